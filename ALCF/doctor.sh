@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Looks at every host that a run would use, without a run: `longseq doctor`.
+#
+# Usage: [VARIABLE=value ...] longseq doctor [--json]
+#
+# Checked on each host: that it answers, Python and library versions, GPUs in sight and idle, the clock, room in
+# TMPDIR, /dev/shm and OUTPUT_DIR, that DATA_PATH can be read, the port where ranks meet; over all of them an
+# all-reduce, with its bandwidth. Exit code: 0 all are well, 69 a bad host, 2 a mistake in what was asked for.
+set -euo pipefail
+
+LONGSEQ_ROOT=$(readlink -f -- "${BASH_SOURCE[0]}")
+LONGSEQ_ROOT=${LONGSEQ_ROOT%/*/*}
+source "$LONGSEQ_ROOT/ALCF/setup.sh"
+source "$LONGSEQ_ROOT/ALCF/models.sh"
+source "$LONGSEQ_ROOT/ALCF/args.sh"
+source "$LONGSEQ_ROOT/ALCF/launch.sh"
+source "$LONGSEQ_ROOT/ALCF/preflight.sh"
+
+json=()
+case ${1-} in
+    '') ;;
+    --json) json=(--json) ;;
+    -h | --help) longseq_help "${BASH_SOURCE[0]}" && exit 0 ;;
+    *) longseq_refuse "unknown argument $1: longseq doctor --help" ;;
+esac
+
+longseq_find_machine
+if [[ $LONGSEQ_NODE == login ]]; then
+    longseq_refuse "this is a login node of $LONGSEQ_MACHINE: call longseq doctor inside a job, where the hosts are"
+fi
+longseq_setup
+longseq_read_variables
+longseq_check_names
+longseq_is_installed base || longseq_refuse "there is no finished environment yet: ./install.sh makes it"
+LONGSEQ_OUTPUT=${LONGSEQ_VALUE[OUTPUT_DIR]:-$LONGSEQ_ROOT/outputs}
+mkdir -p -- "$LONGSEQ_OUTPUT" || longseq_refuse "cannot write to $LONGSEQ_OUTPUT: set OUTPUT_DIR"
+folder=$(mktemp -d -- "$LONGSEQ_OUTPUT/doctor-XXXXXX") ||
+    longseq_refuse "cannot write to $LONGSEQ_OUTPUT: set OUTPUT_DIR"
+trap 'rm -rf -- "$folder"' EXIT
+longseq_examine "$folder" "${LONGSEQ_HOSTS[@]}" ${LONGSEQ_SPARES[@]+"${LONGSEQ_SPARES[@]}"} -- ${json[@]+"${json[@]}"}

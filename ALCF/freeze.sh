@@ -1,0 +1,122 @@
+# shellcheck shell=bash
+# Sourced by submit.sh: the folder of a job, with all that it will read, and the chain of its jobs.
+#   jobs/NAME/settings.sh   every variable that the run depends on, as it is now
+#   jobs/NAME/tree/         the code as it is now
+#   jobs/NAME/job.sh        what the scheduler runs: tree/ALCF/job.sh on this folder
+#   jobs/NAME/jobs.txt      the scheduler's numbers
+#   jobs/NAME/runs.txt      the runs' folders, written by the jobs; stopped.txt: why no further job does anything
+
+LONGSEQ_FREEZE='^(PATH|LD_LIBRARY_PATH|LD_PRELOAD|CONDA_PREFIX|CUDA_HOME|CUDA_DEVICE_[A-Z_]+|(NCCL|GLOO|TORCH|PYTORCH|OMP|MKL|KMP|FI|UCX|WANDB|HF)_.*)$'
+LONGSEQ_SECRET='(^|_)(KEYS?|PASS|PASSWD|CREDENTIALS?|AUTH|PRIVATE|CERT)($|_)|PASSWORD|SECRET|TOKEN($|_)|APIKEY|^AWS_'
+
+longseq_unfreeze() { # unsets what a job's own shell may have set of these, but not where to find programs
+    local name
+    for name in $(compgen -e); do
+        [[ ! $name =~ $LONGSEQ_FREEZE || ! $name == *_* || $name == LD_LIBRARY_PATH ]] || unset "$name"
+    done
+}
+
+longseq_absolute() { # longseq_absolute PATH: sets REPLY to it, from here
+    REPLY=$1
+    [[ -z $1 || $1 == /* ]] || REPLY=$PWD/$1
+}
+
+longseq_setting() { # longseq_setting NAME VALUE: a line that sets it in bash
+    printf 'export %s=%q\n' "$1" "$2"
+}
+
+longseq_is_secret() { # longseq_is_secret NAME VALUE: may this hold a key or a password?
+    [[ $1 =~ $LONGSEQ_SECRET && $1 != MODEL_SIZE_KEY ]] || [[ $2 =~ ://[^/[:space:]@]*:[^/[:space:]@]*@ ]]
+}
+
+longseq_print_settings() { # the variables that the run depends on; those not set now are unset in the job
+    local row name value unset=()
+    for row in "${LONGSEQ_VARIABLES[@]}"; do
+        name=${row%%|*} value=${!name-}
+        case $name in
+            MACHINE) value=$LONGSEQ_MACHINE ;;
+            PYTHON) value=$LONGSEQ_BASE_PYTHON ;;
+            DATA_PATH) value=${value:-$LONGSEQ_ROOT/data/NC_001416.1.fa} ;;
+            OUTPUT_DIR) value=${value:-$LONGSEQ_ROOT/outputs} ;;
+            WALLTIME) longseq_clock "$LONGSEQ_SECONDS" && value=$REPLY ;;
+            DRY_RUN | HOSTFILE) value= ;;
+        esac
+        case $name in
+            DATA_PATH | OUTPUT_DIR | LOAD | RESUME | DS_CONFIG | DATA_CACHE) longseq_absolute "$value" && value=$REPLY ;;
+        esac
+        if [[ -z $value ]]; then unset+=("$name"); else longseq_setting "$name" "$value"; fi
+    done
+    printf 'unset %s\n' "${unset[*]}"
+    while IFS= read -r name; do
+        [[ $name =~ $LONGSEQ_FREEZE ]] || continue
+        ! longseq_is_secret "$name" "${!name}" || continue
+        [[ $'\n'$(printf '%s\n' "${LONGSEQ_VARIABLES[@]%%|*}")$'\n' == *$'\n'"$name"$'\n'* ]] ||
+            longseq_setting "$name" "${!name}"
+    done < <(compgen -e | LC_ALL=C sort)
+}
+
+longseq_tell_of_keys() { # a key is in no file, so the job cannot have it from here
+    [[ -z ${WANDB_API_KEY-} ]] || longseq_say "note: WANDB_API_KEY is not given to the job, as the scheduler would\
+ save it: run \`wandb login\` once, which puts it into ~/.netrc; without that the job logs offline"
+}
+
+longseq_freeze() { # longseq_freeze [EXTRA...]: makes the job's folder, LONGSEQ_JOB
+    local parent name part
+    longseq_absolute "${LONGSEQ_VALUE[OUTPUT_DIR]:-$LONGSEQ_ROOT/outputs}"
+    parent=$REPLY/jobs
+    printf -v name '%s_%(%Y%m%d-%H%M%S)T_%d' "${LONGSEQ_VALUE[MODEL_SIZE_KEY]}" -1 $$
+    LONGSEQ_JOB=$parent/$name
+    mkdir -p -- "$parent" 2>/dev/null || :
+    mkdir -- "$LONGSEQ_JOB" "$LONGSEQ_JOB/tree" 2>/dev/null ||
+        longseq_refuse "the job's folder cannot be made in $parent: set OUTPUT_DIR to a folder that you can write to" ||
+        return
+    for part in ALCF longseq install.sh pretrain_gpt.py constraints.txt pyproject.toml; do
+        cp -R -- "$LONGSEQ_ROOT/$part" "$LONGSEQ_JOB/tree/"
+    done
+    ln -s -- "$(readlink -f -- "$LONGSEQ_ROOT/venvs")" "$LONGSEQ_JOB/tree/venvs"
+    if [[ -n ${DS_CONFIG-} ]]; then
+        cp -- "$DS_CONFIG" "$LONGSEQ_JOB/ds_config.json" || return
+        DS_CONFIG=$LONGSEQ_JOB/ds_config.json
+    fi
+    {
+        printf '# The settings of this job, frozen at %(%Y-%m-%d %H:%M:%S)T\n' -1
+        longseq_print_settings
+        printf 'extra=('
+        (($# == 0)) || printf ' %q' "$@"
+        printf ' )\n'
+    } >"$LONGSEQ_JOB/settings.sh"
+    printf '#!/bin/bash\nexec /bin/bash %q %q\n' "$LONGSEQ_JOB/tree/ALCF/job.sh" "$LONGSEQ_JOB" >"$LONGSEQ_JOB/job.sh"
+    chmod +x -- "$LONGSEQ_JOB/job.sh"
+    longseq_tell_of_keys
+}
+
+longseq_after() { # longseq_after JOB: sets LONGSEQ_AFTER, the options that make a job wait for that one's end
+    LONGSEQ_AFTER=()
+    [[ -n $1 ]] || return 0
+    case $LONGSEQ_SCHEDULER in # any end: a job that stopped early has not "succeeded"
+        pbs) LONGSEQ_AFTER=(-W "depend=afterany:$1") ;;
+        slurm) LONGSEQ_AFTER=("--dependency=afterany:$1") ;;
+        cobalt) LONGSEQ_AFTER=(--dependencies "$1") ;;
+    esac
+}
+
+longseq_submit_chain() { # longseq_submit_chain JOBS: in the job's folder, where schedulers leave their own files
+    local number id='' said clean=()
+    # Slurm gives a job the whole environment and saves it, keys and all: it gets what a login has
+    for number in PATH HOME USER LOGNAME SHELL LANG SLURM_CONF PBS_CONF_FILE PBS_DEFAULT PBS_SERVER; do
+        [[ -z ${!number-} ]] || clean+=("$number=${!number}")
+    done
+    for ((number = 1; number <= $1; number++)); do
+        longseq_after "$id"
+        said=$(cd -- "$LONGSEQ_JOB" && env -i "${clean[@]}" "${LONGSEQ_REQUEST[@]}" \
+            ${LONGSEQ_AFTER[@]+"${LONGSEQ_AFTER[@]}"} job.sh) || {
+            local status=$?
+            longseq_say "$LONGSEQ_QSUB failed with status $status at job $number of $1${id:+; those before it are submitted: $(tr '\n' ' ' <"$LONGSEQ_JOB/jobs.txt")}"
+            return "$status"
+        }
+        id=${said##*$'\n'} id=${id%%;*}
+        printf '%s\n' "$id" >>"$LONGSEQ_JOB/jobs.txt"
+        printf 'submitted %s (%d of %d)\n' "$id" "$number" "$1"
+    done
+    printf 'its output, settings and runs: %s\n' "$LONGSEQ_JOB"
+}

@@ -1,0 +1,229 @@
+# shellcheck shell=bash
+# Sourced by setup.sh: which hosts there are, and how many ranks go to each. Sets
+#   LONGSEQ_HOSTS                   array: the hosts that ranks are started on, the first is the master
+#   LONGSEQ_SPARES                  array: hosts of the allocation kept for one that turns out bad
+#   LONGSEQ_HOSTS_FROM              which variable named them; empty: this host alone
+#   LONGSEQ_SLOTS                   ranks a host by HOSTFILE; empty: not said
+#   LONGSEQ_DEVICE, LONGSEQ_DEVICES cuda or cpu, and how many of them one host has
+#   LONGSEQ_RANKS, LONGSEQ_RANKS_PER_HOST
+
+LONGSEQ_HOST_NAME='^[A-Za-z0-9][A-Za-z0-9._-]{0,252}$' # what may reach a launcher's command line
+
+longseq_find_hosts() { # sets LONGSEQ_HOSTS: HOSTFILE, else the scheduler's, else this host
+    LONGSEQ_HOSTS=() LONGSEQ_HOSTS_FROM='' LONGSEQ_SLOTS=''
+    local name
+    for name in HOSTFILE COBALT_NODEFILE PBS_NODEFILE; do
+        [[ -n ${!name-} ]] || continue
+        LONGSEQ_HOSTS_FROM=$name
+        longseq_read_hosts "$name" "${!name}"
+        return
+    done
+    if [[ -n ${SLURM_JOB_NODELIST-} ]]; then
+        LONGSEQ_HOSTS_FROM=SLURM_JOB_NODELIST
+        longseq_expand_nodelist "$SLURM_JOB_NODELIST" || longseq_refuse \
+            "SLURM_JOB_NODELIST=$SLURM_JOB_NODELIST is not a list of nodes such as nid[000001-000004]"
+        return
+    fi
+    LONGSEQ_HOSTS=(localhost)
+}
+
+longseq_read_hosts() { # longseq_read_hosts NAME FILE: a host a line, once or as often as it has slots
+    local name=$1 file=$2 line number=0 host slots
+    local -A seen=()
+    [[ -f $file && -r $file ]] ||
+        longseq_refuse "$name=$file cannot be read: give a file with the name of a host on each line" || return
+    while IFS= read -r line || [[ -n $line ]]; do
+        number=$((number + 1))
+        line=${line%$'\r'} line=${line%%#*}
+        [[ $line =~ ^[[:space:]]*([^[:space:]]+)([[:space:]]+slots=([0-9]{1,4}))?([[:space:]]+max[_-]slots=[0-9]+)?[[:space:]]*$ ]] || {
+            [[ ! $line =~ [^[:space:]] ]] && continue
+            longseq_refuse "$name=$file, line $number: \"${line:0:80}\" is not a host, or a host and slots=N"
+            return
+        }
+        host=${BASH_REMATCH[1]} slots=${BASH_REMATCH[3]}
+        [[ $host =~ $LONGSEQ_HOST_NAME ]] ||
+            longseq_refuse "$name=$file, line $number: \"${host:0:80}\" is not the name of a host" || return
+        if [[ -n $slots ]] && ((10#$slots == 0)); then
+            longseq_say "note: $host is left out, as $file gives it slots=0"
+            continue
+        fi
+        longseq_take_slots "$name" "$host" "$slots" || return
+        [[ -n ${seen[$host]-} ]] || LONGSEQ_HOSTS+=("$host")
+        seen[$host]=1
+    done <"$file"
+    ((${#LONGSEQ_HOSTS[@]})) || longseq_refuse "$name=$file names no host"
+}
+
+longseq_take_slots() { # longseq_take_slots FILE HOST SLOTS: sets LONGSEQ_SLOTS, the same for all hosts
+    [[ -n $3 ]] || return 0
+    if [[ -n $LONGSEQ_SLOTS ]] && ((10#$3 != LONGSEQ_SLOTS)); then
+        longseq_refuse "$1: $2 has slots=$3, a host before it $LONGSEQ_SLOTS: every host takes as many\
+ ranks, so give the same, or none and NGPU_PER_HOST" || return
+    fi
+    LONGSEQ_SLOTS=$((10#$3))
+}
+
+longseq_expand_nodelist() { # longseq_expand_nodelist LIST: appends its nodes to LONGSEQ_HOSTS
+    local rest=$1 part
+    while [[ -n $rest ]]; do
+        # Up to the next comma that is in no bracket
+        [[ $rest =~ ^([A-Za-z0-9._-]*(\[[0-9,-]+\][A-Za-z0-9._-]*)*)(,(.+))?$ ]] || return
+        part=${BASH_REMATCH[1]} rest=${BASH_REMATCH[4]}
+        longseq_expand_brackets '' "$part" || return
+    done
+    ((${#LONGSEQ_HOSTS[@]}))
+}
+
+longseq_expand_brackets() { # longseq_expand_brackets DONE REST: a name with ranges such as n[01-03,7]
+    local before after range ranges first last number
+    if [[ $2 != *\[* ]]; then
+        [[ $1$2 =~ $LONGSEQ_HOST_NAME ]] || return
+        ((${#LONGSEQ_HOSTS[@]} < 100000)) || return
+        LONGSEQ_HOSTS+=("$1$2")
+        return
+    fi
+    before=${2%%\[*} after=${2#*\[}
+    IFS=, read -r -a ranges <<<"${after%%\]*}"
+    after=${after#*\]}
+    for range in "${ranges[@]}"; do
+        [[ $range =~ ^([0-9]{1,9})(-([0-9]{1,9}))?$ ]] || return
+        first=${BASH_REMATCH[1]} last=${BASH_REMATCH[3]:-${BASH_REMATCH[1]}}
+        ((10#$first <= 10#$last && 10#$last - 10#$first < 100000)) || return
+        for ((number = 10#$first; number <= 10#$last; number++)); do
+            printf -v range '%0*d' "${#first}" "$number"
+            longseq_expand_brackets "$1$before$range" "$after" || return
+        done
+    done
+}
+
+# ---------------------------------------------------------------- devices
+
+longseq_is_dry() { # is nothing to be started here? DRY_RUN's value itself is checked in args.sh
+    [[ ${LONGSEQ_NODE-} == login || ${DRY_RUN-} == 1 || ${DRY_RUN-} == on || ${DRY_RUN-} == true ||
+        ${DRY_RUN-} == yes ]]
+}
+
+longseq_seen_gpus() { # sets REPLY to the GPUs that this host shows
+    local line visible
+    REPLY=0
+    if command -v nvidia-smi >/dev/null; then
+        while IFS= read -r line; do
+            [[ $line == GPU\ * ]] && REPLY=$((REPLY + 1))
+        done < <(nvidia-smi -L 2>/dev/null)
+    fi
+    if [[ -n ${CUDA_VISIBLE_DEVICES+set} ]]; then
+        IFS=, read -r -a visible <<<"$CUDA_VISIBLE_DEVICES"
+        [[ ${visible[0]--1} == -1 ]] && visible=()
+        ((${#visible[@]} < REPLY)) && REPLY=${#visible[@]}
+    fi
+    return 0
+}
+
+longseq_count_devices() { # sets LONGSEQ_DEVICE and LONGSEQ_DEVICES
+    local site=${LONGSEQ_GPUS_PER_HOST:-0} seen trust=0
+    case ${DS_ACCELERATOR-} in
+        '' | cuda | cpu) ;;
+        *) longseq_refuse "DS_ACCELERATOR=$DS_ACCELERATOR: choose cuda or cpu" || return ;;
+    esac
+    longseq_seen_gpus
+    seen=$REPLY
+    LONGSEQ_DEVICE=cuda LONGSEQ_DEVICES=$seen
+    # A login node has none of the GPUs that the job will have
+    if longseq_is_dry || [[ -z ${LONGSEQ_GPU_COUNTER-nvidia-smi} ]]; then trust=1; fi
+    if [[ ${DS_ACCELERATOR-} == cpu ]] || ((seen + site == 0)); then
+        [[ ${DS_ACCELERATOR-} != cuda ]] ||
+            longseq_refuse "DS_ACCELERATOR=cuda: no GPU is seen here; leave it out for CPU ranks" || return
+        LONGSEQ_DEVICE=cpu
+        # nproc obeys the affinity mask, but also OMP_NUM_THREADS, which is no count of cores
+        LONGSEQ_DEVICES=$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc)
+    elif ((site == 0)); then
+        return 0
+    elif [[ $LONGSEQ_ACCELERATOR != cuda ]]; then
+        longseq_refuse "the GPUs of $LONGSEQ_MACHINE are driven by $LONGSEQ_ACCELERATOR, and the trainer knows\
+ CUDA and CPUs only: DS_ACCELERATOR=cpu trains on the cores of its nodes"
+    elif ((trust)); then
+        LONGSEQ_DEVICES=$site
+    elif ((seen == 0)); then
+        longseq_refuse "no GPU is seen here, and a node of $LONGSEQ_MACHINE has $site (nvidia-smi -L,\
+ CUDA_VISIBLE_DEVICES): leave this node out, or set DS_ACCELERATOR=cpu for CPU ranks"
+    elif ((seen < site)); then
+        longseq_say "note: this host shows $seen GPU(s), where a node of $LONGSEQ_MACHINE has $site"
+    fi
+}
+
+# ---------------------------------------------------------------- ranks
+
+longseq_check_counts() { # whole numbers, or refused
+    local name
+    for name in NHOSTS NGPU_PER_HOST NGPUS; do
+        [[ -z ${!name-} ]] || longseq_is_count "${!name}" ||
+            longseq_refuse "$name=${!name}: give a whole number from 1" || return
+    done
+    [[ ${SPARE_NODES:-0} == 0 ]] || longseq_is_count "$SPARE_NODES" ||
+        longseq_refuse "SPARE_NODES=$SPARE_NODES: give a whole number from 0"
+}
+
+longseq_choose_hosts() { # sets REPLY to how many hosts are used, of all there are less the spare ones
+    local all=${#LONGSEQ_HOSTS[@]} most spare=${SPARE_NODES:-0} least=1
+    most=$((all - spare))
+    ((most >= 1)) || longseq_refuse "SPARE_NODES=$spare leaves no host: there are $all" || return
+    REPLY=${NHOSTS:-$most}
+    ((REPLY <= most)) || longseq_refuse "NHOSTS=$REPLY: there are $all host(s) here${SPARE_NODES:+ and SPARE_NODES=$spare}; give at most $most" || return
+    [[ -z ${NHOSTS-} && -n ${NGPUS-} ]] || return 0
+    # As few hosts as hold them: ranks on one host talk faster
+    if [[ -n ${NGPU_PER_HOST-} ]]; then
+        least=$(((NGPUS + NGPU_PER_HOST - 1) / NGPU_PER_HOST))
+    elif [[ $LONGSEQ_DEVICE != cpu ]]; then
+        least=$(((NGPUS + LONGSEQ_DEVICES - 1) / LONGSEQ_DEVICES))
+    elif ((NGPUS >= most)); then
+        least=$most
+    fi
+    ((least <= most)) || least=$most
+    while ((least < most && NGPUS % least)); do least=$((least + 1)); done
+    REPLY=$least
+}
+
+longseq_count_ranks() { # sets LONGSEQ_RANKS and LONGSEQ_RANKS_PER_HOST from NGPUS, NGPU_PER_HOST, NHOSTS
+    local hosts per_host ranks
+    longseq_check_counts || return
+    longseq_choose_hosts || return
+    hosts=$REPLY
+    local spares=("${LONGSEQ_HOSTS[@]:hosts}")
+    ((${SPARE_NODES:-0})) || spares=()
+    # shellcheck disable=SC2034 # preflight.sh reads them
+    LONGSEQ_SPARES=(${spares[@]+"${spares[@]}"})
+    LONGSEQ_HOSTS=("${LONGSEQ_HOSTS[@]:0:hosts}")
+    per_host=${NGPU_PER_HOST-}
+    if [[ -z $per_host && -n ${NGPUS-} ]]; then
+        ((NGPUS % hosts == 0)) ||
+            longseq_refuse "NGPUS=$NGPUS cannot be shared out over $hosts hosts: give a multiple" || return
+        per_host=$((NGPUS / hosts))
+    elif [[ -z $per_host ]]; then
+        # On a CPU two ranks, whatever the cores: the smallest run that takes the parallel path
+        per_host=2
+        [[ ${LONGSEQ_GPUS_PER_HOST:-0} == 0 ]] || per_host=$LONGSEQ_GPUS_PER_HOST
+        [[ $LONGSEQ_DEVICE == cpu ]] || per_host=$LONGSEQ_DEVICES
+        per_host=${LONGSEQ_SLOTS:-$per_host}
+    fi
+    ranks=${NGPUS:-$((hosts * per_host))}
+    if ((ranks != hosts * per_host)); then
+        longseq_refuse "NGPUS=$ranks is not NHOSTS x NGPU_PER_HOST = $hosts x $per_host: leave one out" || return
+    fi
+    longseq_check_devices "$per_host" || return
+    # shellcheck disable=SC2034 # launch.sh reads them
+    LONGSEQ_RANKS=$ranks LONGSEQ_RANKS_PER_HOST=$per_host
+}
+
+longseq_check_devices() { # longseq_check_devices PER_HOST: are there enough? On a CPU more is allowed
+    if [[ -n ${LONGSEQ_SLOTS-} ]] && (($1 > LONGSEQ_SLOTS)); then
+        longseq_refuse "$1 ranks a host asked for (NGPUS, NGPU_PER_HOST), but $LONGSEQ_HOSTS_FROM gives\
+ slots=$LONGSEQ_SLOTS: ask for at most that" || return
+    fi
+    (($1 <= LONGSEQ_DEVICES)) && return
+    if [[ $LONGSEQ_DEVICE != cpu ]]; then
+        longseq_refuse "$1 ranks a host asked for (NGPUS, NGPU_PER_HOST), but this host has\
+ $LONGSEQ_DEVICES GPU(s): ask for at most that"
+    else
+        longseq_say "note: $1 ranks share $LONGSEQ_DEVICES core(s), so each will be slow"
+    fi
+}

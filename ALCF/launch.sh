@@ -1,0 +1,301 @@
+# shellcheck shell=bash
+# Sourced: the mpiexec, mpirun or srun command of a run. Needs setup.sh and args.sh. Sets
+#   LONGSEQ_LAUNCHER   array: the launcher and its flags, up to the program
+#   LONGSEQ_STARTER    which launcher it is: hydra, openmpi, pals or srun
+#   LONGSEQ_SETTINGS   array: NAME=VALUE that all ranks are given
+#   LONGSEQ_COMMAND    array: the whole command
+
+# What ranks on other hosts must find as it is here. Names, never values, reach a command line.
+LONGSEQ_TRAVEL='^(PATH|LD_LIBRARY_PATH|LD_PRELOAD|PYTHON[A-Z]+|TMPDIR|WALLTIME|(http|https|no)_proxy|(HTTP|HTTPS|NO)_PROXY|MASTER_(ADDR|PORT)|LOCAL_WORLD_SIZE|(LONGSEQ|CUDA|NCCL|GLOO|TORCH|PYTORCH|TORCHINDUCTOR|TRITON|OMP|MKL|KMP|FI|UCX|DS|WANDB|HF|XDG|MPLCONFIG|NETRC)(_.*|DIR)?)$'
+
+longseq_is_alone() { # is this host the only one?
+    [[ ${#LONGSEQ_HOSTS[@]} == 1 &&
+        (${LONGSEQ_HOSTS[0]} == localhost || ${LONGSEQ_HOSTS[0]%%.*} == "${LONGSEQ_HOSTNAME%%.*}") ]]
+}
+
+longseq_host_file() { # prints the hosts, a line each, as the launcher wants them
+    local slots=
+    [[ $LONGSEQ_STARTER != openmpi ]] || slots=" slots=$LONGSEQ_RANKS_PER_HOST"
+    printf "%s$slots\n" "${LONGSEQ_HOSTS[@]}"
+}
+
+# ---------------------------------------------------------------- one function a launcher
+
+longseq_mpiexec() { # sets LONGSEQ_LAUNCHER and LONGSEQ_STARTER for Hydra or Open MPI, whichever is here
+    local mpiexec=$LONGSEQ_VENV/bin/mpiexec version
+    [[ -x $mpiexec ]] || mpiexec=$(command -v mpiexec || command -v mpirun) || mpiexec=mpiexec
+    version=$("$mpiexec" --version 2>/dev/null) || version=
+    if [[ $version == *"Open MPI"* || $version == *OpenRTE* ]]; then
+        longseq_openmpi "$mpiexec"
+    else
+        longseq_hydra "$mpiexec"
+    fi
+}
+
+longseq_hydra() { # longseq_hydra [MPIEXEC]
+    LONGSEQ_STARTER=hydra
+    LONGSEQ_LAUNCHER=("${1:-mpiexec}" -n "$LONGSEQ_RANKS")
+    longseq_is_alone || LONGSEQ_LAUNCHER+=(-ppn "$LONGSEQ_RANKS_PER_HOST" -f "$LONGSEQ_RUN/hosts.txt")
+}
+
+longseq_openmpi() { # longseq_openmpi [MPIRUN]
+    LONGSEQ_STARTER=openmpi
+    LONGSEQ_LAUNCHER=("${1:-mpirun}" -n "$LONGSEQ_RANKS")
+    # Open MPI counts cores and refuses more ranks than those, and refuses root
+    [[ $LONGSEQ_DEVICE != cpu ]] || LONGSEQ_LAUNCHER+=(--oversubscribe)
+    if ((${#LONGSEQ_BIND[@]})); then
+        LONGSEQ_LAUNCHER+=("${LONGSEQ_BIND[@]}")
+    else
+        LONGSEQ_LAUNCHER+=(--bind-to none)
+    fi
+    ((EUID != 0)) || LONGSEQ_LAUNCHER+=(--allow-run-as-root)
+    longseq_is_alone && return
+    LONGSEQ_LAUNCHER+=("$LONGSEQ_PER_HOST_FLAG" "$LONGSEQ_RANKS_PER_HOST" --hostfile "$LONGSEQ_RUN/hosts.txt")
+}
+
+longseq_travel() { # adds -x NAME for every name to LONGSEQ_LAUNCHER: Open MPI's ranks elsewhere get nothing else
+    local name
+    while IFS= read -r name; do
+        [[ ! $name =~ $LONGSEQ_TRAVEL ]] || LONGSEQ_LAUNCHER+=(-x "$name")
+    done < <({ compgen -e && printf '%s\n' "${LONGSEQ_SETTINGS[@]%%=*}"; } | LC_ALL=C sort -u)
+}
+
+longseq_pals() {
+    LONGSEQ_STARTER=pals
+    LONGSEQ_LAUNCHER=(
+        mpiexec --envall --line-buffer -n "$LONGSEQ_RANKS" --ppn "$LONGSEQ_RANKS_PER_HOST"
+        --hostfile "$LONGSEQ_RUN/hosts.txt" ${LONGSEQ_BIND[@]+"${LONGSEQ_BIND[@]}"}
+    )
+}
+
+longseq_srun() {
+    local hosts
+    LONGSEQ_STARTER=srun
+    printf -v hosts '%s,' "${LONGSEQ_HOSTS[@]}"
+    # Our ranks find each other by themselves, so no MPI of Slurm's; without --kill-on-bad-exit the
+    # others would wait for a rank that failed
+    LONGSEQ_LAUNCHER=(
+        srun -u -n "$LONGSEQ_RANKS" -N "${#LONGSEQ_HOSTS[@]}" --ntasks-per-node="$LONGSEQ_RANKS_PER_HOST"
+        --nodelist="${hosts%,}" --export=ALL --mpi=none --kill-on-bad-exit=1
+    )
+    [[ $LONGSEQ_DEVICE == cpu ]] || LONGSEQ_LAUNCHER+=(--gpus-per-node="$LONGSEQ_RANKS_PER_HOST")
+    LONGSEQ_LAUNCHER+=(${LONGSEQ_BIND[@]+"${LONGSEQ_BIND[@]}"})
+    # Inside a step of its own, as `srun --pty bash` is, the resources are taken by that step
+    [[ -z ${SLURM_STEP_ID-} ]] || LONGSEQ_LAUNCHER+=(--overlap)
+}
+
+longseq_choose_launcher() { # sets LONGSEQ_LAUNCHER and LONGSEQ_STARTER by the profile
+    case $LONGSEQ_MPI in
+        pals) longseq_pals ;;
+        srun) if [[ -n ${SLURM_JOB_ID-} ]]; then longseq_srun; else longseq_mpiexec; fi ;;
+        openmpi) longseq_openmpi ;;
+        hydra) longseq_hydra ;;
+        *) longseq_mpiexec ;;
+    esac
+}
+
+# ---------------------------------------------------------------- what every rank is given
+
+longseq_port_is_taken() { # longseq_port_is_taken PORT: does somebody listen on it here?
+    (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null
+}
+
+longseq_free_port() { # sets REPLY to a port nobody listens on, another one for another job or process
+    local id=${PBS_JOBID:-${SLURM_JOB_ID:-${COBALT_JOBID:-$$}}} try
+    id=${id%%.*} id=${id//[!0-9]/}
+    ((${#id} <= 9)) || id=${id: -9}
+    for try in {0..99}; do
+        REPLY=$((20000 + (10#${id:-0} * 7 + try * 101) % 10000)) # below the range the kernel hands out itself
+        longseq_port_is_taken "$REPLY" || return 0
+    done
+}
+
+longseq_master() { # sets REPLY to the address where ranks meet: the first host, on the fast network
+    REPLY=${MASTER_ADDR-}
+    [[ -z $REPLY ]] || return 0
+    REPLY=127.0.0.1
+    longseq_is_alone && return
+    REPLY=${LONGSEQ_HOSTS[0]}
+    [[ $REPLY == *.* ]] || REPLY+=$LONGSEQ_FABRIC
+}
+
+longseq_threads() { # sets REPLY to the threads of a rank: the cores shared out, unless the user said
+    REPLY=${OMP_NUM_THREADS-}
+    [[ -z $REPLY ]] || return 0
+    REPLY=1
+    [[ $LONGSEQ_DEVICE == cuda ]] || REPLY=$((LONGSEQ_DEVICES / LONGSEQ_RANKS_PER_HOST))
+    ((REPLY >= 1)) || REPLY=1
+}
+
+longseq_site_settings() { # adds GPU order, NCCL and scratch to LONGSEQ_SETTINGS, as the site advises
+    local gpus setting name libraries
+    if [[ $LONGSEQ_DEVICE == cuda && -n $LONGSEQ_GPU_ORDER && -z ${CUDA_VISIBLE_DEVICES-} ]]; then
+        IFS=, read -r -a gpus <<<"$LONGSEQ_GPU_ORDER"
+        printf -v name '%s,' "${gpus[@]:0:LONGSEQ_RANKS_PER_HOST}"
+        LONGSEQ_SETTINGS+=("CUDA_VISIBLE_DEVICES=${name%,}")
+    fi
+    # A long TMPDIR, as PBS makes one, is too long for the names of sockets
+    if [[ -n $LONGSEQ_SCRATCH ]] && { [[ -z ${TMPDIR-} ]] || ((${#TMPDIR} > 60)); }; then
+        LONGSEQ_SETTINGS+=("TMPDIR=$LONGSEQ_SCRATCH")
+    fi
+    [[ $LONGSEQ_DEVICE == cuda && ${LONGSEQ_VALUE[SITE_NCCL]} == 1 ]] || return 0
+    for setting in ${LONGSEQ_NCCL[@]+"${LONGSEQ_NCCL[@]}"}; do
+        name=${setting%%=*}
+        [[ -n ${!name-} ]] || LONGSEQ_SETTINGS+=("$setting") # the user's own wins
+    done
+    ((${#LONGSEQ_NCCL_LIBRARIES[@]})) || return 0
+    printf -v libraries '%s:' "${LONGSEQ_NCCL_LIBRARIES[@]}"
+    LONGSEQ_SETTINGS+=("LD_LIBRARY_PATH=${libraries%:}${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}")
+}
+
+longseq_rank_settings() { # sets LONGSEQ_SETTINGS, NAME=VALUE for all ranks
+    LONGSEQ_SETTINGS=()
+    longseq_site_settings
+    longseq_master
+    LONGSEQ_SETTINGS+=("MASTER_ADDR=$REPLY")
+    longseq_free_port
+    LONGSEQ_SETTINGS+=("MASTER_PORT=${MASTER_PORT:-$REPLY}")
+    longseq_threads
+    LONGSEQ_SETTINGS+=(
+        "OMP_NUM_THREADS=$REPLY" "TORCH_EXTENSIONS_DIR=$LONGSEQ_VENV/extensions"
+        "LONGSEQ_STARTER=$LONGSEQ_STARTER" "LONGSEQ_RANKS=$LONGSEQ_RANKS"
+        "LOCAL_WORLD_SIZE=$LONGSEQ_RANKS_PER_HOST" "LONGSEQ_LOG=$LONGSEQ_RUN/log"
+    )
+    [[ $LONGSEQ_DEVICE == cuda ]] || LONGSEQ_SETTINGS+=(DS_ACCELERATOR=cpu)
+}
+
+longseq_wrap() { # longseq_wrap PROGRAM...: sets LONGSEQ_COMMAND to run it on every rank
+    longseq_choose_launcher || return
+    longseq_rank_settings || return
+    if [[ $LONGSEQ_STARTER == openmpi ]] && ! longseq_is_alone; then
+        longseq_travel
+    fi
+    LONGSEQ_COMMAND=(
+        env "${LONGSEQ_SETTINGS[@]}" "${LONGSEQ_LAUNCHER[@]}" /bin/sh "$LONGSEQ_ROOT/ALCF/rank.sh" "$@"
+    )
+}
+
+longseq_launch_command() { # sets LONGSEQ_COMMAND to that of the training
+    longseq_wrap "$LONGSEQ_PYTHON" "$LONGSEQ_ROOT/pretrain_gpt.py" "${LONGSEQ_ARGS[@]}"
+}
+
+longseq_print_command() { # longseq_print_command WORD...: quoted for bash, an option a line
+    local word line='' settings=1
+    for word in "$@"; do
+        if [[ $word == -* || $word == /bin/sh ]] || { ((settings)) && [[ $word != env ]]; }; then
+            [[ -z $line ]] || printf '%s \\\n' "$line"
+            line="   "
+            [[ $word == *=* ]] || settings=0
+        fi
+        [[ $word =~ ^[A-Za-z0-9_./:=,@%+-]+$ ]] || printf -v word '%q' "$word"
+        line+="${line:+ }$word"
+    done
+    printf '%s\n' "$line"
+}
+
+# ---------------------------------------------------------------- running it
+
+longseq_signal_for() { # longseq_signal_for SIGNAL COUNT: sets REPLY to what the launcher is sent for it
+    REPLY=$1
+    [[ $1 != HUP ]] || REPLY=TERM # launchers drop a HUP; a lost terminal means: save and end
+    # A second Ctrl-C means: end at once. A first one must let the ranks save
+    case ${LONGSEQ_STARTER-}:$1:$2 in
+        openmpi:USR1:*) ;;
+        openmpi:INT:1 | openmpi:TERM:1 | openmpi:HUP:1) REPLY=USR1 ;; # of TERM and INT it kills in a second
+        srun:INT:1) REPLY=TERM ;;                                     # of INT it only prints a state
+    esac
+}
+
+longseq_forward() { # longseq_forward SIGNAL: to the command that longseq_supervise runs
+    longseq_signalled=$((longseq_signalled + 1))
+    longseq_signal_for "$1" "$longseq_signalled"
+    kill "-$REPLY" "$longseq_child" 2>/dev/null || :
+}
+
+longseq_supervise() { # longseq_supervise COMMAND...: its status; signals go on to it, so that it can save
+    local status=0 signal seen longseq_signalled=0 longseq_child REPLY
+    # Under job control the launcher has a process group of its own: Ctrl-C reaches it once, from
+    # here, and not a second time from the terminal, which launchers take for "abort at once"
+    set -m
+    "$@" </dev/null &
+    longseq_child=$!
+    set +m
+    for signal in INT TERM HUP USR1; do
+        # shellcheck disable=SC2064 # the name of this signal is meant
+        trap "longseq_forward $signal" "$signal"
+    done
+    while :; do
+        seen=$longseq_signalled
+        wait "$longseq_child" && status=0 || status=$?
+        ((longseq_signalled > seen)) || break # a signal ends `wait` early
+    done
+    trap - INT TERM HUP USR1
+    return "$status"
+}
+
+longseq_know_end() { # exports when this job ends, before the names that must travel are collected
+    local REPLY
+    longseq_end_time
+    [[ -z $REPLY ]] || export LONGSEQ_END_TIME=$REPLY
+}
+
+longseq_end_time() { # sets REPLY to when the scheduler ends this job, in seconds since 1970; empty: not known
+    local text line begin='' wall=''
+    REPLY=${LONGSEQ_END_TIME:-${SLURM_JOB_END_TIME:-${COBALT_ENDTIME-}}}
+    [[ -z $REPLY ]] || return 0
+    if [[ -n ${SLURM_JOB_ID-} ]] && text=$(timeout 10 squeue -h -j "$SLURM_JOB_ID" -o %e 2>/dev/null); then
+        REPLY=$(date -d "$text" +%s 2>/dev/null) || REPLY=
+    elif [[ -n ${PBS_JOBID-} ]] && text=$(timeout 10 qstat -f "$PBS_JOBID" 2>/dev/null); then
+        while IFS= read -r line; do
+            [[ ! $line =~ ^[[:space:]]*stime\ =\ (.+)$ ]] || begin=${BASH_REMATCH[1]}
+            [[ ! $line =~ Resource_List\.walltime\ =\ ([0-9:]+) ]] || wall=${BASH_REMATCH[1]}
+        done <<<"$text"
+        begin=$(date -d "$begin" +%s 2>/dev/null) && longseq_seconds "$wall" && REPLY=$((begin + REPLY)) || REPLY=
+    fi
+}
+
+longseq_prepare_launch() { # what ranks and those after us find in the run's folder
+    longseq_host_file >"$LONGSEQ_RUN/hosts.txt"
+    # A chain's next job goes on from this run
+    [[ -z ${LONGSEQ_JOB-} ]] || printf '%s\0' "$LONGSEQ_RUN" >>"$LONGSEQ_JOB/runs.txt"
+}
+
+longseq_run() { # runs LONGSEQ_COMMAND and returns its status
+    local environment=()
+    # A rank's output is never a terminal, so rank 0 is told of the user's
+    [[ ! -t 1 ]] || environment=("LONGSEQ_TERMINAL=$(tput cols 2>/dev/null || echo 100)")
+    longseq_supervise env ${environment[@]+"${environment[@]}"} "${LONGSEQ_COMMAND[@]}"
+}
+
+longseq_finish() { # longseq_finish STATUS: sets REPLY to the run's exit code; says which rank failed first
+    local log=$LONGSEQ_RUN/log first code
+    REPLY=$1
+    if (($1 == 0)); then
+        # Most launchers take a rank's 75 for a failure, so the ranks write it down in place of it
+        [[ ! -f $log/exit-code ]] || IFS= read -r REPLY <"$log/exit-code"
+        return 0
+    fi
+    first=$(longseq_first_failure "$log")
+    [[ -n $first ]] || return 0
+    code=$(sed -n 3p "$first")
+    # A user's mistake needs one line and no more
+    [[ $code == 2 ]] || longseq_introduce_failure "$first"
+    sed -n '5,$p' "$first" >&2
+    REPLY=${code:-$1}
+}
+
+longseq_first_failure() { # longseq_first_failure LOG: prints the note of the rank that failed first
+    local file consequence when
+    for file in "$1"/failed-*.txt; do
+        [[ -f $file ]] || continue
+        { IFS= read -r when && IFS= read -r _ && IFS= read -r _ && IFS= read -r consequence; } <"$file" || continue
+        printf '%s %s %s\n' "$consequence" "$when" "${file##*/}"
+    done | LC_ALL=C sort -k 1,1n -k 2,2n | { read -r _ _ file && printf '%s/%s' "$1" "$file"; } || :
+}
+
+longseq_introduce_failure() { # longseq_introduce_failure NOTE: which rank, which host, which file
+    local rank=${1##*/failed-} host
+    rank=${rank%.txt}
+    host=$(sed -n 2p "$1")
+    longseq_say "rank $rank on $host failed first; all that it printed is in ${1%/*}/rank$rank.out"
+}

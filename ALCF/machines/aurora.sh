@@ -1,0 +1,33 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2034 # machine.sh and those after it read the facts
+# Aurora (ALCF): 6 Intel GPUs of 2 tiles a node, a rank for each tile, PBS, Cray PALS. Facts are from the
+# site's documentation, but those marked U. Our trainer computes on CUDA GPUs and CPUs only, so a run
+# here is refused before its ranks start; DS_ACCELERATOR=cpu trains on the host's cores.
+
+longseq_profile_recognise() {
+    case $LONGSEQ_HOSTNAME in
+        aurora-uan-*) LONGSEQ_NODE=login ;;
+        x4*) LONGSEQ_NODE=compute ;;
+        *) return 1 ;;
+    esac
+}
+
+longseq_profile_facts() {
+    local cores=1-8:9-16:17-24:25-32:33-40:41-48:53-60:61-68:69-76:77-84:85-92:93-100
+    LONGSEQ_SCHEDULER=pbs LONGSEQ_MPI=pals LONGSEQ_GPUS_PER_HOST=12 LONGSEQ_ACCELERATOR=xpu
+    LONGSEQ_GPU_COUNTER= # nvidia-smi does not know them: taken to be all there
+    LONGSEQ_BIND=("--cpu-bind=list:$cores")
+    LONGSEQ_FABRIC=.hsn.cm.aurora.alcf.anl.gov
+    LONGSEQ_PROXY=http://proxy.alcf.anl.gov:3128 # U
+    LONGSEQ_SCRATCH=/tmp                         # U
+    LONGSEQ_QUEUE=prod LONGSEQ_NEEDS_PROJECT=1
+    LONGSEQ_FILESYSTEMS=home:flare # U: the names
+    LONGSEQ_QUEUES=( # U: the times, and the most nodes in prod
+        "debug 1-2 1:00:00" "debug-scaling 2-256 1:00:00" "capacity 1-16 168:00:00" "prod 256-10624 24:00:00"
+    )
+    LONGSEQ_SUBMIT=(-k doe -l place=scatter)
+}
+
+longseq_profile_modules() { # U
+    module load frameworks
+}

@@ -1,0 +1,28 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2034 # machine.sh and those after it read the facts
+# Frontier (OLCF): 4 AMD MI250X a node, which are 8 GPUs of 64 GB, Slurm. What is marked U is unverified.
+# torch calls AMD's GPUs cuda as well; it must be its ROCm build, which our constraints.txt does not pin (U).
+
+longseq_profile_recognise() { # U: the name that Lmod has there
+    [[ $LONGSEQ_HOSTNAME == frontier* || ${LMOD_SYSTEM_NAME-} == frontier ]] || return 1
+    LONGSEQ_NODE=compute
+    [[ $LONGSEQ_HOSTNAME != login* ]] || LONGSEQ_NODE=login # U
+}
+
+longseq_profile_facts() {
+    LONGSEQ_SCHEDULER=slurm LONGSEQ_MPI=srun LONGSEQ_GPUS_PER_HOST=8
+    LONGSEQ_GPU_COUNTER=                         # nvidia-smi does not know them: taken to be all there
+    LONGSEQ_BIND=(--cpus-per-task=7)             # U: 56 of its 64 cores are for programs
+    LONGSEQ_PROXY=http://proxy.ccs.ornl.gov:3128 # U
+    LONGSEQ_SCRATCH=/tmp                         # U
+    LONGSEQ_QUEUE=batch LONGSEQ_QUEUE_FLAG=--partition LONGSEQ_NEEDS_PROJECT=1
+    LONGSEQ_QUEUES=( # U
+        "batch 1-91 2:00:00" "batch 92-183 6:00:00" "batch 184-5644 12:00:00" "batch 5645-9408 24:00:00"
+        "extended 1-64 24:00:00"
+    )
+    LONGSEQ_NCCL=(FI_MR_CACHE_MONITOR=kdreg2 FI_CXI_DEFAULT_CQ_SIZE=131072 NCCL_CROSS_NIC=1) # U
+}
+
+longseq_profile_modules() { # U
+    module load rocm miniforge3
+}

@@ -1,0 +1,21 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2034 # machine.sh and those after it read the facts
+# Any PBS cluster that has no profile of its own.
+
+longseq_profile_recognise() {
+    if [[ -n ${PBS_NODEFILE-}${PBS_JOBID-} ]]; then
+        LONGSEQ_NODE=compute
+    elif command -v qsub >/dev/null; then
+        LONGSEQ_NODE=login
+    else
+        return 1
+    fi
+}
+
+longseq_profile_facts() {
+    LONGSEQ_SCHEDULER=pbs
+}
+
+longseq_profile_modules() {
+    :
+}

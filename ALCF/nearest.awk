@@ -1,0 +1,75 @@
+# Which known name was meant? Input lines: "known NAME" first, then "word NAME"; prints
+# "WORD NAME" for a word that is no known name but resembles one. With -v anything=1 the nearest
+# name is taken from further away (keys of a table, where every word must be one of them).
+
+function squash(text) {
+    gsub(/_/, "", text)
+    return toupper(text)
+}
+
+function least(a, b) {
+    return a < b ? a : b
+}
+
+# Edits from a to b, a swap of neighbours counting as one.
+function distance(a, b,    i, j, m, n, cost, d) {
+    m = length(a); n = length(b)
+    for (i = 0; i <= m; i++) d[i, 0] = i
+    for (j = 0; j <= n; j++) d[0, j] = j
+    for (i = 1; i <= m; i++)
+        for (j = 1; j <= n; j++) {
+            cost = substr(a, i, 1) != substr(b, j, 1)
+            d[i, j] = least(least(d[i - 1, j], d[i, j - 1]) + 1, d[i - 1, j - 1] + cost)
+            if (i > 1 && j > 1 && substr(a, i, 1) == substr(b, j - 1, 1) && substr(a, i - 1, 1) == substr(b, j, 1))
+                d[i, j] = least(d[i, j], d[i - 2, j - 2] + 1)
+        }
+    return d[m, n]
+}
+
+# How far a misspelling of a name of this length may be; short names resemble too much.
+function reach(size) {
+    if (anything) return size < 6 ? 1 : 3
+    return size < 6 ? 0 : size < 12 ? 1 : 2
+}
+
+function nearest(word,    i, gap, best, best_gap) {
+    best_gap = 99
+    for (i = 1; i <= names; i++) {
+        if (squash(word) == squash(name[i]) && length(name[i]) > 4) return name[i]
+        if (length(word) - length(name[i]) > 3 || length(name[i]) - length(word) > 3) continue
+        gap = distance(toupper(word), name[i])
+        if (gap <= reach(length(name[i])) && gap < best_gap) { best = name[i]; best_gap = gap }
+    }
+    return best
+}
+
+# Words that other programs write for what we call otherwise, or longer forms of our names.
+function family(word) {
+    if (word ~ /^USE_FLASH/) return "USE_FLASH_ATTN"
+    if (word ~ /^(SEQ_?LEN|SEQUENCE_?LEN)/) return "SEQ_LEN"
+    if (word ~ /^MICRO_?BATCH/) return "MICRO_BATCH"
+    if (word ~ /^GLOBAL_?BATCH/) return "GAS"
+    if (word ~ /^GRAD(IENT)?_?ACC/) return "GAS"
+    if (word ~ /^MODEL_?SIZE/) return "MODEL_SIZE_KEY"
+    if (word ~ /^(TRAIN|NUM)_?ITER/) return "TRAIN_ITERS"
+    if (word ~ /^ZERO_?ST/) return "ZERO_STAGE"
+    if (word ~ /^OFFLOAD_?(DEV|OPT|PARAM)/) return "OFFLOAD_DEVICE"
+    if (word ~ /^USE_(ACT|CHECKPOINT)/) return "USE_ACTIVATION_CHECKPOINTING"
+    if (word ~ /^USE_SEQ/) return "USE_SEQUENCE_PARALLEL"
+    if (word ~ /^NGPUS?_?PER/) return "NGPU_PER_HOST"
+    if (word ~ /^NGPUS?$/) return "NGPUS"
+    if (word ~ /^LEARNING_?RATE$/) return "LR"
+    return ""
+}
+
+$1 == "known" { name[++names] = $2; is_known[$2] = 1 }
+
+$1 == "word" && !($2 in is_known) {
+    meant = ""
+    if (!anything) {
+        if ($2 ~ /^(WANDB_|SLURM_|PBS_|OMP_|LONGSEQ_|PYTHON)/) next # families of others, and our own
+        meant = family($2)
+    }
+    if (meant == "") meant = nearest($2)
+    if (meant != "") print $2, meant
+}

@@ -1,0 +1,90 @@
+# shellcheck shell=bash
+# Sourced: every host of a run is looked at before the ranks start, by one process on each (longseq doctor).
+# Needs setup.sh, args.sh, launch.sh. longseq_preflight sets LONGSEQ_HOSTS anew where a bad host is left out.
+
+LONGSEQ_EXIT_BAD_HOST=69
+
+longseq_probe() { # longseq_probe FOLDER SECONDS HOST...: a process on each of these hosts reports into FOLDER
+    # All that longseq_wrap reads and sets is this function's own
+    # shellcheck disable=SC2034
+    local folder=$1 seconds=$2 LONGSEQ_RUN=$1 LONGSEQ_RANKS=$(($# - 2)) LONGSEQ_RANKS_PER_HOST=1 OMP_NUM_THREADS=1 \
+        LONGSEQ_HOSTS=("${@:3}") LONGSEQ_LAUNCHER LONGSEQ_COMMAND LONGSEQ_SETTINGS LONGSEQ_BIND=()
+    local -x PYTHONPATH=$LONGSEQ_ROOT
+    local data=${LONGSEQ_VALUE[DATA_PATH]:-$LONGSEQ_ROOT/data/NC_001416.1.fa}
+    longseq_wrap "$LONGSEQ_PYTHON" -m longseq doctor probe "$folder" "$LONGSEQ_DEVICE" "$data" "$LONGSEQ_OUTPUT"
+    longseq_host_file >"$folder/hosts.txt"
+    timeout -k 5 "$seconds" "${LONGSEQ_COMMAND[@]}" </dev/null >"$folder/launcher.txt" 2>&1
+}
+
+longseq_probe_missing() { # longseq_probe_missing FOLDER HOST...: each that has not reported, alone, at once
+    local folder=$1 host pids=()
+    for host in "${@:2}"; do
+        mkdir -p -- "$folder/$host"
+        (
+            export LONGSEQ_EXPECTED_HOST=$host
+            longseq_probe "$folder/$host" 20 "$host" || :
+            mv -- "$folder/$host"/report-*.json "$folder/" 2>/dev/null || :
+        ) &
+        pids+=($!)
+    done
+    wait "${pids[@]}" || :
+}
+
+longseq_judge() { # longseq_judge FOLDER HOST... -- [--json]: prints the verdict; status 69 for a bad host
+    local folder=$1 hosts=()
+    shift
+    while [[ $1 != -- ]]; do hosts+=("$1") && shift; done
+    printf '%s\n' "${hosts[@]}" | PYTHONPATH=$LONGSEQ_ROOT "$LONGSEQ_PYTHON" -m longseq doctor judge "$folder" \
+        "$LONGSEQ_DEVICE" "$LONGSEQ_RANKS_PER_HOST" "${@:2}"
+}
+
+longseq_good_hosts() { # longseq_good_hosts FOLDER: prints how many of the hosts are good
+    local host count=0
+    while IFS= read -r host; do count=$((count + 1)); done <"$1/good.txt"
+    printf '%d' "$count"
+}
+
+longseq_examine() { # longseq_examine FOLDER HOST... -- [--json]: probe, and again alone where that did not work
+    local folder=$1 host hosts=() missing=() status=0
+    for host in "${@:2}"; do
+        [[ $host != -- ]] || break
+        hosts+=("$host")
+    done
+    longseq_probe "$folder" 60 "${hosts[@]}" || :
+    longseq_judge "$folder" "${hosts[@]}" -- >/dev/null || status=$?
+    if ((status == LONGSEQ_EXIT_BAD_HOST)) && (($(longseq_good_hosts "$folder") < ${#hosts[@]})); then
+        # A launcher that cannot start one rank starts none, so who is silent may yet be well
+        for host in "${hosts[@]}"; do
+            grep -qxF -- "$host" "$folder/good.txt" || missing+=("$host")
+        done
+        longseq_probe_missing "$folder" "${missing[@]}"
+    fi
+    longseq_judge "$folder" "${@:2}"
+}
+
+longseq_preflight() { # looks at all hosts of a run on several; leaves bad ones out where SPARE_NODES allows
+    local all=("${LONGSEQ_HOSTS[@]}" ${LONGSEQ_SPARES[@]+"${LONGSEQ_SPARES[@]}"}) good wanted=${#LONGSEQ_HOSTS[@]}
+    local folder=$LONGSEQ_RUN/log/doctor text status=0 LONGSEQ_OUTPUT=$LONGSEQ_RUN
+    ((${#all[@]} > 1)) || [[ ${LONGSEQ_VALUE[PREFLIGHT]} == 1 ]] || return 0
+    [[ ${LONGSEQ_VALUE[PREFLIGHT]} != 0 ]] || return 0
+    mkdir -p -- "$folder"
+    text=$(longseq_examine "$folder" "${all[@]}" --) || status=$?
+    printf '%s\n' "$text" >"$folder/verdict.txt"
+    if ((status == 0)); then
+        longseq_say "${#all[@]} hosts are well: ${text##*$'\n'}"
+        return 0
+    fi
+    printf '%s\n' "$text" | grep -v '  ok   ' >&2 || :
+    mapfile -t good <"$folder/good.txt"
+    if ((${#good[@]} >= wanted && ${#good[@]} < ${#all[@]})); then
+        LONGSEQ_HOSTS=("${good[@]:0:wanted}")
+        longseq_say "the run starts without the bad host(s), on ${LONGSEQ_HOSTS[*]}"
+        rm -f -- "$folder"/report-*.json "$folder"/net-*.json
+        # The all-reduce of before may have failed because of those
+        longseq_examine "$folder" "${LONGSEQ_HOSTS[@]}" -- >"$folder/verdict.txt" && return 0
+        cat -- "$folder/verdict.txt" >&2
+    fi
+    longseq_say "the hosts are not fit for a run of $wanted (launcher's words: $folder/launcher.txt): leave bad\
+ ones out by NHOSTS or HOSTFILE, or ask for more with SPARE_NODES; PREFLIGHT=0 starts all the same"
+    return "$LONGSEQ_EXIT_BAD_HOST"
+}

@@ -1,0 +1,174 @@
+# shellcheck shell=bash
+# Sourced by submit.sh: what is asked of the scheduler, checked against what the machine's profile says
+# that the site takes. Needs setup.sh, args.sh. Sets
+#   LONGSEQ_NODES   whole nodes of the job, spare ones included
+#   LONGSEQ_SECONDS the job's time
+#   LONGSEQ_QSUB    the scheduler's command
+#   LONGSEQ_REQUEST array: that command and its options
+
+longseq_clock() { # longseq_clock SECONDS: sets REPLY to HH:MM:SS
+    printf -v REPLY '%02d:%02d:%02d' $(($1 / 3600)) $(($1 / 60 % 60)) $(($1 % 60))
+}
+
+longseq_submission() { # longseq_submission [EXTRA...]: everything up to the request; refuses what cannot run
+    local node
+    [[ -z ${HOSTFILE-} ]] || longseq_refuse "HOSTFILE=$HOSTFILE: a job's hosts come from the scheduler; unset it" ||
+        return
+    longseq_find_machine || return
+    [[ $LONGSEQ_SCHEDULER != none ]] || longseq_refuse "MACHINE=$LONGSEQ_MACHINE has no scheduler to submit to: run\
+ ./ALCF/train-gpt3.sh, or set MACHINE" || return
+    if longseq_in_allocation; then
+        longseq_refuse "this is inside a job already: ./ALCF/train-gpt3.sh trains here"
+        return
+    fi
+    # shellcheck disable=SC2034 # hosts.sh reads it
+    LONGSEQ_NODE=login # what the job will have is asked for, not what this host has
+    longseq_prepare_machine || return
+    longseq_count_devices || return
+    longseq_find_python || return
+    longseq_find_environment || return
+    longseq_check_counts || return
+    longseq_read_variables || return # for the job's own; longseq_args reads them again, with all checks
+    longseq_choose_queue || return
+    LONGSEQ_HOSTS=()
+    for ((node = 0; node < LONGSEQ_NODES; node++)); do LONGSEQ_HOSTS+=("node$node"); done
+    longseq_count_ranks || return
+    longseq_args "$@" || return
+    longseq_check_files || return
+    longseq_check_queue || return
+    longseq_request
+}
+
+longseq_check_files() { # the job would find this out after hours in the queue
+    local data=${LONGSEQ_VALUE[DATA_PATH]} load=${LONGSEQ_VALUE[LOAD]}
+    [[ -z $data || -r $data || (-r $data.bin && -r $data.idx) ]] ||
+        longseq_refuse "DATA_PATH=$data: neither that file nor $data.bin and .idx can be read here" || return
+    [[ -z $load || -d $load ]] || longseq_refuse "LOAD=$load is no folder of a run or of checkpoints"
+}
+
+# ---------------------------------------------------------------- what the site takes
+
+longseq_choose_queue() { # sets LONGSEQ_NODES, LONGSEQ_JOB_QUEUE and LONGSEQ_SECONDS, by default the profile's
+    local row name queue range time
+    LONGSEQ_JOB_QUEUE=${LONGSEQ_VALUE[QUEUE]:-$LONGSEQ_QUEUE}
+    LONGSEQ_NODES=$((${NHOSTS:-1} + ${SPARE_NODES:-0}))
+    # What reaches the scheduler's command line must not look like an option
+    for name in QUEUE PROJECT FILESYSTEMS; do
+        [[ ${LONGSEQ_VALUE[$name]} =~ ^([A-Za-z0-9_][A-Za-z0-9_.:,@-]*)?$ ]] ||
+            longseq_refuse "$name=${LONGSEQ_VALUE[$name]} is no name" || return
+    done
+    LONGSEQ_SECONDS=3600
+    for row in ${LONGSEQ_QUEUES[@]+"${LONGSEQ_QUEUES[@]}"}; do
+        read -r queue range time <<<"$row"
+        range=${range%gpus}
+        [[ $queue == "$LONGSEQ_JOB_QUEUE" ]] || continue
+        ((LONGSEQ_NODES >= ${range%-*} && LONGSEQ_NODES <= ${range#*-})) || continue
+        longseq_seconds "$time" && ((REPLY >= 3600)) || LONGSEQ_SECONDS=$REPLY
+    done
+    [[ -z ${LONGSEQ_VALUE[WALLTIME]} ]] && return
+    longseq_seconds "${LONGSEQ_VALUE[WALLTIME]}"
+    LONGSEQ_SECONDS=$REPLY
+}
+
+longseq_check_queue() { # refuses what the site would refuse, or quietly drop
+    local site=$LONGSEQ_MACHINE least
+    ((! LONGSEQ_NEEDS_PROJECT)) || [[ -n ${LONGSEQ_VALUE[PROJECT]} ]] ||
+        longseq_refuse "$site runs no job without a project: give -A PROJECT (or PROJECT=...)" || return
+    longseq_seconds "$LONGSEQ_LEAST_TIME" && least=$REPLY || least=0
+    longseq_clock "$LONGSEQ_SECONDS"
+    ((LONGSEQ_SECONDS >= least)) ||
+        longseq_refuse "WALLTIME=$REPLY: $site takes jobs from $LONGSEQ_LEAST_TIME on" || return
+    ((LONGSEQ_VALUE[SITE_LIMITS])) || return 0
+    ((${#LONGSEQ_QUEUES[@]} == 0)) || longseq_check_limits
+}
+
+longseq_check_limits() { # the queue's nodes and time; a queue may have several rows, as it routes jobs by size
+    local row queue range time least most asked count=$LONGSEQ_NODES what=nodes found=0 queues=() ranges=()
+    longseq_clock "$LONGSEQ_SECONDS"
+    asked=$REPLY
+    for row in "${LONGSEQ_QUEUES[@]}"; do
+        read -r queue range time <<<"$row"
+        queues+=("$queue")
+        [[ $queue == "$LONGSEQ_JOB_QUEUE" ]] || continue
+        found=1
+        if [[ $range == *gpus ]]; then what=GPUs count=$LONGSEQ_RANKS; fi
+        range=${range%gpus} least=${range%-*} most=${range#*-}
+        ranges+=("$range $what for $time")
+        ((count >= least && count <= most)) || continue
+        longseq_seconds "$time"
+        ((LONGSEQ_SECONDS > REPLY)) || return 0
+        longseq_refuse "WALLTIME=$asked is more than queue $queue gives to $count $what: at most $time (SITE_LIMITS=0 submits all the same)"
+        return
+    done
+    if ((! found)); then
+        longseq_refuse "QUEUE=$LONGSEQ_JOB_QUEUE is not a queue of $LONGSEQ_MACHINE: choose one of\
+ $(printf '%s\n' "${queues[@]}" | uniq | tr '\n' ' ')(SITE_LIMITS=0 submits all the same)"
+        return
+    fi
+    printf -v row '%s; ' "${ranges[@]}"
+    longseq_refuse "queue $LONGSEQ_JOB_QUEUE takes no job of $count $what: ${row%; } (SITE_LIMITS=0 submits all the same)"
+}
+
+# ---------------------------------------------------------------- the request, by scheduler
+
+longseq_request() { # sets LONGSEQ_QSUB and LONGSEQ_REQUEST
+    local queue=() project=()
+    [[ -z $LONGSEQ_JOB_QUEUE ]] || queue=("$LONGSEQ_QUEUE_FLAG" "$LONGSEQ_JOB_QUEUE")
+    [[ -z ${LONGSEQ_VALUE[PROJECT]} ]] || project=(-A "${LONGSEQ_VALUE[PROJECT]}")
+    LONGSEQ_REQUEST=(${project[@]+"${project[@]}"} ${queue[@]+"${queue[@]}"})
+    longseq_clock "$LONGSEQ_SECONDS"
+    LONGSEQ_QSUB='qsub'
+    case $LONGSEQ_SCHEDULER in
+        pbs) longseq_request_pbs "$REPLY" ;;
+        cobalt) longseq_request_cobalt ;;
+        slurm) longseq_request_slurm "$REPLY" ;;
+    esac
+    LONGSEQ_REQUEST=("$LONGSEQ_QSUB" "${LONGSEQ_REQUEST[@]}" ${LONGSEQ_SUBMIT[@]+"${LONGSEQ_SUBMIT[@]}"})
+}
+
+longseq_counts_gpus() { # does this queue count GPUs in place of nodes?
+    local row
+    for row in ${LONGSEQ_QUEUES[@]+"${LONGSEQ_QUEUES[@]}"}; do
+        [[ $row == "$LONGSEQ_JOB_QUEUE "*gpus\ * ]] && return
+    done
+    return 1
+}
+
+longseq_request_pbs() { # longseq_request_pbs HH:MM:SS
+    local select=$LONGSEQ_NODES name files=${LONGSEQ_VALUE[FILESYSTEMS]:-$LONGSEQ_FILESYSTEMS} rerun=n
+    ! longseq_counts_gpus || select=$LONGSEQ_RANKS
+    for name in ${LONGSEQ_RERUN_QUEUES[@]+"${LONGSEQ_RERUN_QUEUES[@]}"}; do
+        [[ $name != "$LONGSEQ_JOB_QUEUE" ]] || rerun=y
+    done
+    LONGSEQ_REQUEST+=(-N longseq -j oe -r "$rerun" -l "select=$select" -l "walltime=$1")
+    [[ -z $files ]] || LONGSEQ_REQUEST+=(-l "filesystems=$files")
+}
+
+longseq_request_cobalt() {
+    local count=$LONGSEQ_NODES files=${LONGSEQ_VALUE[FILESYSTEMS]:-$LONGSEQ_FILESYSTEMS}
+    ! longseq_counts_gpus || count=1
+    LONGSEQ_REQUEST+=(-n "$count" -t $(((LONGSEQ_SECONDS + 59) / 60)) --mode script)
+    [[ -z $files ]] || LONGSEQ_REQUEST+=(--attrs "filesystems=${files//:/,}")
+}
+
+longseq_request_slurm() { # longseq_request_slurm HH:MM:SS
+    LONGSEQ_QSUB=sbatch
+    local notice=120
+    # Before the end the job's shell is told; the ranks know the time themselves as well
+    ((LONGSEQ_SECONDS >= 1200)) || notice=$((LONGSEQ_SECONDS / 10))
+    LONGSEQ_REQUEST+=(
+        --parsable --job-name=longseq "--nodes=$LONGSEQ_NODES" "--ntasks-per-node=$LONGSEQ_RANKS_PER_HOST"
+        "--time=$1" --requeue --open-mode=append "--signal=B:USR1@$notice"
+    )
+    [[ $LONGSEQ_DEVICE == cpu || " ${LONGSEQ_SUBMIT[*]-} " == *--gpus* ]] ||
+        LONGSEQ_REQUEST+=("--gpus-per-node=$LONGSEQ_RANKS_PER_HOST")
+}
+
+longseq_print_submission() { # longseq_print_submission JOBS: for a dry run
+    longseq_print_machine
+    (($1 == 1)) || printf '# %d jobs, each after the end of the one before\n' "$1"
+    printf '# command, in the folder of the job\n'
+    longseq_print_command "${LONGSEQ_REQUEST[@]}" job.sh
+    printf '# settings of the job\n'
+    longseq_print_settings
+}

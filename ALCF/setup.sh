@@ -1,0 +1,101 @@
+# shellcheck shell=bash
+# Sourced by every entry point: which machine (machine.sh), which Python, how many hosts and ranks
+# (hosts.sh). Defines functions only; sets no shell options. What those of this file set:
+#   LONGSEQ_BASE_PYTHON             the machine's Python that the environment stands on
+#   LONGSEQ_VENV, LONGSEQ_PYTHON    our environment's folder, and its Python
+# LONGSEQ_ROOT, the repository's folder, is set by whoever sources this file.
+
+longseq_say() { # longseq_say TEXT: one line to stderr
+    printf 'longseq: %s\n' "${1//[[:cntrl:]]/?}" >&2
+}
+
+longseq_refuse() { # longseq_refuse TEXT: the user's mistake; one line to stderr, status 2
+    longseq_say "$1"
+    return 2
+}
+
+longseq_is_count() { # longseq_is_count TEXT: a whole number from 1 that bash can calculate with
+    [[ $1 =~ ^[1-9][0-9]{0,8}$ ]]
+}
+
+longseq_help() { # longseq_help FILE: prints the comment that FILE begins with
+    local line
+    while IFS= read -r line; do
+        [[ $line == '#'* ]] || break
+        line=${line#'#'}
+        [[ $line == '!'* ]] || printf '%s\n' "${line# }"
+    done <"$1"
+}
+
+# ---------------------------------------------------------------- Python and environment
+
+longseq_python_version() { # longseq_python_version PYTHON: prints 3.11.7, nothing if it does not run
+    local text
+    text=$("$1" --version 2>/dev/null) || return
+    printf '%s' "${text#Python }"
+}
+
+longseq_find_python() { # sets LONGSEQ_BASE_PYTHON and LONGSEQ_PYTHON_VERSION: 3.10 to 3.13
+    local candidate version seen='' entry entries path=
+    # Not the environment that stands on it, should that be activated
+    IFS=: read -r -a entries <<<"$PATH"
+    for entry in "${entries[@]}"; do
+        [[ $entry == "$LONGSEQ_ROOT"/venvs/* ]] || path+=${path:+:}$entry
+    done
+    local PATH=$path
+    local candidates=(python3 python3.13 python3.12 python3.11 python3.10)
+    [[ -n ${CONDA_PREFIX-} ]] && candidates=("$CONDA_PREFIX/bin/python3" "${candidates[@]}")
+    [[ -n ${PYTHON-} ]] && candidates=("$PYTHON")
+    for candidate in "${candidates[@]}"; do
+        version=$(longseq_python_version "$candidate") || continue
+        if [[ $version =~ ^3\.1[0-3]\. ]]; then
+            LONGSEQ_BASE_PYTHON=$(command -v -- "$candidate")
+            LONGSEQ_PYTHON_VERSION=$version
+            return 0
+        fi
+        seen+=" $candidate=$version"
+    done
+    longseq_refuse "no Python 3.10 to 3.13 found (${PYTHON:+PYTHON=$PYTHON; }seen:${seen:- none}): install\
+ one, or set PYTHON to its path"
+}
+
+longseq_find_environment() { # sets LONGSEQ_VENV and LONGSEQ_PYTHON, in install.sh and afterwards alike
+    local name=python${LONGSEQ_PYTHON_VERSION%.*} venvs=$LONGSEQ_ROOT/venvs
+    [[ ! -L $venvs ]] || venvs=$(readlink -f -- "$venvs") # a job's frozen tree stands on the same environment
+    if [[ -n ${CONDA_PREFIX-} && $LONGSEQ_BASE_PYTHON == "$CONDA_PREFIX"/* ]]; then
+        name=conda-${CONDA_PREFIX##*/}
+    fi
+    LONGSEQ_VENV=$venvs/$LONGSEQ_MACHINE/${name//[!A-Za-z0-9._-]/_}
+    LONGSEQ_PYTHON=$LONGSEQ_VENV/bin/python
+}
+
+longseq_stamp() { # longseq_stamp [DEVICE]: what a finished environment was made from
+    local sums
+    sums=$(cat -- "$LONGSEQ_ROOT/constraints.txt" "$LONGSEQ_ROOT/pyproject.toml" | sha256sum) || return
+    # Not the path of Python: another environment of the same version may be activated now
+    printf 'folder %s\npython %s\ndevice %s\nversions %s\n' "$LONGSEQ_VENV" \
+        "$LONGSEQ_PYTHON_VERSION" "${1:-$LONGSEQ_DEVICE}" "${sums%% *}"
+}
+
+longseq_is_installed() { # longseq_is_installed base|test: is that part of the environment finished?
+    local file=$LONGSEQ_VENV/installed-$1.txt found=
+    [[ -x $LONGSEQ_PYTHON && -f $file ]] || return 1
+    IFS= read -r -d '' found <"$file" || true
+    # One made for GPUs serves where none is in sight, such as on a login node
+    [[ $found == "$(longseq_stamp)"$'\n' || $found == "$(longseq_stamp cuda)"$'\n' ]]
+}
+
+# ---------------------------------------------------------------- all of it
+
+source "$LONGSEQ_ROOT/ALCF/machine.sh"
+source "$LONGSEQ_ROOT/ALCF/hosts.sh"
+
+longseq_setup() { # everything above, in order
+    [[ -n ${LONGSEQ_MACHINE-} ]] || longseq_find_machine || return
+    longseq_prepare_machine || return
+    longseq_count_devices || return
+    longseq_find_python || return
+    longseq_find_environment || return
+    longseq_find_hosts || return
+    longseq_count_ranks || return
+}

@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# Submits a job that trains, or a chain of jobs that each go on from the last checkpoint: PBS, Cobalt, Slurm.
+#
+# Usage: [VARIABLE=value ...] ./ALCF/submit.sh [-q QUEUE] [-n NODES] [-t WALLTIME] [-A PROJECT] [--chain JOBS]
+#                                              [--dry-run] [-- ARGUMENT ...]
+#        [VARIABLE=value ...] ./ALCF/submit.sh QUEUE NODES WALLTIME PROJECT [-- ARGUMENT ...]   (as in 2023)
+#
+#   -q QUEUE      queue, partition or QOS          variable QUEUE
+#   -n NODES      whole nodes                      variable NHOSTS (SPARE_NODES come on top)
+#   -t WALLTIME   HH:MM:SS, 90m, 6h                variable WALLTIME
+#   -A PROJECT    project or account               variable PROJECT
+#   --chain JOBS  this many jobs, one after another: each goes on from the last checkpoint; the rest ends
+#                 at once when training is done, or failed in a way that would repeat
+#   --dry-run     print what would be submitted, and touch nothing (or DRY_RUN=1)
+#
+# What cannot run, or what the site would refuse or drop, is refused here. The job reads its settings and its code
+# from a folder of its own, jobs/NAME beside the runs' folders: editing the tree or the shell changes nothing.
+# Exit code: 0 submitted, 2 a mistake in what was asked for, anything else the scheduler's.
+set -euo pipefail
+
+LONGSEQ_ROOT=$(readlink -f -- "${BASH_SOURCE[0]}")
+LONGSEQ_ROOT=${LONGSEQ_ROOT%/*/*}
+source "$LONGSEQ_ROOT/ALCF/setup.sh"
+source "$LONGSEQ_ROOT/ALCF/models.sh"
+source "$LONGSEQ_ROOT/ALCF/args.sh"
+source "$LONGSEQ_ROOT/ALCF/launch.sh"
+source "$LONGSEQ_ROOT/ALCF/queue.sh"
+source "$LONGSEQ_ROOT/ALCF/freeze.sh"
+
+chain=1 extra=() positional=()
+while (($#)); do
+    case $1 in
+        -q | -n | -t | -A | --chain)
+            (($# >= 2)) || longseq_refuse "$1 needs a value"
+            case $1 in
+                -q) QUEUE=$2 ;;
+                -n) NHOSTS=$2 ;;
+                -t) WALLTIME=$2 ;;
+                -A) PROJECT=$2 ;;
+                --chain) chain=$2 ;;
+            esac
+            shift
+            ;;
+        --dry-run) DRY_RUN=1 ;;
+        --) extra=("${@:2}") && break ;;
+        -h | --help) longseq_help "${BASH_SOURCE[0]}" && exit 0 ;;
+        -*) longseq_refuse "unknown option $1: ./ALCF/submit.sh --help lists them; those of the trainer go after --" ;;
+        [A-Z]*=*) longseq_refuse "$1: variables go before the command: $1 ./ALCF/submit.sh" ;;
+        *) positional+=("$1") ;;
+    esac
+    shift
+done
+if ((${#positional[@]})); then
+    ((${#positional[@]} == 4)) || longseq_refuse "${positional[*]}: give -q QUEUE -n NODES -t WALLTIME -A PROJECT,\
+ or these four without the letters, in this order"
+    QUEUE=${positional[0]} NHOSTS=${positional[1]} WALLTIME=${positional[2]} PROJECT=${positional[3]}
+fi
+[[ $chain =~ ^[1-9][0-9]{0,2}$ ]] ||
+    longseq_refuse "--chain $chain: give the number of jobs, from 1 to 999"
+
+longseq_submission ${extra[@]+"${extra[@]}"} # machine, queue, nodes, time, arguments: all that can be refused
+printf '%s\n' "${LONGSEQ_NOTES[@]}" >&2
+export PYTHONPATH=$LONGSEQ_ROOT${PYTHONPATH:+:$PYTHONPATH}
+PYTHONDONTWRITEBYTECODE=1 "$LONGSEQ_BASE_PYTHON" -m longseq check --dry-run --world-size "$LONGSEQ_RANKS" \
+    "${LONGSEQ_ARGS[@]}" >/dev/null
+if ((LONGSEQ_VALUE[DRY_RUN])); then
+    longseq_print_submission "$chain"
+    exit 0
+fi
+command -v "$LONGSEQ_QSUB" >/dev/null || longseq_refuse "there is no $LONGSEQ_QSUB here: submit on a login node of\
+ $LONGSEQ_MACHINE, or set MACHINE to the machine that this is"
+longseq_is_installed base || "$LONGSEQ_ROOT/install.sh"
+longseq_freeze ${extra[@]+"${extra[@]}"}
+longseq_submit_chain "$chain"

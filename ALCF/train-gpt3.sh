@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# Trains a GPT: on this machine, or on all hosts of the allocation it is called in. On a login node it
+# submits a job that does (ALCF/submit.sh).
+#
+# Usage: [VARIABLE=value ...] ./ALCF/train-gpt3.sh [--help | --list-models | --list-variables] [-- ARGUMENT ...]
+#
+#   SEQ_LEN=4k MODEL_SIZE_KEY=GPT125M ./ALCF/train-gpt3.sh
+#   DRY_RUN=1 ./ALCF/train-gpt3.sh            print the command and touch nothing
+#   ./ALCF/train-gpt3.sh -- --swiglu          arguments for the trainer; they come last and win
+#
+# --list-variables prints what can be set (docs/variables.md). The environment is made by install.sh at the first
+# call. Exit code: 0 done, 2 a mistake in what was asked for, 75 stopped early with a checkpoint to
+# go on from, anything else a failure.
+set -euo pipefail
+
+LONGSEQ_ROOT=$(readlink -f -- "${BASH_SOURCE[0]}")
+LONGSEQ_ROOT=${LONGSEQ_ROOT%/*/*}
+source "$LONGSEQ_ROOT/ALCF/setup.sh"
+source "$LONGSEQ_ROOT/ALCF/models.sh"
+source "$LONGSEQ_ROOT/ALCF/args.sh"
+source "$LONGSEQ_ROOT/ALCF/launch.sh"
+source "$LONGSEQ_ROOT/ALCF/preflight.sh"
+
+extra=()
+while (($#)); do
+    case $1 in
+        --) extra=("${@:2}") && break ;;
+        -h | --help) longseq_help "${BASH_SOURCE[0]}" && exit 0 ;;
+        --list-models) longseq_list_models && exit 0 ;;
+        --list-variables) longseq_list_variables && exit 0 ;;
+        [A-Z]*=*) longseq_refuse "$1: variables go before the command: $1 ./ALCF/train-gpt3.sh" ;;
+        *) longseq_refuse "unknown argument $1: arguments for the trainer go after --" ;;
+    esac
+    shift
+done
+
+longseq_find_machine
+if [[ $LONGSEQ_NODE == login ]]; then
+    exec "$LONGSEQ_ROOT/ALCF/submit.sh" -- ${extra[@]+"${extra[@]}"}
+fi
+longseq_setup
+longseq_args ${extra[@]+"${extra[@]}"}
+longseq_launch_command
+printf '%s\n' "${LONGSEQ_NOTES[@]}" >&2
+repeat=("$LONGSEQ_ROOT/ALCF/train-gpt3.sh") # what RUN/command.sh runs: the same settings, a run of its own
+((${#extra[@]} == 0)) || repeat+=(-- "${extra[@]}")
+
+check() { # check PYTHON [--dry-run]: everything that can be wrong is found before a rank starts
+    "$1" -m longseq check "${@:2}" --world-size "$LONGSEQ_RANKS" "${LONGSEQ_ARGS[@]}" -- "${repeat[@]}"
+}
+
+print_all() { # print_all DS_CONFIG: what a dry run shows
+    longseq_print_machine
+    [[ -z $LONGSEQ_HOSTS_FROM ]] || printf '# hosts.txt\n%s\n' "$(longseq_host_file)"
+    printf '# ds_config.json\n%s\n# command\n' "$1"
+    longseq_print_command "${LONGSEQ_COMMAND[@]}"
+}
+
+if ((LONGSEQ_VALUE[DRY_RUN])) || ! longseq_is_installed base; then
+    # Before an installation of minutes, and where nothing may be touched: any Python will do
+    export PYTHONPATH=$LONGSEQ_ROOT${PYTHONPATH:+:$PYTHONPATH}
+    ds_config=$(PYTHONDONTWRITEBYTECODE=1 check "$LONGSEQ_BASE_PYTHON" --dry-run)
+    ((! LONGSEQ_VALUE[DRY_RUN])) || { print_all "$ds_config" && exit 0; }
+    [[ -z ${LONGSEQ_JOB-} ]] || longseq_refuse "the environment $LONGSEQ_VENV has changed since this job was\
+ submitted: submit it again"
+    "$LONGSEQ_ROOT/install.sh"
+fi
+check "$LONGSEQ_PYTHON"
+longseq_preflight
+longseq_know_end
+longseq_launch_command # now: hosts may have been left out, the launcher may have come with the environment
+longseq_prepare_launch
+status=0
+longseq_run || status=$?
+longseq_finish "$status"
+exit "$REPLY"

@@ -1,0 +1,96 @@
+"""Draws who holds what on each axis: docs/pictures/{tensor,ulysses,ring}.svg.
+
+    python docs/pictures/axes.py
+
+Every square is a run of tokens of one head, coloured by the rank that holds it, between the layers'
+attention and inside of it. The runs of tokens come from the code that the trainer uses.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import matplotlib
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[2])]
+matplotlib.use("svg")
+matplotlib.rcParams["svg.hashsalt"] = "longseq"
+
+import matplotlib.pyplot as plt  # noqa: E402
+from matplotlib.axes import Axes  # noqa: E402
+
+from longseq.parallel.spans import held_spans  # noqa: E402
+from longseq.parallel.ulysses import query_runs  # noqa: E402
+
+RANKS, TOKENS, HEADS = 4, 8, 8
+COLOURS = ["#3b6ea5", "#d98b3a", "#5a9a57", "#a5567f"]
+Holder = list[list[int]]  # [head][run of tokens] → rank
+
+
+def by_tokens(axis: str) -> Holder:
+    """Who holds each run of tokens, all heads of it, with all ranks on `axis`."""
+    whole = {"ulysses": (0, 1), "ring": (0, 1)}
+    row = [0] * TOKENS
+    for rank in range(RANKS):
+        at = whole | {axis: (rank, RANKS)}
+        for low, high in held_spans(TOKENS, at["ulysses"], at["ring"]):
+            row[low:high] = [rank] * (high - low)
+    return [row] * HEADS
+
+
+def by_heads() -> Holder:
+    """Who holds each head, all tokens of it."""
+    runs = query_runs(HEADS, RANKS)
+    return [[rank] * TOKENS for rank, (low, high) in enumerate(runs) for _ in range(low, high)]
+
+
+def draw(panel: Axes, holder: Holder, title: str) -> None:
+    for head, row in enumerate(holder):
+        for token, rank in enumerate(row):
+            square = plt.Rectangle((token, head), 0.94, 0.94, color=COLOURS[rank])
+            panel.add_patch(square)
+            panel.text(token + 0.47, head + 0.5, str(rank), ha="center", va="center", color="w")
+    panel.set(xlim=(0, TOKENS), ylim=(HEADS, 0), xticks=[], yticks=[], title=title)
+    panel.set_xlabel("tokens of one sample →")
+    panel.set_ylabel("← heads")
+    for side in panel.spines.values():
+        side.set_visible(False)
+
+
+def picture(name: str, between: Holder, inside: Holder, *titles: str) -> None:
+    figure, panels = plt.subplots(1, 2, figsize=(7.2, 3.5), layout="constrained")
+    for panel, holder, title in zip(panels, (between, inside), titles, strict=True):
+        draw(panel, holder, title)
+        panel.title.set_fontsize(10)
+    path = Path(__file__).with_name(f"{name}.svg")
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
+
+
+def main() -> None:
+    picture(
+        "tensor",
+        by_tokens("ulysses"),
+        by_heads(),
+        "Norms, residual: each rank its tokens",
+        "Attention, MLP: each rank its heads\nand its part of every weight",
+    )
+    picture(
+        "ulysses",
+        by_tokens("ulysses"),
+        by_heads(),
+        "All but attention: each rank its tokens\n(and all weights)",
+        "Attention: all tokens of its heads,\nafter an all-to-all",
+    )
+    picture(
+        "ring",
+        by_tokens("ring"),
+        by_tokens("ring"),
+        "All but attention: an early and a late\nrun of tokens",
+        "Attention: the same queries; keys and\nvalues pass from rank to rank",
+    )
+
+
+if __name__ == "__main__":
+    main()

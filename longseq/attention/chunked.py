@@ -1,0 +1,94 @@
+"""Attention in chunks of the sequence, whose queries, keys and values wait in host memory.
+
+One device then holds a pair of chunks and the fp32 sums of one, whatever the sequence's length: the
+idea of FPDT (arXiv 2408.16978). While a pair is worked on, the next keys and values are on their
+way. On a CPU, where the tests run it, "host memory" is where everything is, and the chunks remain.
+No GPU has run it yet.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from longseq.attention import AttentionDropout, Documents, Kernel
+from longseq.attention.blocks import Block, block_backward, block_forward, merge
+from longseq.memory.away import Away
+from longseq.parallel.spans import common
+
+
+def chunked(size: int, on_host: bool) -> Kernel:
+    """The kernel with chunks of `size` tokens; `on_host`: they leave the GPU in between."""
+
+    def attend(
+        q: Tensor, k: Tensor, v: Tensor, documents: Documents, dropout: AttentionDropout | None
+    ) -> Tensor:
+        assert dropout is None, "checks.py refuses attention dropout with chunks"
+        four = (x.permute(1, 2, 0, 3) for x in (q, k, v))
+        y: Tensor = _Chunked.apply(*four, documents, Away(size, on_host, q.device))
+        return y.permute(2, 0, 1, 3)
+
+    return attend
+
+
+def _pieces(i: int, j: int, chunks: list[Tensor], documents: Documents) -> Iterator[Block]:
+    """What queries of chunk i see of chunk j ≤ i: one block, or one for each common document."""
+    rows, _, size, _ = chunks[0].shape
+    mine, theirs = ([(c * size, c * size + chunks[c].shape[2])] for c in (i, j))
+    for row, queries, keys in common(mine, theirs, documents, rows):
+        at, seen = ((row, slice(None), slice(*run)) for run in (queries, keys))
+        yield Block(at, seen, i == j)
+
+
+class _Chunked(torch.autograd.Function):
+    """q [b, heads, s, d], k and v [b, groups, s, d]."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, documents: Documents, away: Away
+    ) -> Tensor:
+        qs, ks, vs = away.out(q), away.out(k), away.out(v)
+        outputs, weights = [], []
+        for i, mine in enumerate(away.back(qs)):
+            y = torch.zeros(mine.shape, dtype=torch.float32, device=q.device)
+            lse = torch.full(mine.shape[:3], -math.inf, dtype=torch.float32, device=q.device)
+            pairs = zip(away.back(ks[: i + 1]), away.back(vs[: i + 1]), strict=True)
+            for j, (keys, values) in enumerate(pairs):
+                for at, seen, causal in _pieces(i, j, qs, documents):
+                    part = block_forward(mine[at], keys[seen], values[seen], causal)
+                    merge(y[at], lse[at], *part)
+            outputs.append(y.to(q.dtype))
+            weights.append(lse)
+        out = torch.cat(outputs, 2)
+        ctx.documents, ctx.away, ctx.count = documents, away, len(qs)
+        ctx.save_for_backward(*qs, *ks, *vs, *away.out(out), *weights)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        n, away = ctx.count, ctx.away
+        qs, ks, vs, ys, weights = (list(ctx.saved_tensors[i * n : (i + 1) * n]) for i in range(5))
+        dys = dy.split(away.size, 2)
+        d_qs = [torch.zeros(q.shape, dtype=torch.float32, device=q.device) for q in qs]
+        d_ks, d_vs = [], []
+        for j, (keys, values) in enumerate(zip(away.back(ks), away.back(vs), strict=True)):
+            d_keys = torch.zeros(keys.shape, dtype=torch.float32, device=dy.device)
+            d_values = torch.zeros_like(d_keys)
+            later = zip(away.back(qs[j:]), away.back(ys[j:]), strict=True)
+            for i, (mine, y) in enumerate(later, j):
+                d_mine = torch.zeros(mine.shape, dtype=torch.float32, device=dy.device)
+                for at, seen, causal in _pieces(i, j, qs, ctx.documents):
+                    block = (mine[at], keys[seen], values[seen], y[at], weights[i][at])
+                    d_q, d_k, d_v = block_backward(dys[i][at].contiguous(), *block, causal)
+                    d_mine[at] += d_q
+                    d_keys[seen] += d_k
+                    d_values[seen] += d_v
+                d_qs[i] += d_mine.to(d_qs[i].device)  # the sums of queries wait where they do
+            d_ks.append(d_keys.to(keys.dtype))
+            d_vs.append(d_values.to(values.dtype))
+        d_q = torch.cat([d.to(dy) for d in d_qs], 2)
+        return d_q, torch.cat(d_ks, 2), torch.cat(d_vs, 2), None, None

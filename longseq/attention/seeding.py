@@ -1,0 +1,24 @@
+"""Kernels that draw dropout from the device's generator, made to draw from a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from longseq.attention import AttentionDropout
+
+
+@contextmanager
+def seeded(dropout: AttentionDropout | None, device: torch.device) -> Iterator[float]:
+    """Within, the generators start at the seed; afterwards they are where they were.
+
+    Yields the probability, 0 without dropout.
+    """
+    if dropout is None:
+        yield 0.0
+        return
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(dropout.seed)
+        yield dropout.probability

@@ -1,0 +1,136 @@
+"""What --data-path names, prepared and looked over; before the ranks start, and again by each of
+them.
+
+No torch here: the check before a launch must be quick.
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from longseq.data.blend import read_blend
+from longseq.data.cache import ensure_prepared
+from longseq.data.indexed import IndexedTokens
+from longseq.data.manifest import Manifest, check_digests, check_sizes, read_manifest
+from longseq.data.split import Ints
+from longseq.data.tokenizers import Tokenizer
+from longseq.data.vocabularies import tokenizer_beside
+from longseq.errors import UserError
+
+DIGEST_UP_TO = 1 << 30  # bytes; a second or two. Larger data: 'longseq data verify'
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One prepared prefix. closed: its documents end with the end token."""
+
+    prefix: str
+    weight: Fraction
+    tokens: IndexedTokens
+    tokenizer: Tokenizer
+    manifest: Manifest | None
+    closed: bool
+    groups: Ints | None
+
+
+def check_data(data_path: str, tokenizer_type: str = "") -> int:
+    """Check everything that can be checked without a run; the size of the vocabulary.
+
+    Files up to a gigabyte are digested too, so that a flipped bit is found here.
+    """
+    datasets = open_datasets(data_path, tokenizer_type)
+    for dataset in datasets:
+        manifest = dataset.manifest
+        if manifest and sum(file["bytes"] for file in manifest.files.values()) <= DIGEST_UP_TO:
+            check_digests(dataset.prefix, manifest)
+        if manifest is None:
+            _check_range(dataset)
+    return datasets[0].tokenizer.vocab_size
+
+
+def open_datasets(data_path: str, tokenizer_type: str = "") -> list[Dataset]:
+    """Each dataset that --data-path names; they share a vocabulary."""
+    datasets = [_open(part.path, part.weight, tokenizer_type) for part in read_blend(data_path)]
+    first = datasets[0]
+    for other in datasets[1:]:
+        if other.tokenizer.names() != first.tokenizer.names():
+            raise UserError(
+                f"--data-path {data_path}: {first.prefix} has the tokens of"
+                f" {first.tokenizer.specification}, {other.prefix} those of"
+                f" {other.tokenizer.specification}: prepare them alike"
+            )
+    return datasets
+
+
+def strands(dataset: Dataset) -> int:
+    """2 where each record is followed by its other strand."""
+    manifest = dataset.manifest
+    return 2 if manifest is not None and manifest.options.get("reverse_complement") else 1
+
+
+def _open(path: str, weight: Fraction, tokenizer_type: str) -> Dataset:
+    prefix = ensure_prepared(path, tokenizer=tokenizer_type or "nucleotide")
+    manifest = read_manifest(prefix)
+    tokenizer = _tokenizer(prefix, manifest, tokenizer_type)
+    if manifest is not None:
+        check_sizes(prefix, manifest)
+    tokens = IndexedTokens(prefix)
+    if tokens.num_tokens == 0:
+        raise UserError(f"{prefix}.bin holds no tokens: prepare other files")
+    closed = _ends_closed(tokens, tokenizer.end_of_document)
+    if tokens.unindexed_ends and not closed:
+        raise UserError(f"{tokens.bin_path} is longer than its .idx says: prepare the data again")
+    groups = None
+    if manifest is not None and "groups" in manifest.files:
+        groups = np.fromfile(f"{prefix}.groups", dtype="<i8").astype(np.int64)
+    return Dataset(prefix, weight, tokens, tokenizer, manifest, closed, groups)
+
+
+def _tokenizer(prefix: str, manifest: Manifest | None, wanted: str) -> Tokenizer:
+    """The data's own tokenizer; one that is asked for must be the same."""
+    if manifest is None:
+        if not wanted:
+            raise UserError(
+                f"{prefix}.json is missing, so that nothing says what its tokens are: add"
+                " --tokenizer-type"
+            )
+        return tokenizer_beside(prefix, wanted)
+    if wanted and wanted.partition(":")[0] != manifest.tokenizer and wanted != manifest.tokenizer:
+        raise UserError(
+            f"--tokenizer-type {wanted}: {prefix} was prepared with {manifest.tokenizer}:"
+            " leave the flag out"
+        )
+    tokenizer = tokenizer_beside(prefix, manifest.tokenizer)
+    size = tokenizer.vocab_size
+    if size != manifest.vocab_size or manifest.largest_token >= size:
+        raise UserError(
+            f"{prefix}.json contradicts its tokenizer {manifest.tokenizer}: prepare the data again"
+        )
+    return tokenizer
+
+
+def _ends_closed(tokens: IndexedTokens, end: int) -> bool:
+    """Whether documents end with the end token; files of other programs may lack it."""
+    ends = tokens.document_offsets[1:][np.diff(tokens.document_offsets) > 0]
+    some = ends[np.unique(np.linspace(0, len(ends) - 1, 64).astype(np.int64))]
+    closed = {int(tokens.read(int(stop) - 1, 1)[0]) == end for stop in some}
+    if len(closed) > 1:
+        raise UserError(
+            f"{tokens.bin_path}: some documents end with token {end} and some do not:"
+            " prepare the data again"
+        )
+    return closed.pop()
+
+
+def _check_range(dataset: Dataset) -> None:
+    """Files of other programs have no manifest that says their largest token."""
+    block = 1 << 24
+    size = dataset.tokenizer.vocab_size
+    for start in range(0, min(dataset.tokens.num_tokens, DIGEST_UP_TO), block):
+        piece = dataset.tokens.read(start, min(block, dataset.tokens.num_tokens - start))
+        if int(piece.max()) >= size or int(piece.min()) < 0:
+            raise UserError(
+                f"{dataset.tokens.bin_path} holds token {int(piece.max())} outside the vocabulary"
+                f" of {size} of {dataset.tokenizer.specification}"
+            )

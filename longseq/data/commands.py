@@ -1,0 +1,192 @@
+"""The verbs `longseq prepare` and `longseq data`."""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from longseq.errors import EXIT_DONE, UserError
+
+POOL_FROM = 32 << 20  # bytes of input; starting workers takes longer than less than this
+
+
+class _Parser(argparse.ArgumentParser):
+    """Wrong usage is a UserError like any other mistake."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise UserError(f"{self.prog}: {message}: see {self.prog} --help")
+
+
+def _prepare_parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="longseq prepare",
+        description="FASTA, FASTQ, GenBank, text or JSON lines, compressed or not, to tokens.",
+    )
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="file, folder, @LIST or -")
+    parser.add_argument(
+        "--output", required=True, metavar="PREFIX", help="makes PREFIX.bin, .idx, .json"
+    )
+    parser.add_argument(
+        "--tokenizer",
+        default="nucleotide",
+        help="nucleotide (default), codon, codon:69, kmer:K, byte, huggingface:FILE or"
+        " gpt2:VOCAB,MERGES",
+    )
+    parser.add_argument(
+        "--genes", action="store_true", help="find genes with pyrodigal; one document each"
+    )
+    parser.add_argument("--reverse-complement", action="store_true", help="add the other strand")
+    parser.add_argument(
+        "--ambiguous",
+        default="keep",
+        choices=("keep", "n", "split", "drop", "refuse"),
+        help="letters other than ACGT: keep them (nucleotide: own tokens; else the unknown token),"
+        " fold them into N, split the record there, drop the record, or refuse the file",
+    )
+    parser.add_argument("--mask-lower-case", action="store_true", help="read lower case as N")
+    parser.add_argument(
+        "--group-by",
+        default="record",
+        choices=("record", "file"),
+        help="what a split never divides",
+    )
+    parser.add_argument(
+        "--workers", type=int, default=0, metavar="N", help="processes; 0: one a core"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace PREFIX")
+    return parser
+
+
+def prepare(argv: Sequence[str]) -> int:
+    """`longseq prepare`: returns the exit code, raises UserError."""
+    options = _prepare_parser().parse_args(argv)
+    from longseq.data.encode import Recipe
+    from longseq.data.prepare import Settings
+    from longseq.data.prepare import prepare as run
+    from longseq.data.sources import expand
+    from longseq.data.workers import available_cores
+
+    if options.workers < 0:
+        raise UserError(
+            f"--workers {options.workers}: give a number of processes, or 0 for all cores"
+        )
+    _check_recipe(options)
+    inputs = expand(options.inputs)
+    size = sum(Path(path).stat().st_size for path in inputs.paths if path != "-")
+    many = options.genes or size >= POOL_FROM or "-" in inputs.paths
+    workers = options.workers or (available_cores() if many else 1)
+    recipe = Recipe(
+        options.tokenizer,
+        options.ambiguous,
+        options.mask_lower_case,
+        options.reverse_complement,
+        options.genes,
+    )
+    started = time.monotonic()
+    with _progress(size) as report:
+        settings = Settings(recipe, workers, options.group_by)
+        manifest = run(inputs, options.output, settings, options.overwrite, report)
+    seconds = time.monotonic() - started
+    _print_summary(options.output, manifest.counts, manifest.num_tokens, manifest.num_documents)
+    if inputs.skipped:
+        print(
+            f"  not read: {len(inputs.skipped)} other files of the folders, such as"
+            f" {inputs.skipped[0]}"
+        )
+    print(f"  {seconds:.1f} s, {size / 1e6 / max(seconds, 1e-9):.0f} MB/s with {workers} workers")
+    return EXIT_DONE
+
+
+def _check_recipe(options: argparse.Namespace) -> None:
+    if options.genes and options.reverse_complement:
+        raise UserError(
+            "--reverse-complement with --genes: genes are already read from both strands"
+        )
+    text = options.tokenizer.startswith(("byte", "huggingface:", "gpt2:"))
+    unusable = options.genes or options.reverse_complement or options.ambiguous in ("split", "drop")
+    if text and unusable:
+        raise UserError(
+            f"--tokenizer {options.tokenizer}: --genes, --reverse-complement and --ambiguous split"
+            " or drop need a tokenizer of sequences: nucleotide, codon or kmer:K"
+        )
+
+
+NAMES = {
+    "records": "records read",
+    "bases": "bases read",
+    "bytes": "bytes of text read",
+    "genes": "genes found",
+    "bases_outside_genes": "bases outside genes",
+    "empty_records": "empty records",
+    "trailing_bases": "bases after the last whole token",
+    "ambiguous_left_out": "bases left out where records were split",
+    "dropped_records": "records dropped for ambiguous letters",
+    "dropped_bases": "bases in them",
+    "gaps": "alignment gaps (- and .) that stand for no base",
+}
+
+
+def _print_summary(prefix: str, counts: dict[str, int], tokens: int, documents: int) -> None:
+    print(f"{prefix}: {tokens:,} tokens in {documents:,} documents")
+    for key, text in NAMES.items():
+        if counts.get(key):
+            print(f"  {text}: {counts[key]:,}")
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[int], None]]:
+    """A bar with the time left, on a terminal; nothing else belongs on stderr of a batch job."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    columns = (
+        TextColumn("preparing"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
+        TextColumn("left"), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=total or None)
+        yield lambda done: bar.update(task, completed=done)
+
+
+def data(argv: Sequence[str]) -> int:
+    """`longseq data inspect|verify|decode`: returns the exit code, raises UserError."""
+    parser = _Parser(prog="longseq data", description="Look at prepared data.")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    inspect = verbs.add_parser(
+        "inspect", help="documents, lengths, tokens, how a run would cut them"
+    )
+    inspect.add_argument("prefix", metavar="PREFIX")
+    inspect.add_argument("--split", default="949,50,1", help="weights of the parts")
+    inspect.add_argument("--seq-length", type=int, default=2048, help="tokens of a sample")
+    inspect.add_argument("--tokenizer-type", default="", help="for files of other programs")
+    verify = verbs.add_parser("verify", help="digests, ranges and ends of every token")
+    verify.add_argument("prefix", metavar="PREFIX")
+    verify.add_argument("--tokenizer-type", default="", help="for files of other programs")
+    decode = verbs.add_parser("decode", help="documents back to sequences, as FASTA")
+    decode.add_argument("prefix", metavar="PREFIX")
+    decode.add_argument("--document", type=int, action="append", help="its number; default: all")
+    decode.add_argument("--tokenizer-type", default="", help="for files of other programs")
+    options = parser.parse_args(argv)
+    from longseq.data import inspection
+
+    if options.verb == "inspect":
+        inspection.inspect(
+            options.prefix, options.tokenizer_type, options.split, options.seq_length
+        )
+    elif options.verb == "verify":
+        inspection.verify(options.prefix, options.tokenizer_type)
+    else:
+        inspection.decode(options.prefix, options.tokenizer_type, options.document)
+    return EXIT_DONE

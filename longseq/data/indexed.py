@@ -1,0 +1,239 @@
+"""The .bin/.idx pair in Megatron's format: written by us, read by anyone, and the other way round.
+
+Why not through megatron-core, whose format this is: its import takes 4 s of every rank's start, its
+reader takes a truncated or overlong .bin for a good one, and dropping its object while an array
+made from it is alive is a segmentation fault. The layout is 34 bytes of header and three arrays;
+the tests read our files with megatron-core and megatron-core's with this module.
+
+    .bin  the tokens of all documents, one after the other, in the dtype the header names
+    .idx  b"MMIDIDX\\0\\0", version u64 = 1, dtype code u8, sequences u64, document bounds u64,
+          length of each sequence i32, its byte offset i64, first sequence of each document i64 (+
+          the end)
+"""
+
+import hashlib
+import os
+import struct
+from array import array
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from longseq.errors import UserError
+
+MAGIC = b"MMIDIDX\x00\x00"
+HEADER = struct.Struct("<9sQBQQ")
+DTYPES: dict[int, type[np.generic]] = {
+    1: np.uint8, 2: np.int8, 3: np.int16, 4: np.int32, 5: np.int64, 8: np.uint16,
+}  # fmt: skip
+LONGEST_SEQUENCE = 2**30  # lengths are int32: a longer document is several sequences
+
+Tokens = npt.NDArray[np.integer]
+
+
+def file_of(prefix: str, kind: str) -> str:
+    return f"{prefix}.{kind}"
+
+
+def token_dtype(vocab_size: int) -> type[np.generic]:
+    """The smallest dtype of the format that holds every token of a vocabulary."""
+    if vocab_size <= 2**8:
+        return np.uint8
+    return np.uint16 if vocab_size <= 2**16 else np.int32
+
+
+class IndexedTokens:
+    """A checked .bin/.idx pair, read in pieces. Nothing is mapped: memory is what the pieces take.
+
+    document_offsets: int64 [documents + 1], where each document starts in the .bin, in tokens.
+    unindexed_ends: the .bin has one token more for each document than its .idx says. Megatron's
+    preprocess_data writes such pairs with --append-eod (Megatron-LM's issue 431): its lengths leave
+    the end tokens out, so that its own reader shifts document n by n tokens. Here they are counted
+    in; who opens such a pair must see that those tokens are ends.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self.bin_path = file_of(prefix, "bin")
+        self.dtype, lengths, bounds = _read_index(file_of(prefix, "idx"))
+        ends = np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
+        offsets: npt.NDArray[np.int64] = ends[bounds]
+        size = self.dtype.itemsize
+        with_ends = offsets + np.arange(len(offsets))
+        self._file, found = _open_tokens(self.bin_path)
+        self.unindexed_ends = found == int(with_ends[-1]) * size != int(offsets[-1]) * size
+        self.document_offsets = with_ends if self.unindexed_ends else offsets
+        self.num_tokens = int(self.document_offsets[-1])
+        if found != self.num_tokens * size:
+            self.close()
+            raise UserError(_wrong_size(self.bin_path, found, self.num_tokens * size))
+
+    @property
+    def num_documents(self) -> int:
+        return len(self.document_offsets) - 1
+
+    def read(self, start: int, count: int) -> Tokens:
+        """Tokens start … start+count of the file, [count], in the file's dtype."""
+        size = self.dtype.itemsize
+        raw = os.pread(self._file.fileno(), count * size, start * size)
+        while len(raw) < count * size:  # one pread gives at most 2 GiB
+            more = os.pread(self._file.fileno(), count * size - len(raw), start * size + len(raw))
+            if not more:
+                raise UserError(f"{self.bin_path} shrank while it was read: prepare it again")
+            raw += more
+        return np.frombuffer(raw, dtype=self.dtype)
+
+    def document(self, number: int) -> Tokens:
+        """All tokens of one document."""
+        start, stop = self.document_offsets[number : number + 2].tolist()
+        return self.read(start, stop - start)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _read_index(path: str) -> tuple[np.dtype[np.generic], Tokens, Tokens]:
+    """Dtype, sequence lengths and document bounds of an .idx, each checked against the others."""
+    try:
+        raw = Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"{path}: {error.strerror}: name a prefix made by 'longseq prepare'"
+        ) from None
+    if len(raw) < HEADER.size or not raw.startswith(MAGIC):
+        raise UserError(f"{path} is not a Megatron index: prepare the data again")
+    _, version, code, sequences, bounds_count = HEADER.unpack_from(raw)
+    if version != 1 or code not in DTYPES:
+        raise UserError(f"{path} has version {version} and dtype code {code}, which cannot be read")
+    expected = HEADER.size + sequences * 12 + bounds_count * 8
+    if len(raw) != expected:
+        raise UserError(
+            f"{path} is damaged: {len(raw)} bytes where its header says {expected}: prepare the"
+            " data again"
+        )
+    dtype = np.dtype(DTYPES[code])
+    lengths = np.frombuffer(raw, "<i4", sequences, HEADER.size)
+    pointers = np.frombuffer(raw, "<i8", sequences, HEADER.size + 4 * sequences)
+    bounds = np.frombuffer(raw, "<i8", bounds_count, HEADER.size + 12 * sequences)
+    ends = np.cumsum(lengths, dtype=np.int64) * dtype.itemsize
+    consistent = (
+        bool(np.all(lengths >= 0))
+        and bool(np.array_equal(pointers[1:], ends[:-1]))
+        and (sequences == 0 or int(pointers[0]) == 0)
+        and bounds_count > 0
+        and int(bounds[0]) == 0
+        and int(bounds[-1]) == sequences
+        and bool(np.all(np.diff(bounds) >= 0))
+    )
+    if not consistent:
+        raise UserError(
+            f"{path} is damaged: its offsets contradict its lengths: prepare the data again"
+        )
+    return dtype, lengths, bounds
+
+
+def _open_tokens(path: str) -> tuple[BinaryIO, int]:
+    """The .bin, kept open for as long as its reader lives, and its bytes."""
+    try:
+        file = open(path, "rb")  # noqa: SIM115
+    except OSError as error:
+        raise UserError(
+            f"{path}: {error.strerror}: its .idx is there; prepare the data again"
+        ) from None
+    return file, os.fstat(file.fileno()).st_size
+
+
+def _wrong_size(path: str, found: int, expected: int) -> str:
+    what = "truncated" if found < expected else "followed by something else"
+    return f"{path} is {what}: {found} bytes where its .idx says {expected}: prepare the data again"
+
+
+class IndexedWriter:
+    """Writes a pair, document by document, in pieces of any size; digests what it writes.
+
+    Nothing opens before `finish` has written the .idx, which it does last.
+    """
+
+    def __init__(self, prefix: str, dtype: type[np.generic]) -> None:
+        self.prefix = prefix
+        self.dtype = np.dtype(dtype)
+        self.num_tokens = 0
+        self.digests: dict[str, str] = {}
+        self._file = open(file_of(prefix, "bin"), "wb")  # noqa: SIM115 - closed by finish or abandon
+        self._sha = hashlib.sha256()
+        self._lengths = array("i")
+        self._bounds = array("q", [0])
+        self._open_length = 0
+
+    @property
+    def num_documents(self) -> int:
+        return len(self._bounds) - 1
+
+    def add(self, tokens: Tokens) -> None:
+        """Append tokens to the document that is open."""
+        raw = np.ascontiguousarray(tokens, dtype=self.dtype).data
+        self._file.write(raw)
+        self._sha.update(raw)
+        self._open_length += len(tokens)
+        self.num_tokens += len(tokens)
+
+    def end_document(self) -> None:
+        while self._open_length > LONGEST_SEQUENCE:
+            self._lengths.append(LONGEST_SEQUENCE)
+            self._open_length -= LONGEST_SEQUENCE
+        self._lengths.append(self._open_length)
+        self._open_length = 0
+        self._bounds.append(len(self._lengths))
+
+    def add_documents(self, tokens: Tokens, lengths: npt.NDArray[np.int64]) -> None:
+        """Go on with the open document and end as many as there are lengths, end tokens included.
+
+        What comes after them opens the next document. An end token alone makes no document.
+        """
+        if len(lengths) and lengths[0] == 1 and not self._open_length:
+            tokens, lengths = tokens[1:], lengths[1:]
+        open_before, tail = self._open_length, len(tokens) - int(lengths.sum())
+        self.add(tokens)
+        if not len(lengths):
+            return
+        self._open_length = open_before + int(lengths[0])
+        self.end_document()
+        first = len(self._lengths)
+        self._lengths.frombytes(lengths[1:].astype(np.intc).tobytes())
+        self._bounds.extend(range(first + 1, len(self._lengths) + 1))
+        self._open_length = tail
+
+    def close_document(self, end: int) -> None:
+        """End the document that is open, if one is, with its end token."""
+        if self._open_length:
+            self.add(np.array([end], dtype=self.dtype))
+            self.end_document()
+
+    def finish(self) -> None:
+        """Flush the tokens to the disk, then write the index."""
+        _sync(self._file)
+        self._file.close()
+        self.digests["bin"] = self._sha.hexdigest()
+        lengths = np.frombuffer(self._lengths, dtype="<i4") if self._lengths else np.zeros(0, "<i4")
+        ends = np.cumsum(lengths, dtype=np.int64) * self.dtype.itemsize
+        pointers = np.concatenate(([0], ends[:-1])) if len(ends) else ends
+        code = next(code for code, dtype in DTYPES.items() if np.dtype(dtype) == self.dtype)
+        raw = b"".join((
+            HEADER.pack(MAGIC, 1, code, len(lengths), len(self._bounds)),
+            lengths.tobytes(), pointers.astype("<i8").tobytes(), self._bounds.tobytes(),
+        ))  # fmt: skip
+        self.digests["idx"] = hashlib.sha256(raw).hexdigest()
+        with open(file_of(self.prefix, "idx"), "wb") as file:
+            file.write(raw)
+            _sync(file)
+
+    def abandon(self) -> None:
+        """Close without an index: what was written does not open."""
+        self._file.close()
+
+
+def _sync(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())

@@ -1,0 +1,144 @@
+"""`longseq data`: look at prepared data, verify it, turn it back into sequences."""
+
+import sys
+
+import numpy as np
+
+from longseq.data.checking import Dataset, open_datasets, strands
+from longseq.data.indexed import Tokens
+from longseq.data.manifest import check_digests
+from longseq.data.split import Ints, parse_split, split_documents
+from longseq.errors import UserError
+
+BLOCK = 1 << 24
+LINE = 70
+SHOWN = 12  # most frequent tokens
+
+
+def inspect(prefix: str, tokenizer_type: str, split: str, seq_length: int) -> None:
+    """Print documents, lengths, tokens, a decoded sample, how a run would cut it, and problems."""
+    if seq_length < 1:
+        raise UserError(f"--seq-length {seq_length}: give a number of tokens above 0")
+    parse_split(split)
+    for dataset in open_datasets(prefix, tokenizer_type):
+        tokens, tokenizer = dataset.tokens, dataset.tokenizer
+        counts = token_counts(dataset)
+        lengths = np.diff(tokens.document_offsets)
+        print(
+            f"{dataset.prefix}: {tokens.num_tokens:,} tokens in {tokens.num_documents:,} documents"
+        )
+        print(f"  tokenizer {tokenizer.specification}, vocabulary {tokenizer.vocab_size}")
+        print(f"  stored as {tokens.dtype}, {tokens.num_tokens * tokens.dtype.itemsize:,} bytes")
+        _print_lengths(lengths, seq_length)
+        _print_histogram(counts, tokenizer.names())
+        _print_split(dataset, split)
+        print(f"  document 0 starts {tokenizer.decode(tokens.read(0, min(60, int(lengths[0]))))}")
+        for problem in problems(dataset, lengths, counts):
+            print(f"  problem: {problem}")
+
+
+def token_counts(dataset: Dataset) -> Ints:
+    """How often each token occurs, [vocab_size]; UserError for one outside."""
+    tokens, size = dataset.tokens, dataset.tokenizer.vocab_size
+    counts = np.zeros(size, dtype=np.int64)
+    for start in range(0, tokens.num_tokens, BLOCK):
+        piece = tokens.read(start, min(BLOCK, tokens.num_tokens - start))
+        if int(piece.min()) < 0 or int(piece.max()) >= size:
+            place = start + int(np.argmax((piece < 0) | (piece >= size)))
+            raise UserError(
+                f"{tokens.bin_path}: token number {place} is outside the vocabulary of {size}"
+            )
+        counts += np.bincount(piece, minlength=size)
+    return counts
+
+
+def problems(dataset: Dataset, lengths: Ints, counts: Ints) -> list[str]:
+    """What a user should know before a run."""
+    found = []
+    if not dataset.closed:
+        found.append("documents do not end with the end token: samples add it")
+    if dataset.tokens.unindexed_ends:
+        found.append("the index leaves out the end tokens; they are counted in (docs/data.md)")
+    if (lengths < 2).any():
+        found.append(f"{int((lengths < 2).sum()):,} documents hold no token but their end")
+    if dataset.manifest is None:
+        found.append("no manifest: sizes and digests cannot be checked")
+    names = dataset.tokenizer.names()
+    unknown = sum(int(counts[names.index(name)]) for name in ("[UNK]", "N") if name in names)
+    if unknown > counts.sum() / 10:
+        found.append(f"{unknown / counts.sum():.0%} of the tokens stand for unknown letters")
+    return found
+
+
+def _print_lengths(lengths: Ints, seq_length: int) -> None:
+    low, middle, high = np.quantile(lengths, (0.05, 0.5, 0.95))
+    print(
+        f"  lengths: {lengths.min():,} to {lengths.max():,}, 5% below {low:,.0f}, half below"
+        f" {middle:,.0f}, 95% below {high:,.0f}"
+    )
+    labels = lengths - 1
+    samples = int((-(-labels // seq_length)).sum())
+    fill = labels.sum() / max(1, samples * seq_length)
+    print(
+        f"  at {seq_length:,} tokens a sample: packed, {lengths.sum() / seq_length:,.1f} samples,"
+        f" 100% full; one document each, {samples:,} samples, {fill:.1%} full"
+    )
+
+
+def _print_histogram(counts: Ints, names: list[str]) -> None:
+    shown = np.argsort(-counts, kind="stable")[:SHOWN]
+    parts = [f"{names[i]} {counts[i] / counts.sum():.2%}" for i in shown.tolist() if counts[i]]
+    rest = int((counts > 0).sum()) - len(parts)
+    print(f"  tokens: {', '.join(parts)}" + (f" and {rest:,} others" if rest > 0 else ""))
+
+
+def _print_split(dataset: Dataset, split: str) -> None:
+    cut = split_documents(
+        dataset.tokens.document_offsets,
+        dataset.closed,
+        parse_split(split),
+        dataset.groups,
+        strands(dataset),
+    )
+    parts = [f"{name} {segments.num_tokens:,} tokens" for name, segments in cut.parts.items()]
+    print(f"  --split {split}: by {cut.by}, {', '.join(parts)}")
+
+
+def verify(prefix: str, tokenizer_type: str) -> None:
+    """Digests, sizes and offsets, the range of every token and the end of every document."""
+    for dataset in open_datasets(prefix, tokenizer_type):
+        if dataset.manifest is not None:
+            check_digests(dataset.prefix, dataset.manifest)
+        counts = token_counts(dataset)
+        ends = int(counts[dataset.tokenizer.end_of_document])
+        if dataset.manifest is not None and ends != dataset.tokens.num_documents:
+            raise UserError(
+                f"{dataset.prefix}.bin has {ends:,} end tokens for {dataset.tokens.num_documents:,}"
+                " documents: prepare the data again"
+            )
+        checked = "digests, " if dataset.manifest is not None else "no manifest; "
+        print(
+            f"{dataset.prefix}: good ({checked}offsets, {int(counts.sum()):,} tokens within the"
+            f" vocabulary of {dataset.tokenizer.vocab_size})"
+        )
+
+
+def decode(prefix: str, tokenizer_type: str, numbers: list[int] | None) -> None:
+    """Print documents as FASTA; their names are their numbers."""
+    for dataset in open_datasets(prefix, tokenizer_type):
+        total = dataset.tokens.num_documents
+        for number in range(total) if numbers is None else numbers:
+            if not 0 <= number < total:
+                raise UserError(
+                    f"--document {number}: {dataset.prefix} has documents 0 to {total - 1}"
+                )
+            _print_document(dataset, number)
+
+
+def _print_document(dataset: Dataset, number: int) -> None:
+    tokens: Tokens = dataset.tokens.document(number)
+    if len(tokens) and int(tokens[-1]) == dataset.tokenizer.end_of_document:
+        tokens = tokens[:-1]
+    text = dataset.tokenizer.decode(tokens)
+    lines = [text[start : start + LINE] for start in range(0, len(text), LINE)]
+    sys.stdout.write("\n".join([f">{number}", *lines]) + "\n")

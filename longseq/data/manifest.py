@@ -1,0 +1,97 @@
+"""PREFIX.json, beside PREFIX.bin and PREFIX.idx: what they hold, how they were made, and their
+digests.
+
+Standard library only: the check before a launch reads it.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from longseq.errors import UserError
+
+FORMAT = 1
+BLOCK = 1 << 22
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """files: name's ending → {"bytes", "sha256"}; counts: what was read, written and left out."""
+
+    tokenizer: str
+    vocab_size: int
+    end_of_document: int
+    num_tokens: int
+    num_documents: int
+    largest_token: int
+    files: dict[str, dict[str, Any]]
+    counts: dict[str, int] = field(default_factory=dict)
+    sources: list[dict[str, Any]] = field(default_factory=list)
+    options: dict[str, Any] = field(default_factory=dict)
+    format: int = FORMAT
+
+
+def manifest_path(prefix: str) -> Path:
+    return Path(f"{prefix}.json")
+
+
+def write_manifest(prefix: str, manifest: Manifest) -> None:
+    """Write and flush to the disk; the caller's folder is not visible under its final name yet."""
+    with open(manifest_path(prefix), "w", encoding="utf-8") as file:
+        json.dump(asdict(manifest), file, indent=1)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_manifest(prefix: str) -> Manifest | None:
+    """The manifest, or None where there is none: data made by another program."""
+    path = manifest_path(prefix)
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}): prepare the data again") from None
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        raise UserError(f"{path} is not a manifest of this version: prepare the data again")
+    try:
+        return Manifest(**values)
+    except TypeError:
+        raise UserError(f"{path} lacks or misnames a field: prepare the data again") from None
+
+
+def check_sizes(prefix: str, manifest: Manifest) -> None:
+    """Every file the manifest names is there, at its length."""
+    for ending, facts in manifest.files.items():
+        path = f"{prefix}.{ending}"
+        try:
+            size = os.stat(path).st_size
+        except OSError:
+            raise UserError(f"{path} is missing: prepare the data again") from None
+        if size != facts["bytes"]:
+            raise UserError(
+                f"{path} has {size} bytes where its manifest says {facts['bytes']}: prepare the"
+                " data again"
+            )
+
+
+def check_digests(prefix: str, manifest: Manifest) -> None:
+    """Every file the manifest names has the bytes that were written."""
+    check_sizes(prefix, manifest)
+    for ending, facts in manifest.files.items():
+        path = f"{prefix}.{ending}"
+        if digest(path) != facts["sha256"]:
+            raise UserError(f"{path} was changed since it was prepared: prepare the data again")
+
+
+def digest(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file, in hex."""
+    sha = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(BLOCK):
+            sha.update(block)
+    return sha.hexdigest()

@@ -1,0 +1,123 @@
+"""`open_data`: what the trainer asks for."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from longseq.data.checking import Dataset, open_datasets, strands
+from longseq.data.samples import BlendedSamples, FileSamples, Rules, Samples
+from longseq.data.split import PARTS, Split, parse_split, split_documents
+from longseq.data.stream import Stream
+from longseq.data.tokenizers import Tokenizer
+from longseq.errors import UserError
+
+
+class DataOptions(Protocol):
+    """The flags of these names; longseq.config.Data has them."""
+
+    @property
+    def data_path(self) -> str: ...
+    @property
+    def tokenizer_type(self) -> str: ...
+    @property
+    def split(self) -> str: ...
+    @property
+    def reset_position_ids(self) -> bool: ...
+    @property
+    def reset_attention_mask(self) -> bool: ...
+    @property
+    def eod_mask_loss(self) -> bool: ...
+    @property
+    def no_cross_document(self) -> bool: ...
+    @property
+    def sample_overlap(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Data:
+    """Three splits and their vocabulary. notes: lines worth printing at the start of a run.
+
+    A split whose weight is 0 is None.
+    """
+
+    tokenizer: Tokenizer
+    vocab_size: int
+    train: Samples | None
+    valid: Samples | None
+    test: Samples | None
+    notes: tuple[str, ...]
+
+
+def open_data(options: DataOptions, seq_length: int, seed: int) -> Data:
+    """Open what --data-path names; a FASTA file is prepared first. UserError names the remedy."""
+    if not 0 <= options.sample_overlap < seq_length:
+        raise UserError(
+            f"--sample-overlap {options.sample_overlap} is not between 0 and --seq-length"
+            f" {seq_length}"
+        )
+    datasets = open_datasets(options.data_path, options.tokenizer_type)
+    rules = Rules(
+        options.reset_position_ids,
+        options.reset_attention_mask,
+        options.eod_mask_loss,
+        options.no_cross_document,
+        options.sample_overlap,
+    )
+    shares = parse_split(options.split)
+    splits = [
+        split_documents(d.tokens.document_offsets, d.closed, shares, d.groups, strands(d))
+        for d in datasets
+    ]
+    notes = [_describe(dataset, split) for dataset, split in zip(datasets, splits, strict=True)]
+    samples: dict[str, Samples | None] = {}
+    for name in PARTS:
+        parts = [
+            _samples(dataset, split, name, seq_length, seed, rules)
+            for dataset, split in zip(datasets, splits, strict=True)
+        ]
+        whole = [part for part in parts if part is not None]
+        if not whole:
+            samples[name] = None
+            continue
+        if len(whole) < len(parts):
+            raise UserError(f"--split {options.split}: a dataset of the blend has no {name} part")
+        weights = [dataset.weight for dataset in datasets]
+        samples[name] = whole[0] if len(whole) == 1 else BlendedSamples(whole, weights)
+        notes += _warnings(name, whole, datasets)
+    tokenizer = datasets[0].tokenizer
+    return Data(
+        tokenizer,
+        tokenizer.vocab_size,
+        samples["train"],
+        samples["valid"],
+        samples["test"],
+        tuple(notes),
+    )
+
+
+def _samples(
+    dataset: Dataset, split: Split, name: str, seq_length: int, seed: int, rules: Rules
+) -> FileSamples | None:
+    segments = split.parts[name]
+    if not segments.num_tokens:
+        return None
+    end, size = dataset.tokenizer.end_of_document, dataset.tokenizer.vocab_size
+    return FileSamples(Stream(dataset.tokens, segments, end, seed), seq_length, size, rules)
+
+
+def _describe(dataset: Dataset, split: Split) -> str:
+    tokens = dataset.tokens
+    size = f"{tokens.num_tokens:,} tokens in {tokens.num_documents:,} documents"
+    return f"{dataset.prefix}: {size}, {dataset.tokenizer.specification}, cut by {split.by}"
+
+
+def _warnings(name: str, parts: list[FileSamples], datasets: list[Dataset]) -> list[str]:
+    found = []
+    for part, dataset in zip(parts, datasets, strict=True):
+        if part.repeats_within > 1:
+            found.append(
+                f"{dataset.prefix}: {name} has {part.num_tokens:,} tokens, so that a sample of"
+                f" {part.seq_length:,} holds them {part.repeats_within:.1f} times"
+            )
+        if part.rules.no_cross_document:
+            found.append(f"{dataset.prefix}: {name} samples are {part.fill:.1%} full")
+    return found

@@ -1,0 +1,164 @@
+"""Which files are read, and as what: names, folders, lists and standard input → streams of bytes.
+
+Compression and format are told from the content, never from a name alone. Decompression is xopen's.
+"""
+
+import hashlib
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from longseq.errors import UserError
+
+SUFFIXES = {
+    "fasta": (".fa", ".fasta", ".fna", ".ffn", ".fas", ".fsa", ".frn"),
+    "fastq": (".fq", ".fastq"),
+    "genbank": (".gb", ".gbk", ".gbff", ".genbank"),
+    "jsonl": (".jsonl", ".ndjson"),
+    "text": (".txt", ".text", ".seq"),
+}
+FOUND_IN_FOLDERS = ("fasta", "fastq", "genbank")  # a README.txt is no sequence
+COMPRESSED = (".gz", ".bgz", ".bz2", ".xz", ".zst")
+PEEK = 1 << 16
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """paths: what is read, in order, "-" for standard input; skipped: other files there."""
+
+    paths: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
+
+
+def expand(names: list[str]) -> Inputs:
+    """Files as they are; @LIST is a file with one name a line; a folder is its sequence files."""
+    paths: list[str] = []
+    skipped: list[str] = []
+    for name in names:
+        if name.startswith("@") and not os.path.exists(name):
+            inner = expand(_listed(name[1:]))
+            paths += inner.paths
+            skipped += inner.skipped
+        elif os.path.isdir(name):
+            for path in sorted(p for p in Path(name).rglob("*") if p.is_file()):
+                wanted = _kind_by_name(path.name) in FOUND_IN_FOLDERS
+                (paths if wanted else skipped).append(str(path))
+        elif name == "-" or os.path.exists(name):
+            paths.append(name)
+        else:
+            raise UserError(
+                f"{name}: no such file or folder: name FASTA files, a folder, @LIST or -"
+            )
+    if not paths:
+        raise UserError(
+            f"no sequence file in {', '.join(names)}: name files that end in .fa, .fna, …"
+        )
+    return Inputs(tuple(paths), tuple(skipped))
+
+
+def _listed(path: str) -> list[str]:
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"@{path}: cannot be read as a list of files ({error})") from None
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _kind_by_name(name: str) -> str | None:
+    stem = name.lower()
+    for suffix in COMPRESSED:
+        stem = stem.removesuffix(suffix)
+    for kind, suffixes in SUFFIXES.items():
+        if stem.endswith(suffixes):
+            return kind
+    return None
+
+
+class Metered(io.RawIOBase):
+    """A raw stream that digests what is read from it, as stored (compressed or not)."""
+
+    def __init__(self, raw: io.FileIO) -> None:
+        self._raw = raw
+        self._sha = hashlib.sha256()
+        self.bytes_read = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        count = self._raw.readinto(buffer) or 0
+        self._sha.update(buffer[:count])
+        self.bytes_read += count
+        return count
+
+    def hexdigest(self) -> str:
+        return self._sha.hexdigest()
+
+
+@dataclass
+class Source:
+    """An open input: stream of decompressed bytes, its kind, and the meter below it."""
+
+    path: str
+    kind: str
+    stream: BinaryIO
+    meter: Metered
+
+    def read(self, size: int) -> bytes:
+        """Up to `size` decompressed bytes; a damaged file is the user's to mend."""
+        try:
+            return self.stream.read(size)
+        except Exception as error:
+            if isinstance(error, MemoryError):
+                raise
+            raise UserError(_damaged(self.path, error)) from None
+
+
+def _damaged(path: str, error: Exception) -> str:
+    return f"{path} is damaged or cut off ({str(error) or type(error).__name__}): fetch it again"
+
+
+@contextmanager
+def open_source(path: str, text_tokens: bool = False) -> Iterator[Source]:
+    """Open and recognise one input. text_tokens: unrecognised content counts as plain text."""
+    import xopen
+
+    try:
+        raw = open(0 if path == "-" else path, "rb", buffering=0, closefd=path != "-")  # noqa: SIM115
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}: name a file that can be read") from None
+    meter = Metered(raw)
+    with raw:
+        lower = io.BufferedReader(meter, buffer_size=1 << 20)
+        try:
+            upper = xopen.xopen(lower, "rb", threads=0)
+            stream = io.BufferedReader(cast(io.RawIOBase, upper), buffer_size=1 << 20)
+            head = stream.peek(PEEK)[:PEEK]
+        except Exception as error:
+            raise UserError(_damaged(path, error)) from None
+        yield Source(path, recognise(path, head, text_tokens), cast(BinaryIO, stream), meter)
+
+
+def recognise(path: str, head: bytes, text_tokens: bool) -> str:
+    """The format of a file by its first bytes."""
+    start = head.lstrip()
+    if not head:
+        raise UserError(f"{path} is empty: leave it out")
+    if start.startswith(b">") and b"\r" in head and b"\n" not in head:
+        raise UserError(f"{path} has line ends of old Macintoshes: convert it with tr '\\r' '\\n'")
+    by_name = _kind_by_name(os.path.basename(path))
+    if by_name in ("text", "jsonl"):
+        return by_name
+    for mark, kind in ((b">", "fasta"), (b"@", "fastq"), (b"LOCUS ", "genbank"), (b"{", "jsonl")):
+        if start.startswith(mark):
+            return kind
+    if text_tokens:
+        return "text"
+    raise UserError(
+        f"{path} is not FASTA, FASTQ, GenBank or JSON lines (it starts with {head[:16]!r});"
+        " a file of one sequence a line must end in .txt"
+    )

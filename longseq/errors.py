@@ -1,0 +1,15 @@
+"""The one exception for the user's mistakes; anything else is our fault and keeps its trace.
+
+Raise it with one sentence that names the flag or variable, the value and the remedy:
+
+    raise UserError("--seq-length 1000 does not divide by 3 tensor-parallel ranks: use 999 or 1002")
+"""
+
+EXIT_DONE = 0
+EXIT_FAILED = 1
+EXIT_USER_ERROR = 2
+EXIT_STOPPED_EARLY = 75  # sysexits' EX_TEMPFAIL: stopped with a checkpoint to go on from
+
+
+class UserError(Exception):
+    """A request that cannot act: shown as one line, without traceback, with exit code 2."""

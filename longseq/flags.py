@@ -1,0 +1,136 @@
+"""One declaration a flag: a dataclass field says its type, default and help; the parser follows.
+
+    @dataclass(frozen=True)
+    class Batch:
+        micro_batch_size: int = flag(1, "samples a rank works on at once", low=1)
+
+`parse((Batch, ...), argv)` returns one instance of each class. A flag that nobody declared, a
+value out of range or of another type is a `UserError` that names the flag, the value and, where
+one is near, the flag that was meant. The same declarations make docs/flags.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn, TypeVar, get_type_hints
+
+from longseq.errors import UserError
+
+T = TypeVar("T")
+
+
+def flag(
+    default: Any,
+    help_text: str,
+    *,
+    name: str = "",
+    choices: tuple[str, ...] = (),
+    low: float | None = None,
+    high: float | None = None,
+) -> Any:
+    """A dataclass field that is a command-line flag; `low` and `high` are inclusive bounds."""
+    return dataclasses.field(
+        default=default,
+        metadata={"help": help_text, "name": name, "choices": choices, "low": low, "high": high},
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Flag:
+    """What one flag accepts, as docs and parser need it."""
+
+    name: str
+    field: str
+    kind: type
+    default: Any
+    help: str
+    choices: tuple[str, ...]
+    low: float | None
+    high: float | None
+
+
+def flags_of(cls: type) -> Iterator[Flag]:
+    """The flags that the fields of `cls` declare, in their order."""
+    hints = get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        if "help" not in field.metadata:
+            continue
+        meta = field.metadata
+        name = meta["name"] or "--" + field.name.replace("_", "-")
+        yield Flag(
+            name,
+            field.name,
+            hints[field.name],
+            field.default,
+            meta["help"],
+            meta["choices"],
+            meta["low"],
+            meta["high"],
+        )
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message)
+
+
+def _value(item: Flag, text: str) -> Any:
+    """`text` as the flag's type, inside its bounds, or a UserError that says what is accepted."""
+    if item.kind is str:
+        if item.choices and text not in item.choices:
+            raise UserError(f"{item.name} {text!r} is not one of {', '.join(item.choices)}")
+        return text
+    try:
+        number = item.kind(text)
+    except ValueError:
+        noun = "a whole number" if item.kind is int else "a number"
+        raise UserError(f"{item.name} {text!r} is not {noun}") from None
+    if not math.isfinite(number):
+        raise UserError(f"{item.name} {text!r} is not a finite number")
+    if item.low is not None and number < item.low:
+        raise UserError(f"{item.name} {text} is too small: give {item.low:g} or more")
+    if item.high is not None and number > item.high:
+        raise UserError(f"{item.name} {text} is too large: give {item.high:g} or less")
+    return number
+
+
+def parse(classes: Sequence[type], argv: Sequence[str]) -> list[Any]:
+    """One instance of each class from `argv`; the last of a repeated flag wins.
+
+    Raises UserError for an unknown flag, a missing value or a value that does not fit.
+    """
+    parser = _Parser(prog="longseq", allow_abbrev=False, add_help=False)
+    known: dict[str, Flag] = {}
+    for cls in classes:
+        for item in flags_of(cls):
+            known[item.name] = item
+            if item.kind is bool:
+                parser.add_argument(item.name, dest=item.field, action="store_true", default=None)
+            else:
+                parser.add_argument(item.name, dest=item.field, type=str, default=None)
+    found, rest = parser.parse_known_args(list(argv))
+    if rest:
+        raise UserError(_unknown(rest[0], known))
+    given = {field: text for field, text in vars(found).items() if text is not None}
+    return [_build(cls, given) for cls in classes]
+
+
+def _build(cls: type[T], given: dict[str, Any]) -> T:
+    """An instance of `cls`; a field that was not given keeps the dataclass' default."""
+    values = {}
+    for item in flags_of(cls):
+        if item.field in given:
+            text = given[item.field]
+            values[item.field] = text if item.kind is bool else _value(item, text)
+    return cls(**values)
+
+
+def _unknown(word: str, known: dict[str, Flag]) -> str:
+    name = word.split("=", 1)[0]
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ": `longseq flags` lists what there is"
+    return f"unknown argument {name!r}{hint}"

@@ -1,0 +1,85 @@
+"""One call of an attention kernel whose inputs are dropped, and given back for backward.
+
+    kept = Attended(attend, q, k, v, keep_inputs=False)     # attend(q, k, v) → output
+    kept.output                                             # and its gradient needs
+    dq, dk, dv = kept.backward(gradient, q, k, v)           # … the same inputs, made again
+
+A flash kernel keeps its inputs, its output and a number a row. The inputs follow from the layer's
+input by arithmetic that grows with s, so they are made again; the kernel's own arithmetic grows
+with s², so that it runs once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+Gradients = tuple[Tensor, Tensor, Tensor]
+
+
+class _Entrance(torch.autograd.Function):
+    """Lets q, k and v in, and puts their gradients where the caller finds them.
+
+    The graph hangs on a scalar: on leaves of their own it would hold q, k and v for as long as it
+    lives.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, _ticket: Tensor, found: list[Tensor], *inputs: Tensor) -> Any:
+        ctx.found = found
+        return tuple(x.view_as(x) for x in inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        ctx.found.extend(gradients)
+        return torch.zeros(()), None, *(None for _ in gradients)
+
+
+class Attended:
+    """The graph of one call; `output` is detached from every other graph."""
+
+    def __init__(
+        self, attend: Attend, q: Tensor, k: Tensor, v: Tensor, keep_inputs: bool = True
+    ) -> None:
+        self._ticket = torch.zeros((), requires_grad=True)
+        self._found: list[Tensor] = []
+        self._inputs: tuple[Tensor, ...] = ()
+        self._storages = [x.untyped_storage().data_ptr() for x in (q, k, v)]
+        hooks = torch.autograd.graph.saved_tensors_hooks(self._pack, self._unpack)
+        with torch.enable_grad(), nullcontext() if keep_inputs else hooks:
+            entered = _Entrance.apply(self._ticket, self._found, q, k, v)
+            self._output: Tensor | None = attend(*entered)
+        self._storages = []
+
+    @property
+    def output(self) -> Tensor:
+        assert self._output is not None, "backward has passed"
+        return self._output.detach()
+
+    def _pack(self, saved: Tensor) -> Any:
+        place = saved.untyped_storage().data_ptr()
+        if place not in self._storages:
+            return saved.detach()
+        number = self._storages.index(place)
+        return number, saved.size(), saved.stride(), saved.storage_offset()
+
+    def _unpack(self, packed: Any) -> Tensor:
+        if isinstance(packed, Tensor):
+            return packed
+        number, *shape = packed
+        return self._inputs[number].as_strided(*shape)
+
+    def backward(self, gradient: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Gradients:
+        """Gradients of q, k and v, which are equal to those of the call, in the same layout."""
+        assert self._output is not None
+        self._inputs = (q, k, v)
+        torch.autograd.grad(self._output, self._ticket, gradient)
+        self._output, self._inputs = None, ()
+        dq, dk, dv = self._found
+        self._found.clear()
+        return dq, dk, dv

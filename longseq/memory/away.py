@@ -1,0 +1,54 @@
+"""Chunks of a tensor that wait in host memory, and come back one ahead of their use.
+
+    away = Away(chunk, on_host=True, device=q.device)
+    chunks = away.out(q)                 # along dim 2
+    for here in away.back(chunks): …
+
+Without `on_host` the chunks are views and nothing is copied. No GPU has run the copies yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Away:
+    """Chunks of `size` tokens along dim 2."""
+
+    def __init__(self, size: int, on_host: bool, device: torch.device) -> None:
+        self.size, self.device = size, device
+        self.on_host = on_host and device.type == "cuda"
+        self._stream: Any = torch.cuda.Stream(device) if self.on_host else None
+
+    def out(self, x: Tensor) -> list[Tensor]:
+        """The chunks of `x`, copied to pinned memory where they wait on the host."""
+        chunks = list(x.detach().split(self.size, 2))
+        return [self._copy(chunk) for chunk in chunks] if self.on_host else chunks
+
+    def _copy(self, chunk: Tensor) -> Tensor:
+        host = torch.empty(chunk.shape, dtype=chunk.dtype, pin_memory=True)
+        return host.copy_(chunk, non_blocking=True)
+
+    def back(self, chunks: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Each chunk on the device; while one is in use the next is on its way."""
+        if not self.on_host:
+            yield from chunks
+            return
+        coming = self._fetch(chunks[0]) if chunks else None
+        for following in [*chunks[1:], None]:
+            torch.cuda.current_stream(self.device).wait_stream(self._stream)
+            here = coming
+            coming = None if following is None else self._fetch(following)
+            assert here is not None
+            yield here
+
+    def _fetch(self, chunk: Tensor) -> Tensor:
+        self._stream.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(self._stream):
+            here = chunk.to(self.device, non_blocking=True)
+        here.record_stream(torch.cuda.current_stream(self.device))
+        return here

@@ -1,0 +1,84 @@
+"""Memory and first values of a model built on the meta device.
+
+A weight is a function of its name and the seed alone: drawn whole, in blocks of rows, and cut as
+the rank's share says. So every layout, ZeRO stage and device starts from the same network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from longseq.config import Network
+from longseq.parallel.cut import Cut, cut_of
+
+BLOCK = 1 << 22  # numbers drawn at once: bounds the memory of a large matrix
+
+
+def initialize(
+    model: nn.Module,
+    net: Network,
+    seed: int,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Give every parameter of `model` memory on `device` and its first value, in `dtype`."""
+    for _ in drawn(model, net, seed, device, dtype):
+        pass
+
+
+def drawn(
+    model: nn.Module, net: Network, seed: int, device: torch.device, dtype: torch.dtype
+) -> Iterator[nn.Parameter]:
+    """The same one by one: whoever takes them can cut one up before the next is drawn."""
+    tied: dict[int, nn.Parameter] = {}
+    for module_name, module in model.named_modules():
+        for name, old in list(module.named_parameters(recurse=False)):
+            if id(old) not in tied:
+                path = f"{module_name}.{name}"
+                new = nn.Parameter(first_value(path, old, net, seed).to(device, dtype))
+                new.__dict__.update(old.__dict__)  # the cut, and DeepSpeed's mark
+                tied[id(old)] = new
+                yield new
+            setattr(module, name, tied[id(old)])
+
+
+def first_value(path: str, parameter: Tensor, net: Network, seed: int) -> Tensor:
+    """This rank's share of the first value of the parameter called `path`.
+
+    Norm weights 1, biases 0, matrices normal; those that write to the residual stream are scaled
+    down by the square root of their number (GPT-2).
+    """
+    kind = path.rsplit(".", 1)[1]
+    if kind == "bias":
+        return torch.zeros(parameter.shape)
+    if parameter.dim() == 1:
+        return torch.ones(parameter.shape)
+    scale = net.init_method_std
+    if ".projection." in path or ".down." in path:
+        scale /= math.sqrt(2 * net.num_layers)
+    cut = cut_of(parameter)
+    shape = cut.whole_shape(parameter.shape) if cut else parameter.shape
+    return _draw(path, seed, shape, cut).mul_(scale)
+
+
+def _draw(path: str, seed: int, shape: torch.Size, cut: Cut | None) -> Tensor:
+    """Standard normal numbers of `shape`, or the piece of them that `cut` takes."""
+    digest = hashlib.sha256(f"{seed}/{path}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+    rows = max(1, BLOCK // shape[1])
+    wanted = None if cut is None or cut.dim != 0 else cut.take(torch.arange(shape[0]))
+    pieces = []
+    for start in range(0, shape[0], rows):
+        block = torch.empty(min(rows, shape[0] - start), shape[1]).normal_(generator=generator)
+        if wanted is not None:
+            inside = (wanted >= start) & (wanted < start + len(block))
+            block = block[wanted[inside] - start]
+        elif cut is not None:
+            block = cut.take(block)
+        pieces.append(block)
+    return torch.cat(pieces)

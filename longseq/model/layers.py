@@ -1,0 +1,111 @@
+"""The two halves of a transformer layer, and the layer: plain PyTorch, [s, b, h] → [s, b, h]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from longseq.attention import AttentionDropout, Kernel
+from longseq.attention.exchange import Exchange
+from longseq.config import Network
+from longseq.model.context import Context
+from longseq.model.dropout import Dropout
+from longseq.model.norm import Norm
+from longseq.model.rotary import rotate
+
+
+class SelfAttention(nn.Module):
+    """Causal self-attention; heads are counted from the tensors, so it works on a share of them.
+
+    `exchange` is what ranks that share a sample do around the kernel.
+    """
+
+    def __init__(self, net: Network, kernel: Kernel, dropout: Dropout) -> None:
+        super().__init__()
+        bias = not net.disable_bias_linear
+        self.head_size = net.head_size
+        self.queries_per_group = net.num_attention_heads // net.key_value_heads
+        # Rows are all queries, then all keys, then all values: each is a view of the product.
+        width = (net.num_attention_heads + 2 * net.key_value_heads) * net.head_size
+        self.qkv = nn.Linear(net.hidden_size, width, bias=bias)
+        self.projection = nn.Linear(net.hidden_size, net.hidden_size, bias=bias)
+        self.kernel, self.dropout = kernel, dropout
+        self.exchange = Exchange()
+
+    def heads(self, x: Tensor, context: Context) -> tuple[Tensor, Tensor, Tensor]:
+        """[s, b, h] → queries [s, b, heads, d], keys and values [s, b, groups, d]."""
+        heads = self.qkv(x).unflatten(-1, (-1, self.head_size))
+        groups = heads.shape[2] // (self.queries_per_group + 2)
+        turning, v = heads.split((heads.shape[2] - groups, groups), 2)
+        if context.rotary is not None:
+            turning = rotate(turning, context.rotary)
+        q, k = turning.split((turning.shape[2] - groups, groups), 2)
+        return q, k, v
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, context: Context) -> Tensor:
+        """The kernel: the only place where a token looks at another one."""
+        drop = None
+        if self.training and self.dropout.probability > 0:
+            drop = AttentionDropout(self.dropout.probability, self.dropout.seed_of(context.draw))
+        return self.kernel(q, k, v, context.documents, drop)
+
+
+class MLP(nn.Module):
+    """GELU (tanh form, as Megatron's), or SwiGLU with gate and input in one matrix."""
+
+    def __init__(self, net: Network) -> None:
+        super().__init__()
+        bias = not net.disable_bias_linear
+        self.gated = net.swiglu
+        self.up = nn.Linear(net.hidden_size, net.ffn_size * (2 if net.swiglu else 1), bias=bias)
+        self.down = nn.Linear(net.ffn_size, net.hidden_size, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.up(x)
+        if self.gated:
+            gate, x = x.chunk(2, -1)
+            return self.down(F.silu(gate) * x)
+        return self.down(F.gelu(x, approximate="tanh"))
+
+
+class Layer(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x)), with dropout on both branches."""
+
+    def __init__(self, net: Network, kernel: Kernel, seed: int, number: int) -> None:
+        super().__init__()
+        norm = net.hidden_size, net.normalization, net.layernorm_epsilon
+        places = [3 * number + i for i in (1, 2, 3)]
+        self.attention_norm = Norm(*norm)
+        self.attention = SelfAttention(net, kernel, Dropout(net.attention_dropout, seed, places[0]))
+        self.attention_dropout = Dropout(net.hidden_dropout, seed, places[1])
+        self.mlp_norm = Norm(*norm)
+        self.mlp = MLP(net)
+        self.mlp_dropout = Dropout(net.hidden_dropout, seed, places[2])
+
+        self.through: Through = plain
+
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        return self.through(self, x, context)
+
+    def heads(self, x: Tensor, context: Context) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, [s, b, heads or groups, d]."""
+        return self.attention.heads(self.attention_norm(x), context)
+
+    def finish(self, x: Tensor, attended: Tensor, context: Context) -> Tensor:
+        """What follows attention's output [s, b, heads, d], [s, b, h]."""
+        y = self.attention.projection(attended.flatten(2))
+        x = x + self.attention_dropout(y, context.draw)
+        return x + self.mlp_dropout(self.mlp(self.mlp_norm(x)), context.draw)
+
+
+Through = Callable[[Layer, Tensor, Context], Tensor]
+
+
+def plain(layer: Layer, x: Tensor, context: Context) -> Tensor:
+    """The layer as it is written; memory/ has ways through it that keep less."""
+    exchange = layer.attention.exchange
+    q, k, v = exchange.there(*layer.heads(x, context))
+    y = exchange.back(layer.attention.attend(q, k, v, context))
+    return layer.finish(x, y, context)

@@ -1,0 +1,50 @@
+"""How a whole parameter is cut over a group, kept on the parameter itself.
+
+A fused matrix (queries, keys and values; gate and up) is made of `parts` along the cut dimension,
+and each part is cut by itself, so that every rank holds its share of each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Rank `rank` of `size` holds its share of each of `parts` along `dim`."""
+
+    dim: int
+    parts: tuple[int, ...]
+    rank: int
+    size: int
+
+    def whole_shape(self, shape: torch.Size) -> torch.Size:
+        """The shape of the whole parameter, from that of this rank's piece."""
+        sizes = list(shape)
+        sizes[self.dim] = sum(self.parts)
+        return torch.Size(sizes)
+
+    def take(self, whole: Tensor) -> Tensor:
+        """This rank's piece of `whole`."""
+        pieces = [
+            p.chunk(self.size, self.dim)[self.rank] for p in whole.split(self.parts, self.dim)
+        ]
+        return torch.cat(pieces, self.dim)
+
+
+def cut_parameter(plain: Tensor, cut: Cut) -> nn.Parameter:
+    """This rank's piece of a plain parameter, marked for initialisation and DeepSpeed's norm."""
+    piece = nn.Parameter(cut.take(plain.detach()))
+    piece.longseq_cut = cut  # type: ignore[attr-defined]
+    # DeepSpeed adds the squares of parameters so marked over the model-parallel group, and counts
+    # the others once.
+    piece.tensor_model_parallel = True  # type: ignore[attr-defined]
+    return piece
+
+
+def cut_of(parameter: Tensor) -> Cut | None:
+    """The cut of a parameter made by cut_parameter, None for a whole one."""
+    return getattr(parameter, "longseq_cut", None)

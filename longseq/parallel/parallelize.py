@@ -1,0 +1,72 @@
+"""Parallelism applied to a plain GPT from outside, in a fixed order.
+
+    model = GPT(...)             # plain, on the meta device
+    parallelize(model, mesh)     # layers replaced by this rank's share
+    initialize(model, ...)       # memory and values
+
+On a mesh of one rank nothing is replaced: the model stays the plain one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from longseq.parallel.mesh import Mesh
+from longseq.parallel.ring import ring
+from longseq.parallel.tensor import ColumnParallelLinear, RowParallelLinear, SumGradients
+from longseq.parallel.ulysses import Ulysses
+from longseq.parallel.vocabulary import TableParallelEmbedding, cut_table
+
+
+def parallelize(model: Any, mesh: Mesh) -> None:
+    """Replace, in place, what the ranks of `mesh` share."""
+    if mesh.tp.size > 1:
+        _tensor_parallel(model, mesh)
+    if mesh.sequence.size > 1:
+        _sequence_axes(model, mesh)
+    _dropout_regions(model, mesh)
+
+
+def _sequence_axes(model: Any, mesh: Mesh) -> None:
+    """Ring innermost: Ulysses hands it whole runs of the ring's tokens for fewer heads."""
+    net, tp = model.net, mesh.tp.size
+    for layer in model.layers:
+        if mesh.ring.size > 1:
+            layer.attention.kernel = ring(mesh.ring)
+        if mesh.ulysses.size > 1:
+            layer.attention.exchange = Ulysses(
+                mesh.ulysses, net.num_attention_heads // tp, net.key_value_heads // tp
+            )
+
+
+def _tensor_parallel(model: Any, mesh: Mesh) -> None:
+    net, tp, split = model.net, mesh.tp, mesh.sequence_parallel
+    tied = model.head.weight is model.tokens.weight
+    model.tokens = TableParallelEmbedding(model.tokens, tp, split)
+    if model.positions is not None:
+        model.positions = TableParallelEmbedding(model.positions, tp, split)
+    model.head.group, model.head.split = tp, split
+    if tied:
+        model.head.weight = model.tokens.weight
+    else:
+        model.head.weight = cut_table(model.head.weight, tp)
+    groups = net.key_value_heads * net.head_size
+    for layer in model.layers:
+        attention, mlp = layer.attention, layer.mlp
+        parts = (net.hidden_size, groups, groups)
+        attention.qkv = ColumnParallelLinear(attention.qkv, tp, split, parts)
+        attention.projection = RowParallelLinear(attention.projection, tp, split)
+        mlp.up = ColumnParallelLinear(mlp.up, tp, split, (net.ffn_size,) * (2 if net.swiglu else 1))
+        mlp.down = RowParallelLinear(mlp.down, tp, split)
+        if split:
+            layer.attention_norm.share = layer.mlp_norm.share = SumGradients(tp)
+    if split:
+        model.norm.share = SumGradients(tp)
+
+
+def _dropout_regions(model: Any, mesh: Mesh) -> None:
+    """Where tokens or heads are split, each rank drops its own; elsewhere all drop the same."""
+    model.dropout.region = mesh.token_region
+    for layer in model.layers:
+        layer.attention_dropout.region = layer.mlp_dropout.region = mesh.token_region
+        layer.attention.dropout.region = mesh.replicas.rank * mesh.tp.size + mesh.tp.rank

@@ -1,0 +1,101 @@
+"""Ring attention (arXiv 2310.01889) in zig-zag order: keys and values go round, queries stay.
+
+Each rank attends to the block at hand while the next one travels, and merges the parts by their
+log-sum-exp. spans.py says who holds which chunks: early and late ones, so that every step is the
+same work on every rank. Backward sends the gradients of keys and values round behind them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from longseq.attention import AttentionDropout, Documents, Kernel
+from longseq.attention.blocks import Block, block_backward, block_forward, merge
+from longseq.parallel.collectives import shift
+from longseq.parallel.mesh import Group
+from longseq.parallel.spans import common, earlier, ring_periods, ring_spans
+
+
+def blocks(shape: torch.Size, source: int, group: Group, documents: Documents) -> Iterator[Block]:
+    """What this rank's queries, [b, heads, n, d], see of the block of rank `source`.
+
+    Its own block is causal as it stands. Of another rank's, each run of queries sees the keys that
+    come before it, which are the block's first ones; where documents count, those of its own.
+    """
+    length = shape[2] * group.size
+    periods = ring_periods(length, group.size, documents is not None)
+    mine, theirs = (ring_spans(length, rank, group.size, periods) for rank in (group.rank, source))
+    own = source == group.rank
+    runs = [(0, shape[2], shape[2])] if own else earlier(mine, theirs)
+    for row, (start, stop), (k_start, k_stop) in common(mine, theirs, documents, shape[0]):
+        for low, high, before in runs:
+            queries = slice(max(start, low), min(stop, high))
+            seen = slice(k_start, min(k_stop, before))
+            if queries.start < queries.stop and seen.start < seen.stop:
+                yield Block((row, slice(None), queries), (row, slice(None), seen), own)
+
+
+class _Ring(torch.autograd.Function):
+    """q [b, heads, n, d], k and v [b, groups, n, d] of this rank's tokens.
+
+    Groups travel as they are; each block repeats its keys and values for the heads that share them.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, documents: Documents, group: Group
+    ) -> Tensor:
+        y = torch.zeros(q.shape, dtype=torch.float32, device=q.device)
+        lse = torch.full(q.shape[:3], -math.inf, dtype=torch.float32, device=q.device)
+        block = torch.stack((k, v))
+        for step in range(group.size):
+            source = (group.rank - step) % group.size
+            coming = shift(block, group) if step + 1 < group.size else None
+            for at, seen, causal in blocks(q.shape, source, group, documents):
+                part = block_forward(q[at], block[0][seen], block[1][seen], causal)
+                merge(y[at], lse[at], *part)
+            block = coming.wait() if coming else block
+        ctx.documents, ctx.group = documents, group
+        out = y.to(q.dtype)
+        ctx.save_for_backward(q, k, v, out, lse)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, y, lse = ctx.saved_tensors
+        group, documents = ctx.group, ctx.documents
+        dy = dy.contiguous()
+        dq = torch.zeros(q.shape, dtype=torch.float32, device=q.device)
+        block = torch.stack((k, v))
+        gradient = torch.zeros(block.shape, dtype=torch.float32, device=q.device)
+        for step in range(group.size):
+            source = (group.rank - step) % group.size
+            coming = shift(block, group) if step + 1 < group.size else None
+            for at, seen, causal in blocks(q.shape, source, group, documents):
+                here = (dy[at], q[at], block[0][seen], block[1][seen], y[at], lse[at])
+                d_q, d_k, d_v = block_backward(*here, causal)
+                dq[at] += d_q
+                gradient[0][seen] += d_k
+                gradient[1][seen] += d_v
+            block = coming.wait() if coming else block
+            gradient = shift(gradient, group).wait()  # after the last step it is home
+        dk, dv = gradient.to(k.dtype).unbind()
+        return dq.to(q.dtype), dk, dv, None, None
+
+
+def ring(group: Group) -> Kernel:
+    """Attention over ranks that each hold two chunks of the sequence, [n, b, heads, d]."""
+
+    def attend(
+        q: Tensor, k: Tensor, v: Tensor, documents: Documents, dropout: AttentionDropout | None
+    ) -> Tensor:
+        assert dropout is None, "checks.py refuses attention dropout with a ring"
+        y: Tensor = _Ring.apply(*(x.permute(1, 2, 0, 3) for x in (q, k, v)), documents, group)
+        return y.permute(2, 0, 1, 3)
+
+    return attend

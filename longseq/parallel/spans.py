@@ -1,0 +1,111 @@
+"""Which tokens of a sample each rank holds, and where documents lie among them.
+
+A ring of R ranks cuts the sample into 2R chunks and gives rank r the chunks r and 2R-1-r (zig-zag):
+under a causal mask early chunks see little and late ones much, and every such pair sees the same.
+Where attention stops at documents that no longer holds, and the pattern is repeated over many
+smaller chunks, so that every rank has some of every document's beginning and end.
+Ulysses ranks cut their ring rank's tokens, in that order, into equal runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+from longseq.attention import Documents
+
+Spans = list[tuple[int, int]]
+
+
+MOST_PERIODS, LEAST_CHUNK = 16, 128  # a kernel's call on less costs more than its work
+
+
+def ring_periods(length: int, size: int, documents: bool) -> int:
+    """How often the zig-zag pattern is repeated over a sample."""
+    periods = MOST_PERIODS if documents and size > 1 else 1
+    while periods > 1 and (
+        length % (2 * size * periods) or length // (2 * size * periods) < LEAST_CHUNK
+    ):
+        periods //= 2
+    return periods
+
+
+def ring_spans(length: int, rank: int, size: int, periods: int = 1) -> Spans:
+    """The pieces of [0, length) of one ring rank, in order."""
+    if size == 1:
+        return [(0, length)]
+    chunk = length // (2 * size * periods)
+    late = 2 * size - 1 - rank
+    numbers = [2 * size * period + at for period in range(periods) for at in (rank, late)]
+    return [(number * chunk, (number + 1) * chunk) for number in numbers]
+
+
+def part_of(spans: Spans, rank: int, size: int) -> Spans:
+    """The run number `rank` of `size` equal runs of the tokens in `spans`."""
+    count = sum(stop - start for start, stop in spans) // size
+    first, result = rank * count, []
+    for start, stop in spans:
+        low, high = max(first, 0), min(first + count, stop - start)
+        if low < high:
+            result.append((start + low, start + high))
+        first -= stop - start
+    return result
+
+
+def held_spans(
+    length: int, ulysses: tuple[int, int], ring: tuple[int, int], documents: bool = False
+) -> Spans:
+    """The tokens of (rank, size) on each axis; `documents`: attention stops at their ends."""
+    periods = ring_periods(length, ring[1], documents)
+    return part_of(ring_spans(length, *ring, periods), *ulysses)
+
+
+def earlier(mine: Spans, theirs: Spans) -> list[tuple[int, int, int]]:
+    """Runs [start, stop) of my tokens, put end to end, and how many of theirs come before a run.
+
+    Their tokens that come before one of mine are the first so many of them.
+    """
+    result: list[tuple[int, int, int]] = []
+    at = 0
+    for low, high in mine:
+        before = sum(min(stop, low) - start for start, stop in theirs if start < low)
+        if result and result[-1][2] == before:
+            result[-1] = (result[-1][0], at + high - low, before)
+        else:
+            result.append((at, at + high - low, before))
+        at += high - low
+    return result
+
+
+def segments(spans: Spans, documents: Documents, row: int) -> dict[int, tuple[int, int]]:
+    """Document number → its run [start, stop) in the tokens of `spans` put end to end."""
+    length = sum(stop - start for start, stop in spans)
+    if documents is None:
+        return {0: (0, length)}
+    starts = [0, *documents[row]]
+    result: dict[int, tuple[int, int]] = {}
+    before = 0
+    for low, high in spans:
+        for number, (start, stop) in enumerate(pairwise(starts)):
+            inside = max(start, low), min(stop, high)
+            if inside[0] < inside[1]:
+                at = before + inside[0] - low, before + inside[1] - low
+                known = result.get(number, at)
+                result[number] = known[0], at[1]
+        before += high - low
+    return result
+
+
+def common(
+    mine: Spans, theirs: Spans, documents: Documents, rows: int
+) -> Iterator[tuple[slice, tuple[int, int], tuple[int, int]]]:
+    """For each document that two holders share tokens of: its row, my run of it and theirs.
+
+    Without documents there is one, of all rows.
+    """
+    for row in range(rows if documents else 1):
+        here = slice(row, row + 1) if documents else slice(None)
+        keys = segments(theirs, documents, row)
+        for number, run in segments(mine, documents, row).items():
+            if number in keys:
+                yield here, run, keys[number]

@@ -1,0 +1,159 @@
+"""Embedding tables and the loss with the vocabulary cut over the tensor-parallel ranks.
+
+    TableParallelEmbedding   rows of a table (tokens or positions), [s, b] → [s/tp or s, b, h]
+    tiled_cross_entropy      Σ weight · cross entropy of a head, tile by tile over the sequence
+
+The logits of the whole sequence never exist: a tile's logits are made, turned into loss and
+gradient, and dropped, in forward (they would be made twice if the gradient waited for backward).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from longseq.parallel.collectives import all_gather, all_reduce, reduce_scatter
+from longseq.parallel.cut import Cut, cut_parameter
+from longseq.parallel.mesh import Group
+from longseq.parallel.tensor import _SumOut
+
+TILE_BYTES = 32 * 2**20  # fp32 logits of one tile: near the size of a last-level cache
+TILE_TOKENS = 4096  # at most, for vocabularies so small that the cache would hold a whole sequence
+
+
+class _GatherTable(torch.autograd.Function):
+    """[n/tp, h] → [n, h]; the gradient is summed and scattered back."""
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, group: Group) -> Tensor:
+        ctx.group = group
+        return all_gather(table, group)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return reduce_scatter(grad, ctx.group), None
+
+
+def cut_table(table: Tensor, group: Group) -> nn.Parameter:
+    """This rank's rows of an embedding or head, whole [n, h]."""
+    return cut_parameter(table, Cut(0, (table.shape[0],), group.rank, group.size))
+
+
+class TableParallelEmbedding(nn.Module):
+    """An embedding whose rows are cut over the group.
+
+    With sequence parallelism a rank gathers the table and looks up only its own tokens: over long
+    sequences the table is far smaller than partial sums [s, b, h] of every token would be.
+    """
+
+    def __init__(self, plain: nn.Embedding, group: Group, sequence_parallel: bool) -> None:
+        super().__init__()
+        self.weight = cut_table(plain.weight, group)
+        self.group, self.sequence_parallel = group, sequence_parallel
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """ids [s, b], the same on all ranks → [s/tp, b, h] where the sequence is split."""
+        if self.sequence_parallel:
+            mine = ids.chunk(self.group.size)[self.group.rank]
+            return F.embedding(mine, _GatherTable.apply(self.weight, self.group))
+        rows = self.weight.shape[0]
+        local = ids - rows * self.group.rank
+        elsewhere = (local < 0) | (local >= rows)
+        found = F.embedding(local.masked_fill(elsewhere, 0), self.weight)
+        return _SumOut.apply(found.masked_fill(elsewhere[..., None], 0.0), self.group)
+
+
+class _TiledCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        table: Tensor,
+        labels: Tensor,
+        weights: Tensor,
+        vocabulary: int,
+        group: Group,
+        split: bool,
+    ) -> Tensor:
+        wanted = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
+        batch = hidden.shape[1]
+        tile = min(TILE_BYTES // (4 * table.shape[0] * batch), TILE_TOKENS // batch)
+        rows = hidden.shape[0]
+        parts = group.size if split else 1
+        tile = max(1, tile // parts)
+        labels, weights = labels.unflatten(0, (parts, rows)), weights.unflatten(0, (parts, rows))
+        loss = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        d_hidden = torch.empty_like(hidden) if wanted else None
+        d_table = torch.zeros_like(table, dtype=torch.float32) if wanted else None
+        scatter = reduce_scatter if split else all_reduce
+        for start in range(0, rows, tile):
+            here = slice(start, min(start + tile, rows))
+            h = all_gather(hidden[here], group) if split else hidden[here]
+            h = h.flatten(0, 1)
+            part, d_logits = _tile_loss(
+                h @ table.t(),
+                labels[:, here].flatten(),
+                weights[:, here].flatten(),
+                vocabulary,
+                group,
+            )
+            loss += part
+            if d_hidden is not None and d_table is not None:
+                d_logits = d_logits.to(table.dtype)
+                d_h = (d_logits @ table).view(-1, *hidden.shape[1:])
+                d_hidden[here] = scatter(d_h, group)
+                if table.dtype == torch.float32:
+                    d_table.addmm_(d_logits.t(), h)
+                else:
+                    d_table += d_logits.t() @ h
+        if d_hidden is not None and d_table is not None:
+            ctx.save_for_backward(d_hidden, d_table.to(table.dtype))
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        d_hidden, d_table = ctx.saved_tensors
+        return d_hidden.mul_(grad), d_table.mul_(grad), None, None, None, None, None
+
+
+def _tile_loss(
+    logits: Tensor, labels: Tensor, weights: Tensor, vocabulary: int, group: Group
+) -> tuple[Tensor, Tensor]:
+    """Loss and its gradient [n, V/tp] (fp32) of one tile; the padding rows get probability 0."""
+    logits = logits.float()
+    columns = logits.shape[1]
+    first = columns * group.rank
+    real = min(max(vocabulary - first, 0), columns)
+    logits[:, real:] = -torch.inf
+    top = all_reduce(logits.amax(-1), group, maximum=True)
+    logits.sub_(top[:, None])
+    local = labels - first
+    elsewhere = (local < 0) | (local >= columns)
+    local = local.masked_fill(elsewhere, 0)[:, None]
+    target = logits.gather(1, local)[:, 0].masked_fill(elsewhere, 0.0)
+    logits.exp_()
+    target, total = all_reduce(torch.stack((target, logits.sum(-1))), group)
+    loss = torch.dot(total.log() - target, weights)
+    logits.mul_((weights / total)[:, None])
+    logits.scatter_add_(1, local, -weights.masked_fill(elsewhere, 0.0)[:, None])
+    return loss, logits
+
+
+def tiled_cross_entropy(
+    hidden: Tensor,
+    table: Tensor,
+    labels: Tensor,
+    weights: Tensor,
+    vocabulary: int,
+    group: Group,
+    split: bool,
+) -> Tensor:
+    """Σ weights · cross entropy, a scalar, the same on every rank of the group.
+
+    hidden [s/tp or s, b, h] (`split` says which), table [V/tp, h], labels and weights [s, b].
+    Rows of the table from `vocabulary` on are padding and take no part.
+    """
+    return _TiledCrossEntropy.apply(hidden, table, labels, weights, vocabulary, group, split)

@@ -1,0 +1,151 @@
+"""The curves of a run as SVG pictures."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from longseq.reports.runs import RunRecord
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+INK, GRID, FAINT = "#2b2f36", "#e6e8ec", "#9aa3af"
+BLUE, ORANGE, GREEN, VIOLET = "#2f6fdb", "#e07a1f", "#2a9d6e", "#7a5cc4"
+POINTS = 1200  # more than these are averaged: a page of a long run stays small
+STYLE: Any = {  # of matplotlib
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": FAINT,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": GRID,
+    "legend.frameon": False,
+}
+
+
+def thin(
+    xs: Sequence[float], ys: Sequence[float], points: int = POINTS
+) -> tuple[list[float], list[float]]:
+    """At most about `points` points: the means of equal runs of neighbours."""
+    size = -(-len(xs) // points) if xs else 1
+    starts = range(0, len(xs), size)
+    return (
+        [sum(xs[i : i + size]) / len(xs[i : i + size]) for i in starts],
+        [sum(ys[i : i + size]) / len(ys[i : i + size]) for i in starts],
+    )
+
+
+def smooth(values: Sequence[float], weight: float) -> list[float]:
+    """Exponential moving average that starts without a bias to zero."""
+    result: list[float] = []
+    total = scale = 0.0
+    for value in values:
+        total = weight * total + (1 - weight) * value
+        scale = weight * scale + (1 - weight)
+        result.append(total / scale)
+    return result
+
+
+def loss_plot(run: RunRecord) -> str:
+    """Training and validation loss, with the loss of guessing from frequencies alone."""
+
+    def draw(axes: Axes) -> None:
+        xs, ys = run.column("lm_loss")
+        x, y = thin(xs, ys)
+        if len(y) > 50:
+            axes.plot(x, y, color=BLUE, alpha=0.25, linewidth=0.8)
+            y = smooth(y, 0.9)
+        axes.plot(x, y, color=BLUE, linewidth=1.8, label="training")
+        vx, vy = run.column("validation_loss")
+        axes.plot(vx, vy, color=ORANGE, marker="o", markersize=4, linewidth=1.5, label="validation")
+        unigram = run.summary.get("unigram_loss")
+        if isinstance(unigram, (int, float)):
+            axes.axhline(unigram, color=FAINT, linestyle="--", linewidth=1.2, label="unigram")
+        axes.set_ylabel("loss (nats a token)")
+        axes.legend()
+
+    return _svg(draw)
+
+
+def speed_plot(run: RunRecord) -> str:
+    """Tokens a second."""
+
+    def draw(axes: Axes) -> None:
+        axes.plot(*thin(*run.column("tokens_per_sec")), color=GREEN, linewidth=1.4)
+        _from_zero(axes, "tokens/s")
+
+    return _svg(draw)
+
+
+def tflops_plot(run: RunRecord) -> str:
+    """TFLOPS a rank, counted both ways."""
+
+    def draw(axes: Axes) -> None:
+        counts = (("tflops", "Megatron's count", FAINT), ("model_tflops", "model FLOPs", GREEN))
+        for key, name, colour in counts:
+            axes.plot(*thin(*run.column(key)), color=colour, linewidth=1.4, label=name)
+        _from_zero(axes, "TFLOPS a rank")
+        axes.legend()
+
+    return _svg(draw)
+
+
+def memory_plot(run: RunRecord) -> str:
+    """Peak memory of rank 0."""
+
+    def draw(axes: Axes) -> None:
+        axes.plot(*thin(*run.column("peak_memory_gib")), color=VIOLET, linewidth=1.6)
+        _from_zero(axes, "peak memory (GiB)")
+
+    return _svg(draw)
+
+
+def gradient_plot(run: RunRecord) -> str:
+    """Norm of the gradients, before clipping."""
+
+    def draw(axes: Axes) -> None:
+        axes.plot(*thin(*run.column("grad_norm")), color=INK, linewidth=1.0)
+        _from_zero(axes, "gradient norm")
+
+    return _svg(draw)
+
+
+def rate_plot(run: RunRecord) -> str:
+    """Learning rate."""
+
+    def draw(axes: Axes) -> None:
+        axes.plot(*thin(*run.column("learning_rate")), color=ORANGE, linewidth=1.6)
+        _from_zero(axes, "learning rate")
+        axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=True)
+
+    return _svg(draw)
+
+
+def _from_zero(axes: Axes, label: str) -> None:
+    """A scale from zero, with some air above the highest point."""
+    axes.set_ylabel(label)
+    top = axes.dataLim.y1  # -inf where nothing is drawn
+    axes.set_ylim(0, 1.15 * top if top > 0 else 1)
+
+
+def _svg(draw: Callable[[Axes], None]) -> str:
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context(STYLE):
+        figure = Figure(figsize=(5.6, 3.1), layout="constrained")
+        axes = figure.add_subplot()
+        axes.margins(x=0.02)
+        draw(axes)
+        axes.set_xlabel("iteration")
+        picture = io.StringIO()
+        figure.savefig(picture, format="svg", transparent=True, metadata={"Date": None})
+    return picture.getvalue()

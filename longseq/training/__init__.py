@@ -1,0 +1,1 @@
+"""The training loop, its engine, and what surrounds it: checkpoints, tracking, stopping."""

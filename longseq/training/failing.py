@@ -1,0 +1,69 @@
+"""A rank that fails says so once, and takes the others with it, in seconds and with its exit code.
+
+    report(code, text)     the reason, into a note that ALCF/launch.sh reads, or onto the screen
+    tell_launcher(code)    ends all ranks where the launcher would not
+
+Most launchers end a job when a rank exits with an error. MPICH's Hydra does so only for a rank that
+was killed or that had started MPI; before that the others would wait for it until their timeout.
+When one rank fails the others fail as well, of a lost connection: the notes have the time, so that
+the screen shows the first failure and not a wall of consequences.
+"""
+
+import contextlib
+import os
+import re
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+READ_SECONDS = 0.5  # Hydra drops what it has not yet read of the ranks' output when it ends them
+CONSEQUENCE = re.compile(
+    r"connection (closed|reset|refused)|connectFullMesh|closed by peer|broken pipe|timed? ?out"
+    r"|NCCL|DistBackendError|DistNetworkError|ncclRemoteError",
+    re.IGNORECASE,
+)
+
+
+def report(code: int, text: str, environ: Mapping[str, str] = os.environ) -> None:
+    """Note why this rank ends with `code`; where no launcher reads notes, print it to stderr."""
+    folder, rank = Path(environ.get("LONGSEQ_LOG") or os.devnull), environ.get("RANK", "0")
+    line = text.rstrip("\n") + "\n"
+    if not folder.is_dir():
+        print(line, end="", file=sys.stderr, flush=True)
+        return
+    # The rank's own file, past the screen that rank 0 shares
+    with contextlib.suppress(OSError), open(folder / f"rank{rank}.out", "a") as output:
+        output.write(line)
+    last = text.rstrip("\n").rsplit("\n", 1)[-1]
+    head = [repr(time.time()), socket.gethostname(), str(code), str(int(_is_consequence(last)))]
+    try:
+        with open(folder / f"failed-{rank}.txt", "x") as note:
+            note.write("\n".join(head) + "\n" + line)
+    except FileExistsError:
+        pass  # the first reason counts
+    except OSError:
+        print(line, end="", file=sys.stderr, flush=True)
+
+
+def _is_consequence(text: str) -> bool:
+    """Whether the last line of a traceback sounds like another rank's end."""
+    return CONSEQUENCE.search(text) is not None
+
+
+def tell_launcher(code: int, environ: Mapping[str, str] = os.environ) -> None:
+    """Ask Hydra to end all ranks with exit code `code`; under other launchers does nothing.
+
+    PMI_FD is the rank's connection to Hydra; this is the word that MPI_Abort would send there.
+    """
+    connection = environ.get("PMI_FD", "")
+    if not connection.isdecimal():
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    time.sleep(READ_SECONDS)
+    try:
+        os.write(int(connection), f"cmd=abort exitcode={code}\n".encode())
+    except OSError:
+        return

@@ -1,0 +1,69 @@
+"""A file for the output of each rank: RUN/log/rankN.out, whatever writes it, C++ included.
+
+ALCF/rank.sh sends the ranks from 1 on to their files before Python starts. Rank 0 is also on the
+screen: here it is split, at the level of file descriptors.
+
+The exit code of a run that stopped early, 75, is a failure to most launchers: Open MPI and srun
+would kill the ranks that are still closing. So it goes by a file to ALCF/launch.sh.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from longseq.errors import EXIT_DONE, EXIT_STOPPED_EARLY
+
+
+def _folder(environ: Mapping[str, str]) -> Path | None:
+    """RUN/log where ALCF/launch.sh started this rank, else None."""
+    folder = environ.get("LONGSEQ_LOG", "")
+    return Path(folder) if folder and os.path.isdir(folder) else None
+
+
+# Of a process group of its own, and deaf: Slurm signals every process of a task, and a rank that is
+# told to save must still have somewhere to print
+TEE = ["/bin/sh", "-c", "trap '' HUP INT TERM USR1 USR2; exec tee -a \"$0\""]
+
+
+def keep_output(environ: Mapping[str, str] = os.environ) -> None:
+    """Let rank 0's output go to its file too, and let a crash in C++ say where Python was."""
+    faulthandler.enable()
+    folder = _folder(environ)
+    if folder is None or environ.get("RANK", "0") != "0":
+        return
+    path = str(folder / "rank0.out")
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+        number = stream.fileno()
+        with contextlib.suppress(OSError):
+            tee = subprocess.Popen(
+                [*TEE, path],
+                stdin=subprocess.PIPE,
+                stdout=number,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            assert tee.stdin is not None
+            os.dup2(tee.stdin.fileno(), number)
+            tee.stdin.close()
+            tee.returncode = 0  # nobody waits for it: it ends when the last writer has
+
+
+def exit_code(code: int, environ: Mapping[str, str] = os.environ) -> int:
+    """What this rank exits with: `code`, or 0 where 75 went into a file for ALCF/launch.sh."""
+    folder = _folder(environ)
+    hydra = environ.get("LONGSEQ_STARTER", "hydra") == "hydra"  # hands every rank's 75 on
+    if code != EXIT_STOPPED_EARLY or folder is None or hydra:
+        return code
+    try:
+        if environ.get("RANK", "0") == "0":
+            (folder / "exit-code").write_text(f"{code}\n", encoding="utf-8")
+    except OSError:
+        return code
+    return EXIT_DONE

@@ -1,0 +1,120 @@
+"""How much arithmetic a step is, counted in the two ways that people compare.
+
+`megatron_flops` is Megatron-DeepSpeed's figure, Eq. 3 of arXiv:2104.04473. It counts the whole
+square of the attention, though half of it is masked, and counts recomputed work as work: use it
+to compare with published tables. `model_flops` is what the network itself needs, whichever way it
+is computed: only the causal half, of each document by itself where attention stops at document
+boundaries, and nothing twice. Use it to compare layouts, kernels and machines. Both count a
+multiply-add as two operations and leave out what is not a matrix product (norms, rotary
+embedding, softmax, optimizer). All results are FLOPs per step over all ranks.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+BACKWARD_AND_FORWARD = 3  # a backward pass is two products for each one of the forward pass
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The dimensions that matrix products depend on; `vocab` is the size of the head as computed,
+    padding included.
+    """
+
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    ffn: int
+    vocab: int
+    swiglu: bool = False
+
+    @property
+    def kv_hidden(self) -> int:
+        """Width of the keys, and of the values, summed over the key-value heads."""
+        return self.hidden // self.heads * self.kv_heads
+
+
+def _layer_linear_flops(shape: Shape) -> int:
+    """One token forward through the linear maps of one layer."""
+    attention = 2 * shape.hidden * (2 * shape.hidden + 2 * shape.kv_hidden)
+    feed_forward = 2 * shape.hidden * shape.ffn * (3 if shape.swiglu else 2)
+    return attention + feed_forward
+
+
+def _head_flops(shape: Shape) -> int:
+    """One token forward through the language-model head."""
+    return 2 * shape.hidden * shape.vocab
+
+
+def megatron_flops(shape: Shape, batch: int, seq_length: int, recompute: bool) -> float:
+    """FLOPs of one step of `batch` samples as Megatron-DeepSpeed reports them.
+
+    For a plain GPT (ffn = 4h, as many key-value heads as heads) this is Eq. 3 to the last digit:
+    24·f·B·s·l·h²·(1 + s/6h + V/16lh) with f = 4 under full recomputation and 3 without. Eq. 3
+    scales its head term with f too (6·B·s·h·V at f = 4), and so do we.
+    """
+    factor = 4 if recompute else 3
+    tokens = batch * seq_length
+    layer = _layer_linear_flops(shape) + 4 * shape.hidden * seq_length
+    return tokens * factor * (4 * shape.layers * layer + 3 * _head_flops(shape)) / 4
+
+
+def document_lengths(boundaries: Sequence[int], seq_length: int) -> list[int]:
+    """Lengths of the documents of one sample from the positions where they end (the last may be
+    left out).
+    """
+    ends = sorted({end for end in boundaries if 0 < end < seq_length} | {seq_length})
+    return [end - start for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+
+
+def model_flops(
+    shape: Shape, batch: int, seq_length: int, documents: Iterable[int] | None = None
+) -> float:
+    """FLOPs that one step of `batch` samples of `seq_length` tokens needs: causal, nothing
+    computed twice.
+
+    `documents` are the lengths of all documents of all samples of the step, where attention does
+    not cross their boundaries; None means one document a sample. Attention to half of the square
+    is counted for each.
+    """
+    lengths = [seq_length] * batch if documents is None else list(documents)
+    if sum(lengths) != batch * seq_length:
+        raise ValueError(
+            f"documents of {sum(lengths)} tokens, but the step has {batch * seq_length}"
+        )
+    linear = shape.layers * _layer_linear_flops(shape) + _head_flops(shape)
+    attention = shape.layers * 4 * shape.hidden * sum(n * n / 2 for n in lengths)
+    return BACKWARD_AND_FORWARD * (batch * seq_length * linear + attention)
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Speeds of one step; the field names are the keys of metrics.jsonl. TFLOPS are per rank."""
+
+    samples_per_sec: float
+    tokens_per_sec: float
+    tflops: float
+    model_tflops: float
+
+
+def rates(
+    shape: Shape,
+    *,
+    batch: int,
+    seq_length: int,
+    ranks: int,
+    recompute: bool,
+    seconds: float,
+    documents: Iterable[int] | None = None,
+) -> Rates:
+    """Speeds of a step that took `seconds` for a global batch of `batch` samples on `ranks`
+    ranks.
+    """
+    per_rank = 1e12 * ranks * seconds
+    return Rates(
+        samples_per_sec=batch / seconds,
+        tokens_per_sec=batch * seq_length / seconds,
+        tflops=megatron_flops(shape, batch, seq_length, recompute) / per_rank,
+        model_tflops=model_flops(shape, batch, seq_length, documents) / per_rank,
+    )

@@ -1,0 +1,106 @@
+"""Weights & Biases, in a thread of its own: importing and starting it takes seconds, sending may
+take longer.
+
+Online where a key is set up (WANDB_API_KEY, or a line for the server in ~/.netrc), offline into
+RUN/wandb without one; WANDB_MODE decides where it is set. The key is only ever read by wandb
+itself.
+"""
+
+import netrc
+import os
+import queue
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from longseq.errors import UserError
+
+MODES = ("online", "offline", "shared", "disabled")
+CLOSE_SECONDS = 60.0  # a hung network must not hold the job's nodes
+
+
+def wandb_mode(environ: Mapping[str, str] = os.environ) -> str:
+    """`online`, `offline`, `shared` or `disabled`. Raises UserError for another WANDB_MODE."""
+    mode = environ.get("WANDB_MODE", "").strip().lower()
+    if mode in ("dryrun", "dry-run"):
+        mode = "offline"
+    if mode:
+        if mode not in MODES:
+            raise UserError(f"WANDB_MODE={mode!r} is not one of {', '.join(MODES)}")
+        return mode
+    if environ.get("WANDB_DISABLED", "").lower() in ("true", "1", "t", "yes"):
+        return "disabled"
+    return "online" if environ.get("WANDB_API_KEY") or _key_in_netrc(environ) else "offline"
+
+
+def _key_in_netrc(environ: Mapping[str, str]) -> bool:
+    server = urlsplit(environ.get("WANDB_BASE_URL") or "https://api.wandb.ai").hostname or ""
+    path = Path(environ.get("NETRC") or Path(environ.get("HOME", "~")).expanduser() / ".netrc")
+    try:
+        return netrc.netrc(str(path)).authenticators(server) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+class WandbSink:
+    """Hands records to a thread that owns the W&B run."""
+
+    def __init__(
+        self,
+        folder: Path,
+        project: str,
+        mode: str,
+        settings: Mapping[str, Any],
+        resume_after: int = 0,
+    ) -> None:
+        self._start: dict[str, Any] = {
+            "project": project,
+            "name": folder.name,
+            "dir": str(folder),
+            "mode": mode,
+        }
+        self._settings = dict(settings)
+        self._resume_after = resume_after
+        self._records: queue.SimpleQueue[Mapping[str, Any] | None] = queue.SimpleQueue()
+        self._exit_code = 0
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="wandb", daemon=True)
+        self._thread.start()
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        if self._error is not None:
+            raise self._error
+        self._records.put(record)
+
+    def close(self, exit_code: int) -> None:
+        self._exit_code = exit_code
+        self._records.put(None)
+        self._thread.join(CLOSE_SECONDS)
+        if self._error is not None:
+            raise self._error
+        if self._thread.is_alive():
+            raise TimeoutError(
+                f"not finished after {CLOSE_SECONDS:.0f} s; `wandb sync` sends the rest"
+            )
+
+    def _run(self) -> None:
+        try:
+            self._follow()
+        except Exception as error:  # told to the trainer at its next record
+            self._error = error
+
+    def _follow(self) -> None:
+        import wandb
+
+        options = wandb.Settings(
+            console="off", silent=True, save_code=False, disable_git=True, x_disable_meta=True
+        )
+        run = wandb.init(config=self._settings, settings=options, **self._start)
+        try:
+            while (record := self._records.get()) is not None:
+                run.log(dict(record), step=record["iteration"])
+        finally:
+            run.finish(self._exit_code)
+            wandb.teardown()  # ends the service process that wandb keeps

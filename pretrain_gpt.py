@@ -1,0 +1,75 @@
+#!/usr/bin/env python3
+"""What every rank runs, with RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT set.
+
+mpiexec -n 2 sh ALCF/rank.sh python pretrain_gpt.py ARGUMENTS…     (see `longseq flags`)
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+import warnings
+from types import TracebackType
+
+from longseq.checks import parse_config
+from longseq.errors import EXIT_FAILED, EXIT_USER_ERROR, UserError
+from longseq.training.failing import report, tell_launcher
+from longseq.training.output import exit_code, keep_output
+
+ALONE = {
+    "RANK": "0",
+    "WORLD_SIZE": "1",
+    "LOCAL_RANK": "0",
+    "MASTER_ADDR": "127.0.0.1",
+    "MASTER_PORT": "29500",
+}
+
+
+def main(argv: list[str]) -> int:
+    """Train on this rank; the exit code is the launcher's."""
+    # Both libraries warn of their own future on every rank, at import and once a collective.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
+    for name, alone in ALONE.items():
+        os.environ.setdefault(name, alone)
+    rank = int(os.environ["RANK"])
+    keep_output()
+    sys.excepthook = _failed  # until the log is open
+    try:
+        config = parse_config(argv, int(os.environ["WORLD_SIZE"]))
+        from longseq.training.loop import train
+
+        code = train(config)
+        _leave()
+        return exit_code(code)
+    except UserError as error:
+        if rank:
+            time.sleep(2)  # rank 0 has mostly met the same mistake, and one line is enough
+        report(EXIT_USER_ERROR, f"longseq: {error}")
+        tell_launcher(EXIT_USER_ERROR)
+        return EXIT_USER_ERROR
+
+
+def _failed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    report(EXIT_FAILED, "".join(traceback.format_exception(kind, error, trace)))
+    tell_launcher(EXIT_FAILED)
+
+
+def _leave() -> None:
+    """End the process groups; a rank that failed skips this, for the others may never come."""
+    import torch
+
+    from longseq.parallel import mpi
+
+    torch.distributed.destroy_process_group()
+    mpi.finish()
+
+
+if __name__ == "__main__":
+    status = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Everything is closed. A thread of a process group was once seen to abort on the way out, which
+    # would turn a run that ended well into a failure.
+    os._exit(status)

@@ -1,0 +1,168 @@
+"""`longseq prepare` killed, out of room or starved: nothing half-written opens, the next run is
+clean.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from longseq.data.checking import check_data
+from longseq.data.encode import Recipe
+from longseq.data.prepare import Settings, prepare, quiet
+from longseq.data.sources import expand
+from longseq.errors import EXIT_USER_ERROR, UserError
+
+OLD, NEW = ">a\nACGTACGT\n", ">b\nGGGGCCCCTTTT\n>c\nACG\n"
+
+
+def command(source: Path, prefix: Path, *words: str) -> list[str]:
+    return [
+        sys.executable, "-m", "longseq", "prepare", str(source), "--output", str(prefix), *words,
+    ]  # fmt: skip
+
+
+def run_until(stop_at: int, source: Path, prefix: Path) -> bool:
+    """Prepare in a child that dies at the n-th flush or rename; whether it got that far."""
+    child = os.fork()
+    if child == 0:
+        left = [stop_at]
+
+        def dying(real: Callable[..., None]) -> Callable[..., None]:
+            def call(*words: object, **named: object) -> None:
+                if not left[0]:
+                    os._exit(137)
+                left[0] -= 1
+                real(*words, **named)
+
+            return call
+
+        for name in ("fsync", "replace", "unlink"):
+            setattr(os, name, dying(getattr(os, name)))
+        settings = Settings(Recipe(reverse_complement=True))
+        prepare(expand([str(source)]), str(prefix), settings, True, quiet)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 137
+
+
+def test_killed_at_every_stage(tmp_path: Path) -> None:
+    """Old data, new data, or nothing that opens; and then a run that works."""
+    source, prefix = tmp_path / "x.fa", tmp_path / "folder" / "out"
+    kinds = set()
+    for stage in range(100):
+        source.write_text(OLD)
+        prepare(expand([str(source)]), str(prefix), Settings(), True, quiet)
+        old = (tmp_path / "folder" / "out.bin").read_bytes()
+        source.write_text(NEW)
+        killed = run_until(stage, source, prefix)
+        if not (tmp_path / "folder" / "out.idx").exists():
+            kinds.add("nothing")
+            with pytest.raises(UserError):
+                check_data(str(prefix))
+        else:
+            check_data(str(prefix))
+            is_old = (tmp_path / "folder" / "out.bin").read_bytes() == old
+            kinds.add("old" if is_old else "new")
+        if not killed:
+            break
+    assert kinds == {"old", "nothing", "new"}
+    prepare(expand([str(source)]), str(prefix), Settings(), True, quiet)
+    assert not list((tmp_path / "folder").glob("*aside*"))
+    assert check_data(str(prefix)) == 16
+
+
+def test_killed_with_workers_leaves_no_process(tmp_path: Path) -> None:
+    source, prefix = tmp_path / "x.fa", tmp_path / "out"
+    line = "ACGTTGCATC" * 6 + "\n"
+    source.write_text("".join(f">{i}\n{line * 3000}" for i in range(40)))
+    for _ in range(3):
+        child = subprocess.Popen(
+            command(source, prefix, "--workers", "2", "--tokenizer", "codon"),
+            start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        time.sleep(random.uniform(0.1, 0.9))
+        child.kill()
+        child.wait()
+        until = time.monotonic() + 30
+        while alive(child.pid) and time.monotonic() < until:
+            time.sleep(0.05)
+        assert not alive(child.pid)
+        if Path(f"{prefix}.idx").exists():
+            check_data(str(prefix))
+            Path(f"{prefix}.idx").unlink()
+    words = ("--workers", "1", "--overwrite")
+    subprocess.run(command(source, prefix, *words), check=True, capture_output=True)
+    assert not list(tmp_path.glob("*aside*"))
+    assert check_data(str(prefix)) == 16
+
+
+def alive(group: int) -> bool:
+    """Whether any process of a session is left, zombies aside."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_no_room(tmp_path: Path) -> None:
+    """A limit on file size stands for a full disk: the same error at the same write."""
+    source, prefix = tmp_path / "x.fa", tmp_path / "out"
+    source.write_text(">a\n" + "ACGT" * 100_000 + "\n")
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    done = subprocess.run(
+        command(source, prefix), capture_output=True, text=True, preexec_fn=limit, check=False
+    )
+    assert done.returncode == EXIT_USER_ERROR
+    assert "File too large" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["x.fa"]
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write anywhere")
+def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "x.fa").write_text(OLD)
+    (tmp_path / "locked").mkdir(mode=0o500)
+    with pytest.raises(UserError, match="locked"):
+        prepare(expand([f"{tmp_path}/x.fa"]), f"{tmp_path}/locked/out", Settings(), False, quiet)
+
+
+def test_standard_input(tmp_path: Path) -> None:
+    done = subprocess.run(
+        command(Path("-"), tmp_path / "out"), input=NEW.encode(), capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"17 tokens in 2 documents" in done.stdout
+
+
+def test_memory_is_bounded_on_one_long_line(tmp_path: Path) -> None:
+    """A record of 100 million letters on a single line takes far less memory than it is long."""
+    source = tmp_path / "x.fa"
+    with source.open("w") as file:
+        file.write(">one\n")
+        for _ in range(100):
+            file.write("ACGTTGCATC" * 100_000)
+    program = (
+        "import sys; from longseq.__main__ import main; code = main(sys.argv[1:]);"
+        "status = open('/proc/self/status').read();"
+        "print(status.partition('VmHWM:')[2].split()[0]); sys.exit(code)"
+    )
+    words = command(source, tmp_path / "out", "--workers", "1", "--reverse-complement")
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words[3:]], capture_output=True, text=True, check=True
+    )
+    assert "200,000,002 tokens in 2 documents" in done.stdout
+    assert int(done.stdout.split()[-1]) < 200_000  # KiB

@@ -1,0 +1,86 @@
+"""A resumed training goes on exactly: in the middle of a curriculum, on other ranks, at another
+length.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.parallel.ranks import MPIEXEC, ROOT, free_port
+
+COMMON = (
+    "--num-layers 2 --hidden-size 64 --num-attention-heads 4 --seq-length 128 --eval-iters 0"
+    " --use-rotary-position-embeddings --use-flash-attn-sdpa --lr 1e-3 --hidden-dropout 0"
+    " --device cpu --global-batch-size 4 --train-iters 12"
+).split()
+
+
+def train(ranks: int, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """A training by the real entry point, in `folder`."""
+    data = ["--data-path", str(ROOT / "data" / "NC_001416.1.fa")]
+    places = ["--run-dir", str(folder), "--save", str(folder / "checkpoints")]
+    arguments = [*COMMON, *data, *places, *options]
+    env = os.environ | {
+        "LONGSEQ_CACHE": str(folder.with_name("cache")),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": free_port(),
+        "OMP_NUM_THREADS": "1",
+        "DS_ACCELERATOR": "cpu",
+    }
+    check = [sys.executable, "-m", "longseq", "check", "--world-size", str(ranks)]
+    subprocess.run([*check, *arguments], env=env, cwd=ROOT, check=True, timeout=120)
+    launcher = [MPIEXEC, "-n", str(ranks), "sh", str(ROOT / "ALCF/rank.sh")]
+    command = [*launcher, sys.executable, str(ROOT / "pretrain_gpt.py"), *arguments]
+    return subprocess.run(
+        command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def metrics(folder: Path, name: str) -> dict[int, Any]:
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return {record["iteration"]: record[name] for record in map(json.loads, lines)}
+
+
+def test_in_the_middle_of_a_curriculum(tmp_path: Path) -> None:
+    grows = ["--curriculum-seq-length", "32", "--curriculum-iters", "8", "--save-interval", "5"]
+    assert train(1, tmp_path / "run", *grows).returncode == 0
+    checkpoint = tmp_path / "run" / "checkpoints" / "step-5"
+    assert train(1, tmp_path / "rest", *grows, "--load", str(checkpoint)).returncode == 0
+    for name in ("lm_loss", "sequence_length", "consumed_tokens"):
+        whole, rest = (metrics(tmp_path / folder, name) for folder in ("run", "rest"))
+        assert rest == {iteration: whole[iteration] for iteration in range(6, 13)}, name
+    lengths = metrics(tmp_path / "run", "sequence_length")
+    assert lengths[1] == 32
+    assert lengths[5] == 64
+    assert lengths[9] == 128
+    consumed = metrics(tmp_path / "run", "consumed_tokens")
+    assert consumed[12] == 4 * sum(lengths.values())
+    vocabulary = json.loads((checkpoint / "vocabulary.json").read_text())
+    assert vocabulary["tokenizer"] == "nucleotide"
+    assert vocabulary["vocab_size"] == len(vocabulary["tokens"]) == 16
+
+
+def test_on_other_ranks_and_at_another_length(tmp_path: Path) -> None:
+    """Two data-parallel ranks, then one rank; then twice the length."""
+    assert train(2, tmp_path / "run", "--save-interval", "6").returncode == 0
+    load = ["--load", str(tmp_path / "run" / "checkpoints" / "step-6")]
+    assert train(1, tmp_path / "rest", *load).returncode == 0
+    whole, rest = (metrics(tmp_path / folder, "lm_loss") for folder in ("run", "rest"))
+    assert sorted(rest) == list(range(7, 13))
+    assert [rest[i] for i in rest] == pytest.approx([whole[i] for i in rest], rel=0, abs=1e-5)
+    longer = train(1, tmp_path / "longer", *load, "--seq-length", "256")
+    assert longer.returncode == 0
+    assert "samples of 256 tokens from here on, 128 before" in longer.stdout
+    first = metrics(tmp_path / "longer", "lm_loss")[7]
+    assert first == pytest.approx(whole[7], abs=0.1)  # it has learnt already; from new it is 2.8
+    other = train(2, tmp_path / "other", *load, "--zero-stage", "1")
+    assert other.returncode == 2
+    assert "was written with" in other.stderr
+    assert "zero_stage=0" in other.stderr

@@ -1,0 +1,280 @@
+"""A real training on two ranks that is killed, fails or is told to stop at any moment."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.parallel.ranks import MPIEXEC, ROOT, free_port
+
+RANK_SH = str(ROOT / "ALCF" / "rank.sh")
+SHM = Path("/dev/shm")
+SOON = 15  # seconds in which everything must have ended, on a busy machine
+
+NETWORK = (
+    "--num-layers 2 --hidden-size 64 --num-attention-heads 4 --seq-length 128 --eval-iters 0"
+    " --use-rotary-position-embeddings --tensor-model-parallel-size 2 --sequence-parallel"
+    " --use-flash-attn-sdpa --lr 1e-3 --hidden-dropout 0.1"
+).split()
+
+# A rank that fails on demand: SIGUSR2 raises in the middle of whatever it does.
+FAIL_ON_USR2 = """
+import signal
+def fail(*_):
+    raise RuntimeError("injected failure")
+signal.signal(signal.SIGUSR2, fail)
+"""
+
+
+class Training:
+    """One mpiexec of two ranks in a folder of its own; whatever is left of it can be found."""
+
+    def __init__(self, folder: Path, *options: str, iterations: int, **environ: str) -> None:
+        self.folder = folder
+        self.mark = uuid.uuid4().hex
+        arguments = [
+            *NETWORK,
+            *("--train-iters", str(iterations)),
+            *("--data-path", str(ROOT / "data" / "NC_001416.1.fa")),
+            *("--run-dir", str(folder), "--save", str(folder / "checkpoints"), *options),
+        ]
+        site = folder.with_name(folder.name + "-site")
+        site.mkdir()
+        (site / "sitecustomize.py").write_text(FAIL_ON_USR2)
+        paths = filter(None, [str(site), str(ROOT), os.environ.get("PYTHONPATH")])
+        self.environ = {
+            **os.environ,
+            "LONGSEQ_TEST": self.mark,
+            "LONGSEQ_CACHE": str(folder.with_name("cache")),
+            "PYTHONPATH": os.pathsep.join(paths),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": free_port(),
+            "OMP_NUM_THREADS": "1",
+            "DS_ACCELERATOR": "cpu",
+            **environ,
+        }
+        self._prepare(arguments)
+        self.shm = set(SHM.iterdir())
+        self.output = (folder / "output.txt").open("w+")
+        self.process = subprocess.Popen(
+            [MPIEXEC, "-n", "2", *self.rank_command(arguments)],
+            env=self.environ,
+            stdin=subprocess.DEVNULL,
+            stdout=self.output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def rank_command(self, arguments: list[str]) -> list[str]:
+        return ["/bin/sh", RANK_SH, sys.executable, str(ROOT / "pretrain_gpt.py"), *arguments]
+
+    def _prepare(self, arguments: list[str]) -> None:
+        check = [sys.executable, "-m", "longseq", "check", "--world-size", "2", *arguments]
+        subprocess.run(check, env=self.environ, cwd=ROOT, check=True, timeout=60)
+
+    def text(self) -> str:
+        return (self.folder / "output.txt").read_text(errors="replace")
+
+    def losses(self) -> dict[int, float]:
+        path = self.folder / "metrics.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        records = [json.loads(line) for line in lines]
+        assert [r["iteration"] for r in records] == sorted({r["iteration"] for r in records})
+        return {r["iteration"]: r["lm_loss"] for r in records}
+
+    def until_iteration(self, number: int) -> None:
+        """Wait until it has done that many iterations."""
+        for _ in range(1200):
+            if f"\niteration {number}/" in self.text():
+                return
+            assert self.process.poll() is None, self.text()
+            time.sleep(0.05)
+        pytest.fail(f"no iteration {number}:\n{self.text()}")
+
+    def processes(self) -> dict[int, dict[str, str]]:
+        """The living processes of this run, with their environments."""
+        found = {}
+        for path in Path("/proc").glob("[0-9]*/environ"):
+            try:
+                text = path.read_bytes().decode(errors="replace")
+            except OSError:
+                continue
+            if self.mark in text:
+                pairs = (entry.split("=", 1) for entry in text.split("\0") if "=" in entry)
+                found[int(path.parent.name)] = dict(pairs)
+        return found
+
+    def rank(self, number: int) -> int:
+        """The process of one rank."""
+        ranks = [p for p, env in self.processes().items() if env.get("RANK") == str(number)]
+        assert len(ranks) == 1, ranks
+        return ranks[0]
+
+    def exit_code(self, seconds: float = SOON) -> int:
+        """The launcher's exit code, and nothing left behind: no process, no shared memory."""
+        code = self.process.wait(seconds)
+        for _ in range(100):
+            if not self.processes():
+                break
+            time.sleep(0.1)
+        assert self.processes() == {}
+        assert {p.name for p in set(SHM.iterdir()) - self.shm if "deepspeed" in p.name} == set()
+        return code
+
+    def kill(self) -> None:
+        for pid in self.processes():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        self.process.wait()
+
+
+Start = Callable[..., Training]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    runs: list[Training] = []
+
+    def begin(name: str, *options: str, iterations: int = 4000, **environ: str) -> Training:
+        runs.append(Training(tmp_path / name, *options, iterations=iterations, **environ))
+        return runs[-1]
+
+    yield begin
+    for run in runs:
+        run.kill()
+        run.output.close()
+
+
+def test_killed_rank_ends_all(start: Start) -> None:
+    wandb = {"WANDB_MODE": "offline", "WANDB_API_KEY": "0123456789" * 4}
+    run = start("run", "--save-interval", "5", "--wandb-project", "p", **wandb)
+    run.until_iteration(7)
+    os.kill(run.rank(1), signal.SIGKILL)
+    assert run.exit_code() not in (0, 2, 75)
+    assert len(run.losses()) >= 7
+    assert list((run.folder / "wandb").glob("offline-run-*"))
+    files = [path for path in run.folder.rglob("*") if path.is_file()]
+    assert not [path for path in files if wandb["WANDB_API_KEY"].encode() in path.read_bytes()]
+    done = max(run.losses())
+    again = start("again", "--load", str(run.folder / "checkpoints"))
+    again.until_iteration(done + 2)
+    first = min(again.losses())
+    assert first % 5 == 1  # it went on after a checkpoint,
+    assert done - 5 <= first - 1 <= done  # and after the last one
+
+
+def test_failing_rank_ends_all_and_is_named(start: Start) -> None:
+    run = start("run")
+    run.until_iteration(3)
+    os.kill(run.rank(1), signal.SIGUSR2)
+    assert run.exit_code() == 1
+    assert "RuntimeError: injected failure" in run.text()
+    log = (run.folder / "log" / "rank1.log").read_text()
+    assert "RuntimeError: injected failure" in log
+    assert f"failed on {socket.gethostname()}" in log
+
+
+def test_signal_to_one_rank_saves_and_resumes_exactly(start: Start) -> None:
+    """SIGTERM to rank 1 alone: both stop at one iteration; going on equals never stopping."""
+    run = start("run", iterations=80)
+    run.until_iteration(3)
+    os.kill(run.rank(1), signal.SIGTERM)
+    assert run.exit_code() == 75
+    assert "SIGTERM" in run.text()
+    last = max(run.losses())
+    assert (run.folder / "checkpoints" / "latest").read_text() == f"step-{last}\n"
+    rest = start("rest", "--load", str(run.folder / "checkpoints"), iterations=80)
+    whole = start("whole", iterations=80)
+    assert (rest.exit_code(120), whole.exit_code(120)) == (0, 0)
+    assert sorted(rest.losses()) == list(range(last + 1, 81))
+    assert run.losses() | rest.losses() == whole.losses()
+
+
+def test_wall_time_stops_in_time(start: Start) -> None:
+    run = start("run", WALLTIME="14s")
+    assert run.exit_code(60) == 75
+    assert "the wall time is nearly over" in run.text()
+    assert (run.folder / "checkpoints" / "latest").exists()
+    assert (run.folder / "report.html").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGINT], ids=lambda n: n.name)
+def test_signal_to_the_launcher_saves(start: Start, number: signal.Signals) -> None:
+    run = start("run")
+    run.until_iteration(3)
+    run.process.send_signal(number)
+    assert run.exit_code() == 75
+    assert (run.folder / "checkpoints" / "latest").exists()
+
+
+def test_second_interrupt_does_not_wait_for_a_rank_that_hangs(start: Start) -> None:
+    run = start("run")
+    run.until_iteration(3)
+    os.kill(run.rank(1), signal.SIGSTOP)
+    for _ in range(2):
+        time.sleep(0.5)
+        os.kill(run.rank(0), signal.SIGINT)
+    assert run.exit_code() == 130
+    assert "Traceback" not in run.text()
+
+
+def test_second_interrupt_ends_a_rank_that_waits_in_cpp(tmp_path: Path) -> None:
+    """gloo's wait returns to Python at its timeout only, so no Python handler runs before that."""
+    script = """
+import os, signal, sys, torch.distributed as dist
+from longseq.training.stopping import Stopper
+stopper = Stopper()
+stopper.install()
+rank = int(sys.argv[1])
+dist.init_process_group("gloo", init_method="file://" + sys.argv[2], rank=rank, world_size=2)
+if rank == 1:
+    print("here", flush=True)
+    signal.pause()
+print("waits", flush=True)
+dist.barrier()
+"""
+    command = [sys.executable, "-c", script]
+    ranks = [
+        subprocess.Popen(
+            [*command, str(rank), str(tmp_path / "meet")], cwd=ROOT, stdout=subprocess.PIPE
+        )
+        for rank in range(2)
+    ]
+    try:
+        for rank in ranks:
+            assert rank.stdout
+            assert rank.stdout.readline()
+        for _ in range(2):
+            time.sleep(0.5)
+            ranks[0].send_signal(signal.SIGINT)
+        assert ranks[0].wait(SOON) == 130
+    finally:
+        for rank in ranks:
+            rank.kill()
+            rank.communicate()
+
+
+def test_mistake_on_one_rank_ends_all_before_they_meet(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rank 1 alone does not accept its arguments; rank 0 waits for it at the rendezvous."""
+    script = 'if [ "$PMI_RANK" = 1 ]; then exec "$@" --no-such-flag; else exec "$@"; fi'
+    usual = Training.rank_command
+    monkeypatch.setattr(
+        Training,
+        "rank_command",
+        lambda self, arguments: ["/bin/sh", "-c", script, "sh", *usual(self, arguments)],
+    )
+    run = start("run")
+    assert run.exit_code() == 2
+    assert "longseq: unknown argument '--no-such-flag'" in run.text()

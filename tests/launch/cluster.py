@@ -1,0 +1,100 @@
+"""Several hosts on one machine: each has a name, a network address and an /etc/hosts of its own.
+
+They share the files, as the nodes of a cluster do. Needs root; `why_not()` says what is missing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from types import TracebackType
+
+from tests.launch.shell import write_script
+
+SSH = """#!/bin/bash
+# A stand-in for ssh: drops its options and runs the command on the simulated host
+while [[ $1 == -* ]]; do case $1 in -[oplF]) shift 2 ;; *) shift ;; esac; done
+fail() {{ echo "ssh: $1" >&2 && exit 255; }}
+pid=$(cat "{folder}/pid.${{1%%.*}}") || fail "Could not resolve hostname $1"
+[[ $pid != dead ]] || fail "connect to host $1 port 22: No route to host"
+shift
+# Nothing that the caller has open crosses to another host: a launcher's listening socket would
+# live on in the processes over there, and they would never see the launcher go
+for fd in /proc/self/fd/*; do fd=${{fd##*/}} && ((fd <= 2)) || exec {{fd}}>&-; done
+exec nsenter -t "$pid" -n -u -m -- \\
+    env -i HOME="$HOME" PATH=/usr/bin:/bin /bin/bash -c "cd '$PWD' && $*"
+"""
+
+
+def why_not(*programs: str) -> str | None:
+    """Why there can be no simulated hosts here, or None."""
+    if os.geteuid() != 0:
+        return "simulated hosts need root"
+    missing = [name for name in ("unshare", "nsenter", "ip", *programs) if not shutil.which(name)]
+    if missing:
+        return f"not here: {', '.join(missing)}"
+    probe = "ip link add br0 type bridge && hostname x"
+    done = subprocess.run(["unshare", "-n", "-u", "-m", "sh", "-c", probe], capture_output=True)
+    return None if done.returncode == 0 else f"no namespaces here: {done.stderr.decode().strip()}"
+
+
+class Cluster:
+    """Hosts `names` at 10.77.0.1 and on; a context manager."""
+
+    def __init__(self, folder: Path, names: list[str], suffix: str = "") -> None:
+        self.folder, self.names = folder, names
+        self._holders: list[subprocess.Popen[str]] = []
+        folder.mkdir(parents=True, exist_ok=True)
+        lines = [f"10.77.0.{k} {n} {n}{suffix}\n" for k, n in enumerate(names, 1)]
+        (folder / "hosts").write_text("127.0.0.1 localhost\n" + "".join(lines))
+        self.ssh = str(write_script(folder / "ssh", SSH.format(folder=folder)))
+
+    def __enter__(self) -> Cluster:
+        switch = self._hold("-n", "ip link add br0 type bridge && ip link set br0 up")
+        for number, name in enumerate(self.names, 1):
+            mount = f"mount --bind '{self.folder}/hosts' /etc/hosts"
+            pid = self._hold("-n", "-u", "-m", f"hostname {name} && {mount}")
+            (self.folder / f"pid.{name}").write_text(str(pid))
+            veth = f"ip link add v{number} netns {switch} type veth peer name eth0 netns {pid}"
+            subprocess.run(veth.split(), check=True)
+            self._in(switch, f"ip link set v{number} master br0 up")
+            self._in(pid, f"ip addr add 10.77.0.{number}/24 dev eth0")
+            self._in(pid, "ip link set eth0 up")
+            self._in(pid, "ip link set lo up")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for holder in self._holders:
+            holder.kill()
+            holder.wait()
+
+    def _hold(self, *words: str) -> int:
+        """A process that keeps new namespaces, after a command in them; returns its id."""
+        command = f"{words[-1]} && echo up && exec sleep 3600"
+        holder = subprocess.Popen(
+            ["unshare", *words[:-1], "sh", "-c", command], stdout=subprocess.PIPE, text=True
+        )
+        self._holders.append(holder)
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "up\n"
+        return holder.pid
+
+    @staticmethod
+    def _in(pid: int, command: str) -> None:
+        subprocess.run(["nsenter", "-t", str(pid), "-n", *command.split()], check=True)
+
+    def enter(self, name: str) -> list[str]:
+        """The command that leads to a host."""
+        pid = (self.folder / f"pid.{name}").read_text()
+        return ["nsenter", "-t", pid, "-n", "-u", "-m", "--"]
+
+    def unplug(self, name: str) -> None:
+        """From now on nothing reaches this host."""
+        (self.folder / f"pid.{name}").write_text("dead")

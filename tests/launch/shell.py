@@ -1,0 +1,150 @@
+"""Bash from Python: each test runs the launch scripts in an environment of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = "".join(
+    f'source "$LONGSEQ_ROOT/ALCF/{n}.sh"\n'
+    for n in ("setup", "models", "args", "launch", "preflight")
+)
+
+Result = subprocess.CompletedProcess[str]
+Env = Mapping[str, str]
+
+
+def clean_env(home: Path, more: Env) -> dict[str, str]:
+    """The little that a login shell has, this Python first on the path, and `more`."""
+    path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+    return {"PATH": path, "HOME": str(home), **traced(), **more}
+
+
+def traced() -> dict[str, str]:
+    """What makes bash write down the lines it runs, when ./tests/run.sh measures coverage."""
+    folder = os.environ.get("BASH_COVERAGE")
+    if not folder:
+        return {}
+    return {"BASH_ENV": str(ROOT / "tests/launch/trace.sh"), "BASH_COVERAGE": folder}
+
+
+ARGS_SCRIPT = r"""
+longseq_default_facts
+LONGSEQ_DEVICE=$1 LONGSEQ_DEVICES=$2 LONGSEQ_HOSTS=(localhost)
+shift 2
+longseq_count_ranks
+longseq_args "$@"
+printf '%s\0' "${LONGSEQ_ARGS[@]}"
+"""
+
+
+def options(words: Sequence[str]) -> dict[str, str]:
+    """--name value pairs as a dictionary, the last of a repeated one; "" for a switch."""
+    found: dict[str, str] = {}
+    for word, after in zip(words, [*words[1:], "--"], strict=True):
+        if word.startswith("--"):
+            found[word] = "" if after.startswith("--") else after
+    return found
+
+
+def write_script(path: Path, text: str) -> Path:
+    """An executable file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
+
+
+class Tree:
+    """A copy of the repository whose environment is this one; the trainer can be replaced."""
+
+    def __init__(self, root: Path, home: Path) -> None:
+        self.root, self.home = root, home
+        for name in ("ALCF", "longseq", "data"):
+            shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("install.sh", "constraints.txt", "pyproject.toml", "pretrain_gpt.py"):
+            shutil.copy(ROOT / name, root / name)
+
+    def environment(self, machine: str = "", **env: str) -> Path:
+        """Pretend that install.sh has made its environment; returns its folder."""
+        if machine:
+            env |= {"MACHINE": machine, "DS_ACCELERATOR": "cpu"}
+        script = 'longseq_setup >&2; printf %s "$LONGSEQ_VENV"'
+        venv = Path(self.bash(script, **env).stdout)
+        venv.mkdir(parents=True)
+        for name in ("bin", "lib", "pyvenv.cfg"):
+            source = Path(sys.prefix) / name
+            if source.exists():
+                (venv / name).symlink_to(source)
+        stamp = self.bash("longseq_setup >&2; longseq_stamp", **env).stdout
+        (venv / "installed-base.txt").write_text(stamp)
+        return venv
+
+    def trainer(self, text: str) -> None:
+        """Replace what every rank runs."""
+        (self.root / "pretrain_gpt.py").write_text(text)
+
+    def bash(self, script: str, **env: str) -> Result:
+        given = {"LONGSEQ_ROOT": str(self.root), **env}
+        result = subprocess.run(
+            ["/bin/bash", "-c", f"set -euo pipefail\n{SOURCES}{script}"],
+            env=clean_env(self.home, given),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert result.returncode == 0, result.stderr
+        return result
+
+    def command(self, *words: str, **env: str) -> tuple[list[str], dict[str, str]]:
+        return [str(self.root / "ALCF/train-gpt3.sh"), *words], clean_env(self.home, env)
+
+    def launch(self, *words: str, **env: str) -> Result:
+        """./ALCF/train-gpt3.sh with words and environment."""
+        command, full = self.command(*words, **env)
+        return subprocess.run(
+            command,
+            env=full,
+            cwd=self.root,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    def listing(self) -> dict[str, tuple[int, int]]:
+        """Every path with its size and time of change."""
+        found = {}
+        for folder in (self.root, self.home):
+            for path in folder.rglob("*"):
+                stat = path.lstat()
+                found[str(path)] = (stat.st_size, stat.st_mtime_ns)
+        return found
+
+
+def variable_table() -> list[list[str]]:
+    """The rows of LONGSEQ_VARIABLES: name, type, default, meaning."""
+    text = (ROOT / "ALCF/args.sh").read_text()
+    body = re.search(r"^LONGSEQ_VARIABLES=\(\n(.*?)^\)", text, re.S | re.M)
+    assert body is not None
+    return [line.strip().strip('"').split("|") for line in body[1].splitlines()]
+
+
+def processes_with(marker: str) -> list[int]:
+    """Ids of the processes whose command line or environment holds `marker`."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            seen = (folder / "cmdline").read_bytes() + (folder / "environ").read_bytes()
+        except OSError:
+            continue
+        if marker.encode() in seen and int(folder.name) != os.getpid():
+            found.append(int(folder.name))
+    return found

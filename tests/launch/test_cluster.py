@@ -1,0 +1,246 @@
+"""Two hosts, four ranks, a real training over every launcher: the losses of the one-host run.
+
+The hosts are simulated (cluster.py). Hydra, Open MPI, Slurm are real; PALS is a strict stand-in.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.launch.cluster import Cluster, why_not
+from tests.launch.planned import PLANNED, runs_of, seen, wait_for_job, wait_until
+from tests.launch.shell import ROOT, Tree, traced, write_script
+from tests.launch.slurm import PROGRAMS, Slurm
+
+X3 = ["x3004c0s13b0n0", "x3004c0s13b1n0"]
+TINY = """--num-layers 1 --hidden-size 64 --num-attention-heads 4 --seq-length 64
+--max-position-embeddings 64 --train-iters 3 --eval-iters 0 --save-interval 0""".split()
+HYDRA = Path(sys.executable).with_name("mpiexec")
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Tree:
+    folder = tmp_path_factory.mktemp("cluster")
+    (folder / "home").mkdir()
+    made = Tree(folder / "tree", folder / "home")
+    made.environment("workstation")
+    made.environment("polaris", **conda(folder))
+    made.environment("thetagpu", SITE_MODULES="0")
+    made.environment("slurm")
+    return made
+
+
+CONDA = """#%Module
+set-function conda {{
+    [[ $* == "activate base" ]] || return
+    export CONDA_PREFIX={folder}/conda/base
+    PATH=$CONDA_PREFIX/bin:$PATH
+}}
+"""
+
+
+def conda(folder: Path) -> dict[str, str]:
+    """A conda that `module load conda` brings, where environment-modules is here."""
+    if not Path("/etc/profile.d/modules.sh").exists():
+        return {"SITE_MODULES": "0"}
+    write_script(folder / "modulefiles/conda", CONDA.format(folder=folder))
+    python = f'#!/bin/sh\nexec {sys.executable} "$@"\n'
+    write_script(folder / "conda/base/bin/python3", python)
+    return {"MODULEPATH": str(folder / "modulefiles")}
+
+
+@pytest.fixture(scope="module")
+def polaris(tree: Tree, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    if reason := why_not():
+        pytest.skip(reason)
+    folder = tmp_path_factory.mktemp("polaris")
+    with Cluster(folder, [*X3, "polaris-login-01"], ".hsn.cm.polaris.alcf.anl.gov") as cluster:
+        (folder / "nodes").write_text("".join(f"{name}\n" * 2 for name in X3))
+        (folder / "bin").mkdir()
+        (folder / "bin/mpiexec").symlink_to(ROOT / "tests/launch/stand_ins/pals.sh")
+        yield cluster
+
+
+def train(tree: Tree, enter: list[str], *extra: str, **env: str) -> list[float]:
+    """Losses of a run of four ranks, started on the host that `enter` leads to."""
+    command, full = tree.command("--", *TINY, *extra, **env)
+    before = set((tree.root / "outputs").glob("*"))
+    done = subprocess.run(
+        [*enter, *command],
+        env=full | {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "PREFLIGHT": "0"},
+        cwd=tree.root,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    (run,) = set((tree.root / "outputs").glob("*")) - before
+    return losses_of(run)
+
+
+@pytest.fixture(scope="module")
+def alone(tree: Tree) -> list[float]:
+    """The run that all others are compared with: four ranks on this host."""
+    losses = train(tree, [], NGPUS="4", MACHINE="workstation")
+    assert len(losses) == 3
+    return losses
+
+
+def same(losses: list[float], others: list[float]) -> None:
+    assert losses == pytest.approx(others, abs=1e-6)
+
+
+def test_hydra_over_two_hosts(tree: Tree, polaris: Cluster, alone: list[float]) -> None:
+    env = {"HYDRA_LAUNCHER": "ssh", "HYDRA_LAUNCHER_EXEC": polaris.ssh, "MACHINE": "workstation"}
+    env |= {"HOSTFILE": str(polaris.folder / "nodes")}
+    same(train(tree, polaris.enter(X3[0]), **env), alone)
+
+
+def submitted(tree: Tree, enter: list[str], *words: str, **env: str) -> Path:
+    """./ALCF/submit.sh on the host that `enter` leads to; returns the job's folder."""
+    _, full = tree.command(**env)
+    done = subprocess.run(
+        [*enter, str(tree.root / "ALCF/submit.sh"), *words],
+        env=full | {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"},
+        cwd=tree.root,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Path(done.stdout.splitlines()[-1].split(": ")[1])
+
+
+def losses_of(run: Path) -> list[float]:
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["lm_loss"] for line in lines]
+
+
+def test_pbs_and_pals_from_a_login_node(tree: Tree, polaris: Cluster, alone: list[float]) -> None:
+    """submit.sh on Polaris's login node; the job finds its hosts, modules and network by itself."""
+    state = polaris.folder / "pbs"
+    state.mkdir()
+    site = {"hosts": X3, "enter": polaris.enter(X3[0]), "queues": {"debug": [2, 60]}}
+    here = {"HYDRA": str(HYDRA), "SSH": polaris.ssh, **conda(tree.root.parent), **traced()}
+    (state / "site.json").write_text(json.dumps(site | {"env": here}))
+    stand_in = ROOT / "tests/launch/stand_ins/qsub.py"
+    for name, what in (("qsub", "pbs"), ("qstat", "qstat")):
+        text = f'#!/bin/sh\nexec {sys.executable} {stand_in} {state} {what} "$@"\n'
+        write_script(polaris.folder / f"bin/{name}", text)
+    env = {"PATH": f"{polaris.folder}/bin:{Path(sys.executable).parent}:/usr/bin:/bin"}
+    env |= {"NGPU_PER_HOST": "2", "PREFLIGHT": "0", **conda(tree.root.parent)}
+    words = "-q debug -n 2 -t 0:30:00 -A genes --".split()
+    job = submitted(tree, polaris.enter("polaris-login-01"), *words, *TINY, **env)
+    said = wait_for_job(job, 1)
+    assert "job ends with exit code 0" in said
+    (run,) = runs_of(job)
+    same(losses_of(run), alone)
+
+
+def test_conda_comes_with_a_module(tree: Tree) -> None:
+    """The modules of environment-modules, in a bash that is no login shell."""
+    env = conda(tree.root.parent)
+    if "MODULEPATH" not in env:
+        pytest.skip("environment-modules is not here")
+    script = 'longseq_setup >&2; echo "$LONGSEQ_BASE_PYTHON ${LONGSEQ_VENV##*/}"'
+    found = tree.bash(script, MACHINE="polaris", DS_ACCELERATOR="cpu", **env).stdout.split()
+    assert found == [f"{tree.root.parent}/conda/base/bin/python3", "conda-base"]
+
+
+def test_open_mpi_over_two_hosts(tree: Tree, alone: list[float], tmp_path: Path) -> None:
+    """Recognised as ThetaGPU, whose hosts give a rank nothing but what -x names."""
+    if reason := why_not("mpirun.openmpi"):
+        pytest.skip(reason)
+    (tmp_path / "bin").mkdir()
+    os.symlink(shutil.which("mpirun.openmpi") or "", tmp_path / "bin/mpirun")
+    names = ["thetagpu01", "thetagpu02"]
+    (tmp_path / "nodes").write_text("thetagpu01\nthetagpu02\n")
+    with Cluster(tmp_path / "hosts", names) as cluster:
+        env = {"OMPI_MCA_plm_rsh_agent": cluster.ssh, "COBALT_JOBID": "78"}
+        env |= {"COBALT_NODEFILE": str(tmp_path / "nodes"), "NGPU_PER_HOST": "2"}
+        env |= {"SITE_MODULES": "0"}
+        path = f"{tmp_path}/bin:{Path(sys.executable).parent}:/usr/bin:/bin"
+        same(train(tree, cluster.enter(names[0]), PATH=path, **env), alone)
+
+
+# ---------------------------------------------------------------- Slurm
+
+NIDS = ["nid000001", "nid000002"]
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
+    if reason := why_not(*PROGRAMS):
+        pytest.skip(reason)
+    with Cluster(tmp_path_factory.mktemp("slurm"), NIDS) as cluster, Slurm(cluster) as running:
+        yield running
+
+
+def test_slurm_over_two_hosts(tree: Tree, slurm: Slurm, alone: list[float]) -> None:
+    """sbatch on what Slurm makes a login node, srun in the job."""
+    login = slurm.cluster.enter(NIDS[0])
+    env = {"NGPU_PER_HOST": "2", "PREFLIGHT": "0", **slurm.env}
+    job = submitted(tree, login, "-n", "2", "-t", "20m", "--", *TINY, **env)
+    said = wait_for_job(job, 1)
+    assert "job ends with exit code 0" in said
+    (run,) = runs_of(job)
+    same(losses_of(run), alone)
+    assert (run / "hosts.txt").read_text().split() == NIDS
+
+
+def test_a_signal_stops_a_training_under_srun(tree: Tree, slurm: Slurm) -> None:
+    """All ranks save at the same step, and 75 comes back although srun takes it for a failure."""
+    env = {"NGPU_PER_HOST": "1", "PREFLIGHT": "0", **slurm.env}
+    words = ["-n", "2", "-t", "20m", "--", *TINY, "--train-iters", "1000000"]
+    job = submitted(tree, slurm.cluster.enter(NIDS[0]), *words, **env)
+    wait_until((job / "runs.txt").exists, "the job has not started")
+    (run,) = runs_of(job)
+    metrics = run / "metrics.jsonl"
+    wait_until(lambda: metrics.exists() and metrics.read_text(), "no iteration", 100)
+    slurm.ask("scancel", "--signal=USR1", "--batch", (job / "jobs.txt").read_text().strip())
+    assert "job ends with exit code 75" in wait_for_job(job, 1)
+    assert (run / "checkpoints/latest").exists()
+
+
+def planned(tree: Tree, slurm: Slurm, plan: Path, *words: str) -> Path:
+    """Submit the trainer that ends as `plan` says, on one rank."""
+    tree.trainer(PLANNED)
+    env = {"NGPU_PER_HOST": "1", "WANDB_NOTES": str(plan), **slurm.env}
+    return submitted(tree, slurm.cluster.enter(NIDS[0]), "-n", "1", *words, **env)
+
+
+def test_a_chain_is_told_and_started_again(tree: Tree, slurm: Slurm, tmp_path: Path) -> None:
+    """Three jobs: told before its end, started again by the scheduler, done; the last does nothing.
+
+    The first job has a minute, and Slurm tells it half a minute before the end or so.
+    """
+    plan = tmp_path / "plan"
+    plan.write_text("wait wait 0 0 0")
+    job = planned(tree, slurm, plan, "-t", "1m", "--chain", "3")
+    numbers = (job / "jobs.txt").read_text().split()
+    assert len(numbers) == 3
+    assert "afterany" in slurm.ask("scontrol", "show", "job", numbers[1])
+    wait_for_job(job, 1)
+    wait_until(lambda: len(seen(plan)) == 2, "the second job has not started")
+    slurm.ask("scontrol", "requeue", numbers[1])
+    wait_until(lambda: "BeginTime" in slurm.ask("squeue", "-h", "-j", numbers[1]), "requeued")
+    slurm.ask("scontrol", "update", f"jobid={numbers[1]}", "starttime=now")
+    said = wait_for_job(job, 3)
+    assert "nothing to do: training is done" in said
+    first, again, last = (load for load, _, _ in seen(plan))
+    runs = [str(run / "checkpoints") for run in runs_of(job)]
+    assert [first, again] == [None, runs[0]]
+    assert last in runs[1:]
+    begin, end = time.time() - 200, time.time() + 100
+    assert all(when and begin < float(when) < end for _, when, _ in seen(plan))

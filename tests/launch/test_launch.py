@@ -1,0 +1,361 @@
+"""The command, its ranks, its end: what train-gpt3.sh starts and what comes back."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.launch.shell import ROOT, Result, Tree, options, processes_with, write_script
+
+Bash = Callable[..., Result]
+
+# A trainer that writes down what it was started with; END: how each rank ends
+RECORD = """
+import json, os, sys
+rank = os.environ["RANK"]
+names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS")
+seen = {"argv": sys.argv[1:], "cwd": os.getcwd(), **{n: os.environ.get(n) for n in names}}
+with open(os.path.join(os.environ["RECORD"], rank + ".json"), "w") as file:
+    json.dump(seen, file)
+exec(os.environ.get("END", ""))
+"""
+
+# A trainer that runs until it is told to stop, and says what it was told and how often
+PATIENT = """
+import os, signal, sys, time
+rank, told = os.environ["RANK"], []
+def stop(number, frame):
+    told.append(signal.Signals(number).name)
+for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+    signal.signal(number, stop)
+open(os.path.join(os.environ["RECORD"], rank + ".up"), "w").close()
+end = time.time() + 60
+while not told and time.time() < end:
+    time.sleep(0.05)
+time.sleep(0.5)
+with open(os.path.join(os.environ["RECORD"], rank + ".told"), "w") as file:
+    file.write(" ".join(told))
+sys.exit(75)
+"""
+
+
+@pytest.fixture
+def ready(tree: Tree) -> Tree:
+    """A tree with an environment and a recording trainer; RECORD is its home."""
+    tree.environment()
+    tree.trainer(RECORD)
+    return tree
+
+
+def recorded(tree: Tree) -> list[dict[str, Any]]:
+    return [json.loads(p.read_text()) for p in sorted(tree.home.glob("[0-9]*.json"))]
+
+
+def wait_for(test: Callable[[], bool], seconds: float = 40) -> bool:
+    end = time.monotonic() + seconds
+    while not test() and time.monotonic() < end:
+        time.sleep(0.05)
+    return test()
+
+
+# ---------------------------------------------------------------- the launcher
+
+
+@pytest.mark.parametrize(
+    ("version", "flags"),
+    [
+        ("HYDRA build details:", []),
+        ("mpiexec (OpenRTE) 4.1.4", ["--oversubscribe", "--bind-to", "none"]),
+        ("mpirun (Open MPI) 5.0.3", ["--oversubscribe", "--bind-to", "none"]),
+    ],
+)
+def test_flags_of_the_launcher_that_is_here(
+    bash: Bash, tmp_path: Path, version: str, flags: list[str]
+) -> None:
+    mpiexec = write_script(tmp_path / "bin/mpiexec", f'#!/bin/sh\necho "{version}"\n')
+    script = """LONGSEQ_VENV=/nowhere LONGSEQ_RANKS=3 LONGSEQ_HOSTS=(localhost) LONGSEQ_DEVICE=cpu
+        longseq_default_facts; longseq_mpiexec; printf '%s\\n' "${LONGSEQ_LAUNCHER[@]}" """
+    root = ["--allow-run-as-root"] if flags and os.geteuid() == 0 else []
+    found = bash(script, PATH=f"{tmp_path}/bin:/usr/bin:/bin").stdout.split()
+    assert found == [str(mpiexec), "-n", "3", *flags, *root]
+
+
+@pytest.mark.parametrize(
+    ("env", "expected"),
+    [
+        ({"PMI_RANK": "3", "PMI_SIZE": "4", "MPI_LOCALRANKID": "1"}, "3 4 1"),
+        ({"PMI_RANK": "5", "PMI_SIZE": "8", "PMI_LOCAL_RANK": "1"}, "5 8 1"),
+        (
+            {
+                "OMPI_COMM_WORLD_RANK": "3",
+                "OMPI_COMM_WORLD_SIZE": "4",
+                "OMPI_COMM_WORLD_LOCAL_RANK": "1",
+            },
+            "3 4 1",
+        ),
+        ({"PALS_RANKID": "3", "PALS_SIZE": "4", "PALS_LOCAL_RANKID": "1"}, "3 4 1"),
+        ({"SLURM_PROCID": "3", "SLURM_NTASKS": "4", "SLURM_LOCALID": "1"}, "3 4 1"),
+        ({}, "0 1 0"),
+        # inside a Slurm job, but started by an mpiexec of its own
+        (
+            {"SLURM_PROCID": "0", "SLURM_NTASKS": "1", "SLURM_LOCALID": "0"}
+            | {"PMI_RANK": "1", "PMI_SIZE": "2", "MPI_LOCALRANKID": "1"},
+            "1 2 1",
+        ),
+    ],
+)
+def test_ranks_are_numbered_whatever_the_launcher(env: dict[str, str], expected: str) -> None:
+    command = ["/bin/sh", str(ROOT / "ALCF/rank.sh"), "/bin/sh", "-c"]
+    command.append('echo "$RANK $WORLD_SIZE $LOCAL_RANK"')
+    found = subprocess.run(
+        command, env={"PATH": "/usr/bin:/bin", **env}, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == expected
+
+
+def test_the_port_is_free(bash: Bash) -> None:
+    """A port that somebody listens on is passed over."""
+    listen = "import socket,sys,time;s=socket.socket();s.bind(('127.0.0.1',int(sys.argv[1])));"
+    listen += "s.listen();print('up',flush=True);time.sleep(30)"
+    script = f"""longseq_free_port; first=$REPLY
+        exec 4< <(exec python3 -c "{listen}" "$first"); listener=$!
+        read -r _ <&4
+        longseq_free_port; echo "$first $REPLY"; kill "$listener" """
+    first, second = (int(port) for port in bash(script).stdout.split())
+    assert first != second
+    assert all(20000 <= port < 30000 for port in (first, second))
+
+
+@pytest.mark.parametrize(
+    ("cores", "ranks", "given", "threads"),
+    [(8, 2, "", "4"), (2, 2, "", "1"), (2, 8, "", "1"), (8, 2, "3", "3"), (7, 2, "", "3")],
+)
+def test_cores_are_shared_out(bash: Bash, cores: int, ranks: int, given: str, threads: str) -> None:
+    script = f"""LONGSEQ_DEVICE=cpu LONGSEQ_DEVICES={cores} LONGSEQ_RANKS_PER_HOST={ranks}
+        longseq_threads; echo "$REPLY" """
+    assert bash(script, OMP_NUM_THREADS=given).stdout.strip() == threads
+
+
+# ---------------------------------------------------------------- a dry run
+
+
+def test_a_dry_run_touches_nothing(tree: Tree) -> None:
+    before = tree.listing()
+    result = tree.launch(DRY_RUN="1")
+    assert result.returncode == 0, result.stderr
+    assert tree.listing() == before
+
+
+def test_a_dry_run_prints_the_deepspeed_config(tree: Tree) -> None:
+    text = tree.launch(DRY_RUN="1", MICRO_BATCH="3", GAS="2", ZERO_STAGE="1").stdout
+    config = json.loads(text.split("# ds_config.json\n")[1].split("# command\n")[0])
+    assert config["train_micro_batch_size_per_gpu"] == 3
+    assert config["gradient_accumulation_steps"] == 2
+    assert config["zero_optimization"]["stage"] == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["plain", "a b", "it's", '"', "$(touch PWN)", "a\nb", "ü;&|<>*?~#"]
+)
+def test_the_printed_command_can_be_pasted(ready: Tree, name: str) -> None:
+    """It runs in another shell and folder with the arguments that the launcher would give."""
+    data = ready.root / name
+    data.write_text(">x\nACGT\n")
+    extra = ["--swiglu", "--tensorboard-dir", name]
+    env = {"DATA_PATH": str(data), "OUTPUT_DIR": f"{ready.home}/{name}", "RECORD": str(ready.home)}
+    dry = ready.launch("--", *extra, DRY_RUN="1", **env)
+    assert dry.returncode == 0, dry.stderr
+    elsewhere = ready.home / "elsewhere"
+    elsewhere.mkdir()
+    command = dry.stdout.split("# command\n")[1]
+    subprocess.run(
+        ["/bin/bash", "-c", command],
+        env={"PATH": "/usr/bin:/bin", "RECORD": str(ready.home)},
+        cwd=elsewhere,
+        check=True,
+        timeout=60,
+        capture_output=True,
+    )
+    ranks = recorded(ready)
+    assert len(ranks) == 2
+    for rank in ranks:
+        assert rank["argv"][-3:] == extra
+        assert options(rank["argv"])["--data-path"] == str(data)
+        assert rank["argv"][rank["argv"].index("--run-dir") + 1].startswith(env["OUTPUT_DIR"] + "/")
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_no_key_in_what_is_printed(tree: Tree) -> None:
+    result = tree.launch(DRY_RUN="1", WANDB_API_KEY="s3cret" * 6)
+    assert "s3cret" not in result.stdout + result.stderr
+
+
+def test_the_defaults_are_said_with_the_reason(tree: Tree) -> None:
+    said = tree.launch(DRY_RUN="1").stderr
+    assert "GPT_SMALL (the default on a CPU; MODEL_SIZE_KEY chooses another)" in said
+    assert "2 ranks = tensor 2 x Ulysses 1 x ring 1 x data 1; global batch 2" in said
+    assert "sequence  131072 tokens" in tree.launch(DRY_RUN="1", SEQ_LEN="128k").stderr
+
+
+# ---------------------------------------------------------------- mistakes
+
+
+@pytest.mark.parametrize(
+    ("words", "env", "said"),
+    [
+        (["SEQ_LEN=4"], {}, "variables go before the command"),
+        (["--swiglu"], {}, "go after --"),
+        (["train"], {}, "unknown argument train"),
+        (["--", "--swiglu", "--nonsense"], {}, "--nonsense"),
+        ([], {"SEQ_LEN": "1001"}, "1001"),
+        ([], {"NGPUS": "3"}, "does not divide"),
+        ([], {"DATA_PATH": "/no/such.fa"}, "/no/such.fa"),
+        ([], {"USE_SEQUENCE_PARALLEL": "1", "MPSIZE": "1"}, "--sequence-parallel"),
+        ([], {"DTYPE": "fp16"}, "fp16"),
+        ([], {"OUTPUT_DIR": "/proc/nowhere"}, "/proc/nowhere"),
+    ],
+)
+def test_a_mistake_is_one_line_before_any_rank(
+    ready: Tree, words: list[str], env: dict[str, str], said: str
+) -> None:
+    result = ready.launch(*words, RECORD=str(ready.home), **env)
+    assert result.returncode == 2, result.stderr
+    lines = [x for x in result.stderr.splitlines() if x.startswith("longseq: ") and "note" not in x]
+    assert len(lines) == 1, result.stderr
+    assert said in lines[0]
+    assert "Traceback" not in result.stderr
+    assert recorded(ready) == []
+
+
+def test_an_empty_data_file_is_refused(ready: Tree) -> None:
+    data = ready.home / "empty.fa"
+    data.touch()
+    result = ready.launch(DATA_PATH=str(data), RECORD=str(ready.home))
+    assert result.returncode == 2
+    assert str(data) in result.stderr
+    assert recorded(ready) == []
+
+
+def test_a_mistake_is_found_before_an_installation(tree: Tree) -> None:
+    """No environment yet: the user hears of it now and not after minutes of pip."""
+    write_script(tree.root / "install.sh", "#!/bin/sh\necho installing; exit 9\n")
+    result = tree.launch(SEQ_LEN="1001")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert tree.launch().returncode == 9
+
+
+# ---------------------------------------------------------------- ranks and their end
+
+
+def test_ranks_get_their_numbers_and_arguments(ready: Tree) -> None:
+    result = ready.launch("--", "--swiglu", RECORD=str(ready.home), NGPUS="4", MPSIZE="2")
+    assert result.returncode == 0, result.stderr
+    ranks = recorded(ready)
+    assert [(r["RANK"], r["LOCAL_RANK"], r["WORLD_SIZE"]) for r in ranks] == [
+        (str(n), str(n), "4") for n in range(4)
+    ]
+    assert len({r["MASTER_PORT"] for r in ranks}) == 1
+    assert all(r["argv"] == ranks[0]["argv"] for r in ranks)
+    run = Path(options(ranks[0]["argv"])["--run-dir"])
+    assert run.parent == ready.root / "outputs"
+    assert (run / "ds_config.json").is_file()
+
+
+def test_it_works_from_anywhere_by_a_link_without_home(ready: Tree, tmp_path: Path) -> None:
+    link = tmp_path / "train"
+    link.symlink_to(ready.root / "ALCF/train-gpt3.sh")
+    _, env = ready.command(RECORD=str(ready.home), OUTPUT_DIR="runs here")
+    del env["HOME"]
+    subprocess.run([str(link)], env=env, cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    run = options(recorded(ready)[0]["argv"])["--run-dir"]
+    assert Path(run).parent == tmp_path / "runs here"
+    assert Path(run).is_dir()
+
+
+def test_it_works_in_a_folder_with_blanks_and_quotes(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    tree = Tree(tmp_path / 'it\'s a "tree" $x', home)
+    tree.environment()
+    tree.trainer(RECORD)
+    result = tree.launch(RECORD=str(home))
+    assert result.returncode == 0, result.stderr
+    assert len(recorded(tree)) == 2
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 75])
+def test_the_trainers_exit_code_comes_back(ready: Tree, code: int) -> None:
+    result = ready.launch(RECORD=str(ready.home), END=f"sys.exit({code})")
+    assert result.returncode == code
+
+
+def test_all_ranks_end_when_one_dies(ready: Tree) -> None:
+    """Within seconds, with its exit code, leaving no process and no shared memory."""
+    shared = set(os.listdir("/dev/shm"))
+    end = "import time, signal\nos.kill(os.getpid(), 9) if rank == '1' else time.sleep(50)"
+    begin = time.monotonic()
+    result = ready.launch(RECORD=str(ready.home), END=end)
+    assert result.returncode not in (0, 2, 75)
+    assert time.monotonic() - begin < 45
+    assert wait_for(lambda: processes_with(f"RECORD={ready.home}") == [], 5)
+    assert set(os.listdir("/dev/shm")) - shared == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("TERM", "SIGTERM"), ("INT", "SIGINT"), ("HUP", "SIGTERM"), ("USR1", "SIGUSR1")],
+)
+@pytest.mark.parametrize("whole_group", [False, True])
+def test_a_signal_reaches_every_rank_once(
+    tree: Tree, name: str, told: str, whole_group: bool
+) -> None:
+    """Also Ctrl-C, which the terminal sends to the whole group."""
+    tree.environment()
+    tree.trainer(PATIENT)
+    command, env = tree.command(RECORD=str(tree.home))
+    process = subprocess.Popen(
+        command, env=env, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    try:
+        assert wait_for(lambda: len(list(tree.home.glob("*.up"))) == 2)
+        number = getattr(signal, f"SIG{name}")
+        (os.killpg if whole_group else os.kill)(process.pid, number)
+        assert process.wait(30) == 75
+    finally:
+        process.kill()
+        process.communicate()
+    assert [p.read_text() for p in sorted(tree.home.glob("*.told"))] == [told] * 2
+    assert processes_with(f"RECORD={tree.home}") == []
+
+
+def test_a_stranger_with_our_name_does_not_block_a_run(ready: Tree) -> None:
+    """The predecessor took any `pretrain_gpt.py` in ps, such as an editor, for a running job."""
+    editor = subprocess.Popen(["/bin/sleep", "60"], executable="/bin/sleep")
+    named = subprocess.Popen(["/bin/sh", "-c", "exec sleep 60", "vi pretrain_gpt.py"])
+    try:
+        assert ready.launch(RECORD=str(ready.home)).returncode == 0
+    finally:
+        for process in (editor, named):
+            process.kill()
+            process.wait()
+
+
+def test_two_runs_at_once_meet_in_no_file(ready: Tree) -> None:
+    """The predecessor had one ds_config-gpt.json for all."""
+    command, env = ready.command(RECORD=str(ready.home))
+    runs = [
+        subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    for process in runs:
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 0, said
+    assert len(list((ready.root / "outputs").glob("*/ds_config.json"))) == 2

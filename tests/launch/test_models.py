@@ -1,0 +1,89 @@
+"""The table of architectures: names that say the size, dimensions that split, true counts."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable
+
+import pytest
+
+from longseq.config import Network
+from tests.launch.shell import ROOT, Result, clean_env
+
+Bash = Callable[..., Result]
+
+CUTS = {"GPT145B": [2, 4, 5, 6, 8, 10, 12, 16, 24, 32, 48, 64], "GPT1T": [1, 2, 4, 8]}
+SIZES = "GPT125M GPT1_5B GPT2_7B GPT6_7B GPT13B GPT25B GPT30B GPT33B GPT145B GPT175B GPT1T".split()
+
+
+def listed() -> dict[str, tuple[int, int, int, int]]:
+    """What --list-models prints: key → layers, hidden, heads, parameters."""
+    command = [str(ROOT / "ALCF/train-gpt3.sh"), "--list-models"]
+    text = subprocess.run(
+        command, env=clean_env(ROOT, {}), capture_output=True, text=True, check=True
+    ).stdout
+    rows = {}
+    for line in text.splitlines():
+        if line.startswith("GPT"):
+            key, *numbers = line.split()[:5]
+            layers, hidden, heads, count = (int(n.replace(",", "")) for n in numbers)
+            rows[key] = (layers, hidden, heads, count)
+    return rows
+
+
+def size_of(key: str) -> float:
+    """GPT2_7B → 2.7e9."""
+    number, unit = re.fullmatch(r"GPT([0-9_]+)([MBT])", key).groups()  # type: ignore[union-attr]
+    return float(number.replace("_", ".")) * {"M": 1e6, "B": 1e9, "T": 1e12}[unit]
+
+
+def test_all_sizes_are_there() -> None:
+    assert set(SIZES) <= set(listed())
+
+
+@pytest.mark.parametrize("key", SIZES)
+def test_the_name_is_the_parameter_count(key: str) -> None:
+    assert listed()[key][3] == pytest.approx(size_of(key), rel=0.05)
+
+
+def test_the_count_is_that_of_the_network() -> None:
+    """Against longseq.config's formula, itself held against the real network elsewhere."""
+    for key, (layers, hidden, heads, count) in listed().items():
+        network = Network(
+            num_layers=layers,
+            hidden_size=hidden,
+            num_attention_heads=heads,
+            use_rotary_position_embeddings=True,
+        )
+        assert network.parameter_count(50304) == count, key
+
+
+def test_heads_divide_well() -> None:
+    for key, (_, hidden, heads, _) in listed().items():
+        assert hidden % heads == 0, key
+        assert hidden // heads % 8 == 0, f"{key}: flash kernels want heads of a multiple of 8"
+        assert heads % 8 == 0, f"{key}: eight ranks a host must divide the heads"
+
+
+def test_columns_are_aligned() -> None:
+    command = [str(ROOT / "ALCF/train-gpt3.sh"), "--list-models"]
+    text = subprocess.run(
+        command, env=clean_env(ROOT, {}), capture_output=True, text=True, check=True
+    ).stdout
+    lines = text.splitlines()
+    end = lines[0].index("parameters") + len("parameters")
+    assert all(line[end - 1].isdigit() and line[end] == " " for line in lines[1:-1])
+
+
+@pytest.mark.parametrize(("key", "cut"), [(key, n) for key, cuts in CUTS.items() for n in cuts])
+def test_layer_cuts(bash: Bash, key: str, cut: int) -> None:
+    script = 'longseq_model "$1"; echo "$LONGSEQ_LAYERS $LONGSEQ_HIDDEN $LONGSEQ_HEADS"'
+    _, hidden, heads, _ = listed()[key]
+    assert bash(script, f"{key}_{cut}L").stdout.split() == [str(cut), str(hidden), str(heads)]
+
+
+def test_published_networks_have_their_own_keys() -> None:
+    rows = listed()
+    assert rows["GPT25B_PUBLISHED"][:3] == (64, 6144, 64)
+    assert rows["GPT33B_PUBLISHED"][:3] == (80, 6144, 64)

@@ -1,0 +1,172 @@
+"""What the screen shows of many ranks, what their files hold, and that a key is in none of it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from longseq.errors import EXIT_STOPPED_EARLY
+from longseq.training.failing import report
+from longseq.training.output import exit_code
+from tests.launch.cluster import Cluster, why_not
+from tests.launch.shell import Tree
+
+# In place of longseq/training/loop.py, which needs torch and minutes
+STUB = """
+import os, subprocess, sys, time
+from longseq.errors import UserError
+rank = int(os.environ["RANK"])
+def train(config):
+    print(f"words of rank {rank}", flush=True)
+    subprocess.run(["/bin/sh", "-c", f"echo C of rank {rank} >&2"])
+    exec(os.environ["WANDB_NOTES"])
+    os._exit(0)
+"""
+
+
+@pytest.fixture
+def stub(tree: Tree) -> Tree:
+    tree.environment()
+    (tree.root / "longseq/training/loop.py").write_text(STUB)
+    return tree
+
+
+def log(tree: Tree) -> Path:
+    (run,) = (tree.root / "outputs").glob("*")
+    return run / "log"
+
+
+def test_the_screen_shows_rank_0_and_every_rank_has_a_file(stub: Tree) -> None:
+    result = stub.launch(WANDB_NOTES="pass", NGPUS="4")
+    assert result.returncode == 0, result.stderr
+    assert "words of rank 0" in result.stdout
+    assert "C of rank 0" in result.stderr
+    for rank in range(4):
+        text = (log(stub) / f"rank{rank}.out").read_text()
+        assert f"words of rank {rank}\n" in text
+        assert f"C of rank {rank}\n" in text
+        if rank:
+            assert f"of rank {rank}" not in result.stdout + result.stderr
+
+
+FAIL = """
+if rank == 2:
+    raise ValueError("the cause")
+time.sleep(0.3)
+raise RuntimeError("Connection closed by peer [10.0.0.2]")
+"""
+
+
+def test_the_first_failure_is_shown_and_not_its_consequences(stub: Tree) -> None:
+    result = stub.launch(WANDB_NOTES=FAIL, NGPUS="4")
+    assert result.returncode == 1
+    lines = result.stderr.splitlines()
+    (said,) = (k for k, x in enumerate(lines) if "failed first" in x)
+    assert f"rank 2 on {os.uname().nodename} failed first" in lines[said]
+    assert lines[said].endswith(f"{log(stub)}/rank2.out")
+    assert lines[said + 1] == "Traceback (most recent call last):"
+    assert lines[-1] == "ValueError: the cause"
+    assert "Connection closed" not in result.stdout + result.stderr
+    assert "ValueError: the cause" in (log(stub) / "rank2.out").read_text()
+
+
+def test_the_host_of_the_rank_that_failed_is_named(stub: Tree, tmp_path: Path) -> None:
+    if reason := why_not():
+        pytest.skip(reason)
+    (tmp_path / "nodes").write_text("alpha slots=2\nbeta slots=2\n")
+    with Cluster(tmp_path / "hosts", ["alpha", "beta"]) as cluster:
+        env = {"HYDRA_LAUNCHER": "ssh", "HYDRA_LAUNCHER_EXEC": cluster.ssh, "PREFLIGHT": "0"}
+        command, full = stub.command(WANDB_NOTES=FAIL, HOSTFILE=str(tmp_path / "nodes"), **env)
+        result = subprocess.run(
+            [*cluster.enter("alpha"), *command], env=full, capture_output=True, text=True
+        )
+    assert result.returncode == 1, result.stderr
+    assert "rank 2 on beta failed first" in result.stderr
+    assert "ValueError: the cause" in result.stderr
+    assert "Connection closed" not in result.stderr
+
+
+def test_a_consequence_that_was_noted_earlier_is_still_one(tree: Tree, tmp_path: Path) -> None:
+    for rank, text in (("0", "RuntimeError: NCCL error"), ("3", "ValueError: no"), ("1", "x")):
+        report(1, f"Traceback\n{text}", {"LONGSEQ_LOG": str(tmp_path), "RANK": rank})
+    report(1, "Traceback\nValueError: later", {"LONGSEQ_LOG": str(tmp_path), "RANK": "3"})
+    found = tree.bash(f"longseq_first_failure '{tmp_path}'").stdout
+    assert found == f"{tmp_path}/failed-3.txt"
+    assert (tmp_path / "failed-3.txt").read_text().endswith("ValueError: no\n")
+
+
+def test_a_mistake_that_ranks_find_is_one_line(stub: Tree) -> None:
+    result = stub.launch(WANDB_NOTES="raise UserError('--seed 7 is unlucky: give 8')")
+    assert result.returncode == 2
+    ours = [x for x in result.stderr.splitlines() if x.startswith("longseq: ")]
+    assert ours == ["longseq: --seed 7 is unlucky: give 8"]
+    assert "Traceback" not in result.stderr
+
+
+def test_a_crash_in_c_leaves_a_trace_in_the_file(stub: Tree) -> None:
+    crash = "import faulthandler\nif rank == 1:\n    faulthandler._sigsegv()\ntime.sleep(30)"
+    result = stub.launch(WANDB_NOTES=crash)
+    assert result.returncode not in (0, 2, 75)
+    text = (log(stub) / "rank1.out").read_text()
+    assert "Fatal Python error: Segmentation fault" in text
+    assert "loop.py" in text
+
+
+LOOK = """
+import pathlib
+for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+    try:
+        found = os.environ["WANDB_API_KEY"].encode() in path.read_bytes()
+    except OSError:
+        continue
+    print("key", "SEEN" if found else "unseen", flush=True)
+"""
+
+
+def test_a_key_is_in_no_command_line_and_no_file(stub: Tree) -> None:
+    key = "k3y" * 13
+    result = stub.launch(WANDB_NOTES=LOOK, WANDB_API_KEY=key, HF_TOKEN=key)
+    assert result.returncode == 0, result.stderr
+    assert "key unseen" in result.stdout
+    assert "SEEN" not in result.stdout
+    assert key not in result.stdout + result.stderr
+    for path in (stub.root / "outputs").rglob("*"):
+        assert not path.is_file() or key.encode() not in path.read_bytes(), path
+
+
+@pytest.mark.parametrize("starter", ["openmpi", "srun", "pals"])
+def test_stopping_early_is_no_failure_to_the_launcher(tmp_path: Path, starter: str) -> None:
+    env = {"LONGSEQ_LOG": str(tmp_path), "LONGSEQ_STARTER": starter}
+    assert exit_code(EXIT_STOPPED_EARLY, env | {"RANK": "1"}) == 0
+    assert not (tmp_path / "exit-code").exists()
+    assert exit_code(EXIT_STOPPED_EARLY, env | {"RANK": "0"}) == 0
+    assert (tmp_path / "exit-code").read_text() == "75\n"
+    assert exit_code(1, env) == 1
+    assert exit_code(EXIT_STOPPED_EARLY, env | {"LONGSEQ_STARTER": "hydra"}) == EXIT_STOPPED_EARLY
+
+
+def test_the_code_that_ranks_wrote_down_comes_back(tree: Tree) -> None:
+    script = """LONGSEQ_RUN=$HOME; mkdir "$HOME/log"; echo 75 >"$HOME/log/exit-code"
+        longseq_finish 0; echo "$REPLY"; longseq_finish 9; echo "$REPLY" """
+    assert tree.bash(script).stdout.split() == ["75", "9"]
+
+
+@pytest.mark.parametrize(
+    ("starter", "name", "sent"),
+    [
+        ("hydra", "HUP", "TERM TERM"),
+        ("hydra", "INT", "INT INT"),
+        ("openmpi", "TERM", "USR1 TERM"),  # Open MPI kills in a second
+        ("openmpi", "INT", "USR1 INT"),
+        ("srun", "INT", "TERM INT"),  # srun only prints a state
+        ("srun", "USR1", "USR1 USR1"),
+    ],
+)
+def test_what_a_launcher_is_sent(tree: Tree, starter: str, name: str, sent: str) -> None:
+    script = f"""LONGSEQ_STARTER={starter}
+        longseq_signal_for {name} 1; printf "%s " "$REPLY"
+        longseq_signal_for {name} 2; echo "$REPLY" """
+    assert tree.bash(script).stdout.strip() == sent

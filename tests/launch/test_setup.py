@@ -1,0 +1,196 @@
+"""Which machine, which Python, how many devices and ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.launch.shell import ROOT, Result, Tree, write_script
+
+Bash = Callable[..., Result]
+COUNT = 'longseq_count_devices; echo "$LONGSEQ_DEVICE $LONGSEQ_DEVICES"'
+
+
+def gpus(folder: Path, count: int) -> str:
+    """A PATH on which nvidia-smi lists `count` GPUs."""
+    lines = "\n".join(f"GPU {n}: NVIDIA A100 (UUID: GPU-{n})" for n in range(count))
+    write_script(folder / "nvidia-smi", f"#!/bin/sh\n[ \"$1\" = -L ] && echo '{lines}'\n")
+    return f"{folder}:/usr/bin:/bin"
+
+
+def python(folder: Path, name: str, version: str) -> None:
+    write_script(folder / name, f'#!/bin/sh\n[ "$1" = --version ] && echo "Python {version}"\n')
+
+
+# ---------------------------------------------------------------- machine
+
+
+def test_a_machine_that_no_profile_knows_is_a_workstation(bash: Bash) -> None:
+    assert bash('longseq_find_machine; echo "$LONGSEQ_MACHINE"').stdout == "workstation\n"
+
+
+@pytest.mark.parametrize("name", ["nowhere", "../machines/workstation", "a b", "$(touch PWN)", "*"])
+def test_unknown_machine_is_refused(bash: Bash, name: str) -> None:
+    result = bash("longseq_find_machine", MACHINE=name)
+    assert result.returncode == 2
+    assert f"MACHINE={name} is not known" in result.stderr
+    assert "workstation" in result.stderr
+
+
+def test_a_profile_is_one_file_and_machine_wins(tree: Tree) -> None:
+    text = (ROOT / "ALCF/machines/workstation.sh").read_text()
+    (tree.root / "ALCF/machines/atlantis.sh").write_text(
+        text.replace("LONGSEQ_NODE=compute", "LONGSEQ_NODE=compute; [[ -n ${ATLANTIS-} ]]", 1)
+    )
+    find = 'longseq_find_machine; printf "%s" "$LONGSEQ_MACHINE"'
+    assert tree.bash(find).stdout == "workstation"
+    assert tree.bash(find, ATLANTIS="1").stdout == "atlantis"
+    assert tree.bash(find, MACHINE="atlantis").stdout == "atlantis"
+    assert tree.bash(find, ATLANTIS="1", MACHINE="workstation").stdout == "workstation"
+
+
+# ---------------------------------------------------------------- Python
+
+
+@pytest.mark.parametrize(
+    ("versions", "chosen"),
+    [
+        ({"python3": "3.11.7", "python3.13": "3.13.0"}, "3.11.7"),
+        ({"python3": "3.9.2", "python3.10": "3.10.1"}, "3.10.1"),
+        ({"python3": "3.14.0", "python3.12": "3.12.1"}, "3.12.1"),
+    ],
+)
+def test_the_first_python_that_fits(
+    bash: Bash, tmp_path: Path, versions: dict[str, str], chosen: str
+) -> None:
+    for name, version in versions.items():
+        python(tmp_path / "bin", name, version)
+    script = 'longseq_find_python; echo "$LONGSEQ_PYTHON_VERSION"'
+    assert bash(script, PATH=f"{tmp_path}/bin:/nowhere").stdout.strip() == chosen
+
+
+def test_no_python_that_fits_is_refused_with_what_was_seen(bash: Bash, tmp_path: Path) -> None:
+    python(tmp_path / "bin", "python3", "3.9.2")
+    result = bash("longseq_find_python", PATH=f"{tmp_path}/bin:/nowhere")
+    assert result.returncode == 2
+    assert "python3=3.9.2" in result.stderr
+
+
+def test_python_variable_wins_and_must_fit(bash: Bash, tmp_path: Path) -> None:
+    python(tmp_path / "bin", "python3", "3.11.7")
+    python(tmp_path / "a b", "python3", "3.12.5")
+    script = 'longseq_find_python; echo "$LONGSEQ_BASE_PYTHON"'
+    path = f"{tmp_path}/bin:/usr/bin:/bin"
+    other = f"{tmp_path}/a b/python3"
+    assert bash(script, PATH=path, PYTHON=other).stdout.strip() == other
+    assert bash(script, PATH=path, PYTHON="/no/python").returncode == 2
+
+
+def test_our_own_environment_is_not_its_own_base(bash: Bash, tmp_path: Path) -> None:
+    python(tmp_path / "venvs/workstation/python3.12/bin", "python3", "3.12.5")
+    python(tmp_path / "bin", "python3", "3.11.7")
+    script = f'LONGSEQ_ROOT={tmp_path}; longseq_find_python; echo "$LONGSEQ_PYTHON_VERSION"'
+    path = f"{tmp_path}/venvs/workstation/python3.12/bin:{tmp_path}/bin:/usr/bin:/bin"
+    assert bash(script, PATH=path).stdout.strip() == "3.11.7"
+
+
+def test_condas_python_comes_first_and_names_the_environment(bash: Bash, tmp_path: Path) -> None:
+    python(tmp_path / "conda env/bin", "python3", "3.12.5")
+    script = """LONGSEQ_MACHINE=workstation; longseq_find_python; longseq_find_environment
+        echo "${LONGSEQ_VENV#"$LONGSEQ_ROOT"}" """
+    found = bash(script, CONDA_PREFIX=f"{tmp_path}/conda env").stdout.strip()
+    assert found == "/venvs/workstation/conda-conda_env"
+
+
+def test_the_environment_is_looked_for_where_it_is_made(tree: Tree) -> None:
+    """The predecessor's setup.sh looked elsewhere and went on with the system's Python."""
+    said = tree.bash('"$LONGSEQ_ROOT/install.sh" --dry-run; longseq_setup; echo "$LONGSEQ_VENV"')
+    *_, venv = said.stdout.splitlines()
+    assert f"environment  {venv}\n" in said.stdout
+
+
+@pytest.mark.parametrize("what", ["constraints.txt", "pyproject.toml", "installed-base.txt"])
+def test_an_environment_of_other_versions_is_not_finished(tree: Tree, what: str) -> None:
+    state = "longseq_setup; longseq_is_installed base && echo yes || echo no"
+    assert tree.bash(state).stdout == "no\n"
+    venv = tree.environment()
+    assert tree.bash(state).stdout == "yes\n"
+    path = venv / what if what.startswith("installed") else tree.root / what
+    path.write_text(path.read_text() + "x")
+    assert tree.bash(state).stdout == "no\n"
+
+
+def test_another_environment_of_the_same_python_changes_nothing(tree: Tree, tmp_path: Path) -> None:
+    """A user who has a virtual environment activated keeps ours as it is."""
+    tree.environment()
+    version = tree.bash("longseq_setup; echo $LONGSEQ_PYTHON_VERSION").stdout.strip()
+    python(tmp_path / "theirs/bin", "python3", version)
+    state = "longseq_setup; longseq_is_installed base && echo yes || echo no"
+    assert tree.bash(state, PATH=f"{tmp_path}/theirs/bin:/usr/bin:/bin").stdout == "yes\n"
+
+
+def test_an_environment_for_gpus_serves_without_one(tree: Tree, tmp_path: Path) -> None:
+    path = gpus(tmp_path / "bin", 1)
+    venv = tree.environment()
+    stamp = tree.bash("longseq_setup; longseq_stamp cuda").stdout
+    (venv / "installed-base.txt").write_text(stamp)
+    state = "longseq_setup; longseq_is_installed base && echo yes || echo no"
+    assert tree.bash(state).stdout == "yes\n"
+    cpu = tree.bash("longseq_setup; longseq_stamp cpu").stdout
+    (venv / "installed-base.txt").write_text(cpu)
+    python3 = tree.bash("longseq_setup; echo $LONGSEQ_BASE_PYTHON").stdout.strip()
+    assert tree.bash(state, PATH=path, PYTHON=python3).stdout == "no\n"
+
+
+# ---------------------------------------------------------------- devices and ranks
+
+
+@pytest.mark.parametrize(
+    ("visible", "expected"),
+    [(None, "cuda 4"), ("0,1", "cuda 2"), ("3", "cuda 1"), ("0,1,2,3,4,5", "cuda 4")],
+)
+def test_gpus_are_counted(bash: Bash, tmp_path: Path, visible: str | None, expected: str) -> None:
+    env = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+    assert bash(COUNT, PATH=gpus(tmp_path, 4), **env).stdout.strip() == expected
+
+
+@pytest.mark.parametrize("visible", ["", "-1"])
+def test_hidden_gpus_are_none(bash: Bash, tmp_path: Path, visible: str) -> None:
+    found = bash(COUNT, PATH=gpus(tmp_path, 4), CUDA_VISIBLE_DEVICES=visible)
+    assert found.stdout.startswith("cpu ")
+
+
+def test_a_node_without_gpus_has_no_world_of_zero(bash: Bash, tmp_path: Path) -> None:
+    """The predecessor divided by zero where nvidia-smi showed nothing."""
+    script = COUNT + "; LONGSEQ_HOSTS=(localhost); longseq_count_ranks; echo $LONGSEQ_RANKS"
+    assert bash(script, PATH=gpus(tmp_path, 0)).stdout.splitlines()[-1] == "2"
+
+
+def test_cores_are_counted_despite_omp_num_threads(bash: Bash) -> None:
+    one, all_cores = bash(COUNT, OMP_NUM_THREADS="1").stdout, bash(COUNT).stdout
+    assert one == all_cores
+
+
+def test_more_gpus_than_there_are_is_refused(refusal: Callable[..., str]) -> None:
+    line = refusal(device="cuda", devices=4, NGPUS="8")
+    assert "8 ranks a host" in line
+    assert "4 GPU(s)" in line
+
+
+def test_more_ranks_than_cores_is_allowed_with_a_notice(bash: Bash) -> None:
+    script = """LONGSEQ_DEVICE=cpu LONGSEQ_DEVICES=2 LONGSEQ_HOSTS=(localhost)
+        longseq_count_ranks; echo "$LONGSEQ_RANKS" """
+    result = bash(script, NGPUS="8")
+    assert (result.returncode, result.stdout) == (0, "8\n")
+    assert result.stderr == "longseq: note: 8 ranks share 2 core(s), so each will be slow\n"
+
+
+def test_fewer_hosts_than_allocated(bash: Bash) -> None:
+    script = """LONGSEQ_DEVICE=cuda LONGSEQ_DEVICES=4 LONGSEQ_HOSTS=(a b c)
+        longseq_count_ranks; echo "$LONGSEQ_RANKS $LONGSEQ_RANKS_PER_HOST ${LONGSEQ_HOSTS[*]}" """
+    assert bash(script).stdout == "12 4 a b c\n"
+    assert bash(script, NHOSTS="2").stdout == "8 4 a b\n"
+    assert bash(script, NGPUS="6", NHOSTS="3").stdout == "6 2 a b c\n"
+    assert bash(script, NGPUS="7").returncode == 2

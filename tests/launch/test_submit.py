@@ -1,0 +1,328 @@
+"""submit.sh: what is asked of the scheduler, what is refused before, and what the job then runs."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.launch.planned import PLANNED, runs_of, seen, wait_for_job, wait_until
+from tests.launch.shell import ROOT, Result, Tree, traced, write_script
+from tests.launch.test_machines import compare, dry_run
+
+QUEUES = {"debug": [2, 60], "debug-scaling": [10, 60], "full-node": [24, 1440], "q": [8, 600]}
+COBALT = """
+longseq_profile_recognise() { return 1; }
+longseq_profile_facts() { LONGSEQ_SCHEDULER=cobalt LONGSEQ_QUEUE=q LONGSEQ_FILESYSTEMS=home; }
+longseq_profile_modules() { :; }
+"""
+
+
+class Site:
+    """A tree on a login node whose qsub is the strict stand-in; jobs run on this host."""
+
+    def __init__(self, folder: Path, kind: str = "pbs", **site: Any) -> None:
+        self.folder, self.home = folder, folder / "home"
+        self.state, self.plan = folder / "state", folder / "plan"
+        for path in (self.home, self.state):
+            path.mkdir(parents=True)
+        self.tree = Tree(folder / "tree", self.home)
+        (self.tree.root / "ALCF/machines/cobalt.sh").write_text(COBALT)
+        self.machine = {"pbs": "pbs", "cobalt": "cobalt"}[kind]
+        self.tree.environment(self.machine)
+        self.tree.trainer(PLANNED)
+        hosts = {"hosts": [os.uname().nodename], "queues": QUEUES, "env": traced()}
+        (self.state / "site.json").write_text(json.dumps(hosts | site))
+        program = ROOT / "tests/launch/stand_ins/qsub.py"
+        for name, what in (("qsub", kind), ("qstat", "qstat")):
+            text = f'#!/bin/sh\nexec {sys.executable} {program} {self.state} {what} "$@"\n'
+            write_script(folder / f"bin/{name}", text)
+
+    def submit(self, *words: str, **env: str) -> Result:
+        base = {"PATH": f"{self.folder}/bin:{Path(sys.executable).parent}:/usr/bin:/bin"}
+        base |= {"MACHINE": self.machine, "DS_ACCELERATOR": "cpu", "NGPU_PER_HOST": "1"}
+        base |= {"QUEUE": "q", "PROJECT": "genes", "FILESYSTEMS": "home", "SITE_MODULES": "0"}
+        _, full = self.tree.command(**(base | {"WANDB_NOTES": str(self.plan)} | env))
+        return subprocess.run(
+            [str(self.tree.root / "ALCF/submit.sh"), *words],
+            env=full,
+            cwd=self.tree.root,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def job(self, *words: str, **env: str) -> Path:
+        """Submit and return the job's folder."""
+        result = self.submit(*words, **env)
+        assert result.returncode == 0, result.stdout + result.stderr
+        return Path(result.stdout.split("settings and runs: ")[1].removesuffix("\n"))
+
+    def jobs(self) -> list[dict[str, Any]]:
+        return [json.loads(path.read_text()) for path in sorted(self.state.glob("*.job"))]
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path)
+
+
+@pytest.fixture
+def idle(tmp_path: Path) -> Site:
+    """A site whose jobs do nothing."""
+    return Site(tmp_path, enter=["/bin/true"])
+
+
+@pytest.fixture(scope="module")
+def never(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tree that must not come to install anything."""
+    folder = tmp_path_factory.mktemp("never")
+    tree = Tree(folder / "tree", folder)
+    write_script(tree.root / "install.sh", "#!/bin/sh\nexit 9\n")
+    return tree.root
+
+
+# ---------------------------------------------------------------- the request
+
+REQUESTS = {
+    "polaris": ("debug-scaling", "8"),
+    "thetagpu": ("full-node", "4"),
+    "sophia": ("by-node", "4"),
+    "perlmutter": ("regular", "8"),
+    "frontier": ("batch", "4"),
+}
+
+
+@pytest.mark.parametrize("profile", REQUESTS)
+def test_the_request_is_the_one_that_was_reviewed(profile: str, tmp_path: Path) -> None:
+    queue, nodes = REQUESTS[profile]
+    words = ("-q", queue, "-n", nodes, "-t", "1:00:00", "-A", "myproject")
+    compare(f"submit-{profile}.txt", dry_run(tmp_path, {"MACHINE": profile}, "submit.sh", *words))
+
+
+def test_a_login_node_submits_what_would_have_been_launched(tmp_path: Path) -> None:
+    """train-gpt3.sh where there is no allocation."""
+    env = {"MACHINE": "polaris", "QUEUE": "debug-scaling", "NHOSTS": "8"}
+    env |= {"WALLTIME": "1:00:00", "PROJECT": "myproject"}
+    compare("submit-polaris.txt", dry_run(tmp_path, env))
+
+
+def test_the_old_positional_form(idle: Site) -> None:
+    env = {"MACHINE": "polaris", "QUEUE": "", "PROJECT": "", "PYTHON": sys.executable}
+    idle.tree.environment("polaris", PYTHON=sys.executable)
+    for words in ("debug 2 0:30:00 genes", "-q debug -n 2 -t 0:30:00 -A genes", "-A genes"):
+        more = {"QUEUE": "debug", "NHOSTS": "2", "WALLTIME": "30m"} if words == "-A genes" else {}
+        idle.job(*words.split(), **env | more)
+    asked = [[job[key] for key in ("queue", "nodes", "minutes", "project")] for job in idle.jobs()]
+    assert asked == [["debug", 2, 30.0, "genes"]] * 3
+
+
+@pytest.mark.parametrize(
+    ("env", "words", "line"),
+    [
+        ({"MACHINE": "polaris"}, "-q preemptable -n 2", "-r y"),
+        ({"MACHINE": "polaris"}, "-q debug -n 1", "-r n"),
+        ({"MACHINE": "polaris", "SPARE_NODES": "1"}, "-q debug-scaling -n 2", "-l select=3"),
+        ({"MACHINE": "polaris", "FILESYSTEMS": "home:grand"}, "-q debug", "filesystems=home:grand"),
+        ({"MACHINE": "sophia", "NGPUS": "4"}, "-q by-gpu", "-l select=4"),
+        ({"MACHINE": "thetagpu", "NGPUS": "1"}, "-q single-gpu", "-n 1"),
+        ({"MACHINE": "perlmutter"}, "-q debug", "--time=00:30:00"),  # no more is to be had
+        ({"MACHINE": "slurm"}, "-q gpu -n 2 -t 20m", "--partition gpu"),
+        ({"MACHINE": "slurm"}, "-n 2 -t 2d", "--time=48:00:00"),
+        ({"MACHINE": "polaris", "SITE_LIMITS": "0"}, "-q prod -n 1 -t 100h", "walltime=100:00:00"),
+    ],
+)
+def test_what_a_request_holds(tmp_path: Path, env: dict[str, str], words: str, line: str) -> None:
+    text = dry_run(tmp_path, env, "submit.sh", "-A", "genes", *words.split())
+    assert line in " ".join(text.replace("\\\n", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("env", "words", "said"),
+    [
+        ({}, "-q debug -n 2", "without a project"),
+        ({}, "-A p -q nowhere", "QUEUE=nowhere is not a queue of polaris: choose one of debug "),
+        ({}, "-A p -q prod -n 8", "queue prod takes no job of 8 nodes: 10-24 nodes"),
+        ({}, "-A p -q prod -n 12 -t 4h", "at most 3:00:00"),
+        ({}, "-A p -q debug -n 2 -t 1:00:01", "at most 1:00:00"),
+        ({}, "-A p -q debug -n 3", "1-2 nodes"),
+        ({}, "-A p -q debug -n 0", "NHOSTS=0"),
+        ({}, "-A p -q debug -n -1", "NHOSTS=-1"),
+        ({}, "-A p -q debug -n 99999999999999999999", "NHOSTS=9999"),
+        ({}, "-A p -q debug -t soon", "WALLTIME=soon"),
+        ({}, "-A p -q debug -t 0:00:00", "WALLTIME=0:00:00"),
+        ({}, "-A p -q debug -t -5m", "WALLTIME=-5m"),
+        ({}, "-A p;touch${IFS}PWN -q debug", "PROJECT=p;touch"),
+        ({}, "-A --help -q debug", "PROJECT=--help"),
+        ({}, "-A p -q $(touch${IFS}PWN)", "QUEUE="),
+        ({"FILESYSTEMS": "a b"}, "-A p -q debug", "FILESYSTEMS=a b"),
+        ({}, "-A p -q debug --chain 0", "--chain 0"),
+        ({}, "-A p -q debug --chain 1e3", "--chain 1e3"),
+        ({}, "-A p -q", "-q needs a value"),
+        ({}, "debug 2 0:30:00", "give -q QUEUE"),
+        ({}, "--fast", "unknown option --fast"),
+        ({}, "SEQ_LEN=4 -A p", "variables go before"),
+        ({"SEQ_LEN": "many"}, "-A p -q debug", "SEQ_LEN=many"),
+        ({"SEQ_LEN": "1001"}, "-A p -q debug", "1001"),
+        ({"DATA_PATH": "/no/such.fa"}, "-A p -q debug", "DATA_PATH=/no/such.fa"),
+        ({"LOAD": "/no/such"}, "-A p -q debug", "LOAD=/no/such"),
+        ({"HOSTFILE": "/etc/hostname"}, "-A p -q debug", "HOSTFILE="),
+        ({"PBS_NODEFILE": "/etc/hostname"}, "-A p -q debug", "inside a job already"),
+        ({"MACHINE": "workstation"}, "-A p", "no scheduler"),
+        ({"MACHINE": "thetagpu"}, "-A p -t 4m", "takes jobs from 0:05:00 on"),
+        ({"MACHINE": "sophia", "NGPUS": "8"}, "-A p -q by-gpu -t 25h", "to 8 GPUs"),
+        ({}, "-A p -q debug -- --nonsense", "--nonsense"),
+    ],
+)
+def test_what_the_site_would_refuse_is_refused_before(
+    never: Path, tmp_path: Path, env: dict[str, str], words: str, said: str
+) -> None:
+    write_script(tmp_path / "bin/qsub", "#!/bin/sh\necho submitted\n")
+    path = f"{tmp_path}/bin:{Path(sys.executable).parent}:/usr/bin:/bin"
+    full = {"PATH": path, "HOME": str(tmp_path), "MACHINE": "polaris", "SITE_MODULES": "0"}
+    full |= traced()
+    result = subprocess.run(
+        [str(never / "ALCF/submit.sh"), *words.split()],
+        env=full | {"OUTPUT_DIR": str(tmp_path / "out")} | env,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (result.returncode, result.stdout) == (2, ""), result.stderr
+    assert said in result.stderr.splitlines()[-1]
+    assert not (tmp_path / "PWN").exists()
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_a_scheduler_here_nothing_is_made(tmp_path: Path) -> None:
+    result = subprocess.run(
+        [str(ROOT / "ALCF/submit.sh"), "-A", "p", "-q", "debug"],
+        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "MACHINE": "polaris", **traced()}
+        | {"OUTPUT_DIR": str(tmp_path / "out"), "SITE_MODULES": "0", "PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (result.returncode, "there is no qsub here" in result.stderr) == (2, True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_schedulers_own_refusal_comes_back(site: Site) -> None:
+    result = site.submit("-n", "2", QUEUE="unheard-of")
+    assert result.returncode == 1
+    assert "Unknown queue unheard-of" in result.stderr
+    assert "qsub failed with status 1 at job 1 of 1" in result.stderr
+
+
+# ---------------------------------------------------------------- the job and its chain
+
+
+@pytest.mark.parametrize("kind", ["pbs", "cobalt"])
+def test_a_chain_goes_on_until_training_is_done(tmp_path: Path, kind: str) -> None:
+    """Stopped early; failed after some progress; done; nothing left to do."""
+    site = Site(tmp_path, kind)
+    site.plan.write_text("75 1 0 0")
+    job = site.job("-t", "10m", "--chain", "4")
+    said = wait_for_job(job, 4)
+    assert "nothing to do: training is done" in said
+    past = seen(site.plan)
+    runs = [f"{run}/checkpoints" for run in runs_of(job)]
+    assert [load for load, _, _ in past] == [None, runs[0], runs[1]]
+    if kind == "pbs":
+        assert all(600 - 60 < float(end) - Path(job).stat().st_ctime < 660 for _, end, _ in past)
+    else:  # Cobalt holds what depends on a job that failed
+        wait_until(lambda: len(list(site.state.glob("*.end"))) == 4, "all have ended")
+        ends = [path.read_text() for path in sorted(site.state.glob("*.end"))]
+        assert ends == ["0", "1", "0", "0"]
+
+
+@pytest.mark.parametrize(
+    ("plan", "starts", "reason"),
+    [
+        ("2 0", 1, "mistake in its settings"),
+        ("x1 0", 1, "before its first iteration"),
+        ("x137 x137 0", 2, "failed twice after iteration 0"),
+        ("x69 0 0", 2, "training is done"),  # bad hosts: the next job has others
+    ],
+)
+def test_a_chain_stops_at_once_on_what_would_repeat(
+    site: Site, plan: str, starts: int, reason: str
+) -> None:
+    site.plan.write_text(plan)
+    job = site.job("-t", "10m", "--chain", "4")
+    said = wait_for_job(job, 4)
+    assert reason in (job / "stopped.txt").read_text()
+    assert len(seen(site.plan)) == starts
+    assert said.count("nothing to do") == 4 - starts
+
+
+def test_editing_the_tree_or_the_shell_changes_nothing(site: Site) -> None:
+    """Settings and code are those of the moment it was submitted."""
+    (site.state / "hold").touch()
+    profile = {"SEQ_LEN": "64", "NCCL_DEBUG": "WARN"}
+    site.plan.write_text("0")
+    job = site.job("-t", "10m", "--", "--swiglu", **profile)
+    args = site.tree.root / "ALCF/args.sh"
+    args.write_text(args.read_text().replace("(1234)", "1").replace("|1234|", "|4321|"))
+    (site.tree.root / "ALCF/models.sh").write_text("exit 9\n")
+    (site.tree.root / "longseq/checks.py").write_text("raise SystemExit('edited')\n")
+    site.tree.trainer("raise SystemExit('edited')\n")
+    content = json.loads((site.state / "site.json").read_text())
+    shell = {"SEQ_LEN": "32", "TRAIN_ITERS": "7", "NCCL_DEBUG": "INFO", "OMP_NUM_THREADS": "9"}
+    (site.state / "site.json").write_text(json.dumps(content | {"env": traced() | shell}))
+    (site.state / "hold").unlink()
+    said = wait_for_job(job, 1)
+    assert "job ends with exit code 0" in said
+    ((_, _, argv),) = seen(site.plan)
+    value = dict(itertools.pairwise(argv))
+    assert (value["--seq-length"], value["--seed"], argv[-1]) == ("64", "1234", "--swiglu")
+    assert value["--train-iters"] == "300"
+    (run,) = runs_of(job)
+    assert "LONGSEQ_JOB" not in (run / "command.sh").read_text()  # another may repeat the run
+
+
+@pytest.mark.parametrize("name", ["a b", "it's", '"', "$(touch PWN)", "a\nb", "ü;&|<>*?~#"])
+def test_a_job_in_a_folder_of_any_name(site: Site, name: str) -> None:
+    site.plan.write_text("0")
+    data = site.folder / f"{name}.fa"
+    data.write_text((ROOT / "data/NC_001416.1.fa").read_text())
+    output = site.folder / name
+    job = site.job("-t", "10m", OUTPUT_DIR=str(output), DATA_PATH=f"../{name}.fa")
+    assert job.parent == output / "jobs"
+    wait_for_job(job, 1)
+    ((_, _, argv),) = seen(site.plan)
+    assert argv[argv.index("--data-path") + 1] == f"{site.tree.root}/../{name}.fa"
+    assert not list(site.folder.rglob("PWN"))
+
+
+def test_a_key_is_in_no_file_of_a_job(site: Site) -> None:
+    """Schedulers save the environment that a job is given."""
+    key = "k3y" * 13
+    site.plan.write_text("0")
+    result = site.submit(
+        "-t", "10m", WANDB_API_KEY=key, HF_TOKEN=key, WANDB_BASE_URL=f"x://a:{key}@b"
+    )
+    assert "wandb login" in result.stderr
+    assert key not in result.stdout + result.stderr
+    wait_for_job(Path(result.stdout.split("settings and runs: ")[1].strip()), 1)
+    for path in site.folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            assert key.encode() not in path.read_bytes(), path
+
+
+def test_an_environment_that_changed_is_refused_in_the_job(site: Site) -> None:
+    (site.state / "hold").touch()
+    job = site.job("-t", "10m", "--chain", "2")
+    next(site.tree.root.glob("venvs/pbs/*/installed-base.txt")).write_text("another\n")
+    (site.state / "hold").unlink()
+    said = wait_for_job(job, 2)
+    assert "has changed since this job was submitted" in said
+    assert "mistake in its settings" in (job / "stopped.txt").read_text()

@@ -1,0 +1,69 @@
+"""Run under mpiexec: one step of each named case; prints as JSON the largest tensor that it made.
+
+For each case: the bytes of the largest tensor, those of the largest one with a dimension of the
+whole sequence, and the bytes that reading the batch took at most. The step's own weights are left
+out, and so is the attention of the `core` kernel, whose scores are of another order.
+"""
+
+from __future__ import annotations
+
+import tracemalloc
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from longseq.config import Config
+from longseq.data.opening import open_data
+from longseq.parallel.mesh import Mesh
+from longseq.training.engine import build_model, make_engine
+from longseq.training.feed import Feed
+from longseq.training.steps import forward_backward_step
+from tests.parallel.losses import GENOME, run_cases
+
+COMMON = [
+    *("--num-layers", "2", "--hidden-size", "64", "--num-attention-heads", "4", "--device", "cpu"),
+    *("--seq-length", "20480", "--use-rotary-position-embeddings", "--use-flash-attn-sdpa"),
+    *("--tile-size", "256", "--data-path", GENOME),
+]
+
+
+class Watch(TorchDispatchMode):
+    """Remembers the largest results of all operations, backward's included."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__()
+        self.length, self.largest, self.longest = length, 0, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for x in result if isinstance(result, tuple | list) else [result]:
+            if isinstance(x, torch.Tensor):
+                size = x.numel() * x.element_size()
+                self.largest = max(self.largest, size)
+                if self.length in x.shape:
+                    self.longest = max(self.longest, size)
+        return result
+
+
+def step(config: Config) -> dict[str, int]:
+    mesh = Mesh.create(config.layout)
+    data = open_data(config.data, config.network.seq_length, config.training.seed)
+    assert data.train is not None
+    device = torch.device("cpu")
+    feed = Feed(data.train, config, mesh, device)
+    model = build_model(config, mesh, data.vocab_size, device)
+    engine = make_engine(config, mesh, model)
+    list(feed.step(0))  # the index of the data is read once, whatever the length
+    tracemalloc.start()
+    batches = list(feed.step(config.global_batch_size))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    with Watch(config.network.seq_length) as watch:
+        forward_backward_step(engine, batches, draw=0)
+    engine.destroy()
+    return {"largest": watch.largest, "longest": watch.longest, "batch": peak}
+
+
+if __name__ == "__main__":
+    run_cases(step, COMMON)

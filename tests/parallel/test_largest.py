@@ -1,0 +1,54 @@
+"""No rank ever holds the whole sequence, outside what an algorithm must gather.
+
+s = 20,480 tokens, h = 64, fp32, 2 ranks. What must be: Ulysses holds all tokens of half of the
+heads, tensor parallelism likewise, a ring s/2 tokens of keys and values in one message.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.parallel.ranks import run_ranks
+
+S, H = 20480, 64  # a length that is no size of a weight or a tile
+WHOLE = 4 * S * H  # bytes of the hidden states of the whole sequence
+FULL = ["--recompute-granularity", "full"]
+OUTSIDE = ["--recompute-granularity", "outside-attention"]
+TP = ["--tensor-model-parallel-size", "2", "--sequence-parallel"]
+CASES = {
+    "tp, split": [*TP, *FULL],
+    "tp, split, outside": [*TP, *OUTSIDE],
+    "ulysses": ["--ds-sequence-parallel-size", "2", *FULL],
+    "ulysses, outside": ["--ds-sequence-parallel-size", "2", *OUTSIDE],
+    "ring": ["--context-parallel-size", "2", *FULL],
+    "ring, outside": ["--context-parallel-size", "2", *OUTSIDE],
+}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    cache = str(tmp_path_factory.mktemp("cache"))
+    program = Path(__file__).with_name("largest.py")
+    return run_ranks(2, program, json.dumps(CASES), LONGSEQ_CACHE=cache)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_largest_tensor(name: str, results: Any) -> None:
+    found = results[name]
+    if "ring" in name:
+        assert found["largest"] <= WHOLE
+        assert found["longest"] == 0
+    else:
+        assert found["largest"] <= WHOLE // 2
+        assert found["longest"] <= WHOLE // 2
+
+
+@pytest.mark.parametrize("name", ["ulysses", "ring"])
+def test_a_rank_reads_its_own_tokens(name: str, results: Any) -> None:
+    """Tokens, labels and positions of s/2 tokens in int64 and what makes them, not of s."""
+    assert results[name]["batch"] < S // 2 * 8 * 8
+    assert results[name]["batch"] < 0.7 * results["tp, split"]["batch"]

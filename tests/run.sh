@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Everything that must hold: linters, types, then the tests from the quick to the slow.
+#
+# Usage: ./tests/run.sh [PYTEST-ARGUMENT ...]
+#
+#   ./tests/run.sh                       all of it
+#   ./tests/run.sh tests/launch -k dry   only these tests, and no linters
+#
+# Makes its own environment (install.sh --test) where there is none. Exit code 0: all passed.
+set -euo pipefail
+
+LONGSEQ_ROOT=$(readlink -f -- "${BASH_SOURCE[0]}")
+LONGSEQ_ROOT=${LONGSEQ_ROOT%/*/*}
+source "$LONGSEQ_ROOT/ALCF/setup.sh"
+
+[[ ${1-} == -h || ${1-} == --help ]] && longseq_help "${BASH_SOURCE[0]}" && exit 0
+
+cd -- "$LONGSEQ_ROOT"
+longseq_setup
+if ! longseq_is_installed base || ! longseq_is_installed test; then
+    ./install.sh --test
+fi
+export PATH=$LONGSEQ_VENV/bin:$PATH PYTHONNOUSERSITE=1 OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+export HF_HUB_OFFLINE=1 WANDB_MODE=${WANDB_MODE:-offline}
+
+scripts=(install.sh tests/run.sh .ci/run ALCF/*.sh ALCF/machines/*.sh tests/launch/*.sh tests/launch/stand_ins/*.sh)
+failed=() summary=()
+
+run() { # run TITLE COMMAND...: goes on after a failure, and remembers it
+    local title=$1 begin=$SECONDS status=0
+    shift
+    printf '\n== %s\n' "$title"
+    "$@" || status=$?
+    ((status == 0)) || failed+=("$title")
+    summary+=("$(printf '%-24s %-6s %4d s' "$title" "$( ((status == 0)) && echo ok || echo FAILED)" \
+        $((SECONDS - begin)))")
+}
+
+if (($#)); then
+    exec "$LONGSEQ_PYTHON" -m pytest "$@"
+fi
+
+run 'ruff' "$LONGSEQ_PYTHON" -m ruff check .
+run 'ruff format' "$LONGSEQ_PYTHON" -m ruff format --check .
+run 'mypy' "$LONGSEQ_PYTHON" -m mypy
+run 'shellcheck' shellcheck -x -a "${scripts[@]}"
+run 'shfmt' shfmt -i 4 -ci -d "${scripts[@]}"
+tiers=()
+for tier in unit launch parallel faults end_to_end; do # from the quick to the slow
+    [[ ! -d tests/$tier ]] || tiers+=("tests/$tier")
+done
+BASH_COVERAGE=$(mktemp -d)
+trap 'rm -rf -- "$BASH_COVERAGE"' EXIT
+export BASH_COVERAGE
+run 'pytest' "$LONGSEQ_PYTHON" -m pytest --durations=10 "${tiers[@]}"
+run 'coverage of bash' "$LONGSEQ_PYTHON" tests/launch/coverage.py "$BASH_COVERAGE" 90
+
+printf '\n== summary, %d s\n' "$SECONDS"
+printf '%s\n' "${summary[@]}"
+if ((${#failed[@]})); then
+    printf 'FAILED: %s\n' "${failed[*]}"
+    exit 1
+fi
+echo 'all passed'

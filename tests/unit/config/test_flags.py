@@ -1,0 +1,90 @@
+"""The argument list: what is accepted, what is refused and how."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from longseq.__main__ import main
+from longseq.checks import parse_config
+from longseq.errors import UserError
+from longseq.reports.flag_table import flag_table
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_docs_are_current() -> None:
+    assert (ROOT / "docs/flags.md").read_text() == flag_table() + "\n"
+
+
+REFUSED = [
+    # flags, ranks, words of the message
+    ("--seqlength 5", 1, "'--seqlength'; did you mean --seq-length?"),
+    ("stray", 1, "unknown argument 'stray'"),
+    ("--seq-length", 1, "--seq-length: expected one argument"),
+    ("--seq-length 1k", 1, "--seq-length '1k' is not a whole number"),
+    ("--seq-length -4", 1, "--seq-length -4 is too small"),
+    ("--seq-length 99999999999999999999999 --tensor-model-parallel-size 2", 1, "1 ranks"),
+    ("--lr nan", 1, "--lr 'nan' is not a finite number"),
+    ("--lr-decay-style cosin", 1, "is not one of cosine, linear, constant"),
+    ("--pipeline-model-parallel-size 2", 2, "there is no pipeline"),
+    ("--tensor-model-parallel-size 2", 3, "must be a multiple of 2"),
+    ("--sequence-parallel", 1, "leave it out"),
+    ("--hidden-size 100", 1, "use 96 or 104"),
+    ("--num-attention-heads 8 --tensor-model-parallel-size 3", 3, "does not divide by"),
+    ("--num-key-value-heads 3", 1, "does not divide by --num-key-value-heads 3"),
+    ("--num-key-value-heads 1 --tensor-model-parallel-size 2", 2, "Ulysses or ring"),
+    ("--seq-length 1001 --tensor-model-parallel-size 2 --sequence-parallel", 2, "1000 or 1002"),
+    ("--global-batch-size 3", 2, "use a multiple of 2"),
+    ("--bf16 --fp16", 1, "exclude each other"),
+    ("--fp16 --device cpu", 1, "not supported on CPUs"),
+    ("--cpu-optimizer", 1, "give --zero-stage 1, 2 or 3"),
+    ("--cpu-optimizer --zero-stage 1 --optimizer sgd", 1, "has no sgd"),
+    ("--nvme-optimizer --zero-stage 2 --nvme-path /x", 1, "give --zero-stage 3"),
+    ("--nvme-optimizer --zero-stage 3", 1, "needs --nvme-path"),
+    ("--nvme-optimizer --cpu-optimizer --zero-stage 3", 1, "exclude each other"),
+    ("--nvme-path /x", 1, "nothing is offloaded"),
+    ("--remote-device cpu --zero-stage 2", 1, "give --zero-stage 3"),
+    ("--remote-device nvme --zero-stage 3 --nvme-path /x", 1, "needs --nvme-optimizer"),
+    ("--optimizer muon --zero-stage 1", 1, "whole matrices, which --zero-stage 1 cuts up"),
+    ("--optimizer adafactor --tensor-model-parallel-size 2", 2, "parallel-size 2 cuts up"),
+    ("--optimizer muon --fp16", 1, "use --bf16"),
+    ("--context-parallel-size 2", 2, "give --use-flash-attn-sdpa"),
+    ("--ds-sequence-parallel-size 16", 16, "8 query heads"),
+    ("--use-flash-attn-v2 --use-flash-attn-sdpa", 1, "exclude each other"),
+    ("--use-flash-attn-sdpa --attention-dropout 0.1 --device cpu", 1, "USE_FLASH_ATTN=0"),
+    ("--rotary-percent 0.5", 1, "needs --use-rotary-position-embeddings"),
+    ("--use-rotary-position-embeddings --rotary-percent 0.01", 1, "rotates nothing"),
+    ("--max-position-embeddings 100", 1, "is below --seq-length 2048"),
+    ("--lr-warmup-iters 5 --lr-warmup-fraction 0.1", 1, "exclude each other"),
+    ("--lr-warmup-iters 500", 1, "longer than the schedule"),
+    ("--min-lr 1", 1, "is above --lr"),
+    ("--split 949,50", 1, "three weights"),
+    ("--split 0,1,1", 1, "three weights"),
+    ("--save-interval 5", 1, "needs --save"),
+]
+
+
+@pytest.mark.parametrize(("flags", "ranks", "words"), REFUSED)
+def test_refused_with_the_reason(flags: str, ranks: int, words: str) -> None:
+    with pytest.raises(UserError) as raised:
+        parse_config(flags.split(), ranks)
+    assert words in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_exit_code_and_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--seq-length", "x"]) == 2
+    assert capsys.readouterr().err == "longseq: --seq-length 'x' is not a whole number\n"
+
+
+def test_the_last_of_a_repeated_flag_wins() -> None:
+    assert parse_config(["--seq-length", "8", "--seq-length", "16"], 1).network.seq_length == 16
+
+
+def test_batch_and_layout_follow_from_the_ranks() -> None:
+    flags = "--tensor-model-parallel-size 2 --micro-batch-size 3 --global-batch-size 24"
+    config = parse_config(flags.split(), 8)
+    assert (config.layout.dp, config.accumulation) == (4, 2)
+    assert str(config.layout) == "8 ranks = tp 2 x ulysses 1 x ring 1 x dp 4"

@@ -1,0 +1,105 @@
+"""A FASTA as --data-path: prepared once, by whoever comes first, found again by its content."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from longseq.data.cache import ensure_prepared, prefix_of
+from longseq.data.indexed import IndexedTokens
+from longseq.errors import UserError
+
+LAMBDA = Path(__file__).parents[3] / "data" / "NC_001416.1.fa"
+CALL = (
+    "import sys; from longseq.data.cache import *;"
+    " print(ensure_prepared(sys.argv[1], Path(sys.argv[2])))"
+)
+
+
+def test_prepared_once(tmp_path: Path) -> None:
+    prefix = ensure_prepared(str(LAMBDA), tmp_path)
+    before = os.stat(prefix + ".bin").st_mtime_ns
+    copy = tmp_path / "a copy with 'quotes'" / "NC_001416.1.fa"
+    copy.parent.mkdir()
+    shutil.copy(LAMBDA, copy)
+    assert ensure_prepared(str(copy), tmp_path) == prefix
+    assert os.stat(prefix + ".bin").st_mtime_ns == before
+    assert IndexedTokens(prefix).num_tokens == 48503
+
+
+def test_other_content_or_tokenizer_is_another_entry(tmp_path: Path) -> None:
+    source = tmp_path / "x.fa"
+    prefixes = set()
+    for content, tokenizer in (
+        (">a\nACG\n", "nucleotide"),
+        (">a\nACT\n", "nucleotide"),
+        (">a\nACT\n", "codon"),
+    ):
+        source.write_text(content)
+        prefixes.add(ensure_prepared(str(source), tmp_path / "cache", tokenizer))
+    assert len(prefixes) == 3
+
+
+def test_many_at_once(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", CALL, str(LAMBDA), str(tmp_path)]
+    jobs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    found = {job.communicate()[0].strip() for job in jobs}
+    assert all(job.returncode == 0 for job in jobs)
+    assert len(found) == 1
+    assert [path.name for path in tmp_path.iterdir()] == [Path(found.pop()).parent.name]
+
+
+def test_damaged_entry_is_made_again(tmp_path: Path) -> None:
+    prefix = ensure_prepared(str(LAMBDA), tmp_path)
+    os.truncate(prefix + ".bin", 100)
+    assert ensure_prepared(str(LAMBDA), tmp_path) == prefix
+    assert IndexedTokens(prefix).num_tokens == 48503
+
+
+def test_prepared_pair_is_itself(tmp_path: Path) -> None:
+    prefix = ensure_prepared(str(LAMBDA), tmp_path)
+    for name in (prefix, prefix + ".bin", prefix + ".idx"):
+        assert ensure_prepared(name, tmp_path) == prefix
+    assert prefix_of(str(LAMBDA)) is None
+
+
+def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:
+    prefix = ensure_prepared(str(LAMBDA), tmp_path)
+    entry = Path(prefix).parent
+    shutil.rmtree(entry)
+    child = subprocess.Popen([sys.executable, "-c", "pass"])
+    child.wait()
+    import socket
+
+    host = socket.gethostname().replace("-", "_")
+    left = tmp_path / f"{entry.name}.aside-{host}-{child.pid}-abcdef"
+    alive = tmp_path / f"{entry.name}.aside-{host}-{os.getpid()}-abcdef"
+    other = tmp_path / f"{entry.name}.aside-elsewhere-{child.pid}-abcdef"
+    for folder in (left, alive, other):
+        folder.mkdir()
+    ensure_prepared(str(LAMBDA), tmp_path)
+    assert not left.exists()
+    assert alive.exists()
+    assert other.exists()
+
+
+@pytest.mark.parametrize("name", ["none.fa", "empty.fa", "folder", "text.fa"])
+def test_bad_paths(tmp_path: Path, name: str) -> None:
+    (tmp_path / "empty.fa").touch()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "text.fa").write_text("hello\n")
+    with pytest.raises(UserError, match=name):
+        ensure_prepared(str(tmp_path / name), tmp_path / "cache")
+    assert not list((tmp_path / "cache").glob("*")) if (tmp_path / "cache").exists() else True
+
+
+def test_found_without_numpy(tmp_path: Path) -> None:
+    """The check before a launch stays quick: a prepared file costs the standard library only."""
+    ensure_prepared(str(LAMBDA), tmp_path)
+    code = CALL + "; assert 'numpy' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code, str(LAMBDA), str(tmp_path)], check=True)

@@ -1,0 +1,94 @@
+"""Tokenizers against tables written out by hand and a plain Python loop."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from longseq.data.alphabet import LETTERS, code_table, letters, reverse_complement
+from longseq.data.tokenizers import sequence_tokenizer
+from longseq.data.vocabularies import tokenizer_from, write_tokenizer
+from longseq.errors import UserError
+
+
+def codes(text: str) -> np.ndarray:
+    return np.frombuffer(text.encode().translate(code_table()), dtype=np.uint8)
+
+
+def test_genslm_ids() -> None:
+    """Spot values of the published vocabularies, both sizes."""
+    large, small = sequence_tokenizer("codon"), sequence_tokenizer("codon:69")
+    assert large.vocab_size == 71
+    assert small.vocab_size == 69
+    assert large.encode(codes("GGCATGTAGTGA")).tolist() == [7, 12, 70, 69]
+    assert small.encode(codes("GGCATGTAGTGA")).tolist() == [5, 10, 68, 67]
+    assert large.names()[:7] == ["[UNK]", "[CLS]", "[BOS]", "[EOS]", "[SEP]", "[PAD]", "[MASK]"]
+    assert large.names()[large.end_of_document] == "[EOS]"
+    assert small.names()[small.end_of_document] == "[SEP]"
+    assert len(set(large.names())) == 71
+
+
+@given(st.text("ACGTN", min_size=0, max_size=60), st.sampled_from(["codon", "kmer:1", "kmer:5"]))
+def test_words_agree_with_a_loop(text: str, specification: str) -> None:
+    tokenizer = sequence_tokenizer(specification)
+    size = tokenizer.bases
+    text = text[: len(text) - len(text) % size]
+    names = tokenizer.names()
+    words = [text[i : i + size] for i in range(0, len(text), size)]
+    expected = [names.index(word) if "N" not in word else names.index("[UNK]") for word in words]
+    tokens = tokenizer.encode(codes(text))
+    assert tokens.tolist() == expected
+    assert tokenizer.ambiguous(tokens).tolist() == ["N" in word for word in words]
+
+
+@given(st.text(LETTERS, max_size=50))
+def test_nucleotides_lose_nothing(text: str) -> None:
+    tokenizer = sequence_tokenizer("nucleotide")
+    assert tokenizer.decode(tokenizer.encode(codes(text))) == text
+
+
+def test_reverse_complement_agrees_with_biopython() -> None:
+    from Bio.Seq import Seq
+
+    text = LETTERS * 3 + "ACG"
+    assert letters(reverse_complement(codes(text))) == str(Seq(text).reverse_complement())
+
+
+def test_letters_that_are_read_as_others() -> None:
+    assert letters(codes("acgtuUxXn")) == "ACGTTTNNN"
+    masked = np.frombuffer(b"ACgtN".translate(code_table(mask_lower_case=True)), dtype=np.uint8)
+    assert letters(masked) == "ACNNN"
+    assert set(codes("EFIJLOPQZ*?@1")) == {255}
+
+
+@pytest.mark.parametrize(
+    "wrong", ["", "nucleotides", "codon:70", "kmer:0", "kmer:13", "kmer:x", "gpt2:one", "word"]
+)
+def test_unknown_specification(wrong: str) -> None:
+    with pytest.raises(UserError, match="tokenizer"):
+        tokenizer_from(wrong)
+
+
+def test_bytes_round_trip() -> None:
+    tokenizer = tokenizer_from("byte")
+    (tokens,) = tokenizer.encode_all(["naïve".encode()])  # type: ignore[attr-defined]
+    assert tokenizer.decode(tokens) == "naïve"
+    assert tokenizer.vocab_size == 257
+
+
+def test_word_size_fits_the_dtype() -> None:
+    assert sequence_tokenizer("codon").dtype is np.uint8
+    assert sequence_tokenizer("kmer:6").dtype is np.uint16
+    assert sequence_tokenizer("kmer:8").dtype is np.int32
+
+
+def test_tokenizer_kept_beside_a_model(tmp_path: Path) -> None:
+    write_tokenizer(sequence_tokenizer("codon"), tmp_path)
+    facts = json.loads((tmp_path / "vocabulary.json").read_text())
+    assert facts["tokens"][12] == "ATG"
+    assert (facts["vocab_size"], facts["end_of_document"]) == (71, 3)

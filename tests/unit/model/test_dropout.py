@@ -1,0 +1,65 @@
+"""Dropout agrees where ranks hold the same, differs where they hold different parts."""
+
+from __future__ import annotations
+
+import torch
+
+from longseq.checks import parse_config
+from longseq.model.dropout import Dropout
+from longseq.parallel.mesh import Group, Mesh
+
+
+def dropped(region: int, draw: int = 0, place: int = 0) -> torch.Tensor:
+    layer = Dropout(0.5, seed=1, place=place)
+    layer.region = region
+    return layer(torch.ones(64, 2, 8), draw)
+
+
+def test_keeps_the_mean_and_drops_the_asked_part() -> None:
+    y = Dropout(0.25, seed=1, place=0)(torch.ones(1000, 1000), 0)
+    assert abs(float((y == 0).float().mean()) - 0.25) < 2e-3
+    assert abs(float(y.mean()) - 1) < 5e-3
+
+
+def test_a_function_of_region_draw_and_place() -> None:
+    assert torch.equal(dropped(3), dropped(3))
+    for other in (dropped(4), dropped(3, draw=1), dropped(3, place=1)):
+        assert not torch.equal(dropped(3), other)
+
+
+def test_gradient_is_dropped_where_the_output_is() -> None:
+    x = torch.ones(64, 2, 8, requires_grad=True)
+    y = Dropout(0.5, seed=1, place=0)(x, 0)
+    y.sum().backward()
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad, y.detach())
+
+
+def test_off_in_evaluation() -> None:
+    x = torch.ones(8)
+    assert Dropout(0.5, seed=1, place=0).eval()(x, 0) is x
+
+
+def regions(flags: str, ranks: int) -> list[int]:
+    """token_region of every rank of a layout, without process groups."""
+    from longseq.parallel.mesh import coordinates
+
+    layout = parse_config(["--num-attention-heads", "8", *flags.split()], ranks).layout
+    sizes = {"tp": layout.tp, "ulysses": layout.ulysses, "ring": layout.ring, "dp": layout.dp}
+    found = []
+    for rank in range(ranks):
+        at = coordinates(rank, sizes)
+        replica = at["ulysses"] + layout.ulysses * (at["ring"] + layout.ring * at["dp"])
+        tp = Group("tp", at["tp"], layout.tp)
+        groups = {name: Group(name) for name in ("ulysses", "ring", "dp", "sequence")}
+        replicas = Group("replicas", replica, ranks // layout.tp)
+        mesh = Mesh(**groups, tp=tp, replicas=replicas, sequence_parallel=layout.sequence_parallel)
+        found.append(mesh.token_region)
+    return found
+
+
+def test_regions_differ_exactly_where_tokens_differ() -> None:
+    split = regions("--tensor-model-parallel-size 2 --sequence-parallel", 4)
+    assert len(set(split)) == 4
+    whole = regions("--tensor-model-parallel-size 2", 4)
+    assert whole[0] == whole[1] != whole[2] == whole[3]

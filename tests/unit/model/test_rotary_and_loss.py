@@ -1,0 +1,76 @@
+"""Rotary scores depend on distance alone; the tiled loss equals torch's."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from longseq.model.rotary import rotary_table, rotate
+from longseq.parallel import vocabulary
+from longseq.parallel.mesh import Group
+
+
+def test_scores_depend_on_distance_alone() -> None:
+    torch.manual_seed(1)
+    q, k = torch.randn(1, 1, 2, 16), torch.randn(1, 1, 2, 16)
+
+    def score(at_q: int, at_k: int) -> torch.Tensor:
+        tables = [rotary_table(torch.tensor([[at]]), 16, 1e4) for at in (at_q, at_k)]
+        return (rotate(q, tables[0]) * rotate(k, tables[1])).sum()
+
+    for distance in (0, 1, 100):
+        near, far = score(distance, 0), score(1_000_000 + distance, 1_000_000)
+        torch.testing.assert_close(near, far, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(score(1, 0), score(2, 0))
+
+
+def test_rotates_as_complex_numbers_do_and_leaves_the_rest() -> None:
+    x = torch.randn(5, 2, 3, 12, dtype=torch.float64)
+    table = rotary_table(torch.arange(5)[None], 8, 1e4)
+    found = rotate(x, table)
+    plane = torch.complex(x[..., :4], x[..., 4:8])
+    angles = torch.arange(5.0, dtype=torch.float64)[:, None, None, None] * 1e4 ** (
+        -torch.arange(0, 8, 2) / 8
+    )
+    turned = plane * torch.exp(1j * angles)
+    torch.testing.assert_close(found[..., :4], turned.real, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(found[..., 4:8], turned.imag, atol=1e-6, rtol=1e-6)
+    assert torch.equal(found[..., 8:], x[..., 8:])
+
+
+def test_gradient_is_the_turn_back() -> None:
+    x = torch.randn(4, 1, 2, 8, dtype=torch.float64, requires_grad=True)
+    table = rotary_table(torch.arange(4)[None], 8, 1e4)
+    table = (table[0].double(), table[1].double())
+    assert torch.autograd.gradcheck(lambda t: rotate(t, table), (x,))
+
+
+@pytest.mark.parametrize("tile_bytes", [1, 4096, 2**30])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_tiled_loss_equals_cross_entropy(
+    tile_bytes: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vocabulary, "TILE_BYTES", tile_bytes)
+    torch.manual_seed(1)
+    hidden = torch.randn(50, 2, 16, dtype=dtype, requires_grad=True)
+    table = torch.randn(24, 16, dtype=dtype, requires_grad=True)
+    labels, weights = torch.randint(0, 19, (50, 2)), torch.rand(50, 2)
+    found = vocabulary.tiled_cross_entropy(hidden, table, labels, weights, 19, Group("tp"), False)
+    (2 * found).backward()
+    grads = hidden.grad, table.grad
+    hidden.grad = table.grad = None
+    logits = (hidden @ table.t())[..., :19].float()
+    each = torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), labels.flatten(), reduction="none"
+    )
+    expected = (each * weights.flatten()).sum()
+    (2 * expected).backward()
+    rtol = 1e-5 if dtype == torch.float32 else 2e-2
+    torch.testing.assert_close(found, expected, rtol=rtol, atol=1e-5)
+    for ours, theirs in zip(grads, (hidden.grad, table.grad), strict=True):
+        assert ours is not None
+        assert theirs is not None
+        scale = float(theirs.abs().max())
+        torch.testing.assert_close(ours, theirs, rtol=rtol, atol=rtol * scale)
+    assert grads[1] is not None
+    assert bool((grads[1][19:] == 0).all())
