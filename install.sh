@@ -266,6 +266,9 @@ install_test_tools() {
     names=$(requirements test)
     mapfile -t names <<<"$names"
     pip_install "${names[@]}"
+    # The tests' ranks are started by one and the same mpiexec whatever MPI this machine has
+    [[ -x $LONGSEQ_VENV/bin/mpiexec ]] ||
+        pip_install --no-deps --ignore-installed --prefix "$LONGSEQ_VENV/mpich" "mpich==$(pinned mpich)"
 }
 
 check_environment() { # imports everything, and lets two ranks add up a tensor over torch and over MPI

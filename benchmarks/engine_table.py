@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT)]
+
+from benchmarks.two_ranks import start  # noqa: E402
+
 AXES = {
     "tp2": ["--tensor-model-parallel-size", "2"],
     "tp2+SP": ["--tensor-model-parallel-size", "2", "--sequence-parallel"],
@@ -38,17 +40,7 @@ PRECISIONS: dict[str, list[str]] = {"fp32": [], "bf16": ["--bf16"], "fp16": ["--
 
 def run(ranks: int, cases: dict[str, list[str]]) -> dict[str, Any]:
     """What engine_worker.py says of `cases`."""
-    worker = [sys.executable, str(ROOT / "benchmarks/engine_worker.py"), json.dumps(cases)]
-    command = ["mpiexec", "-n", str(ranks), "sh", str(ROOT / "ALCF/rank.sh"), *worker]
-    env = os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
-    env.setdefault("MASTER_PORT", "29741")
-    env["DS_ACCELERATOR"] = "cpu"
-    env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
-    done = subprocess.run(command, env=env, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{ranks} ranks failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
-    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return result
+    return start(ranks, 1, "engine_worker.py", [json.dumps(cases)])
 
 
 def cell(found: dict[str, Any], base: dict[str, Any], refusals: list[str]) -> str:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
 
 from benchmarks.two_ranks import NETWORK  # noqa: E402
+from tests.parallel.ranks import MPIEXEC, rank_environ  # noqa: E402
 
 VOCABULARY, DOCUMENT, STEP = 50304, 2048, 1024
 FULL = ["--recompute-granularity", "full"]
@@ -61,22 +61,19 @@ def command_of(rung: Rung, tokens: int, gib: float) -> list[str]:
         numbers = [str(tokens), str(VOCABULARY), str(gib)]
         return [sys.executable, str(ROOT / "benchmarks/plain_memory.py"), *numbers, *rung.flags]
     worker = [sys.executable, str(ROOT / "benchmarks/worker.py"), "0", *NETWORK, "--bf16"]
-    launcher = ["mpiexec", "-n", "2", "sh", str(ROOT / "ALCF/rank.sh")]
+    launcher = [MPIEXEC, "-n", "2", "sh", str(ROOT / "ALCF/rank.sh")]
     return [*launcher, *worker, "--seq-length", str(tokens), *rung.flags]
 
 
 def peak(rung: Rung, tokens: int, gib: float) -> float | None:
     """GiB of the rank that needs most for a step of `tokens`, None if one went over the limit."""
-    env = os.environ | {
-        "OMP_NUM_THREADS": "2" if rung.savings == "plain" else "1",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": "29745",
-        "BENCHMARK_VOCABULARY": str(VOCABULARY),
-        "BENCHMARK_DOCUMENT": str(DOCUMENT),
-        "BENCHMARK_SAVINGS": rung.savings,
-        "BENCHMARK_LIMIT_GIB": str(gib),
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-    }
+    env = rank_environ(
+        OMP_NUM_THREADS="2" if rung.savings == "plain" else "1",
+        BENCHMARK_VOCABULARY=str(VOCABULARY),
+        BENCHMARK_DOCUMENT=str(DOCUMENT),
+        BENCHMARK_SAVINGS=rung.savings,
+        BENCHMARK_LIMIT_GIB=str(gib),
+    )
     command = command_of(rung, tokens, gib)
     done = subprocess.run(command, env=env, capture_output=True, text=True)
     if done.returncode == 3:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -18,6 +17,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT)]
+
+from tests.parallel.ranks import MPIEXEC, rank_environ  # noqa: E402
+
 NETWORK = (
     "--num-layers 4 --hidden-size 256 --num-attention-heads 8 --use-rotary-position-embeddings"
     " --use-flash-attn-sdpa"
@@ -35,10 +38,8 @@ def start(
 ) -> dict[str, Any]:
     """The JSON object that a program of this folder prints last, on that many ranks."""
     worker = [sys.executable, str(ROOT / "benchmarks" / program), *words]
-    command = ["mpiexec", "-n", str(ranks), "sh", str(ROOT / "ALCF/rank.sh"), *worker]
-    env = os.environ | {"OMP_NUM_THREADS": str(threads), "MASTER_ADDR": "127.0.0.1", **environ}
-    env.setdefault("MASTER_PORT", "29733")
-    env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
+    command = [MPIEXEC, "-n", str(ranks), "sh", str(ROOT / "ALCF/rank.sh"), *worker]
+    env = rank_environ(OMP_NUM_THREADS=str(threads), **environ)
     done = subprocess.run(command, env=env, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT)]
 
 from longseq.training import nvme  # noqa: E402
-from tests.parallel.ranks import MPIEXEC, free_port  # noqa: E402
+from tests.parallel.ranks import MPIEXEC, operator_folder, rank_environ  # noqa: E402
 
 FLAGS = (
     "--num-layers 4 --hidden-size 256 --num-attention-heads 4 --seq-length 64 --eval-iters 0"
@@ -36,9 +36,7 @@ SHM = Path("/dev/shm")
 
 def start(iterations: int, flags: list[str]) -> subprocess.Popen[str]:
     """Two ranks of the real trainer, in a process group of their own."""
-    env = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
-    env |= {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "PYTHONPATH": str(ROOT)}
-    env.setdefault("TORCH_EXTENSIONS_DIR", os.path.join(sys.prefix, "extensions"))
+    env = rank_environ(TORCH_EXTENSIONS_DIR=operator_folder())
     data = ["--data-path", str(ROOT / "data" / "NC_001416.1.fa")]
     ranks = [MPIEXEC, "-n", "2", "sh", str(ROOT / "ALCF/rank.sh"), sys.executable]
     command = [*ranks, str(ROOT / "pretrain_gpt.py"), *FLAGS, str(iterations), *data, *flags]

@@ -12,7 +12,7 @@ import pytest
 
 from longseq.training.checkpoint import find_latest
 from longseq.training.ranks import Ranks
-from tests.parallel.ranks import MPIEXEC, ROOT, free_port
+from tests.parallel.ranks import MPIEXEC, rank_environ
 
 SCRIPT = Path(__file__).with_name("tiny_training.py")
 
@@ -21,18 +21,13 @@ def command(folder: Path, *options: str) -> list[str]:
     return [MPIEXEC, "-n", "2", sys.executable, str(SCRIPT), str(folder), *options]
 
 
-def environ() -> dict[str, str]:
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    return {**os.environ, "MASTER_PORT": free_port(), "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
-
-
 def train(folder: Path, *options: str, before: str = "") -> subprocess.CompletedProcess[str]:
     """Run it to its end; `before` is shell for the ranks' limits."""
     run = command(folder, *options)
     if before:
         run = ["bash", "-c", f'{before}; exec "$@"', "bash", *run]
     return subprocess.run(
-        run, env=environ(), capture_output=True, text=True, timeout=120, check=False
+        run, env=rank_environ(), capture_output=True, text=True, timeout=120, check=False
     )
 
 
@@ -59,7 +54,7 @@ def test_kill_at_random_moments(tmp_path: Path) -> None:
         options = ["--steps", "999", "--save-interval", "1", "--width", "300"]
         run = subprocess.Popen(
             command(tmp_path, *options, *(["--load"] if newest else [])),
-            env=environ(),
+            env=rank_environ(),
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,

@@ -5,7 +5,6 @@ length.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.parallel.ranks import MPIEXEC, ROOT, free_port
+from tests.parallel.ranks import MPIEXEC, ROOT, rank_environ
 
 COMMON = (
     "--num-layers 2 --hidden-size 64 --num-attention-heads 4 --seq-length 128 --eval-iters 0"
@@ -27,13 +26,7 @@ def train(ranks: int, folder: Path, *options: str) -> subprocess.CompletedProces
     data = ["--data-path", str(ROOT / "data" / "NC_001416.1.fa")]
     places = ["--run-dir", str(folder), "--save", str(folder / "checkpoints")]
     arguments = [*COMMON, *data, *places, *options]
-    env = os.environ | {
-        "LONGSEQ_CACHE": str(folder.with_name("cache")),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": free_port(),
-        "OMP_NUM_THREADS": "1",
-        "DS_ACCELERATOR": "cpu",
-    }
+    env = rank_environ(LONGSEQ_CACHE=str(folder.with_name("cache")))
     check = [sys.executable, "-m", "longseq", "check", "--world-size", str(ranks)]
     subprocess.run([*check, *arguments], env=env, cwd=ROOT, check=True, timeout=120)
     launcher = [MPIEXEC, "-n", str(ranks), "sh", str(ROOT / "ALCF/rank.sh")]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.parallel.ranks import MPIEXEC, ROOT, free_port
+from tests.parallel.ranks import MPIEXEC, ROOT, rank_environ
 
 RANK_SH = str(ROOT / "ALCF" / "rank.sh")
 SHM = Path("/dev/shm")
@@ -49,18 +49,9 @@ class Training:
         site = folder.with_name(folder.name + "-site")
         site.mkdir()
         (site / "sitecustomize.py").write_text(FAIL_ON_USR2)
-        paths = filter(None, [str(site), str(ROOT), os.environ.get("PYTHONPATH")])
-        self.environ = {
-            **os.environ,
-            "LONGSEQ_TEST": self.mark,
-            "LONGSEQ_CACHE": str(folder.with_name("cache")),
-            "PYTHONPATH": os.pathsep.join(paths),
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": free_port(),
-            "OMP_NUM_THREADS": "1",
-            "DS_ACCELERATOR": "cpu",
-            **environ,
-        }
+        mine = {"LONGSEQ_TEST": self.mark, "LONGSEQ_CACHE": str(folder.with_name("cache"))}
+        self.environ = rank_environ(**mine, **environ)
+        self.environ["PYTHONPATH"] = f"{site}{os.pathsep}{self.environ['PYTHONPATH']}"
         self._prepare(arguments)
         self.shm = set(SHM.iterdir())
         self.output = (folder / "output.txt").open("w+")

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tests.parallel.ranks import MPICH, mpi_environ
+
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = "".join(
     f'source "$LONGSEQ_ROOT/ALCF/{n}.sh"\n'
@@ -23,7 +25,7 @@ Env = Mapping[str, str]
 def clean_env(home: Path, more: Env) -> dict[str, str]:
     """The little that a login shell has, this Python first on the path, and `more`."""
     path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
-    return {"PATH": path, "HOME": str(home), **traced(), **more}
+    return {"PATH": path, "HOME": str(home), **mpi_environ(), **traced(), **more}
 
 
 def traced() -> dict[str, str]:
@@ -71,17 +73,21 @@ class Tree:
         for name in ("install.sh", "constraints.txt", "pyproject.toml", "pretrain_gpt.py"):
             shutil.copy(ROOT / name, root / name)
 
-    def environment(self, machine: str = "", **env: str) -> Path:
-        """Pretend that install.sh has made its environment; returns its folder."""
+    def environment(self, machine: str = "", mpi: Path = MPICH, **env: str) -> Path:
+        """Pretend that install.sh has made its environment, with `mpi`'s programs; its folder."""
         if machine:
             env |= {"MACHINE": machine, "DS_ACCELERATOR": "cpu"}
         script = 'longseq_setup >&2; printf %s "$LONGSEQ_VENV"'
         venv = Path(self.bash(script, **env).stdout)
         venv.mkdir(parents=True)
-        for name in ("bin", "lib", "pyvenv.cfg"):
+        for name in ("lib", "pyvenv.cfg"):
             source = Path(sys.prefix) / name
             if source.exists():
                 (venv / name).symlink_to(source)
+        (venv / "bin").mkdir()
+        for program in {*Path(sys.prefix, "bin").iterdir(), *(mpi / "bin").iterdir()}:
+            if program.name != "mpiexec" or program.parent == mpi / "bin":
+                (venv / "bin" / program.name).symlink_to(program)
         stamp = self.bash("longseq_setup >&2; longseq_stamp", **env).stdout
         (venv / "installed-base.txt").write_text(stamp)
         return venv

@@ -20,11 +20,11 @@ from tests.launch.cluster import Cluster, why_not
 from tests.launch.planned import PLANNED, runs_of, seen, wait_for_job, wait_until
 from tests.launch.shell import ROOT, Tree, traced, write_script
 from tests.launch.slurm import PROGRAMS, Slurm
+from tests.parallel.ranks import MPIEXEC
 
 X3 = ["x3004c0s13b0n0", "x3004c0s13b1n0"]
 TINY = """--num-layers 1 --hidden-size 64 --num-attention-heads 4 --seq-length 64
 --max-position-embeddings 64 --train-iters 3 --eval-iters 0 --save-interval 0""".split()
-HYDRA = Path(sys.executable).with_name("mpiexec")
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +132,7 @@ def test_pbs_and_pals_from_a_login_node(tree: Tree, polaris: Cluster, alone: lis
     state = polaris.folder / "pbs"
     state.mkdir()
     site = {"hosts": X3, "enter": polaris.enter(X3[0]), "queues": {"debug": [2, 60]}}
-    here = {"HYDRA": str(HYDRA), "SSH": polaris.ssh, **conda(tree.root.parent), **traced()}
+    here = {"HYDRA": MPIEXEC, "SSH": polaris.ssh, **conda(tree.root.parent), **traced()}
     (state / "site.json").write_text(json.dumps(site | {"env": here}))
     stand_in = ROOT / "tests/launch/stand_ins/qsub.py"
     for name, what in (("qsub", "pbs"), ("qstat", "qstat")):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -320,20 +321,37 @@ def test_a_signal_reaches_every_rank_once(
     """Also Ctrl-C, which the terminal sends to the whole group."""
     tree.environment()
     tree.trainer(PATIENT)
+    assert tell(tree, getattr(signal, f"SIG{name}"), whole_group) == [told] * 2
+
+
+def tell(tree: Tree, number: int, whole_group: bool) -> list[str]:
+    """What the ranks of PATIENT were told when the launch was sent a signal."""
     command, env = tree.command(RECORD=str(tree.home))
     process = subprocess.Popen(
         command, env=env, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     try:
         assert wait_for(lambda: len(list(tree.home.glob("*.up"))) == 2)
-        number = getattr(signal, f"SIG{name}")
         (os.killpg if whole_group else os.kill)(process.pid, number)
         assert process.wait(30) == 75
     finally:
         process.kill()
         process.communicate()
-    assert [p.read_text() for p in sorted(tree.home.glob("*.told"))] == [told] * 2
     assert processes_with(f"RECORD={tree.home}") == []
+    return [p.read_text() for p in sorted(tree.home.glob("*.told"))]
+
+
+@pytest.mark.parametrize("name", ["TERM", "INT", "USR1"])
+def test_open_mpis_ranks_are_told_to_save(tree: Tree, tmp_path: Path, name: str) -> None:
+    """As the machine's own MPI; of TERM and INT it would kill them in a second."""
+    mpirun = shutil.which("mpirun.openmpi")
+    if mpirun is None:
+        pytest.skip("mpirun.openmpi is not here")
+    (tmp_path / "openmpi/bin").mkdir(parents=True)
+    (tmp_path / "openmpi/bin/mpiexec").symlink_to(mpirun)
+    tree.environment(mpi=tmp_path / "openmpi")
+    tree.trainer(PATIENT)
+    assert tell(tree, getattr(signal, f"SIG{name}"), whole_group=True) == ["SIGUSR1"] * 2
 
 
 def test_a_stranger_with_our_name_does_not_block_a_run(ready: Tree) -> None:

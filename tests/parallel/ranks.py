@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -12,7 +11,11 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-MPIEXEC = shutil.which("mpiexec") or str(Path(sys.executable).with_name("mpiexec"))
+# The environment's, or the one that `install.sh --test` lays beside the machine's own MPI
+MPICH = Path(sys.prefix)
+if not (MPICH / "bin/mpiexec").exists():
+    MPICH = MPICH / "mpich"
+MPIEXEC = str(MPICH / "bin/mpiexec")
 
 
 def free_port() -> str:
@@ -31,17 +34,29 @@ def operator_is_built() -> bool:
     return (Path(operator_folder()) / "async_io" / "async_io.so").exists()
 
 
-def run_ranks(count: int, program: Path, *arguments: str, **environ: str) -> Any:
-    """The JSON of the last line that `program` prints on `count` ranks; fails with their output."""
-    env = os.environ | {
+def mpi_environ() -> dict[str, str]:
+    """What makes mpi4py use MPIEXEC's library and not the machine's."""
+    if Path(sys.prefix) == MPICH:
+        return {}  # it looks there by itself
+    return {"MPI4PY_LIBMPI": str(MPICH / "lib/libmpi.so.12")}
+
+
+def rank_environ(**environ: str) -> dict[str, str]:
+    """What ranks that MPIEXEC starts need: a place to meet, one thread each, MPIEXEC's library."""
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    ours = {
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": free_port(),
         "OMP_NUM_THREADS": "1",
         "DS_ACCELERATOR": "cpu",
-        "TORCH_EXTENSIONS_DIR": operator_folder(),
-        "PYTHONPATH": str(ROOT),
-        **environ,
+        "PYTHONPATH": os.pathsep.join(paths),
     }
+    return os.environ | ours | mpi_environ() | environ
+
+
+def run_ranks(count: int, program: Path, *arguments: str, **environ: str) -> Any:
+    """The JSON of the last line that `program` prints on `count` ranks; fails with their output."""
+    env = rank_environ(TORCH_EXTENSIONS_DIR=operator_folder(), **environ)
     command = [MPIEXEC, "-n", str(count), "sh", str(ROOT / "ALCF/rank.sh"), sys.executable]
     done = subprocess.run(
         [*command, str(program), *arguments], env=env, capture_output=True, text=True, timeout=600
