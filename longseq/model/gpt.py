@@ -18,6 +18,7 @@ from longseq.model.context import Context
 from longseq.model.dropout import Dropout
 from longseq.model.layers import Layer
 from longseq.model.norm import Norm
+from longseq.model.positions import Positions
 from longseq.model.rotary import rotary_table
 from longseq.parallel.mesh import Group
 from longseq.parallel.vocabulary import tiled_cross_entropy
@@ -59,9 +60,9 @@ class GPT(nn.Module):
         self.stack: Callable[..., Tensor] = one_by_one
         rows = net.padded_vocabulary(vocabulary)
         self.tokens = nn.Embedding(rows, net.hidden_size)
-        self.positions: nn.Module | None = None
+        self.positions: Positions | None = None
         if not net.use_rotary_position_embeddings:
-            self.positions = nn.Embedding(net.positions, net.hidden_size)
+            self.positions = Positions(net.positions, net.hidden_size)
         self.dropout = Dropout(net.hidden_dropout, seed, 0)
         self.layers = nn.ModuleList(Layer(net, kernel, seed, i) for i in range(net.num_layers))
         self.norm = Norm(net.hidden_size, net.normalization, net.layernorm_epsilon)

@@ -9,11 +9,12 @@ On a mesh of one rank nothing is replaced: the model stays the plain one.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-from longseq.parallel.mesh import Mesh
+from longseq.parallel.mesh import Group, Mesh
 from longseq.parallel.ring import ring
-from longseq.parallel.tensor import ColumnParallelLinear, RowParallelLinear, SumGradients
+from longseq.parallel.tensor import ColumnParallelLinear, RowParallelLinear, SumGradients, sum_out
 from longseq.parallel.ulysses import Ulysses
 from longseq.parallel.vocabulary import TableParallelEmbedding, cut_table
 
@@ -44,7 +45,7 @@ def _tensor_parallel(model: Any, mesh: Mesh) -> None:
     tied = model.head.weight is model.tokens.weight
     model.tokens = TableParallelEmbedding(model.tokens, tp, split)
     if model.positions is not None:
-        model.positions = TableParallelEmbedding(model.positions, tp, split)
+        _cut_positions(model.positions, tp, split)
     model.head.group, model.head.split = tp, split
     if tied:
         model.head.weight = model.tokens.weight
@@ -62,6 +63,14 @@ def _tensor_parallel(model: Any, mesh: Mesh) -> None:
             layer.attention_norm.share = layer.mlp_norm.share = SumGradients(tp)
     if split:
         model.norm.share = SumGradients(tp)
+
+
+def _cut_positions(table: Any, tp: Group, split: bool) -> None:
+    """Each block over the ranks; what they find is added up once for all blocks."""
+    for number, block in enumerate(table.blocks):
+        table.blocks[number] = TableParallelEmbedding(block, tp, split, joins=False)
+    if not split:
+        table.join = partial(sum_out, group=tp)
 
 
 def _dropout_regions(model: Any, mesh: Mesh) -> None:

@@ -110,6 +110,12 @@ class _SumOut(torch.autograd.Function):
         return dy, None
 
 
+def sum_out(x: Tensor, group: Group) -> Tensor:
+    """The sum over the group, the same on every rank; the gradient passes through."""
+    total: Tensor = _SumOut.apply(x, group)
+    return total
+
+
 class SumGradients:
     """Aliases of parameters that every rank holds whole, whose gradients need the group's sum.
 
@@ -157,7 +163,7 @@ class RowParallelLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.sequence_parallel:
-            y = _SumOut.apply(F.linear(x, self.weight), self.group)
+            y = sum_out(F.linear(x, self.weight), self.group)
             return y if self.bias is None else y + self.bias
         y = _LinearScatter.apply(x, self.weight, self.group)
         (bias,) = self.share(self.bias)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from longseq.parallel.collectives import all_gather, all_reduce, reduce_scatter
 from longseq.parallel.cut import Cut, cut_parameter
 from longseq.parallel.mesh import Group
-from longseq.parallel.tensor import _SumOut
+from longseq.parallel.tensor import sum_out
 
 TILE_BYTES = 32 * 2**20  # fp32 logits of one tile: near the size of a last-level cache
 TILE_TOKENS = 4096  # at most, for vocabularies so small that the cache would hold a whole sequence
@@ -42,28 +42,55 @@ def cut_table(table: Tensor, group: Group) -> nn.Parameter:
     return cut_parameter(table, Cut(0, (table.shape[0],), group.rank, group.size))
 
 
+class _Rows(torch.autograd.Function):
+    """Rows of a table [n, h], zero where an id is outside of it; keeps the ids alone."""
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, ids: Tensor) -> Tensor:
+        ctx.save_for_backward(ids)
+        ctx.rows = table.shape[0]
+        found = F.embedding(ids.clamp(0, ctx.rows - 1), table)
+        return found.masked_fill_(((ids < 0) | (ids >= ctx.rows))[..., None], 0.0)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (ids,) = ctx.saved_tensors
+        outside = (ids < 0) | (ids >= ctx.rows)
+        ids = ids.masked_fill(outside, ctx.rows)  # the padding, which takes no gradient
+        whole = torch.ops.aten.embedding_dense_backward(
+            grad.contiguous(), ids, ctx.rows + 1, ctx.rows, False
+        )
+        return whole[:-1], None
+
+
+def rows_of(table: Tensor, ids: Tensor) -> Tensor:
+    """table [n, h], ids any shape → [*ids, h]; zeros where an id is not in 0 … n - 1."""
+    rows: Tensor = _Rows.apply(table, ids)
+    return rows
+
+
 class TableParallelEmbedding(nn.Module):
     """An embedding whose rows are cut over the group.
 
     With sequence parallelism a rank gathers the table and looks up only its own tokens: over long
-    sequences the table is far smaller than partial sums [s, b, h] of every token would be.
+    sequences the table is far smaller than partial sums [s, b, h] of every token would be. Without
+    it, what the ranks find is added up here if it `joins`, else by whoever asks.
     """
 
-    def __init__(self, plain: nn.Embedding, group: Group, sequence_parallel: bool) -> None:
+    def __init__(
+        self, plain: Any, group: Group, sequence_parallel: bool, joins: bool = True
+    ) -> None:
         super().__init__()
         self.weight = cut_table(plain.weight, group)
-        self.group, self.sequence_parallel = group, sequence_parallel
+        self.group, self.sequence_parallel, self.joins = group, sequence_parallel, joins
 
     def forward(self, ids: Tensor) -> Tensor:
         """ids [s, b], the same on all ranks → [s/tp, b, h] where the sequence is split."""
         if self.sequence_parallel:
             mine = ids.chunk(self.group.size)[self.group.rank]
-            return F.embedding(mine, _GatherTable.apply(self.weight, self.group))
-        rows = self.weight.shape[0]
-        local = ids - rows * self.group.rank
-        elsewhere = (local < 0) | (local >= rows)
-        found = F.embedding(local.masked_fill(elsewhere, 0), self.weight)
-        return _SumOut.apply(found.masked_fill(elsewhere[..., None], 0.0), self.group)
+            return rows_of(_GatherTable.apply(self.weight, self.group), mine)
+        found = rows_of(self.weight, ids - self.weight.shape[0] * self.group.rank)
+        return sum_out(found, self.group) if self.joins else found
 
 
 class _TiledCrossEntropy(torch.autograd.Function):

@@ -4,8 +4,11 @@ happened. Slow, so the suite kills once (test_killed_offload.py); this is for a 
     python tests/faults/kill_many.py collective [20]    a run of two ranks, anywhere in it
     python tests/faults/kill_many.py offload [20] DISK  the same, weights and optimizer in files
     python tests/faults/kill_many.py build [20]         the C++ build of the operator for files
+    python tests/faults/kill_many.py install [20]       ./install.sh in its C++ build
 
-Prints a line a kill, and ends with 1 at the first that left something behind.
+Prints a line a kill, and ends with 1 at the first that left something behind. Of installations,
+each must come to its C++ build, where it is killed as the one before; the last one must end well.
+KILL_WITHIN: the latest moment, seconds after the start (of the C++ build); 20 unless given.
 """
 
 from __future__ import annotations
@@ -110,10 +113,63 @@ def killed_build(moment: float, folder: Path) -> str:
     return "" if not list(folder.glob("*/lock")) else f"lock left, as before: {stale}"
 
 
+def copy_of_the_tree(folder: Path) -> Path:
+    """The repository as a new user has it."""
+    left_out = shutil.ignore_patterns("venvs", "outputs", ".git", "*cache*")
+    return Path(shutil.copytree(ROOT, folder / "longseq", ignore=left_out))
+
+
+def at_its_build(tree: Path, began: float) -> bool:
+    """Whether the installation that began then has come to DeepSpeed's C++ ops."""
+    logs = [path for path in tree.glob("venvs/*/*/install.log") if path.stat().st_mtime > began]
+    return any("==== DeepSpeed and its C++ ops" in path.read_text() for path in logs)
+
+
+def killed_install(moment: float, tree: Path) -> str:
+    """What kept an installation from its C++ build, where it is killed; "" if nothing."""
+    began = time.time()
+    process = subprocess.Popen(
+        [str(tree / "install.sh")],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    while not at_its_build(tree, began):
+        time.sleep(0.2)
+        if process.poll() is not None:
+            return f"it ended by itself: {process.communicate()[0][-1000:]}"
+        if time.time() - began > 1200:
+            kill(process)
+            return "20 minutes, and not at its C++ build"
+    time.sleep(moment)
+    if process.poll() is not None:
+        return f"it ended by itself: {process.communicate()[0][-1000:]}"
+    kill(process)
+    return ""
+
+
+def kill_installs(count: int, longest: float, parent: str | None) -> int:
+    with tempfile.TemporaryDirectory(dir=parent) as folder:
+        tree = copy_of_the_tree(Path(folder))
+        for number in range(1, count + 1):
+            moment = random.uniform(0.2, longest)
+            problem = killed_install(moment, tree)
+            print(f"install {number}: killed {moment:.1f} s into its build: {problem}", flush=True)
+            if problem:
+                return 1
+        last = subprocess.run([str(tree / "install.sh")], capture_output=True, text=True)
+        print(last.stdout + last.stderr, "ended with", last.returncode)
+        return last.returncode
+
+
 def main() -> int:
     what, count = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 20
     parent = sys.argv[3] if len(sys.argv) > 3 else None
     longest = float(os.environ.get("KILL_WITHIN", "20"))
+    if what == "install":
+        return kill_installs(count, longest, parent)
     for number in range(1, count + 1):
         moment = random.uniform(0.2, longest)
         folder = Path(tempfile.mkdtemp(dir=parent))

@@ -20,7 +20,7 @@ from tests.launch.cluster import Cluster, why_not
 from tests.launch.planned import PLANNED, runs_of, seen, wait_for_job, wait_until
 from tests.launch.shell import ROOT, Tree, traced, write_script
 from tests.launch.slurm import PROGRAMS, Slurm
-from tests.parallel.ranks import MPIEXEC
+from tests.parallel.ranks import MPICH, MPIEXEC
 
 X3 = ["x3004c0s13b0n0", "x3004c0s13b1n0"]
 TINY = """--num-layers 1 --hidden-size 64 --num-attention-heads 4 --seq-length 64
@@ -33,7 +33,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Tree:
     (folder / "home").mkdir()
     made = Tree(folder / "tree", folder / "home")
     made.environment("workstation")
-    made.environment("polaris", **conda(folder))
+    made.environment("polaris", MPICH, **conda(folder))
     made.environment("thetagpu", SITE_MODULES="0")
     made.environment("slurm")
     return made

@@ -23,7 +23,7 @@ from tests.parallel.losses import GENOME, run_cases
 
 COMMON = [
     *("--num-layers", "2", "--hidden-size", "64", "--num-attention-heads", "4", "--device", "cpu"),
-    *("--seq-length", "20480", "--use-rotary-position-embeddings", "--use-flash-attn-sdpa"),
+    *("--seq-length", "20480", "--use-flash-attn-sdpa"),
     *("--tile-size", "256", "--data-path", GENOME),
 ]
 

@@ -103,7 +103,18 @@ FAMILIES: dict[str, tuple[list[str], dict[int, dict[str, list[str]]]]] = {
             },
         },
     ),
-    "learned positions": ([], {2: {"tp": TP2 + SDPA, "tp, split": TP2 + SP + SDPA}}),
+    "learned positions": (
+        [],
+        {
+            1: {"sdpa": SDPA, "zero 3": SDPA + zero(3)},
+            2: {
+                "tp": TP2 + SDPA,
+                "tp, split": TP2 + SP + SDPA,
+                "ulysses, zero 3": ULYSSES2 + SDPA + zero(3),
+                "ring": RING2 + SDPA,
+            },
+        },
+    ),
     "variant": (
         ROTARY + VARIANT,
         {
