@@ -1,19 +1,23 @@
 """The longest sequence that trains a step in 8 GiB a rank on 2 ranks, by what is done for memory.
 
     python benchmarks/ladder.py [--gib 8] [--run-to 262144] [--rungs plain,all] [--plot FILE.svg]
+        [--results FILE.json]
 
 bf16, 4 layers, hidden 256, 8 heads, vocabulary 50,304 (that of the 2023 scripts). A rung is a way
 to run; its memory is measured at growing lengths, each predicted from the two before, until the
 prediction meets the limit. The length found is then run, unless it is beyond --run-to tokens, where
 a step would take hours on two cores: then the longest one that ran stands beside the predicted one.
 A rank that takes more than the limit is ended. Documents of 2,048 tokens keep the attention's time,
-not its memory, from growing with s² (plain PyTorch has none: its sequences stay short).
+not its memory, from growing with s² (plain PyTorch and upstream have none: their sequences stay
+short). Upstream is a checkout of Megatron-DeepSpeed, where MEGATRON_DEEPSPEED_DIR names one. Rungs
+that --results holds are not run again.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -35,7 +39,7 @@ TP = ["--tensor-model-parallel-size", "2", "--sequence-parallel"]
 
 @dataclass(frozen=True)
 class Rung:
-    """`savings` as in worker.py (`none`: all logits at once), or `plain` for plain_memory.py."""
+    """`savings` as in worker.py (`none`: all logits at once), or which other program runs it."""
 
     title: str
     flags: list[str]
@@ -44,6 +48,7 @@ class Rung:
 
 RUNGS = {
     "plain": Rung("plain PyTorch, layers recomputed", ["recompute"], "plain"),
+    "upstream": Rung("Megatron-DeepSpeed, tensor parallel, recomputed", [], "upstream"),
     "kept": Rung("plain PyTorch, nothing recomputed", [], "plain"),
     "loss": Rung("tiled loss alone", NOTHING, "longseq"),
     "tiles": Rung("layers in tiles alone", FULL),
@@ -57,11 +62,13 @@ RUNGS = {
 
 
 def command_of(rung: Rung, tokens: int, gib: float) -> list[str]:
+    numbers = [str(tokens), str(VOCABULARY), str(gib)]
     if rung.savings == "plain":
-        numbers = [str(tokens), str(VOCABULARY), str(gib)]
         return [sys.executable, str(ROOT / "benchmarks/plain_memory.py"), *numbers, *rung.flags]
-    worker = [sys.executable, str(ROOT / "benchmarks/worker.py"), "0", *NETWORK, "--bf16"]
-    launcher = [MPIEXEC, "-n", "2", "sh", str(ROOT / "ALCF/rank.sh")]
+    launcher = [MPIEXEC, "-n", "2", "sh", str(ROOT / "ALCF/rank.sh"), sys.executable]
+    if rung.savings == "upstream":
+        return [*launcher, str(ROOT / "benchmarks/upstream_memory.py"), *numbers]
+    worker = [str(ROOT / "benchmarks/worker.py"), "0", *NETWORK, "--bf16"]
     return [*launcher, *worker, "--seq-length", str(tokens), *rung.flags]
 
 
@@ -110,16 +117,23 @@ def main() -> None:
     parser.add_argument("--run-to", type=int, default=262144)
     parser.add_argument("--rungs", default=",".join(RUNGS))
     parser.add_argument("--plot", help="an SVG file")
+    parser.add_argument("--results", type=Path, help="a JSON file, read and added to")
     args = parser.parse_args()
-    rows = []
+    known = json.loads(args.results.read_text()) if args.results and args.results.exists() else {}
     for name in args.rungs.split(","):
-        print(f"{name}: {RUNGS[name].title}")
-        rows.append((name, *search(RUNGS[name], args.gib, args.run_to)))
+        if name == "upstream" and "MEGATRON_DEEPSPEED_DIR" not in os.environ:
+            print("upstream: left out, MEGATRON_DEEPSPEED_DIR names no checkout")
+        elif name not in known:
+            print(f"{name}: {RUNGS[name].title}")
+            known[name] = search(RUNGS[name], args.gib, args.run_to)
+            if args.results:
+                args.results.write_text(json.dumps(known))
+    rows = [(name, *known[name]) for name in args.rungs.split(",") if name in known]
     first = rows[0][1]
-    print(f"\n{'':<44}{'ran':>9}{'GiB':>6}{'x':>7}{'predicted':>11}{'x':>7}")
+    print(f"\n{'':<50}{'ran':>9}{'GiB':>6}{'x':>7}{'predicted':>11}{'x':>7}")
     for name, ran, used, allowed in rows:
         print(
-            f"{RUNGS[name].title:<44}{ran:>9,}{used:>6.1f}{ran / first:>7.1f}"
+            f"{RUNGS[name].title:<50}{ran:>9,}{used:>6.1f}{ran / first:>7.1f}"
             f"{allowed:>11,}{allowed / first:>7.1f}"
         )
     if args.plot:

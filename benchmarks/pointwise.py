@@ -6,8 +6,9 @@ Hidden 768, 12 heads of 64, MLP 3072 (2048 with SwiGLU). Eager is what the train
 matmul adds the bias; "bias + GELU" takes it out of there in both. Compiled dropout has torch's own
 random numbers, which recomputation and other layouts would not repeat. "compile" is the first call,
 which each rank waits for. On a CPU milliseconds are of one thread's CPU time, which other programs
-disturb less than the clock's. A last line holds what compiled GELU and rotary would save of a
-training step of 4 such layers (vocabulary 512).
+disturb less than the clock's. "gradient accumulation" is a weight's gradient, added up by a product
+and a sum as autograd does, and by one call ("compiled"). A last line holds what compiled GELU and
+rotary would save of a training step of 4 such layers (vocabulary 512).
 """
 
 from __future__ import annotations
@@ -73,6 +74,14 @@ def rotary_fused(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat((one * cos - two * sin, two * cos + one * sin), -1)
 
 
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return F.layer_norm(x, x.shape[-1:], weight, bias, 1e-5)
+
+
+def rms_norm(x: Tensor, weight: Tensor) -> Tensor:
+    return F.rms_norm(x, x.shape[-1:], weight, 1e-5)
+
+
 class Part(NamedTuple):
     """A pointwise part as the trainer runs it, the same for the compiler, and its inputs."""
 
@@ -94,6 +103,8 @@ def parts(tokens: int, dtype: torch.dtype, device: str) -> list[Part]:
         Part("bias + GELU", bias_gelu, bias_gelu, (wide, draw(4 * HIDDEN))),
         Part("SwiGLU", swiglu, swiglu, (draw(tokens, 1, 4096),)),
         Part("dropout + add", dropout_add_eager, dropout_add_fused, (x, y)),
+        Part("LayerNorm", layer_norm, layer_norm, (x, draw(HIDDEN), draw(HIDDEN))),
+        Part("RMSNorm", rms_norm, rms_norm, (x, draw(HIDDEN))),
         Part("rotary", rotary_eager, rotary_fused, (turning, *table)),
     ]
 
@@ -133,6 +144,17 @@ def measure(part: Part, device: str) -> tuple[float, float, float]:
     return statistics.median(times[0]), statistics.median(times[1]), first
 
 
+def gradient_sums(tokens: int, dtype: torch.dtype, device: str) -> tuple[float, float]:
+    """Milliseconds of adding up the gradient of the widest weight: product and sum, or one call."""
+    x = torch.randn(tokens, HIDDEN, dtype=dtype, device=device)
+    up = torch.randn(tokens, 4 * HIDDEN, dtype=dtype, device=device)
+    total = torch.zeros(4 * HIDDEN, HIDDEN, dtype=dtype, device=device)
+    ways = (lambda: total.add_(up.t() @ x), lambda: total.addmm_(up.t(), x))
+    times = [[milliseconds(way, device) for way in ways] for _ in range(21)]
+    two, one = (statistics.median(column) for column in zip(*times, strict=True))
+    return two, one
+
+
 def step_milliseconds(tokens: int, dtype: torch.dtype, device: str) -> float:
     """Forward and backward of the whole network, GELU, no dropout; best of three."""
     config = parse_config([*FLAGS.split(), "--seq-length", str(tokens)], 1)
@@ -165,6 +187,8 @@ def main() -> None:
             if part.name in ("GELU", "rotary"):  # what the step below has, once a layer
                 saved += LAYERS * (eager - compiled)
                 spent += first
+        two, one = gradient_sums(args.tokens, dtype, args.device)
+        print(f"{name:<6} {'gradient accumulation':<22} {two:>8.2f} {one:>8.2f} {one / two:>6.2f}")
         step = step_milliseconds(args.tokens, dtype, args.device)
         print(f"{name:<6} a step takes {step:.0f} ms; compiled GELU and rotary would save", end=" ")
         print(f"{saved:.0f} ms ({saved / step:.1%}) after {spent:.0f} s of compiling", flush=True)
