@@ -149,7 +149,10 @@ class Memory:
     )
     recompute_num_layers: int = flag(1, "layers of a group, or of the block", low=1)
     tile_size: int = flag(
-        0, "tokens that recomputed layers work on at once outside attention; 0: 2048", low=0
+        0,
+        "tokens that recomputed layers work on at once outside attention;"
+        " 0: 2048, or on a CPU a 16th of a rank's, 256 to 2048",
+        low=0,
     )
     ds_sequence_parallel_fpdt: bool = flag(False, "attention in chunks of the sequence")
     ds_sequence_parallel_fpdt_chunk_size: int = flag(65536, "tokens of a chunk", low=1)

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from longseq.config import Config
 
 TILE = 2048  # tokens: large enough for matmuls at full speed, small beside a long sequence
+LEAST = 256  # the same for the small matmuls and fast calls of a CPU
+TILES = 16  # a CPU's tile is this part of what a rank holds, so that it is small beside it
 USABLE = 0.8  # of what is available: an estimate leaves out fragments and libraries' buffers
 STATE_BYTES = 18  # a parameter: weights, gradients and Adam's moments, with room for a copy
 
@@ -48,7 +50,7 @@ class Savings:
         return f"{text} ({self.why})" if self.why else text
 
 
-def asked(config: Config, default: str = "none") -> Savings:
+def asked(config: Config, default: str = "none", device: str = "cpu") -> Savings:
     """What the flags say, with `default` where they leave recomputation open."""
     memory = config.memory
     recompute = memory.recompute_granularity
@@ -56,7 +58,7 @@ def asked(config: Config, default: str = "none") -> Savings:
         recompute = "full"
     if recompute == "auto":
         recompute = default
-    tokens = memory.tile_size or TILE
+    tokens = memory.tile_size or usual_tile(config, device)
     return Savings(
         recompute,
         memory.recompute_method,
@@ -66,10 +68,20 @@ def asked(config: Config, default: str = "none") -> Savings:
     )
 
 
-def choose(config: Config, vocabulary: int, available: int) -> Savings:
+def usual_tile(config: Config, device: str) -> int:
+    """Tokens of a tile where no flag says: a power of two."""
+    if device != "cpu":
+        return TILE
+    axes, train = config.layout, config.training
+    held = train.micro_batch_size * config.network.seq_length // (axes.ulysses * axes.ring)
+    part = 1 << max(held // TILES, 1).bit_length() - 1
+    return min(max(part, LEAST), TILE)
+
+
+def choose(config: Config, vocabulary: int, available: int, device: str = "cpu") -> Savings:
     """The flags' choice, or the cheapest one whose estimate fits `available` bytes a rank."""
     if config.memory.recompute_granularity != "auto" or config.memory.checkpoint_activations:
-        return asked(config)
+        return asked(config, device=device)
     ways = ("none", "outside-attention", "full")
     need = 0.0
     for way in ways:
@@ -79,7 +91,7 @@ def choose(config: Config, vocabulary: int, available: int) -> Savings:
     gib = 2**30
     fits = "of" if need <= USABLE * available else "may be too much for"
     why = f"chosen: about {need / gib:.1f} GiB {fits} {available / gib:.1f} GiB a rank"
-    return Savings(**(asked(config, way).__dict__ | {"why": why}))
+    return Savings(**(asked(config, way, device).__dict__ | {"why": why}))
 
 
 def estimate(config: Config, vocabulary: int, recompute: str) -> float:

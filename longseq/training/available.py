@@ -56,4 +56,5 @@ def available_bytes(device: torch.device, ranks: Ranks) -> int:
 
 def choose_savings(config: Config, vocabulary: int, device: torch.device, ranks: Ranks) -> Savings:
     """What every rank does to need less memory."""
-    return choose(config, vocabulary, min(ranks.gather(available_bytes(device, ranks))))
+    available = min(ranks.gather(available_bytes(device, ranks)))
+    return choose(config, vocabulary, available, device.type)

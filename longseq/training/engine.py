@@ -139,7 +139,7 @@ def build_model(
             config.training.seed,
         )
     parallelize(model, mesh)
-    savings = savings or asked(config)
+    savings = savings or asked(config, device=device.type)
     save_memory(model, savings, mesh.tp.size if mesh.sequence_parallel else 1)
     if device.type == "cpu" and savings.recompute in ("full", "outside-attention"):
         give_back_large(hidden_bytes(config))

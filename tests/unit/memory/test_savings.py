@@ -49,6 +49,26 @@ def test_flags_win() -> None:
 
 
 @pytest.mark.parametrize(
+    ("length", "ranks", "device", "tile"),
+    [
+        (65536, 1, "cpu", 2048),
+        (16384, 1, "cpu", 1024),
+        (16384, 2, "cpu", 512),
+        (12000, 2, "cpu", 256),
+        (1024, 1, "cpu", 256),
+        (16384, 2, "cuda", 2048),
+    ],
+)
+def test_a_tile_is_small_beside_what_a_rank_holds(
+    length: int, ranks: int, device: str, tile: int
+) -> None:
+    flags = [*LONG, "--seq-length", str(length), "--context-parallel-size", str(ranks)]
+    assert asked(parse_config(flags, ranks), "full", device).tile == tile
+    given = parse_config([*flags, "--tile-size", "100", "--checkpoint-activations"], ranks)
+    assert asked(given, device=device).tile == 100
+
+
+@pytest.mark.parametrize(
     ("flags", "message"),
     [
         ("--checkpoint-activations --recompute-granularity selective", "leave one of them out"),
