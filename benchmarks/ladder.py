@@ -150,7 +150,9 @@ def plot(rows: list[tuple[str, int, int]], path: str) -> None:
     titles = [title for title, _, _ in rows]
     axes.barh(titles, [allowed for *_, allowed in rows], color="#c9d8e8", label="predicted")
     axes.barh(titles, [ran for _, ran, _ in rows], color="#3b6ea5", label="ran")
-    axes.set(xscale="log", xlabel="tokens in 8 GiB a rank, 2 ranks")
+    axes.set(xscale="log", xlabel="tokens in 8 GiB a rank, 2 ranks", xlim=(8 * 1024, None))
+    axes.set_xticks([2**13, 2**15, 2**17, 2**19, 2**21], ["8k", "32k", "128k", "512k", "2M"])
+    axes.set_xticks([], minor=True)
     axes.invert_yaxis()
     axes.legend()
     figure.savefig(path, metadata={"Date": None})

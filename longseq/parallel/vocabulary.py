@@ -20,7 +20,10 @@ from longseq.parallel.cut import Cut, cut_parameter
 from longseq.parallel.mesh import Group
 from longseq.parallel.tensor import sum_out
 
-TILE_BYTES = 32 * 2**20  # fp32 logits of one tile: near the size of a last-level cache
+# fp32 logits of one tile: near the size of a last-level cache, or what fills a GPU
+TILE_BYTES = {"cpu": 32 * 2**20, "gpu": 512 * 2**20}
+# Numbers of a tile's share of the table's gradient that exist at once beside the fp32 sum
+BLOCK = {"cpu": 2**20, "gpu": 2**26}
 TILE_TOKENS = 4096  # at most, for vocabularies so small that the cache would hold a whole sequence
 
 
@@ -107,7 +110,8 @@ class _TiledCrossEntropy(torch.autograd.Function):
     ) -> Tensor:
         wanted = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
         batch = hidden.shape[1]
-        tile = min(TILE_BYTES // (4 * table.shape[0] * batch), TILE_TOKENS // batch)
+        kind = "cpu" if hidden.is_cpu else "gpu"
+        tile = min(TILE_BYTES[kind] // (4 * table.shape[0] * batch), TILE_TOKENS // batch)
         rows = hidden.shape[0]
         parts = group.size if split else 1
         tile = max(1, tile // parts)
@@ -132,10 +136,7 @@ class _TiledCrossEntropy(torch.autograd.Function):
                 d_logits = d_logits.to(table.dtype)
                 d_h = (d_logits @ table).view(-1, *hidden.shape[1:])
                 d_hidden[here] = scatter(d_h, group)
-                if table.dtype == torch.float32:
-                    d_table.addmm_(d_logits.t(), h)
-                else:
-                    d_table += d_logits.t() @ h
+                _add_product(d_table, d_logits, h, max(1, BLOCK[kind] // h.shape[1]))
         if d_hidden is not None and d_table is not None:
             ctx.save_for_backward(d_hidden, d_table.to(table.dtype))
         return loss
@@ -144,6 +145,15 @@ class _TiledCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         d_hidden, d_table = ctx.saved_tensors
         return d_hidden.mul_(grad), d_table.mul_(grad), None, None, None, None, None
+
+
+def _add_product(total: Tensor, d_logits: Tensor, h: Tensor, rows: int) -> None:
+    """total [V, h] fp32 += d_logits [n, V]ᵀ · h [n, h]; in half precision some rows at a time."""
+    if h.dtype == torch.float32:
+        total.addmm_(d_logits.t(), h)
+        return
+    for some, part in zip(total.split(rows), d_logits.split(rows, 1), strict=True):
+        some += part.t() @ h
 
 
 def _tile_loss(

@@ -50,7 +50,8 @@ def test_gradient_is_the_turn_back() -> None:
 def test_tiled_loss_equals_cross_entropy(
     tile_bytes: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vocabulary, "TILE_BYTES", tile_bytes)
+    monkeypatch.setitem(vocabulary.TILE_BYTES, "cpu", tile_bytes)
+    monkeypatch.setitem(vocabulary.BLOCK, "cpu", 100)  # several blocks of the table
     torch.manual_seed(1)
     hidden = torch.randn(50, 2, 16, dtype=dtype, requires_grad=True)
     table = torch.randn(24, 16, dtype=dtype, requires_grad=True)
