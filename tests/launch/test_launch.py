@@ -328,7 +328,13 @@ def tell(tree: Tree, number: int, whole_group: bool) -> list[str]:
     """What the ranks of PATIENT were told when the launch was sent a signal."""
     command, env = tree.command(RECORD=str(tree.home))
     process = subprocess.Popen(
-        command, env=env, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command,
+        env=env,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        # Under nohup, as this suite may be, bash could not even trap it
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     )
     try:
         assert wait_for(lambda: len(list(tree.home.glob("*.up"))) == 2)
