@@ -55,7 +55,9 @@ step() { # step TITLE FUNCTION: runs it with its output in the log; any failure 
 pip_install() { # pip_install ARGUMENT...: pip with our pins
     local offline=()
     [[ -z $wheels ]] || offline=(--no-index --find-links "$wheels")
-    "$LONGSEQ_PYTHON" -m pip install --disable-pip-version-check --no-input \
+    # What a killed pip leaves, tens of MiB a time, goes with the unfinished environment
+    mkdir -p -- "$LONGSEQ_VENV/tmp"
+    TMPDIR=$LONGSEQ_VENV/tmp "$LONGSEQ_PYTHON" -m pip install --disable-pip-version-check --no-input \
         -c "$LONGSEQ_VENV/constraints.txt" ${offline[@]+"${offline[@]}"} "$@"
 }
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from longseq.config import GROUPS, Config
+from longseq.config import GROUPS, Config, position_block
 from longseq.errors import UserError
 from longseq.flags import parse
 from longseq.kernels import with_kernel
@@ -108,6 +108,13 @@ def _heads(config: Config) -> None:
         if net.rotary_percent != 1.0:
             raise UserError("--rotary-percent needs --use-rotary-position-embeddings")
         _divides("--max-position-embeddings", net.positions, "tensor parallel", axes.tp)
+        block = position_block(net.positions)
+        if net.positions > block and block % axes.tp:
+            raise UserError(
+                f"--tensor-model-parallel-size {axes.tp} does not divide the blocks of {block} rows"
+                f" that {net.positions} learned positions are kept in: give"
+                " --use-rotary-position-embeddings (USE_ROTARY=1), or a size that divides 960"
+            )
 
 
 def _sequence(config: Config) -> None:

@@ -13,6 +13,17 @@ from longseq.flags import flag
 KERNELS = ("core", "sdpa", "v1", "v2", "v3", "triton", "best")
 
 
+# Blocks of learned positions are the same on every layout, so that names and values are: rows in
+# multiples of a number that most tensor-parallel sizes divide. A short table is one block, a long
+# one at most sixteen, since every block is looked up for every token.
+POSITION_UNIT, SHORTEST, MOST = 960, 7, 16
+
+
+def position_block(rows: int) -> int:
+    """Rows of all blocks but the last of a table of `rows` positions (model/positions.py)."""
+    return POSITION_UNIT * max(SHORTEST, -(-rows // (POSITION_UNIT * MOST)))
+
+
 @dataclass(frozen=True)
 class Network:
     """The shape of the GPT and how it is initialised."""

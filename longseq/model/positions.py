@@ -12,12 +12,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from longseq.config import position_block
 from longseq.parallel.vocabulary import rows_of
-
-# Blocks are the same on every layout, so that names and values are: rows in multiples of a number
-# that most tensor-parallel sizes divide. A short table is one block, a long one at most sixteen,
-# since every block is looked up for every token.
-UNIT, SHORTEST, MOST = 960, 7, 16
 
 
 class Block(nn.Module):
@@ -36,7 +32,7 @@ class Positions(nn.Module):
 
     def __init__(self, rows: int, width: int) -> None:
         super().__init__()
-        self.rows = UNIT * max(SHORTEST, -(-rows // (UNIT * MOST)))
+        self.rows = position_block(rows)
         starts = range(0, rows, self.rows)
         self.blocks = nn.ModuleList(Block(min(self.rows, rows - at), width) for at in starts)
         self.join: Callable[[Tensor], Tensor] | None = None

@@ -12,7 +12,7 @@ case "$*" in
         ;;
     "-m pip install "*)
         shift 3
-        asked="pip $* [PYTHONPATH=${PYTHONPATH-} ops=${DS_BUILD_CPU_ADAM-}]"
+        asked="pip $* [PYTHONPATH=${PYTHONPATH-} ops=${DS_BUILD_CPU_ADAM-} TMPDIR=${TMPDIR-}]"
         echo "$asked" >>"$NOTES"
         [[ -z ${SLOW-} || $asked != *"$SLOW"* ]] || sleep 30
         [[ -z ${FAIL-} || $asked != *"$FAIL"* ]] || exit 1

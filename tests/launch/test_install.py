@@ -131,6 +131,13 @@ def test_a_second_time_changes_nothing(machine: Machine) -> None:
     assert machine.tree.listing() == before
 
 
+def test_what_a_killed_pip_leaves_goes_with_the_environment(machine: Machine) -> None:
+    machine.install()
+    asked = machine.asked()
+    assert asked
+    assert all(f"TMPDIR={machine.venv}/tmp]" in line for line in asked)
+
+
 def test_recreate_makes_it_anew(machine: Machine) -> None:
     machine.install()
     machine.forget()

@@ -16,11 +16,11 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from longseq import config as settings
 from longseq.checks import parse_config
 from longseq.config import Config
 from longseq.data.curriculum import curriculum_of
 from longseq.data.opening import open_data
-from longseq.model import positions
 from longseq.parallel import mpi
 from longseq.parallel.mesh import Mesh
 from longseq.training import nvme
@@ -30,7 +30,7 @@ from longseq.training.optimizer import learning_rate, set_learning_rate
 from longseq.training.steps import forward_backward_step, mean_over_replicas
 
 STEPS = 10
-vars(positions).update(UNIT=8)  # three blocks for the positions of 128 tokens
+vars(settings).update(POSITION_UNIT=8)  # three blocks for the positions of 128 tokens
 GENOME = str(Path(__file__).parents[2] / "data" / "NC_001416.1.fa")
 COMMON = [
     *("--num-layers", "4", "--hidden-size", "256", "--num-attention-heads", "8"),

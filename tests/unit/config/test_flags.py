@@ -56,6 +56,13 @@ REFUSED = [
     ("--use-flash-attn-sdpa --attention-dropout 0.1 --device cpu", 1, "USE_FLASH_ATTN=0"),
     ("--rotary-percent 0.5", 1, "needs --use-rotary-position-embeddings"),
     ("--use-rotary-position-embeddings --rotary-percent 0.01", 1, "rotates nothing"),
+    (
+        "--hidden-size 288 --num-attention-heads 9 --seq-length 2304"
+        " --max-position-embeddings 18432 --tensor-model-parallel-size 9"
+        " --make-vocab-size-divisible-by 9",
+        9,
+        "blocks of 6720 rows that 18432 learned positions are kept in",
+    ),
     ("--max-position-embeddings 100", 1, "is below --seq-length 2048"),
     ("--lr-warmup-iters 5 --lr-warmup-fraction 0.1", 1, "exclude each other"),
     ("--lr-warmup-iters 500", 1, "longer than the schedule"),
