@@ -13,10 +13,10 @@ import traceback
 import warnings
 from types import TracebackType
 
-from longseq.checks import parse_config
+from longseq.config.checks import parse_config
 from longseq.errors import EXIT_FAILED, EXIT_USER_ERROR, UserError
-from longseq.training.failing import report, tell_launcher
-from longseq.training.output import exit_code, keep_output
+from longseq.run.abort import report, tell_launcher
+from longseq.run.stdio import exit_code, keep_output
 
 ALONE = {
     "RANK": "0",

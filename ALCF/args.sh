@@ -300,7 +300,7 @@ longseq_attention_args() { # one kernel out of seven spellings
         fi
         kernel=$asked from=$name
     done
-    # Which one is the best here is Python's to say, who knows the packages: longseq/kernels.py
+    # Which one is the best here is Python's to say, who knows the packages: longseq/config/kernels.py
     [[ $kernel == 1 ]] && kernel=best
     [[ $kernel == best ]] || LONGSEQ_NOTES+=("attention ${kernel/#0/core (written out, the reference)}")
     [[ $kernel == 0 ]] || LONGSEQ_ARGS+=("--use-flash-attn-$kernel")

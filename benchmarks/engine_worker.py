@@ -25,18 +25,18 @@ import torch.distributed as dist
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
 
-from longseq.checks import parse_config  # noqa: E402
-from longseq.config import Config  # noqa: E402
+from longseq.config.checks import parse_config  # noqa: E402
+from longseq.config.arguments import Config  # noqa: E402
 from longseq.data.opening import open_data  # noqa: E402
 from longseq.errors import UserError  # noqa: E402
 from longseq.parallel import mpi  # noqa: E402
 from longseq.parallel.mesh import Mesh  # noqa: E402
-from longseq.training import nvme  # noqa: E402
-from longseq.training.engine import build_model, make_engine, start_distributed  # noqa: E402
+from longseq.engine import nvme  # noqa: E402
+from longseq.engine.engine import build_model, make_engine, start_distributed  # noqa: E402
 from longseq.training.feed import Feed  # noqa: E402
-from longseq.training.host_memory import peak_resident_gib, reset_peak, resident_gib  # noqa: E402
-from longseq.training.optimizer import learning_rate, set_learning_rate  # noqa: E402
-from longseq.training.ranks import torch_ranks  # noqa: E402
+from longseq.host.host_memory import peak_resident_gib, reset_peak, resident_gib  # noqa: E402
+from longseq.engine.optimizer import learning_rate, set_learning_rate  # noqa: E402
+from longseq.parallel.agreement import torch_ranks  # noqa: E402
 from longseq.training.steps import forward_backward_step, mean_over_replicas  # noqa: E402
 
 STEPS = 10

@@ -8,7 +8,7 @@
     python benchmarks/long_speed.py documents  the ring's balance for documents of random lengths,
                                                by counting the pairs of tokens each rank looks at
 
-FLOPs are those of longseq/training/throughput.py `model_flops`: causal, recomputation not counted.
+FLOPs are those of longseq/run/throughput.py `model_flops`: causal, recomputation not counted.
 An independent rank works on a sequence that has half of the FLOPs of the whole one (shorter by less
 than half, as attention's share grows with s²), one thread each, both at once.
 """
@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
 
 from benchmarks.two_ranks import NETWORK, run  # noqa: E402
-from longseq.training.throughput import Shape, model_flops  # noqa: E402
+from longseq.run.throughput import Shape, model_flops  # noqa: E402
 
 SHAPE = Shape(layers=4, hidden=256, heads=8, kv_heads=8, ffn=1024, vocab=128)
 OUTSIDE = ["--recompute-granularity", "outside-attention"]
@@ -135,7 +135,7 @@ def pairs_of(rank: int, size: int, tokens: int, ends: tuple[int, ...]) -> float:
 
 
 def documents(tokens: int, trials: int = 20) -> None:
-    from longseq.parallel import spans
+    from longseq.attention import zigzag as spans
 
     finest = spans.MOST_PERIODS
     print(

@@ -22,9 +22,9 @@ import torch
 sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 
 from benchmarks.plain import Plain, plain_step  # noqa: E402
-from longseq.checks import parse_config  # noqa: E402
+from longseq.config.checks import parse_config  # noqa: E402
 from longseq.parallel.mesh import Mesh  # noqa: E402
-from longseq.training.engine import build_model, make_engine, start_distributed  # noqa: E402
+from longseq.engine.engine import build_model, make_engine, start_distributed  # noqa: E402
 from longseq.training.feed import MicroBatch  # noqa: E402
 from longseq.training.steps import forward_backward_step  # noqa: E402
 

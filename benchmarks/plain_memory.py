@@ -20,7 +20,7 @@ import torch  # noqa: E402
 from torch.utils.checkpoint import checkpoint  # noqa: E402
 
 from benchmarks.plain import Plain, plain_step  # noqa: E402
-from longseq.training.host_memory import peak_resident_gib, resident_gib  # noqa: E402
+from longseq.host.host_memory import peak_resident_gib, resident_gib  # noqa: E402
 
 OVER = 3
 

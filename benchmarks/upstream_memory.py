@@ -33,7 +33,7 @@ import torch.nn.functional as F  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from benchmarks.plain_memory import watch  # noqa: E402
-from longseq.training.host_memory import peak_resident_gib  # noqa: E402
+from longseq.host.host_memory import peak_resident_gib  # noqa: E402
 
 GONE = ("torchvision", "six", "transformers", "deepspeed.compression.compress", "flash_attn")
 FLAGS = """--num-layers 4 --hidden-size 256 --num-attention-heads 8 --micro-batch-size 1

@@ -56,12 +56,12 @@ def worker(flags: list[str]) -> None:
     import torch.distributed as dist
 
     from benchmarks.worker import VOCABULARY, random_batches
-    from longseq.checks import parse_config
+    from longseq.config.checks import parse_config
     from longseq.parallel import mpi
     from longseq.parallel.mesh import Mesh
-    from longseq.training.engine import build_model, make_engine, start_distributed
-    from longseq.training.host_memory import resident_gib
-    from longseq.training.ranks import torch_ranks
+    from longseq.engine.engine import build_model, make_engine, start_distributed
+    from longseq.host.host_memory import resident_gib
+    from longseq.parallel.agreement import torch_ranks
     from longseq.training.steps import _forward
 
     warnings.simplefilter("ignore")

@@ -17,7 +17,7 @@ from longseq.errors import EXIT_USER_ERROR, UserError
 
 
 def _check(argv: Sequence[str]) -> int:
-    from longseq.training.prepare_run import prepare_run
+    from longseq.run.check import prepare_run
 
     return prepare_run(argv)
 

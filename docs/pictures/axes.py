@@ -20,7 +20,7 @@ matplotlib.rcParams["svg.hashsalt"] = "longseq"
 import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
 
-from longseq.parallel.spans import held_spans  # noqa: E402
+from longseq.attention.zigzag import held_spans  # noqa: E402
 from longseq.parallel.ulysses import query_runs  # noqa: E402
 
 RANKS, TOKENS, HEADS = 4, 8, 8

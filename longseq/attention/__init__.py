@@ -8,7 +8,7 @@ of the batch (0 < … ≤ s), or None: a token sees only earlier tokens of its o
 key-value heads than query heads is grouped query attention. `dropout` is None, or the probability
 and the seed of this call; forward and backward, and a call that is repeated, drop the same weights.
 
-longseq/kernels.py says what each can do, and which one is the best on a machine.
+longseq/config/kernels.py says what each can do, and which one is the best on a machine.
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from longseq.attention import AttentionDropout, Documents, Kernel
 from longseq.attention.blocks import Block, block_backward, block_forward, merge
-from longseq.memory.away import Away
-from longseq.parallel.spans import common
+from longseq.attention.host_chunks import Away
+from longseq.attention.zigzag import common
 
 
 def chunked(size: int, on_host: bool) -> Kernel:

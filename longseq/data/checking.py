@@ -9,13 +9,13 @@ from fractions import Fraction
 
 import numpy as np
 
-from longseq.data.blend import read_blend
-from longseq.data.cache import ensure_prepared
-from longseq.data.indexed import IndexedTokens
-from longseq.data.manifest import Manifest, check_digests, check_sizes, read_manifest
-from longseq.data.split import Ints
-from longseq.data.tokenizers import Tokenizer
-from longseq.data.vocabularies import tokenizer_beside
+from longseq.data.samples.blend import read_blend
+from longseq.data.prepare.cache import ensure_prepared
+from longseq.data.indexed.format import IndexedTokens
+from longseq.data.indexed.manifest import Manifest, check_digests, check_sizes, read_manifest
+from longseq.data.samples.split import Ints
+from longseq.data.tokenizers.sequence import Tokenizer
+from longseq.data.tokenizers.vocabularies import tokenizer_beside
 from longseq.errors import UserError
 
 DIGEST_UP_TO = 1 << 30  # bytes; a second or two. Larger data: 'longseq data verify'

@@ -62,11 +62,11 @@ def _prepare_parser() -> argparse.ArgumentParser:
 def prepare(argv: Sequence[str]) -> int:
     """`longseq prepare`: returns the exit code, raises UserError."""
     options = _prepare_parser().parse_args(argv)
-    from longseq.data.encode import Recipe
-    from longseq.data.prepare import Settings
-    from longseq.data.prepare import prepare as run
-    from longseq.data.sources import expand
-    from longseq.data.workers import available_cores
+    from longseq.data.prepare.encode import Recipe
+    from longseq.data.prepare.prepare import Settings
+    from longseq.data.prepare.prepare import prepare as run
+    from longseq.data.sources.files import expand
+    from longseq.data.prepare.workers import available_cores
 
     if options.workers < 0:
         raise UserError(

@@ -5,9 +5,9 @@ import sys
 import numpy as np
 
 from longseq.data.checking import Dataset, open_datasets, strands
-from longseq.data.indexed import Tokens
-from longseq.data.manifest import check_digests
-from longseq.data.split import Ints, parse_split, split_documents
+from longseq.data.indexed.format import Tokens
+from longseq.data.indexed.manifest import check_digests
+from longseq.data.samples.split import Ints, parse_split, split_documents
 from longseq.errors import UserError
 
 BLOCK = 1 << 24

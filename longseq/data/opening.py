@@ -4,15 +4,15 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from longseq.data.checking import Dataset, open_datasets, strands
-from longseq.data.samples import BlendedSamples, FileSamples, Rules, Samples
-from longseq.data.split import PARTS, Split, parse_split, split_documents
-from longseq.data.stream import Stream
-from longseq.data.tokenizers import Tokenizer
+from longseq.data.samples.samples import BlendedSamples, FileSamples, Rules, Samples
+from longseq.data.samples.split import PARTS, Split, parse_split, split_documents
+from longseq.data.samples.stream import Stream
+from longseq.data.tokenizers.sequence import Tokenizer
 from longseq.errors import UserError
 
 
 class DataOptions(Protocol):
-    """The flags of these names; longseq.config.Data has them."""
+    """The flags of these names; longseq.config.arguments.Data has them."""
 
     @property
     def data_path(self) -> str: ...

@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from longseq.training.run_folder import package_versions
+from longseq.run.folder import package_versions
 
 LIBRARIES = ("torch", "deepspeed", "numpy", "mpi4py")
 IDLE_GIB = 2.0  # a GPU that nobody uses has less memory taken than this

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from longseq.attention import Documents, Kernel
-from longseq.config import Network
+from longseq.config.arguments import Network
 from longseq.model.context import Context
 from longseq.model.dropout import Dropout
 from longseq.model.layers import Layer

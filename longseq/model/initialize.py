@@ -13,8 +13,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from longseq.config import Network
-from longseq.parallel.cut import Cut, cut_of
+from longseq.config.arguments import Network
+from longseq.parallel.sharding import Cut, cut_of
 
 BLOCK = 1 << 22  # numbers drawn at once: bounds the memory of a large matrix
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from longseq.attention import AttentionDropout, Kernel
 from longseq.attention.exchange import Exchange
-from longseq.config import Network
+from longseq.config.arguments import Network
 from longseq.model.context import Context
 from longseq.model.dropout import Dropout
 from longseq.model.norm import Norm

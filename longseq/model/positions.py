@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from longseq.config import position_block
+from longseq.config.arguments import position_block
 from longseq.parallel.vocabulary import rows_of
 
 

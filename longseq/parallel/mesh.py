@@ -15,7 +15,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from longseq.config import Layout
+from longseq.config.arguments import Layout
 from longseq.parallel import mpi
 
 

@@ -18,7 +18,7 @@ from longseq.attention import AttentionDropout, Documents, Kernel
 from longseq.attention.blocks import Block, block_backward, block_forward, merge
 from longseq.parallel.collectives import shift
 from longseq.parallel.mesh import Group
-from longseq.parallel.spans import common, earlier, ring_periods, ring_spans
+from longseq.attention.zigzag import common, earlier, ring_periods, ring_spans
 
 
 def blocks(shape: torch.Size, source: int, group: Group, documents: Documents) -> Iterator[Block]:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from longseq.parallel.collectives import all_gather, all_reduce, reduce_scatter
-from longseq.parallel.cut import Cut, cut_parameter
+from longseq.parallel.sharding import Cut, cut_parameter
 from longseq.parallel.mesh import Group
 from longseq.parallel.tensor import sum_out
 

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from longseq.reports.runs import RunRecord
-from longseq.reports.words import duration, number, short
+from longseq.reports.format import duration, number, short
 
 COLUMNS = (
     "iterations",

@@ -1,9 +1,9 @@
-"""docs/flags.md: every argument of the trainer, from the declarations in longseq.config."""
+"""docs/flags.md: every argument of the trainer, from the declarations in longseq.config.arguments."""
 
 from __future__ import annotations
 
-from longseq.config import GROUPS
-from longseq.flags import Flag, flags_of
+from longseq.config.arguments import GROUPS
+from longseq.config.flags import Flag, flags_of
 
 HEAD = """# Arguments of the trainer
 

@@ -11,7 +11,7 @@ from typing import Any
 from longseq.errors import UserError
 from longseq.reports import plots
 from longseq.reports.runs import RunRecord, read_run
-from longseq.reports.words import duration, number, short
+from longseq.reports.format import duration, number, short
 
 PAGE = "report.html"
 

@@ -17,28 +17,28 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from longseq.config import Config
-from longseq.data.curriculum import curriculum_of
+from longseq.config.arguments import Config
+from longseq.data.samples.curriculum import curriculum_of
 from longseq.data.opening import open_data
 from longseq.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED_EARLY, UserError
 from longseq.parallel.mesh import Mesh
 from longseq.reports.page import write_page
-from longseq.reports.words import duration
-from longseq.training import nvme
-from longseq.training.available import choose_savings
-from longseq.training.engine import build_model, make_engine, pick_device, start_distributed
+from longseq.reports.format import duration
+from longseq.engine import nvme
+from longseq.engine.memory_budget import choose_savings
+from longseq.engine.engine import build_model, make_engine, pick_device, start_distributed
 from longseq.training.feed import Feed
-from longseq.training.host_memory import peak_memory_gib
-from longseq.training.kept import Kept
-from longseq.training.optimizer import learning_rate, set_learning_rate
-from longseq.training.progress import Screen, open_log, terminal_width
-from longseq.training.ranks import torch_ranks
-from longseq.training.run_folder import write_environment
+from longseq.host.host_memory import peak_memory_gib
+from longseq.checkpoint.run_checkpoints import Kept
+from longseq.engine.optimizer import learning_rate, set_learning_rate
+from longseq.run.screen import Screen, open_log, terminal_width
+from longseq.parallel.agreement import torch_ranks
+from longseq.run.folder import write_environment
 from longseq.training.steps import forward_backward_step, mean_over_replicas, validate
-from longseq.training.stopping import Stopper, end_time
-from longseq.training.summary import closing_rows, opening_rows, write_summary
-from longseq.training.throughput import Shape, document_lengths, rates
-from longseq.training.tracking import open_tracker
+from longseq.run.stopping import Stopper, end_time
+from longseq.run.summary import closing_rows, opening_rows, write_summary
+from longseq.run.throughput import Shape, document_lengths, rates
+from longseq.run.tracking import open_tracker
 
 
 class Training:

@@ -26,7 +26,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT)]
 
-from longseq.training import nvme  # noqa: E402
+from longseq.engine import nvme  # noqa: E402
 from tests.parallel.ranks import MPIEXEC, operator_folder, rank_environ  # noqa: E402
 
 FLAGS = (
@@ -98,7 +98,7 @@ def killed_run(moment: float, flags: list[str], disk: Path | None) -> str:
 def killed_build(moment: float, folder: Path) -> str:
     """What is wrong after the operator's build was killed and asked for again."""
     env = os.environ | {"TORCH_EXTENSIONS_DIR": str(folder), "DS_ACCELERATOR": "cpu"}
-    code = "from longseq.training.nvme import build_operator; build_operator()"
+    code = "from longseq.engine.nvme import build_operator; build_operator()"
     command = [sys.executable, "-c", code]
     process = subprocess.Popen(
         command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True, start_new_session=True

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from longseq.errors import UserError
-from longseq.training.checkpoint import find_latest, load, save
-from longseq.training.ranks import Ranks
+from longseq.checkpoint.checkpoint import find_latest, load, save
+from longseq.parallel.agreement import Ranks
 
 ALONE = Ranks()
 LAYOUT = {"tp": 1}

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from longseq.training.checkpoint import find_latest
-from longseq.training.ranks import Ranks
+from longseq.checkpoint.checkpoint import find_latest
+from longseq.parallel.agreement import Ranks
 from tests.parallel.ranks import MPIEXEC, rank_environ
 
 SCRIPT = Path(__file__).with_name("tiny_training.py")

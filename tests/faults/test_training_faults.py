@@ -223,7 +223,7 @@ def test_second_interrupt_ends_a_rank_that_waits_in_cpp(tmp_path: Path) -> None:
     """gloo's wait returns to Python at its timeout only, so no Python handler runs before that."""
     script = """
 import os, signal, sys, torch.distributed as dist
-from longseq.training.stopping import Stopper
+from longseq.run.stopping import Stopper
 stopper = Stopper()
 stopper.install()
 rank = int(sys.argv[1])

@@ -23,11 +23,11 @@ from torch import Tensor
 sys.path[:0] = [str(Path(__file__).resolve().parents[2])]
 
 from longseq.attention import AttentionDropout, Documents, Kernel, kernel  # noqa: E402
-from longseq.config import GROUPS, Config  # noqa: E402
+from longseq.config.arguments import GROUPS, Config  # noqa: E402
 from longseq.errors import UserError  # noqa: E402
-from longseq.flags import parse  # noqa: E402
-from longseq.kernels import why_not  # noqa: E402
-from longseq.machine import this_machine  # noqa: E402
+from longseq.config.flags import parse  # noqa: E402
+from longseq.config.kernels import why_not  # noqa: E402
+from longseq.host.machine import this_machine  # noqa: E402
 
 NAMES = ("core", "sdpa", "v1", "v2", "v3", "triton")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from longseq.checks import parse_config
+from longseq.config.checks import parse_config
 from tests.launch.shell import ROOT, Result, clean_env, options, variable_table
 
 Arguments = Callable[..., list[str]]

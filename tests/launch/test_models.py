@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from longseq.config import Network
+from longseq.config.arguments import Network
 from tests.launch.shell import ROOT, Result, clean_env
 
 Bash = Callable[..., Result]
@@ -48,7 +48,7 @@ def test_the_name_is_the_parameter_count(key: str) -> None:
 
 
 def test_the_count_is_that_of_the_network() -> None:
-    """Against longseq.config's formula, itself held against the real network elsewhere."""
+    """Against longseq.config.arguments's formula, itself held against the real network elsewhere."""
     for key, (layers, hidden, heads, count) in listed().items():
         network = Network(
             num_layers=layers,

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from longseq.errors import EXIT_STOPPED_EARLY
-from longseq.training.failing import report
-from longseq.training.output import exit_code
+from longseq.run.abort import report
+from longseq.run.stdio import exit_code
 from tests.launch.cluster import Cluster, why_not
 from tests.launch.shell import Tree
 

@@ -273,7 +273,7 @@ def test_editing_the_tree_or_the_shell_changes_nothing(site: Site) -> None:
     args = site.tree.root / "ALCF/args.sh"
     args.write_text(args.read_text().replace("(1234)", "1").replace("|1234|", "|4321|"))
     (site.tree.root / "ALCF/models.sh").write_text("exit 9\n")
-    (site.tree.root / "longseq/checks.py").write_text("raise SystemExit('edited')\n")
+    (site.tree.root / "longseq/config/checks.py").write_text("raise SystemExit('edited')\n")
     site.tree.trainer("raise SystemExit('edited')\n")
     content = json.loads((site.state / "site.json").read_text())
     shell = {"SEQ_LEN": "32", "TRAIN_ITERS": "7", "NCCL_DEBUG": "INFO", "OMP_NUM_THREADS": "9"}

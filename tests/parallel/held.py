@@ -17,11 +17,11 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from longseq.checks import parse_config
+from longseq.config.checks import parse_config
 from longseq.parallel import mpi
 from longseq.parallel.mesh import Mesh
-from longseq.training import engine
-from longseq.training.ranks import torch_ranks
+from longseq.engine import engine
+from longseq.parallel.agreement import torch_ranks
 
 
 def held() -> int:

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from longseq.config import Config
+from longseq.config.arguments import Config
 from longseq.data.opening import open_data
 from longseq.parallel.mesh import Mesh
-from longseq.training.engine import build_model, make_engine
+from longseq.engine.engine import build_model, make_engine
 from longseq.training.feed import Feed
 from longseq.training.steps import forward_backward_step
 from tests.parallel.losses import GENOME, run_cases

@@ -16,17 +16,17 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from longseq import config as settings
-from longseq.checks import parse_config
-from longseq.config import Config
-from longseq.data.curriculum import curriculum_of
+from longseq.config import arguments as settings
+from longseq.config.checks import parse_config
+from longseq.config.arguments import Config
+from longseq.data.samples.curriculum import curriculum_of
 from longseq.data.opening import open_data
 from longseq.parallel import mpi
 from longseq.parallel.mesh import Mesh
-from longseq.training import nvme
-from longseq.training.engine import build_model, make_engine, start_distributed
+from longseq.engine import nvme
+from longseq.engine.engine import build_model, make_engine, start_distributed
 from longseq.training.feed import Feed
-from longseq.training.optimizer import learning_rate, set_learning_rate
+from longseq.engine.optimizer import learning_rate, set_learning_rate
 from longseq.training.steps import forward_backward_step, mean_over_replicas
 
 STEPS = 10

@@ -18,7 +18,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from longseq.checks import parse_config
+from longseq.config.checks import parse_config
 from longseq.errors import UserError
 from tests.parallel.losses import COMMON
 from tests.parallel.ranks import run_ranks

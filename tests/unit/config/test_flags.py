@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from longseq.__main__ import main
-from longseq.checks import parse_config
+from longseq.config.checks import parse_config
 from longseq.errors import UserError
 from longseq.reports.flag_table import flag_table
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from longseq.attention import kernel
-from longseq.config import GROUPS, Config
+from longseq.config.arguments import GROUPS, Config
 from longseq.errors import UserError
-from longseq.flags import parse
-from longseq.kernels import LIMITS, ORDER, note, with_kernel
-from longseq.machine import Machine, gpu_capability
-from longseq.training import prepare_run
+from longseq.config.flags import parse
+from longseq.config.kernels import LIMITS, ORDER, note, with_kernel
+from longseq.host.machine import Machine, gpu_capability
+from longseq.run import check as prepare_run
 
 TORCH = ("torch", "2.13.0+cu126")
 FLASH_1, FLASH_2 = ("flash-attn", "1.0.9"), ("flash-attn", "2.8.3.post1")
@@ -178,7 +178,7 @@ def test_a_gpu_that_does_not_say_what_it_is() -> None:
 
 def test_needs_no_torch() -> None:
     """The login node checks a run before anything is installed."""
-    code = "import sys; import longseq.checks; print(int('torch' in sys.modules))"
+    code = "import sys; import longseq.config.checks; print(int('torch' in sys.modules))"
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from longseq.data.encode import Recipe
-from longseq.data.indexed import IndexedTokens, IndexedWriter
-from longseq.data.manifest import Manifest
-from longseq.data.prepare import Settings, prepare, quiet
-from longseq.data.sources import expand
-from longseq.data.split import Segments
-from longseq.data.stream import Stream
+from longseq.data.prepare.encode import Recipe
+from longseq.data.indexed.format import IndexedTokens, IndexedWriter
+from longseq.data.indexed.manifest import Manifest
+from longseq.data.prepare.prepare import Settings, prepare, quiet
+from longseq.data.sources.files import expand
+from longseq.data.samples.split import Segments
+from longseq.data.samples.stream import Stream
 
 END = 0
 

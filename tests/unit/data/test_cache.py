@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from longseq.data.cache import ensure_prepared, prefix_of
-from longseq.data.indexed import IndexedTokens
+from longseq.data.prepare.cache import ensure_prepared, prefix_of
+from longseq.data.indexed.format import IndexedTokens
 from longseq.errors import UserError
 
 LAMBDA = Path(__file__).parents[3] / "data" / "NC_001416.1.fa"
 CALL = (
-    "import sys; from longseq.data.cache import *;"
+    "import sys; from longseq.data.prepare.cache import *;"
     " print(ensure_prepared(sys.argv[1], Path(sys.argv[2])))"
 )
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from longseq.checks import parse_config
-from longseq.data.curriculum import Curriculum, curriculum_of
+from longseq.config.checks import parse_config
+from longseq.data.samples.curriculum import Curriculum, curriculum_of
 from longseq.errors import UserError
 
 

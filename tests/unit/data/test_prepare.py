@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 
 from longseq.data.commands import data as data_verb
 from longseq.data.commands import prepare as prepare_verb
-from longseq.data.encode import Recipe
-from longseq.data.indexed import IndexedTokens
-from longseq.data.manifest import read_manifest
-from longseq.data.prepare import Settings, prepare, quiet
-from longseq.data.sources import expand
+from longseq.data.prepare.encode import Recipe
+from longseq.data.indexed.format import IndexedTokens
+from longseq.data.indexed.manifest import read_manifest
+from longseq.data.prepare.prepare import Settings, prepare, quiet
+from longseq.data.sources.files import expand
 from longseq.errors import UserError
 
 LAMBDA = Path(__file__).parents[3] / "data" / "NC_001416.1.fa"
@@ -288,7 +288,7 @@ def test_genes_as_pyrodigal_calls_them(
     """Codons of each gene in order, by the meta models (λ is short) or trained on the sequence."""
     from pyrodigal import GeneFinder
 
-    monkeypatch.setattr("longseq.data.genes.SINGLE_FROM", 100_000 if meta else 20_000)
+    monkeypatch.setattr("longseq.data.sources.genes.SINGLE_FROM", 100_000 if meta else 20_000)
     ((_, sequence),) = records_of(LAMBDA.read_text())
     finder = GeneFinder(meta=meta)
     if not meta:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longseq.data.alphabet import LETTERS, code_table, letters, reverse_complement
-from longseq.data.tokenizers import sequence_tokenizer
-from longseq.data.vocabularies import tokenizer_from, write_tokenizer
+from longseq.data.tokenizers.alphabet import LETTERS, code_table, letters, reverse_complement
+from longseq.data.tokenizers.sequence import sequence_tokenizer
+from longseq.data.tokenizers.vocabularies import tokenizer_from, write_tokenizer
 from longseq.errors import UserError
 
 

@@ -12,7 +12,7 @@ PROGRAM = """
 import sys
 import torch
 from longseq.memory.allocator import give_back_large
-from longseq.training.host_memory import resident_gib
+from longseq.host.host_memory import resident_gib
 if sys.argv[1] == "told":
     assert give_back_large(8 << 20)
 torch.empty(30 << 20, dtype=torch.uint8)  # freed at once: from here on glibc keeps such sizes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from longseq.checks import parse_config
+from longseq.config.checks import parse_config
 from longseq.model.dropout import Dropout
 from longseq.parallel.mesh import Group, Mesh
 

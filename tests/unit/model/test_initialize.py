@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from longseq.attention import kernel
-from longseq.checks import parse_config
-from longseq.config import Network
+from longseq.config.checks import parse_config
+from longseq.config.arguments import Network
 from longseq.model import initialize as module
 from longseq.model.gpt import GPT
 from longseq.model.initialize import first_value
-from longseq.parallel.cut import Cut, cut_parameter
+from longseq.parallel.sharding import Cut, cut_parameter
 
 NET = parse_config(["--num-layers", "8"], 1).network
 

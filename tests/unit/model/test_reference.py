@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from longseq.attention import kernel
-from longseq.checks import parse_config
+from longseq.config.checks import parse_config
 from longseq.model.gpt import GPT
 from longseq.model.initialize import initialize
 

@@ -1,0 +1,84 @@
+"""A run's own checkpoints: when one fits this run, what goes into one, what comes out.
+
+    kept = Kept(config, data, ranks)
+    iteration = kept.load(engine, warn)      # 0 where --load names nothing
+    kept.save(engine, iteration)             # where --save names a folder
+
+checkpoint.py writes and checks the files; here is what they mean.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from longseq.config.arguments import Config
+from longseq.data.opening import Data
+from longseq.data.tokenizers.vocabularies import write_tokenizer
+from longseq.checkpoint import checkpoint
+from longseq.parallel.agreement import Ranks
+from longseq.run.folder import package_versions
+
+
+class Kept:
+    """The checkpoints of one training."""
+
+    def __init__(self, config: Config, data: Data, ranks: Ranks) -> None:
+        self.config, self.data, self.ranks = config, data, ranks
+        self.newest: Path | None = None
+        self.note = ""  # what a resumed run does otherwise than the one before
+
+    def layout(self) -> dict[str, Any]:
+        """What must be the same for a checkpoint to be loaded.
+
+        Rotary positions serve any length. At ZeRO stage 0 each rank's file holds all that its
+        tensor-parallel neighbours do not, so the number of other ranks may change.
+        """
+        config = self.config
+        network = {f"network.{k}": v for k, v in asdict(config.network).items()}
+        if config.network.use_rotary_position_embeddings:
+            del network["network.seq_length"], network["network.max_position_embeddings"]
+        axes = asdict(config.layout)
+        if config.training.zero_stage == 0:
+            axes = {"tensor_model_parallel_size": config.layout.tp}
+        return {
+            **axes,
+            "zero_stage": config.training.zero_stage,
+            "dtype": config.training.dtype,
+            "vocabulary": self.data.vocab_size,
+            "tokenizer": self.data.tokenizer.specification,
+            **network,
+        }
+
+    def load(self, engine: Any, warn: Callable[[str], None]) -> int:
+        """Put the newest whole checkpoint of --load into `engine`; returns its iteration."""
+        if not self.config.run.load:
+            return 0
+        path = checkpoint.find_latest(Path(self.config.run.load), self.ranks, warn)
+        state = checkpoint.load(engine, path, layout=self.layout(), ranks=self.ranks)
+        before, now = state["seq_length"], self.config.network.seq_length
+        if before != now:
+            self.note = f"samples of {now:,} tokens from here on, {before:,} before"
+        iteration: int = state["iteration"]
+        return iteration
+
+    def save(self, engine: Any, iteration: int) -> float:
+        """Write a checkpoint, unless it is there already; returns the seconds it took."""
+        folder = self.config.run.save
+        if not folder or (self.newest and self.newest.name == f"step-{iteration}"):
+            return 0.0
+        began = time.monotonic()
+        self.newest = checkpoint.save(
+            engine,
+            Path(folder),
+            iteration,
+            client_state={"iteration": iteration, "seq_length": self.config.network.seq_length},
+            layout=self.layout(),
+            versions=package_versions(),
+            ranks=self.ranks,
+            beside=lambda path: write_tokenizer(self.data.tokenizer, path),
+        ).path
+        return time.monotonic() - began

@@ -1,0 +1,304 @@
+"""The argument list as frozen dataclasses; longseq.config.checks.parse_config makes them from argv.
+
+Standard library only: the login node checks a run with it before any rank starts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from longseq.errors import UserError
+from longseq.config.flags import flag
+
+KERNELS = ("core", "sdpa", "v1", "v2", "v3", "triton", "best")
+
+
+# Blocks of learned positions are the same on every layout, so that names and values are: rows in
+# multiples of a number that most tensor-parallel sizes divide. A short table is one block, a long
+# one at most sixteen, since every block is looked up for every token.
+POSITION_UNIT, SHORTEST, MOST = 960, 7, 16
+
+
+def position_block(rows: int) -> int:
+    """Rows of all blocks but the last of a table of `rows` positions (model/positions.py)."""
+    return POSITION_UNIT * max(SHORTEST, -(-rows // (POSITION_UNIT * MOST)))
+
+
+@dataclass(frozen=True)
+class Network:
+    """The shape of the GPT and how it is initialised."""
+
+    num_layers: int = flag(4, "transformer layers", low=1)
+    hidden_size: int = flag(256, "width of the residual stream", low=1)
+    num_attention_heads: int = flag(8, "query heads", low=1)
+    num_key_value_heads: int = flag(0, "key and value heads; 0: as many as query heads", low=0)
+    ffn_hidden_size: int = flag(0, "width of the MLP; 0: 4 x hidden (8/3 x with --swiglu)", low=0)
+    seq_length: int = flag(2048, "tokens in a sample", low=1)
+    max_position_embeddings: int = flag(0, "rows of the position table; 0: --seq-length", low=0)
+    normalization: str = flag("layernorm", "norm", choices=("layernorm", "rmsnorm"))
+    layernorm_epsilon: float = flag(1e-5, "added to the variance in norms", low=0)
+    swiglu: bool = flag(False, "gated SiLU MLP in place of GELU")
+    disable_bias_linear: bool = flag(False, "linear layers without biases")
+    untie_embeddings_and_output_weights: bool = flag(False, "a head of its own")
+    use_rotary_position_embeddings: bool = flag(False, "rotary in place of learned positions")
+    rotary_percent: float = flag(1.0, "part of each head that is rotated", low=0, high=1)
+    rope_theta: float = flag(10000.0, "base of the rotary frequencies", low=1)
+    attention_dropout: float = flag(0.0, "dropout of attention weights", low=0, high=0.999)
+    hidden_dropout: float = flag(0.0, "dropout of layer outputs", low=0, high=0.999)
+    init_method_std: float = flag(0.02, "standard deviation of initial weights", low=0)
+    make_vocab_size_divisible_by: int = flag(128, "the vocabulary is padded to this", low=1)
+
+    @property
+    def key_value_heads(self) -> int:
+        return self.num_key_value_heads or self.num_attention_heads
+
+    @property
+    def head_size(self) -> int:
+        return self.hidden_size // self.num_attention_heads
+
+    @property
+    def rotary_size(self) -> int:
+        """Leading channels of a head that are rotated: even, 0 with learned positions."""
+        if not self.use_rotary_position_embeddings:
+            return 0
+        return int(self.head_size * self.rotary_percent) // 2 * 2
+
+    @property
+    def ffn_size(self) -> int:
+        if self.ffn_hidden_size:
+            return self.ffn_hidden_size
+        if self.swiglu:  # 8/3 h keeps the parameter count; a multiple of 64 keeps matmuls fast
+            return (8 * self.hidden_size // 3 + 63) // 64 * 64
+        return 4 * self.hidden_size
+
+    @property
+    def positions(self) -> int:
+        return self.max_position_embeddings or self.seq_length
+
+    def padded_vocabulary(self, vocabulary: int) -> int:
+        """Rows of the embedding: the same on every layout, so that the network is the same."""
+        step = self.make_vocab_size_divisible_by
+        return -(-vocabulary // step) * step
+
+    def parameter_count(self, vocabulary: int) -> int:
+        """Parameters of the whole network for a padded vocabulary of `vocabulary` rows."""
+        h, bias = self.hidden_size, 0 if self.disable_bias_linear else 1
+        norm = 2 * h if self.normalization == "layernorm" else h
+        kv = self.key_value_heads * self.head_size
+        attention = (h + bias) * (h + 2 * kv) + (h + bias) * h
+        f = self.ffn_size
+        mlp = (h + bias) * f * (2 if self.swiglu else 1) + (f + bias) * h
+        tables = vocabulary * h * (2 if self.untie_embeddings_and_output_weights else 1)
+        if not self.use_rotary_position_embeddings:
+            tables += self.positions * h
+        return self.num_layers * (attention + mlp + 2 * norm) + norm + tables
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How ranks share the work: world = tp x ulysses x ring x dp."""
+
+    tensor_model_parallel_size: int = flag(1, "ranks that share each layer's weights", low=1)
+    pipeline_model_parallel_size: int = flag(1, "pipeline stages; only 1", low=1)
+    ds_sequence_parallel_size: int = flag(1, "Ulysses: sequence swapped for heads", low=1)
+    context_parallel_size: int = flag(1, "ring attention: keys and values go round", low=1)
+    sequence_parallel: bool = flag(False, "split the sequence over the tensor-parallel ranks")
+    world_size: int = 1
+
+    @property
+    def tp(self) -> int:
+        return self.tensor_model_parallel_size
+
+    @property
+    def ulysses(self) -> int:
+        return self.ds_sequence_parallel_size
+
+    @property
+    def ring(self) -> int:
+        return self.context_parallel_size
+
+    @property
+    def dp(self) -> int:
+        return self.world_size // (self.tp * self.ulysses * self.ring)
+
+    @property
+    def sequence_parts(self) -> int:
+        """What a sample's length must divide by: each rank's share, and a ring's are pairs."""
+        parts = self.ulysses * self.ring * (2 if self.ring > 1 else 1)
+        return parts * self.tp if self.sequence_parallel else parts
+
+    def __str__(self) -> str:
+        split = " with sequence parallel" if self.sequence_parallel else ""
+        return (
+            f"{self.world_size} ranks = tp {self.tp}{split} x ulysses {self.ulysses}"
+            f" x ring {self.ring} x dp {self.dp}"
+        )
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What is traded for memory, and the attention kernel."""
+
+    use_flash_attn_v1: bool = flag(False, "attention by flash-attn 1.x (GPU)")
+    use_flash_attn_v2: bool = flag(False, "attention by flash-attn 2.x (GPU)")
+    use_flash_attn_v3: bool = flag(False, "attention by flash-attn 3 (Hopper GPU)")
+    use_flash_attn_triton: bool = flag(False, "attention by a Triton kernel (GPU)")
+    use_flash_attn_sdpa: bool = flag(False, "attention by torch's flash kernels (CPU, GPU)")
+    use_flash_attn_best: bool = flag(False, "attention by the best kernel that there is here")
+    checkpoint_activations: bool = flag(False, "the same as --recompute-granularity full")
+    recompute_granularity: str = flag(
+        "auto",
+        "what backward makes again: attention scores (selective), all but attention, or whole"
+        " layers (full); auto: as little as memory allows",
+        choices=("auto", "none", "selective", "outside-attention", "full"),
+    )
+    recompute_method: str = flag(
+        "uniform",
+        "uniform: all layers, from the input of every --recompute-num-layers-th;"
+        " block: the first --recompute-num-layers only",
+        choices=("uniform", "block"),
+    )
+    recompute_num_layers: int = flag(1, "layers of a group, or of the block", low=1)
+    tile_size: int = flag(
+        0,
+        "tokens that recomputed layers work on at once outside attention;"
+        " 0: 2048, or on a CPU a 16th of a rank's, 256 to 2048",
+        low=0,
+    )
+    ds_sequence_parallel_fpdt: bool = flag(False, "attention in chunks of the sequence")
+    ds_sequence_parallel_fpdt_chunk_size: int = flag(65536, "tokens of a chunk", low=1)
+    ds_sequence_parallel_fpdt_offloading: bool = flag(
+        False, "queries, keys and values of the chunks wait in host memory (GPU)"
+    )
+    checkpoint_in_cpu: bool = flag(False, "kept layer inputs wait in host memory (GPU)")
+    chosen: str = ""  # the best kernel's name, where it was asked for; longseq/config/kernels.py sets it
+
+    @property
+    def recomputes_layers(self) -> bool:
+        """Whether the flags themselves ask for layers to be made again."""
+        asked = self.recompute_granularity in ("full", "outside-attention")
+        return asked or self.checkpoint_activations
+
+    @property
+    def kernel(self) -> str:
+        """The attention kernel's name; "best" until it is known which one that is."""
+        if self.chosen:
+            return self.chosen
+        chosen = [k for k in KERNELS[1:] if getattr(self, f"use_flash_attn_{k}")]
+        if len(chosen) > 1:
+            both = " and ".join(f"--use-flash-attn-{k}" for k in chosen)
+            raise UserError(f"{both} exclude each other: give one")
+        return chosen[0] if chosen else "core"
+
+
+@dataclass(frozen=True)
+class Training:
+    """Batch, optimizer, schedule and precision."""
+
+    micro_batch_size: int = flag(1, "samples a rank works on at once", low=1)
+    global_batch_size: int = flag(0, "samples an iteration; 0: micro batch x dp", low=0)
+    train_iters: int = flag(100, "iterations of the whole training", low=1)
+    optimizer: str = flag(
+        "adam", "optimizer (adam is AdamW)", choices=("adam", "sgd", "adafactor", "muon")
+    )
+    lr: float = flag(1.5e-4, "peak learning rate", low=0)
+    min_lr: float = flag(0.0, "learning rate at the end of the decay", low=0)
+    lr_decay_style: str = flag(
+        "cosine", "decay after the warm-up", choices=("cosine", "linear", "constant")
+    )
+    lr_decay_iters: int = flag(0, "iterations of the schedule; 0: --train-iters", low=0)
+    lr_warmup_fraction: float = flag(0.0, "warm-up, as a part of the schedule", low=0, high=1)
+    lr_warmup_iters: int = flag(0, "warm-up in iterations", low=0)
+    weight_decay: float = flag(0.01, "decoupled decay of matrices", low=0)
+    adam_beta1: float = flag(0.9, "Adam's first moment", low=0, high=1)
+    adam_beta2: float = flag(0.999, "Adam's second moment", low=0, high=1)
+    adam_eps: float = flag(1e-8, "Adam's epsilon", low=0)
+    clip_grad: float = flag(1.0, "largest gradient norm; 0: no clipping", low=0)
+    seed: int = flag(1234, "seed of weights, data order and dropout", low=0, high=2**31 - 1)
+    bf16: bool = flag(False, "bfloat16 with fp32 master weights")
+    fp16: bool = flag(False, "float16 with loss scaling (GPU)")
+    device: str = flag("auto", "where to compute", choices=("auto", "cpu", "cuda", "xpu"))
+    zero_stage: int = flag(0, "DeepSpeed ZeRO stage", low=0, high=3)
+    cpu_optimizer: bool = flag(False, "optimizer state and step in host memory")
+    nvme_optimizer: bool = flag(False, "optimizer state in files, its step on the host (stage 3)")
+    remote_device: str = flag(
+        "none", "where ZeRO stage 3 keeps parameters", choices=("none", "cpu", "nvme")
+    )
+    nvme_path: str = flag("", "folder on a fast local disk for what is offloaded to NVMe")
+    deepspeed_overrides: str = flag("", "JSON file of DeepSpeed settings that replace ours")
+    deepspeed_config: str = flag("", "DeepSpeed's JSON file", name="--deepspeed_config")
+
+    @property
+    def dtype(self) -> str:
+        return "bf16" if self.bf16 else "fp16" if self.fp16 else "fp32"
+
+    @property
+    def offload_optimizer(self) -> str:
+        """Where the optimizer's state lies: none (beside the weights), cpu or nvme."""
+        return "nvme" if self.nvme_optimizer else "cpu" if self.cpu_optimizer else "none"
+
+    @property
+    def decay_iters(self) -> int:
+        return self.lr_decay_iters or self.train_iters
+
+    @property
+    def warmup_iters(self) -> int:
+        return self.lr_warmup_iters or int(self.lr_warmup_fraction * self.decay_iters)
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is trained on."""
+
+    data_path: str = flag("", "prefix of a .bin/.idx pair, a FASTA file, or a .blend of them")
+    tokenizer_type: str = flag("", "tokens of a FASTA file; empty: nucleotide, or the data's own")
+    split: str = flag("949,50,1", "weights of training, validation and test")
+    reset_position_ids: bool = flag(False, "positions start again at each document")
+    reset_attention_mask: bool = flag(False, "attention ends at document boundaries")
+    eod_mask_loss: bool = flag(False, "no loss on predicting from an end-of-document token")
+    no_cross_document: bool = flag(False, "samples of one document each, padded")
+    sample_overlap: int = flag(0, "tokens a sample repeats of the one before, as context", low=0)
+    curriculum_seq_length: int = flag(
+        0, "tokens of the first samples, which then grow to --seq-length; 0: no curriculum", low=0
+    )
+    curriculum_iters: int = flag(0, "iterations until samples have --seq-length", low=0)
+    curriculum_root: int = flag(1, "1: samples grow evenly; 2: fast first, as a root does", low=1)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where things go and how often."""
+
+    run_dir: str = flag("", "the run's folder")
+    save: str = flag("", "folder of checkpoints")
+    load: str = flag("", "folder of checkpoints, or one of them, to go on from")
+    save_interval: int = flag(0, "iterations between checkpoints; 0: at the end", low=0)
+    eval_interval: int = flag(0, "iterations between validations; 0: at the end", low=0)
+    eval_iters: int = flag(4, "batches of a validation; 0: none", low=0)
+    log_interval: int = flag(1, "iterations between lines of output", low=1)
+    tensorboard_dir: str = flag("", "folder of TensorBoard's files")
+    wandb_project: str = flag("", "project in Weights & Biases")
+
+
+@dataclass(frozen=True)
+class Config:
+    """A checked run."""
+
+    network: Network
+    layout: Layout
+    memory: Memory
+    training: Training
+    data: Data
+    run: Run
+
+    @property
+    def global_batch_size(self) -> int:
+        return self.training.global_batch_size or (self.training.micro_batch_size * self.layout.dp)
+
+    @property
+    def accumulation(self) -> int:
+        """Micro batches that make one step of one data-parallel rank."""
+        return self.global_batch_size // (self.training.micro_batch_size * self.layout.dp)
+
+
+GROUPS: tuple[type, ...] = (Network, Layout, Memory, Training, Data, Run)

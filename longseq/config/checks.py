@@ -1,0 +1,321 @@
+"""argv → checked Config; every combination of flags that cannot act is refused with its remedy.
+
+    config = parse_config(argv, world_size=8)   # raises UserError
+
+Each check looks at one subject; none changes anything. Attention kernels are kernels.py's subject.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from longseq.config.arguments import GROUPS, Config, position_block
+from longseq.errors import UserError
+from longseq.config.flags import parse
+from longseq.config.kernels import with_kernel
+from longseq.host.machine import Machine, this_machine
+
+
+def parse_config(argv: Sequence[str], world_size: int, machine: Machine | None = None) -> Config:
+    """The checked configuration of a run on `world_size` ranks; raises UserError.
+
+    machine: what it is to run on, this one unless given.
+    """
+    network, layout, memory, training, data, run = parse(GROUPS, argv)
+    config = Config(network, replace(layout, world_size=world_size), memory, training, data, run)
+    check(config)
+    return with_kernel(config, machine or this_machine())
+
+
+def check(config: Config) -> None:
+    """Raise UserError for the first request in `config` that cannot act as asked."""
+    _layout(config)
+    _heads(config)
+    _sequence(config)
+    _batch(config)
+    _precision(config)
+    _offload(config)
+    _optimizer(config)
+    _recomputation(config)
+    _chunks(config)
+    _schedule(config)
+    _data(config)
+
+
+def _divides(what: str, value: int, by: str, size: int) -> None:
+    if value % size:
+        below, above = value // size * size, -(-value // size) * size
+        use = f"{below} or {above}" if below else f"{above}"
+        raise UserError(f"{what} {value} does not divide by {by} {size}: use {use}")
+
+
+def _layout(config: Config) -> None:
+    axes = config.layout
+    if axes.pipeline_model_parallel_size > 1:
+        raise UserError(
+            f"--pipeline-model-parallel-size {axes.pipeline_model_parallel_size}: there is no"
+            " pipeline; use tensor parallel, Ulysses or ring, or ZeRO stage 3"
+        )
+    shared = axes.tp * axes.ulysses * axes.ring
+    if axes.world_size % shared:
+        raise UserError(
+            f"{axes.world_size} ranks cannot be shared out as tensor parallel {axes.tp} x Ulysses"
+            f" {axes.ulysses} x ring {axes.ring} = {shared}: the number of ranks must be a"
+            f" multiple of {shared}"
+        )
+    if axes.sequence_parallel and axes.tp == 1:
+        raise UserError(
+            "--sequence-parallel splits the sequence over tensor-parallel ranks and there is one:"
+            " leave it out, or give --tensor-model-parallel-size 2 or more"
+        )
+
+
+def _heads(config: Config) -> None:
+    net, axes = config.network, config.layout
+    heads, groups = net.num_attention_heads, net.key_value_heads
+    _divides("--hidden-size", net.hidden_size, "--num-attention-heads", heads)
+    if heads % groups:
+        raise UserError(
+            f"--num-attention-heads {heads} does not divide by --num-key-value-heads {groups}"
+        )
+    if heads // axes.tp < axes.ulysses:
+        raise UserError(
+            f"--ds-sequence-parallel-size {axes.ulysses}: Ulysses gives each rank at least one of"
+            f" the {heads // axes.tp} query heads: use {heads // axes.tp} or fewer, and"
+            " --context-parallel-size (ring) for further ranks"
+        )
+    for name, count in (("--num-attention-heads", heads), ("--num-key-value-heads", groups)):
+        if count % axes.tp:
+            raise UserError(
+                f"{name} {count} does not divide by --tensor-model-parallel-size {axes.tp}:"
+                " use a size that divides it, and Ulysses or ring for further ranks"
+            )
+    _divides("--ffn-hidden-size", net.ffn_size, "--tensor-model-parallel-size", axes.tp)
+    step = net.make_vocab_size_divisible_by
+    _divides("--make-vocab-size-divisible-by", step, "--tensor-model-parallel-size", axes.tp)
+    if net.use_rotary_position_embeddings and net.rotary_size < 2:
+        raise UserError(
+            f"--rotary-percent {net.rotary_percent} of a head of {net.head_size} rotates nothing:"
+            f" give at least {2 / net.head_size:g}"
+        )
+    if 0 < net.max_position_embeddings < net.seq_length:
+        raise UserError(
+            f"--max-position-embeddings {net.max_position_embeddings} is below --seq-length"
+            f" {net.seq_length}: raise it to {net.seq_length} or leave it out"
+        )
+    if not net.use_rotary_position_embeddings:
+        if net.rotary_percent != 1.0:
+            raise UserError("--rotary-percent needs --use-rotary-position-embeddings")
+        _divides("--max-position-embeddings", net.positions, "tensor parallel", axes.tp)
+        block = position_block(net.positions)
+        if net.positions > block and block % axes.tp:
+            raise UserError(
+                f"--tensor-model-parallel-size {axes.tp} does not divide the blocks of {block} rows"
+                f" that {net.positions} learned positions are kept in: give"
+                " --use-rotary-position-embeddings (USE_ROTARY=1), or a size that divides 960"
+            )
+
+
+def _sequence(config: Config) -> None:
+    parts, data = config.layout.sequence_parts, config.data
+    name = "the split over sequence-parallel ranks, that is"
+    _divides("--seq-length", config.network.seq_length, name, parts)
+    first, full = data.curriculum_seq_length, config.network.seq_length
+    if not first and (data.curriculum_iters or data.curriculum_root != 1):
+        raise UserError(
+            "--curriculum-iters and --curriculum-root need --curriculum-seq-length, the length of"
+            " the first samples"
+        )
+    if first:
+        if first >= full:
+            raise UserError(
+                f"--curriculum-seq-length {first} is not below --seq-length {full}: give less, or"
+                " leave it out"
+            )
+        if not data.curriculum_iters:
+            raise UserError(
+                f"--curriculum-seq-length {first} needs --curriculum-iters, the iterations until"
+                " samples have --seq-length"
+            )
+        _divides("--curriculum-seq-length", first, name, parts)
+        if data.no_cross_document:
+            raise UserError(
+                "--curriculum-seq-length takes the beginnings of samples, and --no-cross-document"
+                " would drop the ends of documents with the rest: leave one of them out"
+            )
+
+
+def _batch(config: Config) -> None:
+    micro, dp = config.training.micro_batch_size, config.layout.dp
+    if config.global_batch_size % (micro * dp):
+        raise UserError(
+            f"--global-batch-size {config.global_batch_size} is not a multiple of"
+            f" --micro-batch-size {micro} x data parallel {dp}: use a multiple of {micro * dp}"
+        )
+
+
+def _precision(config: Config) -> None:
+    train = config.training
+    if train.bf16 and train.fp16:
+        raise UserError("--bf16 and --fp16 exclude each other: give one")
+    if train.device == "cpu":
+        check_cpu(config)
+
+
+def check_cpu(config: Config) -> None:
+    """Refuse what cannot act on a CPU; for runs on --device cpu, and where auto comes to that."""
+    if config.training.fp16:
+        raise UserError("--fp16: float16 training is not supported on CPUs: use --bf16 or neither")
+    for name, is_given in (
+        ("--checkpoint-in-cpu", config.memory.checkpoint_in_cpu),
+        (
+            "--ds-sequence-parallel-fpdt-offloading",
+            config.memory.ds_sequence_parallel_fpdt_offloading,
+        ),
+    ):
+        if is_given:
+            raise UserError(f"{name}: on a CPU everything is in host memory already: leave it out")
+
+
+def _offload(config: Config) -> None:
+    train = config.training
+    if train.cpu_optimizer and train.nvme_optimizer:
+        raise UserError("--cpu-optimizer and --nvme-optimizer exclude each other: give one")
+    if train.cpu_optimizer and train.zero_stage == 0:
+        raise UserError(
+            "--cpu-optimizer (OFFLOAD_DEVICE=cpu) needs ZeRO: give --zero-stage 1, 2 or 3"
+        )
+    if train.nvme_optimizer and train.zero_stage != 3:
+        raise UserError(
+            f"--nvme-optimizer (OFFLOAD_DEVICE=nvme) with --zero-stage {train.zero_stage}:"
+            " DeepSpeed would keep it in host memory; give --zero-stage 3, or --cpu-optimizer"
+        )
+    if train.remote_device != "none" and train.zero_stage != 3:
+        raise UserError(
+            f"--remote-device {train.remote_device} (OFFLOAD_PARAM) with --zero-stage"
+            f" {train.zero_stage}: only stage 3 cuts parameters up: give --zero-stage 3"
+        )
+    if train.offload_optimizer != "none" and train.optimizer != "adam":
+        raise UserError(
+            f"--{train.offload_optimizer}-optimizer has no {train.optimizer}: use --optimizer adam,"
+            " or leave it out"
+        )
+    _nvme(config)
+
+
+def _nvme(config: Config) -> None:
+    train = config.training
+    used = "nvme" in (train.offload_optimizer, train.remote_device)
+    if used and not train.nvme_path:
+        raise UserError(
+            "offload to NVMe needs --nvme-path (NVME_PATH), a folder on a local disk of each host"
+        )
+    if train.nvme_path and not used:
+        raise UserError(
+            f"--nvme-path {train.nvme_path}: nothing is offloaded to NVMe; give --nvme-optimizer"
+            " (OFFLOAD_DEVICE=nvme) or --remote-device nvme (OFFLOAD_PARAM=nvme), or leave it out"
+        )
+    if train.remote_device == "nvme" and train.offload_optimizer != "nvme":
+        raise UserError(
+            "--remote-device nvme (OFFLOAD_PARAM=nvme) needs --nvme-optimizer"
+            " (OFFLOAD_DEVICE=nvme): DeepSpeed's update reads both from there"
+        )
+
+
+def _optimizer(config: Config) -> None:
+    """Muon and Adafactor need a matrix whole; a piece would be updated with other numbers."""
+    name, train, tp = config.training.optimizer, config.training, config.layout.tp
+    if name not in ("muon", "adafactor"):
+        return
+    if train.zero_stage:
+        raise UserError(
+            f"--optimizer {name} works on whole matrices, which --zero-stage {train.zero_stage}"
+            " cuts up: use --zero-stage 0 (ZERO_STAGE=0), or --optimizer adam"
+        )
+    if tp > 1:
+        raise UserError(
+            f"--optimizer {name} works on whole matrices, which --tensor-model-parallel-size {tp}"
+            " cuts up: use 1, and Ulysses or ring for the ranks, or --optimizer adam"
+        )
+    if train.fp16:
+        raise UserError(f"--optimizer {name} is not wired to fp16's loss scaling: use --bf16")
+
+
+def _recomputation(config: Config) -> None:
+    memory, layers = config.memory, config.network.num_layers
+    granularity = memory.recompute_granularity
+    if memory.checkpoint_activations and granularity not in ("auto", "full"):
+        raise UserError(
+            f"--checkpoint-activations means --recompute-granularity full, and {granularity} is"
+            " asked for: leave one of them out"
+        )
+    if not memory.recomputes_layers:
+        given = [
+            name
+            for name, is_given in (
+                ("--recompute-method block", memory.recompute_method != "uniform"),
+                ("--recompute-num-layers", memory.recompute_num_layers > 1),
+                ("--tile-size", memory.tile_size > 0),
+                ("--checkpoint-in-cpu", memory.checkpoint_in_cpu),
+            )
+            if is_given
+        ]
+        if given:
+            raise UserError(
+                f"{given[0]} needs layers that are recomputed: give --recompute-granularity full or"
+                " outside-attention"
+            )
+    if memory.recompute_num_layers > layers:
+        raise UserError(
+            f"--recompute-num-layers {memory.recompute_num_layers} is more than the {layers} layers"
+            " there are"
+        )
+
+
+def _chunks(config: Config) -> None:
+    memory = config.memory
+    if not memory.ds_sequence_parallel_fpdt:
+        if memory.ds_sequence_parallel_fpdt_offloading:
+            raise UserError(
+                "--ds-sequence-parallel-fpdt-offloading needs --ds-sequence-parallel-fpdt"
+            )
+        return
+    if config.layout.ring > 1:
+        raise UserError(
+            f"--ds-sequence-parallel-fpdt: ring attention (--context-parallel-size"
+            f" {config.layout.ring}) works in chunks of its own: leave one of them out"
+        )
+    if config.network.attention_dropout:
+        raise UserError(
+            f"--attention-dropout {config.network.attention_dropout:g} is not there with"
+            " --ds-sequence-parallel-fpdt: leave one of them out"
+        )
+
+
+def _schedule(config: Config) -> None:
+    train = config.training
+    if train.lr_warmup_iters and train.lr_warmup_fraction:
+        raise UserError("--lr-warmup-iters and --lr-warmup-fraction exclude each other: give one")
+    if train.warmup_iters > train.decay_iters:
+        raise UserError(
+            f"--lr-warmup-iters {train.warmup_iters} is longer than the schedule of"
+            f" {train.decay_iters} iterations: shorten it or raise --lr-decay-iters"
+        )
+    if train.min_lr > train.lr:
+        raise UserError(f"--min-lr {train.min_lr:g} is above --lr {train.lr:g}: lower it")
+
+
+def _data(config: Config) -> None:
+    parts = config.data.split.split(",")
+    try:
+        weights = [float(part) for part in parts]
+    except ValueError:
+        weights = []
+    if len(weights) != 3 or min(weights) < 0 or not 0 < weights[0] < float("inf"):
+        raise UserError(
+            f"--split {config.data.split!r} is not three weights for training, validation and"
+            " test: for example 949,50,1"
+        )
+    if config.run.save_interval and not config.run.save:
+        raise UserError("--save-interval needs --save, the folder of the checkpoints")

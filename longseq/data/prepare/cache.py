@@ -1,0 +1,104 @@
+"""A FASTA file named by --data-path is prepared once and kept, by the digest of its content.
+
+`ensure_prepared` is called by the check before the launch and again by every rank; when the data
+are there it uses the standard library only. Two jobs may call it at once: each writes aside, one
+rename wins, and the other takes what it finds.
+"""
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+from longseq.data.prepare.aside import make_aside, sync_folder
+from longseq.data.indexed.manifest import check_sizes, digest, read_manifest
+from longseq.errors import UserError
+
+NAME = "tokens"
+
+
+def default_cache_folder() -> Path:
+    """LONGSEQ_CACHE, else XDG's cache folder, else the home's, else one in /tmp for this user."""
+    if folder := os.environ.get("LONGSEQ_CACHE"):
+        return Path(folder)
+    if folder := os.environ.get("XDG_CACHE_HOME"):
+        return Path(folder) / "longseq"
+    home = Path(os.environ.get("HOME", "/nonexistent"))
+    if os.access(home, os.W_OK):
+        return home / ".cache" / "longseq"
+    return Path(f"/tmp/longseq-{os.getuid()}")
+
+
+def prefix_of(path: str) -> str | None:
+    """The prefix, when `path` names a prepared pair (with or without .bin or .idx); else None."""
+    stem = path[:-4] if path.endswith((".bin", ".idx")) else path
+    return stem if os.path.isfile(stem + ".idx") or os.path.isfile(stem + ".bin") else None
+
+
+def ensure_prepared(
+    path: str, cache_folder: Path | None = None, tokenizer: str = "nucleotide"
+) -> str:
+    """The prefix of the tokens of `path`: itself when it is prepared, else one in the cache."""
+    if (prefix := prefix_of(path)) is not None:
+        return prefix
+    source = Path(path)
+    if source.is_dir():
+        raise UserError(
+            f"--data-path {path} is a folder: run 'longseq prepare {path} --output PREFIX'"
+        )
+    try:
+        if source.stat().st_size == 0:
+            raise UserError(f"--data-path {path} is empty: name a FASTA file or a prepared prefix")
+        key = digest(source)
+    except OSError as error:
+        raise UserError(
+            f"--data-path {path}: {error.strerror}: name a FASTA file or a prefix made by"
+            " 'longseq prepare'"
+        ) from None
+    name = "-".join(
+        (re.sub(r"[^\w.]", "_", source.name)[:80], key[:16], tokenizer.replace(":", "_"))
+    )
+    target = (cache_folder or default_cache_folder()) / name
+    if not _whole(target):
+        _prepare(source, target, tokenizer)
+    return str(target / NAME)
+
+
+def _whole(target: Path) -> bool:
+    """Whether the cache holds a pair at its full length; a damaged one is put out of the way."""
+    if not target.is_dir():
+        return False
+    try:
+        manifest = read_manifest(str(target / NAME))
+        if manifest is not None:
+            check_sizes(str(target / NAME), manifest)
+            return True
+    except UserError:
+        pass
+    shutil.rmtree(target, ignore_errors=True)
+    return False
+
+
+def _prepare(source: Path, target: Path, tokenizer: str) -> None:
+    """Imports numpy, here because a check that finds the data prepared does without."""
+    from longseq.data.prepare.encode import Recipe
+    from longseq.data.prepare.prepare import Settings, quiet, write_tokens
+    from longseq.data.sources.files import Inputs
+
+    aside = make_aside(target)
+    try:
+        settings = Settings(Recipe(tokenizer))
+        write_tokens(Inputs((str(source),)), str(aside / NAME), settings, quiet)
+        sync_folder(aside)
+        try:
+            os.rename(aside, target)
+        except OSError:
+            if not _whole(target):  # another job was faster, or else something is wrong
+                raise
+        sync_folder(target.parent)
+    except OSError as error:
+        raise UserError(
+            f"{target.parent}: {error.strerror}: set LONGSEQ_CACHE to a folder with room"
+        ) from None
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)

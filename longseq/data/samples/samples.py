@@ -1,0 +1,202 @@
+"""Samples of a split: sample i is a pure function of (data, seed, i), so resuming needs a count
+only.
+
+An epoch's samples are visited in a random order, else a single long genome would be read from its
+start to its end.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from longseq.data.samples.batches import Batch
+from longseq.data.samples.blend import place
+from longseq.data.samples.entropy import entropy, markov_entropy, word_frequencies
+from longseq.data.samples.layouts import Layout, Packed, Separate, Window
+from longseq.data.samples.split import Ints
+from longseq.data.samples.stream import Stream
+from longseq.errors import UserError
+
+Spans = Sequence[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the flags of the same names ask for."""
+
+    reset_position_ids: bool = False
+    reset_attention_mask: bool = False
+    eod_mask_loss: bool = False
+    no_cross_document: bool = False
+    sample_overlap: int = 0
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sample's pieces, arrays [s] as in Batch, and the ends of the whole sample's documents."""
+
+    tokens: Ints
+    labels: Ints
+    mask: npt.NDArray[np.float32]
+    positions: Ints
+    documents: tuple[int, ...]
+
+
+class Samples(ABC):
+    """Endless samples of seq_length tokens."""
+
+    seq_length: int
+    vocab_size: int
+    rules: Rules
+
+    @abstractmethod
+    def row(self, index: int, pieces: Spans) -> Row:
+        """Sample `index`, of which only the pieces are read."""
+
+    @property
+    @abstractmethod
+    def num_tokens(self) -> int:
+        """Tokens of one epoch."""
+
+    @property
+    @abstractmethod
+    def fill(self) -> float:
+        """The part of all label places that counts; the rest is padding and repeated context."""
+
+    @abstractmethod
+    def frequencies(self, length: int) -> npt.NDArray[np.float64]:
+        """How frequent each word of `length` tokens is, [vocab_size ** length], sum 1."""
+
+    @property
+    def all_labels_count(self) -> bool:
+        """Whether loss_mask is all ones in every batch."""
+        rules = self.rules
+        return not (rules.eod_mask_loss or rules.no_cross_document or rules.sample_overlap)
+
+    def batch(self, indices: Sequence[int], spans: Spans | None = None, length: int = 0) -> Batch:
+        """Samples `indices` as rows of a batch; spans are this rank's pieces of [0, seq_length).
+
+        Only the tokens of the spans (and one label more for each) are read. With `length`, a
+        curriculum's, the samples are their first `length` tokens.
+        """
+        length = length or self.seq_length
+        pieces = [(0, length)] if spans is None else list(spans)
+        rows = [self.row(index, pieces) for index in indices]
+        return Batch(
+            tokens=torch.from_numpy(np.stack([row.tokens for row in rows])),
+            labels=torch.from_numpy(np.stack([row.labels for row in rows])),
+            loss_mask=torch.from_numpy(np.stack([row.mask for row in rows])),
+            positions=torch.from_numpy(np.stack([row.positions for row in rows])),
+            documents=tuple(_head(row.documents, length) for row in rows)
+            if self.rules.reset_attention_mask
+            else None,
+        )
+
+    def unigram_loss(self) -> float:
+        """Entropy in nats of this split's tokens: the least loss of a model without context."""
+        return entropy(self.frequencies(1))
+
+    def markov_loss(self, order: int = 2) -> float:
+        """Entropy in nats of a token given the `order` before it, by this split's own counts."""
+        return markov_entropy(self.frequencies(order + 1), self.vocab_size)
+
+
+class FileSamples(Samples):
+    """Samples of one dataset's split."""
+
+    def __init__(self, stream: Stream, seq_length: int, vocab_size: int, rules: Rules) -> None:
+        self.stream = stream
+        self.seq_length = seq_length
+        self.vocab_size = vocab_size
+        self.rules = rules
+        kind = Separate if rules.no_cross_document else Packed
+        self.layout: Layout = kind(stream, seq_length, rules.sample_overlap)
+
+    @property
+    def num_tokens(self) -> int:
+        return self.stream.epoch_tokens
+
+    @property
+    def fill(self) -> float:
+        return self.layout.fill
+
+    @property
+    def repeats_within(self) -> float:
+        """How often a sample holds the whole split; above 1 the split is shorter than a sample."""
+        return 0.0 if self.rules.no_cross_document else self.seq_length / self.num_tokens
+
+    def frequencies(self, length: int) -> npt.NDArray[np.float64]:
+        return word_frequencies(self.stream, self.vocab_size, length)
+
+    def row(self, index: int, pieces: Spans) -> Row:
+        window = self.layout.window(index)
+        read = [self._checked(window, low, high + 1) for low, high in pieces]
+        tokens = np.concatenate([piece[:-1] for piece in read])
+        places = np.concatenate([np.arange(low, high) for low, high in pieces])
+        counted = (places >= window.first) & (places < window.last)
+        if self.rules.eod_mask_loss:
+            counted &= tokens != self.stream.end
+        needs_starts = self.rules.reset_position_ids or self.rules.reset_attention_mask
+        starts = self.layout.starts(window) if needs_starts else places[:0]
+        return Row(
+            tokens=tokens,
+            labels=np.concatenate([piece[1:] for piece in read]),
+            mask=counted.astype(np.float32),
+            positions=_since(starts, places) if self.rules.reset_position_ids else places,
+            documents=(*starts.tolist(), self.seq_length),
+        )
+
+    def _checked(self, window: Window, low: int, high: int) -> Ints:
+        tokens = self.layout.read(window, low, high)
+        if tokens.size and (int(tokens.max()) >= self.vocab_size or int(tokens.min()) < 0):
+            raise UserError(
+                f"{self.stream.tokens.bin_path} holds token {int(tokens.max())} outside its"
+                f" vocabulary of {self.vocab_size}: prepare the data again"
+            )
+        return tokens
+
+
+def _head(ends: tuple[int, ...], length: int) -> tuple[int, ...]:
+    """The ends of documents in the first `length` tokens, the last of them `length`."""
+    return (*(end for end in ends if end < length), length)
+
+
+def _since(starts: Ints, places: Ints) -> Ints:
+    """Each place counted from the last start at or before it, or from 0."""
+    edges = np.concatenate(([0], starts))
+    return np.asarray(places - edges[np.searchsorted(edges, places, side="right") - 1])
+
+
+class BlendedSamples(Samples):
+    """Samples of several datasets, each as often as its weight says."""
+
+    def __init__(self, parts: list[FileSamples], weights: list[Fraction]) -> None:
+        self.parts = parts
+        self.weights = weights
+        self.seq_length = parts[0].seq_length
+        self.vocab_size = parts[0].vocab_size
+        self.rules = parts[0].rules
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(part.num_tokens for part in self.parts)
+
+    @property
+    def fill(self) -> float:
+        pairs = zip(self.parts, self.weights, strict=True)
+        return sum(part.fill * float(weight) for part, weight in pairs)
+
+    def row(self, index: int, pieces: Spans) -> Row:
+        part, number = place(index, self.weights)
+        return self.parts[part].row(number, pieces)
+
+    def frequencies(self, length: int) -> npt.NDArray[np.float64]:
+        total = np.zeros(self.vocab_size**length)
+        for part, weight in zip(self.parts, self.weights, strict=True):
+            total += part.frequencies(length) * float(weight)
+        return total

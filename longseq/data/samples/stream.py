@@ -1,0 +1,74 @@
+"""An endless stream of tokens: the documents of a split, in a new order each epoch.
+
+Any stretch of it can be read by position, from its seed alone. Every document ends with the end
+token: the stream adds it where the file has none (a genome cut between training and validation).
+"""
+
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from longseq.data.indexed.format import IndexedTokens
+from longseq.data.samples.split import Ints, Segments
+
+
+def generator(*key: int) -> np.random.Generator:
+    """Philox keyed by numbers: the same draws on every machine and numpy."""
+    words = np.random.SeedSequence([part % 2**64 for part in key]).generate_state(2, np.uint64)
+    return np.random.Generator(np.random.Philox(key=words))
+
+
+class Stream:
+    """Position p is token p % epoch_tokens of epoch p // epoch_tokens."""
+
+    def __init__(self, tokens: IndexedTokens, segments: Segments, end: int, seed: int) -> None:
+        self.tokens = tokens
+        self.segments = segments
+        self.end = end
+        self.seed = seed
+        self.lengths: Ints = segments.length + ~segments.closed
+        self.epoch_tokens = int(self.lengths.sum())
+        self._epoch = lru_cache(maxsize=3)(self._order_of_epoch)
+
+    def _order_of_epoch(self, epoch: int) -> tuple[Ints, Ints]:
+        """Segments in this epoch's order [n], and where each starts in the epoch, with its end [n +
+        1].
+        """
+        order = generator(self.seed, epoch).permutation(len(self.lengths))
+        return order, np.concatenate(([0], np.cumsum(self.lengths[order])))
+
+    def read(self, start: int, stop: int) -> npt.NDArray[np.int64]:
+        """Tokens start … stop of the stream, int64 [stop - start]; reads only those."""
+        out = np.empty(stop - start, dtype=np.int64)
+        at = start
+        while at < stop:
+            epoch, within = divmod(at, self.epoch_tokens)
+            order, starts = self._epoch(epoch)
+            first = int(np.searchsorted(starts, within, side="right")) - 1
+            last = int(np.searchsorted(starts, within + stop - at))
+            for place in range(first, min(last, len(order))):
+                skip = within - int(starts[place])
+                count = min(int(starts[place + 1]) - within, stop - at)
+                self.read_segment(int(order[place]), skip, out[at - start : at - start + count])
+                at += count
+                within += count
+        return out
+
+    def read_segment(self, segment: int, skip: int, out: npt.NDArray[np.int64]) -> None:
+        """Fill `out` with the tokens of a segment from its token `skip` on."""
+        stored = min(len(out), int(self.segments.length[segment]) - skip)
+        out[:stored] = self.tokens.read(int(self.segments.start[segment]) + skip, stored)
+        out[stored:] = self.end  # at most one token: the end the file lacks
+
+    def starts_between(self, start: int, stop: int) -> Ints:
+        """Positions p with start < p < stop where a document starts; from the index, no token is
+        read.
+        """
+        found: list[Ints] = []
+        for epoch in range(start // self.epoch_tokens, (stop - 1) // self.epoch_tokens + 1):
+            base = epoch * self.epoch_tokens
+            positions = self._epoch(epoch)[1][:-1] + base
+            low, high = np.searchsorted(positions, [start + 1, stop])
+            found.append(positions[low:high])
+        return np.concatenate(found)

@@ -1,0 +1,116 @@
+"""A stream of any length as pieces of bounded memory, cut between records.
+
+The pieces are what workers parse. A FASTA record longer than LONG_RECORD (a chromosome, or 500
+million letters on one line) comes by itself, as an iterator of raw pieces.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from longseq.data.sources.files import Source
+from longseq.errors import UserError
+
+LARGEST_BUFFER = 1 << 30
+SEPARATORS = {"fasta": b"\n>", "genbank": b"\n//", "text": b"\n", "jsonl": b"\n"}
+AFTER = {"fasta": 1, "genbank": 3, "text": 1, "jsonl": 1}  # bytes of the separator left of the cut
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Whole records of one kind, as stored."""
+
+    kind: str
+    path: str
+    raw: bytes
+
+
+@dataclass(frozen=True)
+class LongRecord:
+    """One FASTA record; `pieces` must be read to its end before the next thing is asked for."""
+
+    path: str
+    name: str
+    pieces: Iterator[bytes]
+
+
+def chunks(source: Source, size: int) -> Iterator[Chunk | LongRecord]:
+    """The records of a source in order, about `size` bytes at a time."""
+    if source.kind == "fastq":
+        yield from _fastq_chunks(source, size)
+        return
+    separator = SEPARATORS[source.kind]
+    buffer = source.read(size).lstrip()
+    while block := source.read(size):
+        cut = buffer.rfind(separator)
+        if cut >= 0:
+            cut += AFTER[source.kind]
+            yield Chunk(source.kind, source.path, buffer[:cut])
+            buffer = buffer[cut:] + block
+        elif source.kind == "fasta" and len(buffer) >= size:
+            long = _Long(source, buffer, block, size)
+            yield LongRecord(source.path, long.name, long.pieces())
+            buffer = long.rest
+        else:
+            buffer += block
+            if len(buffer) > LARGEST_BUFFER:
+                raise UserError(f"{source.path}: a record is longer than 1 GiB: give it as FASTA")
+    if buffer.strip():
+        yield Chunk(source.kind, source.path, buffer)
+
+
+class _Long:
+    """Reads one FASTA record to its end, wherever the blocks are cut."""
+
+    def __init__(self, source: Source, buffer: bytes, block: bytes, size: int) -> None:
+        header, newline, body = buffer.partition(b"\n")
+        if not newline:
+            raise UserError(
+                f"{source.path}: a header line of more than {size:,} bytes: this is not FASTA"
+            )
+        self.name = header[1:].decode("ascii", "replace").strip()
+        self.rest = b""
+        self._source, self._size = source, size
+        self._waiting = [body, block]
+
+    def pieces(self) -> Iterator[bytes]:
+        held = b""  # a line end whose next byte may start the next record
+        while self._waiting or (block := self._source.read(self._size)):
+            block = held + (self._waiting.pop(0) if self._waiting else block)
+            cut = block.find(b"\n>")
+            if cut >= 0:
+                self.rest = block[cut + 1 :] + b"".join(self._waiting)
+                yield block[:cut]
+                return
+            held = b"\n" if block.endswith(b"\n") else b""
+            yield block
+
+
+def _fastq_chunks(source: Source, size: int) -> Iterator[Chunk]:
+    import dnaio
+
+    try:
+        for part in dnaio.read_chunks(_Reader(source), size):
+            yield Chunk("fastq", source.path, bytes(part))
+    except OverflowError:
+        raise UserError(
+            f"{source.path}: a read is longer than {size:,} bytes: give it as FASTA"
+        ) from None
+    except (dnaio.FileFormatError, dnaio.UnknownFileFormat) as error:
+        raise UserError(f"{source.path} is not FASTQ: {error}") from None
+    except AssertionError:  # dnaio asserts that a file has four bytes
+        raise UserError(f"{source.path} is not FASTQ: it is cut off") from None
+
+
+class _Reader:
+    """What dnaio asks of a file, with our errors."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    def read(self, size: int = -1) -> bytes:
+        return self._source.read(size)
+
+    def readinto(self, buffer: memoryview) -> int:
+        data = self._source.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)

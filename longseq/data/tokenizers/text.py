@@ -1,0 +1,109 @@
+"""Tokenizers of text, for comparison with runs that were made with them: bytes, GPT-2's, Hugging
+Face's.
+
+The library `tokenizers` does the work. Its files are copied beside the data: what is needed to
+decode a token must not depend on a path that someone may move.
+"""
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from longseq.data.indexed.format import Tokens
+from longseq.data.tokenizers.sequence import Tokenizer
+from longseq.errors import UserError
+
+END_NAMES = ("<|endoftext|>", "</s>", "<eos>", "[EOS]", "<eod>", "[SEP]")
+
+
+class TextTokenizer(Tokenizer):
+    """files: name's ending beside the data → content."""
+
+    files: dict[str, bytes]
+
+    @abstractmethod
+    def encode_all(self, texts: list[bytes]) -> list[Tokens]:
+        """Token ids of each text."""
+
+
+class Bytes(TextTokenizer):
+    """One token a byte, and 256 for the end of a document."""
+
+    def __init__(self) -> None:
+        self.specification = "byte"
+        self.vocab_size = 257
+        self.end_of_document = 256
+        self.files = {}
+
+    def encode_all(self, texts: list[bytes]) -> list[Tokens]:
+        return [np.frombuffer(text, dtype=np.uint8).astype(np.uint16) for text in texts]
+
+    def decode(self, tokens: Tokens) -> str:
+        text = tokens[tokens < 256].astype(np.uint8).tobytes().decode("utf-8", "replace")
+        return text + "<eod>" * int((tokens == 256).sum())
+
+    def names(self) -> list[str]:
+        return [repr(bytes([byte]))[2:-1] for byte in range(256)] + ["<eod>"]
+
+
+class Library(TextTokenizer):
+    """A tokenizer of Hugging Face's library, from its files' contents."""
+
+    def __init__(self, kind: str, inner: Any, files: dict[str, bytes]) -> None:
+        self.specification = kind
+        self.files = files
+        self._inner = inner
+        self.vocab_size = inner.get_vocab_size()
+        known = [inner.token_to_id(name) for name in END_NAMES]
+        ends = [number for number in known if number is not None]
+        if not ends:
+            raise UserError(
+                f"--tokenizer {kind}: no token ends a document: add one of {', '.join(END_NAMES)}"
+            )
+        self.end_of_document = ends[0]
+
+    def encode_all(self, texts: list[bytes]) -> list[Tokens]:
+        strings = [text.decode("utf-8", "replace") for text in texts]
+        encodings = self._inner.encode_batch(strings, add_special_tokens=False)
+        return [np.array(encoding.ids, dtype=self.dtype) for encoding in encodings]
+
+    def decode(self, tokens: Tokens) -> str:
+        return str(self._inner.decode(tokens.tolist(), skip_special_tokens=False))
+
+    def names(self) -> list[str]:
+        return [self._inner.id_to_token(number) or "" for number in range(self.vocab_size)]
+
+
+def huggingface(path: str) -> Library:
+    """From a tokenizer.json."""
+    from tokenizers import Tokenizer as Inner
+
+    content = _read(path)
+    try:
+        inner = Inner.from_str(content.decode("utf-8"))
+    except Exception as error:
+        raise UserError(
+            f"--tokenizer huggingface:{path} is not a tokenizer.json ({error})"
+        ) from None
+    return Library("huggingface", inner, {"tokenizer.json": content})
+
+
+def gpt2(vocabulary: str, merges: str) -> Library:
+    """From GPT-2's vocab.json and merges.txt, as Megatron takes them."""
+    from tokenizers import ByteLevelBPETokenizer
+
+    files = {"vocab.json": _read(vocabulary), "merges.txt": _read(merges)}
+    try:
+        inner = ByteLevelBPETokenizer(vocabulary, merges)
+    except Exception as error:
+        raise UserError(f"--tokenizer gpt2:{vocabulary},{merges}: {error}") from None
+    return Library("gpt2", inner, files)
+
+
+def _read(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"--tokenizer: {path}: {error.strerror}") from None

@@ -1,0 +1,255 @@
+"""From a checked configuration to a DeepSpeed engine around this rank's share of the network.
+
+    start_distributed(config)
+    mesh = Mesh.create(config.layout)
+    model = build_model(config, mesh, vocabulary, device)
+    engine = make_engine(config, mesh, model)
+
+Ranks that share a sample (Ulysses, ring) are data parallel to DeepSpeed: it averages gradients over
+them and partitions ZeRO over them, at every stage in the same way, and the loss of each is scaled
+by their number. DeepSpeed's own sequence-parallel path scales the gradient by another factor at
+stage 3 than at stages 0 to 2.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from longseq.attention import Kernel, kernel
+from longseq.attention.chunked import chunked
+from longseq.config.checks import check_cpu
+from longseq.config.arguments import Config, Memory
+from longseq.errors import UserError
+from longseq.memory.allocator import give_back_large
+from longseq.engine.recompute import save_memory
+from longseq.memory.recompute_policy import Savings, asked
+from longseq.model.gpt import GPT
+from longseq.model.initialize import drawn
+from longseq.model.layers import Layer
+from longseq.parallel.mesh import Group, Mesh
+from longseq.engine.parallelize import parallelize
+from longseq.engine import nvme
+from longseq.host import shared_memory
+from longseq.engine.ds_config import deepspeed_settings
+from longseq.engine.optimizer import make_optimizer, parameter_groups, set_learning_rate
+from longseq.parallel.agreement import torch_ranks
+
+BACKENDS = {"cpu": "gloo", "cuda": "nccl", "xpu": "xccl"}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+COLLECTIVE_TIMEOUT = datetime.timedelta(minutes=30)
+
+
+def pick_device(config: Config) -> torch.device:
+    """This rank's device: as asked, else the GPU of its local rank, else the CPU."""
+    kind = config.training.device
+    if kind == "auto":
+        kind = next((k for k in ("cuda", "xpu") if getattr(torch, k).is_available()), "cpu")
+    if kind == "cpu":
+        check_cpu(config)
+        return torch.device("cpu")
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    there = getattr(torch, kind).device_count()
+    if local >= there:
+        raise UserError(
+            f"local rank {local} has no GPU: this host shows {there};"
+            " start fewer ranks here, or give --device cpu"
+        )
+    return torch.device(kind, local)
+
+
+def start_distributed(device: torch.device) -> None:
+    """Start torch.distributed from RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT."""
+    if device.type != "cpu":
+        getattr(torch, device.type).set_device(device)
+    if not dist.is_initialized():
+        dist.init_process_group(BACKENDS[device.type], timeout=COLLECTIVE_TIMEOUT)
+
+
+class ModelParallelUnit:
+    """The groups, under the names that DeepSpeed asks for; it wants the older ones too."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self._tp, self._dp = mesh.tp, mesh.replicas
+        self._alone: dist.ProcessGroup | None = None
+
+    def _handle(self, group: Group) -> dist.ProcessGroup | None:
+        """The process group; DeepSpeed needs one for a group of one rank as well."""
+        if group.handle is None and self._alone is None:
+            for rank in range(dist.get_world_size()):
+                made = dist.new_group([rank])
+                if rank == dist.get_rank():
+                    self._alone = made
+        return group.handle or self._alone
+
+    def get_model_parallel_rank(self) -> int:
+        return self._tp.rank
+
+    def get_model_parallel_world_size(self) -> int:
+        return self._tp.size
+
+    def get_model_parallel_group(self) -> dist.ProcessGroup | None:
+        return self._handle(self._tp)
+
+    get_tensor_model_parallel_rank = get_model_parallel_rank
+    get_tensor_model_parallel_world_size = get_model_parallel_world_size
+    get_tensor_model_parallel_group = get_model_parallel_group
+
+    def get_data_parallel_rank(self) -> int:
+        return self._dp.rank
+
+    def get_data_parallel_world_size(self) -> int:
+        return self._dp.size
+
+    def get_data_parallel_group(self) -> dist.ProcessGroup | None:
+        return self._handle(self._dp)
+
+
+def attention_kernel(memory: Memory) -> Kernel:
+    """The kernel that the flags name, in chunks where they ask for those."""
+    if memory.ds_sequence_parallel_fpdt:
+        size = memory.ds_sequence_parallel_fpdt_chunk_size
+        return chunked(size, memory.ds_sequence_parallel_fpdt_offloading)
+    return kernel(memory.kernel)
+
+
+def build_model(
+    config: Config,
+    mesh: Mesh,
+    vocabulary: int,
+    device: torch.device,
+    savings: Savings | None = None,
+) -> GPT:
+    """This rank's share of the network, with its first values, on `device`.
+
+    `savings` of memory are those that the flags ask for, unless given.
+    """
+    with torch.device("meta"):
+        model = GPT(
+            config.network,
+            vocabulary,
+            attention_kernel(config.memory),
+            config.training.seed,
+        )
+    parallelize(model, mesh)
+    savings = savings or asked(config, device=device.type)
+    save_memory(model, savings, mesh.tp.size if mesh.sequence_parallel else 1)
+    if device.type == "cpu" and savings.recompute in ("full", "outside-attention"):
+        give_back_large(hidden_bytes(config))
+    dtype = DTYPES[config.training.dtype]
+    values = drawn(model, config.network, config.training.seed, device, dtype)
+    if config.training.zero_stage == 3:
+        _start_deepspeed()
+        if nvme.wanted(config):
+            share = sum(p.numel() for p in model.parameters()) // mesh.replicas.size
+            disk = Path(config.training.nvme_path)
+            nvme.check_all_disks(disk, nvme.bytes_kept(config, share), torch_ranks())
+        _cut_as_drawn(values, mesh, engine_settings(config, model), dtype)
+    for _ in values:
+        pass
+    return model
+
+
+def hidden_bytes(config: Config) -> int:
+    """Hidden states of all tokens that a rank holds between layers."""
+    net, axes, train = config.network, config.layout, config.training
+    shared = axes.ulysses * axes.ring * (axes.tp if axes.sequence_parallel else 1)
+    size = DTYPES[train.dtype].itemsize
+    return train.micro_batch_size * net.seq_length // shared * net.hidden_size * size
+
+
+class _AsDrawn(nn.Module):
+    """A module whose parameters come into being when they are asked for."""
+
+    def __init__(self, values: Iterator[nn.Parameter]) -> None:
+        super().__init__()
+        self._values = values
+
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
+        return self._values
+
+
+def _cut_as_drawn(
+    values: Iterator[nn.Parameter], mesh: Mesh, settings: dict[str, Any], dtype: torch.dtype
+) -> None:
+    """ZeRO stage 3: each parameter is cut over the replicas before the next is drawn, so that no
+    rank ever holds more than one whole parameter.
+    """
+    import deepspeed
+
+    unit = ModelParallelUnit(mesh)
+    deepspeed.zero.Init(
+        module=_AsDrawn(values),
+        data_parallel_group=unit.get_data_parallel_group(),
+        config_dict_or_path=settings,
+        mpu=unit,
+        dtype=dtype,
+        mem_efficient_linear=False,
+    )
+
+
+def engine_settings(config: Config, model: nn.Module) -> dict[str, Any]:
+    """The run's settings as this rank's engine gets them.
+
+    At stage 0 our optimizer (stage0.py) clips and keeps the master weights, so DeepSpeed must not.
+    Files go to a folder of this rank's own, through buffers that hold the largest parameter.
+    """
+    settings = deepspeed_settings(config)
+    if config.training.zero_stage == 0 and not config.training.fp16:
+        settings["gradient_clipping"] = 0.0
+        settings.pop("bf16", None)
+        settings.pop("data_types", None)
+    if nvme.wanted(config):
+        folder = str(nvme.claim(Path(config.training.nvme_path)))
+        largest = max(getattr(p, "ds_numel", p.numel()) for p in model.parameters())
+        for name in ("offload_optimizer", "offload_param"):
+            part = settings["zero_optimization"].get(name, {})
+            if part.get("device") == "nvme":
+                part["nvme_path"] = folder
+                if name == "offload_param":
+                    part.setdefault("buffer_size", largest)
+    return settings
+
+
+def _start_deepspeed() -> None:
+    """DeepSpeed on the process groups that are there, without its shared-memory collectives."""
+    import deepspeed
+
+    shared_memory.keep_off()
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        shared_memory.remove_stale()
+    deepspeed.logger.setLevel(logging.WARNING)
+    deepspeed.init_distributed(dist_init_required=False)
+
+
+def make_engine(config: Config, mesh: Mesh, model: GPT) -> Any:
+    """DeepSpeed's engine around `model`, with our optimizer and no scheduler of its own."""
+    import deepspeed
+
+    _start_deepspeed()
+    if config.training.zero_stage == 3:
+        # A layer's weights come and go together: recomputation runs parts of it at a time
+        deepspeed.utils.set_z3_leaf_modules(model, [Layer])
+    optimizer = make_optimizer(config, parameter_groups(model, config.training), mesh)
+    set_learning_rate(optimizer, 0.0)  # fp16 at stage 0 takes a step here, and so would decay
+    engine, _, _, _ = deepspeed.initialize(
+        model=model,
+        optimizer=optimizer,
+        config=engine_settings(config, model),
+        mpu=ModelParallelUnit(mesh),
+        dist_init_required=False,
+    )
+    if config.training.fp16 and config.training.zero_stage == 0:
+        optimizer.state.clear()  # what that step has left: Adam would count it
+    if mesh.replicas.size == 1 and config.training.zero_stage == 0:
+        # Nothing to average: this spares a copy of all gradients there and back, every step.
+        engine.enable_backward_allreduce = False
+    return engine

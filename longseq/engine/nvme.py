@@ -1,0 +1,192 @@
+"""Offload to files on a local disk: a folder that no other run shares, and the operator for it.
+
+    build_operator()                       # once, alone, before ranks start
+    check_disk(Path("/local/scratch"), need=2**30)     # raises UserError; a sentence for the screen
+    folder = claim(Path("/local/scratch"))             # this rank's own, cleared away afterwards
+    release()
+
+DeepSpeed names its files by rank alone, so that two runs with one path would read each other's.
+A rank that is killed leaves its folder; as nobody holds its lock any more, the next run removes it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import socket
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import IO
+
+from longseq.config.arguments import Config
+from longseq.errors import UserError
+from longseq.host.atomic_files import reason
+from longseq.parallel.agreement import Ranks
+
+PREFIX = "longseq-offload-"
+MEMORY = ("tmpfs", "ramfs", "devtmpfs")
+PROBE = 64 * 2**20  # bytes written to see how fast the disk is
+PACKAGES = (
+    ("apt-get", "apt-get install -y libaio-dev"),
+    ("zypper", "zypper install -y libaio-devel"),
+    ("dnf", "dnf install -y libaio-devel"),
+)
+
+_claimed: dict[Path, tuple[IO[str], Path]] = {}
+
+
+def claim(path: Path) -> Path:
+    """A folder in `path` for this process alone, the same at each call."""
+    if path not in _claimed:
+        with (path / f".{PREFIX}gate").open("a") as gate:
+            fcntl.flock(gate, fcntl.LOCK_EX)  # nobody takes a folder that is being made for left
+            remove_abandoned(path)
+            folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=path))
+            lock = (folder / "in-use").open("w")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        _claimed[path] = lock, folder
+    return _claimed[path][1]
+
+
+def release() -> None:
+    """Remove what this process has claimed."""
+    for lock, folder in _claimed.values():
+        shutil.rmtree(folder, ignore_errors=True)
+        lock.close()
+    _claimed.clear()
+
+
+def remove_abandoned(path: Path) -> list[Path]:
+    """Remove this user's folders that no living process holds; gives those removed."""
+    removed = []
+    for folder in sorted(path.glob(f"{PREFIX}*/")):
+        try:
+            if folder.lstat().st_uid != os.getuid() or folder.is_symlink():
+                continue
+            with (folder / "in-use").open("a") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+                removed.append(folder)
+        except OSError:  # in use, or gone meanwhile
+            continue
+    return removed
+
+
+def check_disk(path: Path, need: int) -> str:
+    """Refuse a path that cannot hold `need` bytes on a disk; says how fast that is."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        kind = file_system(path)
+        if kind in MEMORY:
+            raise UserError(
+                f"--nvme-path {path} (NVME_PATH) is memory ({kind}), not a disk: name a folder on"
+                " one, or keep what is offloaded in host memory (OFFLOAD_DEVICE=cpu)"
+            )
+        free = shutil.disk_usage(path).free
+        if free < need:
+            raise UserError(
+                f"--nvme-path {path} (NVME_PATH) has {free / 2**30:.1f} GiB free and this run puts"
+                f" {need / 2**30:.1f} GiB there: name a larger disk, or use more hosts"
+            )
+        speed = write_speed(path)
+    except OSError as error:
+        raise UserError(f"--nvme-path {path} (NVME_PATH): {reason(error)}") from None
+    return f"{path} takes {speed / 2**30:.2f} GiB/s; {need / 2**30:.2f} GiB are kept there"
+
+
+def check_all_disks(path: Path, share: int, ranks: Ranks) -> None:
+    """Refuse, on every rank, a disk of any host that is too small for its ranks' shares (bytes)."""
+    hosts = ranks.gather(socket.gethostname())
+    problem = None
+    if hosts.index(socket.gethostname()) == ranks.rank:  # the first of this host
+        try:
+            check_disk(path, share * hosts.count(socket.gethostname()))
+        except UserError as error:
+            problem = f"{socket.gethostname()}: {error}"
+    for found in ranks.gather(problem):
+        if found:
+            raise UserError(found)
+
+
+def bytes_kept(config: Config, parameters: int) -> int:
+    """Bytes in files for `parameters` numbers: weights, fp32 masters, gradients and moments."""
+    train = config.training
+    weights = (4 if train.dtype == "fp32" else 2) if train.remote_device == "nvme" else 0
+    return parameters * (weights + (16 if train.offload_optimizer == "nvme" else 0))
+
+
+def wanted(config: Config) -> bool:
+    """Is anything offloaded to files?"""
+    return "nvme" in (config.training.offload_optimizer, config.training.remote_device)
+
+
+def file_system(path: Path, mounts: Path = Path("/proc/mounts")) -> str:
+    """The type of the file system that holds `path`, "" where the system does not say."""
+    best, kind = "", ""
+    where = str(path.resolve())
+    try:
+        lines = mounts.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return ""
+    for line in lines:
+        _, point, this = line.split()[:3]
+        point = point.replace("\\040", " ")
+        inside = where == point or where.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= len(best):
+            best, kind = point, this
+    return kind
+
+
+def write_speed(path: Path) -> float:
+    """Bytes a second that the disk takes, flushed."""
+    block = os.urandom(2**20)
+    with tempfile.TemporaryFile(dir=path) as file:
+        began = time.perf_counter()
+        for _ in range(PROBE // len(block)):
+            file.write(block)
+        file.flush()
+        os.fsync(file.fileno())
+        return PROBE / (time.perf_counter() - began)
+
+
+def build_operator() -> None:
+    """Compile DeepSpeed's async_io where that has not been done; some minutes, once.
+
+    The kernel drops our lock when its owner dies, so that a `lock` of torch's that is there while
+    we hold ours was left by a build that was killed; torch would wait for it for ever.
+    """
+    os.environ.setdefault("TORCH_EXTENSIONS_DIR", os.path.join(sys.prefix, "extensions"))
+    folder = Path(os.environ["TORCH_EXTENSIONS_DIR"])
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "longseq-build.lock").open("a") as gate:
+        fcntl.flock(gate, fcntl.LOCK_EX)
+        for left in folder.glob("*/lock"):
+            left.unlink(missing_ok=True)
+        _load_operator(folder)
+
+
+def _load_operator(folder: Path) -> None:
+    from deepspeed.ops.op_builder import AsyncIOBuilder
+
+    builder = AsyncIOBuilder()
+    if not builder.is_compatible():
+        raise UserError(f"offload to NVMe needs libaio: {install_command()}")
+    if not (folder / "async_io" / "async_io.so").exists():
+        print("longseq: compiling DeepSpeed's async_io, once, some minutes", file=sys.stderr)
+    try:
+        builder.load(verbose=False)
+    except (RuntimeError, ImportError, OSError) as error:
+        text = " ".join(str(error).split())[:300]
+        raise UserError(f"offload to NVMe: async_io did not compile: {text}") from None
+
+
+def install_command() -> str:
+    """What installs libaio's headers here."""
+    sudo = "" if os.geteuid() == 0 else "sudo "
+    for tool, command in PACKAGES:
+        if shutil.which(tool):
+            return sudo + command
+    return "install the package libaio-dev or libaio-devel"

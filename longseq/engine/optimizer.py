@@ -1,0 +1,145 @@
+"""The optimizer, its weight-decay groups and its learning rate, which have no other owner.
+
+groups = parameter_groups(model, config.training)
+optimizer = make_optimizer(config, groups, mesh)
+set_learning_rate(engine, learning_rate(iteration, config.training))
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from longseq.config.arguments import Config, Training
+from longseq.parallel.mesh import Mesh
+from longseq.engine.stage0 import BareOptimizer
+
+
+def parameter_groups(model: nn.Module, train: Training) -> list[dict[str, Any]]:
+    """Matrices decay; norms and biases, whose scale the network relies on, do not.
+
+    For Muon the layers' matrices are a group of their own, marked `inner`.
+    """
+    named = list(model.named_parameters())
+    decayed = [(name, p) for name, p in named if dimensions(p) > 1]
+    others = [p for _, p in named if dimensions(p) <= 1]
+    inner = [p for name, p in decayed if train.optimizer == "muon" and name.startswith("layers.")]
+    chosen = {id(p) for p in inner}
+    groups: list[dict[str, Any]] = [
+        {"params": inner, "weight_decay": train.weight_decay, "inner": True},
+        {
+            "params": [p for _, p in decayed if id(p) not in chosen],
+            "weight_decay": train.weight_decay,
+        },
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def dimensions(parameter: nn.Parameter) -> int:
+    """The number of dimensions, also of a parameter that ZeRO stage 3 has flattened and cut."""
+    return len(getattr(parameter, "ds_shape", parameter.shape))
+
+
+def learning_rate(iteration: int, train: Training) -> float:
+    """The rate of the step that is number `iteration`, from 1: linear warm-up, then the decay."""
+    if train.warmup_iters and iteration <= train.warmup_iters:
+        return train.lr * iteration / train.warmup_iters
+    if train.lr_decay_style == "constant":
+        return train.lr
+    length = max(1, train.decay_iters - train.warmup_iters)
+    done = min(1.0, (iteration - train.warmup_iters) / length)
+    left = 1 - done if train.lr_decay_style == "linear" else 0.5 * (1 + math.cos(math.pi * done))
+    return train.min_lr + (train.lr - train.min_lr) * left
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the rate of every group, on the optimizer that DeepSpeed steps."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def make_optimizer(
+    config: Config, groups: list[dict[str, Any]], mesh: Mesh
+) -> torch.optim.Optimizer:
+    """The optimizer that --optimizer names; at stage 0 inside one that measures and clips.
+
+    At the other stages, and in fp16, DeepSpeed's own wrapper does both.
+    """
+    train = config.training
+    if train.offload_optimizer != "none":
+        return _host_adam(train, groups)
+    make = partial(KINDS[train.optimizer], train)
+    if train.zero_stage == 0 and not train.fp16:
+        return BareOptimizer(make, groups, train.clip_grad, mesh.tp, config.accumulation > 1)
+    return make(groups)
+
+
+def _adam(train: Training, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    betas = (train.adam_beta1, train.adam_beta2)
+    return torch.optim.AdamW(groups, lr=train.lr, betas=betas, eps=train.adam_eps, fused=True)
+
+
+def _sgd(train: Training, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    return torch.optim.SGD(groups, lr=train.lr)
+
+
+def _adafactor(train: Training, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    return torch.optim.Adafactor(groups, lr=train.lr)
+
+
+def _muon(train: Training, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    return MuonAndAdam(train, groups)
+
+
+KINDS = {"adam": _adam, "sgd": _sgd, "adafactor": _adafactor, "muon": _muon}
+
+
+def _host_adam(train: Training, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    from deepspeed.ops.adam import DeepSpeedCPUAdam
+
+    betas = (train.adam_beta1, train.adam_beta2)
+    adam: torch.optim.Optimizer = DeepSpeedCPUAdam(
+        groups, lr=train.lr, betas=betas, eps=train.adam_eps, adamw_mode=True
+    )
+    return adam
+
+
+class MuonAndAdam(torch.optim.Optimizer):
+    """torch's Muon for the layers' matrices, AdamW for tables, norms and biases.
+
+    Muon's step is scaled to the size of AdamW's, so that one learning rate serves both.
+    """
+
+    def __init__(self, train: Training, groups: list[dict[str, Any]]) -> None:
+        inner = [g for g in groups if g.get("inner")]
+        outer = [g for g in groups if not g.get("inner")]
+        scale = "match_rms_adamw"
+        muon = torch.optim.Muon(
+            inner, lr=train.lr, weight_decay=train.weight_decay, adjust_lr_fn=scale
+        )
+        self.parts: tuple[torch.optim.Optimizer, ...] = (muon, _adam(train, outer))
+        self._join()
+        super().__init__(self.param_groups, {})
+        self._join()
+
+    def _join(self) -> None:
+        self.param_groups = [group for part in self.parts for group in part.param_groups]
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        for part in self.parts:
+            part.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"parts": [part.state_dict() for part in self.parts]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for part, saved in zip(self.parts, state_dict["parts"], strict=True):
+            part.load_state_dict(saved)
+        self._join()

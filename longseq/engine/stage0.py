@@ -1,0 +1,129 @@
+"""The optimizer of ZeRO stage 0, where DeepSpeed hands over the bare gradients.
+
+DeepSpeed neither measures nor clips them in fp32, and its own bf16 wrapper of stage 0 takes a step
+before the first one, which leaves Adam's bias correction one step ahead of stages 1 to 3. So this
+does it all: the norm, the clipping and, below fp32, the fp32 master weights.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from longseq.parallel.collectives import all_reduce
+from longseq.parallel.sharding import cut_of
+from longseq.parallel.mesh import Group
+
+Make = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
+
+
+class BareOptimizer(torch.optim.Optimizer):
+    """`make(groups)` on whole parameters; `_global_grad_norm` is where DeepSpeed looks for it.
+
+    Parameters below fp32 are stepped as fp32 masters. With `accumulates`, their gradients are
+    summed over the micro batches in fp32 as well; a single one needs no sum.
+    """
+
+    def __init__(
+        self,
+        make: Make,
+        groups: list[dict[str, Any]],
+        limit: float,
+        tp: Group,
+        accumulates: bool = False,
+    ) -> None:
+        self.weights: list[nn.Parameter] = [p for group in groups for p in group["params"]]
+        self.masters = [_master(p) for p in self.weights]
+        rest = iter(self.masters)
+        groups = [group | {"params": [next(rest) for _ in group["params"]]} for group in groups]
+        self.inner = make(groups)
+        self.limit, self.tp = limit, tp
+        self._global_grad_norm = 0.0
+        self._sums: dict[nn.Parameter, Tensor] = {}
+        super().__init__(self.inner.param_groups, {})
+        self.param_groups = self.inner.param_groups
+        self.state = self.inner.state
+        if accumulates:
+            for weight, master in zip(self.weights, self.masters, strict=True):
+                if weight is not master:
+                    weight.register_post_accumulate_grad_hook(self._add_up)
+
+    def _add_up(self, weight: Any) -> None:
+        """Move a micro batch's gradient into its fp32 sum."""
+        if weight in self._sums:
+            self._sums[weight].add_(weight.grad)
+        else:
+            self._sums[weight] = weight.grad.float()
+        weight.grad = None
+
+    def get_grads_for_reduction(self) -> tuple[list[Tensor], dict[str, list[Tensor]]]:
+        """DeepSpeed averages these over the replicas, in place (the second are an expert's)."""
+        return [grad for p in self.weights if (grad := self._gradient(p)) is not None], {}
+
+    def _gradient(self, weight: nn.Parameter) -> Tensor | None:
+        return self._sums.get(weight, weight.grad)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        for weight, master in zip(self.weights, self.masters, strict=True):
+            grad = self._gradient(weight)
+            master.grad = None if grad is None else grad.float()
+            if weight is not master:
+                weight.grad = None
+        self._sums.clear()
+        parameters = [p for p in self.masters if p.grad is not None]
+        self._global_grad_norm = norm = gradient_norm(parameters, self.tp)
+        if self.limit > 0 and norm > self.limit:
+            grads = [p.grad for p in parameters if p.grad is not None]
+            torch._foreach_mul_(grads, self.limit / (norm + 1e-6))
+        self.inner.step()
+        for weight, master in zip(self.weights, self.masters, strict=True):
+            if weight is not master:
+                weight.copy_(master)
+                master.grad = None
+
+    def _copies(self) -> list[nn.Parameter]:
+        """The masters that are not the weights themselves."""
+        return [m for w, m in zip(self.weights, self.masters, strict=True) if w is not m]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "inner": self.inner.state_dict(),
+            "masters": [master.detach() for master in self._copies()],
+        }
+
+    @torch.no_grad()
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.inner.load_state_dict(state_dict["inner"])
+        self.param_groups, self.state = self.inner.param_groups, self.inner.state
+        for master, saved in zip(self._copies(), state_dict["masters"], strict=True):
+            master.copy_(saved)
+
+
+def _master(weight: nn.Parameter) -> nn.Parameter:
+    """An fp32 copy that keeps the mark of the cut; the weight itself where it is fp32."""
+    if weight.dtype == torch.float32:
+        return weight
+    master = nn.Parameter(weight.detach().float())
+    if cut_of(weight) is not None:
+        master.longseq_cut = cut_of(weight)  # type: ignore[attr-defined]
+    return master
+
+
+def gradient_norm(parameters: list[nn.Parameter], tp: Group) -> float:
+    """The 2-norm of the whole gradient: cut parameters from all ranks, whole ones once."""
+    squares = torch.zeros(2, dtype=torch.float32)
+    for place, cut in enumerate((True, False)):
+        grads: list[Tensor] = [
+            p.grad for p in parameters if p.grad is not None and (cut_of(p) is not None) == cut
+        ]
+        if grads:
+            squares[place] = torch.stack(torch._foreach_norm(grads)).square().sum()
+    if tp.size > 1:
+        shared = squares[:1].clone().to(parameters[0].device)
+        squares[0] = all_reduce(shared, tp)[0]
+    return math.sqrt(float(squares.sum()))

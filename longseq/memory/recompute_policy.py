@@ -1,0 +1,121 @@
+"""What is done to need less memory: as the flags say, and where they say nothing, by a rule.
+
+    savings = choose(config, vocabulary, available)      # bytes that this rank may use
+    savings.describe()                                   # for the screen
+
+The rule takes the first of these whose estimate fits: keep everything; make everything but
+attention again; make all of it again. Each needs less than the one before and more time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from longseq.config.arguments import Config
+
+TILE = 2048  # tokens: large enough for matmuls at full speed, small beside a long sequence
+LEAST = 256  # the same for the small matmuls and fast calls of a CPU
+TILES = 16  # a CPU's tile is this part of what a rank holds, so that it is small beside it
+USABLE = 0.8  # of what is available: an estimate leaves out fragments and libraries' buffers
+STATE_BYTES = 18  # a parameter: weights, gradients and Adam's moments, with room for a copy
+
+
+@dataclass(frozen=True)
+class Savings:
+    """recompute: none, selective, outside-attention or full; tile: tokens, 0 all at once."""
+
+    recompute: str = "none"
+    method: str = "uniform"
+    layers: int = 1
+    tile: int = 0
+    inputs_on_host: bool = False
+    why: str = ""
+
+    def describe(self) -> str:
+        """One line for the screen."""
+        if self.recompute == "none":
+            text = "nothing is recomputed"
+        elif self.recompute == "selective":
+            text = "attention scores are recomputed"
+        else:
+            which = "layers" if self.recompute == "full" else "layers, but not their attention,"
+            if self.method == "block":
+                which = f"the first {self.layers} {which}"
+            text = f"{which} are recomputed"
+            if self.method == "uniform" and self.layers > 1:
+                text += f", from the input of every {self.layers}th"
+            text += f" in tiles of {self.tile:,} tokens"
+            if self.inputs_on_host:
+                text += ", inputs in host memory"
+        return f"{text} ({self.why})" if self.why else text
+
+
+def asked(config: Config, default: str = "none", device: str = "cpu") -> Savings:
+    """What the flags say, with `default` where they leave recomputation open."""
+    memory = config.memory
+    recompute = memory.recompute_granularity
+    if memory.checkpoint_activations:
+        recompute = "full"
+    if recompute == "auto":
+        recompute = default
+    tokens = memory.tile_size or usual_tile(config, device)
+    return Savings(
+        recompute,
+        memory.recompute_method,
+        memory.recompute_num_layers,
+        max(1, tokens // config.training.micro_batch_size),
+        memory.checkpoint_in_cpu,
+    )
+
+
+def usual_tile(config: Config, device: str) -> int:
+    """Tokens of a tile where no flag says: a power of two."""
+    if device != "cpu":
+        return TILE
+    axes, train = config.layout, config.training
+    held = train.micro_batch_size * config.network.seq_length // (axes.ulysses * axes.ring)
+    part = 1 << max(held // TILES, 1).bit_length() - 1
+    return min(max(part, LEAST), TILE)
+
+
+def choose(config: Config, vocabulary: int, available: int, device: str = "cpu") -> Savings:
+    """The flags' choice, or the cheapest one whose estimate fits `available` bytes a rank."""
+    if config.memory.recompute_granularity != "auto" or config.memory.checkpoint_activations:
+        return asked(config, device=device)
+    ways = ("none", "outside-attention", "full")
+    need = 0.0
+    for way in ways:
+        need = estimate(config, vocabulary, way)
+        if need <= USABLE * available:
+            break
+    gib = 2**30
+    fits = "of" if need <= USABLE * available else "may be too much for"
+    why = f"chosen: about {need / gib:.1f} GiB {fits} {available / gib:.1f} GiB a rank"
+    return Savings(**(asked(config, way, device).__dict__ | {"why": why}))
+
+
+def estimate(config: Config, vocabulary: int, recompute: str) -> float:
+    """Bytes a rank needs at its peak, roughly: states, what layers keep, one layer's own tensors.
+
+    Activations are counted in numbers a token: 18h of a layer that keeps everything (the inputs of
+    norms, matmuls and attention), 2h with its attention only, h with its input only; a layer at
+    work has 9h, and what a tile needs does not grow with the sequence.
+    """
+    net, axes, train = config.network, config.layout, config.training
+    number = 4 if train.dtype == "fp32" else 2
+    inner, outer = net.hidden_size / axes.tp, float(net.hidden_size)
+    if axes.sequence_parallel:
+        outer /= axes.tp
+    mlp = 2 * net.ffn_size * (1.5 if net.swiglu else 1) / axes.tp
+    keeps = {
+        "none": 4 * outer + 6 * inner + mlp,
+        "outside-attention": outer + inner,
+        "full": outer,
+    }[recompute]
+    works = 0.0 if recompute == "none" else 3 * outer + 6 * inner
+    tokens = train.micro_batch_size * net.seq_length / (axes.ulysses * axes.ring)
+    head = 3 * outer  # the last layer's output, its norm and the gradient
+    activations = tokens * number * (net.num_layers * keeps + works + head)
+    shared = axes.ulysses * axes.ring * axes.dp if train.zero_stage == 3 else 1
+    parameters = net.parameter_count(net.padded_vocabulary(vocabulary)) / axes.tp / shared
+    return activations + STATE_BYTES * parameters

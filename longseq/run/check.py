@@ -1,0 +1,117 @@
+"""`longseq check`: everything that can go wrong before a rank starts goes wrong here.
+
+    longseq check --world-size N [--dry-run] ARGUMENTS… [-- COMMAND THAT REPEATS THE RUN]
+
+Checks the trainer's arguments, prepares the data when it is a FASTA file, makes the run's folder
+and writes the DeepSpeed configuration and the command into it. With `--dry-run` it prints that
+configuration and touches nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from longseq.config.checks import parse_config
+from longseq.config.arguments import Config
+from longseq.errors import UserError
+from longseq.config.kernels import LIMITS, note
+from longseq.host.machine import Machine, in_environment, this_machine, without_packages
+from longseq.engine import nvme
+from longseq.engine.ds_config import deepspeed_settings
+from longseq.host.atomic_files import reason
+from longseq.run.folder import claim_run_folder, write_command
+
+
+def _take(argv: list[str], name: str) -> str | None:
+    """Remove `name VALUE` from argv and return VALUE."""
+    if name not in argv:
+        return None
+    at = argv.index(name)
+    if at + 1 >= len(argv):
+        raise UserError(f"{name} needs a value")
+    value = argv[at + 1]
+    del argv[at : at + 2]
+    return value
+
+
+def prepare_run(argv: Sequence[str]) -> int:
+    """Check `argv` and prepare what the ranks will find; raises UserError."""
+    words, command = list(argv), []
+    if "--" in words:
+        at = words.index("--")
+        words, command = words[:at], words[at + 1 :]
+    dry_run = "--dry-run" in words
+    if dry_run:
+        words.remove("--dry-run")
+    world = _take(words, "--world-size") or "1"
+    if not world.isdecimal() or int(world) < 1:
+        raise UserError(f"--world-size {world!r} is not a number of ranks")
+    machine = this_machine()
+    if dry_run and not in_environment():  # another Python, whose packages say nothing
+        machine = without_packages(machine)
+    config = parse_config(words, int(world), machine)
+    _tell_attention(config, machine, load=not dry_run)
+    text = json.dumps(_settings(config), indent=2) + "\n"
+    if dry_run:
+        print(text, end="")
+        return 0
+    _check_data(config)
+    _check_nvme(config)
+    if config.run.run_dir:
+        _make_folder(Path(config.run.run_dir), text, command)
+    return 0
+
+
+def _tell_attention(config: Config, machine: Machine, load: bool) -> None:
+    """Say which kernel was chosen; load one that is a package, to see that it loads."""
+    name = config.memory.kernel
+    told = note(config, machine)
+    if told:
+        print(told, file=sys.stderr)
+    if load and name in LIMITS and machine.capability is not None:
+        from longseq.attention import kernel
+
+        kernel(name)
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    """DeepSpeed's settings; the file in the run's folder is what they are written to, not read."""
+    train, run = config.training, config.run
+    if run.run_dir and train.deepspeed_config == str(Path(run.run_dir) / "ds_config.json"):
+        config = replace(config, training=replace(train, deepspeed_config=""))
+    return deepspeed_settings(config)
+
+
+def _check_data(config: Config) -> None:
+    """Prepare a FASTA file; check what is prepared: damage is found before the ranks start."""
+    from longseq.data.checking import check_data
+
+    if not config.data.data_path:
+        raise UserError("--data-path is missing: name a FASTA file or a prepared prefix")
+    check_data(config.data.data_path, config.data.tokenizer_type)
+
+
+def _check_nvme(config: Config) -> None:
+    """The disk of this host, and the operator that all ranks load: built now, or every rank would
+    start building it.
+    """
+    if nvme.wanted(config):
+        parameters = config.network.parameter_count(config.network.padded_vocabulary(1))
+        kept = nvme.bytes_kept(config, parameters) // config.layout.world_size
+        print(f"longseq: {nvme.check_disk(Path(config.training.nvme_path), kept)} by each rank")
+        nvme.build_operator()
+
+
+def _make_folder(wanted: Path, ds_config: str, command: list[str]) -> None:
+    folder = claim_run_folder(wanted)
+    try:
+        (folder / "ds_config.json").write_text(ds_config, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"--run-dir {folder} cannot be written: {reason(error)}") from None
+    if command:
+        write_command(folder, command)

@@ -1,0 +1,218 @@
+"""What the user sees of a run, and the log files behind it.
+
+On a terminal rank 0 shows a bar with the remaining time and the latest figures; elsewhere (a
+job's output file) one plain line every `log_interval` iterations, without control characters.
+Under mpiexec a rank's output is never a terminal, so the launcher says so in LONGSEQ_TERMINAL
+(the width in columns). Everything also goes to RUN/log/rankN.log through `logging`.
+"""
+
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
+
+from longseq.errors import EXIT_FAILED, UserError
+from longseq.reports.format import duration, short
+from longseq.run.abort import report, tell_launcher
+from longseq.host.atomic_files import reason
+
+logger = logging.getLogger("longseq")
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+
+Rows = Iterable[tuple[str, object]]
+
+
+class _LogFile(logging.FileHandler):
+    """Says once that it cannot write, in place of a traceback a line."""
+
+    failed = False
+
+    def handleError(self, _record: logging.LogRecord) -> None:
+        if not self.failed:
+            self.failed = True
+            print(f"warning: {self.baseFilename}: {sys.exc_info()[1]}", file=sys.stderr, flush=True)
+
+
+def open_log(folder: Path, rank: int) -> None:
+    """Send all logging of this rank, warnings and uncaught exceptions to folder/log/rankN.log.
+
+    The libraries' own chatter goes there as well, off the screen. An uncaught exception also ends
+    the other ranks.
+    """
+    path = folder / "log" / f"rank{rank}.log"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handler = _LogFile(path, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {reason(error)}") from None
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    logger.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    library = logging.getLogger("DeepSpeed")
+    library.handlers.clear()
+    library.propagate = True
+    sys.excepthook = _log_exception
+
+
+def _log_exception(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    if issubclass(kind, KeyboardInterrupt):  # the second Ctrl-C; its traceback says nothing
+        logger.critical("interrupted on %s", socket.gethostname())
+        tell_launcher(EXIT_INTERRUPTED)
+        return
+    logger.critical("failed on %s", socket.gethostname(), exc_info=(kind, error, trace))
+    report(EXIT_FAILED, "".join(traceback.format_exception(kind, error, trace)))
+    tell_launcher(EXIT_FAILED)
+
+
+def terminal_width(environ: Mapping[str, str] = os.environ) -> int | None:
+    """Columns of the user's terminal, or None where the output goes to a file or pipe."""
+    columns = environ.get("LONGSEQ_TERMINAL", "")
+    if columns.isdecimal() and int(columns) > 0:
+        return int(columns)
+    return os.get_terminal_size(1).columns or 80 if sys.stdout.isatty() else None
+
+
+class Screen:
+    """Rank 0's screen. On other ranks every method only writes to the log."""
+
+    def __init__(
+        self,
+        *,
+        rank: int,
+        total: int,
+        start: int = 0,
+        log_interval: int = 1,
+        width: int | None = None,
+    ) -> None:
+        """`total` iterations, of which `start` are done; `width` of the terminal, None for plain
+        lines.
+        """
+        self._shown = rank == 0
+        self._log_interval = log_interval
+        self._total, self._start = total, start
+        self._began = time.monotonic()
+        self._console = Console(
+            force_terminal=width is not None,
+            no_color=width is None,
+            width=width or 100,
+            highlight=False,
+        )
+        self._progress = _bar(self._console, total, start) if self._shown and width else None
+
+    def opening(self, title: str, rows: Rows) -> None:
+        """Show what is about to run, as a short table of (name, value)."""
+        self._table(title, rows)
+        if self._progress:
+            self._progress.start()
+
+    def closing(self, title: str, rows: Rows) -> None:
+        """Show how the run ended; takes the bar away."""
+        self.close()
+        self._table(title, rows)
+
+    def iteration(self, record: Mapping[str, Any]) -> None:
+        """Show one record of metrics.jsonl, at every `log_interval`-th iteration, the last or a
+        validation.
+        """
+        number = record["iteration"]
+        due = number % self._log_interval == 0 or number >= self._total
+        text = " | ".join(figures(record))
+        if self._progress:
+            self._progress.update(self._progress.task_ids[0], completed=number, figures=text)
+        if not due and record.get("validation_loss") is None:
+            return
+        line = f"iteration {number}/{self._total} | {text} | {self._left(number)} left"
+        logger.info("%s", line)
+        if self._shown and not self._progress:
+            self._say(line)
+
+    def note(self, text: str) -> None:
+        """Say one sentence."""
+        logger.info("%s", text)
+        self._say(text)
+
+    def warn(self, text: str) -> None:
+        """Say one sentence that wants attention."""
+        logger.warning("%s", text)
+        self._say(f"warning: {text}")
+
+    def close(self) -> None:
+        """End the bar and give the terminal back; safe to call twice."""
+        if self._progress:
+            self._progress.stop()
+            self._progress = None
+
+    def _left(self, number: int) -> str:
+        done = number - self._start
+        if done <= 0:
+            return "?"
+        return duration((time.monotonic() - self._began) / done * (self._total - number))
+
+    def _say(self, text: str) -> None:
+        if self._shown:
+            self._console.print(text, markup=False, soft_wrap=True)
+
+    def _table(self, title: str, rows: Rows) -> None:
+        lines = [(name, str(value)) for name, value in rows]
+        width = max((len(name) for name, _ in lines), default=0)
+        logger.info("%s", title)
+        if self._shown:
+            self._console.print(title, style="bold", markup=False)
+        for name, value in lines:
+            logger.info("  %s: %s", name, value)
+            self._say(f"  {name:<{width}}  {value}")
+
+
+def _bar(console: Console, total: int, start: int) -> Progress:
+    progress = Progress(
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn(
+            "{task.fields[figures]}",
+            markup=False,
+            table_column=Column(no_wrap=True, overflow="ellipsis"),
+        ),
+        console=console,
+        refresh_per_second=2,
+    )
+    progress.add_task("train", total=total, completed=start, figures="")
+    return progress
+
+
+def figures(record: Mapping[str, Any]) -> list[str]:
+    """The figures of a record that the screen has room for, each with its unit."""
+    shown = (
+        ("lm_loss", "loss {:.4f}"),
+        ("validation_loss", "validation {:.4f}"),
+        ("grad_norm", "grad norm {:.3g}"),
+        ("learning_rate", "lr {:.3g}"),
+        ("iteration_time", "{:.2f} s"),
+    )
+    texts = [form.format(record[key]) for key, form in shown if record.get(key) is not None]
+    if record.get("tokens_per_sec") is not None:
+        texts.append(f"{short(record['tokens_per_sec'])} tokens/s")
+    if record.get("tflops") is not None:
+        model = record.get("model_tflops")
+        texts.append(
+            f"{record['tflops']:.3g} TFLOPS"
+            + (f" ({model:.3g} model)" if model is not None else "")
+        )
+    if record.get("peak_memory_gib") is not None:
+        texts.append(f"{record['peak_memory_gib']:.2f} GiB")
+    return texts

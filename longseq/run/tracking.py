@@ -1,0 +1,181 @@
+"""Where the numbers of a run go: metrics.jsonl, TensorBoard and Weights & Biases.
+
+    tracker = Tracker(warn)
+    tracker.add("metrics.jsonl", lambda: MetricsFile(folder / "metrics.jsonl", resume_after=10))
+    tracker.add("TensorBoard", lambda: TensorBoard(folder / "tensorboard", resume_after=10))
+    tracker.log({"iteration": 11, "lm_loss": 1.3, …})
+    tracker.close()
+
+or `open_tracker(folder, …)`, which does all of that. Only rank 0 has sinks; a tracker without any
+does nothing. A sink that fails is named once and dropped, and the training goes on.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from longseq.reports.runs import parse_record
+from longseq.host.atomic_files import replace_file
+
+Record = Mapping[str, Any]
+
+_METRICS = """
+    iteration consumed_tokens lm_loss grad_norm learning_rate iteration_time samples_per_sec
+    tokens_per_sec tflops model_tflops peak_memory_gib validation_loss
+"""
+METRICS = tuple(_METRICS.split())
+
+
+class Sink(Protocol):
+    """Something that takes one record an iteration."""
+
+    def write(self, record: Record) -> None: ...
+
+    def close(self, exit_code: int, /) -> None: ...
+
+
+class Tracker:
+    """Hands every record to every sink that still works."""
+
+    def __init__(self, warn: Callable[[str], None]) -> None:
+        self._warn = warn
+        self._sinks: dict[str, Sink] = {}
+
+    def add(self, name: str, make: Callable[[], Sink]) -> None:
+        """Open a sink; one that cannot be opened is named and left out."""
+        try:
+            self._sinks[name] = make()
+        except Exception as error:  # whatever a sink raises, training matters more
+            self._drop(name, error)
+
+    def log(self, record: Record) -> None:
+        """Record one iteration; `record` has at least `iteration`, best the keys of METRICS."""
+        for name, sink in list(self._sinks.items()):
+            try:
+                sink.write(record)
+            except Exception as error:
+                self._drop(name, error)
+
+    def close(self, exit_code: int = 0) -> None:
+        """Flush and end every sink; safe to call twice. `exit_code` marks the run as failed or
+        not.
+        """
+        while self._sinks:
+            name, sink = self._sinks.popitem()
+            try:
+                sink.close(exit_code)
+            except Exception as error:
+                self._drop(name, error)
+
+    def _drop(self, name: str, error: Exception) -> None:
+        self._sinks.pop(name, None)
+        self._warn(f"{name} takes no more records: {type(error).__name__}: {error}")
+
+
+class MetricsFile:
+    """One JSON object a line and iteration, flushed, so that a killed run keeps what it
+    measured.
+    """
+
+    def __init__(self, path: Path, resume_after: int = 0) -> None:
+        """Append to `path` after iteration `resume_after`; later lines, of an attempt whose end
+        was lost, move to metrics-abandoned.jsonl beside it, so that no iteration stands twice.
+        """
+        set_aside_after(path, resume_after)
+        self._file = path.open("a", encoding="utf-8")
+
+    def write(self, record: Record) -> None:
+        self._file.write(json_line(record))
+        self._file.flush()
+
+    def close(self, _exit_code: int, /) -> None:
+        self._file.close()
+
+
+def json_line(record: Record) -> str:
+    """One line of strict JSON: nan and infinity, which JSON has no word for, become null."""
+    clean = {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in record.items()
+    }
+    return json.dumps(clean, allow_nan=False) + "\n"
+
+
+def set_aside_after(path: Path, iteration: int) -> None:
+    """Move the lines of `path` that are beyond `iteration` or broken to `NAME-abandoned.jsonl`."""
+    if not path.exists():
+        return
+    keep: list[str] = []
+    aside: list[str] = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        record = parse_record(line)
+        (keep if record and record["iteration"] <= iteration else aside).append(line + "\n")
+    if not aside:
+        return
+    with path.with_name(path.stem + "-abandoned.jsonl").open("a", encoding="utf-8") as file:
+        file.writelines(aside)
+    replace_file(path, "".join(keep))
+
+
+class TensorBoard:
+    """TensorBoard's own event writer: torch.utils.tensorboard takes ten times as long to import."""
+
+    def __init__(self, folder: Path, resume_after: int = 0) -> None:
+        from tensorboard.compat.proto import event_pb2, summary_pb2
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+        self._event, self._summary = event_pb2, summary_pb2
+        self._writer = EventFileWriter(str(folder), flush_secs=10)
+        if resume_after:  # tells TensorBoard to forget the later points of an earlier attempt
+            start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+            self._add(resume_after + 1, session_log=start)
+
+    def _add(self, step: int, **what: Any) -> None:
+        self._writer.add_event(self._event.Event(step=step, wall_time=time.time(), **what))
+
+    def write(self, record: Record) -> None:
+        values = [
+            self._summary.Summary.Value(tag=tag, simple_value=float(value))
+            for tag, value in record.items()
+            if tag != "iteration" and value is not None
+        ]
+        self._add(record["iteration"], summary=self._summary.Summary(value=values))
+
+    def close(self, _exit_code: int, /) -> None:
+        self._writer.close()
+
+
+def open_tracker(
+    folder: Path,
+    warn: Callable[[str], None],
+    *,
+    rank: int = 0,
+    resume_after: int = 0,
+    tensorboard: Path | None = None,
+    wandb_project: str | None = None,
+    settings: Record | None = None,
+) -> Tracker:
+    """The tracker of a run: metrics.jsonl always, TensorBoard in `tensorboard`, W&B in
+    `wandb_project`.
+
+    `resume_after` is the iteration of the loaded checkpoint; `settings` are shown beside a W&B run.
+    """
+    tracker = Tracker(warn)
+    if rank != 0:
+        return tracker
+    tracker.add("metrics.jsonl", lambda: MetricsFile(folder / "metrics.jsonl", resume_after))
+    if tensorboard is not None:
+        tracker.add("TensorBoard", lambda: TensorBoard(tensorboard, resume_after))
+    if wandb_project:
+        from longseq.run.wandb_sink import WandbSink, wandb_mode
+
+        mode = wandb_mode()
+        if mode != "disabled":
+            tracker.add(
+                "Weights & Biases",
+                lambda: WandbSink(folder, wandb_project, mode, settings or {}, resume_after),
+            )
+    return tracker

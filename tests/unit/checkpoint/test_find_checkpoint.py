@@ -1,0 +1,174 @@
+"""Which checkpoint is taken: damage of every kind is noticed, named, and the one before is used."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from longseq.errors import UserError
+from longseq.checkpoint.checkpoint import find_latest, load, verify
+from longseq.checkpoint.manifest import Damaged, Manifest, describe, list_files, read_manifest
+from longseq.parallel.agreement import Ranks
+
+ALONE = Ranks()
+LAYOUT = {"tp": 2, "dp": 1}
+
+
+def write_checkpoint(folder: Path, step: int) -> Path:
+    path = folder / f"step-{step}"
+    (path / "state").mkdir(parents=True)
+    (path / "state" / "a.pt").write_bytes(bytes(range(256)) * step)
+    (path / "state" / "b.pt").write_bytes(b"b")
+    files = {name: describe(path / name) for name in list_files(path)}
+    Manifest(step, LAYOUT, {"torch": "2"}, files).write(path)
+    (folder / "latest").write_text(path.name + "\n")
+    return path
+
+
+def flip(path: Path, at: int = 0) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Path:
+    for step in (9, 10):
+        write_checkpoint(tmp_path, step)
+    return tmp_path
+
+
+def found(folder: Path) -> tuple[str, list[str]]:
+    said: list[str] = []
+    return find_latest(folder, ALONE, said.append).name, said
+
+
+def test_newest_is_taken(two: Path) -> None:
+    assert found(two) == ("step-10", [])
+    assert find_latest(two / "step-9", ALONE, print) == two / "step-9"
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "flipped bit": (lambda p: flip(p / "state" / "a.pt", 77), "state/a.pt is not what was written"),
+    "truncated": (
+        lambda p: (p / "state" / "a.pt").write_bytes(b"x"),
+        "state/a.pt has 1 bytes, 2560 were written",
+    ),
+    "emptied": (lambda p: (p / "state" / "b.pt").write_bytes(b""), "state/b.pt has 0 bytes"),
+    "missing file": (lambda p: (p / "state" / "b.pt").unlink(), "state/b.pt is missing"),
+    "foreign file": (
+        lambda p: (p / "state" / "c.pt").touch(),
+        "state/c.pt was not written by the checkpoint",
+    ),
+    "no manifest": (lambda p: (p / "manifest.json").unlink(), "manifest.json is missing"),
+    "cut manifest": (
+        lambda p: (p / "manifest.json").write_text('{"format": 1'),
+        "manifest.json cannot be read",
+    ),
+    "manifest is a list": (
+        lambda p: (p / "manifest.json").write_text("[]"),
+        "manifest.json cannot be read",
+    ),
+    "flipped bit in the manifest": (
+        lambda p: flip(p / "manifest.json", (p / "manifest.json").read_text().index("2560")),
+        "manifest.json does not match its own checksum",
+    ),
+    "renamed": (lambda p: (p / "state").rename(p / "stale"), "state/a.pt is missing"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_damage_is_named_and_the_one_before_used(two: Path, kind: str) -> None:
+    harm, sentence = DAMAGE[kind]
+    harm(two / "step-10")
+    name, said = found(two)
+    assert name == "step-9"
+    assert len(said) == 1
+    assert f"{two / 'step-10'} is damaged: {sentence}" in said[0]
+
+
+@pytest.mark.parametrize("at", range(0, 620, 7))
+def test_any_flipped_bit_in_the_manifest_is_noticed(tmp_path: Path, at: int) -> None:
+    """Bits that only change white space may pass: they change nothing that is read."""
+    path = write_checkpoint(tmp_path, 3)
+    text = (path / "manifest.json").read_bytes()
+    before = json.loads(text)
+    flip(path / "manifest.json", at % len(text))
+    try:
+        after = json.loads((path / "manifest.json").read_bytes())
+    except ValueError:
+        after = None
+    assert after == before or verify(path, ALONE) is not None
+
+
+def test_nothing_left_is_the_users_to_know(two: Path) -> None:
+    for step in (9, 10):
+        flip(two / f"step-{step}" / "state" / "a.pt")
+    with pytest.raises(UserError, match=r"--load .*step-9 is damaged.*no whole checkpoint is left"):
+        found(two)
+
+
+def test_no_checkpoint_and_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="it holds no checkpoint"):
+        found(tmp_path)
+    with pytest.raises(UserError, match="no such folder"):
+        found(tmp_path / "typo")
+
+
+@pytest.mark.parametrize("text", ["", "step-", "step-99\n", "garbage\0", "../step-9", "step-10 x"])
+def test_pointer_that_points_nowhere(two: Path, text: str) -> None:
+    (two / "latest").write_text(text)
+    assert found(two)[0] == "step-10"
+
+
+def test_pointer_may_be_set_back_by_hand(two: Path) -> None:
+    (two / "latest").write_text("step-9\n")
+    assert found(two) == ("step-9", [])
+    flip(two / "step-9" / "state" / "a.pt")
+    name, said = found(two)
+    assert (name, len(said)) == ("step-10", 1)
+
+
+def test_unfinished_checkpoints_are_not_candidates(two: Path) -> None:
+    (two / "step-10").rename(two / "step-11.tmp")
+    assert found(two)[0] == "step-9"
+    (two / "step-11.tmp").rename(two / "step-10.replaced")  # between two renames of a save
+    (two / "latest").write_text("step-10")
+    assert found(two)[0] == "step-10.replaced"
+
+
+def test_files_outside_are_refused(tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path / "c", 1)
+    (tmp_path / "outside").write_text("x")
+    files = {"../../outside": describe(tmp_path / "outside")}
+    Manifest(1, LAYOUT, {}, files).write(path)
+    assert "lies outside the checkpoint" in (verify(path, ALONE) or "")
+
+
+def test_ranks_share_the_reading(two: Path) -> None:
+    """Damage in a file that the other rank reads is known to this one through the exchange."""
+    flip(two / "step-10" / "state" / "b.pt")  # second of two files
+    others = Ranks(0, 2, lambda item: [item, "state/b.pt is not what was written"])
+    assert "b.pt" in (verify(two / "step-10", others) or "")
+    first = Ranks(0, 2, lambda item: [item, None])
+    assert verify(two / "step-10", first) is None  # rank 0 of two reads a.pt only
+
+
+def test_manifest_survives_the_round_trip(tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path, 5)
+    manifest = read_manifest(path)
+    assert (manifest.step, manifest.layout) == (5, LAYOUT)
+    assert manifest.files["state/a.pt"].size == 1280
+    with pytest.raises(Damaged):
+        read_manifest(tmp_path)
+
+
+class Engine:
+    def load_checkpoint(self, *_: object, **__: object) -> None:
+        raise AssertionError("nothing may be unpickled before the layout is known to fit")
+
+
+def test_other_layout_is_refused_before_anything_is_read(two: Path) -> None:
+    with pytest.raises(UserError, match="was written with tp=2, dp=1; this run has tp=1, dp=2"):
+        load(Engine(), two / "step-10", layout={"tp": 1, "dp": 2}, ranks=ALONE)

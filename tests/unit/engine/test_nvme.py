@@ -1,0 +1,146 @@
+"""Folders for offload to files: nobody else's, cleared away, on a disk that can hold them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from longseq.errors import UserError
+from longseq.engine import nvme
+
+ROOT = Path(__file__).parents[3]
+HOLD = """
+import sys, time
+from pathlib import Path
+from longseq.engine import nvme
+folder = nvme.claim(Path(sys.argv[1]))
+(folder / "rank0").mkdir()
+(folder / "rank0" / "weights.swp").write_bytes(b"x" * 4096)
+print(folder, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture(autouse=True)
+def tidy() -> object:
+    yield
+    nvme.release()
+
+
+def test_a_process_has_a_folder_of_its_own_and_removes_it(tmp_path: Path) -> None:
+    folder = nvme.claim(tmp_path)
+    assert nvme.claim(tmp_path) == folder
+    assert nvme.remove_abandoned(tmp_path) == []
+    assert folder.is_dir()
+    nvme.release()
+    assert not folder.exists()
+
+
+def test_a_killed_process_leaves_nothing_to_the_next(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        theirs = Path(process.stdout.readline().strip())
+        ours = nvme.claim(tmp_path)
+        assert theirs.is_dir()  # alive: its files stay
+        assert ours != theirs
+        process.send_signal(signal.SIGKILL)
+    nvme.release()
+    again = nvme.claim(tmp_path)
+    assert not theirs.exists()
+    assert again.is_dir()
+
+
+def test_other_folders_and_links_stay(tmp_path: Path) -> None:
+    inside = tmp_path / "precious"
+    inside.mkdir()
+    (inside / "in-use").touch()
+    (tmp_path / f"{nvme.PREFIX}link").symlink_to(inside)
+    nvme.claim(tmp_path)
+    assert (inside / "in-use").exists()
+
+
+def test_memory_is_no_disk() -> None:
+    with pytest.raises(UserError, match="is memory"):
+        nvme.check_disk(Path("/dev/shm"), 1)
+
+
+def test_a_small_disk_is_refused_with_both_sizes(tmp_path: Path) -> None:
+    if nvme.file_system(tmp_path) in nvme.MEMORY:
+        pytest.skip("the temporary folder is in memory")
+    with pytest.raises(UserError, match=r"GiB free and this run puts 1048576.0 GiB there"):
+        nvme.check_disk(tmp_path, 2**50)
+    assert "GiB/s" in nvme.check_disk(tmp_path / "new", 2**20)
+
+
+def test_a_path_that_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"NVME_PATH"):
+        nvme.check_disk(tmp_path / "file", 1)
+
+
+def test_the_innermost_mount_counts(tmp_path: Path) -> None:
+    mounts = tmp_path / "mounts"
+    inner = tmp_path / "a b"
+    mounts.write_text(
+        f"/dev/x / ext4 rw 0 0\nnone {str(inner).replace(' ', chr(92) + '040')} tmpfs rw 0 0\n"
+    )
+    assert nvme.file_system(inner / "c", mounts) == "tmpfs"
+    assert nvme.file_system(tmp_path / "a bc", mounts) == "ext4"
+
+
+def test_without_libaio_the_command_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from deepspeed.ops.op_builder import AsyncIOBuilder
+
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
+    monkeypatch.setattr(AsyncIOBuilder, "is_compatible", lambda self: False)
+    with pytest.raises(UserError, match=r"needs libaio: .*libaio"):
+        nvme.build_operator()
+
+
+def test_the_lock_of_a_killed_build_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
+    left = tmp_path / "async_io" / "lock"
+    left.parent.mkdir()
+    left.touch()
+    seen = []
+    monkeypatch.setattr(nvme, "_load_operator", lambda folder: seen.append(left.exists()))
+    nvme.build_operator()
+    assert seen == [False]
+
+
+def test_two_builds_take_turns(tmp_path: Path) -> None:
+    """The second waits for the first, and its lock: it must not remove one that is in use."""
+    script = """
+import sys, time
+from longseq.engine import nvme
+def build(folder):
+    print("begins", time.monotonic(), flush=True)
+    time.sleep(0.5)
+    print("ends", time.monotonic(), flush=True)
+nvme._load_operator = build
+nvme.build_operator()
+"""
+    env = os.environ | {"TORCH_EXTENSIONS_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", script]
+    both = [
+        subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    spans = []
+    for process in both:
+        words = process.communicate(timeout=60)[0].split()
+        spans.append((float(words[1]), float(words[3])))
+    first, second = sorted(spans)
+    assert first[1] <= second[0]
+    assert time.monotonic() > second[1]

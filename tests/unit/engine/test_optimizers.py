@@ -1,0 +1,154 @@
+"""Optimizers against their libraries' own steps; bf16 against masters kept by hand."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from longseq.config.checks import parse_config
+from longseq.config.arguments import Config
+from longseq.parallel.mesh import Group, Mesh
+from longseq.engine.optimizer import make_optimizer, parameter_groups, set_learning_rate
+from longseq.engine.stage0 import BareOptimizer
+
+STEPS = 4
+
+
+class Net(nn.Module):
+    """Names as the GPT's: a table outside the layers, a matrix and a bias inside."""
+
+    def __init__(self, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.tokens = nn.Embedding(6, 8)
+        self.layers = nn.ModuleList([nn.Linear(8, 8)])
+        with torch.no_grad():
+            for p in self.parameters():
+                p.copy_(torch.randn(p.shape, generator=generator))
+        self.to(dtype)
+
+    def loss(self, step: int) -> Tensor:
+        x: Tensor = self.layers[0](self.tokens(torch.tensor([step % 6, 3])))
+        return x.float().square().sum()
+
+
+def config(*flags: str) -> Config:
+    return parse_config(["--device", "cpu", "--lr", "0.01", *flags], 1)
+
+
+def adamw(parameters: Any, decay: float) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(parameters, lr=0.01, weight_decay=decay)
+
+
+# Optimizer → the library's own on (tables, matrices of layers, the rest)
+LIBRARY: dict[str, Callable[[Any, Any, Any], list[torch.optim.Optimizer]]] = {
+    "adam": lambda t, m, r: [adamw([t, m], 0.1), adamw([r], 0.0)],
+    "sgd": lambda t, m, r: [
+        torch.optim.SGD([t, m], lr=0.01, weight_decay=0.1),
+        torch.optim.SGD([r], lr=0.01),
+    ],
+    "adafactor": lambda t, m, r: [
+        torch.optim.Adafactor([t, m], lr=0.01, weight_decay=0.1),
+        torch.optim.Adafactor([r], lr=0.01),
+    ],
+    "muon": lambda t, m, r: [
+        torch.optim.Muon([m], lr=0.01, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
+        adamw([t], 0.1),
+        adamw([r], 0.0),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", LIBRARY)
+def test_steps_as_the_library_does(name: str) -> None:
+    ours, theirs = Net(), Net()
+    run = config("--optimizer", name, "--clip-grad", "0", "--weight-decay", "0.1")
+    optimizer = make_optimizer(run, parameter_groups(ours, run.training), Mesh.single())
+    table, matrix, bias = theirs.tokens.weight, theirs.layers[0].weight, theirs.layers[0].bias
+    library = LIBRARY[name](table, matrix, bias)
+    for step in range(STEPS):
+        ours.loss(step).backward()
+        theirs.loss(step).backward()
+        optimizer.step()
+        for part in library:
+            part.step()
+        ours.zero_grad()
+        theirs.zero_grad()
+        for mine, expected in zip(ours.parameters(), theirs.parameters(), strict=True):
+            torch.testing.assert_close(mine, expected, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", LIBRARY)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_goes_on_from_its_state_bit_for_bit(name: str, dtype: torch.dtype) -> None:
+    run = config("--optimizer", name, *(["--bf16"] if dtype == torch.bfloat16 else []))
+
+    def fresh() -> tuple[Net, torch.optim.Optimizer]:
+        net = Net(dtype)
+        return net, make_optimizer(run, parameter_groups(net, run.training), Mesh.single())
+
+    def train(net: Net, optimizer: torch.optim.Optimizer, steps: range) -> None:
+        for step in steps:
+            net.loss(step).backward()
+            optimizer.step()
+            net.zero_grad()
+
+    whole, optimizer = fresh()
+    train(whole, optimizer, range(2))
+    saved = [p.detach().clone() for p in whole.parameters()]
+    state = optimizer.state_dict()
+    rest, resumed = fresh()
+    with torch.no_grad():
+        for p, value in zip(rest.parameters(), saved, strict=True):
+            p.copy_(value)
+    resumed.load_state_dict(torch_copy(state))
+    set_learning_rate(optimizer, 0.02)
+    set_learning_rate(resumed, 0.02)
+    train(whole, optimizer, range(2, 5))
+    train(rest, resumed, range(2, 5))
+    for a, b in zip(whole.parameters(), rest.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert not torch.equal(next(whole.parameters()), saved[0])
+
+
+def torch_copy(state: Any) -> Any:
+    """As through a file."""
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+@pytest.mark.parametrize("micro", [1, 3])
+def test_bf16_keeps_fp32_masters_and_fp32_sums(micro: int) -> None:
+    """Against the same arithmetic written out: bf16 gradients, their fp32 sum, clip, SGD."""
+    net, plain = Net(torch.bfloat16), Net(torch.bfloat16)
+
+    def make(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        return torch.optim.SGD(groups, lr=0.01)
+
+    ours = BareOptimizer(make, [{"params": list(net.parameters())}], 2.0, Group("tp"), micro > 1)
+    masters = [p.detach().float() for p in plain.parameters()]
+    for step in range(STEPS):
+        sums = [torch.zeros_like(m) for m in masters]
+        for part in range(micro):
+            net.loss(step + part).backward()
+            grads = torch.autograd.grad(plain.loss(step + part), list(plain.parameters()))
+            for total, grad in zip(sums, grads, strict=True):
+                total += grad
+        ours.step()
+        norm = torch.cat([g.flatten() for g in sums]).norm()
+        for master, total, p in zip(masters, sums, plain.parameters(), strict=True):
+            master -= 0.01 * total * min(1.0, float(2.0 / norm))
+            p.data.copy_(master)
+        assert ours._global_grad_norm == pytest.approx(float(norm), rel=1e-6)
+        for mine, expected in zip(ours.masters, masters, strict=True):
+            torch.testing.assert_close(mine.detach(), expected, rtol=1e-5, atol=1e-6)
+        for mine_p, master in zip(net.parameters(), ours.masters, strict=True):
+            assert torch.equal(mine_p, master.bfloat16())
+            assert mine_p.grad is None

@@ -1,0 +1,182 @@
+"""Ways through a layer that keep less give the numbers of the layer as it is written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from longseq.attention import kernel
+from longseq.attention.chunked import chunked
+from longseq.attention.sdpa import attend as sdpa
+from longseq.config.arguments import Network
+from longseq.engine.recompute import save_memory
+from longseq.memory.detached_attention import Attended
+from longseq.memory.offload import HostStore
+from longseq.memory.recompute_policy import Savings
+from longseq.model.context import Context
+from longseq.model.gpt import GPT
+from longseq.model.initialize import initialize
+
+NET = Network(
+    num_layers=5,
+    hidden_size=32,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    seq_length=50,
+    use_rotary_position_embeddings=True,
+)
+
+
+def loss_and_gradients(
+    savings: Savings | None, net: Network = NET, attention: Any = None
+) -> tuple[torch.Tensor, ...]:
+    """Of one training step on two rows of two documents each, in fp64."""
+    model = GPT(net, 11, attention or kernel("sdpa"), seed=3)
+    initialize(model, net, 3, torch.device("cpu"))
+    model.double()
+    if savings:
+        save_memory(model, savings)
+    generator = torch.Generator().manual_seed(1)
+    tokens = torch.randint(11, (2, 50), generator=generator)
+    weights = torch.rand(2, 50, generator=generator, dtype=torch.float64) / 100
+    documents = ((20, 50), (31, 50))
+    positions = torch.arange(50)[None]
+    loss = model(tokens, tokens.roll(-1, 1), weights.float(), positions, documents, draw=7)
+    loss.backward()
+    return loss.detach(), *(p.grad for p in model.parameters() if p.grad is not None)
+
+
+WAYS = {
+    "full": Savings("full"),
+    "full, tiles": Savings("full", tile=16),
+    "full, tiles of one": Savings("full", tile=1),
+    "full, every third": Savings("full", layers=3, tile=16),
+    "full, first two": Savings("full", method="block", layers=2, tile=16),
+    "full, on the host": Savings("full", tile=16, inputs_on_host=True),
+    "full, every second, on the host": Savings("full", layers=2, tile=16, inputs_on_host=True),
+    "outside": Savings("outside-attention", tile=16),
+    "outside, on the host": Savings("outside-attention", tile=16, inputs_on_host=True),
+    "selective": Savings("selective"),
+}
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_the_same_numbers(name: str) -> None:
+    for found, expected in zip(
+        loss_and_gradients(WAYS[name]), loss_and_gradients(None), strict=True
+    ):
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("savings", "calls"),
+    [
+        (None, 5),
+        (Savings("full"), 10),
+        (Savings("full", layers=3), 15),  # a group again, and each of its layers again
+        (Savings("full", method="block", layers=2), 7),
+        (Savings("outside-attention"), 5),
+        (Savings("selective"), 10),
+    ],
+)
+def test_how_often_attention_runs(savings: Savings | None, calls: int) -> None:
+    """Five layers, forward and backward: what is made again, and what is not."""
+    seen = 0
+
+    def attend(*arguments: Any) -> torch.Tensor:
+        nonlocal seen
+        seen += 1
+        return sdpa(*arguments)
+
+    loss_and_gradients(savings, attention=attend)
+    assert seen == calls
+
+
+@pytest.mark.parametrize("recompute", ["full", "outside-attention", "selective"])
+@pytest.mark.parametrize("name", ["core", "sdpa"])
+def test_dropout_is_repeated(recompute: str, name: str) -> None:
+    """In one tile dropout falls where it does without recomputation."""
+    net = Network(
+        num_layers=2,
+        hidden_size=32,
+        num_attention_heads=4,
+        seq_length=50,
+        use_rotary_position_embeddings=True,
+        hidden_dropout=0.3,
+        attention_dropout=0.2 if name == "core" else 0.0,
+    )
+    found = loss_and_gradients(Savings(recompute, tile=1000), net, kernel(name))
+    for a, b in zip(found, loss_and_gradients(None, net, kernel(name)), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+
+def test_tiles_drop_differently_from_each_other() -> None:
+    net = Network(num_layers=1, hidden_size=32, num_attention_heads=4, seq_length=50)
+    dropped = Network(**(net.__dict__ | {"hidden_dropout": 0.5}))
+    model = GPT(dropped, 11, kernel("sdpa"), seed=3)
+    initialize(model, dropped, 3, torch.device("cpu"))
+    save_memory(model, Savings("full", tile=25))
+    seen: list[torch.Tensor] = []
+    layer: Any = model.layers[0]
+    layer.mlp_dropout.register_forward_hook(lambda _, __, y: seen.append(y == 0))
+    x = torch.randn(50, 1, 32)
+    layer(x, Context(draw=1))
+    assert len(seen) == 2
+    assert 0.3 < seen[0].float().mean() < 0.7
+    assert not torch.equal(*seen)
+
+
+def test_attention_runs_once_and_its_inputs_are_dropped() -> None:
+    """Of the four tensors that flash attention keeps, three are made again."""
+    calls = 0
+
+    def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        return sdpa(q, k, v, None, None)
+
+    q, k, v = (torch.randn(64, 1, 4, 8) for _ in range(3))
+    a, b, c = leaves = [x.clone().requires_grad_() for x in (q, k, v)]
+    gradient = torch.randn(64, 1, 4, 8)
+    expected = torch.autograd.grad(sdpa(a, b, c, None, None), leaves, gradient)
+    kept = Attended(attend, q, k, v, keep_inputs=False)
+    q2, k2, v2 = (x.clone() for x in (q, k, v))
+    for x in (q, k, v):
+        x.untyped_storage().resize_(0)  # as if freed
+    for found, due in zip(kept.backward(gradient, q2, k2, v2), expected, strict=True):
+        torch.testing.assert_close(found, due)
+    assert calls == 1
+
+
+def test_host_store_is_last_in_first_out() -> None:
+    store = HostStore()
+    tensors = [torch.randn(3, 4) for _ in range(4)]
+    tickets = [store.put(x) for x in tensors]
+    for x, ticket in reversed(list(zip(tensors, tickets, strict=True))):
+        torch.testing.assert_close(store.take(ticket), x)
+    buffers = {ticket.copy.data_ptr() for ticket in tickets}
+    again = [store.put(x) for x in tensors]
+    assert {ticket.copy.data_ptr() for ticket in again} == buffers
+    for ticket in reversed(again):
+        store.take(ticket)
+    store.put(torch.randn(5, 4))  # another length
+    assert not store._free
+
+
+@pytest.mark.parametrize("documents", [None, ((30, 57, 100), (100,))])
+@pytest.mark.parametrize("size", [16, 33, 100, 1000])
+def test_chunks(documents: Any, size: int) -> None:
+    generator = torch.Generator().manual_seed(1)
+    q, k, v, gradient = (
+        torch.randn(100, 2, heads, 8, generator=generator) for heads in (4, 2, 2, 4)
+    )
+    for x in (q, k, v):
+        x.requires_grad_()
+    results = []
+    for attend in (kernel("core"), chunked(size, on_host=False)):
+        y = attend(q, k, v, documents, None)
+        results.append((y.detach(), *torch.autograd.grad(y, (q, k, v), gradient)))
+    for expected, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)

@@ -1,0 +1,130 @@
+"""Which savings are chosen, and which requests are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from longseq.config.checks import parse_config
+from longseq.errors import UserError
+from longseq.memory.recompute_policy import TILE, asked, choose, estimate
+from longseq.engine.memory_budget import host_bytes
+from longseq.engine.engine import pick_device
+
+GIB = 2**30
+LONG = ["--seq-length", "65536", "--bf16", "--use-flash-attn-sdpa"]
+
+
+def test_the_least_that_fits_is_chosen() -> None:
+    config = parse_config(LONG, 1)
+    needs = [estimate(config, 512, way) for way in ("none", "outside-attention", "full")]
+    assert needs == sorted(needs, reverse=True)
+    for way, need in zip(("none", "outside-attention", "full"), needs, strict=True):
+        assert choose(config, 512, int(need / 0.8) + 1).recompute == way
+    too_little = choose(config, 512, GIB // 100)
+    assert too_little.recompute == "full"
+    assert "may be too much for" in too_little.describe()
+
+
+def test_what_is_kept_grows_as_counted() -> None:
+    """bf16, h 256, 4 layers: 18h, 2h and h a token and layer, and what does not depend on it."""
+    config = parse_config(LONG, 1)
+    none, outside, full = (
+        estimate(config, 512, way) for way in ("none", "outside-attention", "full")
+    )
+    token_layers, h = 65536 * 4 * 2, 256
+    assert outside - full == token_layers * h
+    assert none - full == pytest.approx(token_layers * 17 * h - 65536 * 2 * 9 * h)
+
+
+def test_flags_win() -> None:
+    config = parse_config([*LONG, "--recompute-granularity", "none"], 1)
+    assert choose(config, 512, 1).recompute == "none"
+    config = parse_config([*LONG, "--checkpoint-activations", "--micro-batch-size", "2"], 1)
+    chosen = choose(config, 512, 1 << 50)
+    assert (chosen.recompute, chosen.tile, chosen.why) == ("full", TILE // 2, "")
+    assert asked(parse_config(LONG, 1)).recompute == "none"
+
+
+@pytest.mark.parametrize(
+    ("length", "ranks", "device", "tile"),
+    [
+        (65536, 1, "cpu", 2048),
+        (16384, 1, "cpu", 1024),
+        (16384, 2, "cpu", 512),
+        (12000, 2, "cpu", 256),
+        (1024, 1, "cpu", 256),
+        (16384, 2, "cuda", 2048),
+    ],
+)
+def test_a_tile_is_small_beside_what_a_rank_holds(
+    length: int, ranks: int, device: str, tile: int
+) -> None:
+    flags = [*LONG, "--seq-length", str(length), "--context-parallel-size", str(ranks)]
+    assert asked(parse_config(flags, ranks), "full", device).tile == tile
+    given = parse_config([*flags, "--tile-size", "100", "--checkpoint-activations"], ranks)
+    assert asked(given, device=device).tile == 100
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--checkpoint-activations --recompute-granularity selective", "leave one of them out"),
+        ("--recompute-method block", "--recompute-method block needs layers that are recomputed"),
+        ("--recompute-num-layers 2", "needs layers"),
+        ("--tile-size 64 --recompute-granularity selective", "--tile-size needs layers"),
+        ("--checkpoint-in-cpu", "needs layers"),
+        ("--checkpoint-activations --checkpoint-in-cpu --device cpu", "leave it out"),
+        ("--checkpoint-activations --recompute-num-layers 5", "more than the 4 layers"),
+        ("--ds-sequence-parallel-fpdt", "give --use-flash-attn-sdpa"),
+        ("--ds-sequence-parallel-fpdt-offloading", "needs --ds-sequence-parallel-fpdt"),
+        (
+            "--ds-sequence-parallel-fpdt --use-flash-attn-sdpa --context-parallel-size 2",
+            "leave one of them out",
+        ),
+        (
+            "--ds-sequence-parallel-fpdt --use-flash-attn-sdpa --attention-dropout 0.1",
+            "--attention-dropout 0.1",
+        ),
+        (
+            "--ds-sequence-parallel-fpdt --use-flash-attn-sdpa --device cpu"
+            " --ds-sequence-parallel-fpdt-offloading",
+            "leave it out",
+        ),
+    ],
+)
+def test_requests_that_cannot_act(flags: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        parse_config(flags.split(), 2)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--checkpoint-activations --checkpoint-in-cpu",
+        "--ds-sequence-parallel-fpdt --use-flash-attn-sdpa --ds-sequence-parallel-fpdt-offloading",
+        "--fp16 --use-flash-attn-sdpa",
+    ],
+)
+def test_what_needs_a_gpu_is_refused_where_none_is_found(
+    flags: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--device auto says only on the rank that there is no GPU."""
+    config = parse_config(flags.split(), 1)
+    for kind in (torch.cuda, torch.xpu):
+        monkeypatch.setattr(kind, "is_available", lambda: False)
+    with pytest.raises(UserError, match=flags.split()[0] if "fp16" in flags else "leave it out"):
+        pick_device(config)
+
+
+def test_memory_of_the_host_or_the_container(tmp_path: Path) -> None:
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal: 999 kB\nMemAvailable:    2048 kB\n")
+    assert host_bytes(meminfo, tmp_path) == 2048 * 1024
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("5\n")
+    assert host_bytes(meminfo, tmp_path) == 2048 * 1024
+    (tmp_path / "memory.max").write_text("1000\n")
+    assert host_bytes(meminfo, tmp_path) == 995

@@ -1,0 +1,20 @@
+"""The word to the launcher: sent where there is one that listens, harmless elsewhere."""
+
+import os
+
+import pytest
+
+from longseq.run.abort import tell_launcher
+
+
+def test_hydra_is_told() -> None:
+    read, write = os.pipe()
+    tell_launcher(2, {"PMI_FD": str(write)})
+    assert os.read(read, 100) == b"cmd=abort exitcode=2\n"
+    os.close(read)
+    os.close(write)
+
+
+@pytest.mark.parametrize("environ", [{}, {"PMI_FD": ""}, {"PMI_FD": "x"}, {"PMI_FD": "987654"}])
+def test_others_are_not(environ: dict[str, str]) -> None:
+    tell_launcher(2, environ)

@@ -1,0 +1,128 @@
+"""Stopping in time: signals, the wall time with its margin, and agreement of the ranks."""
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from longseq.errors import UserError
+from longseq.run import stopping
+from longseq.parallel.agreement import Ranks
+from longseq.run.stopping import REASONS, Stopper, end_time, seconds_of
+
+ALONE = Ranks()
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def time(self) -> float:
+        return self.now
+
+    monotonic = time
+
+
+@pytest.fixture
+def listening() -> Iterator[Stopper]:
+    stopper = Stopper()
+    stopper.install()
+    yield stopper
+    stopper.uninstall()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    fake = Clock()
+    monkeypatch.setattr(stopping, "time", fake)
+    return fake
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("01:00:00", 3600), ("1-00:00:01", 86401), ("0:30:00", 1800), ("30m", 1800), (" 6h ", 21600)],
+)
+def test_walltime(text: str, seconds: int) -> None:
+    assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize(
+    "text", ["", "60", "1:30", "x", "-1:00:00", "0s", "1:2:3:4", "$(x)", "1e3h"]
+)
+def test_walltime_that_is_none(text: str) -> None:
+    with pytest.raises(UserError, match=r"WALLTIME=.* is not a time"):
+        seconds_of(text)
+
+
+def test_earliest_end_counts() -> None:
+    assert end_time({}) is None
+    assert end_time({"SLURM_JOB_END_TIME": "5000"}) == 5000
+    assert end_time({"SLURM_JOB_END_TIME": "5000", "WALLTIME": "30m"}, started=1000) == 2800
+    assert end_time({"LONGSEQ_END_TIME": "2000", "WALLTIME": "30m"}, started=1000) == 2000
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"), [(signal.SIGTERM, "SIGTERM"), (signal.SIGUSR1, "SIGUSR1")]
+)
+def test_signal_stops_at_the_next_step(
+    listening: Stopper, number: signal.Signals, reason: str
+) -> None:
+    assert listening.should_stop(ALONE) is None
+    os.kill(os.getpid(), number)
+    assert listening.should_stop(ALONE) == reason
+    assert listening.should_stop(ALONE) == reason
+
+
+def test_second_interrupt_stops_at_once(listening: Stopper) -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+    assert listening.should_stop(ALONE) == REASONS[stopping.INT]
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_signal_on_one_rank_stops_all() -> None:
+    asked: list[int] = []
+
+    def largest(number: int) -> int:
+        asked.append(number)
+        return max(number, stopping.TERM)  # what the other rank wishes
+
+    assert Stopper().should_stop(Ranks(0, 2, largest=largest)) == "SIGTERM"
+    assert asked == [stopping.GO_ON]
+
+
+def steps_until_stop(clock: Clock, end: float, step: float, save: float | None) -> float:
+    """Run steps of `step` seconds; the time left when it is told to stop."""
+    stopper = Stopper(end)
+    for _ in range(9999):
+        clock.now += step
+        if save is not None:
+            clock.now += save
+            stopper.saved_in(save)
+        if stopper.should_stop(ALONE):
+            return end - clock.now
+    raise AssertionError("never stopped")
+
+
+@pytest.mark.parametrize(("step", "save"), [(1, 10), (30, 1), (0.5, 40), (20, 20)])
+def test_stops_with_room_for_a_save(clock: Clock, step: float, save: float) -> None:
+    left = steps_until_stop(clock, 5000, step, save)
+    assert left >= save  # and another step would not have been sure to fit:
+    assert left <= 2 * (step + save) + stopping.LEAST_MARGIN
+    assert left > 2 * (step + save) + stopping.LEAST_MARGIN - (step + save)
+
+
+def test_first_save_is_allowed_a_minute(clock: Clock) -> None:
+    assert steps_until_stop(clock, 1000 + 3600, 1, None) > stopping.FIRST_SAVE
+
+
+def test_short_jobs_still_train(clock: Clock) -> None:
+    """In a job of two minutes the guess for the first save does not eat the job."""
+    assert steps_until_stop(clock, 1000 + 120, 1, None) < 60
+
+
+def test_no_end_no_stop(clock: Clock) -> None:
+    stopper = Stopper(None)
+    clock.now += 1e9
+    assert stopper.should_stop(ALONE) is None

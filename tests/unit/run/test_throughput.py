@@ -1,0 +1,112 @@
+"""FLOP counts against hand-computed values, and against torch's own count of a plain network."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from longseq.run.throughput import Shape, document_lengths, megatron_flops, model_flops, rates
+
+GPT30B = Shape(layers=64, hidden=6144, heads=64, kv_heads=64, ffn=4 * 6144, vocab=50304)
+SMALL = Shape(layers=3, hidden=64, heads=8, kv_heads=2, ffn=96, vocab=40, swiglu=True)
+
+
+def eq3(shape: Shape, batch: int, s: int, factor: int) -> float:
+    """Eq. 3 of arXiv:2104.04473, with its factor of 4 taken out."""
+    h, layers = shape.hidden, shape.layers
+    head = shape.vocab / (16 * layers * h)
+    return 24 * batch * s * layers * h**2 * (1 + s / (6 * h) + head) * factor
+
+
+@pytest.mark.parametrize("s", [2048, 131072])
+@pytest.mark.parametrize(("recompute", "factor"), [(True, 4), (False, 3)])
+def test_megatron_count_is_eq3(s: int, recompute: bool, factor: int) -> None:
+    assert megatron_flops(GPT30B, 2, s, recompute) == pytest.approx(
+        eq3(GPT30B, 2, s, factor), rel=1e-15
+    )
+
+
+def test_published_rise_with_the_sequence_is_mostly_the_count() -> None:
+    """2k to 128k: the count of work a token rises fivefold by Eq. 3, much less by what is
+    needed.
+    """
+    by_eq3 = megatron_flops(GPT30B, 1, 131072, True) / megatron_flops(GPT30B, 1, 2048, True) / 64
+    needed = model_flops(GPT30B, 1, 131072) / model_flops(GPT30B, 1, 2048) / 64
+    assert by_eq3 == pytest.approx((1 + 131072 / 36864) / (1 + 2048 / 36864), rel=0.01)
+    assert needed == pytest.approx((1 + 131072 / 73728) / (1 + 2048 / 73728), rel=0.01)
+
+
+class Plain(torch.nn.Module):
+    """The network of SMALL from plain layers, with attention over the whole square."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+        h, kv = shape.hidden, shape.hidden // shape.heads * shape.kv_heads
+        for i in range(shape.layers):
+            sizes = {"q": (h, h), "k": (h, kv), "v": (h, kv), "o": (h, h)}
+            sizes |= {"gate": (h, shape.ffn), "up": (h, shape.ffn), "down": (shape.ffn, h)}
+            for name, (n_in, n_out) in sizes.items():
+                setattr(self, f"{name}{i}", torch.nn.Linear(n_in, n_out, bias=False))
+        self.head = torch.nn.Linear(h, shape.vocab, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        heads, kv_heads = self.shape.heads, self.shape.kv_heads
+        for i in range(self.shape.layers):
+            q, k, v = (
+                getattr(self, name + str(i))(x).unflatten(-1, (n, -1)).transpose(-2, -3)
+                for name, n in (("q", heads), ("k", kv_heads), ("v", kv_heads))
+            )
+            k, v = (t.repeat_interleave(heads // kv_heads, -3) for t in (k, v))
+            mixed = (q @ k.transpose(-1, -2)).softmax(-1) @ v
+            x = x + getattr(self, f"o{i}")(mixed.transpose(-2, -3).flatten(-2))
+            gate, up = getattr(self, f"gate{i}")(x), getattr(self, f"up{i}")(x)
+            x = x + getattr(self, f"down{i}")(torch.nn.functional.silu(gate) * up)
+        return self.head(x)
+
+
+def counted(batch: int, s: int) -> int:
+    x = torch.randn(batch, s, SMALL.hidden, requires_grad=True)  # as an embedding's output would
+    with FlopCounterMode(display=False) as counter:
+        Plain(SMALL)(x).sum().backward()
+    return counter.get_total_flops()
+
+
+def test_model_count_agrees_with_torch() -> None:
+    """torch counts the whole square; we count half of it, so take half of the square off."""
+    batch, s = 2, 48
+    square = 3 * SMALL.layers * 4 * SMALL.hidden * batch * s * s
+    assert model_flops(SMALL, batch, s) == counted(batch, s) - square / 2
+
+
+def test_megatron_count_agrees_with_torch_on_the_whole_square() -> None:
+    batch, s = 2, 48
+    head = batch * s * 2 * SMALL.hidden * SMALL.vocab
+    assert megatron_flops(SMALL, batch, s, False) == counted(batch, s) - 3 * head + 9 / 4 * head
+
+
+def test_documents_only_attend_to_themselves() -> None:
+    """Two halves: half of the attention; and boundaries in any order, with or without the end."""
+    linear = model_flops(SMALL, 1, 64) - 3 * SMALL.layers * 4 * SMALL.hidden * 64**2 / 2
+    halves = model_flops(SMALL, 1, 64, [32, 32])
+    assert halves == linear + 3 * SMALL.layers * 4 * SMALL.hidden * 2 * 32**2 / 2
+    assert document_lengths((10, 64), 64) == document_lengths((10,), 64) == [10, 54]
+    assert document_lengths((), 64) == [64]
+
+
+def test_documents_that_do_not_fill_the_step_are_an_error() -> None:
+    with pytest.raises(ValueError, match="documents of 60 tokens"):
+        model_flops(SMALL, 1, 64, [60])
+
+
+def test_rates_are_per_rank() -> None:
+    got = rates(SMALL, batch=4, seq_length=64, ranks=2, recompute=True, seconds=0.5)
+    assert dataclasses.asdict(got) == pytest.approx(
+        {
+            "samples_per_sec": 8.0,
+            "tokens_per_sec": 512.0,
+            "tflops": megatron_flops(SMALL, 4, 64, True) / 1e12,
+            "model_tflops": model_flops(SMALL, 4, 64) / 1e12,
+        }
+    )

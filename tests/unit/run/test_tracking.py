@@ -1,0 +1,123 @@
+"""Where the numbers go: nothing lost, nothing twice, and no sink stops a training."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from longseq.reports.runs import read_metrics
+from longseq.run.tracking import (
+    MetricsFile,
+    TensorBoard,
+    Tracker,
+    open_tracker,
+    set_aside_after,
+)
+
+
+def record(iteration: int, **more: Any) -> dict[str, Any]:
+    return {"iteration": iteration, "lm_loss": 1 / iteration, **more}
+
+
+def iterations(path: Path) -> list[int]:
+    return [r["iteration"] for r in read_metrics(path)]
+
+
+def test_each_line_is_on_disk_at_once_and_strict_json(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    sink = MetricsFile(path)
+    sink.write(record(1, grad_norm=math.nan, tflops=math.inf))
+    line = path.read_text().splitlines()[0]  # read before it is closed
+    got = json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert got == {"iteration": 1, "lm_loss": 1.0, "grad_norm": None, "tflops": None}
+    sink.close(0)
+
+
+def test_resumed_run_has_every_iteration_once(tmp_path: Path) -> None:
+    """Killed at 7 with a checkpoint at 5, in the middle of a line."""
+    path = tmp_path / "metrics.jsonl"
+    first = MetricsFile(path)
+    for i in range(1, 8):
+        first.write(record(i))
+    first.close(0)
+    with path.open("a") as file:
+        file.write('{"iteration": 8, "lm_lo')
+    again = MetricsFile(path, resume_after=5)
+    for i in range(6, 10):
+        again.write(record(i, attempt=2))
+    again.close(0)
+    assert iterations(path) == list(range(1, 10))
+    assert [r.get("attempt") for r in read_metrics(path)] == [None] * 5 + [2] * 4
+    aside = (tmp_path / "metrics-abandoned.jsonl").read_text().splitlines()
+    assert [json.loads(line)["iteration"] for line in aside[:2]] == [6, 7]
+    assert aside[2].startswith('{"iteration": 8')
+
+
+def test_nothing_is_set_aside_where_nothing_is_wrong(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"iteration": 1}\n')
+    set_aside_after(path, 1)
+    assert [p.name for p in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+def points(folder: Path, tag: str) -> dict[int, float]:
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return {event.step: event.value for event in events.Scalars(tag)}
+
+
+def test_tensorboard_reads_what_was_written(tmp_path: Path) -> None:
+    sink = TensorBoard(tmp_path)
+    for i in (1, 2):
+        sink.write(record(i, validation_loss=None if i == 1 else 0.25))
+    sink.close(0)
+    assert points(tmp_path, "lm_loss") == {1: 1.0, 2: 0.5}
+    assert points(tmp_path, "validation_loss") == {2: 0.25}
+
+
+def test_tensorboard_forgets_the_abandoned_attempt(tmp_path: Path) -> None:
+    for attempt, steps in ((1, range(1, 6)), (2, range(4, 5))):
+        sink = TensorBoard(tmp_path, resume_after=0 if attempt == 1 else 3)
+        for i in steps:
+            sink.write({"iteration": i, "lm_loss": float(attempt)})
+        sink.close(0)
+    assert points(tmp_path, "lm_loss") == {1: 1.0, 2: 1.0, 3: 1.0, 4: 2.0}
+
+
+class Broken:
+    def __init__(self, after: int) -> None:
+        self.left = after
+
+    def write(self, _record: object) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise OSError(28, "No space left on device")
+
+    def close(self, _exit_code: int, /) -> None:
+        raise AssertionError("a dropped sink is left alone")
+
+
+def test_failing_sink_is_named_once_and_the_others_go_on(tmp_path: Path) -> None:
+    said: list[str] = []
+    tracker = Tracker(said.append)
+    tracker.add("broken", lambda: Broken(1))
+    tracker.add("metrics.jsonl", lambda: MetricsFile(tmp_path / "m.jsonl"))
+    tracker.add("impossible", lambda: MetricsFile(tmp_path / "no" / "m.jsonl"))
+    for i in range(1, 5):
+        tracker.log(record(i))
+    tracker.close()
+    tracker.close()
+    assert iterations(tmp_path / "m.jsonl") == [1, 2, 3, 4]
+    assert len(said) == 2
+    assert said[0].startswith("impossible takes no more records: FileNotFoundError")
+    assert said[1].startswith("broken takes no more records: OSError")
+
+
+def test_other_ranks_write_nothing(tmp_path: Path) -> None:
+    tracker = open_tracker(tmp_path, print, rank=1, tensorboard=tmp_path / "tb", wandb_project="p")
+    tracker.log(record(1))
+    tracker.close()
+    assert list(tmp_path.iterdir()) == []
