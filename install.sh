@@ -227,8 +227,10 @@ two_ranks() { # do two ranks of the launcher find each other?
     local LONGSEQ_RANKS=2 LONGSEQ_HOSTS=(localhost)
     longseq_mpiexec
     [[ $(timeout 60 "${LONGSEQ_LAUNCHER[@]}" "$LONGSEQ_PYTHON" -c '
+import sys
 from mpi4py import MPI
-print("sum", MPI.COMM_WORLD.allreduce(MPI.COMM_WORLD.rank + 1))') == $'sum 3\nsum 3' ]]
+# In one piece: under PYTHONUNBUFFERED the words of two ranks would mix
+sys.stdout.write(f"sum {MPI.COMM_WORLD.allreduce(MPI.COMM_WORLD.rank + 1)}\n")') == $'sum 3\nsum 3' ]]
 }
 
 build_gpu_extras() { # kernels that make training faster and that it can do without
@@ -287,13 +289,13 @@ PYTHON
     longseq_free_port
     [[ $(env "MASTER_ADDR=127.0.0.1" "MASTER_PORT=$REPLY" OMP_NUM_THREADS=1 timeout 120 \
         "${LONGSEQ_LAUNCHER[@]}" /bin/sh "$LONGSEQ_ROOT/ALCF/rank.sh" "$LONGSEQ_PYTHON" -c '
-import torch, torch.distributed as dist
+import sys, torch, torch.distributed as dist
 from mpi4py import MPI
 dist.init_process_group("gloo")
 total = torch.tensor([dist.get_rank() + 1])
 dist.all_reduce(total)
 assert MPI.COMM_WORLD.allreduce(dist.get_rank() + 1) == 3
-print("sum", total.item())
+sys.stdout.write(f"sum {total.item()}\n")
 dist.destroy_process_group()') == $'sum 3\nsum 3' ]]
 }
 

@@ -25,18 +25,18 @@ import torch.distributed as dist
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
 
-from longseq.config.checks import parse_config  # noqa: E402
 from longseq.config.arguments import Config  # noqa: E402
+from longseq.config.checks import parse_config  # noqa: E402
 from longseq.data.opening import open_data  # noqa: E402
-from longseq.errors import UserError  # noqa: E402
-from longseq.parallel import mpi  # noqa: E402
-from longseq.parallel.mesh import Mesh  # noqa: E402
 from longseq.engine import nvme  # noqa: E402
 from longseq.engine.engine import build_model, make_engine, start_distributed  # noqa: E402
-from longseq.training.feed import Feed  # noqa: E402
-from longseq.host.host_memory import peak_resident_gib, reset_peak, resident_gib  # noqa: E402
 from longseq.engine.optimizer import learning_rate, set_learning_rate  # noqa: E402
+from longseq.errors import UserError  # noqa: E402
+from longseq.host.host_memory import peak_resident_gib, reset_peak, resident_gib  # noqa: E402
+from longseq.parallel import mpi  # noqa: E402
 from longseq.parallel.agreement import torch_ranks  # noqa: E402
+from longseq.parallel.mesh import Mesh  # noqa: E402
+from longseq.training.feed import Feed  # noqa: E402
 from longseq.training.steps import forward_backward_step, mean_over_replicas  # noqa: E402
 
 STEPS = 10
@@ -65,7 +65,7 @@ def train(config: Config) -> dict[str, Any]:
         began = time.perf_counter()
         set_learning_rate(engine.optimizer, learning_rate(step + 1, config.training))
         batches = feed.step(step * config.global_batch_size)
-        loss = forward_backward_step(engine, batches, draw=step * config.accumulation)
+        loss = forward_backward_step(engine, batches, forward_pass=step * config.accumulation)
         losses.append(float(mean_over_replicas(loss, config.accumulation, mesh)))
         norms.append(float(engine.get_global_grad_norm()))
         times.append(time.perf_counter() - began)

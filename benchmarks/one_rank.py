@@ -23,8 +23,8 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 
 from benchmarks.plain import Plain, plain_step  # noqa: E402
 from longseq.config.checks import parse_config  # noqa: E402
-from longseq.parallel.mesh import Mesh  # noqa: E402
 from longseq.engine.engine import build_model, make_engine, start_distributed  # noqa: E402
+from longseq.parallel.mesh import Mesh  # noqa: E402
 from longseq.training.feed import MicroBatch  # noqa: E402
 from longseq.training.steps import forward_backward_step  # noqa: E402
 
@@ -43,7 +43,7 @@ def our_step(length: int) -> Callable[[torch.Tensor], float]:
 
     def step(tokens: torch.Tensor) -> float:
         batch = MicroBatch(tokens[:, :-1], tokens[:, 1:], weights, positions, None)
-        return float(forward_backward_step(engine, [batch], draw=0))
+        return float(forward_backward_step(engine, [batch], forward_pass=0))
 
     return step
 

@@ -26,8 +26,8 @@ from torch.profiler import ProfilerActivity, profile
 sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 
 from longseq.config.checks import parse_config  # noqa: E402
-from longseq.parallel.mesh import Mesh  # noqa: E402
 from longseq.engine.engine import build_model, make_engine, start_distributed  # noqa: E402
+from longseq.parallel.mesh import Mesh  # noqa: E402
 from longseq.training.feed import MicroBatch  # noqa: E402
 from longseq.training.steps import forward_backward_step  # noqa: E402
 
@@ -47,7 +47,7 @@ def make_step(hidden: int, tokens: int, flags: list[str]) -> Callable[[], float]
     sample = torch.randint(0, VOCABULARY, (1, tokens + 1))
     weights, positions = torch.full((1, tokens), 1 / tokens), torch.arange(tokens)[None]
     batch = MicroBatch(sample[:, :-1], sample[:, 1:], weights, positions, None)
-    return lambda: float(forward_backward_step(engine, [batch], draw=0))
+    return lambda: float(forward_backward_step(engine, [batch], forward_pass=0))
 
 
 def operations(hidden: int, tokens: int) -> float:

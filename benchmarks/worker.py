@@ -29,22 +29,22 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 import torch  # noqa: E402
 import torch.distributed as dist  # noqa: E402
 
-from longseq.config.checks import parse_config  # noqa: E402
-from longseq.config.arguments import Config  # noqa: E402
-from longseq.engine.recompute import in_groups  # noqa: E402
-from longseq.model.layers import plain  # noqa: E402
-from longseq.parallel import mpi, ring, vocabulary  # noqa: E402
-from longseq.parallel.mesh import Mesh  # noqa: E402
 from longseq.attention.zigzag import held_spans  # noqa: E402
+from longseq.config.arguments import Config  # noqa: E402
+from longseq.config.checks import parse_config  # noqa: E402
 from longseq.engine.engine import build_model, make_engine, start_distributed  # noqa: E402
-from longseq.run.abort import tell_launcher  # noqa: E402
-from longseq.training.feed import MicroBatch  # noqa: E402
+from longseq.engine.recompute import in_groups  # noqa: E402
 from longseq.host.host_memory import (  # noqa: E402
     peak_resident_gib,
     reset_peak,
     resident_gib,
 )
+from longseq.model.layers import plain  # noqa: E402
+from longseq.parallel import mpi, ring, vocabulary  # noqa: E402
 from longseq.parallel.agreement import torch_ranks  # noqa: E402
+from longseq.parallel.mesh import Mesh  # noqa: E402
+from longseq.run.abort import tell_launcher  # noqa: E402
+from longseq.training.feed import MicroBatch  # noqa: E402
 from longseq.training.steps import forward_backward_step, mean_over_replicas  # noqa: E402
 
 VOCABULARY = int(os.environ.get("BENCHMARK_VOCABULARY", "16"))
@@ -123,7 +123,7 @@ def main() -> None:
     model = build_model(config, mesh, VOCABULARY, device)
     plainly(model)
     engine = make_engine(config, mesh, model)
-    forward_backward_step(engine, random_batches(config, mesh, SHORT), draw=0)
+    forward_backward_step(engine, random_batches(config, mesh, SHORT), forward_pass=0)
     reset_peak()
     bases = torch_ranks().gather(resident_gib())
     if float("inf") > LIMIT_GIB:
@@ -134,7 +134,7 @@ def main() -> None:
     for number in range(max(steps, 1) + (steps > 0)):
         dist.barrier()
         began = time.perf_counter()
-        loss = forward_backward_step(engine, batches, draw=number * config.accumulation)
+        loss = forward_backward_step(engine, batches, forward_pass=number * config.accumulation)
         losses.append(float(mean_over_replicas(loss, config.accumulation, mesh)))
         dist.barrier()
         times.append(time.perf_counter() - began)

@@ -57,11 +57,11 @@ def worker(flags: list[str]) -> None:
 
     from benchmarks.worker import VOCABULARY, random_batches
     from longseq.config.checks import parse_config
-    from longseq.parallel import mpi
-    from longseq.parallel.mesh import Mesh
     from longseq.engine.engine import build_model, make_engine, start_distributed
     from longseq.host.host_memory import resident_gib
+    from longseq.parallel import mpi
     from longseq.parallel.agreement import torch_ranks
+    from longseq.parallel.mesh import Mesh
     from longseq.training.steps import _forward
 
     warnings.simplefilter("ignore")

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from longseq.attention import AttentionDropout, Documents, Kernel
 from longseq.attention.blocks import Block, block_backward, block_forward, merge
-from longseq.attention.host_chunks import Away
+from longseq.attention.host_chunks import HostChunks
 from longseq.attention.zigzag import common
 
 
@@ -29,7 +29,7 @@ def chunked(size: int, on_host: bool) -> Kernel:
     ) -> Tensor:
         assert dropout is None, "checks.py refuses attention dropout with chunks"
         four = (x.permute(1, 2, 0, 3) for x in (q, k, v))
-        y: Tensor = _Chunked.apply(*four, documents, Away(size, on_host, q.device))
+        y: Tensor = _Chunked.apply(*four, documents, HostChunks(size, on_host, q.device))
         return y.permute(2, 0, 1, 3)
 
     return attend
@@ -49,7 +49,7 @@ class _Chunked(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, documents: Documents, away: Away
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, documents: Documents, away: HostChunks
     ) -> Tensor:
         qs, ks, vs = away.out(q), away.out(k), away.out(v)
         outputs, weights = [], []

@@ -63,20 +63,20 @@ class _Core(torch.autograd.Function):
         return *(d.to(x.dtype) for d, x in zip(sums, inputs, strict=True)), None, None
 
 
-class Block(NamedTuple):
+class ScoreBlock(NamedTuple):
     """Queries that are worked on together, and the keys that any of them sees."""
 
     rows: slice
     keys: slice
 
 
-def _blocks(shape: torch.Size, documents: Documents) -> Iterator[Block]:
+def _blocks(shape: torch.Size, documents: Documents) -> Iterator[ScoreBlock]:
     """The blocks of queries [s, b, heads, d]."""
     s, b, heads, _ = shape
     tile = min(s, max(FEWEST_ROWS, BLOCK_BYTES // (4 * s * b * heads)))
     for start in range(0, s, tile):
         stop = min(start + tile, s)
-        yield Block(slice(start, stop), slice(min(first_visible(start, documents)), stop))
+        yield ScoreBlock(slice(start, stop), slice(min(first_visible(start, documents)), stop))
 
 
 def first_visible(token: int, documents: Documents) -> list[int]:
@@ -86,7 +86,7 @@ def first_visible(token: int, documents: Documents) -> list[int]:
     return [(0, *edges)[bisect_right(edges, token)] for edges in documents]
 
 
-def forbidden(block: Block, documents: Documents) -> Tensor:
+def forbidden(block: ScoreBlock, documents: Documents) -> Tensor:
     """Which keys the queries of `block` must not see, [b or 1, 1, 1, rows, keys] bool, CPU."""
     query = torch.arange(block.rows.start, block.rows.stop)[:, None]
     key = torch.arange(block.keys.start, block.keys.stop)
@@ -102,7 +102,7 @@ def _block(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    block: Block,
+    block: ScoreBlock,
     documents: Documents,
     dropout: AttentionDropout | None,
 ) -> Tensor:

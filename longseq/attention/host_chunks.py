@@ -1,6 +1,6 @@
 """Chunks of a tensor that wait in host memory, and come back one ahead of their use.
 
-    away = Away(chunk, on_host=True, device=q.device)
+    away = HostChunks(chunk, on_host=True, device=q.device)
     chunks = away.out(q)                 # along dim 2
     for here in away.back(chunks): …
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 
-class Away:
+class HostChunks:
     """Chunks of `size` tokens along dim 2."""
 
     def __init__(self, size: int, on_host: bool, device: torch.device) -> None:

@@ -20,8 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from longseq.errors import UserError
-from longseq.host.atomic_files import NO_ROOM, reason, replace_file, sync
 from longseq.checkpoint.manifest import (
     NAME,
     Damaged,
@@ -33,6 +31,8 @@ from longseq.checkpoint.manifest import (
     list_files,
     read_manifest,
 )
+from longseq.errors import UserError
+from longseq.host.atomic_files import NO_ROOM, reason, replace_file, sync
 from longseq.parallel.agreement import Ranks
 
 POINTER = "latest"

@@ -1,6 +1,6 @@
 """A run's own checkpoints: when one fits this run, what goes into one, what comes out.
 
-    kept = Kept(config, data, ranks)
+    kept = RunCheckpoints(config, data, ranks)
     iteration = kept.load(engine, warn)      # 0 where --load names nothing
     kept.save(engine, iteration)             # where --save names a folder
 
@@ -15,15 +15,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from longseq.checkpoint import checkpoint
 from longseq.config.arguments import Config
 from longseq.data.opening import Data
 from longseq.data.tokenizers.vocabularies import write_tokenizer
-from longseq.checkpoint import checkpoint
 from longseq.parallel.agreement import Ranks
 from longseq.run.folder import package_versions
 
 
-class Kept:
+class RunCheckpoints:
     """The checkpoints of one training."""
 
     def __init__(self, config: Config, data: Data, ranks: Ranks) -> None:

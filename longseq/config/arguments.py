@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from longseq.errors import UserError
 from longseq.config.flags import flag
+from longseq.errors import UserError
 
 KERNELS = ("core", "sdpa", "v1", "v2", "v3", "triton", "best")
 
@@ -171,7 +171,9 @@ class Memory:
         False, "queries, keys and values of the chunks wait in host memory (GPU)"
     )
     checkpoint_in_cpu: bool = flag(False, "kept layer inputs wait in host memory (GPU)")
-    chosen: str = ""  # the best kernel's name, where it was asked for; longseq/config/kernels.py sets it
+    chosen: str = (
+        ""  # the best kernel's name, where it was asked for; longseq/config/kernels.py sets it
+    )
 
     @property
     def recomputes_layers(self) -> bool:

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from longseq.config.arguments import GROUPS, Config, position_block
-from longseq.errors import UserError
 from longseq.config.flags import parse
 from longseq.config.kernels import with_kernel
+from longseq.errors import UserError
 from longseq.host.machine import Machine, this_machine
 
 

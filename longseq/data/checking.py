@@ -9,10 +9,10 @@ from fractions import Fraction
 
 import numpy as np
 
-from longseq.data.samples.blend import read_blend
-from longseq.data.prepare.cache import ensure_prepared
 from longseq.data.indexed.format import IndexedTokens
-from longseq.data.indexed.manifest import Manifest, check_digests, check_sizes, read_manifest
+from longseq.data.indexed.manifest import DatasetManifest, check_digests, check_sizes, read_manifest
+from longseq.data.prepare.cache import ensure_prepared
+from longseq.data.samples.blend import read_blend
 from longseq.data.samples.split import Ints
 from longseq.data.tokenizers.sequence import Tokenizer
 from longseq.data.tokenizers.vocabularies import tokenizer_beside
@@ -29,7 +29,7 @@ class Dataset:
     weight: Fraction
     tokens: IndexedTokens
     tokenizer: Tokenizer
-    manifest: Manifest | None
+    manifest: DatasetManifest | None
     closed: bool
     groups: Ints | None
 
@@ -87,7 +87,7 @@ def _open(path: str, weight: Fraction, tokenizer_type: str) -> Dataset:
     return Dataset(prefix, weight, tokens, tokenizer, manifest, closed, groups)
 
 
-def _tokenizer(prefix: str, manifest: Manifest | None, wanted: str) -> Tokenizer:
+def _tokenizer(prefix: str, manifest: DatasetManifest | None, wanted: str) -> Tokenizer:
     """The data's own tokenizer; one that is asked for must be the same."""
     if manifest is None:
         if not wanted:

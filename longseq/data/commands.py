@@ -65,8 +65,8 @@ def prepare(argv: Sequence[str]) -> int:
     from longseq.data.prepare.encode import Recipe
     from longseq.data.prepare.prepare import Settings
     from longseq.data.prepare.prepare import prepare as run
-    from longseq.data.sources.files import expand
     from longseq.data.prepare.workers import available_cores
+    from longseq.data.sources.files import expand
 
     if options.workers < 0:
         raise UserError(

@@ -26,22 +26,22 @@ from torch import nn
 
 from longseq.attention import Kernel, kernel
 from longseq.attention.chunked import chunked
-from longseq.config.checks import check_cpu
 from longseq.config.arguments import Config, Memory
-from longseq.errors import UserError
-from longseq.memory.allocator import give_back_large
+from longseq.config.checks import check_cpu
+from longseq.engine import nvme
+from longseq.engine.ds_config import deepspeed_settings
+from longseq.engine.optimizer import make_optimizer, parameter_groups, set_learning_rate
+from longseq.engine.parallelize import parallelize
 from longseq.engine.recompute import save_memory
-from longseq.memory.recompute_policy import Savings, asked
+from longseq.errors import UserError
+from longseq.host import shared_memory
+from longseq.memory.allocator import give_back_large
+from longseq.memory.recompute_policy import RecomputePolicy, asked
 from longseq.model.gpt import GPT
 from longseq.model.initialize import drawn
 from longseq.model.layers import Layer
-from longseq.parallel.mesh import Group, Mesh
-from longseq.engine.parallelize import parallelize
-from longseq.engine import nvme
-from longseq.host import shared_memory
-from longseq.engine.ds_config import deepspeed_settings
-from longseq.engine.optimizer import make_optimizer, parameter_groups, set_learning_rate
 from longseq.parallel.agreement import torch_ranks
+from longseq.parallel.mesh import Group, Mesh
 
 BACKENDS = {"cpu": "gloo", "cuda": "nccl", "xpu": "xccl"}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -126,7 +126,7 @@ def build_model(
     mesh: Mesh,
     vocabulary: int,
     device: torch.device,
-    savings: Savings | None = None,
+    savings: RecomputePolicy | None = None,
 ) -> GPT:
     """This rank's share of the network, with its first values, on `device`.
 

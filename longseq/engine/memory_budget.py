@@ -1,6 +1,6 @@
 """How much memory each rank may still take, and what is therefore saved.
 
-    savings = choose_savings(config, vocabulary, device, ranks)    # a collective
+    savings = choose_recompute_policy(config, vocabulary, device, ranks)    # a collective
 
 All ranks come to the same choice, from the least that one of them has.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from longseq.config.arguments import Config
-from longseq.memory.recompute_policy import Savings, choose
+from longseq.memory.recompute_policy import RecomputePolicy, choose
 from longseq.parallel.agreement import Ranks
 
 MEMINFO = Path("/proc/meminfo")
@@ -54,7 +54,9 @@ def available_bytes(device: torch.device, ranks: Ranks) -> int:
     return host_bytes() // hosts.count(socket.gethostname())
 
 
-def choose_savings(config: Config, vocabulary: int, device: torch.device, ranks: Ranks) -> Savings:
+def choose_recompute_policy(
+    config: Config, vocabulary: int, device: torch.device, ranks: Ranks
+) -> RecomputePolicy:
     """What every rank does to need less memory."""
     available = min(ranks.gather(available_bytes(device, ranks)))
     return choose(config, vocabulary, available, device.type)

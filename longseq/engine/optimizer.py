@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 from longseq.config.arguments import Config, Training
-from longseq.parallel.mesh import Mesh
 from longseq.engine.stage0 import BareOptimizer
+from longseq.parallel.mesh import Mesh
 
 
 def parameter_groups(model: nn.Module, train: Training) -> list[dict[str, Any]]:

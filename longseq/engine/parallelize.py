@@ -16,7 +16,7 @@ from longseq.parallel.mesh import Group, Mesh
 from longseq.parallel.ring import ring
 from longseq.parallel.tensor import ColumnParallelLinear, RowParallelLinear, SumGradients, sum_out
 from longseq.parallel.ulysses import Ulysses
-from longseq.parallel.vocabulary import TableParallelEmbedding, cut_table
+from longseq.parallel.vocabulary import TableParallelEmbedding, shard_table
 
 
 def parallelize(model: Any, mesh: Mesh) -> None:
@@ -50,7 +50,7 @@ def _tensor_parallel(model: Any, mesh: Mesh) -> None:
     if tied:
         model.head.weight = model.tokens.weight
     else:
-        model.head.weight = cut_table(model.head.weight, tp)
+        model.head.weight = shard_table(model.head.weight, tp)
     groups = net.key_value_heads * net.head_size
     for layer in model.layers:
         attention, mlp = layer.attention, layer.mlp

@@ -1,4 +1,4 @@
-"""Savings of memory put into a plain or parallel GPT, from outside.
+"""What saves memory, put into a plain or parallel GPT, from outside.
 
     parallelize(model, mesh)
     save_memory(model, savings)
@@ -19,10 +19,10 @@ from torch.utils.checkpoint import checkpoint
 
 from longseq.memory.offload import HostStore
 from longseq.memory.recompute import How, recomputed
-from longseq.memory.recompute_policy import Savings
+from longseq.memory.recompute_policy import RecomputePolicy
 
 
-def save_memory(model: Any, savings: Savings, parts: int = 1) -> None:
+def save_memory(model: Any, savings: RecomputePolicy, parts: int = 1) -> None:
     """Replace, in place, how the layers of `model` are run.
 
     parts: tensor-parallel ranks that split the sequence between them, else 1.

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from longseq.parallel.collectives import all_reduce
-from longseq.parallel.sharding import cut_of
 from longseq.parallel.mesh import Group
+from longseq.parallel.sharding import sharding_of
 
 Make = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
 
@@ -105,21 +105,23 @@ class BareOptimizer(torch.optim.Optimizer):
 
 
 def _master(weight: nn.Parameter) -> nn.Parameter:
-    """An fp32 copy that keeps the mark of the cut; the weight itself where it is fp32."""
+    """An fp32 copy that keeps the mark of the sharding; the weight itself where it is fp32."""
     if weight.dtype == torch.float32:
         return weight
     master = nn.Parameter(weight.detach().float())
-    if cut_of(weight) is not None:
-        master.longseq_cut = cut_of(weight)  # type: ignore[attr-defined]
+    if sharding_of(weight) is not None:
+        master.longseq_sharding = sharding_of(weight)  # type: ignore[attr-defined]
     return master
 
 
 def gradient_norm(parameters: list[nn.Parameter], tp: Group) -> float:
     """The 2-norm of the whole gradient: cut parameters from all ranks, whole ones once."""
     squares = torch.zeros(2, dtype=torch.float32)
-    for place, cut in enumerate((True, False)):
+    for place, sharded in enumerate((True, False)):
         grads: list[Tensor] = [
-            p.grad for p in parameters if p.grad is not None and (cut_of(p) is not None) == cut
+            p.grad
+            for p in parameters
+            if p.grad is not None and (sharding_of(p) is not None) == sharded
         ]
         if grads:
             squares[place] = torch.stack(torch._foreach_norm(grads)).square().sum()

@@ -1,6 +1,6 @@
 """One call of an attention kernel whose inputs are dropped, and given back for backward.
 
-    kept = Attended(attend, q, k, v, keep_inputs=False)     # attend(q, k, v) → output
+    kept = DetachedAttention(attend, q, k, v, keep_inputs=False)     # attend(q, k, v) → output
     kept.output                                             # and its gradient needs
     dq, dk, dv = kept.backward(gradient, q, k, v)           # … the same inputs, made again
 
@@ -40,7 +40,7 @@ class _Entrance(torch.autograd.Function):
         return torch.zeros(()), None, *(None for _ in gradients)
 
 
-class Attended:
+class DetachedAttention:
     """The graph of one call; `output` is detached from every other graph."""
 
     def __init__(

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from longseq.memory.detached_attention import Attended
+from longseq.memory.detached_attention import DetachedAttention
 from longseq.memory.offload import HostStore, Ticket
 from longseq.memory.tiles import Tile, tiles
 
@@ -76,9 +76,9 @@ class _Call:
                 tile.put(w, piece)
         return whole
 
-    def attended(self, inputs: Sequence[Tensor]) -> Attended:
+    def attended(self, inputs: Sequence[Tensor]) -> DetachedAttention:
         """The kernel's graph for q, k and v as the exchange gives them."""
-        return Attended(
+        return DetachedAttention(
             lambda q, k, v: self.layer.attention.attend(q, k, v, self.context),
             inputs[0],
             inputs[1],
@@ -92,14 +92,14 @@ class _Recomputed(torch.autograd.Function):
     def forward(ctx: Any, call: _Call, x: Tensor, *parameters: Tensor) -> Tensor:
         layer, exchange = call.layer, call.layer.attention.exchange
         ctx.call, ctx.attended = call, None
-        inputs = exchange.there(*call.all_heads(x))
+        inputs = exchange.scatter_heads(*call.all_heads(x))
         if call.learns and call.how.keep_attention:
             ctx.attended = call.attended(inputs)
             output = ctx.attended.output
         else:
             output = layer.attention.attend(*inputs, call.context)
         del inputs
-        o = exchange.back(output)
+        o = exchange.gather_heads(output)
         del output
         y = torch.empty_like(x)
         for tile in call.tiles(x):
@@ -121,16 +121,16 @@ class _Recomputed(torch.autograd.Function):
         sums = _Sums(parameters)
         exchange = call.layer.attention.exchange
         heads = call.all_heads(x)
-        inputs = exchange.there(*heads)
+        inputs = exchange.scatter_heads(*heads)
         del heads
         attended = ctx.attended or call.attended(inputs)
         ctx.attended = None
-        dx, d_o = _finish_backward(call, x, exchange.back(attended.output), dy, sums)
-        d_output = exchange.back_gradient(d_o)
+        dx, d_o = _finish_backward(call, x, exchange.gather_heads(attended.output), dy, sums)
+        d_output = exchange.gather_heads_gradient(d_o)
         del d_o
         gradients = attended.backward(d_output, *inputs)
         del d_output, inputs, attended
-        d_heads = exchange.there_gradient(*gradients)
+        d_heads = exchange.scatter_heads_gradient(*gradients)
         del gradients
         _heads_backward(call, x, d_heads, dx, sums)
         return None, dx, *sums.gradients()

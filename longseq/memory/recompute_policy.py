@@ -21,7 +21,7 @@ STATE_BYTES = 18  # a parameter: weights, gradients and Adam's moments, with roo
 
 
 @dataclass(frozen=True)
-class Savings:
+class RecomputePolicy:
     """recompute: none, selective, outside-attention or full; tile: tokens, 0 all at once."""
 
     recompute: str = "none"
@@ -50,7 +50,7 @@ class Savings:
         return f"{text} ({self.why})" if self.why else text
 
 
-def asked(config: Config, default: str = "none", device: str = "cpu") -> Savings:
+def asked(config: Config, default: str = "none", device: str = "cpu") -> RecomputePolicy:
     """What the flags say, with `default` where they leave recomputation open."""
     memory = config.memory
     recompute = memory.recompute_granularity
@@ -59,7 +59,7 @@ def asked(config: Config, default: str = "none", device: str = "cpu") -> Savings
     if recompute == "auto":
         recompute = default
     tokens = memory.tile_size or usual_tile(config, device)
-    return Savings(
+    return RecomputePolicy(
         recompute,
         memory.recompute_method,
         memory.recompute_num_layers,
@@ -78,7 +78,7 @@ def usual_tile(config: Config, device: str) -> int:
     return min(max(part, LEAST), TILE)
 
 
-def choose(config: Config, vocabulary: int, available: int, device: str = "cpu") -> Savings:
+def choose(config: Config, vocabulary: int, available: int, device: str = "cpu") -> RecomputePolicy:
     """The flags' choice, or the cheapest one whose estimate fits `available` bytes a rank."""
     if config.memory.recompute_granularity != "auto" or config.memory.checkpoint_activations:
         return asked(config, device=device)
@@ -91,7 +91,7 @@ def choose(config: Config, vocabulary: int, available: int, device: str = "cpu")
     gib = 2**30
     fits = "of" if need <= USABLE * available else "may be too much for"
     why = f"chosen: about {need / gib:.1f} GiB {fits} {available / gib:.1f} GiB a rank"
-    return Savings(**(asked(config, way, device).__dict__ | {"why": why}))
+    return RecomputePolicy(**(asked(config, way, device).__dict__ | {"why": why}))
 
 
 def estimate(config: Config, vocabulary: int, recompute: str) -> float:

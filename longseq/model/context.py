@@ -16,17 +16,21 @@ class Context:
     """One micro batch: rotary tables, document boundaries and the number of this forward pass.
 
     `rotary` is (cos, sin), each [s, b or 1, 1, rotary_size / 2], or None with learned positions.
-    `draw` is another number in every forward pass of a training; with it dropout is a function of
-    position in the network and in time, not of a generator's state, so that recomputation and
-    resumption repeat it without keeping anything.
+    `forward_pass` is another number in every forward pass of a training; with it dropout is a
+    function of position in the network and in time, not of a generator's state, so that
+    recomputation and resumption repeat it without keeping anything.
     """
 
     rotary: tuple[Tensor, Tensor] | None = None
     documents: Documents = None
-    draw: int = 0
+    forward_pass: int = 0
 
     def part(self, tile: Tile) -> Context:
         """For the tokens of one tile; tiles have a dropout of their own."""
         first = tile.rows.start
         rotary = self.rotary and (tile.of(self.rotary[0]), tile.of(self.rotary[1]))
-        return replace(self, rotary=rotary, draw=mix(self.draw, first) if first else self.draw)
+        return replace(
+            self,
+            rotary=rotary,
+            forward_pass=mix(self.forward_pass, first) if first else self.forward_pass,
+        )

@@ -52,12 +52,12 @@ class Dropout(nn.Module):
         super().__init__()
         self.probability, self.seed, self.place, self.region = probability, seed, place, 0
 
-    def seed_of(self, draw: int) -> int:
-        """The seed of this place and region in forward pass `draw`."""
-        return mix(self.seed, draw, self.place, self.region)
+    def seed_of(self, forward_pass: int) -> int:
+        """The seed of this place and region in forward pass `forward_pass`."""
+        return mix(self.seed, forward_pass, self.place, self.region)
 
-    def forward(self, x: Tensor, draw: int) -> Tensor:
+    def forward(self, x: Tensor, forward_pass: int) -> Tensor:
         if not self.training or self.probability == 0:
             return x
-        dropped: Tensor = _Drop.apply(x, self.probability, self.seed_of(draw))
+        dropped: Tensor = _Drop.apply(x, self.probability, self.seed_of(forward_pass))
         return dropped

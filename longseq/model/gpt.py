@@ -78,7 +78,7 @@ class GPT(nn.Module):
         weights: Tensor,
         positions: Tensor,
         documents: Documents = None,
-        draw: int = 0,
+        forward_pass: int = 0,
     ) -> Tensor:
         """Σ weights · cross entropy, a scalar fp32.
 
@@ -88,8 +88,8 @@ class GPT(nn.Module):
         x = self.tokens(tokens.t())
         if self.positions is not None:
             x = x + self.positions(positions.t())
-        x = self.dropout(x, draw)
-        context = Context(self._rotary(positions), documents, draw)
+        x = self.dropout(x, forward_pass)
+        context = Context(self._rotary(positions), documents, forward_pass)
         x = self.stack(self.layers, x, context)
         return self.head(self.norm(x), labels.t(), weights.t())
 

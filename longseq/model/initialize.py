@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from longseq.config.arguments import Network
-from longseq.parallel.sharding import Cut, cut_of
+from longseq.parallel.sharding import Sharding, sharding_of
 
 BLOCK = 1 << 22  # numbers drawn at once: bounds the memory of a large matrix
 
@@ -61,24 +61,26 @@ def first_value(path: str, parameter: Tensor, net: Network, seed: int) -> Tensor
     scale = net.init_method_std
     if ".projection." in path or ".down." in path:
         scale /= math.sqrt(2 * net.num_layers)
-    cut = cut_of(parameter)
-    shape = cut.whole_shape(parameter.shape) if cut else parameter.shape
-    return _draw(path, seed, shape, cut).mul_(scale)
+    sharding = sharding_of(parameter)
+    shape = sharding.whole_shape(parameter.shape) if sharding else parameter.shape
+    return _draw(path, seed, shape, sharding).mul_(scale)
 
 
-def _draw(path: str, seed: int, shape: torch.Size, cut: Cut | None) -> Tensor:
-    """Standard normal numbers of `shape`, or the piece of them that `cut` takes."""
+def _draw(path: str, seed: int, shape: torch.Size, sharding: Sharding | None) -> Tensor:
+    """Standard normal numbers of `shape`, or the piece of them that `sharding` takes."""
     digest = hashlib.sha256(f"{seed}/{path}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
     rows = max(1, BLOCK // shape[1])
-    wanted = None if cut is None or cut.dim != 0 else cut.take(torch.arange(shape[0]))
+    wanted = (
+        None if sharding is None or sharding.dim != 0 else sharding.take(torch.arange(shape[0]))
+    )
     pieces = []
     for start in range(0, shape[0], rows):
         block = torch.empty(min(rows, shape[0] - start), shape[1]).normal_(generator=generator)
         if wanted is not None:
             inside = (wanted >= start) & (wanted < start + len(block))
             block = block[wanted[inside] - start]
-        elif cut is not None:
-            block = cut.take(block)
+        elif sharding is not None:
+            block = sharding.take(block)
         pieces.append(block)
     return torch.cat(pieces)

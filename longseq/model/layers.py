@@ -48,7 +48,9 @@ class SelfAttention(nn.Module):
         """The kernel: the only place where a token looks at another one."""
         drop = None
         if self.training and self.dropout.probability > 0:
-            drop = AttentionDropout(self.dropout.probability, self.dropout.seed_of(context.draw))
+            drop = AttentionDropout(
+                self.dropout.probability, self.dropout.seed_of(context.forward_pass)
+            )
         return self.kernel(q, k, v, context.documents, drop)
 
 
@@ -96,8 +98,8 @@ class Layer(nn.Module):
     def finish(self, x: Tensor, attended: Tensor, context: Context) -> Tensor:
         """What follows attention's output [s, b, heads, d], [s, b, h]."""
         y = self.attention.projection(attended.flatten(2))
-        x = x + self.attention_dropout(y, context.draw)
-        return x + self.mlp_dropout(self.mlp(self.mlp_norm(x)), context.draw)
+        x = x + self.attention_dropout(y, context.forward_pass)
+        return x + self.mlp_dropout(self.mlp(self.mlp_norm(x)), context.forward_pass)
 
 
 Through = Callable[[Layer, Tensor, Context], Tensor]
@@ -106,6 +108,6 @@ Through = Callable[[Layer, Tensor, Context], Tensor]
 def plain(layer: Layer, x: Tensor, context: Context) -> Tensor:
     """The layer as it is written; memory/ has ways through it that keep less."""
     exchange = layer.attention.exchange
-    q, k, v = exchange.there(*layer.heads(x, context))
-    y = exchange.back(layer.attention.attend(q, k, v, context))
+    q, k, v = exchange.scatter_heads(*layer.heads(x, context))
+    y = exchange.gather_heads(layer.attention.attend(q, k, v, context))
     return layer.finish(x, y, context)

@@ -16,7 +16,7 @@ from longseq.config.arguments import position_block
 from longseq.parallel.vocabulary import rows_of
 
 
-class Block(nn.Module):
+class PositionBlock(nn.Module):
     """Some rows of a table."""
 
     def __init__(self, rows: int, width: int) -> None:
@@ -34,7 +34,9 @@ class Positions(nn.Module):
         super().__init__()
         self.rows = position_block(rows)
         starts = range(0, rows, self.rows)
-        self.blocks = nn.ModuleList(Block(min(self.rows, rows - at), width) for at in starts)
+        self.blocks = nn.ModuleList(
+            PositionBlock(min(self.rows, rows - at), width) for at in starts
+        )
         self.join: Callable[[Tensor], Tensor] | None = None
 
     def forward(self, ids: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
 """Ring attention (arXiv 2310.01889) in zig-zag order: keys and values go round, queries stay.
 
 Each rank attends to the block at hand while the next one travels, and merges the parts by their
-log-sum-exp. spans.py says who holds which chunks: early and late ones, so that every step is the
-same work on every rank. Backward sends the gradients of keys and values round behind them.
+log-sum-exp. attention/zigzag.py says who holds which chunks: early and late ones, so that every
+step is the same work on every rank. Backward sends the gradients of keys and values round behind
+them.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from torch import Tensor
 
 from longseq.attention import AttentionDropout, Documents, Kernel
 from longseq.attention.blocks import Block, block_backward, block_forward, merge
+from longseq.attention.zigzag import common, earlier, ring_periods, ring_spans
 from longseq.parallel.collectives import shift
 from longseq.parallel.mesh import Group
-from longseq.attention.zigzag import common, earlier, ring_periods, ring_spans
 
 
 def blocks(shape: torch.Size, source: int, group: Group, documents: Documents) -> Iterator[Block]:

@@ -1,7 +1,7 @@
-"""How a whole parameter is cut over a group, kept on the parameter itself.
+"""How a whole parameter is sharded over a group, kept on the parameter itself.
 
-A fused matrix (queries, keys and values; gate and up) is made of `parts` along the cut dimension,
-and each part is cut by itself, so that every rank holds its share of each.
+A fused matrix (queries, keys and values; gate and up) is made of `parts` along the sharded
+dimension, and each part is sharded by itself, so that every rank holds its share of each.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
-class Cut:
+class Sharding:
     """Rank `rank` of `size` holds its share of each of `parts` along `dim`."""
 
     dim: int
@@ -35,16 +35,16 @@ class Cut:
         return torch.cat(pieces, self.dim)
 
 
-def cut_parameter(plain: Tensor, cut: Cut) -> nn.Parameter:
+def shard_parameter(plain: Tensor, sharding: Sharding) -> nn.Parameter:
     """This rank's piece of a plain parameter, marked for initialisation and DeepSpeed's norm."""
-    piece = nn.Parameter(cut.take(plain.detach()))
-    piece.longseq_cut = cut  # type: ignore[attr-defined]
+    piece = nn.Parameter(sharding.take(plain.detach()))
+    piece.longseq_sharding = sharding  # type: ignore[attr-defined]
     # DeepSpeed adds the squares of parameters so marked over the model-parallel group, and counts
     # the others once.
     piece.tensor_model_parallel = True  # type: ignore[attr-defined]
     return piece
 
 
-def cut_of(parameter: Tensor) -> Cut | None:
-    """The cut of a parameter made by cut_parameter, None for a whole one."""
-    return getattr(parameter, "longseq_cut", None)
+def sharding_of(parameter: Tensor) -> Sharding | None:
+    """The sharding of a parameter made by shard_parameter, None for a whole one."""
+    return getattr(parameter, "longseq_sharding", None)

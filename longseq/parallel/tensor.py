@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from longseq.parallel.collectives import Gather, ScatterSum, all_reduce
-from longseq.parallel.sharding import Cut, cut_parameter
 from longseq.parallel.mesh import Group
+from longseq.parallel.sharding import Sharding, shard_parameter
 
 
 class _GatherLinear(torch.autograd.Function):
@@ -133,15 +133,15 @@ class SumGradients:
 
 
 class ColumnParallelLinear(nn.Module):
-    """[s/tp or s, b, i] → [s, b, o/tp]; `parts` of the output are cut one by one (see cut.py)."""
+    """[s/tp or s, b, i] → [s, b, o/tp]; `parts` of the output are sharded one by one."""
 
     def __init__(
         self, plain: nn.Linear, group: Group, sequence_parallel: bool, parts: tuple[int, ...] = ()
     ) -> None:
         super().__init__()
-        cut = Cut(0, parts or (plain.out_features,), group.rank, group.size)
-        self.weight = cut_parameter(plain.weight, cut)
-        self.bias = None if plain.bias is None else cut_parameter(plain.bias, cut)
+        sharding = Sharding(0, parts or (plain.out_features,), group.rank, group.size)
+        self.weight = shard_parameter(plain.weight, sharding)
+        self.bias = None if plain.bias is None else shard_parameter(plain.bias, sharding)
         self.group, self.sequence_parallel = group, sequence_parallel
 
     def forward(self, x: Tensor) -> Tensor:
@@ -155,8 +155,8 @@ class RowParallelLinear(nn.Module):
 
     def __init__(self, plain: nn.Linear, group: Group, sequence_parallel: bool) -> None:
         super().__init__()
-        cut = Cut(1, (plain.in_features,), group.rank, group.size)
-        self.weight = cut_parameter(plain.weight, cut)
+        sharding = Sharding(1, (plain.in_features,), group.rank, group.size)
+        self.weight = shard_parameter(plain.weight, sharding)
         self.bias = plain.bias
         self.group, self.sequence_parallel = group, sequence_parallel
         self.share = SumGradients(group)

@@ -84,13 +84,13 @@ class Ulysses(Exchange):
         if low % repeat or high % repeat:
             self.own = [head // repeat - low // repeat for head in range(low, high)]
 
-    def there(self, q: Tensor, k: Tensor, v: Tensor) -> Three:
+    def scatter_heads(self, q: Tensor, k: Tensor, v: Tensor) -> Three:
         """[s/U, b, all heads, d] → [s, b, heads of this rank, d]."""
         q = _SequenceToHeads.apply(q, self.runs, self.group)
         k, v = (_SequenceToHeads.apply(x, self.shared, self.group) for x in (k, v))
         return (q, k, v) if self.own is None else (q, k[:, :, self.own], v[:, :, self.own])
 
-    def there_gradient(self, dq: Tensor, dk: Tensor, dv: Tensor) -> Three:
+    def scatter_heads_gradient(self, dq: Tensor, dk: Tensor, dv: Tensor) -> Three:
         dq = _to_sequence(dq, self.runs, self.heads, self.group)
         dk, dv = (self._together(x) for x in (dk, dv))
         dk, dv = (_to_sequence(x, self.shared, self.groups, self.group) for x in (dk, dv))
@@ -104,10 +104,10 @@ class Ulysses(Exchange):
         total = d.new_zeros(*d.shape[:2], high - low, d.shape[3])
         return total.index_add_(2, torch.tensor(self.own, device=d.device), d)
 
-    def back(self, y: Tensor) -> Tensor:
+    def gather_heads(self, y: Tensor) -> Tensor:
         """[s, b, heads of this rank, d] → [s/U, b, all heads, d]."""
         gathered: Tensor = _HeadsToSequence.apply(y, self.runs, self.group)
         return gathered
 
-    def back_gradient(self, dy: Tensor) -> Tensor:
+    def gather_heads_gradient(self, dy: Tensor) -> Tensor:
         return _to_heads(dy, self.runs, self.group)

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from longseq.parallel.collectives import all_gather, all_reduce, reduce_scatter
-from longseq.parallel.sharding import Cut, cut_parameter
 from longseq.parallel.mesh import Group
+from longseq.parallel.sharding import Sharding, shard_parameter
 from longseq.parallel.tensor import sum_out
 
 # fp32 logits of one tile: near the size of a last-level cache, or what fills a GPU
@@ -40,9 +40,9 @@ class _GatherTable(torch.autograd.Function):
         return reduce_scatter(grad, ctx.group), None
 
 
-def cut_table(table: Tensor, group: Group) -> nn.Parameter:
+def shard_table(table: Tensor, group: Group) -> nn.Parameter:
     """This rank's rows of an embedding or head, whole [n, h]."""
-    return cut_parameter(table, Cut(0, (table.shape[0],), group.rank, group.size))
+    return shard_parameter(table, Sharding(0, (table.shape[0],), group.rank, group.size))
 
 
 class _Rows(torch.autograd.Function):
@@ -84,7 +84,7 @@ class TableParallelEmbedding(nn.Module):
         self, plain: Any, group: Group, sequence_parallel: bool, joins: bool = True
     ) -> None:
         super().__init__()
-        self.weight = cut_table(plain.weight, group)
+        self.weight = shard_table(plain.weight, group)
         self.group, self.sequence_parallel, self.joins = group, sequence_parallel, joins
 
     def forward(self, ids: Tensor) -> Tensor:

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from longseq.reports.runs import RunRecord
 from longseq.reports.format import duration, number, short
+from longseq.reports.runs import RunRecord
 
 COLUMNS = (
     "iterations",

@@ -1,4 +1,4 @@
-"""docs/flags.md: every argument of the trainer, from the declarations in longseq.config.arguments."""
+"""docs/flags.md: every argument of the trainer, as longseq.config.arguments declares them."""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from longseq.errors import UserError
 from longseq.reports import plots
-from longseq.reports.runs import RunRecord, read_run
 from longseq.reports.format import duration, number, short
+from longseq.reports.runs import RunRecord, read_run
 
 PAGE = "report.html"
 

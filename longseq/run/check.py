@@ -16,14 +16,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from longseq.config.checks import parse_config
 from longseq.config.arguments import Config
-from longseq.errors import UserError
+from longseq.config.checks import parse_config
 from longseq.config.kernels import LIMITS, note
-from longseq.host.machine import Machine, in_environment, this_machine, without_packages
 from longseq.engine import nvme
 from longseq.engine.ds_config import deepspeed_settings
+from longseq.errors import UserError
 from longseq.host.atomic_files import reason
+from longseq.host.machine import Machine, in_environment, this_machine, without_packages
 from longseq.run.folder import claim_run_folder, write_command
 
 

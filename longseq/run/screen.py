@@ -23,9 +23,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column
 
 from longseq.errors import EXIT_FAILED, UserError
+from longseq.host.atomic_files import reason
 from longseq.reports.format import duration, short
 from longseq.run.abort import report, tell_launcher
-from longseq.host.atomic_files import reason
 
 logger = logging.getLogger("longseq")
 EXIT_INTERRUPTED = 128 + signal.SIGINT

@@ -22,8 +22,8 @@ from collections.abc import Mapping
 from types import FrameType
 
 from longseq.errors import UserError
-from longseq.run.abort import tell_launcher
 from longseq.parallel.agreement import Ranks
+from longseq.run.abort import tell_launcher
 
 GO_ON, WALL_TIME, USR1, TERM, INT = range(5)
 REASONS = {

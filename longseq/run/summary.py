@@ -8,8 +8,8 @@ from pathlib import Path
 
 from longseq.config.arguments import Config
 from longseq.data.opening import Data
-from longseq.reports.runs import SUMMARY
 from longseq.host.atomic_files import replace_file
+from longseq.reports.runs import SUMMARY
 
 Rows = list[tuple[str, object]]
 

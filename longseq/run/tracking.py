@@ -17,8 +17,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from longseq.reports.runs import parse_record
 from longseq.host.atomic_files import replace_file
+from longseq.reports.runs import parse_record
 
 Record = Mapping[str, Any]
 

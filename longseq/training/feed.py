@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from longseq.attention import Documents
+from longseq.attention.zigzag import held_spans
 from longseq.config.arguments import Config
 from longseq.data.samples.samples import Samples
 from longseq.parallel.collectives import all_reduce
 from longseq.parallel.mesh import Mesh
-from longseq.attention.zigzag import held_spans
 
 
 @dataclass(frozen=True)

@@ -17,28 +17,28 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from longseq.checkpoint.run_checkpoints import RunCheckpoints
 from longseq.config.arguments import Config
-from longseq.data.samples.curriculum import curriculum_of
 from longseq.data.opening import open_data
-from longseq.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED_EARLY, UserError
-from longseq.parallel.mesh import Mesh
-from longseq.reports.page import write_page
-from longseq.reports.format import duration
+from longseq.data.samples.curriculum import curriculum_of
 from longseq.engine import nvme
-from longseq.engine.memory_budget import choose_savings
 from longseq.engine.engine import build_model, make_engine, pick_device, start_distributed
-from longseq.training.feed import Feed
-from longseq.host.host_memory import peak_memory_gib
-from longseq.checkpoint.run_checkpoints import Kept
+from longseq.engine.memory_budget import choose_recompute_policy
 from longseq.engine.optimizer import learning_rate, set_learning_rate
-from longseq.run.screen import Screen, open_log, terminal_width
+from longseq.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED_EARLY, UserError
+from longseq.host.host_memory import peak_memory_gib
 from longseq.parallel.agreement import torch_ranks
+from longseq.parallel.mesh import Mesh
+from longseq.reports.format import duration
+from longseq.reports.page import write_page
 from longseq.run.folder import write_environment
-from longseq.training.steps import forward_backward_step, mean_over_replicas, validate
+from longseq.run.screen import Screen, open_log, terminal_width
 from longseq.run.stopping import Stopper, end_time
 from longseq.run.summary import closing_rows, opening_rows, write_summary
 from longseq.run.throughput import Shape, document_lengths, rates
 from longseq.run.tracking import open_tracker
+from longseq.training.feed import Feed
+from longseq.training.steps import forward_backward_step, mean_over_replicas, validate
 
 
 class Training:
@@ -58,12 +58,14 @@ class Training:
         self.data = open_data(config.data, config.network.seq_length, config.training.seed)
         self.train_feed = self._feed("train")
         self.valid_feed = self._feed("valid") if config.run.eval_iters else None
-        self.savings = choose_savings(config, self.data.vocab_size, self.device, self.ranks)
+        self.savings = choose_recompute_policy(
+            config, self.data.vocab_size, self.device, self.ranks
+        )
         model = build_model(config, self.mesh, self.data.vocab_size, self.device, self.savings)
         self.engine = make_engine(config, self.mesh, model)
         self.validation_loss: float | None = None
         self.last_loss = math.nan
-        self.kept = Kept(config, self.data, self.ranks)
+        self.kept = RunCheckpoints(config, self.data, self.ranks)
         self.iteration = self.kept.load(self.engine, self._warn_early)
         self.lengths = curriculum_of(config)
         self.consumed_tokens = config.global_batch_size * self.lengths.tokens(self.iteration)
@@ -156,7 +158,7 @@ class Training:
         length = self.lengths.length(self.iteration - 1)
         batches = list(self.train_feed.step(done, length))
         loss = forward_backward_step(
-            self.engine, batches, draw=(self.iteration - 1) * config.accumulation
+            self.engine, batches, forward_pass=(self.iteration - 1) * config.accumulation
         )
         self.last_loss = float(mean_over_replicas(loss, config.accumulation, self.mesh))
         norm = float(self.engine.get_global_grad_norm())

@@ -13,21 +13,21 @@ from longseq.parallel.mesh import Mesh
 from longseq.training.feed import Feed, MicroBatch
 
 
-def _forward(model: Any, batch: MicroBatch, draw: int) -> Tensor:
+def _forward(model: Any, batch: MicroBatch, forward_pass: int) -> Tensor:
     loss: Tensor = model(
-        batch.tokens, batch.labels, batch.weights, batch.positions, batch.documents, draw
+        batch.tokens, batch.labels, batch.weights, batch.positions, batch.documents, forward_pass
     )
     return loss
 
 
-def forward_backward_step(engine: Any, batches: Iterable[MicroBatch], draw: int) -> Tensor:
+def forward_backward_step(engine: Any, batches: Iterable[MicroBatch], forward_pass: int) -> Tensor:
     """Accumulate the gradients of all micro batches; returns the sum of their losses, a scalar.
 
-    `draw` is the number of the first forward pass; no two passes of a training share one.
+    `forward_pass` is the number of the first forward pass; no two passes of a training share one.
     """
     total: Tensor | None = None
     for number, batch in enumerate(batches):
-        loss = _forward(engine, batch, draw + number)
+        loss = _forward(engine, batch, forward_pass + number)
         engine.backward(loss)
         engine.step()  # DeepSpeed acts on the last micro batch of the accumulation only
         total = loss.detach() if total is None else total + loss.detach()

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from longseq.errors import UserError
 from longseq.checkpoint.checkpoint import find_latest, load, save
+from longseq.errors import UserError
 from longseq.parallel.agreement import Ranks
 
 ALONE = Ranks()

@@ -18,10 +18,10 @@ import deepspeed  # noqa: E402
 import torch  # noqa: E402
 import torch.distributed as dist  # noqa: E402
 
-from longseq.errors import EXIT_USER_ERROR, UserError  # noqa: E402
 from longseq.checkpoint import checkpoint  # noqa: E402
-from longseq.parallel.agreement import torch_ranks  # noqa: E402
+from longseq.errors import EXIT_USER_ERROR, UserError  # noqa: E402
 from longseq.host.shared_memory import keep_off  # noqa: E402
+from longseq.parallel.agreement import torch_ranks  # noqa: E402
 
 
 class Shards:

@@ -24,9 +24,9 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[2])]
 
 from longseq.attention import AttentionDropout, Documents, Kernel, kernel  # noqa: E402
 from longseq.config.arguments import GROUPS, Config  # noqa: E402
-from longseq.errors import UserError  # noqa: E402
 from longseq.config.flags import parse  # noqa: E402
 from longseq.config.kernels import why_not  # noqa: E402
+from longseq.errors import UserError  # noqa: E402
 from longseq.host.machine import this_machine  # noqa: E402
 
 NAMES = ("core", "sdpa", "v1", "v2", "v3", "triton")

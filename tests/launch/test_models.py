@@ -48,7 +48,7 @@ def test_the_name_is_the_parameter_count(key: str) -> None:
 
 
 def test_the_count_is_that_of_the_network() -> None:
-    """Against longseq.config.arguments's formula, itself held against the real network elsewhere."""
+    """Against the formula of config/arguments.py, itself held against the network elsewhere."""
     for key, (layers, hidden, heads, count) in listed().items():
         network = Network(
             num_layers=layers,

@@ -18,10 +18,10 @@ import torch.distributed as dist
 from torch import nn
 
 from longseq.config.checks import parse_config
-from longseq.parallel import mpi
-from longseq.parallel.mesh import Mesh
 from longseq.engine import engine
+from longseq.parallel import mpi
 from longseq.parallel.agreement import torch_ranks
+from longseq.parallel.mesh import Mesh
 
 
 def held() -> int:

@@ -15,8 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from longseq.config.arguments import Config
 from longseq.data.opening import open_data
-from longseq.parallel.mesh import Mesh
 from longseq.engine.engine import build_model, make_engine
+from longseq.parallel.mesh import Mesh
 from longseq.training.feed import Feed
 from longseq.training.steps import forward_backward_step
 from tests.parallel.losses import GENOME, run_cases
@@ -60,7 +60,7 @@ def step(config: Config) -> dict[str, int]:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     with Watch(config.network.seq_length) as watch:
-        forward_backward_step(engine, batches, draw=0)
+        forward_backward_step(engine, batches, forward_pass=0)
     engine.destroy()
     return {"largest": watch.largest, "longest": watch.longest, "batch": peak}
 

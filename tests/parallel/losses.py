@@ -17,16 +17,16 @@ import torch
 import torch.distributed as dist
 
 from longseq.config import arguments as settings
-from longseq.config.checks import parse_config
 from longseq.config.arguments import Config
-from longseq.data.samples.curriculum import curriculum_of
+from longseq.config.checks import parse_config
 from longseq.data.opening import open_data
-from longseq.parallel import mpi
-from longseq.parallel.mesh import Mesh
+from longseq.data.samples.curriculum import curriculum_of
 from longseq.engine import nvme
 from longseq.engine.engine import build_model, make_engine, start_distributed
-from longseq.training.feed import Feed
 from longseq.engine.optimizer import learning_rate, set_learning_rate
+from longseq.parallel import mpi
+from longseq.parallel.mesh import Mesh
+from longseq.training.feed import Feed
 from longseq.training.steps import forward_backward_step, mean_over_replicas
 
 STEPS = 10
@@ -53,7 +53,7 @@ def train(config: Config) -> dict[str, list[float]]:
         set_learning_rate(engine.optimizer, learning_rate(step + 1, config.training))
         length = curriculum_of(config).length(step)
         batches = feed.step(step * config.global_batch_size, length)
-        loss = forward_backward_step(engine, batches, draw=step * config.accumulation)
+        loss = forward_backward_step(engine, batches, forward_pass=step * config.accumulation)
         losses.append(float(mean_over_replicas(loss, config.accumulation, mesh)))
         norms.append(float(engine.get_global_grad_norm()))
     engine.destroy()

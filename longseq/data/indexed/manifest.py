@@ -18,7 +18,7 @@ BLOCK = 1 << 22
 
 
 @dataclass(frozen=True)
-class Manifest:
+class DatasetManifest:
     """files: name's ending → {"bytes", "sha256"}; counts: what was read, written and left out."""
 
     tokenizer: str
@@ -38,7 +38,7 @@ def manifest_path(prefix: str) -> Path:
     return Path(f"{prefix}.json")
 
 
-def write_manifest(prefix: str, manifest: Manifest) -> None:
+def write_manifest(prefix: str, manifest: DatasetManifest) -> None:
     """Write and flush to the disk; the caller's folder is not visible under its final name yet."""
     with open(manifest_path(prefix), "w", encoding="utf-8") as file:
         json.dump(asdict(manifest), file, indent=1)
@@ -47,7 +47,7 @@ def write_manifest(prefix: str, manifest: Manifest) -> None:
         os.fsync(file.fileno())
 
 
-def read_manifest(prefix: str) -> Manifest | None:
+def read_manifest(prefix: str) -> DatasetManifest | None:
     """The manifest, or None where there is none: data made by another program."""
     path = manifest_path(prefix)
     try:
@@ -59,12 +59,12 @@ def read_manifest(prefix: str) -> Manifest | None:
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise UserError(f"{path} is not a manifest of this version: prepare the data again")
     try:
-        return Manifest(**values)
+        return DatasetManifest(**values)
     except TypeError:
         raise UserError(f"{path} lacks or misnames a field: prepare the data again") from None
 
 
-def check_sizes(prefix: str, manifest: Manifest) -> None:
+def check_sizes(prefix: str, manifest: DatasetManifest) -> None:
     """Every file the manifest names is there, at its length."""
     for ending, facts in manifest.files.items():
         path = f"{prefix}.{ending}"
@@ -79,7 +79,7 @@ def check_sizes(prefix: str, manifest: Manifest) -> None:
             )
 
 
-def check_digests(prefix: str, manifest: Manifest) -> None:
+def check_digests(prefix: str, manifest: DatasetManifest) -> None:
     """Every file the manifest names has the bytes that were written."""
     check_sizes(prefix, manifest)
     for ending, facts in manifest.files.items():

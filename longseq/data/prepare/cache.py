@@ -10,8 +10,8 @@ import re
 import shutil
 from pathlib import Path
 
-from longseq.data.prepare.aside import make_aside, sync_folder
 from longseq.data.indexed.manifest import check_sizes, digest, read_manifest
+from longseq.data.prepare.aside import make_aside, sync_folder
 from longseq.errors import UserError
 
 NAME = "tokens"

@@ -9,6 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from longseq.data.indexed.format import Tokens
+from longseq.data.samples.split import Ints
+from longseq.data.sources.chunks import Chunk
+from longseq.data.sources.genes import find_genes
+from longseq.data.sources.records import records
 from longseq.data.tokenizers.alphabet import (
     COMPLEMENT,
     GAPS,
@@ -20,13 +25,8 @@ from longseq.data.tokenizers.alphabet import (
     letters,
     reverse_complement,
 )  # fmt: skip
-from longseq.data.sources.chunks import Chunk
-from longseq.data.sources.genes import find_genes
-from longseq.data.indexed.format import Tokens
-from longseq.data.sources.records import records
-from longseq.data.samples.split import Ints
-from longseq.data.tokenizers.text import TextTokenizer
 from longseq.data.tokenizers.sequence import SequenceTokenizer, Tokenizer
+from longseq.data.tokenizers.text import TextTokenizer
 from longseq.data.tokenizers.vocabularies import tokenizer_from
 from longseq.errors import UserError
 

@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from longseq.data.prepare.aside import make_aside, sync_folder
-from longseq.data.sources.chunks import LongRecord, chunks
-from longseq.data.prepare.encode import BASES, Encoded, Encoder, Recipe, Stretch, count_gaps
 from longseq.data.indexed.format import IndexedWriter
-from longseq.data.indexed.manifest import Manifest, digest, write_manifest
-from longseq.data.sources.files import Inputs, Source, open_source
-from longseq.data.tokenizers.text import TextTokenizer
-from longseq.data.tokenizers.sequence import SequenceTokenizer
+from longseq.data.indexed.manifest import DatasetManifest, digest, write_manifest
+from longseq.data.prepare.aside import make_aside, sync_folder
+from longseq.data.prepare.encode import BASES, Encoded, Encoder, Recipe, Stretch, count_gaps
 from longseq.data.prepare.workers import Task, encode_all
+from longseq.data.sources.chunks import LongRecord, chunks
+from longseq.data.sources.files import Inputs, Source, open_source
+from longseq.data.tokenizers.sequence import SequenceTokenizer
+from longseq.data.tokenizers.text import TextTokenizer
 from longseq.errors import UserError
 
 CHUNK = 8 << 20
@@ -44,7 +44,7 @@ class Settings:
 
 def prepare(
     inputs: Inputs, prefix: str, settings: Settings, overwrite: bool, report: Report
-) -> Manifest:
+) -> DatasetManifest:
     """Write a prepared prefix: aside, then renamed; the .idx, without which nothing opens, last."""
     target = Path(prefix)
     if not target.name:
@@ -71,7 +71,9 @@ def _publish(aside: Path, target: Path) -> None:
     sync_folder(target.parent)
 
 
-def write_tokens(inputs: Inputs, prefix: str, settings: Settings, report: Report) -> Manifest:
+def write_tokens(
+    inputs: Inputs, prefix: str, settings: Settings, report: Report
+) -> DatasetManifest:
     """Write PREFIX.bin, .idx and .json into a folder that nobody looks into yet."""
     job = _Job(prefix, settings, report)
     try:
@@ -182,7 +184,7 @@ class _Job:
         self.file_groups[task.path] += self.writer.num_documents - before
         self.counts.update(encoded.counts)
 
-    def finish(self, inputs: Inputs) -> Manifest:
+    def finish(self, inputs: Inputs) -> DatasetManifest:
         """Check the sums, then write what makes the tokens readable, the index last."""
         if not self.writer.num_documents:
             raise UserError(f"{', '.join(inputs.paths)}: no sequence in it that makes a token")
@@ -195,7 +197,7 @@ class _Job:
         self.writer.finish()
         for kind, sha in self.writer.digests.items():
             files[kind] = {"bytes": os.stat(f"{self.prefix}.{kind}").st_size, "sha256": sha}
-        manifest = Manifest(
+        manifest = DatasetManifest(
             tokenizer=self.tokenizer.specification,
             vocab_size=self.tokenizer.vocab_size,
             end_of_document=self.tokenizer.end_of_document,

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
-from longseq.data.sources.chunks import Chunk
 from longseq.data.prepare.encode import Encoded, Encoder, Recipe, Stretch
+from longseq.data.sources.chunks import Chunk
 from longseq.errors import UserError
 
 Task = Chunk | Stretch

@@ -17,7 +17,7 @@ import torch
 from longseq.data.samples.batches import Batch
 from longseq.data.samples.blend import place
 from longseq.data.samples.entropy import entropy, markov_entropy, word_frequencies
-from longseq.data.samples.layouts import Layout, Packed, Separate, Window
+from longseq.data.samples.layouts import Packed, SampleLayout, Separate, Window
 from longseq.data.samples.split import Ints
 from longseq.data.samples.stream import Stream
 from longseq.errors import UserError
@@ -115,7 +115,7 @@ class FileSamples(Samples):
         self.vocab_size = vocab_size
         self.rules = rules
         kind = Separate if rules.no_cross_document else Packed
-        self.layout: Layout = kind(stream, seq_length, rules.sample_overlap)
+        self.layout: SampleLayout = kind(stream, seq_length, rules.sample_overlap)
 
     @property
     def num_tokens(self) -> int:

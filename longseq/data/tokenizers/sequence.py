@@ -2,7 +2,7 @@
 
 Each takes the codes of alphabet.py and gives token ids, vectorised. A tokenizer is named by its
 specification, the string given to --tokenizer and kept in the manifest: `nucleotide`, `codon`,
-`codon:69`, `kmer:6`. Tokenizers of text are in text_tokenizers.py.
+`codon:69`, `kmer:6`. Tokenizers of text are in text.py.
 """
 
 from abc import ABC, abstractmethod
@@ -11,8 +11,8 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
-from longseq.data.tokenizers.alphabet import LETTERS, Codes
 from longseq.data.indexed.format import Tokens, token_dtype
+from longseq.data.tokenizers.alphabet import LETTERS, Codes
 from longseq.errors import UserError
 
 LONGEST_KMER = 12  # 4^12 = 16.8 million tokens

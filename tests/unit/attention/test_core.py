@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from longseq.attention import AttentionDropout, Documents, core
-from longseq.attention.core import Block, forbidden
+from longseq.attention.core import ScoreBlock, forbidden
 from longseq.attention.core import attend as core_attention
 from tests.unit.attention.plain import plain_attention, plain_weights, visible
 from tests.unit.attention.watch import Watch
@@ -77,7 +77,7 @@ def test_no_two_blocks_drop_alike() -> None:
 
 @pytest.mark.parametrize("documents", [None, DOCUMENTS])
 def test_a_masks_tile_is_boolean_in_host_memory(documents: Documents) -> None:
-    mask = forbidden(Block(slice(5, 33), slice(3, 33)), documents)
+    mask = forbidden(ScoreBlock(slice(5, 33), slice(3, 33)), documents)
     assert (mask.dtype, mask.device.type) == (torch.bool, "cpu")
     wanted = ~visible(S, B, documents)[:, 5:33, 3:33]
     assert torch.equal(mask[:, 0, 0].expand_as(wanted), wanted)

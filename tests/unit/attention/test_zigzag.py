@@ -7,9 +7,9 @@ import torch
 
 from longseq.attention import Documents
 from longseq.attention import zigzag as spans
+from longseq.attention.zigzag import held_spans, ring_periods, ring_spans
 from longseq.parallel.mesh import Group
 from longseq.parallel.ring import blocks
-from longseq.attention.zigzag import held_spans, ring_periods, ring_spans
 
 DOCUMENTS: list[Documents] = [
     None,

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from longseq.errors import UserError
 from longseq.checkpoint.checkpoint import find_latest, load, verify
 from longseq.checkpoint.manifest import Damaged, Manifest, describe, list_files, read_manifest
+from longseq.errors import UserError
 from longseq.parallel.agreement import Ranks
 
 ALONE = Ranks()

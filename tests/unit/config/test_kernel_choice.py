@@ -10,9 +10,9 @@ import pytest
 
 from longseq.attention import kernel
 from longseq.config.arguments import GROUPS, Config
-from longseq.errors import UserError
 from longseq.config.flags import parse
 from longseq.config.kernels import LIMITS, ORDER, note, with_kernel
+from longseq.errors import UserError
 from longseq.host.machine import Machine, gpu_capability
 from longseq.run import check as prepare_run
 

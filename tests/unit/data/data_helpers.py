@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from longseq.data.prepare.encode import Recipe
 from longseq.data.indexed.format import IndexedTokens, IndexedWriter
-from longseq.data.indexed.manifest import Manifest
+from longseq.data.indexed.manifest import DatasetManifest
+from longseq.data.prepare.encode import Recipe
 from longseq.data.prepare.prepare import Settings, prepare, quiet
-from longseq.data.sources.files import expand
 from longseq.data.samples.split import Segments
 from longseq.data.samples.stream import Stream
+from longseq.data.sources.files import expand
 
 END = 0
 
@@ -35,7 +35,7 @@ class Options:
 def make(
     folder: Path, content: bytes | str, *, name: str = "in.fa", workers: int = 1, chunk: int = 0,
     group_by: str = "record", **recipe: object,
-) -> tuple[str, Manifest]:  # fmt: skip
+) -> tuple[str, DatasetManifest]:  # fmt: skip
     """Prepare a file with this content; the prefix and its manifest."""
     source = folder / name
     source.write_bytes(content.encode() if isinstance(content, str) else content)

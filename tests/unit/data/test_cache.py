@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from longseq.data.prepare.cache import ensure_prepared, prefix_of
 from longseq.data.indexed.format import IndexedTokens
+from longseq.data.prepare.cache import ensure_prepared, prefix_of
 from longseq.errors import UserError
 
 LAMBDA = Path(__file__).parents[3] / "data" / "NC_001416.1.fa"

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 from longseq.data.commands import data as data_verb
 from longseq.data.commands import prepare as prepare_verb
-from longseq.data.prepare.encode import Recipe
 from longseq.data.indexed.format import IndexedTokens
 from longseq.data.indexed.manifest import read_manifest
+from longseq.data.prepare.encode import Recipe
 from longseq.data.prepare.prepare import Settings, prepare, quiet
 from longseq.data.sources.files import expand
 from longseq.errors import UserError

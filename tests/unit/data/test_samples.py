@@ -15,8 +15,8 @@ from data_helpers import END, Options, make, unique_stream
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longseq.data.samples.blend import place
 from longseq.data.opening import open_data
+from longseq.data.samples.blend import place
 from longseq.data.samples.samples import BlendedSamples, FileSamples, Rules
 from longseq.data.samples.shuffle import shuffled
 from longseq.errors import UserError

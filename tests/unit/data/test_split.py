@@ -10,11 +10,11 @@ from data_helpers import Options, make
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longseq.data.tokenizers.alphabet import COMPLEMENT
 from longseq.data.checking import check_data
 from longseq.data.indexed.format import IndexedTokens
 from longseq.data.opening import open_data
 from longseq.data.samples.split import parse_split, split_documents
+from longseq.data.tokenizers.alphabet import COMPLEMENT
 from longseq.errors import UserError
 
 

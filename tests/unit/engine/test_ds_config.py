@@ -10,8 +10,8 @@ import pytest
 
 from longseq.__main__ import main
 from longseq.config.checks import parse_config
-from longseq.errors import UserError
 from longseq.engine.ds_config import deepspeed_settings
+from longseq.errors import UserError
 
 Settings = dict[str, Any]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from longseq.errors import UserError
 from longseq.engine import nvme
+from longseq.errors import UserError
 
 ROOT = Path(__file__).parents[3]
 HOLD = """

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from longseq.config.checks import parse_config
 from longseq.config.arguments import Config
-from longseq.parallel.mesh import Group, Mesh
+from longseq.config.checks import parse_config
 from longseq.engine.optimizer import make_optimizer, parameter_groups, set_learning_rate
 from longseq.engine.stage0 import BareOptimizer
+from longseq.parallel.mesh import Group, Mesh
 
 STEPS = 4
 

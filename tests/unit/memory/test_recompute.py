@@ -12,9 +12,9 @@ from longseq.attention.chunked import chunked
 from longseq.attention.sdpa import attend as sdpa
 from longseq.config.arguments import Network
 from longseq.engine.recompute import save_memory
-from longseq.memory.detached_attention import Attended
+from longseq.memory.detached_attention import DetachedAttention
 from longseq.memory.offload import HostStore
-from longseq.memory.recompute_policy import Savings
+from longseq.memory.recompute_policy import RecomputePolicy
 from longseq.model.context import Context
 from longseq.model.gpt import GPT
 from longseq.model.initialize import initialize
@@ -30,7 +30,7 @@ NET = Network(
 
 
 def loss_and_gradients(
-    savings: Savings | None, net: Network = NET, attention: Any = None
+    savings: RecomputePolicy | None, net: Network = NET, attention: Any = None
 ) -> tuple[torch.Tensor, ...]:
     """Of one training step on two rows of two documents each, in fp64."""
     model = GPT(net, 11, attention or kernel("sdpa"), seed=3)
@@ -43,22 +43,24 @@ def loss_and_gradients(
     weights = torch.rand(2, 50, generator=generator, dtype=torch.float64) / 100
     documents = ((20, 50), (31, 50))
     positions = torch.arange(50)[None]
-    loss = model(tokens, tokens.roll(-1, 1), weights.float(), positions, documents, draw=7)
+    loss = model(tokens, tokens.roll(-1, 1), weights.float(), positions, documents, forward_pass=7)
     loss.backward()
     return loss.detach(), *(p.grad for p in model.parameters() if p.grad is not None)
 
 
 WAYS = {
-    "full": Savings("full"),
-    "full, tiles": Savings("full", tile=16),
-    "full, tiles of one": Savings("full", tile=1),
-    "full, every third": Savings("full", layers=3, tile=16),
-    "full, first two": Savings("full", method="block", layers=2, tile=16),
-    "full, on the host": Savings("full", tile=16, inputs_on_host=True),
-    "full, every second, on the host": Savings("full", layers=2, tile=16, inputs_on_host=True),
-    "outside": Savings("outside-attention", tile=16),
-    "outside, on the host": Savings("outside-attention", tile=16, inputs_on_host=True),
-    "selective": Savings("selective"),
+    "full": RecomputePolicy("full"),
+    "full, tiles": RecomputePolicy("full", tile=16),
+    "full, tiles of one": RecomputePolicy("full", tile=1),
+    "full, every third": RecomputePolicy("full", layers=3, tile=16),
+    "full, first two": RecomputePolicy("full", method="block", layers=2, tile=16),
+    "full, on the host": RecomputePolicy("full", tile=16, inputs_on_host=True),
+    "full, every second, on the host": RecomputePolicy(
+        "full", layers=2, tile=16, inputs_on_host=True
+    ),
+    "outside": RecomputePolicy("outside-attention", tile=16),
+    "outside, on the host": RecomputePolicy("outside-attention", tile=16, inputs_on_host=True),
+    "selective": RecomputePolicy("selective"),
 }
 
 
@@ -74,14 +76,14 @@ def test_the_same_numbers(name: str) -> None:
     ("savings", "calls"),
     [
         (None, 5),
-        (Savings("full"), 10),
-        (Savings("full", layers=3), 15),  # a group again, and each of its layers again
-        (Savings("full", method="block", layers=2), 7),
-        (Savings("outside-attention"), 5),
-        (Savings("selective"), 10),
+        (RecomputePolicy("full"), 10),
+        (RecomputePolicy("full", layers=3), 15),  # a group again, and each of its layers again
+        (RecomputePolicy("full", method="block", layers=2), 7),
+        (RecomputePolicy("outside-attention"), 5),
+        (RecomputePolicy("selective"), 10),
     ],
 )
-def test_how_often_attention_runs(savings: Savings | None, calls: int) -> None:
+def test_how_often_attention_runs(savings: RecomputePolicy | None, calls: int) -> None:
     """Five layers, forward and backward: what is made again, and what is not."""
     seen = 0
 
@@ -107,7 +109,7 @@ def test_dropout_is_repeated(recompute: str, name: str) -> None:
         hidden_dropout=0.3,
         attention_dropout=0.2 if name == "core" else 0.0,
     )
-    found = loss_and_gradients(Savings(recompute, tile=1000), net, kernel(name))
+    found = loss_and_gradients(RecomputePolicy(recompute, tile=1000), net, kernel(name))
     for a, b in zip(found, loss_and_gradients(None, net, kernel(name)), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
@@ -117,12 +119,12 @@ def test_tiles_drop_differently_from_each_other() -> None:
     dropped = Network(**(net.__dict__ | {"hidden_dropout": 0.5}))
     model = GPT(dropped, 11, kernel("sdpa"), seed=3)
     initialize(model, dropped, 3, torch.device("cpu"))
-    save_memory(model, Savings("full", tile=25))
+    save_memory(model, RecomputePolicy("full", tile=25))
     seen: list[torch.Tensor] = []
     layer: Any = model.layers[0]
     layer.mlp_dropout.register_forward_hook(lambda _, __, y: seen.append(y == 0))
     x = torch.randn(50, 1, 32)
-    layer(x, Context(draw=1))
+    layer(x, Context(forward_pass=1))
     assert len(seen) == 2
     assert 0.3 < seen[0].float().mean() < 0.7
     assert not torch.equal(*seen)
@@ -141,7 +143,7 @@ def test_attention_runs_once_and_its_inputs_are_dropped() -> None:
     a, b, c = leaves = [x.clone().requires_grad_() for x in (q, k, v)]
     gradient = torch.randn(64, 1, 4, 8)
     expected = torch.autograd.grad(sdpa(a, b, c, None, None), leaves, gradient)
-    kept = Attended(attend, q, k, v, keep_inputs=False)
+    kept = DetachedAttention(attend, q, k, v, keep_inputs=False)
     q2, k2, v2 = (x.clone() for x in (q, k, v))
     for x in (q, k, v):
         x.untyped_storage().resize_(0)  # as if freed

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from longseq.config.checks import parse_config
+from longseq.engine.engine import pick_device
+from longseq.engine.memory_budget import host_bytes
 from longseq.errors import UserError
 from longseq.memory.recompute_policy import TILE, asked, choose, estimate
-from longseq.engine.memory_budget import host_bytes
-from longseq.engine.engine import pick_device
 
 GIB = 2**30
 LONG = ["--seq-length", "65536", "--bf16", "--use-flash-attn-sdpa"]

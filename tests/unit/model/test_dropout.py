@@ -9,10 +9,10 @@ from longseq.model.dropout import Dropout
 from longseq.parallel.mesh import Group, Mesh
 
 
-def dropped(region: int, draw: int = 0, place: int = 0) -> torch.Tensor:
+def dropped(region: int, forward_pass: int = 0, place: int = 0) -> torch.Tensor:
     layer = Dropout(0.5, seed=1, place=place)
     layer.region = region
-    return layer(torch.ones(64, 2, 8), draw)
+    return layer(torch.ones(64, 2, 8), forward_pass)
 
 
 def test_keeps_the_mean_and_drops_the_asked_part() -> None:
@@ -23,7 +23,7 @@ def test_keeps_the_mean_and_drops_the_asked_part() -> None:
 
 def test_a_function_of_region_draw_and_place() -> None:
     assert torch.equal(dropped(3), dropped(3))
-    for other in (dropped(4), dropped(3, draw=1), dropped(3, place=1)):
+    for other in (dropped(4), dropped(3, forward_pass=1), dropped(3, place=1)):
         assert not torch.equal(dropped(3), other)
 
 

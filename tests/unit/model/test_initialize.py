@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from longseq.attention import kernel
-from longseq.config.checks import parse_config
 from longseq.config.arguments import Network
+from longseq.config.checks import parse_config
 from longseq.model import initialize as module
 from longseq.model.gpt import GPT
 from longseq.model.initialize import first_value
-from longseq.parallel.sharding import Cut, cut_parameter
+from longseq.parallel.sharding import Sharding, shard_parameter
 
 NET = parse_config(["--num-layers", "8"], 1).network
 
@@ -29,8 +29,8 @@ def test_pieces_are_cut_from_the_whole(
     plain = nn.Parameter(torch.empty(48, 48))
     whole = first_value("layers.0.mlp.up.weight", plain, NET, seed=5)
     pieces = [
-        first_value("layers.0.mlp.up.weight", cut_parameter(plain, cut), NET, seed=5)
-        for cut in (Cut(dim, parts, rank, 2) for rank in (0, 1))
+        first_value("layers.0.mlp.up.weight", shard_parameter(plain, sharding), NET, seed=5)
+        for sharding in (Sharding(dim, parts, rank, 2) for rank in (0, 1))
     ]
     rows = [p.split([n // 2 for n in parts], dim) for p in pieces]
     joined = torch.cat([piece for pair in zip(*rows, strict=True) for piece in pair], dim)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from longseq.errors import UserError
-from longseq.run import stopping
 from longseq.parallel.agreement import Ranks
+from longseq.run import stopping
 from longseq.run.stopping import REASONS, Stopper, end_time, seconds_of
 
 ALONE = Ranks()
