@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,26 +23,20 @@ ROOT = Path(__file__).resolve().parents[1]
 TOKENS = 64 << 20
 
 
-@dataclass(frozen=True)
-class Options:
-    """What open_data asks for."""
-
-    data_path: str
-    tokenizer_type: str = "nucleotide"
-    split: str = "1,0,0"
-    reset_position_ids: bool = True
-    reset_attention_mask: bool = True
-    eod_mask_loss: bool = False
-    no_cross_document: bool = False
-    sample_overlap: int = 0
-
-
 def rank(prefix: str, seq_length: int, group: int) -> None:
     """Read 20 samples as rank 0 of a group; print milliseconds and KiB above the start."""
+    from longseq.config.arguments import Data
     from longseq.data.opening import open_data
 
     started = time.perf_counter()
-    data = open_data(Options(prefix), seq_length, 1)
+    options = Data(
+        data_path=prefix,
+        tokenizer_type="nucleotide",
+        split="1,0,0",
+        reset_position_ids=True,
+        reset_attention_mask=True,
+    )
+    data = open_data(options, seq_length, 1)
     if data.train is None:
         raise SystemExit("no training data")
     opened = time.perf_counter() - started

@@ -17,8 +17,8 @@ from typing import Any
 
 from longseq.checkpoint import checkpoint
 from longseq.config.arguments import Config
-from longseq.data.opening import Data
-from longseq.data.tokenizers.vocabularies import write_tokenizer
+from longseq.data.opening import TrainingData
+from longseq.data.tokenizers.registry import write_tokenizer
 from longseq.parallel.agreement import Ranks
 from longseq.run.folder import package_versions
 
@@ -26,7 +26,7 @@ from longseq.run.folder import package_versions
 class RunCheckpoints:
     """The checkpoints of one training."""
 
-    def __init__(self, config: Config, data: Data, ranks: Ranks) -> None:
+    def __init__(self, config: Config, data: TrainingData, ranks: Ranks) -> None:
         self.config, self.data, self.ranks = config, data, ranks
         self.newest: Path | None = None
         self.note = ""  # what a resumed run does otherwise than the one before

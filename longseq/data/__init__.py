@@ -1,10 +1,14 @@
-"""From FASTA to training batches.
+"""From files of sequences to training batches. Read the rooms in this order:
 
-alphabet, tokenizers    letters → codes → tokens
-indexed, manifest       the .bin/.idx pair in Megatron's format and the .json beside it
-cache                   a FASTA named by --data-path, prepared once and kept
-split, stream, samples  documents → an endless deterministic stream → the sample with any index
-batches, opening        what the trainer asks for: `open_data(options, seq_length, seed)`
+tokenizers/   letters → codes → token ids, and back
+sources/      files, folders, lists, standard input → records, whatever their format
+prepare/      records → tokens: `longseq prepare`, and a FASTA named by --data-path
+indexed/      the .bin/.idx pair in Megatron's format, and the .json beside it
+samples/      documents → parts of a split → an endless deterministic stream → batches
+
+datasets      what --data-path names, opened and checked: `check_data`, `open_datasets`
+opening       what the trainer asks for: `open_data(config.data, seq_length, seed)`
+commands      the verbs `longseq prepare` and `longseq data`;  inspection does the latter's work
 
 Nothing is imported here: the check before a launch must start in milliseconds.
 """

@@ -63,10 +63,10 @@ def prepare(argv: Sequence[str]) -> int:
     """`longseq prepare`: returns the exit code, raises UserError."""
     options = _prepare_parser().parse_args(argv)
     from longseq.data.prepare.encode import Recipe
-    from longseq.data.prepare.prepare import Settings
-    from longseq.data.prepare.prepare import prepare as run
+    from longseq.data.prepare.job import Settings
+    from longseq.data.prepare.job import prepare as run
     from longseq.data.prepare.workers import available_cores
-    from longseq.data.sources.files import expand
+    from longseq.data.sources.inputs import expand
 
     if options.workers < 0:
         raise UserError(

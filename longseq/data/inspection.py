@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 
-from longseq.data.checking import Dataset, open_datasets, strands
+from longseq.data.datasets import Dataset, open_datasets, strands
 from longseq.data.indexed.format import Tokens
 from longseq.data.indexed.manifest import check_digests
 from longseq.data.samples.split import Ints, parse_split, split_documents

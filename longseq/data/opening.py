@@ -1,53 +1,31 @@
 """`open_data`: what the trainer asks for."""
 
 from dataclasses import dataclass
-from typing import Protocol
 
-from longseq.data.checking import Dataset, open_datasets, strands
-from longseq.data.samples.samples import BlendedSamples, FileSamples, Rules, Samples
-from longseq.data.samples.split import PARTS, Split, parse_split, split_documents
+from longseq.config.arguments import Data
+from longseq.data.datasets import Dataset, open_datasets, strands
+from longseq.data.samples.samples import BlendedSamples, FileSamples, Samples
+from longseq.data.samples.split import Split, parse_split, split_documents
 from longseq.data.samples.stream import Stream
-from longseq.data.tokenizers.sequence import Tokenizer
+from longseq.data.tokenizers.base import Tokenizer
 from longseq.errors import UserError
 
 
-class DataOptions(Protocol):
-    """The flags of these names; longseq.config.arguments.Data has them."""
-
-    @property
-    def data_path(self) -> str: ...
-    @property
-    def tokenizer_type(self) -> str: ...
-    @property
-    def split(self) -> str: ...
-    @property
-    def reset_position_ids(self) -> bool: ...
-    @property
-    def reset_attention_mask(self) -> bool: ...
-    @property
-    def eod_mask_loss(self) -> bool: ...
-    @property
-    def no_cross_document(self) -> bool: ...
-    @property
-    def sample_overlap(self) -> int: ...
-
-
 @dataclass(frozen=True)
-class Data:
-    """Three splits and their vocabulary. notes: lines worth printing at the start of a run.
+class TrainingData:
+    """What a run learns from and is tried on, and its vocabulary. A part of weight 0 is None.
 
-    A split whose weight is 0 is None.
+    notes: lines worth printing at the start of a run.
     """
 
     tokenizer: Tokenizer
     vocab_size: int
     train: Samples | None
     valid: Samples | None
-    test: Samples | None
     notes: tuple[str, ...]
 
 
-def open_data(options: DataOptions, seq_length: int, seed: int) -> Data:
+def open_data(options: Data, seq_length: int, seed: int) -> TrainingData:
     """Open what --data-path names; a FASTA file is prepared first. UserError names the remedy."""
     if not 0 <= options.sample_overlap < seq_length:
         raise UserError(
@@ -55,13 +33,6 @@ def open_data(options: DataOptions, seq_length: int, seed: int) -> Data:
             f" {seq_length}"
         )
     datasets = open_datasets(options.data_path, options.tokenizer_type)
-    rules = Rules(
-        options.reset_position_ids,
-        options.reset_attention_mask,
-        options.eod_mask_loss,
-        options.no_cross_document,
-        options.sample_overlap,
-    )
     shares = parse_split(options.split)
     splits = [
         split_documents(d.tokens.document_offsets, d.closed, shares, d.groups, strands(d))
@@ -69,9 +40,9 @@ def open_data(options: DataOptions, seq_length: int, seed: int) -> Data:
     ]
     notes = [_describe(dataset, split) for dataset, split in zip(datasets, splits, strict=True)]
     samples: dict[str, Samples | None] = {}
-    for name in PARTS:
+    for name in ("train", "valid"):
         parts = [
-            _samples(dataset, split, name, seq_length, seed, rules)
+            _samples(dataset, split, name, seq_length, seed, options)
             for dataset, split in zip(datasets, splits, strict=True)
         ]
         whole = [part for part in parts if part is not None]
@@ -84,24 +55,19 @@ def open_data(options: DataOptions, seq_length: int, seed: int) -> Data:
         samples[name] = whole[0] if len(whole) == 1 else BlendedSamples(whole, weights)
         notes += _warnings(name, whole, datasets)
     tokenizer = datasets[0].tokenizer
-    return Data(
-        tokenizer,
-        tokenizer.vocab_size,
-        samples["train"],
-        samples["valid"],
-        samples["test"],
-        tuple(notes),
+    return TrainingData(
+        tokenizer, tokenizer.vocab_size, samples["train"], samples["valid"], tuple(notes)
     )
 
 
 def _samples(
-    dataset: Dataset, split: Split, name: str, seq_length: int, seed: int, rules: Rules
+    dataset: Dataset, split: Split, name: str, seq_length: int, seed: int, options: Data
 ) -> FileSamples | None:
     segments = split.parts[name]
     if not segments.num_tokens:
         return None
     end, size = dataset.tokenizer.end_of_document, dataset.tokenizer.vocab_size
-    return FileSamples(Stream(dataset.tokens, segments, end, seed), seq_length, size, rules)
+    return FileSamples(Stream(dataset.tokens, segments, end, seed), seq_length, size, options)
 
 
 def _describe(dataset: Dataset, split: Split) -> str:
@@ -118,6 +84,6 @@ def _warnings(name: str, parts: list[FileSamples], datasets: list[Dataset]) -> l
                 f"{dataset.prefix}: {name} has {part.num_tokens:,} tokens, so that a sample of"
                 f" {part.seq_length:,} holds them {part.repeats_within:.1f} times"
             )
-        if part.rules.no_cross_document:
+        if part.options.no_cross_document:
             found.append(f"{dataset.prefix}: {name} samples are {part.fill:.1%} full")
     return found

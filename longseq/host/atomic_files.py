@@ -1,10 +1,28 @@
-"""Writing so that a reader never sees half a file and a power cut never leaves one."""
+"""Writing so that a reader never sees half a file and a power cut never leaves one.
+
+The only place with fsync, rename and digests.
+
+    replace_file(path, text)            one small file, whole
+    make_aside(target), publish_…       several files that are seen together or not at all
+    digest(path), Sha256()              of a file, of a stream
+"""
 
 import errno
+import hashlib
 import os
+import secrets
+import shutil
+import socket
 from pathlib import Path
+from typing import IO, Any
+
+from longseq.errors import UserError
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+BLOCK = 1 << 22
+ASIDE = ".aside-"
+
+Sha256 = hashlib.sha256  # of bytes as they pass
 
 
 def sync(path: Path) -> None:
@@ -16,14 +34,19 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def sync_open(file: IO[Any]) -> None:
+    """Flush a file that is being written to disk."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
 def replace_file(path: Path, text: str, mode: int = 0o644) -> None:
     """Put `text` at `path` whole: written beside it, flushed, then renamed over it."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(aside, "w", encoding="utf-8", opener=lambda p, f: os.open(p, f, mode)) as file:
             file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+            sync_open(file)
         aside.replace(path)
     except BaseException:
         aside.unlink(missing_ok=True)
@@ -31,8 +54,80 @@ def replace_file(path: Path, text: str, mode: int = 0o644) -> None:
     sync(path.parent)
 
 
+def digest(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file, in hex; outside Python's lock."""
+    sha = Sha256()
+    with open(path, "rb", buffering=0) as file:
+        while block := file.read(BLOCK):
+            sha.update(block)
+    return sha.hexdigest()
+
+
+def make_aside(target: Path) -> Path:
+    """A new empty folder beside `target` that names its writer: files wait there until all are
+    whole.
+
+    A killed writer leaves its folder; this call removes those of this host. No lock files: a lock
+    that outlives its owner would block everybody.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for folder in target.parent.glob(_escape(target.name) + ASIDE + "*"):
+            if _abandoned(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+        name = f"{target.name}{ASIDE}{_host()}-{os.getpid()}-{secrets.token_hex(3)}"
+        aside = target.parent / name
+        aside.mkdir()
+    except OSError as error:
+        raise UserError(
+            f"{target.parent}: {error.strerror}: name a folder that can be written"
+        ) from None
+    return aside
+
+
+def publish_files(aside: Path, target: Path, last: str) -> None:
+    """Move the files of `aside` beside each other into `target`, the one named `last` at the end.
+
+    An older `last` goes first: what is opened through it stops opening before the others change.
+    """
+    (target / last).unlink(missing_ok=True)
+    names = sorted(path.name for path in aside.iterdir() if path.name != last)
+    for name in [*names, last]:
+        os.replace(aside / name, target / name)
+    sync(target)
+
+
+def publish_folder(aside: Path, target: Path) -> None:
+    """Give a folder that is whole its name; OSError where another writer was faster."""
+    sync(aside)
+    os.rename(aside, target)
+    sync(target.parent)
+
+
 def reason(error: OSError) -> str:
     """What went wrong in words a user can act on."""
     if error.errno in NO_ROOM:
         return "no space left (disk full, quota or file size limit)"
     return error.strerror or str(error)
+
+
+def _host() -> str:
+    return socket.gethostname().replace("-", "_") or "host"
+
+
+def _escape(name: str) -> str:
+    return "".join(f"[{c}]" if c in "[]*?" else c for c in name)
+
+
+def _abandoned(folder: Path) -> bool:
+    """Whether the writer that made a folder ran on this host and has ended."""
+    parts = folder.name.rpartition(ASIDE)[2].split("-")
+    if len(parts) != 3 or parts[0] != _host() or not parts[1].isdecimal():
+        return False
+    try:
+        os.kill(int(parts[1]), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False

@@ -89,7 +89,7 @@ def _settings(config: Config) -> dict[str, Any]:
 
 def _check_data(config: Config) -> None:
     """Prepare a FASTA file; check what is prepared: damage is found before the ranks start."""
-    from longseq.data.checking import check_data
+    from longseq.data.datasets import check_data
 
     if not config.data.data_path:
         raise UserError("--data-path is missing: name a FASTA file or a prepared prefix")

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from longseq.config.arguments import Config
-from longseq.data.opening import Data
+from longseq.data.opening import TrainingData
 from longseq.host.atomic_files import replace_file
 from longseq.reports.runs import SUMMARY
 
@@ -15,7 +15,7 @@ Rows = list[tuple[str, object]]
 
 
 def opening_rows(
-    config: Config, data: Data, device: str, iteration: int, savings: str, note: str = ""
+    config: Config, data: TrainingData, device: str, iteration: int, savings: str, note: str = ""
 ) -> Rows:
     """Network, layout with every factor, batch, precision, attention and data, as (name, value)."""
     net, train = config.network, config.training
@@ -57,7 +57,7 @@ def _curriculum(config: Config) -> Rows:
 
 def closing_rows(
     config: Config,
-    data: Data,
+    data: TrainingData,
     loss: float,
     validation_loss: float | None,
     saved: Path | None,
@@ -77,7 +77,9 @@ def closing_rows(
     return rows
 
 
-def write_summary(folder: Path, config: Config, data: Data, opening: Rows, closing: Rows) -> None:
+def write_summary(
+    folder: Path, config: Config, data: TrainingData, opening: Rows, closing: Rows
+) -> None:
     """RUN/summary.json, which the report reads."""
     summary = {
         "opening": [(name, str(value)) for name, value in opening],

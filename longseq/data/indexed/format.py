@@ -11,7 +11,6 @@ the tests read our files with megatron-core and megatron-core's with this module
           the end)
 """
 
-import hashlib
 import os
 import struct
 from array import array
@@ -22,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from longseq.errors import UserError
+from longseq.host.atomic_files import Sha256, sync_open
 
 MAGIC = b"MMIDIDX\x00\x00"
 HEADER = struct.Struct("<9sQBQQ")
@@ -162,7 +162,7 @@ class IndexedWriter:
         self.num_tokens = 0
         self.digests: dict[str, str] = {}
         self._file = open(file_of(prefix, "bin"), "wb")  # noqa: SIM115 - closed by finish or abandon
-        self._sha = hashlib.sha256()
+        self._sha = Sha256()
         self._lengths = array("i")
         self._bounds = array("q", [0])
         self._open_length = 0
@@ -213,7 +213,7 @@ class IndexedWriter:
 
     def finish(self) -> None:
         """Flush the tokens to the disk, then write the index."""
-        _sync(self._file)
+        sync_open(self._file)
         self._file.close()
         self.digests["bin"] = self._sha.hexdigest()
         lengths = np.frombuffer(self._lengths, dtype="<i4") if self._lengths else np.zeros(0, "<i4")
@@ -224,16 +224,11 @@ class IndexedWriter:
             HEADER.pack(MAGIC, 1, code, len(lengths), len(self._bounds)),
             lengths.tobytes(), pointers.astype("<i8").tobytes(), self._bounds.tobytes(),
         ))  # fmt: skip
-        self.digests["idx"] = hashlib.sha256(raw).hexdigest()
+        self.digests["idx"] = Sha256(raw).hexdigest()
         with open(file_of(self.prefix, "idx"), "wb") as file:
             file.write(raw)
-            _sync(file)
+            sync_open(file)
 
     def abandon(self) -> None:
         """Close without an index: what was written does not open."""
         self._file.close()
-
-
-def _sync(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())

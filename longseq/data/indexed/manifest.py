@@ -4,7 +4,6 @@ digests.
 Standard library only: the check before a launch reads it.
 """
 
-import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass, field
@@ -12,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from longseq.errors import UserError
+from longseq.host.atomic_files import digest, sync_open
 
 FORMAT = 1
-BLOCK = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -43,8 +42,7 @@ def write_manifest(prefix: str, manifest: DatasetManifest) -> None:
     with open(manifest_path(prefix), "w", encoding="utf-8") as file:
         json.dump(asdict(manifest), file, indent=1)
         file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
+        sync_open(file)
 
 
 def read_manifest(prefix: str) -> DatasetManifest | None:
@@ -86,12 +84,3 @@ def check_digests(prefix: str, manifest: DatasetManifest) -> None:
         path = f"{prefix}.{ending}"
         if digest(path) != facts["sha256"]:
             raise UserError(f"{path} was changed since it was prepared: prepare the data again")
-
-
-def digest(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file, in hex."""
-    sha = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(BLOCK):
-            sha.update(block)
-    return sha.hexdigest()

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from longseq.data.indexed.format import Tokens
 from longseq.data.samples.split import Ints
 from longseq.data.sources.chunks import Chunk
-from longseq.data.sources.genes import find_genes
+from longseq.data.sources.gene_calling import find_genes
 from longseq.data.sources.records import records
 from longseq.data.tokenizers.alphabet import (
     COMPLEMENT,
@@ -25,12 +25,11 @@ from longseq.data.tokenizers.alphabet import (
     letters,
     reverse_complement,
 )  # fmt: skip
-from longseq.data.tokenizers.sequence import SequenceTokenizer, Tokenizer
+from longseq.data.tokenizers.base import SequenceTokenizer, Tokenizer
+from longseq.data.tokenizers.registry import tokenizer_from
 from longseq.data.tokenizers.text import TextTokenizer
-from longseq.data.tokenizers.vocabularies import tokenizer_from
 from longseq.errors import UserError
 
-AMBIGUOUS = ("keep", "n", "split", "drop", "refuse")
 BASES = bytes(range(4))
 COMPLEMENT_TABLE = COMPLEMENT.tobytes() + bytes(range(len(COMPLEMENT), 256))
 

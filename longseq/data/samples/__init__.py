@@ -1,0 +1,12 @@
+"""Documents → batches, all of it computed from the seed and a sample's number. In this order:
+
+split         which documents are for training, validation and test
+stream        the documents of a part as an endless stream, in a new order each epoch
+shuffle       a random order in closed form
+packing       the stream cut into samples, or each document by itself
+samples       sample i, its labels, its mask
+batch         what a rank gets
+blend         several datasets, each as often as its weight says
+curriculum    samples that grow over a run
+entropy       a mark to hold a loss against
+"""

@@ -14,26 +14,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from longseq.data.samples.batches import Batch
+from longseq.config.arguments import Data
+from longseq.data.samples.batch import Batch
 from longseq.data.samples.blend import place
-from longseq.data.samples.entropy import entropy, markov_entropy, word_frequencies
-from longseq.data.samples.layouts import Packed, SampleLayout, Separate, Window
+from longseq.data.samples.entropy import Frequencies, entropy, token_frequencies
+from longseq.data.samples.packing import Packed, Packing, Separate, Window
 from longseq.data.samples.split import Ints
 from longseq.data.samples.stream import Stream
 from longseq.errors import UserError
 
 Spans = Sequence[tuple[int, int]]
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What the flags of the same names ask for."""
-
-    reset_position_ids: bool = False
-    reset_attention_mask: bool = False
-    eod_mask_loss: bool = False
-    no_cross_document: bool = False
-    sample_overlap: int = 0
 
 
 @dataclass(frozen=True)
@@ -52,7 +42,7 @@ class Samples(ABC):
 
     seq_length: int
     vocab_size: int
-    rules: Rules
+    options: Data
 
     @abstractmethod
     def row(self, index: int, pieces: Spans) -> Row:
@@ -69,14 +59,14 @@ class Samples(ABC):
         """The part of all label places that counts; the rest is padding and repeated context."""
 
     @abstractmethod
-    def frequencies(self, length: int) -> npt.NDArray[np.float64]:
-        """How frequent each word of `length` tokens is, [vocab_size ** length], sum 1."""
+    def frequencies(self) -> Frequencies:
+        """How frequent each token is, [vocab_size], sum 1."""
 
     @property
     def all_labels_count(self) -> bool:
         """Whether loss_mask is all ones in every batch."""
-        rules = self.rules
-        return not (rules.eod_mask_loss or rules.no_cross_document or rules.sample_overlap)
+        options = self.options
+        return not (options.eod_mask_loss or options.no_cross_document or options.sample_overlap)
 
     def batch(self, indices: Sequence[int], spans: Spans | None = None, length: int = 0) -> Batch:
         """Samples `indices` as rows of a batch; spans are this rank's pieces of [0, seq_length).
@@ -93,29 +83,25 @@ class Samples(ABC):
             loss_mask=torch.from_numpy(np.stack([row.mask for row in rows])),
             positions=torch.from_numpy(np.stack([row.positions for row in rows])),
             documents=tuple(_head(row.documents, length) for row in rows)
-            if self.rules.reset_attention_mask
+            if self.options.reset_attention_mask
             else None,
         )
 
     def unigram_loss(self) -> float:
         """Entropy in nats of this split's tokens: the least loss of a model without context."""
-        return entropy(self.frequencies(1))
-
-    def markov_loss(self, order: int = 2) -> float:
-        """Entropy in nats of a token given the `order` before it, by this split's own counts."""
-        return markov_entropy(self.frequencies(order + 1), self.vocab_size)
+        return entropy(self.frequencies())
 
 
 class FileSamples(Samples):
     """Samples of one dataset's split."""
 
-    def __init__(self, stream: Stream, seq_length: int, vocab_size: int, rules: Rules) -> None:
+    def __init__(self, stream: Stream, seq_length: int, vocab_size: int, options: Data) -> None:
         self.stream = stream
         self.seq_length = seq_length
         self.vocab_size = vocab_size
-        self.rules = rules
-        kind = Separate if rules.no_cross_document else Packed
-        self.layout: SampleLayout = kind(stream, seq_length, rules.sample_overlap)
+        self.options = options
+        kind = Separate if options.no_cross_document else Packed
+        self.layout: Packing = kind(stream, seq_length, options.sample_overlap)
 
     @property
     def num_tokens(self) -> int:
@@ -128,10 +114,10 @@ class FileSamples(Samples):
     @property
     def repeats_within(self) -> float:
         """How often a sample holds the whole split; above 1 the split is shorter than a sample."""
-        return 0.0 if self.rules.no_cross_document else self.seq_length / self.num_tokens
+        return 0.0 if self.options.no_cross_document else self.seq_length / self.num_tokens
 
-    def frequencies(self, length: int) -> npt.NDArray[np.float64]:
-        return word_frequencies(self.stream, self.vocab_size, length)
+    def frequencies(self) -> Frequencies:
+        return token_frequencies(self.stream, self.vocab_size)
 
     def row(self, index: int, pieces: Spans) -> Row:
         window = self.layout.window(index)
@@ -139,15 +125,15 @@ class FileSamples(Samples):
         tokens = np.concatenate([piece[:-1] for piece in read])
         places = np.concatenate([np.arange(low, high) for low, high in pieces])
         counted = (places >= window.first) & (places < window.last)
-        if self.rules.eod_mask_loss:
+        if self.options.eod_mask_loss:
             counted &= tokens != self.stream.end
-        needs_starts = self.rules.reset_position_ids or self.rules.reset_attention_mask
+        needs_starts = self.options.reset_position_ids or self.options.reset_attention_mask
         starts = self.layout.starts(window) if needs_starts else places[:0]
         return Row(
             tokens=tokens,
             labels=np.concatenate([piece[1:] for piece in read]),
             mask=counted.astype(np.float32),
-            positions=_since(starts, places) if self.rules.reset_position_ids else places,
+            positions=_since(starts, places) if self.options.reset_position_ids else places,
             documents=(*starts.tolist(), self.seq_length),
         )
 
@@ -180,7 +166,7 @@ class BlendedSamples(Samples):
         self.weights = weights
         self.seq_length = parts[0].seq_length
         self.vocab_size = parts[0].vocab_size
-        self.rules = parts[0].rules
+        self.options = parts[0].options
 
     @property
     def num_tokens(self) -> int:
@@ -195,8 +181,8 @@ class BlendedSamples(Samples):
         part, number = place(index, self.weights)
         return self.parts[part].row(number, pieces)
 
-    def frequencies(self, length: int) -> npt.NDArray[np.float64]:
-        total = np.zeros(self.vocab_size**length)
+    def frequencies(self) -> Frequencies:
+        total = np.zeros(self.vocab_size)
         for part, weight in zip(self.parts, self.weights, strict=True):
-            total += part.frequencies(length) * float(weight)
+            total += part.frequencies() * float(weight)
         return total

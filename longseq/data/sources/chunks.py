@@ -7,7 +7,7 @@ million letters on one line) comes by itself, as an iterator of raw pieces.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from longseq.data.sources.files import Source
+from longseq.data.sources.inputs import Source
 from longseq.errors import UserError
 
 LARGEST_BUFFER = 1 << 30

@@ -12,16 +12,14 @@ from typing import Any
 import numpy as np
 
 from longseq.data.indexed.format import Tokens
-from longseq.data.tokenizers.sequence import Tokenizer
+from longseq.data.tokenizers.base import Tokenizer
 from longseq.errors import UserError
 
 END_NAMES = ("<|endoftext|>", "</s>", "<eos>", "[EOS]", "<eod>", "[SEP]")
 
 
 class TextTokenizer(Tokenizer):
-    """files: name's ending beside the data → content."""
-
-    files: dict[str, bytes]
+    """A tokenizer of bytes of text; it ends a document with a token of its own."""
 
     @abstractmethod
     def encode_all(self, texts: list[bytes]) -> list[Tokens]:
@@ -35,7 +33,6 @@ class Bytes(TextTokenizer):
         self.specification = "byte"
         self.vocab_size = 257
         self.end_of_document = 256
-        self.files = {}
 
     def encode_all(self, texts: list[bytes]) -> list[Tokens]:
         return [np.frombuffer(text, dtype=np.uint8).astype(np.uint16) for text in texts]
@@ -76,8 +73,17 @@ class Library(TextTokenizer):
         return [self._inner.id_to_token(number) or "" for number in range(self.vocab_size)]
 
 
+def byte_tokens(argument: str = "") -> Bytes:
+    """The one there is; it takes no argument."""
+    if argument:
+        raise UserError(f"--tokenizer byte:{argument}: byte takes nothing after it")
+    return Bytes()
+
+
 def huggingface(path: str) -> Library:
     """From a tokenizer.json."""
+    if not path:
+        raise UserError("--tokenizer huggingface: name its file, as in huggingface:tokenizer.json")
     from tokenizers import Tokenizer as Inner
 
     content = _read(path)
@@ -90,8 +96,11 @@ def huggingface(path: str) -> Library:
     return Library("huggingface", inner, {"tokenizer.json": content})
 
 
-def gpt2(vocabulary: str, merges: str) -> Library:
-    """From GPT-2's vocab.json and merges.txt, as Megatron takes them."""
+def gpt2(paths: str) -> Library:
+    """From GPT-2's vocab.json and merges.txt, as Megatron takes them: "VOCAB,MERGES"."""
+    vocabulary, _, merges = paths.partition(",")
+    if not merges:
+        raise UserError(f"--tokenizer gpt2:{paths}: name two files, as in gpt2:VOCAB,MERGES")
     from tokenizers import ByteLevelBPETokenizer
 
     files = {"vocab.json": _read(vocabulary), "merges.txt": _read(merges)}

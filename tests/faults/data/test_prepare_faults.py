@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from longseq.data.checking import check_data
+from longseq.data.datasets import check_data
 from longseq.data.prepare.encode import Recipe
-from longseq.data.prepare.prepare import Settings, prepare, quiet
-from longseq.data.sources.files import expand
+from longseq.data.prepare.job import Settings, prepare, quiet
+from longseq.data.sources.inputs import expand
 from longseq.errors import EXIT_USER_ERROR, UserError
 
 OLD, NEW = ">a\nACGTACGT\n", ">b\nGGGGCCCCTTTT\n>c\nACG\n"

@@ -2,51 +2,52 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from longseq.config.arguments import Data
 from longseq.data.indexed.format import IndexedTokens, IndexedWriter
 from longseq.data.indexed.manifest import DatasetManifest
 from longseq.data.prepare.encode import Recipe
-from longseq.data.prepare.prepare import Settings, prepare, quiet
+from longseq.data.prepare.job import Settings, prepare, quiet
 from longseq.data.samples.split import Segments
 from longseq.data.samples.stream import Stream
-from longseq.data.sources.files import expand
+from longseq.data.sources.inputs import expand
 
 END = 0
+LAMBDA = Path(__file__).parents[3] / "data" / "NC_001416.1.fa"
 
 
-@dataclass(frozen=True)
-class Options:
-    """The flags open_data reads."""
+def records_of(content: str) -> list[tuple[str, str]]:
+    """An independent reading of FASTA."""
+    from Bio.SeqIO.FastaIO import SimpleFastaParser
 
-    data_path: str
-    tokenizer_type: str = ""
-    split: str = "1,0,0"
-    reset_position_ids: bool = False
-    reset_attention_mask: bool = False
-    eod_mask_loss: bool = False
-    no_cross_document: bool = False
-    sample_overlap: int = 0
+    return list(SimpleFastaParser(io.StringIO(content)))
+
+
+def options(data_path: str = "", split: str = "1,0,0", **flags: Any) -> Data:
+    """The flags of data, all for training unless a split is given."""
+    return Data(data_path=data_path, split=split, **flags)
 
 
 def make(
     folder: Path, content: bytes | str, *, name: str = "in.fa", workers: int = 1, chunk: int = 0,
-    group_by: str = "record", **recipe: object,
+    group_by: str = "record", **recipe: Any,
 ) -> tuple[str, DatasetManifest]:  # fmt: skip
     """Prepare a file with this content; the prefix and its manifest."""
     source = folder / name
     source.write_bytes(content.encode() if isinstance(content, str) else content)
     prefix = str(folder / "out")
-    settings = Settings(Recipe(**recipe), workers, group_by, chunk)  # type: ignore[arg-type]
+    settings = Settings(Recipe(**recipe), workers, group_by, chunk)
     return prefix, prepare(expand([str(source)]), prefix, settings, True, quiet)
 
 
 def texts(prefix: str) -> list[str]:
     """Every document, decoded without its end token."""
-    from longseq.data.checking import open_datasets
+    from longseq.data.datasets import open_datasets
 
     (dataset,) = open_datasets(prefix)
     return [

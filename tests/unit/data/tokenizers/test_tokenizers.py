@@ -11,9 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longseq.data.tokenizers.alphabet import LETTERS, code_table, letters, reverse_complement
-from longseq.data.tokenizers.sequence import sequence_tokenizer
-from longseq.data.tokenizers.vocabularies import tokenizer_from, write_tokenizer
+from longseq.data.tokenizers.base import SequenceTokenizer
+from longseq.data.tokenizers.registry import tokenizer_from, write_tokenizer
 from longseq.errors import UserError
+
+
+def sequence_tokenizer(specification: str) -> SequenceTokenizer:
+    tokenizer = tokenizer_from(specification)
+    assert isinstance(tokenizer, SequenceTokenizer)
+    return tokenizer
 
 
 def codes(text: str) -> np.ndarray:
@@ -67,7 +73,19 @@ def test_letters_that_are_read_as_others() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", ["", "nucleotides", "codon:70", "kmer:0", "kmer:13", "kmer:x", "gpt2:one", "word"]
+    "wrong",
+    [
+        "",
+        "nucleotides",
+        "codon:70",
+        "kmer:0",
+        "kmer:13",
+        "kmer:x",
+        "gpt2:one",
+        "word",
+        "byte:2",
+        "huggingface:",
+    ],
 )
 def test_unknown_specification(wrong: str) -> None:
     with pytest.raises(UserError, match="tokenizer"):

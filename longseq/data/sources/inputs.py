@@ -3,7 +3,6 @@
 Compression and format are told from the content, never from a name alone. Decompression is xopen's.
 """
 
-import hashlib
 import io
 import os
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from longseq.errors import UserError
+from longseq.host.atomic_files import Sha256
 
 SUFFIXES = {
     "fasta": (".fa", ".fasta", ".fna", ".ffn", ".fas", ".fsa", ".frn"),
@@ -83,7 +83,7 @@ class Metered(io.RawIOBase):
 
     def __init__(self, raw: io.FileIO) -> None:
         self._raw = raw
-        self._sha = hashlib.sha256()
+        self._sha = Sha256()
         self.bytes_read = 0
 
     def readable(self) -> bool:

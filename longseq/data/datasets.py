@@ -11,11 +11,11 @@ import numpy as np
 
 from longseq.data.indexed.format import IndexedTokens
 from longseq.data.indexed.manifest import DatasetManifest, check_digests, check_sizes, read_manifest
-from longseq.data.prepare.cache import ensure_prepared
+from longseq.data.prepare.fasta_cache import ensure_prepared
 from longseq.data.samples.blend import read_blend
 from longseq.data.samples.split import Ints
-from longseq.data.tokenizers.sequence import Tokenizer
-from longseq.data.tokenizers.vocabularies import tokenizer_beside
+from longseq.data.tokenizers.base import Tokenizer
+from longseq.data.tokenizers.registry import tokenizer_beside
 from longseq.errors import UserError
 
 DIGEST_UP_TO = 1 << 30  # bytes; a second or two. Larger data: 'longseq data verify'

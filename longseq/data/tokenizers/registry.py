@@ -1,28 +1,36 @@
-"""Specification → tokenizer, given by the user or kept beside data."""
+"""Specification → tokenizer, given by the user or kept beside data.
+
+A new tokenizer is a module here with a function of its specification's argument, and a row below.
+"""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
-from longseq.data.tokenizers.sequence import Tokenizer, sequence_tokenizer
+from longseq.data.tokenizers.base import Tokenizer
+from longseq.data.tokenizers.nucleotides import nucleotides
+from longseq.data.tokenizers.text import byte_tokens, gpt2, huggingface
+from longseq.data.tokenizers.words import codons, kmers
 from longseq.errors import UserError
 
-KNOWN = "nucleotide, codon, codon:69, kmer:K, byte, huggingface:FILE or gpt2:VOCAB,MERGES"
+# kind → how it is written, and what makes it from the part after the colon
+TOKENIZERS: dict[str, tuple[str, Callable[[str], Tokenizer]]] = {
+    "nucleotide": ("nucleotide", nucleotides),
+    "codon": ("codon, codon:69", codons),
+    "kmer": ("kmer:K", kmers),
+    "byte": ("byte", byte_tokens),
+    "huggingface": ("huggingface:FILE", huggingface),
+    "gpt2": ("gpt2:VOCAB,MERGES", gpt2),
+}
+KNOWN = ", ".join(written for written, _ in TOKENIZERS.values())
 
 
 def tokenizer_from(specification: str) -> Tokenizer:
     """The tokenizer that --tokenizer names."""
     kind, _, argument = specification.partition(":")
-    if kind in ("nucleotide", "codon", "kmer"):
-        return sequence_tokenizer(specification)
-    from longseq.data.tokenizers.text import Bytes, gpt2, huggingface
-
-    if specification == "byte":
-        return Bytes()
-    if kind == "huggingface" and argument:
-        return huggingface(argument)
-    if kind == "gpt2" and argument.count(",") == 1:
-        return gpt2(*argument.split(","))
-    raise UserError(f"--tokenizer {specification!r} is unknown: use {KNOWN}")
+    if kind not in TOKENIZERS:
+        raise UserError(f"--tokenizer {specification!r} is unknown: use one of {KNOWN}")
+    return TOKENIZERS[kind][1](argument)
 
 
 def tokenizer_beside(prefix: str, specification: str) -> Tokenizer:
@@ -47,5 +55,5 @@ def write_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     }
     text = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
     (folder / "vocabulary.json").write_text(text, encoding="utf-8")
-    for name, content in getattr(tokenizer, "files", {}).items():
+    for name, content in tokenizer.files.items():
         (folder / name).write_bytes(content)

@@ -10,9 +10,9 @@ import re
 import shutil
 from pathlib import Path
 
-from longseq.data.indexed.manifest import check_sizes, digest, read_manifest
-from longseq.data.prepare.aside import make_aside, sync_folder
+from longseq.data.indexed.manifest import check_sizes, read_manifest
 from longseq.errors import UserError
+from longseq.host.atomic_files import digest, make_aside, publish_folder
 
 NAME = "tokens"
 
@@ -82,20 +82,18 @@ def _whole(target: Path) -> bool:
 def _prepare(source: Path, target: Path, tokenizer: str) -> None:
     """Imports numpy, here because a check that finds the data prepared does without."""
     from longseq.data.prepare.encode import Recipe
-    from longseq.data.prepare.prepare import Settings, quiet, write_tokens
-    from longseq.data.sources.files import Inputs
+    from longseq.data.prepare.job import Settings, quiet, write_tokens
+    from longseq.data.sources.inputs import Inputs
 
     aside = make_aside(target)
     try:
         settings = Settings(Recipe(tokenizer))
         write_tokens(Inputs((str(source),)), str(aside / NAME), settings, quiet)
-        sync_folder(aside)
         try:
-            os.rename(aside, target)
+            publish_folder(aside, target)
         except OSError:
             if not _whole(target):  # another job was faster, or else something is wrong
                 raise
-        sync_folder(target.parent)
     except OSError as error:
         raise UserError(
             f"{target.parent}: {error.strerror}: set LONGSEQ_CACHE to a folder with room"

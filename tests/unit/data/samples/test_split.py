@@ -6,13 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_helpers import Options, make
+from data_helpers import make
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longseq.data.checking import check_data
 from longseq.data.indexed.format import IndexedTokens
-from longseq.data.opening import open_data
 from longseq.data.samples.split import parse_split, split_documents
 from longseq.data.tokenizers.alphabet import COMPLEMENT
 from longseq.errors import UserError
@@ -96,69 +94,3 @@ def test_other_strand_is_held_back_too(tmp_path: Path) -> None:
 def test_wrong_split(wrong: str) -> None:
     with pytest.raises(UserError, match="--split"):
         parse_split(wrong)
-
-
-def test_part_without_weight_is_none(tmp_path: Path) -> None:
-    prefix, _ = make(tmp_path, ">a\nACGTACGTAC\n")
-    data = open_data(Options(prefix, split="8,2"), 4, 0)
-    assert data.test is None
-    assert data.valid is not None
-    assert data.vocab_size == 16
-
-
-def test_tokenizer_must_agree(tmp_path: Path) -> None:
-    prefix, _ = make(tmp_path, ">a\nACGTACGTAC\n", tokenizer="codon")
-    assert check_data(prefix) == 71
-    with pytest.raises(UserError, match="prepared with codon"):
-        check_data(prefix, "nucleotide")
-
-
-def test_data_of_other_programs(tmp_path: Path) -> None:
-    """Without a manifest the tokenizer must be named, and tokens are checked against it."""
-    prefix, _ = make(tmp_path, ">a\nACGTACGTRC\n")
-    Path(f"{prefix}.json").unlink()
-    with pytest.raises(UserError, match="--tokenizer-type"):
-        check_data(prefix)
-    assert check_data(prefix, "nucleotide") == 16
-    data = open_data(Options(prefix, tokenizer_type="kmer:1"), 4, 0)
-    assert data.vocab_size == 6
-    with pytest.raises(UserError, match="outside the vocabulary"):
-        check_data(prefix, "kmer:1")
-
-
-def test_flipped_bit_is_found_before_the_ranks_start(tmp_path: Path) -> None:
-    prefix, _ = make(tmp_path, ">a\nACGTACGTRC\n")
-    raw = bytearray(Path(f"{prefix}.bin").read_bytes())
-    raw[3] ^= 1
-    Path(f"{prefix}.bin").write_bytes(bytes(raw))
-    with pytest.raises(UserError, match=r"out\.bin was changed"):
-        check_data(prefix)
-
-
-def test_blend_of_files(tmp_path: Path) -> None:
-    for name, letter in (("a", "A"), ("b b", "C")):
-        (tmp_path / name).mkdir()
-        make(tmp_path / name, f">x\n{letter * 50}\n")
-    blend = tmp_path / "mix.blend"
-    blend.write_text("# weights\n3 a/out\n1 b b/out\n")
-    data = open_data(Options(str(blend)), 5, 0)
-    assert data.train is not None
-    rows = data.train.batch(list(range(80))).tokens
-    share = float((rows == 0).sum() / ((rows == 0) | (rows == 1)).sum())
-    assert share == pytest.approx(0.75, abs=0.01)
-
-
-@pytest.mark.parametrize("text", ["", "x a\n", "0 a\n", "1\n", "-1 a\n"])
-def test_wrong_blend(tmp_path: Path, text: str) -> None:
-    (tmp_path / "m.blend").write_text(text)
-    with pytest.raises(UserError, match=r"m\.blend"):
-        check_data(str(tmp_path / "m.blend"))
-
-
-def test_blend_of_different_tokens(tmp_path: Path) -> None:
-    for name, tokenizer in (("a", "codon"), ("b", "nucleotide")):
-        (tmp_path / name).mkdir()
-        make(tmp_path / name, ">x\nACGTACGT\n", tokenizer=tokenizer)
-    (tmp_path / "m.blend").write_text("1 a/out\n1 b/out\n")
-    with pytest.raises(UserError, match="prepare them alike"):
-        check_data(str(tmp_path / "m.blend"))

@@ -1,80 +1,20 @@
-"""Tokenizers of sequences: nucleotides, codons as GenSLM numbers them, and k-mers.
+"""`kmer:K` and `codon`: words of K bases side by side, looked up in a table.
 
-Each takes the codes of alphabet.py and gives token ids, vectorised. A tokenizer is named by its
-specification, the string given to --tokenizer and kept in the manifest: `nucleotide`, `codon`,
-`codon:69`, `kmer:6`. Tokenizers of text are in text.py.
+kmers("6")                       every word of six bases, in alphabetical order
+codons(), codons("69")           words of three, numbered as GenSLM numbers them
 """
 
-from abc import ABC, abstractmethod
 from itertools import product
 
 import numpy as np
 import numpy.typing as npt
 
-from longseq.data.indexed.format import Tokens, token_dtype
-from longseq.data.tokenizers.alphabet import LETTERS, Codes
+from longseq.data.indexed.format import Tokens
+from longseq.data.tokenizers.alphabet import Codes
+from longseq.data.tokenizers.base import SequenceTokenizer
 from longseq.errors import UserError
 
 LONGEST_KMER = 12  # 4^12 = 16.8 million tokens
-
-
-class Tokenizer(ABC):
-    """What data and trainer need of a vocabulary; ids run from 0 to vocab_size - 1."""
-
-    specification: str
-    vocab_size: int
-    end_of_document: int
-
-    @property
-    def dtype(self) -> type[np.generic]:
-        return token_dtype(self.vocab_size)
-
-    @abstractmethod
-    def decode(self, tokens: Tokens) -> str:
-        """Tokens back to text; special tokens as their names."""
-
-    @abstractmethod
-    def names(self) -> list[str]:
-        """The vocabulary, by id."""
-
-
-class SequenceTokenizer(Tokenizer):
-    """A tokenizer of nucleotide codes; each token is `bases` letters of the sequence."""
-
-    bases: int
-
-    @abstractmethod
-    def encode(self, codes: Codes) -> Tokens:
-        """Token ids of codes, a multiple of `bases`; the frame starts at the first code."""
-
-    @abstractmethod
-    def ambiguous(self, tokens: Tokens) -> npt.NDArray[np.bool_]:
-        """Which tokens hold a letter other than A, C, G and T."""
-
-
-class Nucleotides(SequenceTokenizer):
-    """One token a base, the ten IUPAC letters included, so that nothing is lost: 15 letters and
-    EOD.
-    """
-
-    def __init__(self) -> None:
-        self.specification = "nucleotide"
-        self.bases = 1
-        self.end_of_document = len(LETTERS)
-        self.vocab_size = len(LETTERS) + 1
-
-    def encode(self, codes: Codes) -> Tokens:
-        return codes
-
-    def ambiguous(self, tokens: Tokens) -> npt.NDArray[np.bool_]:
-        return tokens > 3
-
-    def decode(self, tokens: Tokens) -> str:
-        table = np.frombuffer((LETTERS + "|").encode(), dtype=np.uint8)
-        return table[tokens].tobytes().decode("ascii")
-
-    def names(self) -> list[str]:
-        return [*LETTERS, "<eod>"]
 
 
 class Words(SequenceTokenizer):
@@ -126,6 +66,14 @@ class Words(SequenceTokenizer):
         return self._names
 
 
+def kmers(size: str) -> Words:
+    """All words of K bases, not overlapping, in alphabetical order after [UNK] and [EOD]."""
+    if not size.isdecimal() or not 1 <= int(size) <= LONGEST_KMER:
+        raise UserError(f"--tokenizer kmer:{size}: K is a number from 1 to {LONGEST_KMER}")
+    words = ["".join(letters) for letters in product("ACGT", repeat=int(size))]
+    return Words(f"kmer:{int(size)}", ["[UNK]", "[EOD]"], words, "[UNK]", "[EOD]")
+
+
 # GenSLM's published vocabularies list the codons by falling frequency in bacterial genes; these are
 # the same ids, so that its models and ours agree on what a token is.
 GENSLM_ORDER = (
@@ -140,8 +88,9 @@ GENSLM_SPECIALS = {
 }
 
 
-def codons(size: str = "71") -> Words:
+def codons(size: str = "") -> Words:
     """GenSLM's codons: 64 and 7 special tokens (documents end with [EOS]), or 5 ([SEP])."""
+    size = size or "71"
     if size not in GENSLM_SPECIALS:
         raise UserError(
             f"--tokenizer codon:{size}: the vocabularies are codon:71 (= codon) and codon:69"
@@ -149,23 +98,3 @@ def codons(size: str = "71") -> Words:
     specification = "codon" if size == "71" else f"codon:{size}"
     end = "[EOS]" if size == "71" else "[SEP]"
     return Words(specification, GENSLM_SPECIALS[size], GENSLM_ORDER.split(), "[UNK]", end)
-
-
-def kmers(size: str) -> Words:
-    """All words of K bases, not overlapping, in alphabetical order after [UNK] and [EOD]."""
-    if not size.isdecimal() or not 1 <= int(size) <= LONGEST_KMER:
-        raise UserError(f"--tokenizer kmer:{size}: K is a number from 1 to {LONGEST_KMER}")
-    words = ["".join(letters) for letters in product("ACGT", repeat=int(size))]
-    return Words(f"kmer:{int(size)}", ["[UNK]", "[EOD]"], words, "[UNK]", "[EOD]")
-
-
-def sequence_tokenizer(specification: str) -> SequenceTokenizer:
-    """The tokenizer a specification names; UserError for one that is none."""
-    kind, _, argument = specification.partition(":")
-    if specification == "nucleotide":
-        return Nucleotides()
-    if kind == "codon":
-        return codons(argument or "71")
-    if kind == "kmer":
-        return kmers(argument)
-    raise UserError(f"--tokenizer {specification!r} is unknown: use nucleotide, codon or kmer:K")

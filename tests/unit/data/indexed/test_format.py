@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from longseq.data.checking import check_data
+from longseq.data.datasets import check_data
 from longseq.data.indexed.format import IndexedTokens, IndexedWriter
 from longseq.errors import UserError
 

@@ -2,46 +2,23 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import io
 import json
-import lzma
 import tempfile
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from data_helpers import make, texts
-from hypothesis import example, given, settings
+from data_helpers import LAMBDA, make, records_of, texts
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longseq.data.commands import data as data_verb
-from longseq.data.commands import prepare as prepare_verb
 from longseq.data.indexed.format import IndexedTokens
 from longseq.data.indexed.manifest import read_manifest
 from longseq.data.prepare.encode import Recipe
-from longseq.data.prepare.prepare import Settings, prepare, quiet
-from longseq.data.sources.files import expand
+from longseq.data.prepare.job import Settings, prepare, quiet
+from longseq.data.sources.inputs import expand
 from longseq.errors import UserError
-
-LAMBDA = Path(__file__).parents[3] / "data" / "NC_001416.1.fa"
-GENBANK = """LOCUS       TEST                      12 bp    DNA     linear   PHG 01-JAN-2000
-DEFINITION  test.
-ACCESSION   TEST
-VERSION     TEST.1
-ORIGIN
-        1 acgtacgtac gn
-//
-"""
-
-
-def records_of(content: str) -> list[tuple[str, str]]:
-    """An independent reading."""
-    from Bio.SeqIO.FastaIO import SimpleFastaParser
-
-    return list(SimpleFastaParser(io.StringIO(content)))
 
 
 def test_lambda(tmp_path: Path) -> None:
@@ -112,23 +89,6 @@ def test_fuzzed_fasta_loses_no_base(
         assert texts(prefix) == expected
     assert manifest.counts["bases"] == sum(map(len, expected))
     assert manifest.counts["records"] == len(records)
-
-
-@settings(max_examples=300)
-@given(st.binary(max_size=300), st.sampled_from([b"", b">", b">a\n", b"@r\nAC\n", b"LOCUS "]))
-@example(b"@", b"")
-def test_garbage_never_crashes(garbage: bytes, start: bytes) -> None:
-    """Either the file is refused in a sentence, or every letter is accounted for."""
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            prefix, manifest = make(Path(folder), start + garbage, chunk=64, name="x.fa")
-        except UserError as error:
-            refusal = str(error)
-        else:
-            assert sum(map(len, texts(prefix))) == manifest.counts["bases"]
-            return
-        assert "x.fa" in refusal
-        assert not Path(folder, "out.idx").exists()
 
 
 def test_codons_and_what_is_left_over(tmp_path: Path) -> None:
@@ -202,84 +162,6 @@ def test_workers_do_not_change_a_byte(tmp_path: Path) -> None:
     assert files[0] == files[1]
 
 
-@pytest.mark.parametrize(
-    ("name", "pack"),
-    [
-        ("x.fa.gz", gzip.compress),
-        ("x.fa.bz2", bz2.compress),
-        ("x.fa.xz", lzma.compress),
-        ("gzip without a suffix", gzip.compress),
-    ],
-)
-def test_compressed(tmp_path: Path, name: str, pack) -> None:  # type: ignore[no-untyped-def]
-    prefix, _ = make(tmp_path, pack(b">a\nACGT\n>b\nGG\n"), name=name)
-    assert texts(prefix) == ["ACGT", "GG"]
-
-
-def test_zstandard(tmp_path: Path) -> None:
-    zstd = pytest.importorskip("backports.zstd")
-    prefix, _ = make(tmp_path, zstd.compress(b">a\nACGT\n"), name="x.fna.zst")
-    assert texts(prefix) == ["ACGT"]
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "expected"),
-    [
-        ("x.fq", "@r\nACGT\n+\nIIII\n@s\nGG\n+\n@I\n", ["ACGT", "GG"]),
-        ("x.gbk", GENBANK + GENBANK, ["ACGTACGTACGN"] * 2),
-        ("x.txt", "ACGT\n\nGG\n", ["ACGT", "GG"]),
-        ("x.jsonl", '{"text": "ACGT", "id": 1}\n{"sequence": "GG"}\n', ["ACGT", "GG"]),
-        ("windows.fa", ">a\r\nAC\r\nGT\r\n>b\r\nGG\r\n", ["ACGT", "GG"]),
-        ("twins.fa", ">a\nACGT\n>a\nGG\n", ["ACGT", "GG"]),
-        ("gaps.fa", ">a\nAC--G.T\n>b\nG G\n", ["ACGT", "GG"]),
-        ("blank.fa", "\n\n>a\n\nACGT\n\n>b\nGG", ["ACGT", "GG"]),
-    ],
-)
-def test_formats(tmp_path: Path, name: str, content: str, expected: list[str]) -> None:
-    prefix, _ = make(tmp_path, content, name=name)
-    assert texts(prefix) == expected
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("empty.fa", b"", "is empty"),
-        ("plain.fa", b"ACGT\n", "is not FASTA"),
-        ("binary.fa", bytes(range(256)) * 4, "is not FASTA"),
-        ("cut.fa.gz", gzip.compress(b">a\n" + b"ACGT" * 9999)[:-20], "damaged or cut off"),
-        ("flip.fa.gz", gzip.compress(b">a\nACGT\n")[:-6] + b"xxxxxx", "damaged or cut off"),
-        ("mac.fa", b">a\rACGT\r", "line ends of old Macintoshes"),
-        ("header.fa", b">" + b"x" * 5000, "header line"),
-        ("only.fa", b">a\n>b\n", "no sequence in it"),
-        ("cut.fq", b"@r\nACGT\n+\nII\n", "is not FASTQ"),
-        ("x.jsonl", b'{"text": 3}\n', "one string named text"),
-        ("y.jsonl", b"{[\n", "JSON"),
-        ("x.gbk", GENBANK.split("ORIGIN")[0].encode() + b"//\n", "GenBank"),
-    ],
-)
-def test_refused_inputs(tmp_path: Path, name: str, content: bytes, message: str) -> None:
-    with pytest.raises(UserError, match=message) as caught:
-        make(tmp_path, content, name=name, chunk=1024)
-    assert name in str(caught.value)
-    assert [path.name for path in tmp_path.iterdir()] == [name]
-
-
-def test_inputs_as_folder_list_and_nothing(tmp_path: Path) -> None:
-    (tmp_path / "d").mkdir()
-    for name in ("b.fa", "a.fna.gz", "notes.txt"):
-        (tmp_path / "d" / name).write_text("x")
-    listed = tmp_path / "files"
-    listed.write_text(f"{tmp_path}/d/b.fa\n\n{tmp_path}/d\n")
-    found = expand([f"@{listed}"])
-    assert [Path(path).name for path in found.paths] == ["b.fa", "a.fna.gz", "b.fa"]
-    assert [Path(path).name for path in found.skipped] == ["notes.txt"]
-    with pytest.raises(UserError, match="no such file"):
-        expand([str(tmp_path / "none")])
-    (tmp_path / "e").mkdir()
-    with pytest.raises(UserError, match="no sequence file"):
-        expand([str(tmp_path / "e")])
-
-
 @pytest.mark.filterwarnings("ignore:sequence should be at least")
 @pytest.mark.parametrize("meta", [True, False])
 def test_genes_as_pyrodigal_calls_them(
@@ -288,7 +170,9 @@ def test_genes_as_pyrodigal_calls_them(
     """Codons of each gene in order, by the meta models (λ is short) or trained on the sequence."""
     from pyrodigal import GeneFinder
 
-    monkeypatch.setattr("longseq.data.sources.genes.SINGLE_FROM", 100_000 if meta else 20_000)
+    monkeypatch.setattr(
+        "longseq.data.sources.gene_calling.SINGLE_FROM", 100_000 if meta else 20_000
+    )
     ((_, sequence),) = records_of(LAMBDA.read_text())
     finder = GeneFinder(meta=meta)
     if not meta:
@@ -324,51 +208,6 @@ def test_text_tokenizers_keep_their_files(tmp_path: Path) -> None:
 def test_bytes_of_text(tmp_path: Path) -> None:
     prefix, _ = make(tmp_path, "one\ntwo\n", name="x.txt", tokenizer="byte")
     assert texts(prefix) == ["one", "two"]
-
-
-def test_verbs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    prefix = str(tmp_path / "a b" / "it's")
-    assert prepare_verb([str(LAMBDA), "--output", prefix]) == 0
-    assert "48,503 tokens in 1 documents" in capsys.readouterr().out
-    with pytest.raises(UserError, match="--overwrite"):
-        prepare_verb([str(LAMBDA), "--output", prefix])
-    assert prepare_verb([str(LAMBDA), "--output", prefix, "--overwrite"]) == 0
-    capsys.readouterr()
-    assert data_verb(["inspect", prefix, "--seq-length", "100"]) == 0
-    printed = capsys.readouterr().out
-    assert "train 46,029 tokens" in printed
-    assert "GGGCGGCGACCTCGCGGGTTTTCGC" in printed
-    assert data_verb(["verify", prefix]) == 0
-    assert "good" in capsys.readouterr().out
-    assert data_verb(["decode", prefix]) == 0
-    header, _, body = capsys.readouterr().out.partition("\n")
-    assert header == ">0"
-    assert body.replace("\n", "") == records_of(LAMBDA.read_text())[0][1]
-
-
-def test_verify_finds_a_flipped_bit(tmp_path: Path) -> None:
-    prefix, _ = make(tmp_path, LAMBDA.read_bytes())
-    raw = bytearray(Path(f"{prefix}.bin").read_bytes())
-    raw[1000] ^= 1
-    Path(f"{prefix}.bin").write_bytes(bytes(raw))
-    with pytest.raises(UserError, match=r"out\.bin was changed"):
-        data_verb(["verify", prefix])
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["--genes", "--reverse-complement"],
-        ["--tokenizer", "byte", "--genes"],
-        ["--tokenizer", "byte", "--ambiguous", "split"],
-        ["--workers", "-1"],
-        ["--tokenizer", "nonsense"],
-        ["--colour"],
-    ],
-)
-def test_wrong_flags(tmp_path: Path, words: list[str]) -> None:
-    with pytest.raises(UserError, match="--"):
-        prepare_verb([str(LAMBDA), "--output", str(tmp_path / "x"), *words])
 
 
 def test_manifest_is_complete(tmp_path: Path) -> None:

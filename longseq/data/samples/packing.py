@@ -31,7 +31,7 @@ class Window:
     last: int
 
 
-class SampleLayout(ABC):
+class Packing(ABC):
     """Samples by place in an epoch; overlap: tokens a sample shares with the one before, as
     context.
     """
@@ -66,7 +66,7 @@ class SampleLayout(ABC):
         """The part of all label places that holds a label that counts."""
 
 
-class Packed(SampleLayout):
+class Packed(Packing):
     """The stream of documents, cut wherever a sample is full: no place is wasted."""
 
     def __init__(self, stream: Stream, seq_length: int, overlap: int) -> None:
@@ -90,7 +90,7 @@ class Packed(SampleLayout):
         return self.stride / self.seq_length
 
 
-class Separate(SampleLayout):
+class Separate(Packing):
     """Samples of one document each, padded with end tokens where it is too short."""
 
     def __init__(self, stream: Stream, seq_length: int, overlap: int) -> None:

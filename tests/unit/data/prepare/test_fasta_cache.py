@@ -9,14 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from data_helpers import LAMBDA
 
 from longseq.data.indexed.format import IndexedTokens
-from longseq.data.prepare.cache import ensure_prepared, prefix_of
+from longseq.data.prepare.fasta_cache import ensure_prepared, prefix_of
 from longseq.errors import UserError
 
-LAMBDA = Path(__file__).parents[3] / "data" / "NC_001416.1.fa"
 CALL = (
-    "import sys; from longseq.data.prepare.cache import *;"
+    "import sys; from longseq.data.prepare.fasta_cache import *;"
     " print(ensure_prepared(sys.argv[1], Path(sys.argv[2])))"
 )
 
@@ -90,12 +90,13 @@ def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["none.fa", "empty.fa", "folder", "text.fa"])
 def test_bad_paths(tmp_path: Path, name: str) -> None:
+    (tmp_path / "cache").mkdir()
     (tmp_path / "empty.fa").touch()
     (tmp_path / "folder").mkdir()
     (tmp_path / "text.fa").write_text("hello\n")
     with pytest.raises(UserError, match=name):
         ensure_prepared(str(tmp_path / name), tmp_path / "cache")
-    assert not list((tmp_path / "cache").glob("*")) if (tmp_path / "cache").exists() else True
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_found_without_numpy(tmp_path: Path) -> None:

@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 
 from longseq.data.indexed.format import IndexedWriter
-from longseq.data.indexed.manifest import DatasetManifest, digest, write_manifest
-from longseq.data.prepare.aside import make_aside, sync_folder
+from longseq.data.indexed.manifest import DatasetManifest, write_manifest
 from longseq.data.prepare.encode import BASES, Encoded, Encoder, Recipe, Stretch, count_gaps
 from longseq.data.prepare.workers import Task, encode_all
 from longseq.data.sources.chunks import LongRecord, chunks
-from longseq.data.sources.files import Inputs, Source, open_source
-from longseq.data.tokenizers.sequence import SequenceTokenizer
+from longseq.data.sources.inputs import Inputs, Source, open_source
+from longseq.data.tokenizers.base import SequenceTokenizer
 from longseq.data.tokenizers.text import TextTokenizer
 from longseq.errors import UserError
+from longseq.host.atomic_files import digest, make_aside, publish_files, sync_open
 
 CHUNK = 8 << 20
 GENE_CHUNK = 1 << 20  # calling genes takes a second a megabase: small tasks keep every worker busy
@@ -54,21 +54,12 @@ def prepare(
     aside = make_aside(target)
     try:
         manifest = write_tokens(inputs, str(aside / target.name), settings, report)
-        _publish(aside, target)
+        publish_files(aside, target.parent, f"{target.name}.idx")
     except OSError as error:
         raise UserError(f"{error.filename or target.parent}: {error.strerror}") from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return manifest
-
-
-def _publish(aside: Path, target: Path) -> None:
-    index = f"{target.name}.idx"
-    Path(f"{target}.idx").unlink(missing_ok=True)  # the old data stop opening before they change
-    names = sorted(path.name for path in aside.iterdir() if path.name != index)
-    for name in [*names, index]:
-        os.replace(aside / name, target.parent / name)
-    sync_folder(target.parent)
 
 
 def write_tokens(
@@ -191,7 +182,7 @@ class _Job:
         self._check_sums()
         files: dict[str, dict[str, Any]] = {}
         self._write_groups(files)
-        for name, content in getattr(self.tokenizer, "files", {}).items():
+        for name, content in self.tokenizer.files.items():
             Path(f"{self.prefix}.{name}").write_bytes(content)
             files[name] = {"bytes": len(content), "sha256": digest(f"{self.prefix}.{name}")}
         self.writer.finish()
@@ -236,8 +227,7 @@ class _Job:
         firsts = np.concatenate(([0], np.cumsum(sizes)[:-1])).astype("<i8")
         with open(f"{self.prefix}.groups", "wb") as file:
             file.write(firsts.tobytes())
-            file.flush()
-            os.fsync(file.fileno())
+            sync_open(file)
         path = f"{self.prefix}.groups"
         files["groups"] = {"bytes": firsts.nbytes, "sha256": digest(path)}
 

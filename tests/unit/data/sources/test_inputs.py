@@ -1,0 +1,121 @@
+"""Any file that is a sequence is read as what it is; anything else is refused by its name."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import tempfile
+from pathlib import Path
+
+import pytest
+from data_helpers import make, texts
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from longseq.data.sources.inputs import expand
+from longseq.errors import UserError
+
+GENBANK = """LOCUS       TEST                      12 bp    DNA     linear   PHG 01-JAN-2000
+DEFINITION  test.
+ACCESSION   TEST
+VERSION     TEST.1
+ORIGIN
+        1 acgtacgtac gn
+//
+"""
+
+
+@settings(max_examples=300)
+@given(st.binary(max_size=300), st.sampled_from([b"", b">", b">a\n", b"@r\nAC\n", b"LOCUS "]))
+@example(b"@", b"")
+def test_garbage_never_crashes(garbage: bytes, start: bytes) -> None:
+    """Either the file is refused in a sentence, or every letter is accounted for."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            prefix, manifest = make(Path(folder), start + garbage, chunk=64, name="x.fa")
+        except UserError as error:
+            refusal = str(error)
+        else:
+            assert sum(map(len, texts(prefix))) == manifest.counts["bases"]
+            return
+        assert "x.fa" in refusal
+        assert not Path(folder, "out.idx").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "pack"),
+    [
+        ("x.fa.gz", gzip.compress),
+        ("x.fa.bz2", bz2.compress),
+        ("x.fa.xz", lzma.compress),
+        ("gzip without a suffix", gzip.compress),
+    ],
+)
+def test_compressed(tmp_path: Path, name: str, pack) -> None:  # type: ignore[no-untyped-def]
+    prefix, _ = make(tmp_path, pack(b">a\nACGT\n>b\nGG\n"), name=name)
+    assert texts(prefix) == ["ACGT", "GG"]
+
+
+def test_zstandard(tmp_path: Path) -> None:
+    zstd = pytest.importorskip("backports.zstd")
+    prefix, _ = make(tmp_path, zstd.compress(b">a\nACGT\n"), name="x.fna.zst")
+    assert texts(prefix) == ["ACGT"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("x.fq", "@r\nACGT\n+\nIIII\n@s\nGG\n+\n@I\n", ["ACGT", "GG"]),
+        ("x.gbk", GENBANK + GENBANK, ["ACGTACGTACGN"] * 2),
+        ("x.txt", "ACGT\n\nGG\n", ["ACGT", "GG"]),
+        ("x.jsonl", '{"text": "ACGT", "id": 1}\n{"sequence": "GG"}\n', ["ACGT", "GG"]),
+        ("windows.fa", ">a\r\nAC\r\nGT\r\n>b\r\nGG\r\n", ["ACGT", "GG"]),
+        ("twins.fa", ">a\nACGT\n>a\nGG\n", ["ACGT", "GG"]),
+        ("gaps.fa", ">a\nAC--G.T\n>b\nG G\n", ["ACGT", "GG"]),
+        ("blank.fa", "\n\n>a\n\nACGT\n\n>b\nGG", ["ACGT", "GG"]),
+    ],
+)
+def test_formats(tmp_path: Path, name: str, content: str, expected: list[str]) -> None:
+    prefix, _ = make(tmp_path, content, name=name)
+    assert texts(prefix) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("empty.fa", b"", "is empty"),
+        ("plain.fa", b"ACGT\n", "is not FASTA"),
+        ("binary.fa", bytes(range(256)) * 4, "is not FASTA"),
+        ("cut.fa.gz", gzip.compress(b">a\n" + b"ACGT" * 9999)[:-20], "damaged or cut off"),
+        ("flip.fa.gz", gzip.compress(b">a\nACGT\n")[:-6] + b"xxxxxx", "damaged or cut off"),
+        ("mac.fa", b">a\rACGT\r", "line ends of old Macintoshes"),
+        ("header.fa", b">" + b"x" * 5000, "header line"),
+        ("only.fa", b">a\n>b\n", "no sequence in it"),
+        ("cut.fq", b"@r\nACGT\n+\nII\n", "is not FASTQ"),
+        ("x.jsonl", b'{"text": 3}\n', "one string named text"),
+        ("y.jsonl", b"{[\n", "JSON"),
+        ("x.gbk", GENBANK.split("ORIGIN")[0].encode() + b"//\n", "GenBank"),
+    ],
+)
+def test_refused_inputs(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        make(tmp_path, content, name=name, chunk=1024)
+    assert name in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_inputs_as_folder_list_and_nothing(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    for name in ("b.fa", "a.fna.gz", "notes.txt"):
+        (tmp_path / "d" / name).write_text("x")
+    listed = tmp_path / "files"
+    listed.write_text(f"{tmp_path}/d/b.fa\n\n{tmp_path}/d\n")
+    found = expand([f"@{listed}"])
+    assert [Path(path).name for path in found.paths] == ["b.fa", "a.fna.gz", "b.fa"]
+    assert [Path(path).name for path in found.skipped] == ["notes.txt"]
+    with pytest.raises(UserError, match="no such file"):
+        expand([str(tmp_path / "none")])
+    (tmp_path / "e").mkdir()
+    with pytest.raises(UserError, match="no sequence file"):
+        expand([str(tmp_path / "e")])
