@@ -43,6 +43,7 @@ fi
 run 'ruff' "$LONGSEQ_PYTHON" -m ruff check .
 run 'ruff format' "$LONGSEQ_PYTHON" -m ruff format --check .
 run 'mypy' "$LONGSEQ_PYTHON" -m mypy
+run 'imports' "$LONGSEQ_VENV/bin/lint-imports" --no-cache --no-logo
 run 'shellcheck' shellcheck -x -a "${scripts[@]}"
 run 'shfmt' shfmt -i 4 -ci -d "${scripts[@]}"
 tiers=()

@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from longseq.host.atomic_files import replace_file
 from longseq.run.folder import package_versions
 
 LIBRARIES = ("torch", "deepspeed", "numpy", "mpi4py")
@@ -161,6 +162,4 @@ def probe(folder: Path, device: str, data: str, output: str) -> int:
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    aside = path.with_suffix(".part")
-    aside.write_text(json.dumps(content))
-    aside.replace(path)
+    replace_file(path, json.dumps(content))

@@ -23,7 +23,7 @@ from typing import IO
 
 from longseq.config.arguments import Config
 from longseq.errors import UserError
-from longseq.host.atomic_files import reason
+from longseq.host.atomic_files import reason, sync_open
 from longseq.parallel.agreement import Ranks
 
 PREFIX = "longseq-offload-"
@@ -147,8 +147,7 @@ def write_speed(path: Path) -> float:
         began = time.perf_counter()
         for _ in range(PROBE // len(block)):
             file.write(block)
-        file.flush()
-        os.fsync(file.fileno())
+        sync_open(file)
         return PROBE / (time.perf_counter() - began)
 
 

@@ -1,0 +1,7 @@
+"""What this machine has, and files that are whole or not there. Knows nothing of a run.
+
+atomic_files    the only place with fsync, rename and digests
+machine         GPUs' compute capability and packages' versions, asked before torch is imported
+host_memory     how much memory this process took, and its peak
+shared_memory   what earlier runs left in /dev/shm, removed
+"""

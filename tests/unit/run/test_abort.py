@@ -15,6 +15,20 @@ def test_hydra_is_told() -> None:
     os.close(write)
 
 
-@pytest.mark.parametrize("environ", [{}, {"PMI_FD": ""}, {"PMI_FD": "x"}, {"PMI_FD": "987654"}])
-def test_others_are_not(environ: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("environ", "tried"),
+    [({}, []), ({"PMI_FD": ""}, []), ({"PMI_FD": "x"}, []), ({"PMI_FD": "987654"}, [987654])],
+)
+def test_others_are_not(
+    environ: dict[str, str], tried: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is written without a connection; one that is closed is no failure."""
+    written: list[int] = []
+
+    def write(descriptor: int, _data: bytes) -> int:
+        written.append(descriptor)
+        raise OSError(9, "Bad file descriptor")
+
+    monkeypatch.setattr(os, "write", write)
     tell_launcher(2, environ)
+    assert written == tried
