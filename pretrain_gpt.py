@@ -38,10 +38,11 @@ def main(argv: list[str]) -> int:
     sys.excepthook = _failed  # until the log is open
     try:
         config = parse_config(argv, int(os.environ["WORLD_SIZE"]))
+        from longseq.engine.distributed import stop_distributed
         from longseq.training.loop import train
 
         code = train(config)
-        _leave()
+        stop_distributed()
         return exit_code(code)
     except UserError as error:
         if rank:
@@ -54,16 +55,6 @@ def main(argv: list[str]) -> int:
 def _failed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     report(EXIT_FAILED, "".join(traceback.format_exception(kind, error, trace)))
     tell_launcher(EXIT_FAILED)
-
-
-def _leave() -> None:
-    """End the process groups; a rank that failed skips this, for the others may never come."""
-    import torch
-
-    from longseq.parallel import mpi
-
-    torch.distributed.destroy_process_group()
-    mpi.finish()
 
 
 if __name__ == "__main__":

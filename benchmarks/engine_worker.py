@@ -29,15 +29,11 @@ from longseq.config.arguments import Config  # noqa: E402
 from longseq.config.checks import parse_config  # noqa: E402
 from longseq.data.opening import open_data  # noqa: E402
 from longseq.engine import nvme  # noqa: E402
-from longseq.engine.engine import build_model, make_engine, start_distributed  # noqa: E402
-from longseq.engine.optimizer import learning_rate, set_learning_rate  # noqa: E402
+from longseq.engine.distributed import start_distributed, stop_distributed  # noqa: E402
 from longseq.errors import UserError  # noqa: E402
 from longseq.host.host_memory import peak_resident_gib, reset_peak, resident_gib  # noqa: E402
-from longseq.parallel import mpi  # noqa: E402
-from longseq.parallel.agreement import torch_ranks  # noqa: E402
-from longseq.parallel.mesh import Mesh  # noqa: E402
 from longseq.training.feed import Feed  # noqa: E402
-from longseq.training.steps import forward_backward_step, mean_over_replicas  # noqa: E402
+from longseq.training.trainer import Trainer  # noqa: E402
 
 STEPS = 10
 COMMON = [
@@ -51,26 +47,22 @@ CPU = torch.device("cpu")
 
 def train(config: Config) -> dict[str, Any]:
     """Ten steps of one case."""
-    mesh = Mesh.create(config.layout)
     data = open_data(config.data, config.network.seq_length, config.training.seed)
     assert data.train is not None
-    feed = Feed(data.train, config, mesh, CPU)
     reset_peak()
     before = resident_gib()
-    model = build_model(config, mesh, data.vocab_size, CPU)
-    engine = make_engine(config, mesh, model)
+    trainer = Trainer(config, data.vocab_size)
+    feed = Feed(data.train, config, trainer.mesh, CPU)
     losses, norms, times = [], [], []
-    for step in range(STEPS):
+    for _ in range(STEPS):
         dist.barrier()
         began = time.perf_counter()
-        set_learning_rate(engine.optimizer, learning_rate(step + 1, config.training))
-        batches = feed.step(step * config.global_batch_size)
-        loss = forward_backward_step(engine, batches, forward_pass=step * config.accumulation)
-        losses.append(float(mean_over_replicas(loss, config.accumulation, mesh)))
-        norms.append(float(engine.get_global_grad_norm()))
+        result = trainer.step(feed.step(trainer.consumed_samples))
+        losses.append(result.loss)
+        norms.append(result.grad_norm)
         times.append(time.perf_counter() - began)
-    grown = max(torch_ranks().gather(peak_resident_gib() - before))
-    engine.destroy()
+    grown = max(trainer.ranks.gather(peak_resident_gib() - before))
+    trainer.close()
     return {
         "losses": losses,
         "norms": norms,
@@ -94,8 +86,7 @@ def main() -> None:
         ctypes.CDLL(None).malloc_trim(0)  # so that the next case starts from the same memory
     if dist.get_rank() == 0:
         print(json.dumps(results), flush=True)
-    dist.destroy_process_group()
-    mpi.finish()
+    stop_distributed()
 
 
 if __name__ == "__main__":

@@ -29,9 +29,11 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
 
 from benchmarks.two_ranks import NETWORK, run  # noqa: E402
-from longseq.run.throughput import Shape, model_flops  # noqa: E402
+from longseq.config.arguments import Network  # noqa: E402
+from longseq.run.throughput import model_flops  # noqa: E402
 
-SHAPE = Shape(layers=4, hidden=256, heads=8, kv_heads=8, ffn=1024, vocab=128)
+FOUR_LAYERS = Network(num_layers=4, hidden_size=256, num_attention_heads=8)
+VOCABULARY = 16
 OUTSIDE = ["--recompute-granularity", "outside-attention"]
 
 
@@ -55,8 +57,11 @@ def tiling(tokens: int, pairs: int) -> None:
 
 def half_of(tokens: int) -> int:
     """The length with half of the FLOPs of `tokens`, in steps of 64."""
-    wanted = model_flops(SHAPE, 1, tokens) / 2
-    return min(range(64, tokens, 64), key=lambda s: abs(model_flops(SHAPE, 1, s) - wanted))
+    wanted = model_flops(FOUR_LAYERS, VOCABULARY, 1, tokens) / 2
+    return min(
+        range(64, tokens, 64),
+        key=lambda s: abs(model_flops(FOUR_LAYERS, VOCABULARY, 1, s) - wanted),
+    )
 
 
 def independent(tokens: int) -> float:
@@ -103,7 +108,7 @@ def kernel(tokens: int, layers: int) -> None:
     import torch.nn.functional as F
 
     torch.set_num_threads(2)
-    shape = Shape(layers, 256, 8, 8, 1024, 128)
+    network = Network(num_layers=layers, hidden_size=256, num_attention_heads=8)
     step = seconds(1, 2, 0, tokens, "--num-layers", str(layers), *OUTSIDE)
     q, k, v = (torch.randn(1, 8, tokens, 32, requires_grad=True) for _ in range(3))
     began = time.perf_counter()
@@ -112,7 +117,10 @@ def kernel(tokens: int, layers: int) -> None:
     bare = time.perf_counter() - began
     # model_flops counts forward and backward as 3 times forward, for the kernel as for the step
     attention = 3 * 4 * 256 * tokens * tokens / 2
-    rate, bare_rate = model_flops(shape, 1, tokens) / step / 1e9, attention / bare / 1e9
+    rate, bare_rate = (
+        model_flops(network, VOCABULARY, 1, tokens) / step / 1e9,
+        attention / bare / 1e9,
+    )
     print(f"{tokens:,} tokens, {layers} layers: step {step:.1f} s, SDPA of one layer {bare:.1f} s")
     print(f"attention's share of the step {layers * bare / step:.3f}; bar 0.85")
     print(f"step {rate:.0f} GFLOP/s, bare SDPA {bare_rate:.0f}: {rate / bare_rate:.3f}; bar 0.8")

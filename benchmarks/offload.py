@@ -21,7 +21,7 @@ import torch
 sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 
 from benchmarks.step_parts import make_step  # noqa: E402
-from longseq.engine.engine import start_distributed  # noqa: E402
+from longseq.engine.distributed import start_distributed  # noqa: E402
 
 
 def seconds(step: Callable[[], float]) -> float:

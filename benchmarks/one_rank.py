@@ -23,10 +23,9 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 
 from benchmarks.plain import Plain, plain_step  # noqa: E402
 from longseq.config.checks import parse_config  # noqa: E402
-from longseq.engine.engine import build_model, make_engine, start_distributed  # noqa: E402
-from longseq.parallel.mesh import Mesh  # noqa: E402
+from longseq.engine.distributed import start_distributed  # noqa: E402
 from longseq.training.feed import MicroBatch  # noqa: E402
-from longseq.training.steps import forward_backward_step  # noqa: E402
+from longseq.training.trainer import Trainer  # noqa: E402
 
 NETWORK = ["--num-layers", "4", "--hidden-size", "256", "--num-attention-heads", "8"]
 VOCABULARY = 16
@@ -36,14 +35,12 @@ def our_step(length: int) -> Callable[[torch.Tensor], float]:
     """A step of ours for tokens [1, length + 1]."""
     flags = [*NETWORK, "--seq-length", str(length), "--use-rotary-position-embeddings"]
     config = parse_config([*flags, "--use-flash-attn-sdpa", "--lr", "1e-3", "--device", "cpu"], 1)
-    mesh = Mesh.create(config.layout)
-    model = build_model(config, mesh, VOCABULARY, torch.device("cpu"))
-    engine = make_engine(config, mesh, model)
+    trainer = Trainer(config, VOCABULARY)
     positions, weights = torch.arange(length)[None], torch.full((1, length), 1 / length)
 
     def step(tokens: torch.Tensor) -> float:
         batch = MicroBatch(tokens[:, :-1], tokens[:, 1:], weights, positions, None)
-        return float(forward_backward_step(engine, [batch], forward_pass=0))
+        return trainer.step([batch]).loss
 
     return step
 

@@ -26,10 +26,9 @@ from torch.profiler import ProfilerActivity, profile
 sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 
 from longseq.config.checks import parse_config  # noqa: E402
-from longseq.engine.engine import build_model, make_engine, start_distributed  # noqa: E402
-from longseq.parallel.mesh import Mesh  # noqa: E402
+from longseq.engine.distributed import start_distributed  # noqa: E402
 from longseq.training.feed import MicroBatch  # noqa: E402
-from longseq.training.steps import forward_backward_step  # noqa: E402
+from longseq.training.trainer import Trainer  # noqa: E402
 
 VOCABULARY, LAYERS = 16, 4
 MATMUL = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::addmm_")
@@ -41,13 +40,11 @@ def make_step(hidden: int, tokens: int, flags: list[str]) -> Callable[[], float]
     network = f"--num-layers {LAYERS} --hidden-size {hidden} --num-attention-heads {hidden // 64}"
     words = f"{network} --seq-length {tokens} --use-rotary-position-embeddings --device cpu"
     config = parse_config([*words.split(), "--use-flash-attn-sdpa", "--lr", "1e-3", *flags], 1)
-    mesh = Mesh.create(config.layout)
-    model = build_model(config, mesh, VOCABULARY, torch.device("cpu"))
-    engine = make_engine(config, mesh, model)
+    trainer = Trainer(config, VOCABULARY)
     sample = torch.randint(0, VOCABULARY, (1, tokens + 1))
     weights, positions = torch.full((1, tokens), 1 / tokens), torch.arange(tokens)[None]
     batch = MicroBatch(sample[:, :-1], sample[:, 1:], weights, positions, None)
-    return lambda: float(forward_backward_step(engine, [batch], forward_pass=0))
+    return lambda: trainer.step([batch]).loss
 
 
 def operations(hidden: int, tokens: int) -> float:

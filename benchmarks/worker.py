@@ -32,7 +32,7 @@ import torch.distributed as dist  # noqa: E402
 from longseq.attention.zigzag import held_spans  # noqa: E402
 from longseq.config.arguments import Config  # noqa: E402
 from longseq.config.checks import parse_config  # noqa: E402
-from longseq.engine.engine import build_model, make_engine, start_distributed  # noqa: E402
+from longseq.engine.distributed import start_distributed, stop_distributed  # noqa: E402
 from longseq.engine.recompute import in_groups  # noqa: E402
 from longseq.host.host_memory import (  # noqa: E402
     peak_resident_gib,
@@ -40,12 +40,11 @@ from longseq.host.host_memory import (  # noqa: E402
     resident_gib,
 )
 from longseq.model.layers import plain  # noqa: E402
-from longseq.parallel import mpi, ring, vocabulary  # noqa: E402
-from longseq.parallel.agreement import torch_ranks  # noqa: E402
+from longseq.parallel import ring, vocabulary  # noqa: E402
 from longseq.parallel.mesh import Mesh  # noqa: E402
 from longseq.run.abort import tell_launcher  # noqa: E402
 from longseq.training.feed import MicroBatch  # noqa: E402
-from longseq.training.steps import forward_backward_step, mean_over_replicas  # noqa: E402
+from longseq.training.trainer import Trainer  # noqa: E402
 
 VOCABULARY = int(os.environ.get("BENCHMARK_VOCABULARY", "16"))
 
@@ -119,35 +118,32 @@ def main() -> None:
     config = parse_config([*flags, "--device", "cpu"], int(os.environ["WORLD_SIZE"]))
     device = torch.device("cpu")
     start_distributed(device)
-    mesh = Mesh.create(config.layout)
-    model = build_model(config, mesh, VOCABULARY, device)
-    plainly(model)
-    engine = make_engine(config, mesh, model)
-    forward_backward_step(engine, random_batches(config, mesh, SHORT), forward_pass=0)
+    trainer = Trainer(config, VOCABULARY)
+    mesh, ranks = trainer.mesh, trainer.ranks
+    plainly(trainer.model)
+    trainer.step(random_batches(config, mesh, SHORT))
     reset_peak()
-    bases = torch_ranks().gather(resident_gib())
+    bases = ranks.gather(resident_gib())
     if float("inf") > LIMIT_GIB:
         threading.Thread(target=watch, daemon=True).start()
     batches = random_batches(config, mesh, config.network.seq_length)
     blocks = timed_blocks()
     times, losses = [], []
-    for number in range(max(steps, 1) + (steps > 0)):
+    for _ in range(max(steps, 1) + (steps > 0)):
         dist.barrier()
         began = time.perf_counter()
-        loss = forward_backward_step(engine, batches, forward_pass=number * config.accumulation)
-        losses.append(float(mean_over_replicas(loss, config.accumulation, mesh)))
+        losses.append(trainer.step(batches).loss)
         dist.barrier()
         times.append(time.perf_counter() - began)
-    peaks = torch_ranks().gather(peak_resident_gib())
-    ring_seconds = torch_ranks().gather(blocks[0])
+    peaks = ranks.gather(peak_resident_gib())
+    ring_seconds = ranks.gather(blocks[0])
     if dist.get_rank() == 0:
         seconds = statistics.median(times[1:] or times)
         found = {"seconds": seconds, "losses": losses, "base_gib": bases, "peak_gib": peaks}
         if mesh.ring.size > 1:
             found["ring_seconds"] = ring_seconds
         print(json.dumps(found), flush=True)
-    dist.destroy_process_group()
-    mpi.finish()
+    stop_distributed()
 
 
 if __name__ == "__main__":

@@ -57,12 +57,10 @@ def worker(flags: list[str]) -> None:
 
     from benchmarks.worker import VOCABULARY, random_batches
     from longseq.config.checks import parse_config
-    from longseq.engine.engine import build_model, make_engine, start_distributed
+    from longseq.engine.distributed import start_distributed, stop_distributed
     from longseq.host.host_memory import resident_gib
-    from longseq.parallel import mpi
-    from longseq.parallel.agreement import torch_ranks
     from longseq.parallel.mesh import Mesh
-    from longseq.training.steps import _forward
+    from longseq.training.trainer import Trainer
 
     warnings.simplefilter("ignore")
     os.environ.setdefault("LOCAL_SIZE", os.environ["WORLD_SIZE"])
@@ -70,23 +68,20 @@ def worker(flags: list[str]) -> None:
     device = torch.device("cpu")
     start_distributed(device)
     mesh = Mesh.create(config.layout)
-    batch = random_batches(config, mesh, config.network.seq_length)[0]
+    batches = random_batches(config, mesh, config.network.seq_length)
     before, other = resident_gib(), living_bytes(torch.nn.Module())
-    model = build_model(config, mesh, VOCABULARY, device)
-    count = sum(getattr(p, "ds_numel", p.numel()) for p in model.parameters())
-    engine = make_engine(config, mesh, model)
-    engine.backward(_forward(engine, batch, 0))
-    engine.step()
-    engine.backward(_forward(engine, batch, 1))
+    trainer = Trainer(config, VOCABULARY)
+    count = sum(getattr(p, "ds_numel", p.numel()) for p in trainer.model.parameters())
+    trainer.step(batches)
+    trainer.forward_backward(batches)
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
-    living = (living_bytes(model) - other) / count
+    living = (living_bytes(trainer.model) - other) / count
     resident = (resident_gib() - before) * 2**30 / count
-    found = torch_ranks().gather((living, resident))
+    found = trainer.ranks.gather((living, resident))
     if dist.get_rank() == 0:
         print(json.dumps({"parameters": count, "ranks": found}), flush=True)
-    dist.destroy_process_group()
-    mpi.finish()
+    stop_distributed()
 
 
 def main() -> None:

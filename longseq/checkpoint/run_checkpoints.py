@@ -1,8 +1,11 @@
 """A run's own checkpoints: when one fits this run, what goes into one, what comes out.
 
     kept = RunCheckpoints(config, data, ranks)
-    iteration = kept.load(engine, warn)      # 0 where --load names nothing
-    kept.save(engine, iteration)             # where --save names a folder
+    progress = kept.load(engine, warn)       # None where --load names nothing
+    kept.save(engine, progress)              # where --save names a folder
+
+`progress` is how far the training is: iteration, consumed_samples (its position in the data) and
+consumed_tokens.
 
 checkpoint.py writes and checks the files; here is what they mean.
 """
@@ -10,7 +13,7 @@ checkpoint.py writes and checks the files; here is what they mean.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,8 @@ from longseq.data.opening import TrainingData
 from longseq.data.tokenizers.registry import write_tokenizer
 from longseq.parallel.agreement import Ranks
 from longseq.run.folder import package_versions
+
+PROGRESS = ("iteration", "consumed_samples", "consumed_tokens")
 
 
 class RunCheckpoints:
@@ -53,21 +58,20 @@ class RunCheckpoints:
             **network,
         }
 
-    def load(self, engine: Any, warn: Callable[[str], None]) -> int:
-        """Put the newest whole checkpoint of --load into `engine`; returns its iteration."""
+    def load(self, engine: Any, warn: Callable[[str], None]) -> dict[str, int] | None:
+        """Put the newest whole checkpoint of --load into `engine`; returns its progress."""
         if not self.config.run.load:
-            return 0
+            return None
         path = checkpoint.find_latest(Path(self.config.run.load), self.ranks, warn)
         state = checkpoint.load(engine, path, layout=self.layout(), ranks=self.ranks)
         before, now = state["seq_length"], self.config.network.seq_length
         if before != now:
             self.note = f"samples of {now:,} tokens from here on, {before:,} before"
-        iteration: int = state["iteration"]
-        return iteration
+        return {name: state[name] for name in PROGRESS}
 
-    def save(self, engine: Any, iteration: int) -> float:
+    def save(self, engine: Any, progress: Mapping[str, int]) -> float:
         """Write a checkpoint, unless it is there already; returns the seconds it took."""
-        folder = self.config.run.save
+        folder, iteration = self.config.run.save, progress["iteration"]
         if not folder or (self.newest and self.newest.name == f"step-{iteration}"):
             return 0.0
         began = time.monotonic()
@@ -75,7 +79,7 @@ class RunCheckpoints:
             engine,
             Path(folder),
             iteration,
-            client_state={"iteration": iteration, "seq_length": self.config.network.seq_length},
+            client_state={**progress, "seq_length": self.config.network.seq_length},
             layout=self.layout(),
             versions=package_versions(),
             ranks=self.ranks,

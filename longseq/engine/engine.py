@@ -1,8 +1,7 @@
 """From a checked configuration to a DeepSpeed engine around this rank's share of the network.
 
-    start_distributed(config)
-    mesh = Mesh.create(config.layout)
-    model = build_model(config, mesh, vocabulary, device)
+    mesh = Mesh.create(config.layout)            # torch.distributed is running (distributed.py)
+    model = build_model(config, mesh, vocabulary, device, policy)
     engine = make_engine(config, mesh, model)
 
 Ranks that share a sample (Ulysses, ring) are data parallel to DeepSpeed: it averages gradients over
@@ -13,7 +12,6 @@ stage 3 than at stages 0 to 2.
 
 from __future__ import annotations
 
-import datetime
 import logging
 import os
 from collections.abc import Iterator
@@ -27,51 +25,21 @@ from torch import nn
 from longseq.attention import Kernel, kernel
 from longseq.attention.chunked import chunked
 from longseq.config.arguments import Config, Memory
-from longseq.config.checks import check_cpu
 from longseq.engine import nvme
 from longseq.engine.ds_config import deepspeed_settings
 from longseq.engine.optimizer import make_optimizer, parameter_groups, set_learning_rate
 from longseq.engine.parallelize import parallelize
 from longseq.engine.recompute import save_memory
-from longseq.errors import UserError
 from longseq.host import shared_memory
 from longseq.memory.allocator import give_back_large
-from longseq.memory.recompute_policy import RecomputePolicy, asked
+from longseq.memory.recompute_policy import RecomputePolicy
 from longseq.model.gpt import GPT
 from longseq.model.initialize import drawn
 from longseq.model.layers import Layer
 from longseq.parallel.agreement import torch_ranks
 from longseq.parallel.mesh import Group, Mesh
 
-BACKENDS = {"cpu": "gloo", "cuda": "nccl", "xpu": "xccl"}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-COLLECTIVE_TIMEOUT = datetime.timedelta(minutes=30)
-
-
-def pick_device(config: Config) -> torch.device:
-    """This rank's device: as asked, else the GPU of its local rank, else the CPU."""
-    kind = config.training.device
-    if kind == "auto":
-        kind = next((k for k in ("cuda", "xpu") if getattr(torch, k).is_available()), "cpu")
-    if kind == "cpu":
-        check_cpu(config)
-        return torch.device("cpu")
-    local = int(os.environ.get("LOCAL_RANK", "0"))
-    there = getattr(torch, kind).device_count()
-    if local >= there:
-        raise UserError(
-            f"local rank {local} has no GPU: this host shows {there};"
-            " start fewer ranks here, or give --device cpu"
-        )
-    return torch.device(kind, local)
-
-
-def start_distributed(device: torch.device) -> None:
-    """Start torch.distributed from RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT."""
-    if device.type != "cpu":
-        getattr(torch, device.type).set_device(device)
-    if not dist.is_initialized():
-        dist.init_process_group(BACKENDS[device.type], timeout=COLLECTIVE_TIMEOUT)
 
 
 class ModelParallelUnit:
@@ -126,12 +94,9 @@ def build_model(
     mesh: Mesh,
     vocabulary: int,
     device: torch.device,
-    savings: RecomputePolicy | None = None,
+    policy: RecomputePolicy,
 ) -> GPT:
-    """This rank's share of the network, with its first values, on `device`.
-
-    `savings` of memory are those that the flags ask for, unless given.
-    """
+    """This rank's share of the network, with its first values, on `device`; `policy` recomputes."""
     with torch.device("meta"):
         model = GPT(
             config.network,
@@ -140,9 +105,8 @@ def build_model(
             config.training.seed,
         )
     parallelize(model, mesh)
-    savings = savings or asked(config, device=device.type)
-    save_memory(model, savings, mesh.tp.size if mesh.sequence_parallel else 1)
-    if device.type == "cpu" and savings.recompute in ("full", "outside-attention"):
+    save_memory(model, policy, mesh.tp.size if mesh.sequence_parallel else 1)
+    if device.type == "cpu" and policy.recompute in ("full", "outside-attention"):
         give_back_large(hidden_bytes(config))
     dtype = DTYPES[config.training.dtype]
     values = drawn(model, config.network, config.training.seed, device, dtype)

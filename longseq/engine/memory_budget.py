@@ -1,6 +1,6 @@
 """How much memory each rank may still take, and what is therefore saved.
 
-    savings = choose_recompute_policy(config, vocabulary, device, ranks)    # a collective
+    policy = choose_recompute_policy(config, vocabulary, device, ranks)    # a collective
 
 All ranks come to the same choice, from the least that one of them has.
 """

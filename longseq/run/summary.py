@@ -15,7 +15,7 @@ Rows = list[tuple[str, object]]
 
 
 def opening_rows(
-    config: Config, data: TrainingData, device: str, iteration: int, savings: str, note: str = ""
+    config: Config, data: TrainingData, device: str, iteration: int, recompute: str, note: str = ""
 ) -> Rows:
     """Network, layout with every factor, batch, precision, attention and data, as (name, value)."""
     net, train = config.network, config.training
@@ -35,7 +35,7 @@ def opening_rows(
         *_curriculum(config),
         ("precision", f"{train.dtype}, ZeRO stage {train.zero_stage}, on {device}"),
         ("attention", config.memory.kernel),
-        ("memory", savings),
+        ("memory", recompute),
         ("data", f"{config.data.data_path}, vocabulary {data.vocab_size}"),
         *(("", note) for note in data.notes),
     ]

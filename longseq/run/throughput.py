@@ -6,48 +6,34 @@ to compare with published tables. `model_flops` is what the network itself needs
 is computed: only the causal half, of each document by itself where attention stops at document
 boundaries, and nothing twice. Use it to compare layouts, kernels and machines. Both count a
 multiply-add as two operations and leave out what is not a matrix product (norms, rotary
-embedding, softmax, optimizer). All results are FLOPs per step over all ranks.
+embedding, softmax, optimizer). All results are FLOPs per step over all ranks; `vocabulary` is the
+data's, and the head is counted as computed, with its padding.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from longseq.config.arguments import Network
+
 BACKWARD_AND_FORWARD = 3  # a backward pass is two products for each one of the forward pass
 
 
-@dataclass(frozen=True)
-class Shape:
-    """The dimensions that matrix products depend on; `vocab` is the size of the head as computed,
-    padding included.
-    """
-
-    layers: int
-    hidden: int
-    heads: int
-    kv_heads: int
-    ffn: int
-    vocab: int
-    swiglu: bool = False
-
-    @property
-    def kv_hidden(self) -> int:
-        """Width of the keys, and of the values, summed over the key-value heads."""
-        return self.hidden // self.heads * self.kv_heads
-
-
-def _layer_linear_flops(shape: Shape) -> int:
+def _layer_linear_flops(net: Network) -> int:
     """One token forward through the linear maps of one layer."""
-    attention = 2 * shape.hidden * (2 * shape.hidden + 2 * shape.kv_hidden)
-    feed_forward = 2 * shape.hidden * shape.ffn * (3 if shape.swiglu else 2)
+    keys_and_values = 2 * net.head_size * net.key_value_heads
+    attention = 2 * net.hidden_size * (2 * net.hidden_size + keys_and_values)
+    feed_forward = 2 * net.hidden_size * net.ffn_size * (3 if net.swiglu else 2)
     return attention + feed_forward
 
 
-def _head_flops(shape: Shape) -> int:
+def _head_flops(net: Network, vocabulary: int) -> int:
     """One token forward through the language-model head."""
-    return 2 * shape.hidden * shape.vocab
+    return 2 * net.hidden_size * net.padded_vocabulary(vocabulary)
 
 
-def megatron_flops(shape: Shape, batch: int, seq_length: int, recompute: bool) -> float:
+def megatron_flops(
+    net: Network, vocabulary: int, batch: int, seq_length: int, recompute: bool
+) -> float:
     """FLOPs of one step of `batch` samples as Megatron-DeepSpeed reports them.
 
     For a plain GPT (ffn = 4h, as many key-value heads as heads) this is Eq. 3 to the last digit:
@@ -56,8 +42,8 @@ def megatron_flops(shape: Shape, batch: int, seq_length: int, recompute: bool) -
     """
     factor = 4 if recompute else 3
     tokens = batch * seq_length
-    layer = _layer_linear_flops(shape) + 4 * shape.hidden * seq_length
-    return tokens * factor * (4 * shape.layers * layer + 3 * _head_flops(shape)) / 4
+    layer = _layer_linear_flops(net) + 4 * net.hidden_size * seq_length
+    return tokens * factor * (4 * net.num_layers * layer + 3 * _head_flops(net, vocabulary)) / 4
 
 
 def document_lengths(boundaries: Sequence[int], seq_length: int) -> list[int]:
@@ -69,7 +55,11 @@ def document_lengths(boundaries: Sequence[int], seq_length: int) -> list[int]:
 
 
 def model_flops(
-    shape: Shape, batch: int, seq_length: int, documents: Iterable[int] | None = None
+    net: Network,
+    vocabulary: int,
+    batch: int,
+    seq_length: int,
+    documents: Iterable[int] | None = None,
 ) -> float:
     """FLOPs that one step of `batch` samples of `seq_length` tokens needs: causal, nothing
     computed twice.
@@ -83,8 +73,8 @@ def model_flops(
         raise ValueError(
             f"documents of {sum(lengths)} tokens, but the step has {batch * seq_length}"
         )
-    linear = shape.layers * _layer_linear_flops(shape) + _head_flops(shape)
-    attention = shape.layers * 4 * shape.hidden * sum(n * n / 2 for n in lengths)
+    linear = net.num_layers * _layer_linear_flops(net) + _head_flops(net, vocabulary)
+    attention = net.num_layers * 4 * net.hidden_size * sum(n * n / 2 for n in lengths)
     return BACKWARD_AND_FORWARD * (batch * seq_length * linear + attention)
 
 
@@ -99,7 +89,8 @@ class Rates:
 
 
 def rates(
-    shape: Shape,
+    net: Network,
+    vocabulary: int,
     *,
     batch: int,
     seq_length: int,
@@ -115,6 +106,6 @@ def rates(
     return Rates(
         samples_per_sec=batch / seconds,
         tokens_per_sec=batch * seq_length / seconds,
-        tflops=megatron_flops(shape, batch, seq_length, recompute) / per_rank,
-        model_tflops=model_flops(shape, batch, seq_length, documents) / per_rank,
+        tflops=megatron_flops(net, vocabulary, batch, seq_length, recompute) / per_rank,
+        model_tflops=model_flops(net, vocabulary, batch, seq_length, documents) / per_rank,
     )

@@ -1,1 +1,6 @@
-"""The training loop, its engine, and what surrounds it: checkpoints, tracking, stopping."""
+"""A training, in the order to read it.
+
+loop     from the first to the last iteration: set up, resume, step, validate, save, end
+trainer  device, mesh, network, engine and step, without anything around them
+feed     this rank's micro batches
+"""

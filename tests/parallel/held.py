@@ -19,9 +19,8 @@ from torch import nn
 
 from longseq.config.checks import parse_config
 from longseq.engine import engine
-from longseq.parallel import mpi
-from longseq.parallel.agreement import torch_ranks
-from longseq.parallel.mesh import Mesh
+from longseq.engine.distributed import start_distributed, stop_distributed
+from longseq.training.trainer import Trainer
 
 
 def held() -> int:
@@ -36,10 +35,8 @@ def held() -> int:
 def main() -> None:
     warnings.simplefilter("ignore")
     os.environ.setdefault("LOCAL_SIZE", os.environ["WORLD_SIZE"])
-    cpu = torch.device("cpu")
-    engine.start_distributed(cpu)
+    start_distributed(torch.device("cpu"))
     config = parse_config(sys.argv[1:], dist.get_world_size())
-    mesh = Mesh.create(config.layout)
     before = held()
     peaks = []
     usual = vars(engine)["drawn"]
@@ -50,13 +47,12 @@ def main() -> None:
             yield parameter
 
     vars(engine)["drawn"] = watched
-    model = engine.build_model(config, mesh, 16, cpu)
-    whole = sum(4 * getattr(p, "ds_numel", p.numel()) for p in model.parameters())
-    found = torch_ranks().gather(max(peaks))
+    trainer = Trainer(config, vocabulary=16)
+    whole = sum(4 * getattr(p, "ds_numel", p.numel()) for p in trainer.model.parameters())
+    found = trainer.ranks.gather(max(peaks))
     if dist.get_rank() == 0:
         print(json.dumps({"whole": whole, "held": found, "parameters": len(peaks)}), flush=True)
-    dist.destroy_process_group()
-    mpi.finish()
+    stop_distributed()
 
 
 if __name__ == "__main__":

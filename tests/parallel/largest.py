@@ -14,12 +14,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from longseq.config.arguments import Config
-from longseq.data.opening import open_data
-from longseq.engine.engine import build_model, make_engine
-from longseq.parallel.mesh import Mesh
-from longseq.training.feed import Feed
-from longseq.training.steps import forward_backward_step
-from tests.parallel.losses import GENOME, run_cases
+from tests.parallel.losses import GENOME, make_trainer, run_cases
 
 COMMON = [
     *("--num-layers", "2", "--hidden-size", "64", "--num-attention-heads", "4", "--device", "cpu"),
@@ -47,21 +42,15 @@ class Watch(TorchDispatchMode):
 
 
 def step(config: Config) -> dict[str, int]:
-    mesh = Mesh.create(config.layout)
-    data = open_data(config.data, config.network.seq_length, config.training.seed)
-    assert data.train is not None
-    device = torch.device("cpu")
-    feed = Feed(data.train, config, mesh, device)
-    model = build_model(config, mesh, data.vocab_size, device)
-    engine = make_engine(config, mesh, model)
+    trainer, feed = make_trainer(config)
     list(feed.step(0))  # the index of the data is read once, whatever the length
     tracemalloc.start()
     batches = list(feed.step(config.global_batch_size))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     with Watch(config.network.seq_length) as watch:
-        forward_backward_step(engine, batches, forward_pass=0)
-    engine.destroy()
+        trainer.step(batches)
+    trainer.close()
     return {"largest": watch.largest, "longest": watch.longest, "batch": peak}
 
 

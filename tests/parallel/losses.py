@@ -21,13 +21,9 @@ from longseq.config.arguments import Config
 from longseq.config.checks import parse_config
 from longseq.data.opening import open_data
 from longseq.data.samples.curriculum import curriculum_of
-from longseq.engine import nvme
-from longseq.engine.engine import build_model, make_engine, start_distributed
-from longseq.engine.optimizer import learning_rate, set_learning_rate
-from longseq.parallel import mpi
-from longseq.parallel.mesh import Mesh
+from longseq.engine.distributed import start_distributed, stop_distributed
 from longseq.training.feed import Feed
-from longseq.training.steps import forward_backward_step, mean_over_replicas
+from longseq.training.trainer import Trainer
 
 STEPS = 10
 vars(settings).update(POSITION_UNIT=8)  # three blocks for the positions of 128 tokens
@@ -39,26 +35,24 @@ COMMON = [
 ]
 
 
-def train(config: Config) -> dict[str, list[float]]:
-    """Losses and gradient norms (before clipping) of the first steps."""
-    mesh = Mesh.create(config.layout)
+def make_trainer(config: Config) -> tuple[Trainer, Feed]:
+    """A trainer on this rank, and its training data."""
     data = open_data(config.data, config.network.seq_length, config.training.seed)
     assert data.train is not None
-    device = torch.device("cpu")
-    feed = Feed(data.train, config, mesh, device)
-    model = build_model(config, mesh, data.vocab_size, device)
-    engine = make_engine(config, mesh, model)
-    losses, norms = [], []
-    for step in range(STEPS):
-        set_learning_rate(engine.optimizer, learning_rate(step + 1, config.training))
-        length = curriculum_of(config).length(step)
-        batches = feed.step(step * config.global_batch_size, length)
-        loss = forward_backward_step(engine, batches, forward_pass=step * config.accumulation)
-        losses.append(float(mean_over_replicas(loss, config.accumulation, mesh)))
-        norms.append(float(engine.get_global_grad_norm()))
-    engine.destroy()
-    nvme.release()
-    return {"losses": losses, "norms": norms}
+    trainer = Trainer(config, data.vocab_size)
+    return trainer, Feed(data.train, config, trainer.mesh, trainer.device)
+
+
+def train(config: Config) -> dict[str, list[float]]:
+    """Losses and gradient norms (before clipping) of the first steps."""
+    trainer, feed = make_trainer(config)
+    with trainer:
+        lengths = curriculum_of(config)
+        results = [
+            trainer.step(feed.step(trainer.consumed_samples, lengths.length(trainer.iteration)))
+            for _ in range(STEPS)
+        ]
+    return {"losses": [r.loss for r in results], "norms": [r.grad_norm for r in results]}
 
 
 def run_cases(step: Callable[[Config], Any], common: list[str]) -> None:
@@ -71,8 +65,7 @@ def run_cases(step: Callable[[Config], Any], common: list[str]) -> None:
     results = {name: step(parse_config(common + flags, world)) for name, flags in cases.items()}
     if dist.get_rank() == 0:
         print(json.dumps(results), flush=True)
-    dist.destroy_process_group()
-    mpi.finish()
+    stop_distributed()
 
 
 if __name__ == "__main__":

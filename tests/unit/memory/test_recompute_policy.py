@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from longseq.config.checks import parse_config
-from longseq.engine.engine import pick_device
+from longseq.engine.distributed import pick_device
 from longseq.engine.memory_budget import host_bytes
 from longseq.errors import UserError
 from longseq.memory.recompute_policy import TILE, asked, choose, estimate

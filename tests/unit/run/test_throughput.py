@@ -6,23 +6,33 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from longseq.run.throughput import Shape, document_lengths, megatron_flops, model_flops, rates
+from longseq.config.arguments import Network
+from longseq.run.throughput import document_lengths, megatron_flops, model_flops, rates
 
-GPT30B = Shape(layers=64, hidden=6144, heads=64, kv_heads=64, ffn=4 * 6144, vocab=50304)
-SMALL = Shape(layers=3, hidden=64, heads=8, kv_heads=2, ffn=96, vocab=40, swiglu=True)
+GPT30B = Network(num_layers=64, hidden_size=6144, num_attention_heads=64)
+SMALL = Network(
+    num_layers=3,
+    hidden_size=64,
+    num_attention_heads=8,
+    num_key_value_heads=2,
+    ffn_hidden_size=96,
+    swiglu=True,
+    make_vocab_size_divisible_by=40,
+)
+LARGE, LETTERS = 50304, 40  # their vocabularies
 
 
-def eq3(shape: Shape, batch: int, s: int, factor: int) -> float:
+def eq3(net: Network, batch: int, s: int, factor: int) -> float:
     """Eq. 3 of arXiv:2104.04473, with its factor of 4 taken out."""
-    h, layers = shape.hidden, shape.layers
-    head = shape.vocab / (16 * layers * h)
+    h, layers = net.hidden_size, net.num_layers
+    head = LARGE / (16 * layers * h)
     return 24 * batch * s * layers * h**2 * (1 + s / (6 * h) + head) * factor
 
 
 @pytest.mark.parametrize("s", [2048, 131072])
 @pytest.mark.parametrize(("recompute", "factor"), [(True, 4), (False, 3)])
 def test_megatron_count_is_eq3(s: int, recompute: bool, factor: int) -> None:
-    assert megatron_flops(GPT30B, 2, s, recompute) == pytest.approx(
+    assert megatron_flops(GPT30B, LARGE, 2, s, recompute) == pytest.approx(
         eq3(GPT30B, 2, s, factor), rel=1e-15
     )
 
@@ -31,8 +41,9 @@ def test_published_rise_with_the_sequence_is_mostly_the_count() -> None:
     """2k to 128k: the count of work a token rises fivefold by Eq. 3, much less by what is
     needed.
     """
-    by_eq3 = megatron_flops(GPT30B, 1, 131072, True) / megatron_flops(GPT30B, 1, 2048, True) / 64
-    needed = model_flops(GPT30B, 1, 131072) / model_flops(GPT30B, 1, 2048) / 64
+    long, short = (megatron_flops(GPT30B, LARGE, 1, s, True) for s in (131072, 2048))
+    by_eq3 = long / short / 64
+    needed = model_flops(GPT30B, LARGE, 1, 131072) / model_flops(GPT30B, LARGE, 1, 2048) / 64
     assert by_eq3 == pytest.approx((1 + 131072 / 36864) / (1 + 2048 / 36864), rel=0.01)
     assert needed == pytest.approx((1 + 131072 / 73728) / (1 + 2048 / 73728), rel=0.01)
 
@@ -40,20 +51,20 @@ def test_published_rise_with_the_sequence_is_mostly_the_count() -> None:
 class Plain(torch.nn.Module):
     """The network of SMALL from plain layers, with attention over the whole square."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, net: Network) -> None:
         super().__init__()
-        self.shape = shape
-        h, kv = shape.hidden, shape.hidden // shape.heads * shape.kv_heads
-        for i in range(shape.layers):
+        self.net = net
+        h, kv, ffn = net.hidden_size, net.head_size * net.key_value_heads, net.ffn_size
+        for i in range(net.num_layers):
             sizes = {"q": (h, h), "k": (h, kv), "v": (h, kv), "o": (h, h)}
-            sizes |= {"gate": (h, shape.ffn), "up": (h, shape.ffn), "down": (shape.ffn, h)}
+            sizes |= {"gate": (h, ffn), "up": (h, ffn), "down": (ffn, h)}
             for name, (n_in, n_out) in sizes.items():
                 setattr(self, f"{name}{i}", torch.nn.Linear(n_in, n_out, bias=False))
-        self.head = torch.nn.Linear(h, shape.vocab, bias=False)
+        self.head = torch.nn.Linear(h, LETTERS, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        heads, kv_heads = self.shape.heads, self.shape.kv_heads
-        for i in range(self.shape.layers):
+        heads, kv_heads = self.net.num_attention_heads, self.net.key_value_heads
+        for i in range(self.net.num_layers):
             q, k, v = (
                 getattr(self, name + str(i))(x).unflatten(-1, (n, -1)).transpose(-2, -3)
                 for name, n in (("q", heads), ("k", kv_heads), ("v", kv_heads))
@@ -67,7 +78,9 @@ class Plain(torch.nn.Module):
 
 
 def counted(batch: int, s: int) -> int:
-    x = torch.randn(batch, s, SMALL.hidden, requires_grad=True)  # as an embedding's output would
+    x = torch.randn(
+        batch, s, SMALL.hidden_size, requires_grad=True
+    )  # as an embedding's output would
     with FlopCounterMode(display=False) as counter:
         Plain(SMALL)(x).sum().backward()
     return counter.get_total_flops()
@@ -76,37 +89,43 @@ def counted(batch: int, s: int) -> int:
 def test_model_count_agrees_with_torch() -> None:
     """torch counts the whole square; we count half of it, so take half of the square off."""
     batch, s = 2, 48
-    square = 3 * SMALL.layers * 4 * SMALL.hidden * batch * s * s
-    assert model_flops(SMALL, batch, s) == counted(batch, s) - square / 2
+    square = 3 * SMALL.num_layers * 4 * SMALL.hidden_size * batch * s * s
+    assert model_flops(SMALL, LETTERS, batch, s) == counted(batch, s) - square / 2
 
 
 def test_megatron_count_agrees_with_torch_on_the_whole_square() -> None:
     batch, s = 2, 48
-    head = batch * s * 2 * SMALL.hidden * SMALL.vocab
-    assert megatron_flops(SMALL, batch, s, False) == counted(batch, s) - 3 * head + 9 / 4 * head
+    head = batch * s * 2 * SMALL.hidden_size * LETTERS
+    assert (
+        megatron_flops(SMALL, LETTERS, batch, s, False)
+        == counted(batch, s) - 3 * head + 9 / 4 * head
+    )
 
 
 def test_documents_only_attend_to_themselves() -> None:
     """Two halves: half of the attention; and boundaries in any order, with or without the end."""
-    linear = model_flops(SMALL, 1, 64) - 3 * SMALL.layers * 4 * SMALL.hidden * 64**2 / 2
-    halves = model_flops(SMALL, 1, 64, [32, 32])
-    assert halves == linear + 3 * SMALL.layers * 4 * SMALL.hidden * 2 * 32**2 / 2
+    linear = (
+        model_flops(SMALL, LETTERS, 1, 64)
+        - 3 * SMALL.num_layers * 4 * SMALL.hidden_size * 64**2 / 2
+    )
+    halves = model_flops(SMALL, LETTERS, 1, 64, [32, 32])
+    assert halves == linear + 3 * SMALL.num_layers * 4 * SMALL.hidden_size * 2 * 32**2 / 2
     assert document_lengths((10, 64), 64) == document_lengths((10,), 64) == [10, 54]
     assert document_lengths((), 64) == [64]
 
 
 def test_documents_that_do_not_fill_the_step_are_an_error() -> None:
     with pytest.raises(ValueError, match="documents of 60 tokens"):
-        model_flops(SMALL, 1, 64, [60])
+        model_flops(SMALL, LETTERS, 1, 64, [60])
 
 
 def test_rates_are_per_rank() -> None:
-    got = rates(SMALL, batch=4, seq_length=64, ranks=2, recompute=True, seconds=0.5)
+    got = rates(SMALL, LETTERS, batch=4, seq_length=64, ranks=2, recompute=True, seconds=0.5)
     assert dataclasses.asdict(got) == pytest.approx(
         {
             "samples_per_sec": 8.0,
             "tokens_per_sec": 512.0,
-            "tflops": megatron_flops(SMALL, 4, 64, True) / 1e12,
-            "model_tflops": model_flops(SMALL, 4, 64) / 1e12,
+            "tflops": megatron_flops(SMALL, LETTERS, 4, 64, True) / 1e12,
+            "model_tflops": model_flops(SMALL, LETTERS, 4, 64) / 1e12,
         }
     )

@@ -1,0 +1,66 @@
+"""This rank's device, and torch.distributed from its start to its end.
+
+device = pick_device(config)
+start_distributed(device)
+…
+stop_distributed()                  # after a training that ended well
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+
+import torch
+import torch.distributed as dist
+from torch.distributed import HashStore  # type: ignore[attr-defined]
+
+from longseq.config.arguments import Config
+from longseq.config.checks import check_cpu
+from longseq.errors import UserError
+from longseq.parallel import mpi
+
+BACKENDS = {"cpu": "gloo", "cuda": "nccl", "xpu": "xccl"}
+COLLECTIVE_TIMEOUT = datetime.timedelta(minutes=30)
+
+
+def pick_device(config: Config) -> torch.device:
+    """This rank's device: as asked, else the GPU of its local rank, else the CPU."""
+    kind = config.training.device
+    if kind == "auto":
+        kind = next((k for k in ("cuda", "xpu") if getattr(torch, k).is_available()), "cpu")
+    if kind == "cpu":
+        check_cpu(config)
+        return torch.device("cpu")
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    there = getattr(torch, kind).device_count()
+    if local >= there:
+        raise UserError(
+            f"local rank {local} has no GPU: this host shows {there};"
+            " start fewer ranks here, or give --device cpu"
+        )
+    return torch.device(kind, local)
+
+
+def start_distributed(device: torch.device) -> None:
+    """Start torch.distributed from RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT, once.
+
+    Without WORLD_SIZE this process is one rank alone, which needs no port to meet at.
+    """
+    if device.type != "cpu":
+        getattr(torch, device.type).set_device(device)
+    if dist.is_initialized():
+        return
+    os.environ.setdefault("DS_ACCELERATOR", device.type)  # else DeepSpeed goes by what it sees
+    backend = BACKENDS[device.type]
+    if "WORLD_SIZE" in os.environ:
+        dist.init_process_group(backend, timeout=COLLECTIVE_TIMEOUT)
+    else:
+        os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed insists on it
+        dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
+
+
+def stop_distributed() -> None:
+    """End all process groups; a rank that failed skips this, for the others may never come."""
+    dist.destroy_process_group()
+    mpi.finish()

@@ -1,0 +1,158 @@
+"""A training that one drives: device, mesh, network, engine and step, and nothing around them.
+
+    with Trainer(config, vocabulary=data.vocab_size) as trainer:
+        feed = Feed(data.train, config, trainer.mesh, trainer.device)
+        while trainer.iteration < config.training.train_iters:
+            result = trainer.step(feed.step(trainer.consumed_samples))
+            print(trainer.iteration, result.loss, result.grad_norm)
+
+Data, screens, folders, signals and checkpoints are wrapped around it by loop.py; scoring, planning,
+benchmarks and tests drive the same one. A step is `forward_backward`, then `update`; it reads its
+loss and norm back from the device at its end only, so that it also runs on fake tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from longseq.config.arguments import Config
+from longseq.engine import nvme
+from longseq.engine.distributed import pick_device, start_distributed
+from longseq.engine.engine import build_model, make_engine
+from longseq.engine.memory_budget import choose_recompute_policy
+from longseq.engine.optimizer import learning_rate, set_learning_rate
+from longseq.memory.recompute_policy import RecomputePolicy
+from longseq.model.gpt import GPT
+from longseq.parallel.agreement import torch_ranks
+from longseq.parallel.collectives import all_reduce
+from longseq.parallel.mesh import Mesh
+from longseq.training.feed import Feed, MicroBatch
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """Mean loss of a token, norm of the whole gradient before clipping, and the rate it had."""
+
+    loss: float
+    grad_norm: float
+    learning_rate: float
+
+
+class Trainer:
+    """One rank's network and engine, and how far they are; every rank makes it and calls it alike.
+
+    `consumed_samples` is the position in the data: the samples of all steps so far, whatever batch
+    each of them had. `consumed_tokens` counts the same in tokens.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        vocabulary: int,
+        device: torch.device | None = None,
+        policy: RecomputePolicy | None = None,
+    ) -> None:
+        """Starts torch.distributed where it does not run yet.
+
+        device: None: as --device says. policy of recomputation: None: as the flags say, or what
+        fits into this rank's memory. Raises UserError for what this machine cannot do.
+        """
+        self.config = config
+        self.device = device or pick_device(config)
+        start_distributed(self.device)
+        self.mesh = Mesh.create(config.layout)
+        self.ranks = torch_ranks()
+        self.policy = policy or choose_recompute_policy(config, vocabulary, self.device, self.ranks)
+        self.model: GPT = build_model(config, self.mesh, vocabulary, self.device, self.policy)
+        self.engine: Any = make_engine(config, self.mesh, self.model)
+        self.iteration = self.consumed_samples = self.consumed_tokens = 0
+
+    def step(self, batches: Iterable[MicroBatch]) -> StepResult:
+        """One iteration on this rank's micro batches."""
+        loss = self.forward_backward(batches)
+        rate = self.update()
+        return StepResult(float(loss), float(self.engine.get_global_grad_norm()), rate)
+
+    def forward_backward(self, batches: Iterable[MicroBatch]) -> Tensor:
+        """Accumulate the gradients of a global batch; returns its mean loss of a token, a scalar.
+
+        The batch counts as consumed. Raises ValueError unless there are as many micro batches as
+        the engine accumulates.
+        """
+        config, losses = self.config, []
+        # No two forward passes of a training have the same number, which dropout depends on
+        first = self.consumed_samples // (config.training.micro_batch_size * self.mesh.dp.size)
+        for number, batch in enumerate(batches):
+            if number:
+                self.engine.step()  # which counts micro batches; the last one is left to `update`
+            loss = _loss(self.engine, batch, first + number)
+            self.engine.backward(loss)
+            losses.append(loss.detach())
+            self.consumed_tokens += batch.tokens.numel() * self.mesh.replicas.size
+        if len(losses) != config.accumulation:
+            raise ValueError(f"{len(losses)} micro batches, but a step has {config.accumulation}")
+        self.consumed_samples += config.global_batch_size
+        return self._mean(sum(losses[1:], losses[0]), len(losses))
+
+    def update(self) -> float:
+        """Average, clip and apply the accumulated gradients; returns the learning rate."""
+        self.iteration += 1
+        rate = learning_rate(self.iteration, self.config.training)
+        set_learning_rate(self.engine.optimizer, rate)
+        self.engine.step()
+        return rate
+
+    @torch.no_grad()
+    def evaluate(self, feed: Feed, batches: int) -> float:
+        """Mean loss of a token over the first `batches` global batches of `feed`, no dropout."""
+        self.engine.eval()
+        total = torch.zeros((), dtype=torch.float32, device=self.device)
+        for number in range(batches):
+            for batch in feed.step(number * self.config.global_batch_size):
+                total += _loss(self.model, batch, 0)
+        self.engine.train()
+        return float(self._mean(total, batches * self.config.accumulation))
+
+    def _mean(self, loss: Tensor, passes: int) -> Tensor:
+        """Over all tokens, from each rank's sum over `passes` micro batches."""
+        return all_reduce(loss / (passes * self.mesh.replicas.size), self.mesh.replicas)
+
+    def progress(self) -> dict[str, int]:
+        """How far this training is, as a checkpoint keeps it."""
+        return {
+            "iteration": self.iteration,
+            "consumed_samples": self.consumed_samples,
+            "consumed_tokens": self.consumed_tokens,
+        }
+
+    def resume(self, progress: Mapping[str, int]) -> None:
+        """Go on from there; the engine has loaded what belongs to it."""
+        self.iteration = progress["iteration"]
+        self.consumed_samples = progress["consumed_samples"]
+        self.consumed_tokens = progress["consumed_tokens"]
+
+    def close(self) -> None:
+        """Let go of the engine and of its files; torch.distributed goes on."""
+        try:
+            self.engine.destroy()
+        finally:
+            nvme.release()
+
+    def __enter__(self) -> Trainer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _loss(model: Any, batch: MicroBatch, forward_pass: int) -> Tensor:
+    """This rank's part of the mean loss, a scalar; `model` is the network or its engine."""
+    loss: Tensor = model(
+        batch.tokens, batch.labels, batch.weights, batch.positions, batch.documents, forward_pass
+    )
+    return loss

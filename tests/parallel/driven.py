@@ -1,0 +1,110 @@
+"""Run under mpiexec: a Trainer driven by hand; prints what it did as JSON.
+
+The first argument is a folder for checkpoints.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from longseq.checkpoint.run_checkpoints import RunCheckpoints
+from longseq.config.checks import parse_config
+from longseq.data.opening import open_data
+from longseq.engine.distributed import start_distributed, stop_distributed
+from longseq.training.feed import Feed
+from longseq.training.trainer import Trainer
+from tests.parallel.losses import GENOME
+
+COMMON = (
+    "--num-layers 2 --hidden-size 64 --num-attention-heads 4 --seq-length 64 --device cpu"
+    f" --use-flash-attn-sdpa --global-batch-size 4 --split 1,1,0 --data-path {GENOME}"
+)
+LAYOUTS = {
+    "dp, zero 2": "--zero-stage 2",
+    "tp, split, zero 3": "--tensor-model-parallel-size 2 --sequence-parallel --zero-stage 3",
+    "ulysses, tiled": "--ds-sequence-parallel-size 2 --checkpoint-activations --tile-size 24",
+    "ring, documents": "--context-parallel-size 2 --reset-attention-mask --eod-mask-loss",
+}
+
+
+class ReadBackError(Exception):
+    """A value was asked for that a GPU would have to be waited for."""
+
+
+class NoReadBack(TorchDispatchMode):
+    """Refuses `.item()`, `float()`, `bool()` and the like of any tensor."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten._local_scalar_dense.default:
+            raise ReadBackError
+        return func(*args, **(kwargs or {}))
+
+
+def make(flags: str) -> tuple[Trainer, Feed, RunCheckpoints]:
+    config = parse_config([*COMMON.split(), *flags.split()], int(os.environ["WORLD_SIZE"]))
+    data = open_data(config.data, config.network.seq_length, config.training.seed)
+    trainer = Trainer(config, data.vocab_size)
+    assert data.train is not None
+    feed = Feed(data.train, config, trainer.mesh, trainer.device)
+    return trainer, feed, RunCheckpoints(config, data, trainer.ranks)
+
+
+def steps_without_read_back(flags: str) -> dict[str, Any]:
+    """Two steps, the second taken apart under the detector; whether it sees a read-back at all."""
+    trainer, feed, _ = make(flags)
+    with trainer:
+        trainer.step(feed.step(0))
+        batches = list(feed.step(trainer.consumed_samples))
+        with NoReadBack():
+            loss = trainer.forward_backward(batches)
+        trainer.update()
+        try:
+            with NoReadBack():
+                float(loss)
+        except ReadBackError:
+            return {"seen": True, "loss": float(loss), **trainer.progress()}
+    return {"seen": False}
+
+
+def larger_batch(folder: Path) -> dict[str, Any]:
+    """Two steps of 4 samples, saved; then one of 8 from there, and where it reads."""
+    trainer, feed, kept = make(f"--save {folder}")
+    with trainer:
+        for _ in range(2):
+            trainer.step(feed.step(trainer.consumed_samples))
+        before = trainer.evaluate(feed, 2)  # of the first 8 samples
+        kept.save(trainer.engine, trainer.progress())
+    trainer, feed, kept = make(f"--load {folder} --global-batch-size 8")
+    with trainer:
+        trainer.resume(kept.load(trainer.engine, print) or {})
+        found: dict[str, Any] = {
+            "resumed": trainer.progress(),
+            "loss": [before, trainer.evaluate(feed, 1)],
+        }
+        try:
+            trainer.forward_backward(list(feed.step(trainer.consumed_samples))[:1])
+        except ValueError as error:
+            found["too few"] = str(error)
+    return found
+
+
+def main() -> None:
+    warnings.simplefilter("ignore")
+    start_distributed(torch.device("cpu"))
+    found = {name: steps_without_read_back(flags) for name, flags in LAYOUTS.items()}
+    found["larger batch"] = larger_batch(Path(sys.argv[1]))
+    if os.environ["RANK"] == "0":
+        print(json.dumps(found), flush=True)
+    stop_distributed()
+
+
+if __name__ == "__main__":
+    main()

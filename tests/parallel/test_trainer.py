@@ -1,0 +1,24 @@
+"""The Trainer as others drive it: nothing is read back in a step's middle, and where it goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.parallel.driven import LAYOUTS
+from tests.parallel.ranks import run_ranks
+
+
+def test_a_driven_trainer(tmp_path: Path) -> None:
+    found = run_ranks(2, Path(__file__).with_name("driven.py"), str(tmp_path))
+    for name in LAYOUTS:
+        done = found[name]
+        assert done.pop("seen"), f"{name}: the detector does not see a read-back"
+        assert 1 < done.pop("loss") < 3
+        assert done == {"iteration": 2, "consumed_samples": 8, "consumed_tokens": 8 * 64}
+    # The position is what was consumed, not the iteration times this run's batch
+    larger = found["larger batch"]
+    assert larger["resumed"] == {"iteration": 2, "consumed_samples": 8, "consumed_tokens": 512}
+    assert larger["loss"][1] == pytest.approx(larger["loss"][0], rel=1e-6)
+    assert larger["too few"] == "1 micro batches, but a step has 4"
