@@ -29,9 +29,9 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 
 from longseq.attention import kernel  # noqa: E402
 from longseq.config.checks import parse_config  # noqa: E402
+from longseq.engine.initialize import initialize  # noqa: E402
 from longseq.model.dropout import Dropout  # noqa: E402
 from longseq.model.gpt import GPT  # noqa: E402
-from longseq.model.initialize import initialize  # noqa: E402
 from longseq.model.rotary import rotary_table, rotate  # noqa: E402
 
 HIDDEN, HEADS, LAYERS = 768, 12, 4

@@ -39,8 +39,9 @@ from longseq.host.host_memory import (  # noqa: E402
     reset_peak,
     resident_gib,
 )
-from longseq.model.layers import plain  # noqa: E402
-from longseq.parallel import ring, vocabulary  # noqa: E402
+from longseq.model import loss as head_loss  # noqa: E402
+from longseq.model.layers import as_written  # noqa: E402
+from longseq.parallel import ring  # noqa: E402
 from longseq.parallel.mesh import Mesh  # noqa: E402
 from longseq.run.abort import tell_launcher  # noqa: E402
 from longseq.training.feed import MicroBatch  # noqa: E402
@@ -75,11 +76,11 @@ def plainly(model: Any) -> None:
     """Take the savings out: torch's own recomputation, and logits of all tokens."""
     if SAVINGS == "longseq":
         return
-    vocabulary.TILE_BYTES["cpu"] = vocabulary.TILE_TOKENS = 1 << 60
+    head_loss.TILE_BYTES["cpu"] = head_loss.TILE_TOKENS = 1 << 60
     if SAVINGS == "torch":
         for layer in model.layers:
-            layer.through = plain
-        model.stack = partial(in_groups, 1)
+            layer.run = as_written
+        model.run_layers = partial(in_groups, 1)
 
 
 def timed_blocks() -> list[float]:

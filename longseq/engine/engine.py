@@ -27,6 +27,7 @@ from longseq.attention.chunked import chunked
 from longseq.config.arguments import Config, Memory
 from longseq.engine import nvme
 from longseq.engine.ds_config import deepspeed_settings
+from longseq.engine.initialize import drawn
 from longseq.engine.optimizer import make_optimizer, parameter_groups, set_learning_rate
 from longseq.engine.parallelize import parallelize
 from longseq.engine.recompute import save_memory
@@ -34,7 +35,6 @@ from longseq.host import shared_memory
 from longseq.memory.allocator import give_back_large
 from longseq.memory.recompute_policy import RecomputePolicy
 from longseq.model.gpt import GPT
-from longseq.model.initialize import drawn
 from longseq.model.layers import Layer
 from longseq.parallel.agreement import torch_ranks
 from longseq.parallel.mesh import Group, Mesh

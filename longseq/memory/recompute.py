@@ -1,36 +1,43 @@
 """A layer whose forward pass keeps its input alone, or that and what attention gave.
 
-    y = recomputed(layer, x, context, how)
+    layer.run = partial(recomputed, options=RecomputeOptions(tile=1024))
 
 Backward makes the rest again, tile by tile over the sequence, so that beside the input and the
 output of the layer only attention's own tensors ever exist for all tokens: q, k, v, the output and
 their gradients. A layer has three parts, of which only the second looks from token to token:
 
     q, k, v = layer.heads(x)       norm, projections, rotary positions
-    o = layer.attend(q, k, v)      the kernel, between the exchange of Ulysses there and back
+    o = layer.attention.attend(…)  the kernel, between the exchange's scatter_heads and gather_heads
     y = layer.finish(x, o)         projection, residual, norm, MLP, residual
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from longseq.attention.exchange import Three
 from longseq.memory.detached_attention import DetachedAttention
 from longseq.memory.offload import HostStore, Ticket
 from longseq.memory.tiles import Tile, tiles
+from longseq.model.context import Context
+from longseq.model.dropout import mix
+from longseq.model.layers import Layer
 
 
 @dataclass(frozen=True)
-class How:
-    """tile: rows of x worked on at once, 0 all; keep_attention: run the kernel once, not twice.
+class RecomputeOptions:
+    """How a layer is recomputed.
 
-    parts: how many times more tokens the heads have than x (tensor-parallel ranks under sequence
-    parallelism, else 1). store: where inputs go between forward and backward, None: nowhere.
+    tile: rows of x that are worked on at once, 0 for all of them.
+    keep_attention: keep the kernel's output, so that the kernel runs once and not twice.
+    parts: how many times more tokens the heads have than x (the tensor-parallel ranks under
+        sequence parallelism, else 1).
+    store: where a layer's input waits between forward and backward; None leaves it where it is.
     """
 
     tile: int = 0
@@ -39,9 +46,9 @@ class How:
     store: HostStore | None = None
 
 
-def recomputed(layer: Any, x: Tensor, context: Any, how: How) -> Tensor:
-    """layer(x, context), [s, b, h] → [s, b, h]."""
-    call = _Call(layer, context, how, torch.is_grad_enabled())
+def recomputed(layer: Layer, x: Tensor, context: Context, options: RecomputeOptions) -> Tensor:
+    """What as_written(layer, x, context) gives, [s, b, h] → [s, b, h], keeping x alone."""
+    call = _Call(layer, context, options, torch.is_grad_enabled())
     parameters = [p for p in layer.parameters() if p.requires_grad]
     y: Tensor = _Recomputed.apply(call, x, *parameters)
     return y
@@ -49,41 +56,55 @@ def recomputed(layer: Any, x: Tensor, context: Any, how: How) -> Tensor:
 
 @dataclass(frozen=True)
 class _Call:
-    layer: Any
-    context: Any
-    how: How
+    """One forward pass through one layer; `learns`: a backward pass follows."""
+
+    layer: Layer
+    context: Context
+    options: RecomputeOptions
     learns: bool
 
     def tiles(self, x: Tensor) -> list[Tile]:
-        return list(tiles(x.shape[0], self.how.tile, self.how.parts))
+        return list(tiles(x.shape[0], self.options.tile, self.options.parts))
 
-    def heads(self, x: Tensor, tile: Tile) -> tuple[Tensor, Tensor, Tensor]:
-        found: tuple[Tensor, Tensor, Tensor] = self.layer.heads(x, self.context.part(tile))
-        return found
+    def context_of(self, tile: Tile) -> Context:
+        """The context of one tile's tokens; all tiles but the first have a dropout of their own."""
+        context, first = self.context, tile.rows.start
+        return replace(
+            context,
+            rotary=context.rotary and (tile.of(context.rotary[0]), tile.of(context.rotary[1])),
+            forward_pass=mix(context.forward_pass, first) if first else context.forward_pass,
+        )
 
-    def all_heads(self, x: Tensor) -> tuple[Tensor, ...]:
+    def heads(self, x: Tensor, tile: Tile) -> Three:
+        """q, k and v of one tile, x [rows, b, h]."""
+        return self.layer.heads(x, self.context_of(tile))
+
+    def finish(self, x: Tensor, attended: Tensor, tile: Tile) -> Tensor:
+        """The rest of the layer for one tile, [rows, b, h]."""
+        return self.layer.finish(x, attended, self.context_of(tile))
+
+    def all_heads(self, x: Tensor) -> Three:
         """q, k and v of all tokens, each [s, b, heads, d]."""
-        whole: tuple[Tensor, ...] = ()
-        every = self.tiles(x)
-        for tile in every:
-            pieces = self.heads(x[tile.rows], tile)
-            if len(every) == 1:
-                return tuple(piece.contiguous() for piece in pieces)
-            if not whole:
-                s = x.shape[0] * self.how.parts
-                whole = tuple(piece.new_empty(s, *piece.shape[1:]) for piece in pieces)
-            for w, piece in zip(whole, pieces, strict=True):
-                tile.put(w, piece)
-        return whole
+        first, *others = self.tiles(x)
+        q, k, v = self.heads(x[first.rows], first)
+        if not others:
+            return q.contiguous(), k.contiguous(), v.contiguous()
+        s = x.shape[0] * self.options.parts
+        whole = tuple(piece.new_empty(s, *piece.shape[1:]) for piece in (q, k, v))
+        for tile in (first, *others):
+            pieces = (q, k, v) if tile is first else self.heads(x[tile.rows], tile)
+            for all_tokens, piece in zip(whole, pieces, strict=True):
+                tile.put(all_tokens, piece)
+        return whole[0], whole[1], whole[2]
 
-    def attended(self, inputs: Sequence[Tensor]) -> DetachedAttention:
+    def attended(self, q: Tensor, k: Tensor, v: Tensor) -> DetachedAttention:
         """The kernel's graph for q, k and v as the exchange gives them."""
         return DetachedAttention(
             lambda q, k, v: self.layer.attention.attend(q, k, v, self.context),
-            inputs[0],
-            inputs[1],
-            inputs[2],
-            keep_inputs=not self.how.keep_attention,
+            q,
+            k,
+            v,
+            keep_inputs=not self.options.keep_attention,
         )
 
 
@@ -93,8 +114,8 @@ class _Recomputed(torch.autograd.Function):
         layer, exchange = call.layer, call.layer.attention.exchange
         ctx.call, ctx.attended = call, None
         inputs = exchange.scatter_heads(*call.all_heads(x))
-        if call.learns and call.how.keep_attention:
-            ctx.attended = call.attended(inputs)
+        if call.learns and call.options.keep_attention:
+            ctx.attended = call.attended(*inputs)
             output = ctx.attended.output
         else:
             output = layer.attention.attend(*inputs, call.context)
@@ -103,9 +124,9 @@ class _Recomputed(torch.autograd.Function):
         del output
         y = torch.empty_like(x)
         for tile in call.tiles(x):
-            y[tile.rows] = layer.finish(x[tile.rows], tile.of(o), call.context.part(tile))
+            y[tile.rows] = call.finish(x[tile.rows], tile.of(o), tile)
         if call.learns:
-            ctx.ticket = call.how.store.put(x) if call.how.store else None
+            ctx.ticket = call.options.store.put(x) if call.options.store else None
             ctx.save_for_backward(*([] if ctx.ticket else [x]), *parameters)
         return y
 
@@ -114,8 +135,8 @@ class _Recomputed(torch.autograd.Function):
         call: _Call = ctx.call
         ticket: Ticket | None = ctx.ticket
         if ticket:
-            assert call.how.store is not None
-            x, parameters = call.how.store.take(ticket), list(ctx.saved_tensors)
+            assert call.options.store is not None
+            x, parameters = call.options.store.take(ticket), list(ctx.saved_tensors)
         else:
             x, *parameters = ctx.saved_tensors
         sums = _Sums(parameters)
@@ -123,7 +144,7 @@ class _Recomputed(torch.autograd.Function):
         heads = call.all_heads(x)
         inputs = exchange.scatter_heads(*heads)
         del heads
-        attended = ctx.attended or call.attended(inputs)
+        attended = ctx.attended or call.attended(*inputs)
         ctx.attended = None
         dx, d_o = _finish_backward(call, x, exchange.gather_heads(attended.output), dy, sums)
         d_output = exchange.gather_heads_gradient(d_o)
@@ -168,7 +189,7 @@ def _finish_backward(
         with torch.enable_grad():
             here = x[tile.rows].detach().requires_grad_()
             given = tile.of(o).detach().requires_grad_()
-            y = call.layer.finish(here, given, call.context.part(tile))
+            y = call.finish(here, given, tile)
         found = torch.autograd.grad(
             y, [here, given, *sums.parameters], dy[tile.rows], allow_unused=True
         )

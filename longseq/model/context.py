@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from longseq.attention import Documents
-from longseq.memory.tiles import Tile
-from longseq.model.dropout import mix
 
 
 @dataclass(frozen=True)
@@ -24,13 +22,3 @@ class Context:
     rotary: tuple[Tensor, Tensor] | None = None
     documents: Documents = None
     forward_pass: int = 0
-
-    def part(self, tile: Tile) -> Context:
-        """For the tokens of one tile; tiles have a dropout of their own."""
-        first = tile.rows.start
-        rotary = self.rotary and (tile.of(self.rotary[0]), tile.of(self.rotary[1]))
-        return replace(
-            self,
-            rotary=rotary,
-            forward_pass=mix(self.forward_pass, first) if first else self.forward_pass,
-        )

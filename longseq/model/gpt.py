@@ -2,12 +2,15 @@
 
 model = GPT(network, vocabulary=8, kernel=kernel("sdpa"), seed=1234)
 loss = model(tokens, labels, weights, positions)
+
+x = model.hidden(tokens, positions)            # the same network, to look into
+losses = model.head.losses(x, labels.t())      # of each token
+logits = model.head.logits(x[-1:])             # of the tokens that may follow
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,28 +20,43 @@ from longseq.config.arguments import Network
 from longseq.model.context import Context
 from longseq.model.dropout import Dropout
 from longseq.model.layers import Layer
+from longseq.model.loss import HeadExchange, tiled_cross_entropy, token_losses
 from longseq.model.norm import Norm
 from longseq.model.positions import Positions
 from longseq.model.rotary import rotary_table
-from longseq.parallel.mesh import Group
-from longseq.parallel.vocabulary import tiled_cross_entropy
 
 
 class Head(nn.Module):
-    """Hidden states to the weighted sum of cross entropies; the table may be the embedding's."""
+    """Hidden states to losses and logits; the table [V, h] may be the embedding's own.
 
-    def __init__(self, table: nn.Parameter, vocabulary: int) -> None:
+    `vocabulary` is how many of its rows are tokens; `exchange` is what ranks that share it do.
+    """
+
+    def __init__(self, table: Tensor, vocabulary: int) -> None:
         super().__init__()
         self.weight, self.vocabulary = table, vocabulary
-        self.group, self.split = Group("tp"), False
+        self.exchange = HeadExchange()
 
     def forward(self, hidden: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+        """Σ weights · cross entropy, a scalar; hidden [s, b, h], labels and weights [s, b]."""
         return tiled_cross_entropy(
-            hidden, self.weight, labels, weights, self.vocabulary, self.group, self.split
+            hidden, self.weight, labels, weights, self.vocabulary, self.exchange
         )
 
+    def losses(self, hidden: Tensor, labels: Tensor) -> Tensor:
+        """The cross entropy of each token, [s, b] fp32, without gradients."""
+        return token_losses(hidden, self.weight, labels, self.vocabulary, self.exchange)
 
-def one_by_one(layers: Iterable[Any], x: Tensor, context: Context) -> Tensor:
+    def logits(self, hidden: Tensor) -> Tensor:
+        """[s, b, h] → [s, b, vocabulary]: for a few tokens, as it keeps them all."""
+        mine = self.exchange.gather_tokens(hidden) @ self.weight.t()
+        return self.exchange.gather_vocabulary(mine)[..., : self.vocabulary]
+
+
+RunLayers = Callable[[Sequence[Layer], Tensor, Context], Tensor]
+
+
+def one_by_one(layers: Sequence[Layer], x: Tensor, context: Context) -> Tensor:
     """The layers in their order, [s, b, h] → [s, b, h]."""
     for layer in layers:
         x = layer(x, context)
@@ -48,27 +66,24 @@ def one_by_one(layers: Iterable[Any], x: Tensor, context: Context) -> Tensor:
 class GPT(nn.Module):
     """The decoder of arXiv 2005.14165, with the variants that `Network` names."""
 
-    def __init__(
-        self,
-        net: Network,
-        vocabulary: int,
-        kernel: Kernel,
-        seed: int,
-    ) -> None:
+    layers: Sequence[Layer]  # an nn.ModuleList, which torch types as a list of any modules
+
+    def __init__(self, net: Network, vocabulary: int, kernel: Kernel, seed: int) -> None:
         super().__init__()
         self.net = net
-        self.stack: Callable[..., Tensor] = one_by_one
+        self.run_layers: RunLayers = one_by_one
         rows = net.padded_vocabulary(vocabulary)
         self.tokens = nn.Embedding(rows, net.hidden_size)
         self.positions: Positions | None = None
         if not net.use_rotary_position_embeddings:
             self.positions = Positions(net.positions, net.hidden_size)
         self.dropout = Dropout(net.hidden_dropout, seed, 0)
-        self.layers = nn.ModuleList(Layer(net, kernel, seed, i) for i in range(net.num_layers))
+        layers = [Layer(net, kernel, seed, number) for number in range(net.num_layers)]
+        self.layers = nn.ModuleList(layers)  # type: ignore[assignment]
         self.norm = Norm(net.hidden_size, net.normalization, net.layernorm_epsilon)
-        table = nn.Parameter(torch.empty(rows, net.hidden_size))
-        if not net.untie_embeddings_and_output_weights:
-            table = self.tokens.weight  # type: ignore[assignment]  # torch types it as a Tensor
+        table = self.tokens.weight
+        if net.untie_embeddings_and_output_weights:
+            table = nn.Parameter(torch.empty(rows, net.hidden_size))
         self.head = Head(table, vocabulary)
 
     def forward(
@@ -85,13 +100,23 @@ class GPT(nn.Module):
         tokens, labels [b, s] and positions [b or 1, s] int64, weights [b, s] fp32 of the sample,
         or of this rank's part of it where ranks share a sample outside tensor parallelism.
         """
+        x = self.hidden(tokens, positions, documents, forward_pass)
+        return self.head(x, labels.t(), weights.t())
+
+    def hidden(
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        documents: Documents = None,
+        forward_pass: int = 0,
+    ) -> Tensor:
+        """What the head works on, [s, b, h], for tokens [b, s] at positions [b or 1, s]."""
         x = self.tokens(tokens.t())
         if self.positions is not None:
             x = x + self.positions(positions.t())
         x = self.dropout(x, forward_pass)
         context = Context(self._rotary(positions), documents, forward_pass)
-        x = self.stack(self.layers, x, context)
-        return self.head(self.norm(x), labels.t(), weights.t())
+        return self.norm(self.run_layers(self.layers, x, context))
 
     def _rotary(self, positions: Tensor) -> tuple[Tensor, Tensor] | None:
         net = self.net

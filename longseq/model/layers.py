@@ -17,9 +17,10 @@ from longseq.model.rotary import rotate
 
 
 class SelfAttention(nn.Module):
-    """Causal self-attention; heads are counted from the tensors, so it works on a share of them.
+    """Causal self-attention in three parts, which Layer.run puts together.
 
-    `exchange` is what ranks that share a sample do around the kernel.
+    Heads are counted from the tensors, so that it works on a share of them. `exchange` is what
+    ranks that share a sample do around the kernel.
     """
 
     def __init__(self, net: Network, kernel: Kernel, dropout: Dropout) -> None:
@@ -45,7 +46,10 @@ class SelfAttention(nn.Module):
         return q, k, v
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, context: Context) -> Tensor:
-        """The kernel: the only place where a token looks at another one."""
+        """The kernel: the only place where a token looks at another one.
+
+        q [s, b, heads, d], k and v [s, b, groups, d] as the exchange gives them → [s, b, heads, d].
+        """
         drop = None
         if self.training and self.dropout.probability > 0:
             drop = AttentionDropout(
@@ -65,6 +69,7 @@ class MLP(nn.Module):
         self.down = nn.Linear(net.ffn_size, net.hidden_size, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[s, b, h] → [s, b, h]."""
         x = self.up(x)
         if self.gated:
             gate, x = x.chunk(2, -1)
@@ -86,27 +91,30 @@ class Layer(nn.Module):
         self.mlp = MLP(net)
         self.mlp_dropout = Dropout(net.hidden_dropout, seed, places[2])
 
-        self.through: Through = plain
+        self.run: RunLayer = as_written
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
-        return self.through(self, x, context)
+        """[s, b, h] → [s, b, h]."""
+        return self.run(self, x, context)
 
     def heads(self, x: Tensor, context: Context) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, [s, b, heads or groups, d]."""
+        """[s, b, h] → queries [s, b, heads, d], keys and values [s, b, groups, d]."""
         return self.attention.heads(self.attention_norm(x), context)
 
     def finish(self, x: Tensor, attended: Tensor, context: Context) -> Tensor:
-        """What follows attention's output [s, b, heads, d], [s, b, h]."""
+        """The rest of the layer: its input x [s, b, h] and attention's output [s, b, heads, d] →
+        [s, b, h].
+        """
         y = self.attention.projection(attended.flatten(2))
         x = x + self.attention_dropout(y, context.forward_pass)
         return x + self.mlp_dropout(self.mlp(self.mlp_norm(x)), context.forward_pass)
 
 
-Through = Callable[[Layer, Tensor, Context], Tensor]
+RunLayer = Callable[[Layer, Tensor, Context], Tensor]
 
 
-def plain(layer: Layer, x: Tensor, context: Context) -> Tensor:
-    """The layer as it is written; memory/ has ways through it that keep less."""
+def as_written(layer: Layer, x: Tensor, context: Context) -> Tensor:
+    """The layer from its input to its output, [s, b, h]; autograd keeps what it needs."""
     exchange = layer.attention.exchange
     q, k, v = exchange.scatter_heads(*layer.heads(x, context))
     y = exchange.gather_heads(layer.attention.attend(q, k, v, context))

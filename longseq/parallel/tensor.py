@@ -132,16 +132,18 @@ class SumGradients:
         return tuple(None if p is None else next(shared) for p in parameters)
 
 
-class ColumnParallelLinear(nn.Module):
+class ColumnParallelLinear(nn.Linear):
     """[s/tp or s, b, i] → [s, b, o/tp]; `parts` of the output are sharded one by one."""
 
     def __init__(
         self, plain: nn.Linear, group: Group, sequence_parallel: bool, parts: tuple[int, ...] = ()
     ) -> None:
-        super().__init__()
+        # Memory is plain's: what Linear makes here never gets any
+        super().__init__(plain.in_features, plain.out_features // group.size, device="meta")
         sharding = Sharding(0, parts or (plain.out_features,), group.rank, group.size)
         self.weight = shard_parameter(plain.weight, sharding)
-        self.bias = None if plain.bias is None else shard_parameter(plain.bias, sharding)
+        bias = None if plain.bias is None else shard_parameter(plain.bias, sharding)
+        self.register_parameter("bias", bias)
         self.group, self.sequence_parallel = group, sequence_parallel
 
     def forward(self, x: Tensor) -> Tensor:
@@ -150,21 +152,21 @@ class ColumnParallelLinear(nn.Module):
         return F.linear(_CopyIn.apply(self.group, x)[0], self.weight, self.bias)
 
 
-class RowParallelLinear(nn.Module):
+class RowParallelLinear(nn.Linear):
     """[s, b, i/tp] → [s/tp or s, b, o]; the bias is whole and added once."""
 
     def __init__(self, plain: nn.Linear, group: Group, sequence_parallel: bool) -> None:
-        super().__init__()
+        super().__init__(plain.in_features // group.size, plain.out_features, device="meta")
         sharding = Sharding(1, (plain.in_features,), group.rank, group.size)
         self.weight = shard_parameter(plain.weight, sharding)
         self.bias = plain.bias
         self.group, self.sequence_parallel = group, sequence_parallel
-        self.share = SumGradients(group)
+        self.sum_gradients = SumGradients(group)
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.sequence_parallel:
             y = sum_out(F.linear(x, self.weight), self.group)
             return y if self.bias is None else y + self.bias
         y = _LinearScatter.apply(x, self.weight, self.group)
-        (bias,) = self.share(self.bias)
+        (bias,) = self.sum_gradients(self.bias)
         return y if bias is None else y + bias

@@ -11,13 +11,13 @@ from longseq.attention import kernel
 from longseq.attention.chunked import chunked
 from longseq.attention.sdpa import attend as sdpa
 from longseq.config.arguments import Network
+from longseq.engine.initialize import initialize
 from longseq.engine.recompute import save_memory
 from longseq.memory.detached_attention import DetachedAttention
 from longseq.memory.offload import HostStore
 from longseq.memory.recompute_policy import RecomputePolicy
 from longseq.model.context import Context
 from longseq.model.gpt import GPT
-from longseq.model.initialize import initialize
 
 NET = Network(
     num_layers=5,

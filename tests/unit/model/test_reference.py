@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from longseq.attention import kernel
 from longseq.config.checks import parse_config
+from longseq.engine.initialize import initialize
 from longseq.model.gpt import GPT
-from longseq.model.initialize import initialize
 
 transformers = pytest.importorskip("transformers")
 
@@ -140,7 +140,15 @@ def test_same_loss_and_gradients(flags: str, make: Any, names: Any) -> None:
     expected = nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
     expected.backward()
 
-    assert float(loss) == pytest.approx(float(expected), abs=1e-5)
+    assert float(loss.detach()) == pytest.approx(float(expected.detach()), abs=1e-5)
+    with torch.no_grad():
+        hidden = ours.hidden(tokens[:, :-1], torch.arange(S)[None])
+        torch.testing.assert_close(
+            ours.head.logits(hidden).transpose(0, 1), logits, rtol=1e-4, atol=1e-4
+        )
+    each = ours.head.losses(hidden, tokens[:, 1:].t())
+    log_likelihood = logits.detach().log_softmax(-1).gather(2, tokens[:, 1:, None])[..., 0]
+    torch.testing.assert_close(each.t(), -log_likelihood, rtol=1e-4, atol=1e-4)
     gradients = names({name: p.grad for name, p in ours.named_parameters()})
     for name, gradient in gradients.items():
         reference = parameters[name].grad

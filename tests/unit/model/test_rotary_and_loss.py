@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from longseq.model import loss
 from longseq.model.rotary import rotary_table, rotate
-from longseq.parallel import vocabulary
-from longseq.parallel.mesh import Group
 
 
 def test_scores_depend_on_distance_alone() -> None:
@@ -50,13 +49,13 @@ def test_gradient_is_the_turn_back() -> None:
 def test_tiled_loss_equals_cross_entropy(
     tile_bytes: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(vocabulary.TILE_BYTES, "cpu", tile_bytes)
-    monkeypatch.setitem(vocabulary.BLOCK, "cpu", 100)  # several blocks of the table
+    monkeypatch.setitem(loss.TILE_BYTES, "cpu", tile_bytes)
+    monkeypatch.setitem(loss.BLOCK, "cpu", 100)  # several blocks of the table
     torch.manual_seed(1)
     hidden = torch.randn(50, 2, 16, dtype=dtype, requires_grad=True)
     table = torch.randn(24, 16, dtype=dtype, requires_grad=True)
     labels, weights = torch.randint(0, 19, (50, 2)), torch.rand(50, 2)
-    found = vocabulary.tiled_cross_entropy(hidden, table, labels, weights, 19, Group("tp"), False)
+    found = loss.tiled_cross_entropy(hidden, table, labels, weights, 19)
     (2 * found).backward()
     grads = hidden.grad, table.grad
     hidden.grad = table.grad = None
@@ -64,6 +63,8 @@ def test_tiled_loss_equals_cross_entropy(
     each = torch.nn.functional.cross_entropy(
         logits.flatten(0, 1), labels.flatten(), reduction="none"
     )
+    losses = loss.token_losses(hidden, table, labels, 19)
+    torch.testing.assert_close(losses.flatten(), each.detach(), rtol=1e-5, atol=1e-5)
     expected = (each * weights.flatten()).sum()
     (2 * expected).backward()
     rtol = 1e-5 if dtype == torch.float32 else 2e-2

@@ -11,9 +11,9 @@ from torch import nn
 from longseq.attention import kernel
 from longseq.config.arguments import Network
 from longseq.config.checks import parse_config
-from longseq.model import initialize as module
+from longseq.engine import initialize as module
+from longseq.engine.initialize import first_value
 from longseq.model.gpt import GPT
-from longseq.model.initialize import first_value
 from longseq.parallel.sharding import Sharding, shard_parameter
 
 NET = parse_config(["--num-layers", "8"], 1).network

@@ -1,0 +1,192 @@
+"""Cross entropy of a head over long sequences: the logits of all tokens never exist.
+
+    loss = tiled_cross_entropy(hidden, table, labels, weights, vocabulary)     # trains
+    losses = token_losses(hidden, table, labels, vocabulary)                   # [s, b], looks only
+
+A tile's logits are made, turned into loss and gradient, and dropped, all in the forward pass: if
+the gradient waited for backward they would be made twice. Where ranks share the table or the
+tokens, a HeadExchange stands between them (parallel/vocabulary.py has one).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+# fp32 logits of one tile: near the size of a last-level cache, or what fills a GPU
+TILE_BYTES = {"cpu": 32 * 2**20, "gpu": 512 * 2**20}
+# Numbers of a tile's share of the table's gradient that exist at once beside the fp32 sum
+BLOCK = {"cpu": 2**20, "gpu": 2**26}
+TILE_TOKENS = 4096  # at most, for vocabularies so small that the cache would hold a whole sequence
+
+
+class HeadExchange:
+    """What ranks do around the logits; here nothing: one rank has all tokens and the whole table.
+
+    parts: over how many ranks the tokens of the hidden states are split.
+    """
+
+    parts = 1
+
+    def first_row(self, rows: int) -> int:
+        """The token that this rank's first row of the table stands for; a rank has `rows`."""
+        return 0
+
+    def gather_tokens(self, hidden: Tensor) -> Tensor:
+        """[n, b, h] of this rank's tokens → [parts·n, b, h] of all."""
+        return hidden
+
+    def gather_tokens_gradient(self, d_hidden: Tensor) -> Tensor:
+        """[parts·n, b, h] from this rank's rows of the table → [n, b, h] from all rows."""
+        return d_hidden
+
+    def gather_vocabulary(self, logits: Tensor) -> Tensor:
+        """[…, V of this rank] → […, V]."""
+        return logits
+
+    def maximum(self, x: Tensor) -> Tensor:
+        """The largest over the ranks that share the table, in place."""
+        return x
+
+    def total(self, x: Tensor) -> Tensor:
+        """The sum over the ranks that share the table, in place."""
+        return x
+
+
+WHOLE = HeadExchange()
+
+
+def tiled_cross_entropy(
+    hidden: Tensor,
+    table: Tensor,
+    labels: Tensor,
+    weights: Tensor,
+    vocabulary: int,
+    exchange: HeadExchange = WHOLE,
+) -> Tensor:
+    """Σ weights · cross entropy, a scalar fp32, the same on every rank of the exchange.
+
+    hidden [s/parts, b, h], table [V of this rank, h], labels and weights [s, b]. Rows of the table
+    from token `vocabulary` on are padding and take no part.
+    """
+    return _TiledCrossEntropy.apply(hidden, table, labels, weights, vocabulary, exchange)
+
+
+@torch.no_grad()
+def token_losses(
+    hidden: Tensor,
+    table: Tensor,
+    labels: Tensor,
+    vocabulary: int,
+    exchange: HeadExchange = WHOLE,
+) -> Tensor:
+    """The cross entropy of each token, [s, b] fp32, without gradients; shapes as above."""
+    found = torch.empty(labels.shape, dtype=torch.float32, device=hidden.device)
+    split = found.unflatten(0, (exchange.parts, -1)), labels.unflatten(0, (exchange.parts, -1))
+    for here in _tiles(hidden, table, exchange):
+        h = exchange.gather_tokens(hidden[here]).flatten(0, 1)
+        tile = _tile_losses(h @ table.t(), split[1][:, here].flatten(), vocabulary, exchange)
+        split[0][:, here] = tile.losses.view_as(split[0][:, here])
+    return found
+
+
+def _tiles(hidden: Tensor, table: Tensor, exchange: HeadExchange) -> Iterator[slice]:
+    """Rows of hidden [s/parts, b, h] that are worked on together."""
+    rows, batch = hidden.shape[:2]
+    kind = "cpu" if hidden.is_cpu else "gpu"
+    tile = min(TILE_BYTES[kind] // (4 * table.shape[0] * batch), TILE_TOKENS // batch)
+    tile = max(1, tile // exchange.parts)
+    for start in range(0, rows, tile):
+        yield slice(start, min(start + tile, rows))
+
+
+class _TiledCrossEntropy(torch.autograd.Function):
+    """The loss in forward, and its gradients with it; backward only scales them."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        table: Tensor,
+        labels: Tensor,
+        weights: Tensor,
+        vocabulary: int,
+        exchange: HeadExchange,
+    ) -> Tensor:
+        wanted = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
+        by_part = (exchange.parts, hidden.shape[0])
+        labels, weights = labels.unflatten(0, by_part), weights.unflatten(0, by_part)
+        block = max(1, BLOCK["cpu" if hidden.is_cpu else "gpu"] // hidden.shape[2])
+        loss = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        d_hidden = torch.empty_like(hidden) if wanted else None
+        d_table = torch.zeros_like(table, dtype=torch.float32) if wanted else None
+        for here in _tiles(hidden, table, exchange):
+            h = exchange.gather_tokens(hidden[here]).flatten(0, 1)
+            tile_weights = weights[:, here].flatten()
+            tile = _tile_losses(h @ table.t(), labels[:, here].flatten(), vocabulary, exchange)
+            loss += torch.dot(tile.losses, tile_weights)
+            if d_hidden is not None and d_table is not None:
+                d_logits = _logits_gradient(tile, tile_weights).to(table.dtype)
+                d_h = (d_logits @ table).view(-1, *hidden.shape[1:])
+                d_hidden[here] = exchange.gather_tokens_gradient(d_h)
+                _add_product(d_table, d_logits, h, block)
+        if d_hidden is not None and d_table is not None:
+            ctx.save_for_backward(d_hidden, d_table.to(table.dtype))
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        d_hidden, d_table = ctx.saved_tensors
+        return d_hidden.mul_(grad), d_table.mul_(grad), None, None, None, None
+
+
+class _TileLosses(NamedTuple):
+    """Of n tokens: losses [n], exponentials [n, V of this rank] and their sums [n] over the ranks.
+
+    `label` [n, 1] is the column of each token's label, 0 where another rank has it (`elsewhere`).
+    """
+
+    losses: Tensor
+    exponentials: Tensor
+    total: Tensor
+    label: Tensor
+    elsewhere: Tensor
+
+
+def _tile_losses(
+    logits: Tensor, labels: Tensor, vocabulary: int, exchange: HeadExchange
+) -> _TileLosses:
+    """Losses of logits [n, V of this rank] with labels [n]; padding rows get probability 0."""
+    logits = logits.float()
+    columns = logits.shape[1]
+    first = exchange.first_row(columns)
+    real = min(max(vocabulary - first, 0), columns)
+    logits[:, real:] = -torch.inf
+    top = exchange.maximum(logits.amax(-1))
+    logits.sub_(top[:, None])
+    local = labels - first
+    elsewhere = (local < 0) | (local >= columns)
+    label = local.masked_fill(elsewhere, 0)[:, None]
+    target = logits.gather(1, label)[:, 0].masked_fill(elsewhere, 0.0)
+    logits.exp_()
+    target, total = exchange.total(torch.stack((target, logits.sum(-1))))
+    return _TileLosses(total.log() - target, logits, total, label, elsewhere)
+
+
+def _logits_gradient(tile: _TileLosses, weights: Tensor) -> Tensor:
+    """d(Σ weights · losses) / d logits, [n, V of this rank] fp32, in the exponentials' memory."""
+    gradient = tile.exponentials.mul_((weights / tile.total)[:, None])
+    mine = weights.masked_fill(tile.elsewhere, 0.0)[:, None]
+    return gradient.scatter_add_(1, tile.label, -mine)
+
+
+def _add_product(total: Tensor, d_logits: Tensor, h: Tensor, rows: int) -> None:
+    """total [V, h] fp32 += d_logits [n, V]ᵀ · h [n, h]; in half precision some rows at a time."""
+    if h.dtype == torch.float32:
+        total.addmm_(d_logits.t(), h)
+        return
+    for some, part in zip(total.split(rows), d_logits.split(rows, 1), strict=True):
+        some += part.t() @ h
