@@ -23,7 +23,7 @@ from torch import Tensor
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 
-from longseq.attention import Documents, kernel  # noqa: E402
+from longseq.attention.kernel import Documents, kernel  # noqa: E402
 
 HEADS, HEAD_SIZE = 8, 32
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

@@ -27,7 +27,7 @@ from torch import Tensor
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 
-from longseq.attention import kernel  # noqa: E402
+from longseq.attention.kernel import kernel  # noqa: E402
 from longseq.config.checks import parse_config  # noqa: E402
 from longseq.engine.initialize import initialize  # noqa: E402
 from longseq.model.dropout import Dropout  # noqa: E402

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from longseq.attention import AttentionDropout, Documents, Kernel
 from longseq.attention.blocks import Block, block_backward, block_forward, merge
 from longseq.attention.host_chunks import HostChunks
+from longseq.attention.kernel import AttentionDropout, Documents, Kernel
 from longseq.attention.zigzag import common
 
 

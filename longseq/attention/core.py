@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from longseq.attention import AttentionDropout, Documents
+from longseq.attention.kernel import AttentionDropout, Documents
 
 BLOCK_BYTES = 32 << 20  # of fp32 scores in a block: small beside the model, large for a matmul
 FEWEST_ROWS = 16

@@ -8,7 +8,7 @@ import torch
 from flash_attn.flash_attn_interface import flash_attn_unpadded_func
 from torch import Tensor
 
-from longseq.attention import AttentionDropout, Documents
+from longseq.attention.kernel import AttentionDropout, Documents
 from longseq.attention.packing import pack, packing, unpack
 from longseq.attention.seeding import seeded
 

@@ -1,4 +1,4 @@
-"""flash-attn 2.x, from 2.4.1."""
+"""flash-attn 2.x, whose versions and limits are in limits.py."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from flash_attn import flash_attn_varlen_func
 from torch import Tensor
 
-from longseq.attention import AttentionDropout, Documents
+from longseq.attention.kernel import AttentionDropout, Documents
 from longseq.attention.packing import pack, packing, unpack
 from longseq.attention.seeding import seeded
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
-from longseq.attention import AttentionDropout, Documents
+from longseq.attention.kernel import AttentionDropout, Documents
 from longseq.attention.packing import starts
 
 SMALLEST_BLOCK = 128  # what the kernel works on at once

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from longseq.attention import Documents
+from longseq.attention.kernel import Documents
 
 
 class Packing(NamedTuple):

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from longseq.attention import AttentionDropout, Documents
+from longseq.attention.kernel import AttentionDropout, Documents
 from longseq.attention.packing import pack, packing, starts, unpack
 from longseq.attention.seeding import seeded
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from longseq.attention import AttentionDropout
+from longseq.attention.kernel import AttentionDropout
 
 
 @contextmanager

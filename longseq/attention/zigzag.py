@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
-from longseq.attention import Documents
+from longseq.attention.kernel import Documents
 
 Spans = list[tuple[int, int]]
 

@@ -2,7 +2,8 @@
 
 flags       how a flag is declared and parsed
 arguments   every flag there is, by subject, as dataclasses
-kernels     which attention kernel can do what on which GPU, and which is the best here
+optimizers  the optimizers there are
+kernels     which attention kernel a run gets on this machine: the one it names, or the best
 checks      what goes together: `parse_config(argv, world_size)`
 
 Standard library only: a login node checks a run before anything is installed.

@@ -5,12 +5,33 @@ Standard library only: the login node checks a run with it before any rank start
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
+from typing import TYPE_CHECKING
 
+from longseq.attention.limits import KERNELS
 from longseq.config.flags import flag
+from longseq.config.optimizers import OPTIMIZERS
 from longseq.errors import UserError
 
-KERNELS = ("core", "sdpa", "v1", "v2", "v3", "triton", "best")
+# Every kernel that has a flag, and its help; the core kernel runs where none is given
+KERNEL_FLAGS = {name: limits.flag for name, limits in KERNELS.items() if limits.flag} | {
+    "best": "attention by the best kernel that there is here"
+}
+
+if TYPE_CHECKING:
+
+    class KernelFlags:
+        """--use-flash-attn-NAME for each kernel; `Memory.kernel` says which one is given."""
+
+else:
+    KernelFlags = make_dataclass(
+        "KernelFlags",
+        [
+            (f"use_flash_attn_{name}", bool, flag(False, text))
+            for name, text in KERNEL_FLAGS.items()
+        ],
+        frozen=True,
+    )
 
 
 # Blocks of learned positions are the same on every layout, so that names and values are: rows in
@@ -118,14 +139,33 @@ class Layout:
         return self.context_parallel_size
 
     @property
+    def sequence_ranks(self) -> int:
+        """Ranks that share a sample's tokens outside tensor parallelism."""
+        return self.ulysses * self.ring
+
+    @property
+    def model_ranks(self) -> int:
+        """Ranks that work on the same samples; the others are data parallel."""
+        return self.tp * self.sequence_ranks
+
+    @property
     def dp(self) -> int:
-        return self.world_size // (self.tp * self.ulysses * self.ring)
+        return self.world_size // self.model_ranks
+
+    @property
+    def axes(self) -> dict[str, int]:
+        """The size of each axis, the one that varies fastest with the rank first."""
+        return {"tp": self.tp, "ulysses": self.ulysses, "ring": self.ring, "dp": self.dp}
+
+    @property
+    def tokens_split(self) -> int:
+        """How many ranks a sample's tokens are split over between layers."""
+        return self.sequence_ranks * (self.tp if self.sequence_parallel else 1)
 
     @property
     def sequence_parts(self) -> int:
         """What a sample's length must divide by: each rank's share, and a ring's are pairs."""
-        parts = self.ulysses * self.ring * (2 if self.ring > 1 else 1)
-        return parts * self.tp if self.sequence_parallel else parts
+        return self.tokens_split * (2 if self.ring > 1 else 1)
 
     def __str__(self) -> str:
         split = " with sequence parallel" if self.sequence_parallel else ""
@@ -136,15 +176,9 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Memory:
+class Memory(KernelFlags):
     """What is traded for memory, and the attention kernel."""
 
-    use_flash_attn_v1: bool = flag(False, "attention by flash-attn 1.x (GPU)")
-    use_flash_attn_v2: bool = flag(False, "attention by flash-attn 2.x (GPU)")
-    use_flash_attn_v3: bool = flag(False, "attention by flash-attn 3 (Hopper GPU)")
-    use_flash_attn_triton: bool = flag(False, "attention by a Triton kernel (GPU)")
-    use_flash_attn_sdpa: bool = flag(False, "attention by torch's flash kernels (CPU, GPU)")
-    use_flash_attn_best: bool = flag(False, "attention by the best kernel that there is here")
     checkpoint_activations: bool = flag(False, "the same as --recompute-granularity full")
     recompute_granularity: str = flag(
         "auto",
@@ -171,9 +205,7 @@ class Memory:
         False, "queries, keys and values of the chunks wait in host memory (GPU)"
     )
     checkpoint_in_cpu: bool = flag(False, "kept layer inputs wait in host memory (GPU)")
-    chosen: str = (
-        ""  # the best kernel's name, where it was asked for; longseq/config/kernels.py sets it
-    )
+    chosen: str = ""  # the best kernel's name, where it was asked for; kernels.py sets it
 
     @property
     def recomputes_layers(self) -> bool:
@@ -186,7 +218,7 @@ class Memory:
         """The attention kernel's name; "best" until it is known which one that is."""
         if self.chosen:
             return self.chosen
-        chosen = [k for k in KERNELS[1:] if getattr(self, f"use_flash_attn_{k}")]
+        chosen = [k for k in KERNEL_FLAGS if getattr(self, f"use_flash_attn_{k}")]
         if len(chosen) > 1:
             both = " and ".join(f"--use-flash-attn-{k}" for k in chosen)
             raise UserError(f"{both} exclude each other: give one")
@@ -200,9 +232,7 @@ class Training:
     micro_batch_size: int = flag(1, "samples a rank works on at once", low=1)
     global_batch_size: int = flag(0, "samples an iteration; 0: micro batch x dp", low=0)
     train_iters: int = flag(100, "iterations of the whole training", low=1)
-    optimizer: str = flag(
-        "adam", "optimizer (adam is AdamW)", choices=("adam", "sgd", "adafactor", "muon")
-    )
+    optimizer: str = flag("adam", "optimizer (adam is AdamW)", choices=tuple(OPTIMIZERS))
     lr: float = flag(1.5e-4, "peak learning rate", low=0)
     min_lr: float = flag(0.0, "learning rate at the end of the decay", low=0)
     lr_decay_style: str = flag(

@@ -12,9 +12,10 @@ from dataclasses import replace
 
 from longseq.config.arguments import GROUPS, Config, position_block
 from longseq.config.flags import parse
-from longseq.config.kernels import with_kernel
+from longseq.config.kernels import this_machine, with_kernel
+from longseq.config.optimizers import OPTIMIZERS
 from longseq.errors import UserError
-from longseq.host.machine import Machine, this_machine
+from longseq.host.machine import Machine
 
 
 def parse_config(argv: Sequence[str], world_size: int, machine: Machine | None = None) -> Config:
@@ -57,7 +58,7 @@ def _layout(config: Config) -> None:
             f"--pipeline-model-parallel-size {axes.pipeline_model_parallel_size}: there is no"
             " pipeline; use tensor parallel, Ulysses or ring, or ZeRO stage 3"
         )
-    shared = axes.tp * axes.ulysses * axes.ring
+    shared = axes.model_ranks
     if axes.world_size % shared:
         raise UserError(
             f"{axes.world_size} ranks cannot be shared out as tensor parallel {axes.tp} x Ulysses"
@@ -196,7 +197,7 @@ def _offload(config: Config) -> None:
             f"--remote-device {train.remote_device} (OFFLOAD_PARAM) with --zero-stage"
             f" {train.zero_stage}: only stage 3 cuts parameters up: give --zero-stage 3"
         )
-    if train.offload_optimizer != "none" and train.optimizer != "adam":
+    if train.offload_optimizer != "none" and not OPTIMIZERS[train.optimizer].on_host:
         raise UserError(
             f"--{train.offload_optimizer}-optimizer has no {train.optimizer}: use --optimizer adam,"
             " or leave it out"
@@ -224,9 +225,9 @@ def _nvme(config: Config) -> None:
 
 
 def _optimizer(config: Config) -> None:
-    """Muon and Adafactor need a matrix whole; a piece would be updated with other numbers."""
+    """A piece of a matrix would be updated with other numbers than the whole one."""
     name, train, tp = config.training.optimizer, config.training, config.layout.tp
-    if name not in ("muon", "adafactor"):
+    if not OPTIMIZERS[name].whole_matrices:
         return
     if train.zero_stage:
         raise UserError(

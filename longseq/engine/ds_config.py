@@ -34,7 +34,7 @@ def deepspeed_config(config: Config) -> dict[str, Any]:
     """The JSON object that the arguments mean; the optimizer is the trainer's, not named here."""
     train, axes = config.training, config.layout
     result: dict[str, Any] = {
-        "train_batch_size": config.global_batch_size * axes.ulysses * axes.ring,
+        "train_batch_size": config.global_batch_size * axes.sequence_ranks,
         "train_micro_batch_size_per_gpu": train.micro_batch_size,
         "gradient_accumulation_steps": config.accumulation,
         "gradient_clipping": train.clip_grad,

@@ -22,8 +22,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from longseq.attention import Kernel, kernel
 from longseq.attention.chunked import chunked
+from longseq.attention.kernel import Kernel, kernel
 from longseq.config.arguments import Config, Memory
 from longseq.engine import nvme
 from longseq.engine.ds_config import deepspeed_settings
@@ -125,9 +125,8 @@ def build_model(
 def hidden_bytes(config: Config) -> int:
     """Hidden states of all tokens that a rank holds between layers."""
     net, axes, train = config.network, config.layout, config.training
-    shared = axes.ulysses * axes.ring * (axes.tp if axes.sequence_parallel else 1)
     size = DTYPES[train.dtype].itemsize
-    return train.micro_batch_size * net.seq_length // shared * net.hidden_size * size
+    return train.micro_batch_size * net.seq_length // axes.tokens_split * net.hidden_size * size
 
 
 class _AsDrawn(nn.Module):

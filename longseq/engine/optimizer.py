@@ -1,4 +1,4 @@
-"""The optimizer, its weight-decay groups and its learning rate, which have no other owner.
+"""The optimizer, its weight-decay groups and its learning rate.
 
 groups = parameter_groups(model, config.training)
 optimizer = make_optimizer(config, groups, mesh)
@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from longseq.config.arguments import Config, Training
+from longseq.config.optimizers import OPTIMIZERS
 from longseq.engine.stage0 import BareOptimizer
 from longseq.parallel.mesh import Mesh
 
@@ -23,12 +24,13 @@ from longseq.parallel.mesh import Mesh
 def parameter_groups(model: nn.Module, train: Training) -> list[dict[str, Any]]:
     """Matrices decay; norms and biases, whose scale the network relies on, do not.
 
-    For Muon the layers' matrices are a group of their own, marked `inner`.
+    Where the layers' matrices are stepped by another rule they are a group of their own, `inner`.
     """
     named = list(model.named_parameters())
     decayed = [(name, p) for name, p in named if dimensions(p) > 1]
     others = [p for _, p in named if dimensions(p) <= 1]
-    inner = [p for name, p in decayed if train.optimizer == "muon" and name.startswith("layers.")]
+    apart = OPTIMIZERS[train.optimizer].layers_apart
+    inner = [p for name, p in decayed if apart and name.startswith("layers.")]
     chosen = {id(p) for p in inner}
     groups: list[dict[str, Any]] = [
         {"params": inner, "weight_decay": train.weight_decay, "inner": True},
@@ -67,14 +69,14 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 def make_optimizer(
     config: Config, groups: list[dict[str, Any]], mesh: Mesh
 ) -> torch.optim.Optimizer:
-    """The optimizer that --optimizer names; at stage 0 inside one that measures and clips.
+    """The optimizer that --optimizer names; at stage 0 inside one that clips (stage0.py).
 
     At the other stages, and in fp16, DeepSpeed's own wrapper does both.
     """
     train = config.training
     if train.offload_optimizer != "none":
         return _host_adam(train, groups)
-    make = partial(KINDS[train.optimizer], train)
+    make = partial(MAKERS[train.optimizer], train)
     if train.zero_stage == 0 and not train.fp16:
         return BareOptimizer(make, groups, train.clip_grad, mesh.tp, config.accumulation > 1)
     return make(groups)
@@ -97,7 +99,7 @@ def _muon(train: Training, groups: list[dict[str, Any]]) -> torch.optim.Optimize
     return MuonAndAdam(train, groups)
 
 
-KINDS = {"adam": _adam, "sgd": _sgd, "adafactor": _adafactor, "muon": _muon}
+MAKERS = {"adam": _adam, "sgd": _sgd, "adafactor": _adafactor, "muon": _muon}
 
 
 def _host_adam(train: Training, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:

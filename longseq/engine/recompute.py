@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from longseq.attention import Kernel
+from longseq.attention.kernel import Kernel
 from longseq.memory.offload import HostStore
 from longseq.memory.recompute import RecomputeOptions, recomputed
 from longseq.memory.recompute_policy import RecomputePolicy

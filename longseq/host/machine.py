@@ -13,12 +13,6 @@ from importlib import metadata
 from pathlib import Path
 
 CAPABILITY = (75, 76)  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
-PACKAGES = {  # and the names under which each is distributed
-    "torch": ("torch",),
-    "flash-attn": ("flash-attn",),
-    "flash-attn-3": ("flash-attn-3",),
-    "triton": ("triton", "pytorch-triton"),
-}
 
 
 @dataclass(frozen=True)
@@ -42,9 +36,12 @@ class Machine:
 
 
 @lru_cache(maxsize=1)
-def this_machine() -> Machine:
-    """The machine that this process runs on, as far as CUDA_VISIBLE_DEVICES shows it."""
-    found = [(name, _version(names)) for name, names in PACKAGES.items()]
+def this_machine(packages: tuple[tuple[str, tuple[str, ...]], ...]) -> Machine:
+    """The machine that this process runs on, as far as CUDA_VISIBLE_DEVICES shows it.
+
+    packages: each with the names under which it is distributed.
+    """
+    found = [(name, _version(names)) for name, names in packages]
     return Machine(gpu_capability(), tuple(found))
 
 
@@ -55,7 +52,7 @@ def without_packages(machine: Machine) -> Machine:
 
 def in_environment() -> bool:
     """Does this Python stand in the environment that install.sh makes, as the ranks' does?"""
-    return Path(sys.prefix).is_relative_to(Path(__file__).resolve().parents[1] / "venvs")
+    return Path(sys.prefix).is_relative_to(Path(__file__).resolve().parents[2] / "venvs")
 
 
 def _version(names: tuple[str, ...]) -> str:

@@ -73,7 +73,7 @@ def usual_tile(config: Config, device: str) -> int:
     if device != "cpu":
         return TILE
     axes, train = config.layout, config.training
-    held = train.micro_batch_size * config.network.seq_length // (axes.ulysses * axes.ring)
+    held = train.micro_batch_size * config.network.seq_length // axes.sequence_ranks
     part = 1 << max(held // TILES, 1).bit_length() - 1
     return min(max(part, LEAST), TILE)
 
@@ -113,9 +113,9 @@ def estimate(config: Config, vocabulary: int, recompute: str) -> float:
         "full": outer,
     }[recompute]
     works = 0.0 if recompute == "none" else 3 * outer + 6 * inner
-    tokens = train.micro_batch_size * net.seq_length / (axes.ulysses * axes.ring)
+    tokens = train.micro_batch_size * net.seq_length / axes.sequence_ranks
     head = 3 * outer  # the last layer's output, its norm and the gradient
     activations = tokens * number * (net.num_layers * keeps + works + head)
-    shared = axes.ulysses * axes.ring * axes.dp if train.zero_stage == 3 else 1
+    shared = axes.sequence_ranks * axes.dp if train.zero_stage == 3 else 1
     parameters = net.parameter_count(net.padded_vocabulary(vocabulary)) / axes.tp / shared
     return activations + STATE_BYTES * parameters

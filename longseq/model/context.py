@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from longseq.attention import Documents
+from longseq.attention.kernel import Documents
 
 
 @dataclass(frozen=True)

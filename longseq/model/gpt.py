@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from longseq.attention import Documents, Kernel
+from longseq.attention.kernel import Documents, Kernel
 from longseq.config.arguments import Network
 from longseq.model.context import Context
 from longseq.model.dropout import Dropout

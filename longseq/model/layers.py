@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from longseq.attention import AttentionDropout, Kernel
 from longseq.attention.exchange import Exchange
+from longseq.attention.kernel import AttentionDropout, Kernel
 from longseq.config.arguments import Network
 from longseq.model.context import Context
 from longseq.model.dropout import Dropout

@@ -10,6 +10,7 @@ A group of one has no process group behind it; every collective on it is the ide
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,7 +53,7 @@ class Mesh:
     def create(cls, layout: Layout) -> Mesh:
         """Make all groups in the same order on every rank; torch.distributed must be running."""
         rank = dist.get_rank() if layout.world_size > 1 else 0
-        sizes = {"tp": layout.tp, "ulysses": layout.ulysses, "ring": layout.ring, "dp": layout.dp}
+        sizes = layout.axes
         comm = None
         if layout.world_size > 1 and dist.get_backend() == "gloo":
             comm = mpi.world(rank, layout.world_size)
@@ -78,11 +79,8 @@ def coordinates(rank: int, sizes: dict[str, int]) -> dict[str, int]:
 
 def _group(name: str, axes: set[str], sizes: dict[str, int], rank: int, comm: Any | None) -> Group:
     """The group of ranks that differ only on `axes`; made on all ranks, kept on its members."""
-    world = 1
-    for size in sizes.values():
-        world *= size
     families: dict[tuple[int, ...], list[int]] = {}
-    for other in range(world):
+    for other in range(math.prod(sizes.values())):
         at = coordinates(other, sizes)
         families.setdefault(tuple(at[axis] for axis in sizes if axis not in axes), []).append(other)
     mine = Group(name)

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from longseq.attention import AttentionDropout, Documents, Kernel
 from longseq.attention.blocks import Block, block_backward, block_forward, merge
+from longseq.attention.kernel import AttentionDropout, Documents, Kernel
 from longseq.attention.zigzag import common, earlier, ring_periods, ring_spans
 from longseq.parallel.collectives import shift
 from longseq.parallel.mesh import Group

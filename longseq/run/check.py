@@ -16,14 +16,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from longseq.attention.limits import KERNELS
 from longseq.config.arguments import Config
 from longseq.config.checks import parse_config
-from longseq.config.kernels import LIMITS, note
+from longseq.config.kernels import note, this_machine
 from longseq.engine import nvme
 from longseq.engine.ds_config import deepspeed_settings
 from longseq.errors import UserError
 from longseq.host.atomic_files import reason
-from longseq.host.machine import Machine, in_environment, this_machine, without_packages
+from longseq.host.machine import Machine, in_environment, without_packages
 from longseq.run.folder import claim_run_folder, write_command
 
 
@@ -73,8 +74,8 @@ def _tell_attention(config: Config, machine: Machine, load: bool) -> None:
     told = note(config, machine)
     if told:
         print(told, file=sys.stderr)
-    if load and name in LIMITS and machine.capability is not None:
-        from longseq.attention import kernel
+    if load and machine.capability is not None and name in KERNELS and KERNELS[name].package:
+        from longseq.attention.kernel import kernel
 
         kernel(name)
 

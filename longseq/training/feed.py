@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from longseq.attention import Documents
+from longseq.attention.kernel import Documents
 from longseq.attention.zigzag import held_spans
 from longseq.config.arguments import Config
 from longseq.data.samples.samples import Samples

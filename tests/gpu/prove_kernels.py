@@ -22,14 +22,13 @@ from torch import Tensor
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[2])]
 
-from longseq.attention import AttentionDropout, Documents, Kernel, kernel  # noqa: E402
+from longseq.attention.kernel import AttentionDropout, Documents, Kernel, kernel  # noqa: E402
+from longseq.attention.limits import KERNELS  # noqa: E402
 from longseq.config.arguments import GROUPS, Config  # noqa: E402
 from longseq.config.flags import parse  # noqa: E402
-from longseq.config.kernels import why_not  # noqa: E402
+from longseq.config.kernels import this_machine, why_not  # noqa: E402
 from longseq.errors import UserError  # noqa: E402
-from longseq.host.machine import this_machine  # noqa: E402
 
-NAMES = ("core", "sdpa", "v1", "v2", "v3", "triton")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 TOLERANCE = {"fp32": 2e-5, "bf16": 2e-2, "fp16": 3e-3}  # of the norm of the difference
 S, B, HEADS = 333, 2, 8
@@ -181,7 +180,7 @@ def main(argv: list[str]) -> int:
     print(f"{device}; {versions}")
     print(f"{'':<46} {'output':>8} {'dq':>8} {'dk':>8} {'dv':>8}")
     dtypes = DTYPES if args.device == "cuda" else ("fp32", "bf16")
-    verdicts = [prove(name, dtype, args.device, args.speed) for name in NAMES for dtype in dtypes]
+    verdicts = [prove(name, dtype, args.device, args.speed) for name in KERNELS for dtype in dtypes]
     print("all that ran agree" if all(verdicts) else "NOT all agree")
     return 0 if all(verdicts) else 1
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from longseq.attention import Documents
+from longseq.attention.kernel import Documents
 
 
 def visible(s: int, b: int, documents: Documents) -> Tensor:

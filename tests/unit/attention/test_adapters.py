@@ -15,7 +15,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from longseq.attention import AttentionDropout, Documents, kernel, sdpa
+from longseq.attention import sdpa
+from longseq.attention.kernel import AttentionDropout, Documents, kernel
 from longseq.attention.packing import pack, packing, unpack
 from longseq.errors import UserError
 from tests.unit.attention import stand_ins

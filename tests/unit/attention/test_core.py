@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from longseq.attention import AttentionDropout, Documents, core
+from longseq.attention import core
 from longseq.attention.core import ScoreBlock, forbidden
 from longseq.attention.core import attend as core_attention
+from longseq.attention.kernel import AttentionDropout, Documents
 from tests.unit.attention.plain import plain_attention, plain_weights, visible
 from tests.unit.attention.watch import Watch
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from longseq.attention import AttentionDropout, Documents, kernel
+from longseq.attention.kernel import AttentionDropout, Documents, kernel
 
 S, B, D = 40, 2, 8
 DOCUMENTS = ((7, 8, 31, 40), (40,))

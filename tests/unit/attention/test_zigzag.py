@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from longseq.attention import Documents
 from longseq.attention import zigzag as spans
+from longseq.attention.kernel import Documents
 from longseq.attention.zigzag import held_spans, ring_periods, ring_spans
 from longseq.parallel.mesh import Group
 from longseq.parallel.ring import blocks

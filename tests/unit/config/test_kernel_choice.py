@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from longseq.attention import kernel
+from longseq.attention.kernel import kernel
+from longseq.attention.limits import BEST_FIRST, KERNELS
 from longseq.config.arguments import GROUPS, Config
 from longseq.config.flags import parse
-from longseq.config.kernels import LIMITS, ORDER, note, with_kernel
+from longseq.config.kernels import note, with_kernel
 from longseq.errors import UserError
-from longseq.host.machine import Machine, gpu_capability
+from longseq.host.machine import Machine, gpu_capability, in_environment
 from longseq.run import check as prepare_run
 
+ROOT = Path(__file__).parents[3]
 TORCH = ("torch", "2.13.0+cu126")
 FLASH_1, FLASH_2 = ("flash-attn", "1.0.9"), ("flash-attn", "2.8.3.post1")
 FLASH_3, TRITON = ("flash-attn-3", "3.0.0b1"), ("triton", "3.5.0")
@@ -128,8 +131,26 @@ def test_a_ring_takes_no_other_kernel() -> None:
             with_kernel(config_of(f"--bf16 --context-parallel-size 2 {flags}"), H100)
 
 
-def test_the_order_names_kernels_that_there_are() -> None:
-    assert set(ORDER) | set(LIMITS) == {"core", "sdpa", "v1", "v2", "v3", "triton"}
+def test_one_list_of_kernels() -> None:
+    """What cannot be derived from the list is held to it: the variable, the page, the modules."""
+    table = (ROOT / "docs/variables.md").read_text(encoding="utf-8")  # ALCF's own, printed
+    (choices,) = re.findall(r"^\| USE_FLASH_ATTN \| ([^|]*) \|", table, re.M)
+    named = set(KERNELS) - {"core"}
+    assert set(choices.split(", ")) == {"0", "1", *named}
+    page = (ROOT / "docs/kernels.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `([a-z0-9]+)` \|", page, re.M)) == {"0", *named}
+    assert f"the first of **{', '.join(BEST_FIRST)}**" in page
+    assert set(BEST_FIRST) <= set(KERNELS)
+    for limits in KERNELS.values():
+        source = (ROOT / f"longseq/attention/{limits.module}.py").read_text(encoding="utf-8")
+        assert "\ndef attend(" in source
+
+
+def test_the_environments_python_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "prefix", str(ROOT / "venvs/workstation/python3.11"))
+    assert in_environment()
+    monkeypatch.setattr(sys, "prefix", "/usr")
+    assert not in_environment()
 
 
 def check(

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from longseq.attention import kernel
+from longseq.attention.kernel import kernel
 from longseq.config.arguments import Network
 from longseq.config.checks import parse_config
 from longseq.engine import initialize as module

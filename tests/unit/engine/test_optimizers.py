@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from longseq.config.arguments import Config
 from longseq.config.checks import parse_config
-from longseq.engine.optimizer import make_optimizer, parameter_groups, set_learning_rate
+from longseq.config.optimizers import OPTIMIZERS
+from longseq.engine.optimizer import MAKERS, make_optimizer, parameter_groups, set_learning_rate
 from longseq.engine.stage0 import BareOptimizer
 from longseq.parallel.mesh import Group, Mesh
 
@@ -62,6 +63,10 @@ LIBRARY: dict[str, Callable[[Any, Any, Any], list[torch.optim.Optimizer]]] = {
         adamw([r], 0.0),
     ],
 }
+
+
+def test_every_optimizer_is_made_and_tried() -> None:
+    assert set(OPTIMIZERS) == set(MAKERS) == set(LIBRARY)
 
 
 @pytest.mark.parametrize("name", LIBRARY)

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from longseq.attention import kernel
 from longseq.attention.chunked import chunked
+from longseq.attention.kernel import kernel
 from longseq.attention.sdpa import attend as sdpa
 from longseq.config.arguments import Network
 from longseq.engine.initialize import initialize

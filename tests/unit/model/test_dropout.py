@@ -45,10 +45,9 @@ def regions(flags: str, ranks: int) -> list[int]:
     from longseq.parallel.mesh import coordinates
 
     layout = parse_config(["--num-attention-heads", "8", *flags.split()], ranks).layout
-    sizes = {"tp": layout.tp, "ulysses": layout.ulysses, "ring": layout.ring, "dp": layout.dp}
     found = []
     for rank in range(ranks):
-        at = coordinates(rank, sizes)
+        at = coordinates(rank, layout.axes)
         replica = at["ulysses"] + layout.ulysses * (at["ring"] + layout.ring * at["dp"])
         tp = Group("tp", at["tp"], layout.tp)
         groups = {name: Group(name) for name in ("ulysses", "ring", "dp", "sequence")}

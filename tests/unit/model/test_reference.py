@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from longseq.attention import kernel
+from longseq.attention.kernel import kernel
 from longseq.config.checks import parse_config
 from longseq.engine.initialize import initialize
 from longseq.model.gpt import GPT

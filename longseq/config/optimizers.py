@@ -1,0 +1,28 @@
+"""The optimizers there are, and what each allows; engine/optimizer.py makes them.
+
+A new one is a row here, a function there and, if it has a page to itself, a line in docs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Traits:
+    """whole_matrices: works on matrices that no rank cuts up, so at ZeRO stage 0 without tensor
+    parallelism, and not under fp16's loss scaling. layers_apart: the layers' matrices are stepped
+    by another rule than the rest. on_host: DeepSpeed has one that steps in host memory.
+    """
+
+    whole_matrices: bool = False
+    layers_apart: bool = False
+    on_host: bool = False
+
+
+OPTIMIZERS = {
+    "adam": Traits(on_host=True),
+    "sgd": Traits(),
+    "adafactor": Traits(whole_matrices=True),
+    "muon": Traits(whole_matrices=True, layers_apart=True),
+}
