@@ -35,6 +35,10 @@ while (($#)); do
 done
 
 longseq_find_machine
+if [[ " ${extra[*]-} " == *' --help '* || " ${extra[*]-} " == *' -h '* ]]; then
+    longseq_load_modules && longseq_find_python
+    PYTHONPATH=$LONGSEQ_ROOT exec "$LONGSEQ_BASE_PYTHON" -m longseq check --help
+fi
 if [[ $LONGSEQ_NODE == login ]]; then
     exec "$LONGSEQ_ROOT/ALCF/submit.sh" -- ${extra[@]+"${extra[@]}"}
 fi

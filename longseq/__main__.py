@@ -1,81 +1,69 @@
-"""`longseq VERB …`: what can be done without starting ranks.
+"""`./longseq.sh VERB …`: what can be done without starting ranks. A verb is a row of VERBS.
 
-longseq check --world-size 2 ARGUMENTS…   the trainer's arguments, checked; prepares the run
-longseq prepare INPUT… --output PREFIX    FASTA, FASTQ, GenBank, text to tokens
-longseq data inspect|verify|decode PREFIX prepared data: look, check, turn back
-longseq report RUN…                       a page for each run, and a table of them
-longseq doctor [--json]                   is every host of this allocation fit for a run?
-longseq flags                             every flag with its default
+A row names the function that gives argparse the verb's arguments and, as `run_verb`, what to call
+with them. It is imported when its verb is called, so that none waits for another's libraries.
 """
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from importlib import import_module
 
-from longseq.errors import EXIT_USER_ERROR, UserError
+from longseq.config.flags import Parser, unknown
+from longseq.errors import EXIT_DONE, EXIT_USER_ERROR, UserError
 
-
-def _check(argv: Sequence[str]) -> int:
-    from longseq.run.check import prepare_run
-
-    return prepare_run(argv)
-
-
-def _prepare(argv: Sequence[str]) -> int:
-    from longseq.data.commands import prepare
-
-    return prepare(argv)
-
-
-def _data(argv: Sequence[str]) -> int:
-    from longseq.data.commands import data
-
-    return data(argv)
-
-
-def _report(argv: Sequence[str]) -> int:
-    from longseq.reports.command import report
-
-    return report(argv)
-
-
-def _doctor(argv: Sequence[str]) -> int:
-    from longseq.doctor.command import doctor
-
-    return doctor(argv)
-
-
-def _flags(argv: Sequence[str]) -> int:
-    from longseq.reports.flag_table import flag_table
-
-    print(flag_table())
-    return 0
-
-
-VERBS: dict[str, Callable[[Sequence[str]], int]] = {
-    "check": _check,
-    "prepare": _prepare,
-    "data": _data,
-    "report": _report,
-    "doctor": _doctor,
-    "flags": _flags,
+VERBS = {
+    "check": ("longseq.run.check:add_arguments", "check the trainer's arguments, prepare the run"),
+    "prepare": ("longseq.data.commands:add_prepare", "FASTA, FASTQ, GenBank or text to tokens"),
+    "data": ("longseq.data.commands:add_data", "look at prepared data, check it, turn it back"),
+    "report": ("longseq.reports.command:add_arguments", "a page for each run, a table of them"),
+    "doctor": ("longseq.doctor.command:add_arguments", "is every host of this allocation fit?"),
+    "flags": ("longseq.reports.flag_table:add_arguments", "every flag with its default"),
 }
+
+
+def make_parser(verb: str) -> tuple[Parser, Parser]:
+    """The parser of all verbs, and that of `verb`, with the arguments of that one alone."""
+    parser = Parser(prog="longseq", description="What can be done without starting ranks.")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    found = parser
+    for name, (where, text) in VERBS.items():
+        one = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:])
+        if name == verb:
+            module, function = where.split(":")
+            getattr(import_module(module), function)(one)
+            found = one
+    return parser, found
+
+
+def run_verb(words: Sequence[str]) -> int:
+    """Run the verb that `words` begin with; returns its exit code, raises UserError."""
+    at = list(words).index("--") if "--" in words else len(words)
+    if not words[0].startswith("-") and words[0] not in VERBS:
+        raise UserError(f"unknown verb {words[0]!r}: use one of {', '.join(VERBS)}")
+    parser, verb = make_parser(words[0])
+    options, rest = parser.parse_known_args(words[:at])
+    if rest:
+        raise UserError(unknown(rest[0], verb.options()))
+    options.behind = list(words[at + 1 :])  # a command, that `check` writes down
+    code: int = options.run_verb(options)
+    return code
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; the exit code is 2 for the user's mistakes, after one line on stderr."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    if not words or words[0] in ("-h", "--help"):
-        print(__doc__)
-        return 0
     try:
-        if words[0] not in VERBS:
-            raise UserError(f"unknown verb {words[0]!r}: use one of {', '.join(VERBS)}")
-        return VERBS[words[0]](words[1:])
+        code = run_verb(list(sys.argv[1:] if argv is None else argv) or ["--help"])
+        sys.stdout.flush()
+        return code
     except UserError as error:
         print(f"longseq: {error}", file=sys.stderr)
         return EXIT_USER_ERROR
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_DONE
 
 
 if __name__ == "__main__":

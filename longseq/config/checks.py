@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from longseq.config.arguments import GROUPS, Config, position_block
 from longseq.config.flags import parse
@@ -23,7 +24,12 @@ def parse_config(argv: Sequence[str], world_size: int, machine: Machine | None =
 
     machine: what it is to run on, this one unless given.
     """
-    network, layout, memory, training, data, run = parse(GROUPS, argv)
+    return make_config(parse(GROUPS, argv), world_size, machine)
+
+
+def make_config(parts: Sequence[Any], world_size: int, machine: Machine | None = None) -> Config:
+    """`parse_config` where the flags are read already: one instance of each of GROUPS."""
+    network, layout, memory, training, data, run = parts
     config = Config(network, replace(layout, world_size=world_size), memory, training, data, run)
     check(config)
     return with_kernel(config, machine or this_machine())

@@ -4,9 +4,10 @@
     class Batch:
         micro_batch_size: int = flag(1, "samples a rank works on at once", low=1)
 
-`parse((Batch, ...), argv)` returns one instance of each class. A flag that nobody declared, a
-value out of range or of another type is a `UserError` that names the flag, the value and, where
-one is near, the flag that was meant. The same declarations make docs/flags.md.
+`parse((Batch, ...), argv)` returns one instance of each class; `--help` prints the flags by
+subject. A flag that nobody declared, a value out of range or of another type is a `UserError` that
+names the flag, the value and, where one is near, the flag that was meant. The same declarations
+make docs/flags.md and the help of every verb that takes them.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any, NoReturn, TypeVar, get_type_hints
 from longseq.errors import UserError
 
 T = TypeVar("T")
+METAVARS = {int: "N", float: "X", str: "TEXT"}
 
 
 def flag(
@@ -73,9 +75,18 @@ def flags_of(cls: type) -> Iterator[Flag]:
         )
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """Wrong usage is a UserError like any other mistake; help is as wide as the screen."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **more})
+
     def error(self, message: str) -> NoReturn:
-        raise UserError(message)
+        raise UserError(f"{message}: see {self.prog} --help")
+
+    def options(self) -> list[str]:
+        """The long options it takes."""
+        return [name for name in self._option_string_actions if name.startswith("--")]
 
 
 def _value(item: Flag, text: str) -> Any:
@@ -98,25 +109,51 @@ def _value(item: Flag, text: str) -> Any:
     return number
 
 
-def parse(classes: Sequence[type], argv: Sequence[str]) -> list[Any]:
+def add_flags(parser: argparse.ArgumentParser, classes: Sequence[type]) -> None:
+    """Give `parser` the flags of `classes`, each class a subject of its help."""
+    for cls in classes:
+        group = parser.add_argument_group(subject(cls))
+        for item in flags_of(cls):
+            text = meaning(item).replace("%", "%%")
+            if item.kind is bool:
+                group.add_argument(
+                    item.name, dest=item.field, action="store_true", default=None, help=text
+                )
+            else:
+                group.add_argument(
+                    item.name, dest=item.field, metavar=METAVARS[item.kind], help=text
+                )
+
+
+def read_flags(classes: Sequence[type], given: argparse.Namespace) -> list[Any]:
+    """One instance of each class from what argparse found; UserError for a value that cannot be."""
+    found = {field: text for field, text in vars(given).items() if text is not None}
+    return [_build(cls, found) for cls in classes]
+
+
+def parse(classes: Sequence[type], argv: Sequence[str], prog: str = "pretrain_gpt.py") -> list[Any]:
     """One instance of each class from `argv`; the last of a repeated flag wins.
 
     Raises UserError for an unknown flag, a missing value or a value that does not fit.
     """
-    parser = _Parser(prog="longseq", allow_abbrev=False, add_help=False)
-    known: dict[str, Flag] = {}
-    for cls in classes:
-        for item in flags_of(cls):
-            known[item.name] = item
-            if item.kind is bool:
-                parser.add_argument(item.name, dest=item.field, action="store_true", default=None)
-            else:
-                parser.add_argument(item.name, dest=item.field, type=str, default=None)
+    parser = Parser(prog=prog, usage="%(prog)s [--flag VALUE ...]")
+    add_flags(parser, classes)
     found, rest = parser.parse_known_args(list(argv))
     if rest:
-        raise UserError(_unknown(rest[0], known))
-    given = {field: text for field, text in vars(found).items() if text is not None}
-    return [_build(cls, given) for cls in classes]
+        raise UserError(unknown(rest[0], parser.options()))
+    return read_flags(classes, found)
+
+
+def subject(cls: type) -> str:
+    """What the flags of a class are about."""
+    return (cls.__doc__ or "").splitlines()[0].rstrip(".")
+
+
+def meaning(item: Flag) -> str:
+    """What a flag does, with its choices and its default."""
+    choices = f"; {', '.join(item.choices)}" if item.choices else ""
+    default = "off" if item.kind is bool else str(item.default) or "none"
+    return f"{item.help}{choices} (default {default})"
 
 
 def _build(cls: type[T], given: dict[str, Any]) -> T:
@@ -129,8 +166,9 @@ def _build(cls: type[T], given: dict[str, Any]) -> T:
     return cls(**values)
 
 
-def _unknown(word: str, known: dict[str, Flag]) -> str:
+def unknown(word: str, known: Sequence[str]) -> str:
+    """That `word` is no argument, with the one of `known` that was meant."""
     name = word.split("=", 1)[0]
     near = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ": `longseq flags` lists what there is"
+    hint = f"; did you mean {near[0]}?" if near else ": --help lists what there is"
     return f"unknown argument {name!r}{hint}"

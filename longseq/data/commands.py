@@ -3,27 +3,18 @@
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from longseq.config.flags import Parser
 from longseq.errors import EXIT_DONE, UserError
 
 POOL_FROM = 32 << 20  # bytes of input; starting workers takes longer than less than this
 
 
-class _Parser(argparse.ArgumentParser):
-    """Wrong usage is a UserError like any other mistake."""
-
-    def error(self, message: str) -> None:  # type: ignore[override]
-        raise UserError(f"{self.prog}: {message}: see {self.prog} --help")
-
-
-def _prepare_parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="longseq prepare",
-        description="FASTA, FASTQ, GenBank, text or JSON lines, compressed or not, to tokens.",
-    )
+def add_prepare(parser: Parser) -> None:
+    """The arguments of `longseq prepare`."""
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="file, folder, @LIST or -")
     parser.add_argument(
         "--output", required=True, metavar="PREFIX", help="makes PREFIX.bin, .idx, .json"
@@ -42,6 +33,7 @@ def _prepare_parser() -> argparse.ArgumentParser:
         "--ambiguous",
         default="keep",
         choices=("keep", "n", "split", "drop", "refuse"),
+        metavar="HOW",
         help="letters other than ACGT: keep them (nucleotide: own tokens; else the unknown token),"
         " fold them into N, split the record there, drop the record, or refuse the file",
     )
@@ -56,12 +48,11 @@ def _prepare_parser() -> argparse.ArgumentParser:
         "--workers", type=int, default=0, metavar="N", help="processes; 0: one a core"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace PREFIX")
-    return parser
+    parser.set_defaults(run_verb=prepare)
 
 
-def prepare(argv: Sequence[str]) -> int:
+def prepare(options: argparse.Namespace) -> int:
     """`longseq prepare`: returns the exit code, raises UserError."""
-    options = _prepare_parser().parse_args(argv)
     from longseq.data.prepare.encode import Recipe
     from longseq.data.prepare.job import Settings
     from longseq.data.prepare.job import prepare as run
@@ -160,32 +151,45 @@ def _progress(total: int) -> Iterator[Callable[[int], None]]:
         yield lambda done: bar.update(task, completed=done)
 
 
-def data(argv: Sequence[str]) -> int:
-    """`longseq data inspect|verify|decode`: returns the exit code, raises UserError."""
-    parser = _Parser(prog="longseq data", description="Look at prepared data.")
-    verbs = parser.add_subparsers(dest="verb", required=True)
+def add_data(parser: Parser) -> None:
+    """The arguments of `longseq data inspect|verify|decode`."""
+    parser.set_defaults(run_verb=data)
+    verbs = parser.add_subparsers(dest="look", metavar="WHAT", required=True)
     inspect = verbs.add_parser(
         "inspect", help="documents, lengths, tokens, how a run would cut them"
     )
     inspect.add_argument("prefix", metavar="PREFIX")
-    inspect.add_argument("--split", default="949,50,1", help="weights of the parts")
-    inspect.add_argument("--seq-length", type=int, default=2048, help="tokens of a sample")
-    inspect.add_argument("--tokenizer-type", default="", help="for files of other programs")
+    inspect.add_argument(
+        "--split", default="949,50,1", metavar="WEIGHTS", help="weights of the parts"
+    )
+    inspect.add_argument(
+        "--seq-length", type=int, default=2048, metavar="N", help="tokens of a sample"
+    )
+    inspect.add_argument(
+        "--tokenizer-type", default="", metavar="NAME", help="for files of other programs"
+    )
     verify = verbs.add_parser("verify", help="digests, ranges and ends of every token")
     verify.add_argument("prefix", metavar="PREFIX")
-    verify.add_argument("--tokenizer-type", default="", help="for files of other programs")
+    verify.add_argument(
+        "--tokenizer-type", default="", metavar="NAME", help="for files of other programs"
+    )
     decode = verbs.add_parser("decode", help="documents back to sequences, as FASTA")
     decode.add_argument("prefix", metavar="PREFIX")
     decode.add_argument("--document", type=int, action="append", help="its number; default: all")
-    decode.add_argument("--tokenizer-type", default="", help="for files of other programs")
-    options = parser.parse_args(argv)
+    decode.add_argument(
+        "--tokenizer-type", default="", metavar="NAME", help="for files of other programs"
+    )
+
+
+def data(options: argparse.Namespace) -> int:
+    """`longseq data inspect|verify|decode`: returns the exit code, raises UserError."""
     from longseq.data import inspection
 
-    if options.verb == "inspect":
+    if options.look == "inspect":
         inspection.inspect(
             options.prefix, options.tokenizer_type, options.split, options.seq_length
         )
-    elif options.verb == "verify":
+    elif options.look == "verify":
         inspection.verify(options.prefix, options.tokenizer_type)
     else:
         inspection.decode(options.prefix, options.tokenizer_type, options.document)

@@ -7,51 +7,60 @@ longseq doctor judge FOLDER DEVICE PER_HOST [--json]       hosts on standard inp
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from longseq.errors import EXIT_DONE, UserError
+from longseq.config.flags import Parser
+from longseq.errors import EXIT_DONE
 
 EXIT_BAD_HOST = 69  # sysexits' EX_UNAVAILABLE
 
 
-def doctor(argv: Sequence[str]) -> int:
-    """Run one of the three; only the judge's exit code says something: 69 for a bad host."""
-    words = list(argv)
-    if words[:1] == ["probe"] and len(words) == 5:
-        from longseq.doctor.probe import probe
+def add_arguments(parser: Parser) -> None:
+    """`longseq doctor [--json]`, and the two parts."""
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run_verb=_all)
+    parts = parser.add_subparsers(metavar="PART", title="what ALCF/preflight.sh calls")
+    look = parts.add_parser("probe", help="look at this host")
+    for name in ("folder", "device", "data", "output"):
+        look.add_argument(name)
+    look.set_defaults(run_verb=_probe)
+    read = parts.add_parser("judge", help="read what the probes wrote; hosts on standard input")
+    read.add_argument("folder", type=Path)
+    read.add_argument("device")
+    read.add_argument("per_host", type=int)
+    read.add_argument("--json", action="store_true", help="print JSON")
+    read.set_defaults(run_verb=_judge)
 
-        return probe(Path(words[1]), *words[2:])
-    if words[:1] == ["judge"] and len(words) in (4, 5):
-        return _judge(words[1:])
-    if not set(words) <= {"--json", "-h", "--help"}:
-        raise UserError(f"doctor {' '.join(words)}: give nothing, or --json")
-    return _all(words)
 
-
-def _all(words: Sequence[str]) -> NoReturn:
+def _all(options: argparse.Namespace) -> NoReturn:
     """Become the script that finds the hosts and probes them."""
-    script = Path(__file__).resolve().parents[2] / "ALCF" / "doctor.sh"
-    os.execv("/bin/bash", ["/bin/bash", str(script), *words])
+    script = str(Path(__file__).resolve().parents[2] / "ALCF" / "doctor.sh")
+    os.execv("/bin/bash", ["/bin/bash", script, *(["--json"] if options.json else [])])
 
 
-def _judge(words: Sequence[str]) -> int:
+def _probe(options: argparse.Namespace) -> int:
+    from longseq.doctor.probe import probe
+
+    return probe(Path(options.folder), options.device, options.data, options.output)
+
+
+def _judge(options: argparse.Namespace) -> int:
     """Print the verdict; write the fit hosts to FOLDER/good.txt, whether all were connected to
-    FOLDER/connected.txt.
+    FOLDER/connected.txt. Exit code 69 for a bad host.
     """
     from longseq.doctor.judge import judge, table
 
-    folder = Path(words[0])
-    hosts = sys.stdin.read().split()
-    verdict = judge(folder, hosts, words[1], int(words[2]))
+    folder, hosts = options.folder, sys.stdin.read().split()
+    verdict = judge(folder, hosts, options.device, options.per_host)
     (folder / "good.txt").write_text("".join(f"{host}\n" for host in verdict.good))
     connected = len(hosts) == 1 or verdict.slowest is not None
     (folder / "connected.txt").write_text(f"{int(connected)}\n")
-    if words[3:] == ["--json"]:
+    if options.json:
         print(json.dumps(verdict.as_json() | {"ok": not verdict.bad and connected}, indent=2))
     else:
         print("\n".join(table(verdict)))

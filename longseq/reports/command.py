@@ -1,30 +1,45 @@
 """`longseq report RUN…`: a page for each run, and a table of them.
 
 longseq report outputs/RUN              writes outputs/RUN/report.html
-longseq report outputs/A outputs/B      the same, and the runs side by side
+longseq report outputs/*                the same, and the runs side by side
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import argparse
+import sys
 from pathlib import Path
 
+from longseq.config.flags import Parser
 from longseq.errors import EXIT_DONE, UserError
 
 
-def report(argv: Sequence[str]) -> int:
-    """Write the pages and print the table; raises UserError for a folder that is no run."""
-    if not argv or argv[0] in ("-h", "--help"):
-        print(__doc__)
-        return EXIT_DONE
-    if option := next((word for word in argv if word.startswith("-")), None):
-        raise UserError(f"longseq report knows no option {option!r}: name folders of runs")
+def add_arguments(parser: Parser) -> None:
+    """Any number of folders."""
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
+    parser.set_defaults(run_verb=report)
+
+
+def report(options: argparse.Namespace) -> int:
+    """Write the pages and print the table. A folder that is no run is named and left out; raises
+    UserError where none is one.
+    """
     from longseq.reports.compare import show
     from longseq.reports.page import write_page
-    from longseq.reports.runs import read_run
+    from longseq.reports.runs import RunRecord, read_run
 
-    folders = [Path(word) for word in argv]
-    show([read_run(folder) for folder in folders])
-    for folder in folders:
-        print(write_page(folder))
+    runs: list[RunRecord] = []
+    left_out: list[str] = []
+    for folder in options.runs:
+        try:
+            runs.append(read_run(folder))
+        except UserError as error:
+            left_out.append(str(error))
+    if not runs:
+        raise UserError(left_out[0])
+    show(runs)
+    for run in runs:
+        print(write_page(run))
+    for text in left_out:
+        print(f"longseq: left out: {text}", file=sys.stderr)
     return EXIT_DONE

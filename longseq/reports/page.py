@@ -11,7 +11,7 @@ from typing import Any
 from longseq.errors import UserError
 from longseq.reports import plots
 from longseq.reports.format import duration, number, short
-from longseq.reports.runs import RunRecord, read_run
+from longseq.reports.runs import RunRecord
 
 PAGE = "report.html"
 
@@ -44,12 +44,11 @@ pre { background: #fff; border: 1px solid var(--line); border-radius: .6rem; pad
 """
 
 
-def write_page(folder: Path) -> Path:
-    """Write `folder/report.html` from the run's files; raises UserError where there are none."""
-    path = folder / PAGE
-    text = page(read_run(folder))
+def write_page(run: RunRecord) -> Path:
+    """Write report.html into the run's folder; raises UserError where that cannot be written."""
+    path = run.folder / PAGE
     try:
-        path.write_text(text, encoding="utf-8")
+        path.write_text(page(run), encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}") from None
     return path

@@ -9,63 +9,56 @@ configuration and touches nothing.
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from longseq.attention.limits import KERNELS
-from longseq.config.arguments import Config
-from longseq.config.checks import parse_config
+from longseq.config.arguments import GROUPS, Config
+from longseq.config.checks import make_config
+from longseq.config.flags import Parser, add_flags, read_flags
 from longseq.config.kernels import note, this_machine
 from longseq.engine import nvme
 from longseq.engine.ds_config import deepspeed_settings
-from longseq.errors import UserError
+from longseq.errors import EXIT_DONE, UserError
 from longseq.host.atomic_files import reason
 from longseq.host.machine import Machine, in_environment, without_packages
 from longseq.run.folder import claim_run_folder, write_command
 
 
-def _take(argv: list[str], name: str) -> str | None:
-    """Remove `name VALUE` from argv and return VALUE."""
-    if name not in argv:
-        return None
-    at = argv.index(name)
-    if at + 1 >= len(argv):
-        raise UserError(f"{name} needs a value")
-    value = argv[at + 1]
-    del argv[at : at + 2]
-    return value
+def add_arguments(parser: Parser) -> None:
+    """The verb's own options, and every flag of the trainer."""
+    parser.usage = "%(prog)s [--flag VALUE ...] [-- COMMAND ...]"
+    parser.add_argument("--world-size", default="1", metavar="N", help="number of ranks (1)")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print DeepSpeed's configuration, touch nothing"
+    )
+    add_flags(parser, GROUPS)
+    parser.set_defaults(run_verb=prepare_run)
 
 
-def prepare_run(argv: Sequence[str]) -> int:
-    """Check `argv` and prepare what the ranks will find; raises UserError."""
-    words, command = list(argv), []
-    if "--" in words:
-        at = words.index("--")
-        words, command = words[:at], words[at + 1 :]
-    dry_run = "--dry-run" in words
-    if dry_run:
-        words.remove("--dry-run")
-    world = _take(words, "--world-size") or "1"
+def prepare_run(options: argparse.Namespace) -> int:
+    """Check what was asked for and prepare what the ranks will find; raises UserError."""
+    world, dry_run = options.world_size, options.dry_run
     if not world.isdecimal() or int(world) < 1:
         raise UserError(f"--world-size {world!r} is not a number of ranks")
     machine = this_machine()
     if dry_run and not in_environment():  # another Python, whose packages say nothing
         machine = without_packages(machine)
-    config = parse_config(words, int(world), machine)
+    config = make_config(read_flags(GROUPS, options), int(world), machine)
     _tell_attention(config, machine, load=not dry_run)
     text = json.dumps(_settings(config), indent=2) + "\n"
     if dry_run:
         print(text, end="")
-        return 0
+        return EXIT_DONE
     _check_data(config)
     _check_nvme(config)
     if config.run.run_dir:
-        _make_folder(Path(config.run.run_dir), text, command)
-    return 0
+        _make_folder(Path(config.run.run_dir), text, options.behind)
+    return EXIT_DONE
 
 
 def _tell_attention(config: Config, machine: Machine, load: bool) -> None:

@@ -29,6 +29,7 @@ from longseq.host.host_memory import peak_memory_gib
 from longseq.parallel.agreement import torch_ranks
 from longseq.reports.format import duration
 from longseq.reports.page import write_page
+from longseq.reports.runs import read_run
 from longseq.run.folder import write_environment
 from longseq.run.screen import Screen, open_log, terminal_width
 from longseq.run.stopping import Stopper, end_time
@@ -211,7 +212,7 @@ class Training:
         if self.folder and self.ranks.rank == 0:
             try:
                 write_summary(self.folder, self.config, self.data, self.opening, rows)
-                write_page(self.folder)
+                write_page(read_run(self.folder))
             except (OSError, UserError) as error:  # a full disk must not fail what has ended well
                 self.screen.warn(f"the report could not be written: {error}")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from longseq.__main__ import run_verb
 from longseq.attention.kernel import kernel
 from longseq.attention.limits import BEST_FIRST, KERNELS
 from longseq.config.arguments import GROUPS, Config
@@ -159,7 +160,7 @@ def check(
     """`longseq check` on a machine that we describe, by the environment's Python or another."""
     monkeypatch.setattr(prepare_run, "this_machine", lambda: machine)
     monkeypatch.setattr(prepare_run, "in_environment", lambda: environment)
-    return prepare_run.prepare_run(flags.split())
+    return run_verb(["check", *flags.split()])
 
 
 def test_the_check_says_what_it_chose(

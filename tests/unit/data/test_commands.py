@@ -7,26 +7,25 @@ from pathlib import Path
 import pytest
 from data_helpers import LAMBDA, make, records_of
 
-from longseq.data.commands import data as data_verb
-from longseq.data.commands import prepare as prepare_verb
+from longseq.__main__ import run_verb
 from longseq.errors import UserError
 
 
 def test_verbs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prefix = str(tmp_path / "a b" / "it's")
-    assert prepare_verb([str(LAMBDA), "--output", prefix]) == 0
+    assert run_verb(["prepare", str(LAMBDA), "--output", prefix]) == 0
     assert "48,503 tokens in 1 documents" in capsys.readouterr().out
     with pytest.raises(UserError, match="--overwrite"):
-        prepare_verb([str(LAMBDA), "--output", prefix])
-    assert prepare_verb([str(LAMBDA), "--output", prefix, "--overwrite"]) == 0
+        run_verb(["prepare", str(LAMBDA), "--output", prefix])
+    assert run_verb(["prepare", str(LAMBDA), "--output", prefix, "--overwrite"]) == 0
     capsys.readouterr()
-    assert data_verb(["inspect", prefix, "--seq-length", "100"]) == 0
+    assert run_verb(["data", "inspect", prefix, "--seq-length", "100"]) == 0
     printed = capsys.readouterr().out
     assert "train 46,029 tokens" in printed
     assert "GGGCGGCGACCTCGCGGGTTTTCGC" in printed
-    assert data_verb(["verify", prefix]) == 0
+    assert run_verb(["data", "verify", prefix]) == 0
     assert "good" in capsys.readouterr().out
-    assert data_verb(["decode", prefix]) == 0
+    assert run_verb(["data", "decode", prefix]) == 0
     header, _, body = capsys.readouterr().out.partition("\n")
     assert header == ">0"
     assert body.replace("\n", "") == records_of(LAMBDA.read_text())[0][1]
@@ -38,7 +37,7 @@ def test_verify_finds_a_flipped_bit(tmp_path: Path) -> None:
     raw[1000] ^= 1
     Path(f"{prefix}.bin").write_bytes(bytes(raw))
     with pytest.raises(UserError, match=r"out\.bin was changed"):
-        data_verb(["verify", prefix])
+        run_verb(["data", "verify", prefix])
 
 
 @pytest.mark.parametrize(
@@ -54,4 +53,4 @@ def test_verify_finds_a_flipped_bit(tmp_path: Path) -> None:
 )
 def test_wrong_flags(tmp_path: Path, words: list[str]) -> None:
     with pytest.raises(UserError, match="--"):
-        prepare_verb([str(LAMBDA), "--output", str(tmp_path / "x"), *words])
+        run_verb(["prepare", str(LAMBDA), "--output", str(tmp_path / "x"), *words])

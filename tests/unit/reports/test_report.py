@@ -64,7 +64,7 @@ class Page(HTMLParser):
 def test_page_has_the_numbers_and_stands_alone(tmp_path: Path) -> None:
     rows = [["layout", "2 ranks = tp 2"], ["note", "<script>alert(1)</script>"]]
     run = make_run(tmp_path / "run", unigram_loss=1.75, opening=rows, settings={"a": {"b": [1, 2]}})
-    page = Page(write_page(run).read_text())
+    page = Page(write_page(read_run(run)).read_text())
     for text in ("1.4000", "1.9000", "1.7500", "60", "60k", "12.3k", "0:00:47", "0.50 GiB"):
         assert text in page.words, text
     assert page.words[page.words.index("layout") + 1] == "2 ranks = tp 2"
@@ -88,20 +88,20 @@ def test_curves_are_drawn(tmp_path: Path) -> None:
     (
         loss,
         *_,
-    ) = Page(write_page(run).read_text()).pictures
+    ) = Page(write_page(read_run(run)).read_text()).pictures
     assert path_points(loss, "unigram") >= 2
     assert "validation" in loss
 
 
 def test_long_runs_stay_small(tmp_path: Path) -> None:
-    size = write_page(make_run(tmp_path / "run", count=20_000)).stat().st_size
+    size = write_page(read_run(make_run(tmp_path / "run", count=20_000))).stat().st_size
     assert size < 1_000_000
 
 
 def test_a_run_that_did_not_end_is_reported(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", count=1)
     (run / "summary.json").write_text("{")
-    assert write_page(run).exists()
+    assert write_page(read_run(run)).exists()
     assert read_run(run).typical("tokens_per_sec") == 10.0
 
 

@@ -1,0 +1,124 @@
+"""The verbs as a user calls them: help that fits the screen, one line for a mistake, `| head`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from longseq.__main__ import VERBS, main
+from longseq.config.arguments import GROUPS
+from longseq.config.flags import flags_of, parse, subject
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def help_of(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "--help"])
+    assert ended.value.code == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+@pytest.mark.parametrize("words", [[], *([verb] for verb in VERBS), ["data", "inspect"]])
+def test_help_fits_the_screen(
+    words: list[str],
+    columns: int,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = help_of(words, capsys).splitlines()
+    assert lines[0].startswith(f"usage: longseq {' '.join(words)}".rstrip())
+    assert max(map(len, lines)) <= columns
+
+
+def test_help_of_the_trainer_has_every_flag_by_subject_with_its_default(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = help_of(["check"], capsys)
+    with pytest.raises(SystemExit):
+        parse(GROUPS, ["--help"])
+    trainers = capsys.readouterr().out
+    for group in GROUPS:
+        assert f"\n{subject(group)}:\n" in text
+        assert f"\n{subject(group)}:\n" in trainers
+        for item in flags_of(group):
+            part = " ".join(text.split(f"\n  {item.name}", 1)[1].split("\n  --")[0].split())
+            default = "off" if item.kind is bool else str(item.default) or "none"
+            assert f"(default {default})" in part
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["chekc"], "unknown verb 'chekc': use one of check, prepare"),
+        (["report"], "the following arguments are required: RUN: see longseq report --help"),
+        (["check", "--seqlength", "4"], "unknown argument '--seqlength'; did you mean --seq-len"),
+        (["prepare", "x", "--output", "y", "--gene"], "unknown argument '--gene'; did you mean"),
+        (["data", "insepct", "x"], "invalid choice: 'insepct'"),
+        (["doctor", "--jsno"], "unknown argument '--jsno'; did you mean --json?"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("longseq: ")
+    assert said in err
+    assert err.count("\n") == 1
+
+
+def test_a_reader_that_leaves_is_no_failure() -> None:
+    """As under `| head -1`, which closes the pipe before all is written."""
+    command = [sys.executable, "-m", "longseq", "flags"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 0
+
+
+def test_the_way_in_works_from_anywhere(tmp_path: Path) -> None:
+    """./longseq.sh finds the environment; where there is none it says how to make it."""
+    tree = tmp_path / "a tree"
+    tree.mkdir()
+    for name in ("longseq.sh", "ALCF", "longseq"):
+        (tree / name).symlink_to(ROOT / name)
+    (tree / "longseq.sh").unlink()
+    script = tree / "longseq.sh"
+    script.write_text((ROOT / "longseq.sh").read_text())
+    script.chmod(0o755)
+
+    def call(*words: str) -> subprocess.CompletedProcess[str]:
+        env = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(tmp_path)}
+        return subprocess.run(
+            [str(script), *words],
+            env={**env, "MACHINE": "workstation", "PYTHON": sys.executable},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    done = call("--help")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.endswith("yet: ./install.sh makes it\n")
+    version = f"python3.{sys.version_info.minor}"
+    venv = tree / "venvs" / "workstation" / version
+    (venv / "bin").mkdir(parents=True)
+    python = venv / "bin" / "python"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    (venv / "installed-base.txt").write_text("")
+    assert call("report", "--help").stdout.startswith("usage: longseq report")
+    assert call("report", "nowhere").returncode == 2
