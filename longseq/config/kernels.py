@@ -162,7 +162,7 @@ def _package(asked: str, limits: Limits, machine: Machine) -> str:
         return ""
     version = machine.version(limits.package)
     low, high = limits.versions
-    if version and _numbers(low) <= _numbers(version) < _numbers(high):
+    if version and _release(low) <= _release(version) < _release(high):
         return ""
     found = f"{limits.package} {version} is installed" if version else "it is not installed"
     return (
@@ -171,18 +171,8 @@ def _package(asked: str, limits: Limits, machine: Machine) -> str:
     )
 
 
-def _numbers(version: str) -> tuple[int, ...]:
-    """(2, 8, 3) of "2.8.3.post1+cu12": enough to compare releases."""
-    numbers = []
-    for part in version.split("+")[0].split("."):
-        digits = ""
-        for letter in part:
-            if not letter.isdigit():
-                break
-            digits += letter
-        if not digits:
-            break
-        numbers.append(int(digits))
-        if digits != part:
-            break
-    return tuple(numbers)
+def _release(version: str) -> tuple[int, ...]:
+    """(2, 8, 3) of "2.8.3.post1+cu12": a beta of 3.0 has what 3.0 has."""
+    from packaging.version import Version  # not where a bare Python checks a run
+
+    return Version(version).release

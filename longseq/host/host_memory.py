@@ -1,37 +1,53 @@
-"""How much memory this rank took at most, in GiB: on the GPU where there is one, else resident in
-RAM.
+"""Memory of this process and of its host: what is taken, what was at most, what is left.
+
+psutil knows what is taken now and what the host has left. The peak, and what a container may take,
+are read from Linux, as it has no word for them.
 """
 
 import os
 import resource
 from pathlib import Path
 
+import psutil  # type: ignore[import-untyped]
+
 STATUS = Path("/proc/self/status")
 CLEAR = Path("/proc/self/clear_refs")
+CGROUP = Path("/sys/fs/cgroup")
 
 
-def _status_gib(field: str) -> float | None:
+def available_bytes(cgroup: Path = CGROUP) -> int:
+    """What this host, or the container that we run in, has left."""
+    left = int(psutil.virtual_memory().available)
+    limit, used = (_number(cgroup / name) for name in ("memory.max", "memory.current"))
+    if limit is None or used is None:
+        return left
+    return min(left, max(0, limit - used))
+
+
+def _number(path: Path) -> int | None:
+    """The number in a file; None where there is none, or it says `max`."""
     try:
-        lines = STATUS.read_text(encoding="ascii", errors="replace").splitlines()
+        text = path.read_text(encoding="ascii", errors="replace").strip()
     except OSError:
         return None
-    for line in lines:
-        if line.startswith(field + ":"):
-            return int(line.split()[1]) / 2**20
-    return None
+    return int(text) if text.isdecimal() else None
 
 
 def resident_gib() -> float:
-    """Resident memory of this process now; 0 where the system does not say."""
-    return _status_gib("VmRSS") or 0.0
+    """Resident memory of this process now."""
+    return float(psutil.Process().memory_info().rss) / 2**30
 
 
 def peak_resident_gib() -> float:
     """Largest resident memory of this process since its start or the last `reset_peak`."""
-    peak = _status_gib("VmHWM")
-    if peak is None:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return peak
+    try:
+        lines = STATUS.read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def reset_peak() -> bool:

@@ -1,8 +1,11 @@
 """Resident memory, against memory that is really taken."""
 
 import mmap
+import os
+from pathlib import Path
 
 from longseq.host.host_memory import (
+    available_bytes,
     peak_memory_gib,
     peak_resident_gib,
     reset_peak,
@@ -23,3 +26,15 @@ def test_peak_follows_what_is_taken_and_given_back() -> None:
     assert peak_memory_gib("cpu") == peak_resident_gib()
     if reset_peak():
         assert peak_resident_gib() - before < 0.05
+
+
+def test_a_container_has_what_its_limit_leaves(tmp_path: Path) -> None:
+    whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert 0 < available_bytes(tmp_path) < whole
+    (tmp_path / "memory.current").write_text("600\n")
+    (tmp_path / "memory.max").write_text("max\n")
+    assert 1 << 20 < available_bytes(tmp_path) < whole
+    (tmp_path / "memory.max").write_text("1000\n")
+    assert available_bytes(tmp_path) == 400
+    (tmp_path / "memory.max").write_text("500\n")
+    assert available_bytes(tmp_path) == 0

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
 from longseq.config.checks import parse_config
 from longseq.engine.distributed import pick_device
-from longseq.engine.memory_budget import host_bytes
 from longseq.errors import UserError
 from longseq.memory.recompute_policy import TILE, asked, choose, estimate
 
@@ -117,14 +114,3 @@ def test_what_needs_a_gpu_is_refused_where_none_is_found(
         monkeypatch.setattr(kind, "is_available", lambda: False)
     with pytest.raises(UserError, match=flags.split()[0] if "fp16" in flags else "leave it out"):
         pick_device(config)
-
-
-def test_memory_of_the_host_or_the_container(tmp_path: Path) -> None:
-    meminfo = tmp_path / "meminfo"
-    meminfo.write_text("MemTotal: 999 kB\nMemAvailable:    2048 kB\n")
-    assert host_bytes(meminfo, tmp_path) == 2048 * 1024
-    (tmp_path / "memory.max").write_text("max\n")
-    (tmp_path / "memory.current").write_text("5\n")
-    assert host_bytes(meminfo, tmp_path) == 2048 * 1024
-    (tmp_path / "memory.max").write_text("1000\n")
-    assert host_bytes(meminfo, tmp_path) == 995
