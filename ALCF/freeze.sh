@@ -6,13 +6,11 @@
 #   jobs/NAME/jobs.txt      the scheduler's numbers
 #   jobs/NAME/runs.txt      the runs' folders, written by the jobs; stopped.txt: why no further job does anything
 
-LONGSEQ_FREEZE='^(PATH|LD_LIBRARY_PATH|LD_PRELOAD|CONDA_PREFIX|CUDA_HOME|CUDA_DEVICE_[A-Z_]+|(NCCL|GLOO|TORCH|PYTORCH|OMP|MKL|KMP|FI|UCX|WANDB|HF)_.*)$'
-LONGSEQ_SECRET='(^|_)(KEYS?|PASS|PASSWD|CREDENTIALS?|AUTH|PRIVATE|CERT)($|_)|PASSWORD|SECRET|TOKEN($|_)|APIKEY|^AWS_'
-
-longseq_unfreeze() { # unsets what a job's own shell may have set of these, but not where to find programs
+longseq_unfreeze() { # unsets what the shell of a job has set of the variables that settings.sh keeps
     local name
     for name in $(compgen -e); do
-        [[ ! $name =~ $LONGSEQ_FREEZE || ! $name == *_* || $name == LD_LIBRARY_PATH ]] || unset "$name"
+        longseq_others "$name" job || continue
+        longseq_others "$name" own || unset "$name"
     done
 }
 
@@ -21,43 +19,30 @@ longseq_absolute() { # longseq_absolute PATH: sets REPLY to it, from here
     [[ -z $1 || $1 == /* ]] || REPLY=$PWD/$1
 }
 
-longseq_setting() { # longseq_setting NAME VALUE: a line that sets it in bash
-    printf 'export %s=%q\n' "$1" "$2"
-}
-
-longseq_is_secret() { # longseq_is_secret NAME VALUE: may this hold a key or a password?
-    [[ $1 =~ $LONGSEQ_SECRET && $1 != MODEL_SIZE_KEY ]] || [[ $2 =~ ://[^/[:space:]@]*:[^/[:space:]@]*@ ]]
-}
-
-longseq_print_settings() { # the variables that the run depends on; those not set now are unset in the job
-    local row name value unset=()
-    for row in "${LONGSEQ_VARIABLES[@]}"; do
-        name=${row%%|*} value=${!name-}
-        case $name in
-            MACHINE) value=$LONGSEQ_MACHINE ;;
-            PYTHON) value=$LONGSEQ_BASE_PYTHON ;;
-            DATA_PATH) value=${value:-$LONGSEQ_ROOT/data/NC_001416.1.fa} ;;
-            OUTPUT_DIR) value=${value:-$LONGSEQ_ROOT/outputs} ;;
-            WALLTIME) longseq_clock "$LONGSEQ_SECONDS" && value=$REPLY ;;
-            DRY_RUN | HOSTFILE) value= ;;
-        esac
-        case $name in
-            DATA_PATH | OUTPUT_DIR | LOAD | RESUME | DS_CONFIG | DATA_CACHE) longseq_absolute "$value" && value=$REPLY ;;
-        esac
-        if [[ -z $value ]]; then unset+=("$name"); else longseq_setting "$name" "$value"; fi
+longseq_print_settings() { # the variables that the run depends on; ours that are not set now are unset in the job
+    local name
+    # submit.sh's options are not exported
+    for name in "${LONGSEQ_VARIABLES[@]%%|*}"; do
+        [[ -z ${!name-} ]] || export "${name?}"
     done
-    printf 'unset %s\n' "${unset[*]}"
-    while IFS= read -r name; do
-        [[ $name =~ $LONGSEQ_FREEZE ]] || continue
-        ! longseq_is_secret "$name" "${!name}" || continue
-        [[ $'\n'$(printf '%s\n' "${LONGSEQ_VARIABLES[@]%%|*}")$'\n' == *$'\n'"$name"$'\n'* ]] ||
-            longseq_setting "$name" "${!name}"
-    done < <(compgen -e | LC_ALL=C sort)
+    longseq_clock "$LONGSEQ_SECONDS"
+    # What was found out here shall not be found otherwise there. -I: whatever PYTHONPATH holds is a setting
+    # to keep, not a place to look
+    WALLTIME=$REPLY MACHINE=$LONGSEQ_MACHINE PYTHON=$LONGSEQ_BASE_PYTHON \
+        DATA_PATH=${DATA_PATH:-$LONGSEQ_ROOT/data/NC_001416.1.fa} OUTPUT_DIR=${OUTPUT_DIR:-$LONGSEQ_ROOT/outputs} \
+        "$LONGSEQ_BASE_PYTHON" -I "$LONGSEQ_ROOT/longseq/host/variables.py"
 }
 
 longseq_tell_of_keys() { # a key is in no file, so the job cannot have it from here
-    [[ -z ${WANDB_API_KEY-} ]] || longseq_say "note: WANDB_API_KEY is not given to the job, as the scheduler would\
- save it: run \`wandb login\` once, which puts it into ~/.netrc; without that the job logs offline"
+    local line name
+    line=$(grep '^# left out' "$LONGSEQ_JOB/settings.sh") || return 0
+    for name in ${line#*: }; do
+        case $name in
+            WANDB_API_KEY) longseq_say "note: WANDB_API_KEY is not given to the job, as the scheduler would\
+ save it: run \`wandb login\` once, which puts it into ~/.netrc; without that the job logs offline" ;;
+            *) longseq_say "note: $name may be a key or a password, so it is not given to the job" ;;
+        esac
+    done
 }
 
 longseq_freeze() { # longseq_freeze [EXTRA...]: makes the job's folder, LONGSEQ_JOB

@@ -223,6 +223,8 @@ longseq_check_devices() { # longseq_check_devices PER_HOST: are there enough? On
     if [[ $LONGSEQ_DEVICE != cpu ]]; then
         longseq_refuse "$1 ranks a host asked for (NGPUS, NGPU_PER_HOST), but this host has\
  $LONGSEQ_DEVICES GPU(s): ask for at most that"
+    elif (($1 > 64 * LONGSEQ_DEVICES)); then
+        longseq_refuse "$1 ranks a host asked for (NGPUS, NGPU_PER_HOST), but this host has $LONGSEQ_DEVICES core(s): ask for at most 64 a core"
     else
         longseq_say "note: $1 ranks share $LONGSEQ_DEVICES core(s), so each will be slow"
     fi

@@ -19,7 +19,8 @@ extra=()
 longseq_unfreeze
 # shellcheck source=/dev/null # written by submit.sh
 source "$LONGSEQ_JOB/settings.sh"
-export PYTHONPATH=$LONGSEQ_ROOT # the frozen code, not that which the environment was made with
+# The frozen code, not that which the environment was made with
+export PYTHONPATH=$LONGSEQ_ROOT${PYTHONPATH:+:$PYTHONPATH}
 
 newest_run() { # sets REPLY to the newest run of this job that has a whole checkpoint
     local run

@@ -1,12 +1,9 @@
 # shellcheck shell=bash
 # Sourced: the mpiexec, mpirun or srun command of a run. Needs setup.sh and args.sh. Sets
 #   LONGSEQ_LAUNCHER   array: the launcher and its flags, up to the program
-#   LONGSEQ_STARTER    which launcher it is: hydra, openmpi, pals or srun
+#   LONGSEQ_STARTER    which launcher it is: the name of its file in launchers/; its facts are below
 #   LONGSEQ_SETTINGS   array: NAME=VALUE that all ranks are given
 #   LONGSEQ_COMMAND    array: the whole command
-
-# What ranks on other hosts must find as it is here. Names, never values, reach a command line.
-LONGSEQ_TRAVEL='^(PATH|LD_LIBRARY_PATH|LD_PRELOAD|PYTHON[A-Z]+|TMPDIR|WALLTIME|(http|https|no)_proxy|(HTTP|HTTPS|NO)_PROXY|MASTER_(ADDR|PORT)|LOCAL_WORLD_SIZE|(LONGSEQ|CUDA|NCCL|GLOO|TORCH|PYTORCH|TORCHINDUCTOR|TRITON|OMP|MKL|KMP|FI|UCX|DS|WANDB|HF|XDG|MPLCONFIG|NETRC)(_.*|DIR)?)$'
 
 longseq_is_alone() { # is this host the only one?
     [[ ${#LONGSEQ_HOSTS[@]} == 1 &&
@@ -15,83 +12,69 @@ longseq_is_alone() { # is this host the only one?
 
 longseq_host_file() { # prints the hosts, a line each, as the launcher wants them
     local slots=
-    [[ $LONGSEQ_STARTER != openmpi ]] || slots=" slots=$LONGSEQ_RANKS_PER_HOST"
+    ((! LONGSEQ_HOST_SLOTS)) || slots=" slots=$LONGSEQ_RANKS_PER_HOST"
     printf "%s$slots\n" "${LONGSEQ_HOSTS[@]}"
 }
 
-# ---------------------------------------------------------------- one function a launcher
+# ---------------------------------------------------------------- which launcher
 
-longseq_mpiexec() { # sets LONGSEQ_LAUNCHER and LONGSEQ_STARTER for Hydra or Open MPI, whichever is here
-    local mpiexec=$LONGSEQ_VENV/bin/mpiexec version
+# A launcher is one file in launchers/ with three functions:
+#   longseq_NAME_recognise VERSION   status 0 if that is what its mpiexec prints for --version
+#   longseq_NAME_facts               sets what differs from longseq_default_launcher, and nothing else
+#   longseq_NAME_command [PROGRAM]   sets LONGSEQ_LAUNCHER: the program and its flags for LONGSEQ_RANKS,
+#                                    LONGSEQ_RANKS_PER_HOST, LONGSEQ_HOSTS and the machine's LONGSEQ_BIND
+
+longseq_default_launcher() { # a launcher of which nothing is known
+    # Where a rank finds its number, the ranks' count and its number on the host, as A/B,C,D: A, else B; empty:
+    # wherever it finds any (rank.sh)
+    LONGSEQ_NUMBERS=
+    LONGSEQ_NAME_FLAG=   # hands a variable on to other hosts, by its name; empty: all go there by themselves
+    LONGSEQ_HOST_SLOTS=0 # 1: its file of hosts says how many ranks each takes
+    LONGSEQ_SIGNALS=()   # SIGNAL:COUNT=OTHER: what it is sent in place of the first, second, ... of a signal
+}
+
+longseq_load_launchers() {
+    local file
+    for file in "$LONGSEQ_ROOT"/ALCF/launchers/*.sh; do
+        # shellcheck source=ALCF/launchers/hydra.sh
+        source "$file"
+    done
+}
+
+longseq_use_launcher() { # longseq_use_launcher NAME [PROGRAM]: sets LONGSEQ_STARTER, its facts, LONGSEQ_LAUNCHER
+    LONGSEQ_STARTER=$1
+    longseq_default_launcher
+    "longseq_$1_facts"
+    "longseq_$1_command" "${@:2}"
+}
+
+longseq_mpiexec() { # uses the mpiexec that is here, whichever it is
+    local mpiexec=$LONGSEQ_VENV/bin/mpiexec version file name
     [[ -x $mpiexec ]] || mpiexec=$(command -v mpiexec || command -v mpirun) || mpiexec=mpiexec
     version=$("$mpiexec" --version 2>/dev/null) || version=
-    if [[ $version == *"Open MPI"* || $version == *OpenRTE* ]]; then
-        longseq_openmpi "$mpiexec"
+    for file in "$LONGSEQ_ROOT"/ALCF/launchers/*.sh; do
+        name=${file##*/} name=${name%.sh}
+        ! "longseq_${name}_recognise" "$version" || break
+        name=hydra
+    done
+    longseq_use_launcher "$name" "$mpiexec"
+}
+
+longseq_choose_launcher() { # the profile's, or the one that is here
+    if [[ $LONGSEQ_MPI == mpiexec || ($LONGSEQ_MPI == srun && -z ${SLURM_JOB_ID-}) ]]; then
+        longseq_mpiexec
+    elif declare -F "longseq_${LONGSEQ_MPI}_command" >/dev/null; then
+        longseq_use_launcher "$LONGSEQ_MPI"
     else
-        longseq_hydra "$mpiexec"
+        longseq_refuse "LONGSEQ_MPI=$LONGSEQ_MPI in ALCF/machines/${LONGSEQ_MACHINE-}.sh: there is no ALCF/launchers/$LONGSEQ_MPI.sh"
     fi
 }
 
-longseq_hydra() { # longseq_hydra [MPIEXEC]
-    LONGSEQ_STARTER=hydra
-    LONGSEQ_LAUNCHER=("${1:-mpiexec}" -n "$LONGSEQ_RANKS")
-    longseq_is_alone || LONGSEQ_LAUNCHER+=(-ppn "$LONGSEQ_RANKS_PER_HOST" -f "$LONGSEQ_RUN/hosts.txt")
-}
-
-longseq_openmpi() { # longseq_openmpi [MPIRUN]
-    LONGSEQ_STARTER=openmpi
-    LONGSEQ_LAUNCHER=("${1:-mpirun}" -n "$LONGSEQ_RANKS")
-    # Open MPI counts cores and refuses more ranks than those, and refuses root
-    [[ $LONGSEQ_DEVICE != cpu ]] || LONGSEQ_LAUNCHER+=(--oversubscribe)
-    if ((${#LONGSEQ_BIND[@]})); then
-        LONGSEQ_LAUNCHER+=("${LONGSEQ_BIND[@]}")
-    else
-        LONGSEQ_LAUNCHER+=(--bind-to none)
-    fi
-    ((EUID != 0)) || LONGSEQ_LAUNCHER+=(--allow-run-as-root)
-    longseq_is_alone && return
-    LONGSEQ_LAUNCHER+=("$LONGSEQ_PER_HOST_FLAG" "$LONGSEQ_RANKS_PER_HOST" --hostfile "$LONGSEQ_RUN/hosts.txt")
-}
-
-longseq_travel() { # adds -x NAME for every name to LONGSEQ_LAUNCHER: Open MPI's ranks elsewhere get nothing else
+longseq_name_variables() { # adds the flag and NAME for every variable that ranks elsewhere must find as it is here
     local name
     while IFS= read -r name; do
-        [[ ! $name =~ $LONGSEQ_TRAVEL ]] || LONGSEQ_LAUNCHER+=(-x "$name")
+        ! longseq_goes_to_hosts "$name" || LONGSEQ_LAUNCHER+=("$LONGSEQ_NAME_FLAG" "$name")
     done < <({ compgen -e && printf '%s\n' "${LONGSEQ_SETTINGS[@]%%=*}"; } | LC_ALL=C sort -u)
-}
-
-longseq_pals() {
-    LONGSEQ_STARTER=pals
-    LONGSEQ_LAUNCHER=(
-        mpiexec --envall --line-buffer -n "$LONGSEQ_RANKS" --ppn "$LONGSEQ_RANKS_PER_HOST"
-        --hostfile "$LONGSEQ_RUN/hosts.txt" ${LONGSEQ_BIND[@]+"${LONGSEQ_BIND[@]}"}
-    )
-}
-
-longseq_srun() {
-    local hosts
-    LONGSEQ_STARTER=srun
-    printf -v hosts '%s,' "${LONGSEQ_HOSTS[@]}"
-    # Our ranks find each other by themselves, so no MPI of Slurm's; without --kill-on-bad-exit the
-    # others would wait for a rank that failed
-    LONGSEQ_LAUNCHER=(
-        srun -u -n "$LONGSEQ_RANKS" -N "${#LONGSEQ_HOSTS[@]}" --ntasks-per-node="$LONGSEQ_RANKS_PER_HOST"
-        --nodelist="${hosts%,}" --export=ALL --mpi=none --kill-on-bad-exit=1
-    )
-    [[ $LONGSEQ_DEVICE == cpu ]] || LONGSEQ_LAUNCHER+=(--gpus-per-node="$LONGSEQ_RANKS_PER_HOST")
-    LONGSEQ_LAUNCHER+=(${LONGSEQ_BIND[@]+"${LONGSEQ_BIND[@]}"})
-    # Inside a step of its own, as `srun --pty bash` is, the resources are taken by that step
-    [[ -z ${SLURM_STEP_ID-} ]] || LONGSEQ_LAUNCHER+=(--overlap)
-}
-
-longseq_choose_launcher() { # sets LONGSEQ_LAUNCHER and LONGSEQ_STARTER by the profile
-    case $LONGSEQ_MPI in
-        pals) longseq_pals ;;
-        srun) if [[ -n ${SLURM_JOB_ID-} ]]; then longseq_srun; else longseq_mpiexec; fi ;;
-        openmpi) longseq_openmpi ;;
-        hydra) longseq_hydra ;;
-        *) longseq_mpiexec ;;
-    esac
 }
 
 # ---------------------------------------------------------------- what every rank is given
@@ -110,9 +93,19 @@ longseq_free_port() { # sets REPLY to a port nobody listens on, another one for 
     done
 }
 
+longseq_resolves() { # longseq_resolves HOST: does it have an address?
+    command -v getent >/dev/null || return 0
+    timeout 20 getent ahosts "$1" >/dev/null
+}
+
 longseq_master() { # sets REPLY to the address where ranks meet: the first host, on the fast network
     REPLY=${MASTER_ADDR-}
-    [[ -z $REPLY ]] || return 0
+    if [[ -n $REPLY ]]; then
+        # torch would try for minutes
+        longseq_is_dry || longseq_resolves "$REPLY" || longseq_refuse "MASTER_ADDR=$REPLY has no address here:\
+ give the host of rank 0, or unset it for ${LONGSEQ_HOSTS[0]}"
+        return
+    fi
     REPLY=127.0.0.1
     longseq_is_alone && return
     REPLY=${LONGSEQ_HOSTS[0]}
@@ -151,7 +144,7 @@ longseq_site_settings() { # adds GPU order, NCCL and scratch to LONGSEQ_SETTINGS
 longseq_rank_settings() { # sets LONGSEQ_SETTINGS, NAME=VALUE for all ranks
     LONGSEQ_SETTINGS=()
     longseq_site_settings
-    longseq_master
+    longseq_master || return
     LONGSEQ_SETTINGS+=("MASTER_ADDR=$REPLY")
     longseq_free_port
     LONGSEQ_SETTINGS+=("MASTER_PORT=${MASTER_PORT:-$REPLY}")
@@ -161,15 +154,14 @@ longseq_rank_settings() { # sets LONGSEQ_SETTINGS, NAME=VALUE for all ranks
         "LONGSEQ_STARTER=$LONGSEQ_STARTER" "LONGSEQ_RANKS=$LONGSEQ_RANKS"
         "LOCAL_WORLD_SIZE=$LONGSEQ_RANKS_PER_HOST" "LONGSEQ_LOG=$LONGSEQ_RUN/log"
     )
+    [[ -z $LONGSEQ_NUMBERS ]] || LONGSEQ_SETTINGS+=("LONGSEQ_NUMBERS=$LONGSEQ_NUMBERS")
     [[ $LONGSEQ_DEVICE == cuda ]] || LONGSEQ_SETTINGS+=(DS_ACCELERATOR=cpu)
 }
 
 longseq_wrap() { # longseq_wrap PROGRAM...: sets LONGSEQ_COMMAND to run it on every rank
     longseq_choose_launcher || return
     longseq_rank_settings || return
-    if [[ $LONGSEQ_STARTER == openmpi ]] && ! longseq_is_alone; then
-        longseq_travel
-    fi
+    [[ -z $LONGSEQ_NAME_FLAG ]] || longseq_is_alone || longseq_name_variables
     LONGSEQ_COMMAND=(
         env "${LONGSEQ_SETTINGS[@]}" "${LONGSEQ_LAUNCHER[@]}" /bin/sh "$LONGSEQ_ROOT/ALCF/rank.sh" "$@"
     )
@@ -196,14 +188,13 @@ longseq_print_command() { # longseq_print_command WORD...: quoted for bash, an o
 # ---------------------------------------------------------------- running it
 
 longseq_signal_for() { # longseq_signal_for SIGNAL COUNT: sets REPLY to what the launcher is sent for it
+    local row
     REPLY=$1
     [[ $1 != HUP ]] || REPLY=TERM # launchers drop a HUP; a lost terminal means: save and end
     # A second Ctrl-C means: end at once. A first one must let the ranks save
-    case ${LONGSEQ_STARTER-}:$1:$2 in
-        openmpi:USR1:*) ;;
-        openmpi:INT:1 | openmpi:TERM:1 | openmpi:HUP:1) REPLY=USR1 ;; # of TERM and INT it kills in a second
-        srun:INT:1) REPLY=TERM ;;                                     # of INT it only prints a state
-    esac
+    for row in ${LONGSEQ_SIGNALS[@]+"${LONGSEQ_SIGNALS[@]}"}; do
+        [[ $row != "$1:$2="* ]] || REPLY=${row#*=}
+    done
 }
 
 longseq_forward() { # longseq_forward SIGNAL: to the command that longseq_supervise runs
@@ -299,3 +290,5 @@ longseq_introduce_failure() { # longseq_introduce_failure NOTE: which rank, whic
     host=$(sed -n 2p "$1")
     longseq_say "rank $rank on $host failed first; all that it printed is in ${1%/*}/rank$rank.out"
 }
+
+longseq_load_launchers

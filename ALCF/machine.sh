@@ -10,7 +10,7 @@
 
 longseq_default_facts() {          # a machine of which nothing is known
     LONGSEQ_SCHEDULER=none         # pbs, cobalt, slurm, none
-    LONGSEQ_MPI=mpiexec            # pals, openmpi, hydra, srun; mpiexec: ask the one that is here
+    LONGSEQ_MPI=mpiexec            # a file of launchers/; mpiexec: the one that is here, whichever it is
     LONGSEQ_PER_HOST_FLAG=-N       # Open MPI's name for ranks a host
     LONGSEQ_ACCELERATOR=cuda       # what its GPUs are driven by
     LONGSEQ_GPU_COUNTER=nvidia-smi # lists the GPUs of a node; empty: trust LONGSEQ_GPUS_PER_HOST

@@ -1,5 +1,6 @@
-# Which known name was meant? Input lines: "known NAME" first, then "word NAME"; prints
-# "WORD NAME" for a word that is no known name but resembles one. With -v anything=1 the nearest
+# Which known name was meant? Input lines: "known NAME", "other NAME" (of another program) and
+# "likely PATTERN NAME" first, then "word NAME"; prints "WORD NAME" for a word that is no known name but
+# resembles one. With -v anything=1 the nearest
 # name is taken from further away (keys of a table, where every word must be one of them).
 
 function squash(text) {
@@ -43,32 +44,31 @@ function nearest(word,    i, gap, best, best_gap) {
     return best
 }
 
-# Words that other programs write for what we call otherwise, or longer forms of our names.
-function family(word) {
-    if (word ~ /^USE_FLASH/) return "USE_FLASH_ATTN"
-    if (word ~ /^(SEQ_?LEN|SEQUENCE_?LEN)/) return "SEQ_LEN"
-    if (word ~ /^MICRO_?BATCH/) return "MICRO_BATCH"
-    if (word ~ /^GLOBAL_?BATCH/) return "GAS"
-    if (word ~ /^GRAD(IENT)?_?ACC/) return "GAS"
-    if (word ~ /^MODEL_?SIZE/) return "MODEL_SIZE_KEY"
-    if (word ~ /^(TRAIN|NUM)_?ITER/) return "TRAIN_ITERS"
-    if (word ~ /^ZERO_?ST/) return "ZERO_STAGE"
-    if (word ~ /^OFFLOAD_?(DEV|OPT|PARAM)/) return "OFFLOAD_DEVICE"
-    if (word ~ /^USE_(ACT|CHECKPOINT)/) return "USE_ACTIVATION_CHECKPOINTING"
-    if (word ~ /^USE_SEQ/) return "USE_SEQUENCE_PARALLEL"
-    if (word ~ /^NGPUS?_?PER/) return "NGPU_PER_HOST"
-    if (word ~ /^NGPUS?$/) return "NGPUS"
-    if (word ~ /^LEARNING_?RATE$/) return "LR"
+# Words that people write for what we call otherwise, by the patterns of the table.
+function likely(word,    i) {
+    for (i = 1; i <= patterns; i++) if (word ~ pattern[i]) return meant_by[i]
     return ""
 }
 
+# PATTERN of the shell, with * and ?, as an expression.
+function expression(text) {
+    gsub(/\*/, ".*", text)
+    gsub(/\?/, ".", text)
+    return "^" text "$"
+}
+
 $1 == "known" { name[++names] = $2; is_known[$2] = 1 }
+$1 == "other" { is_known[$2] = 1 }
+$1 == "likely" {
+    pattern[++patterns] = expression($2)
+    meant_by[patterns] = substr($0, length($1 $2) + 3)
+}
 
 $1 == "word" && !($2 in is_known) {
     meant = ""
     if (!anything) {
         if ($2 ~ /^(WANDB_|SLURM_|PBS_|OMP_|LONGSEQ_|PYTHON)/) next # families of others, and our own
-        meant = family($2)
+        meant = likely($2)
     }
     if (meant == "") meant = nearest($2)
     if (meant != "") print $2, meant

@@ -11,9 +11,12 @@ longseq_clock() { # longseq_clock SECONDS: sets REPLY to HH:MM:SS
 }
 
 longseq_submission() { # longseq_submission [EXTRA...]: everything up to the request; refuses what cannot run
-    local node
-    [[ -z ${HOSTFILE-} ]] || longseq_refuse "HOSTFILE=$HOSTFILE: a job's hosts come from the scheduler; unset it" ||
-        return
+    local node row name marks
+    for row in "${LONGSEQ_VARIABLES[@]}"; do
+        IFS='|' read -r name _ _ _ marks _ <<<"$row"
+        [[ " $marks " != *' here '* || -z ${!name-} ]] ||
+            longseq_refuse "$name=${!name}: a job's hosts come from the scheduler; unset it" || return
+    done
     longseq_find_machine || return
     [[ $LONGSEQ_SCHEDULER != none ]] || longseq_refuse "MACHINE=$LONGSEQ_MACHINE has no scheduler to submit to: run\
  ./ALCF/train-gpt3.sh, or set MACHINE" || return

@@ -2,18 +2,25 @@
 # What the launcher starts for every rank: gives the ranks' numbers the names that torch and
 # DeepSpeed read, whichever launcher it was, and becomes the program.
 #
-# LONGSEQ_STARTER names the launcher: inside a job of Slurm's, say, SLURM_PROCID is there as well and
-# means something else. Without it the first numbers that are found count.
-case ${LONGSEQ_STARTER-} in
-    openmpi) RANK=${OMPI_COMM_WORLD_RANK-} WORLD_SIZE=${OMPI_COMM_WORLD_SIZE-} LOCAL_RANK=${OMPI_COMM_WORLD_LOCAL_RANK-} ;;
-    srun) RANK=${SLURM_PROCID-} WORLD_SIZE=${SLURM_NTASKS-} LOCAL_RANK=${SLURM_LOCALID-} ;;
-    pals) RANK=${PALS_RANKID:-${PMI_RANK-}} WORLD_SIZE=${PALS_SIZE:-${PMI_SIZE-}} LOCAL_RANK=${PALS_LOCAL_RANKID:-${PMI_LOCAL_RANK-}} ;;
-    *)
-        RANK=${PMI_RANK:-${PALS_RANKID:-${OMPI_COMM_WORLD_RANK:-${SLURM_PROCID-}}}}
-        WORLD_SIZE=${PMI_SIZE:-${PALS_SIZE:-${OMPI_COMM_WORLD_SIZE:-${SLURM_NTASKS-}}}}
-        LOCAL_RANK=${MPI_LOCALRANKID:-${PALS_LOCAL_RANKID:-${PMI_LOCAL_RANK:-${OMPI_COMM_WORLD_LOCAL_RANK:-${SLURM_LOCALID-}}}}}
-        ;;
-esac
+# LONGSEQ_NUMBERS says where this launcher gives them (launch.sh): inside a job of Slurm's, say, SLURM_PROCID
+# is there as well and means something else. Without it the first numbers that are found count.
+any=PMI_RANK/PALS_RANKID/OMPI_COMM_WORLD_RANK/SLURM_PROCID
+any=$any,PMI_SIZE/PALS_SIZE/OMPI_COMM_WORLD_SIZE/SLURM_NTASKS
+any=$any,MPI_LOCALRANKID/PALS_LOCAL_RANKID/PMI_LOCAL_RANK/OMPI_COMM_WORLD_LOCAL_RANK/SLURM_LOCALID
+LONGSEQ_NUMBERS=${LONGSEQ_NUMBERS:-$any}
+
+first() { # first NAME/NAME...: sets value to that of the first of these that has one
+    value='' names=$1/
+    while [ -z "$value" ] && [ -n "$names" ]; do
+        eval "value=\${${names%%/*}-}"
+        names=${names#*/}
+    done
+}
+
+first "${LONGSEQ_NUMBERS%%,*}" && RANK=$value
+names=${LONGSEQ_NUMBERS#*,}
+first "${names%%,*}" && WORLD_SIZE=$value
+first "${LONGSEQ_NUMBERS##*,}" && LOCAL_RANK=$value
 # PALS may not say how many ranks there are; we have asked for them, so we know
 WORLD_SIZE=${WORLD_SIZE:-${LONGSEQ_RANKS:-1}}
 if [ "$WORLD_SIZE" != "${LONGSEQ_RANKS:-$WORLD_SIZE}" ] || { [ "$WORLD_SIZE" != 1 ] && [ -z "$RANK$LOCAL_RANK" ]; }; then

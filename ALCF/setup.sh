@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Sourced by every entry point: which machine (machine.sh), which Python, how many hosts and ranks
-# (hosts.sh). Defines functions only; sets no shell options. What those of this file set:
+# Sourced by every entry point: the table of variables (variables.sh), which machine (machine.sh), which Python,
+# how many hosts and ranks (hosts.sh). Defines functions only; sets no shell options. What those of this file set:
 #   LONGSEQ_BASE_PYTHON             the machine's Python that the environment stands on
 #   LONGSEQ_VENV, LONGSEQ_PYTHON    our environment's folder, and its Python
 # LONGSEQ_ROOT, the repository's folder, is set by whoever sources this file.
@@ -87,6 +87,7 @@ longseq_is_installed() { # longseq_is_installed base|test: is that part of the e
 
 # ---------------------------------------------------------------- all of it
 
+source "$LONGSEQ_ROOT/ALCF/variables.sh"
 source "$LONGSEQ_ROOT/ALCF/machine.sh"
 source "$LONGSEQ_ROOT/ALCF/hosts.sh"
 

@@ -60,8 +60,7 @@ fi
 
 longseq_submission ${extra[@]+"${extra[@]}"} # machine, queue, nodes, time, arguments: all that can be refused
 printf '%s\n' "${LONGSEQ_NOTES[@]}" >&2
-export PYTHONPATH=$LONGSEQ_ROOT${PYTHONPATH:+:$PYTHONPATH}
-PYTHONDONTWRITEBYTECODE=1 "$LONGSEQ_BASE_PYTHON" -m longseq check --dry-run --world-size "$LONGSEQ_RANKS" \
+PYTHONPATH=$LONGSEQ_ROOT${PYTHONPATH:+:$PYTHONPATH} PYTHONDONTWRITEBYTECODE=1 "$LONGSEQ_BASE_PYTHON" -m longseq check --dry-run --world-size "$LONGSEQ_RANKS" \
     "${LONGSEQ_ARGS[@]}" >/dev/null
 if ((LONGSEQ_VALUE[DRY_RUN])); then
     longseq_print_submission "$chain"

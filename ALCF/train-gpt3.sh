@@ -62,8 +62,10 @@ print_all() { # print_all DS_CONFIG: what a dry run shows
 
 if ((LONGSEQ_VALUE[DRY_RUN])) || ! longseq_is_installed base; then
     # Before an installation of minutes, and where nothing may be touched: any Python will do
-    export PYTHONPATH=$LONGSEQ_ROOT${PYTHONPATH:+:$PYTHONPATH}
-    ds_config=$(PYTHONDONTWRITEBYTECODE=1 check "$LONGSEQ_BASE_PYTHON" --dry-run)
+    ds_config=$(
+        export PYTHONPATH=$LONGSEQ_ROOT${PYTHONPATH:+:$PYTHONPATH} PYTHONDONTWRITEBYTECODE=1
+        check "$LONGSEQ_BASE_PYTHON" --dry-run
+    )
     ((! LONGSEQ_VALUE[DRY_RUN])) || { print_all "$ds_config" && exit 0; }
     [[ -z ${LONGSEQ_JOB-} ]] || longseq_refuse "the environment $LONGSEQ_VENV has changed since this job was\
  submitted: submit it again"

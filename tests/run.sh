@@ -23,7 +23,8 @@ fi
 export PATH=$LONGSEQ_VENV/bin:$PATH PYTHONNOUSERSITE=1 OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 export HF_HUB_OFFLINE=1 WANDB_MODE=${WANDB_MODE:-offline}
 
-scripts=(install.sh longseq.sh tests/run.sh .ci/run ALCF/*.sh ALCF/machines/*.sh tests/launch/*.sh tests/launch/stand_ins/*.sh)
+scripts=(install.sh longseq.sh tests/run.sh .ci/run ALCF/*.sh ALCF/machines/*.sh ALCF/launchers/*.sh
+    tests/launch/*.sh tests/launch/stand_ins/*.sh)
 failed=() summary=()
 
 run() { # run TITLE COMMAND...: goes on after a failure, and remembers it

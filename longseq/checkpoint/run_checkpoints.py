@@ -23,7 +23,7 @@ from longseq.config.arguments import Config
 from longseq.data.opening import TrainingData
 from longseq.data.tokenizers.registry import write_tokenizer
 from longseq.parallel.agreement import Ranks
-from longseq.run.folder import package_versions
+from longseq.run.environment import package_versions
 
 PROGRESS = ("iteration", "consumed_samples", "consumed_tokens")
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from longseq.host.atomic_files import replace_file
-from longseq.run.folder import package_versions
+from longseq.run.environment import package_versions
 
 LIBRARIES = ("torch", "deepspeed", "numpy", "mpi4py")
 IDLE_GIB = 2.0  # a GPU that nobody uses has less memory taken than this

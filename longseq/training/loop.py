@@ -30,7 +30,7 @@ from longseq.parallel.agreement import torch_ranks
 from longseq.reports.format import duration
 from longseq.reports.page import write_page
 from longseq.reports.runs import read_run
-from longseq.run.folder import write_environment
+from longseq.run.environment import write_environment
 from longseq.run.screen import Screen, open_log, terminal_width
 from longseq.run.stopping import Stopper, end_time
 from longseq.run.summary import closing_rows, opening_rows, write_summary

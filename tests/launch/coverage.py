@@ -15,8 +15,10 @@ from collections import defaultdict
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-FILES = ["install.sh", "ALCF/*.sh", "ALCF/machines/*.sh"]
-TRACED = re.compile(rb"^\++(?:[^|\n]*?/)??((?:ALCF/(?:machines/)?)?[\w-]+\.sh)\|(\d+)\|", re.M)
+FILES = ["install.sh", "ALCF/*.sh", "ALCF/machines/*.sh", "ALCF/launchers/*.sh"]
+TRACED = re.compile(
+    rb"^\++(?:[^|\n]*?/)??((?:ALCF/(?:machines/|launchers/)?)?[\w-]+\.sh)\|(\d+)\|", re.M
+)
 SILENT = re.compile(
     r"""^(?:
         [{}()]+ | \}.* | fi\b.* | done\b.* | esac | else | then | do | ;; | \)\)?.* |

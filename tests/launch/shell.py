@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from longseq.host.variables import Variable, read_table
 from tests.parallel.ranks import MPICH, mpi_environ
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -135,12 +135,9 @@ class Tree:
         return found
 
 
-def variable_table() -> list[list[str]]:
-    """The rows of LONGSEQ_VARIABLES: name, type, default, meaning."""
-    text = (ROOT / "ALCF/args.sh").read_text()
-    body = re.search(r"^LONGSEQ_VARIABLES=\(\n(.*?)^\)", text, re.S | re.M)
-    assert body is not None
-    return [line.strip().strip('"').split("|") for line in body[1].splitlines()]
+def variable_table() -> dict[str, Variable]:
+    """The rows of ours in ALCF/variables.txt."""
+    return read_table(ROOT / "ALCF").ours
 
 
 def processes_with(marker: str) -> list[int]:

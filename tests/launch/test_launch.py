@@ -89,6 +89,40 @@ def test_flags_of_the_launcher_that_is_here(
     assert found == [str(mpiexec), "-n", "3", *flags, *root]
 
 
+TOY = """
+longseq_toy_recognise() { [[ $1 == *"Toy MPI"* ]]; }
+longseq_toy_facts() { LONGSEQ_NUMBERS=TOY_RANK,TOY_SIZE,TOY_LOCAL; }
+longseq_toy_command() { LONGSEQ_LAUNCHER=("$1" --ranks "$LONGSEQ_RANKS"); }
+"""
+TOY_PROGRAM = """#!/bin/bash
+[[ $1 == --version ]] && echo "Toy MPI 1" && exit
+count=$2; shift 2
+for ((n = 0; n < count; n++)); do TOY_RANK=$n TOY_SIZE=$count TOY_LOCAL=$n "$@" & done
+wait
+"""
+
+
+def test_a_launcher_is_one_file(tree: Tree, tmp_path: Path) -> None:
+    """It is recognised by its mpiexec, starts the ranks, and they find their numbers."""
+    (tree.root / "ALCF/launchers/toy.sh").write_text(TOY)
+    write_script(tmp_path / "toy/bin/mpiexec", TOY_PROGRAM)
+    tree.environment(mpi=tmp_path / "toy")
+    tree.trainer(RECORD)
+    result = tree.launch(RECORD=str(tree.home), NGPUS="4", PMI_RANK="7", PMI_SIZE="9")
+    assert result.returncode == 0, result.stderr
+    assert [(r["RANK"], r["WORLD_SIZE"]) for r in recorded(tree)] == [
+        (str(n), "4") for n in range(4)
+    ]
+    assert "LONGSEQ_STARTER=toy" in tree.launch(DRY_RUN="1").stdout
+
+
+def test_a_profile_that_names_no_launcher_is_refused(bash: Bash) -> None:
+    script = "longseq_default_facts; LONGSEQ_MPI=opemnpi; longseq_choose_launcher"
+    result = bash(script)
+    assert result.returncode == 2
+    assert "LONGSEQ_MPI=opemnpi" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("env", "expected"),
     [
@@ -222,6 +256,11 @@ def test_the_defaults_are_said_with_the_reason(tree: Tree) -> None:
         ([], {"USE_SEQUENCE_PARALLEL": "1", "MPSIZE": "1"}, "--sequence-parallel"),
         ([], {"DTYPE": "fp16"}, "fp16"),
         ([], {"OUTPUT_DIR": "/proc/nowhere"}, "/proc/nowhere"),
+        ([], {"MASTER_PORT": "abc"}, "MASTER_PORT=abc"),
+        ([], {"MASTER_ADDR": "no-such-host.invalid"}, "MASTER_ADDR=no-such-host.invalid"),
+        ([], {"OMP_NUM_THREADS": "-1"}, "OMP_NUM_THREADS=-1"),
+        ([], {"NGPUS": "100000"}, "100000 ranks a host"),
+        ([], {"BATCH_SIZE": "4"}, "did you mean MICRO_BATCH?"),
     ],
 )
 def test_a_mistake_is_one_line_before_any_rank(

@@ -67,6 +67,7 @@ def dry_run(folder: Path, env: dict[str, str], program: str = "train-gpt3.sh", *
     )
     assert done.returncode == 0, done.stderr
     text = done.stdout.replace(str(bin_), "BIN").replace(str(Path(sys.executable).parent), "VENV")
+    text = text.replace(str((ROOT / "venvs").resolve()), "ROOT/venvs")  # a worktree's may be a link
     text = text.replace(str(ROOT), "ROOT").replace(str(folder), "")
     text = re.sub(r"_\d{8}-\d{6}(_job\d+)?_\d+", "_DATE", text)
     text = re.sub(r"/venvs/([a-z]+)/[a-z0-9.]+/", r"/venvs/\1/PYTHON/", text)

@@ -28,10 +28,11 @@ NEWER = {
 }
 # Arrays that hold something wherever they are expanded
 FULL = set(
-    """LONGSEQ_VARIABLES LONGSEQ_MODELS LONGSEQ_ARGS LONGSEQ_NOTES LONGSEQ_COMMAND LONGSEQ_LAUNCHER
-    LONGSEQ_SETTINGS LONGSEQ_HOSTS LONGSEQ_REQUEST LONGSEQ_QUEUES LONGSEQ_NCCL_LIBRARIES
-    LONGSEQ_BIND all hosts names queues ranges missing pids clean gpus lines candidates entries
-    known olds repeat good source scripts tiers summary failed extra ops""".split()
+    """LONGSEQ_VARIABLES LONGSEQ_OTHERS LONGSEQ_LIKELY words LONGSEQ_MODELS LONGSEQ_ARGS
+    LONGSEQ_NOTES LONGSEQ_COMMAND LONGSEQ_LAUNCHER LONGSEQ_SETTINGS LONGSEQ_HOSTS
+    LONGSEQ_REQUEST LONGSEQ_QUEUES LONGSEQ_NCCL_LIBRARIES LONGSEQ_BIND all hosts names queues
+    ranges missing pids clean gpus lines candidates entries known olds repeat good source
+    scripts tiers summary failed extra ops""".split()
 )
 EXPANDED = re.compile(r'(?<!\+)"\$\{(\w+)\[@\]')
 

@@ -166,7 +166,7 @@ def test_the_code_that_ranks_wrote_down_comes_back(tree: Tree) -> None:
     ],
 )
 def test_what_a_launcher_is_sent(tree: Tree, starter: str, name: str, sent: str) -> None:
-    script = f"""LONGSEQ_STARTER={starter}
+    script = f"""longseq_default_launcher; longseq_{starter}_facts
         longseq_signal_for {name} 1; printf "%s " "$REPLY"
         longseq_signal_for {name} 2; echo "$REPLY" """
     assert tree.bash(script).stdout.strip() == sent

@@ -15,6 +15,7 @@ FILES = [
         f"ALCF/{name}.sh"
         for name in (
             "setup",
+            "variables",
             "machine",
             "hosts",
             "models",
@@ -26,7 +27,11 @@ FILES = [
         )
     )
 ]
-FILES += [str(path.relative_to(ROOT)) for path in (ROOT / "ALCF/machines").glob("*.sh")]
+FILES += [
+    str(path.relative_to(ROOT))
+    for folder in ("machines", "launchers")
+    for path in (ROOT / "ALCF" / folder).glob("*.sh")
+]
 
 # Writes down options, traps and folder, functions, and variables: all that a file could change
 STATE = r"""
@@ -43,7 +48,7 @@ VOLATILE = re.compile(
     r"_|BASH_[A-Z]+|LINENO|RANDOM|SRANDOM|SECONDS|EPOCH[A-Z]+|FUNCNAME|PIPESTATUS"
 )
 OURS = re.compile(
-    r"longseq_|LONGSEQ_(MODELS|VARIABLES|HOST_NAME|TRAVEL|FREEZE|SECRET|EXIT_BAD_HOST)$"
+    r"longseq_|LONGSEQ_(MODELS|VARIABLES|HOST_NAME|OTHERS|LIKELY|SECRET|EXIT_BAD_HOST)$"
 )
 
 

@@ -270,8 +270,8 @@ def test_editing_the_tree_or_the_shell_changes_nothing(site: Site) -> None:
     profile = {"SEQ_LEN": "64", "NCCL_DEBUG": "WARN"}
     site.plan.write_text("0")
     job = site.job("-t", "10m", "--", "--swiglu", **profile)
-    args = site.tree.root / "ALCF/args.sh"
-    args.write_text(args.read_text().replace("(1234)", "1").replace("|1234|", "|4321|"))
+    table = site.tree.root / "ALCF/variables.txt"
+    table.write_text(table.read_text().replace("| 1234 |", "| 4321 |"))
     (site.tree.root / "ALCF/models.sh").write_text("exit 9\n")
     (site.tree.root / "longseq/config/checks.py").write_text("raise SystemExit('edited')\n")
     site.tree.trainer("raise SystemExit('edited')\n")
