@@ -11,12 +11,15 @@ import sys
 import time
 import traceback
 import warnings
+from pathlib import Path
 from types import TracebackType
 
 from longseq.config.checks import parse_config
 from longseq.errors import EXIT_FAILED, EXIT_USER_ERROR, UserError
 from longseq.run.abort import report, tell_launcher
 from longseq.run.stdio import exit_code, keep_output
+from longseq.run.stopping import Stopper, end_time
+from longseq.run.watch import Watch
 
 ALONE = {
     "RANK": "0",
@@ -37,12 +40,18 @@ def main(argv: list[str]) -> int:
     keep_output()
     sys.excepthook = _failed  # until the log is open
     try:
-        config = parse_config(argv, int(os.environ["WORLD_SIZE"]))
+        watch = Watch(Stopper(end_time(os.environ)))
+        watch.start()  # now: the imports to come take seconds, and minutes on a cold disk
+        world = int(os.environ["WORLD_SIZE"])
+        config = parse_config(argv, world)
+        if config.run.run_dir:
+            watch.listen(Path(config.run.run_dir), rank, world, config.run.hang_timeout)
         from longseq.engine.distributed import stop_distributed
         from longseq.training.loop import train
 
-        code = train(config)
+        code = train(config, watch)
         stop_distributed()
+        watch.end()
         return exit_code(code)
     except UserError as error:
         if rank:

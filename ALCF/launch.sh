@@ -225,9 +225,14 @@ longseq_supervise() { # longseq_supervise COMMAND...: its status; signals go on 
 }
 
 longseq_know_end() { # exports when this job ends, before the names that must travel are collected
-    local REPLY
+    local REPLY end now
     longseq_end_time
-    [[ -z $REPLY ]] || export LONGSEQ_END_TIME=$REPLY
+    end=$REPLY
+    if longseq_seconds "${LONGSEQ_VALUE[WALLTIME]}"; then # from this script's start on, not from the ranks'
+        printf -v now '%(%s)T' -1
+        ((end && end < now - SECONDS + REPLY)) || end=$((now - SECONDS + REPLY))
+    fi
+    [[ -z $end ]] || export LONGSEQ_END_TIME=$end
 }
 
 longseq_end_time() { # sets REPLY to when the scheduler ends this job, in seconds since 1970; empty: not known
@@ -252,10 +257,11 @@ longseq_prepare_launch() { # what ranks and those after us find in the run's fol
 }
 
 longseq_run() { # runs LONGSEQ_COMMAND and returns its status
-    local environment=()
+    # Ranks on this host end when this process is gone
+    local environment=("LONGSEQ_SCRIPT=$LONGSEQ_HOSTNAME:$$")
     # A rank's output is never a terminal, so rank 0 is told of the user's
-    [[ ! -t 1 ]] || environment=("LONGSEQ_TERMINAL=$(tput cols 2>/dev/null || echo 100)")
-    longseq_supervise env ${environment[@]+"${environment[@]}"} "${LONGSEQ_COMMAND[@]}"
+    [[ ! -t 1 ]] || environment+=("LONGSEQ_TERMINAL=$(tput cols 2>/dev/null || echo 100)")
+    longseq_supervise env "${environment[@]}" "${LONGSEQ_COMMAND[@]}"
 }
 
 longseq_finish() { # longseq_finish STATUS: sets REPLY to the run's exit code; says which rank failed first

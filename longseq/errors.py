@@ -8,6 +8,7 @@ Raise it with one sentence that names the flag or variable, the value and the re
 EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_USER_ERROR = 2
+EXIT_BAD_HOST = 69  # sysexits' EX_UNAVAILABLE: a host is at fault, and a chain leaves it out
 EXIT_STOPPED_EARLY = 75  # sysexits' EX_TEMPFAIL: stopped with a checkpoint to go on from
 
 

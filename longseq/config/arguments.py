@@ -308,6 +308,9 @@ class Run:
     eval_interval: int = flag(0, "iterations between validations; 0: at the end", low=0)
     eval_iters: int = flag(4, "batches of a validation; 0: none", low=0)
     log_interval: int = flag(1, "iterations between lines of output", low=1)
+    hang_timeout: float = flag(
+        600.0, "seconds after which a rank that has stopped is named, and the run ended", low=1
+    )
     tensorboard_dir: str = flag("", "folder of TensorBoard's files")
     wandb_project: str = flag("", "project in Weights & Biases")
 

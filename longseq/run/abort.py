@@ -26,20 +26,31 @@ CONSEQUENCE = re.compile(
 )
 
 
-def report(code: int, text: str, environ: Mapping[str, str] = os.environ) -> None:
-    """Note why this rank ends with `code`; where no launcher reads notes, print it to stderr."""
-    folder, rank = Path(environ.get("LONGSEQ_LOG") or os.devnull), environ.get("RANK", "0")
+def report(
+    code: int,
+    text: str,
+    environ: Mapping[str, str] = os.environ,
+    rank: int | None = None,
+    host: str = "",
+) -> None:
+    """Note why this rank ends with `code`; where no launcher reads notes, print it to stderr.
+
+    `rank` and `host` are those at fault, where these are not this rank's.
+    """
+    folder = Path(environ.get("LONGSEQ_LOG") or os.devnull)
+    number = environ.get("RANK", "0") if rank is None else str(rank)
     line = text.rstrip("\n") + "\n"
     if not folder.is_dir():
         print(line, end="", file=sys.stderr, flush=True)
         return
     # The rank's own file, past the screen that rank 0 shares
-    with contextlib.suppress(OSError), open(folder / f"rank{rank}.out", "a") as output:
+    with contextlib.suppress(OSError), open(folder / f"rank{number}.out", "a") as output:
         output.write(line)
     last = text.rstrip("\n").rsplit("\n", 1)[-1]
-    head = [repr(time.time()), socket.gethostname(), str(code), str(int(_is_consequence(last)))]
+    where, follows = host or socket.gethostname(), int(_is_consequence(last))
+    head = [repr(time.time()), where, str(code), str(follows)]
     try:
-        with open(folder / f"failed-{rank}.txt", "x") as note:
+        with open(folder / f"failed-{number}.txt", "x") as note:
             note.write("\n".join(head) + "\n" + line)
     except FileExistsError:
         pass  # the first reason counts

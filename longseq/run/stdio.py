@@ -27,8 +27,8 @@ def _folder(environ: Mapping[str, str]) -> Path | None:
 
 
 # Of a process group of its own, and deaf: Slurm signals every process of a task, and a rank that is
-# told to save must still have somewhere to print
-TEE = ["/bin/sh", "-c", "trap '' HUP INT TERM USR1 USR2; exec tee -a \"$0\""]
+# told to save must still have somewhere to print, also when the launcher is gone (PIPE)
+TEE = ["/bin/sh", "-c", "trap '' HUP INT PIPE TERM USR1 USR2; exec tee -a \"$0\""]
 
 
 def keep_output(environ: Mapping[str, str] = os.environ) -> None:

@@ -1,6 +1,6 @@
 """A training from its first to its last iteration, on every rank.
 
-    exit_code = train(config)
+    exit_code = train(config, watch)
 
 Reads top to bottom: set up, resume, step after step, validate, save, say how it ended. The step
 itself is trainer.py's; here is what surrounds it.
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import socket
 import sys
 import time
@@ -32,17 +31,17 @@ from longseq.reports.page import write_page
 from longseq.reports.runs import read_run
 from longseq.run.environment import write_environment
 from longseq.run.screen import Screen, open_log, terminal_width
-from longseq.run.stopping import Stopper, end_time
 from longseq.run.summary import closing_rows, opening_rows, write_summary
 from longseq.run.throughput import Rates, document_lengths, rates
 from longseq.run.tracking import Tracker, open_tracker
+from longseq.run.watch import Watch
 from longseq.training.feed import Feed, MicroBatch
 from longseq.training.trainer import Trainer
 
 
-def train(config: Config) -> int:
+def train(config: Config, watch: Watch) -> int:
     """Train as `config` says; returns the exit code. Raises UserError before the first step."""
-    training = Training(config)
+    training = Training(config, watch)
     code = EXIT_FAILED
     try:
         code = training.run()
@@ -55,11 +54,10 @@ def train(config: Config) -> int:
 class Training:
     """One rank's Trainer, and around it: data, checkpoints, folder, screen, tracker, stops."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, watch: Watch) -> None:
         """Set up and resume."""
         self.config = config
-        self.stopper = Stopper(end_time(os.environ))
-        self.stopper.install()
+        self.watch, self.stopper = watch, watch.stopper
         device = pick_device(config)
         start_distributed(device)
         self.ranks = torch_ranks()
@@ -112,6 +110,7 @@ class Training:
         self._say_what_runs()
         total, run, trainer = self.config.training.train_iters, self.config.run, self.trainer
         while trainer.iteration < total:
+            self.watch.at(trainer.iteration + 1, "step")
             record = self.step()
             if self._due(run.eval_interval) or trainer.iteration == total:
                 record |= self.validate()
@@ -187,11 +186,13 @@ class Training:
         """The validation loss for the record, if there is validation."""
         if self.valid_feed is None:
             return {}
+        self.watch.at(self.trainer.iteration, "validation")
         self.validation_loss = self.trainer.evaluate(self.valid_feed, self.config.run.eval_iters)
         return {"validation_loss": self.validation_loss}
 
     def save(self) -> None:
         """Write a checkpoint of this iteration, if a folder was named for it."""
+        self.watch.at(self.trainer.iteration, "save")
         seconds = self.kept.save(self.trainer.engine, self.trainer.progress())
         if seconds:
             self.stopper.saved_in(seconds)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -103,11 +104,13 @@ class Training:
                 found[int(path.parent.name)] = dict(pairs)
         return found
 
+    def ranks(self) -> dict[int, int]:
+        """The process of each rank."""
+        return {int(e["RANK"]): pid for pid, e in self.processes().items() if "RANK" in e}
+
     def rank(self, number: int) -> int:
         """The process of one rank."""
-        ranks = [p for p, env in self.processes().items() if env.get("RANK") == str(number)]
-        assert len(ranks) == 1, ranks
-        return ranks[0]
+        return self.ranks()[number]
 
     def exit_code(self, seconds: float = SOON) -> int:
         """The launcher's exit code, and nothing left behind: no process, no shared memory."""
@@ -199,56 +202,98 @@ def test_wall_time_stops_in_time(start: Start) -> None:
     assert (run.folder / "report.html").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGINT], ids=lambda n: n.name)
-def test_signal_to_the_launcher_saves(start: Start, number: signal.Signals) -> None:
-    run = start("run")
+@pytest.fixture
+def script() -> Iterator[subprocess.Popen[bytes]]:
+    """Stands for ALCF/train-gpt3.sh, which started the ranks."""
+    with subprocess.Popen(["sleep", "300"]) as process:
+        yield process
+        process.kill()
+
+
+@pytest.mark.parametrize("way", ["Ctrl-C", "a file STOP", "whoever started it is gone"])
+def test_asked_to_stop_it_saves(start: Start, script: subprocess.Popen[bytes], way: str) -> None:
+    run = start("run", LONGSEQ_SCRIPT=f"{socket.gethostname()}:{script.pid}")
     run.until_iteration(3)
-    run.process.send_signal(number)
-    assert run.exit_code() == 75
+    if way == "Ctrl-C":
+        run.process.send_signal(signal.SIGINT)
+    elif way == "a file STOP":
+        (run.folder / "STOP").touch()
+    else:
+        script.kill()
+        script.wait()
+    assert run.exit_code(30) == 75
+    assert f": {way}" in run.text() or f"is {way}" in run.text()
     assert (run.folder / "checkpoints" / "latest").exists()
 
 
-def test_second_interrupt_does_not_wait_for_a_rank_that_hangs(start: Start) -> None:
-    run = start("run")
+def test_a_rank_that_stops_is_named_and_ends_all(start: Start) -> None:
+    run = start("run", "--hang-timeout", "4")
     run.until_iteration(3)
     os.kill(run.rank(1), signal.SIGSTOP)
-    for _ in range(2):
-        time.sleep(0.5)
-        os.kill(run.rank(0), signal.SIGINT)
-    assert run.exit_code() == 130
-    assert "Traceback" not in run.text()
+    assert run.exit_code() == 69
+    host = socket.gethostname()
+    assert re.search(
+        rf"^rank 1 \(process \d+\) on {host} has stopped: no sign of", run.text(), re.M
+    )
+    assert re.search(r"^it misses \S+ of iteration \d+, where 1 other rank", run.text(), re.M)
+    assert re.search(r"^  longseq/training/loop.py:\d+ in run$", run.text(), re.M)
 
 
-def test_second_interrupt_ends_a_rank_that_waits_in_cpp(tmp_path: Path) -> None:
-    """gloo's wait returns to Python at its timeout only, so no Python handler runs before that."""
-    script = """
+def test_told_before_its_first_iteration_it_ends_at_once(start: Start) -> None:
+    """While it imports, or waits for a rank that has not come."""
+    run = start("run")
+    for _ in range(200):
+        if len(run.ranks()) == 2 and (run.folder / "log" / "beat-1.json").exists():
+            break
+        time.sleep(0.05)
+    run.process.send_signal(signal.SIGTERM)
+    assert run.exit_code() == 75
+    assert "stopped before the first iteration by SIGTERM" in run.text()
+
+
+WAITS = """
 import os, signal, sys, torch.distributed as dist
+from pathlib import Path
+from longseq.run import watch as module
 from longseq.run.stopping import Stopper
-stopper = Stopper()
-stopper.install()
-rank = int(sys.argv[1])
-dist.init_process_group("gloo", init_method="file://" + sys.argv[2], rank=rank, world_size=2)
+rank, folder = int(sys.argv[1]), Path(sys.argv[2])
+module.PATIENCE = 1.0
+watch = module.Watch(Stopper())
+watch.start()
+watch.listen(folder, rank, 2, 600)
+dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+watch.at(1, "step")
+print("here", flush=True)
 if rank == 1:
-    print("here", flush=True)
     signal.pause()
-print("waits", flush=True)
 dist.barrier()
 """
-    command = [sys.executable, "-c", script]
+
+
+@pytest.mark.parametrize(
+    ("stopped", "signals", "code"),
+    [(False, [signal.SIGINT, signal.SIGINT], 130), (True, [signal.SIGTERM], 69)],
+    ids=["second Ctrl-C", "SIGTERM while a rank is stopped"],
+)
+def test_a_signal_ends_a_rank_that_waits_in_cpp(
+    tmp_path: Path, stopped: bool, signals: list[signal.Signals], code: int
+) -> None:
+    """gloo's wait returns to Python at its timeout only, so no Python handler runs before that."""
+    command = [sys.executable, "-c", WAITS]
     ranks = [
-        subprocess.Popen(
-            [*command, str(rank), str(tmp_path / "meet")], cwd=ROOT, stdout=subprocess.PIPE
-        )
+        subprocess.Popen([*command, str(rank), str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE)
         for rank in range(2)
     ]
     try:
         for rank in ranks:
             assert rank.stdout
             assert rank.stdout.readline()
-        for _ in range(2):
+        if stopped:
+            ranks[1].send_signal(signal.SIGSTOP)
+        for number in signals:
             time.sleep(0.5)
-            ranks[0].send_signal(signal.SIGINT)
-        assert ranks[0].wait(SOON) == 130
+            ranks[0].send_signal(number)
+        assert ranks[0].wait(SOON) == code
     finally:
         for rank in ranks:
             rank.kill()

@@ -19,7 +19,7 @@ STUB = """
 import os, subprocess, sys, time
 from longseq.errors import UserError
 rank = int(os.environ["RANK"])
-def train(config):
+def train(config, watch):
     print(f"words of rank {rank}", flush=True)
     subprocess.run(["/bin/sh", "-c", f"echo C of rank {rank} >&2"])
     exec(os.environ["WANDB_NOTES"])
@@ -170,3 +170,13 @@ def test_what_a_launcher_is_sent(tree: Tree, starter: str, name: str, sent: str)
         longseq_signal_for {name} 1; printf "%s " "$REPLY"
         longseq_signal_for {name} 2; echo "$REPLY" """
     assert tree.bash(script).stdout.strip() == sent
+
+
+def test_the_wall_time_counts_from_the_scripts_start(tree: Tree) -> None:
+    """Also the 30 seconds that checks and the preflight took."""
+    script = """declare -gA LONGSEQ_VALUE=([WALLTIME]=1:00:00)
+        longseq_end_time() { REPLY=$scheduler; }
+        scheduler= before=$EPOCHSECONDS SECONDS=30
+        longseq_know_end; echo $((LONGSEQ_END_TIME - before))
+        scheduler=$((before + 60)); longseq_know_end; echo $((LONGSEQ_END_TIME - before))"""
+    assert tree.bash(script).stdout.split() in (["3570", "60"], ["3571", "60"])

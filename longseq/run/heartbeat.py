@@ -1,0 +1,130 @@
+"""Signs of life: each rank keeps a file that says where it is, and the others can read it.
+
+    heart = Heart(folder, rank=3)       # RUN/log/beat-3.json
+    heart.beat(step=7)                  # every second or so, from a thread
+    beat = read_beat(folder, 3)         # Beat(step=7, waits_in="all_reduce", stack=[…], …), or None
+
+The file has one block and is written over in place, so that a full disk cannot stop a heart. It
+holds the main thread's stack: of a process that was stopped, or a host that is gone, nobody can ask
+for it any more.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from types import FrameType
+
+BLOCK = 8192  # bytes of a file
+DEEPEST = 30  # frames that are kept, the innermost
+ROOT = str(Path(__file__).parents[2]) + os.sep
+# Whoever is in one of these waits for other ranks
+EXCHANGES = (
+    "longseq/parallel/collectives.py",
+    "longseq/parallel/mpi.py",
+    "longseq/parallel/agreement.py",
+    "torch/distributed/distributed_c10d.py",
+    "torch/distributed/rendezvous.py",
+    "deepspeed/comm/comm.py",
+)
+NAMES = ("all_", "barrier", "broadcast", "gather", "reduce", "scatter", "shift", "new_group")
+
+
+@dataclass(frozen=True)
+class Beat:
+    """Where a rank was when it last said so; `still`: seconds for which that has not changed."""
+
+    rank: int = 0
+    host: str = ""
+    pid: int = 0
+    count: int = 0
+    step: int = 0
+    phase: str = "start"
+    waits_in: str = ""
+    still: float = 0.0
+    stack: list[str] = field(default_factory=list)
+
+
+def beat_file(folder: Path, rank: int) -> Path:
+    return folder / f"beat-{rank}.json"
+
+
+def where(frame: FrameType | None) -> tuple[str, list[str]]:
+    """(the exchange between ranks that a thread waits in or "", its stack from the outside).
+
+    The stack ends at the exchange: what happens in there changes while it waits.
+    """
+    calls: list[FrameType] = []
+    while frame is not None:
+        calls.append(frame)
+        frame = frame.f_back
+    stack: list[str] = []
+    for number, call in enumerate(reversed(calls)):
+        name = call.f_code.co_filename
+        stack.append(f"{name.removeprefix(ROOT)}:{call.f_lineno} in {call.f_code.co_name}")
+        if name.endswith(EXCHANGES):
+            inner = [c.f_code.co_name for c in reversed(calls[: len(calls) - number])]
+            own = getattr(call.f_code, "co_qualname", inner[0])  # Gather.pieces, from Python 3.11
+            return next((n for n in inner if n.startswith(NAMES)), own), stack[-DEEPEST:]
+    return "", stack[-DEEPEST:]
+
+
+class Heart:
+    """This rank's file, and since when the rank has not moved."""
+
+    def __init__(self, folder: Path, rank: int) -> None:
+        self.rank, self._host, self._count = rank, socket.gethostname(), 0
+        self._main = threading.main_thread().ident
+        self._place: tuple[int, str, list[str]] = (0, "", [])
+        self._since = time.monotonic()
+        try:
+            self._file = os.open(beat_file(folder, rank), os.O_WRONLY | os.O_CREAT, 0o644)
+        except OSError:
+            self._file = -1  # nobody will hear it, and nobody will judge it
+
+    def beat(self, step: int, phase: str, done: int = 0) -> Beat:
+        """Write where the main thread is now. `done` is any number that grows with its work."""
+        frame = sys._current_frames().get(self._main or 0)
+        waits_in, stack = where(frame)
+        del frame
+        place = (step + done, phase, stack)
+        now = time.monotonic()
+        if place != self._place:
+            self._place, self._since = place, now
+        self._count += 1
+        still = round(now - self._since, 1)
+        beat = Beat(
+            self.rank, self._host, os.getpid(), self._count, step, phase, waits_in, still, stack
+        )
+        self._write(beat)
+        return beat
+
+    def _write(self, beat: Beat) -> None:
+        if self._file < 0:
+            return
+        content = asdict(beat)
+        text = json.dumps(content).encode()
+        while len(text) >= BLOCK:
+            content["stack"] = content["stack"][1:]
+            text = json.dumps(content).encode()
+        try:
+            os.pwrite(self._file, text.ljust(BLOCK - 1) + b"\n", 0)
+        except OSError:
+            os.utime(self._file)  # a reader takes that for a beat as well
+
+
+def read_beat(folder: Path, rank: int) -> tuple[Beat, float] | None:
+    """A rank's last beat and its file's time; None where there is none, or it is being written."""
+    path = beat_file(folder, rank)
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        known = {f.name for f in fields(Beat)}
+        return Beat(**{k: v for k, v in found.items() if k in known}), path.stat().st_mtime
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None

@@ -1,0 +1,226 @@
+"""A thread beside the training that acts where the main thread cannot: it may wait in C++, for a
+rank that will never come.
+
+    watch = Watch(stopper)
+    watch.start()                            # before torch is imported: signals, and who started us
+    watch.listen(folder, rank, size, 600)    # from here on the ranks watch each other
+    watch.at(step=3, phase="step")           # where the training is
+    watch.end()
+
+It ends this process, and with it the run, when there is nothing left to wait for: before the first
+iteration on SIGTERM, SIGUSR1 or Ctrl-C; on a second Ctrl-C; when a rank has stopped
+(--hang-timeout, or seconds after a signal); when whoever started it is gone and the ranks do not
+come to a checkpoint.
+"""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import math
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+
+from longseq.errors import EXIT_BAD_HOST, EXIT_FAILED, EXIT_STOPPED_EARLY, UserError
+from longseq.host.atomic_files import reason, replace_file
+from longseq.run.abort import report, tell_launcher
+from longseq.run.hangs import Listener, Seen, Verdict, find_stopped
+from longseq.run.heartbeat import Beat, Heart
+from longseq.run.stopping import GO_ON, INT, ORPHAN, STOP_FILE, TERM, USR1, Stopper
+
+SIGNALS = {signal.SIGUSR1: USR1, signal.SIGTERM: TERM, signal.SIGINT: INT}
+EXIT_INTERRUPTED = 130
+ONE_PRESS = 0.25  # seconds in which one Ctrl-C may come twice, from a launcher and its group
+LAST_WORDS = 2.0  # seconds in which a rank may end by itself after the second Ctrl-C
+EVERY = 1.0  # seconds between two looks, and between two beats of a run of up to RANKS
+RANKS = 500  # more ranks beat less often, as all their files are on one file system
+EARLY = 0.8
+PATIENCE = 10.0  # seconds without a move, or two steps, once all are told to stop
+ORPHANS = 25.0  # seconds that a run without a launcher may take to its checkpoint
+STOPPED = "stopped-rank.txt"  # in RUN/log: the verdict, for ranks that did not find it themselves
+
+
+class Watch:
+    """The thread, and what the main thread tells it."""
+
+    def __init__(self, stopper: Stopper, environ: Mapping[str, str] = os.environ) -> None:
+        self.stopper = stopper
+        self._environ = environ
+        self._parent, self._script = os.getppid(), _script(environ)
+        self._step, self._phase, self._done = 0, "start", 0
+        self._asked_at = self._interrupted_at = 0.0
+        self._at_once = self._ended = False
+        self._folder, self._old_verdict = Path(), 0
+        self._heart: Heart | None = None
+        self._beat = Beat()
+        self._listener: Listener | None = None
+        self._timeout, self._every, self._next_look = 0.0, EVERY, 0.0
+        self._wakeup: socket.socket | None = None
+
+    # ------------------------------------------------------------ what the main thread calls
+
+    def start(self) -> None:
+        """Take the signals and start the thread; only the main thread may call it."""
+        for number in SIGNALS:
+            signal.signal(number, self._on_signal)
+        here, there = socket.socketpair()
+        there.setblocking(False)
+        signal.set_wakeup_fd(there.fileno(), warn_on_full_buffer=False)
+        self._wakeup = there
+        threading.Thread(target=self._run, args=(here,), daemon=True).start()
+
+    def listen(self, folder: Path, rank: int, size: int, timeout: float) -> None:
+        """Beat in `folder`/log, and watch the others: rank 0 all of them, they rank 0."""
+        log = folder / "log"
+        try:
+            log.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{log} cannot be written: {reason(error)}") from None
+        self._folder, self._timeout = folder, timeout
+        self._old_verdict = self._verdict()
+        self._every = max(min(EVERY, timeout / 20), EVERY * size / RANKS)
+        self._listener = Listener(log, range(1, size) if rank == 0 else [0])
+        heart = Heart(log, rank)
+        self._beat = heart.beat(0, "start")
+        self._heart = heart
+
+    def at(self, step: int, phase: str) -> None:
+        """Where the main thread is: in "start", or in a "step", "save" or "validation"."""
+        self._step, self._phase = step, phase
+
+    def tick(self, *_: object) -> None:
+        """Some part of a step is done; also as a hook of a module."""
+        self._done += 1
+
+    def end(self) -> None:
+        """The main thread is done: nobody waits for this rank, and signals act as usual."""
+        self._ended = True
+        if self._heart:
+            self._heart.beat(self._step, "end")
+        for number in SIGNALS:
+            usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            signal.signal(number, usual)
+        signal.set_wakeup_fd(-1)
+        if self._wakeup:
+            self._wakeup.close()
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        if self._at_once:  # else the thread acts on it
+            raise KeyboardInterrupt
+
+    # ------------------------------------------------------------ the thread
+
+    def _run(self, signals: socket.socket) -> None:
+        while not self._ended:
+            signals.settimeout(self._every)
+            numbers = b""
+            with contextlib.suppress(TimeoutError):
+                numbers = signals.recv(64)
+                if not numbers:
+                    return  # the main thread is done
+            for number in numbers:
+                self._signalled(number)
+            if self._heart:
+                self._beat = self._heart.beat(self._step, self._phase, self._done)
+            self._look_around()
+            if self.stopper.requested != GO_ON:
+                self._asked_at = self._asked_at or time.monotonic()
+            if time.monotonic() >= self._next_look or self._asked_at:
+                self._look_at_ranks()
+
+    def _signalled(self, number: int) -> None:
+        now = time.monotonic()
+        if number == signal.SIGINT:
+            if self.stopper.requested == INT and now - self._interrupted_at >= ONE_PRESS:
+                self._at_once = True
+                _thread.interrupt_main()
+                time.sleep(LAST_WORDS)
+                self._leave(EXIT_INTERRUPTED)
+            self._interrupted_at = now
+        if number in SIGNALS:
+            self.stopper.ask(SIGNALS[signal.Signals(number)])
+            if self._phase == "start" and not self._ended:
+                name = signal.Signals(number).name
+                self._leave(EXIT_STOPPED_EARLY, f"stopped before the first iteration by {name}")
+
+    def _look_around(self) -> None:
+        """Is there a file STOP? Are those that started us still there?"""
+        if self._heart and (self._folder / "STOP").exists():
+            self.stopper.ask(STOP_FILE)
+        if os.getppid() == self._parent and (self._script is None or _lives(self._script)):
+            return
+        self.stopper.ask(ORPHAN)
+        self._asked_at = self._asked_at or time.monotonic()
+        if self._phase == "start" or time.monotonic() - self._asked_at > ORPHANS:
+            self._leave(EXIT_STOPPED_EARLY, "whoever started this run is gone")
+
+    def _look_at_ranks(self) -> None:
+        """End the run where a rank has stopped; after a call to stop, do not wait for long."""
+        if self._listener is None or self._heart is None or self._ended:
+            return
+        if self._verdict() != self._old_verdict:
+            time.sleep(LAST_WORDS)  # whoever wrote it tells the launcher
+            self._leave(EXIT_BAD_HOST)
+        self._next_look = time.monotonic() + self._timeout / 20
+        seen = self._listener.listen(self._timeout / 20)
+        # What is found before the time-out is over is said and done by then
+        silence = EARLY * self._timeout
+        if self._asked_at:
+            silence = min(silence, max(PATIENCE, 2 * self.stopper.longest_step))
+        stuck = silence
+        if self._heart.rank:
+            stuck = math.inf  # who sees rank 0 and itself only cannot tell
+        else:
+            seen[0] = Seen(self._beat, 0.0)
+        if verdict := find_stopped(seen, silence, stuck):
+            self._condemn(verdict)
+
+    def _verdict(self) -> int:
+        """When a verdict was written in this run's folder; 0: there is none."""
+        try:
+            return (self._folder / "log" / STOPPED).stat().st_mtime_ns
+        except OSError:
+            return 0
+
+    def _condemn(self, verdict: Verdict) -> None:
+        """Say it once for all ranks, and end."""
+        with contextlib.suppress(OSError):  # a full disk: others hear of it by the launcher only
+            replace_file(self._folder / "log" / STOPPED, verdict.text + "\n")
+        code = EXIT_BAD_HOST if verdict.host else EXIT_FAILED
+        report(code, verdict.text, self._environ, verdict.rank, verdict.host)
+        self._leave(code)
+
+    def _leave(self, code: int, text: str = "") -> None:
+        """End this process at once, whatever its main thread does."""
+        if text:
+            report(code, f"longseq: {text}", self._environ)
+        tell_launcher(code, self._environ)
+        os._exit(code)
+
+
+def _script(environ: Mapping[str, str]) -> tuple[int, str] | None:
+    """The process of ALCF/train-gpt3.sh and when it began, where that is on this host."""
+    host, _, number = environ.get("LONGSEQ_SCRIPT", "").rpartition(":")
+    if host != socket.gethostname() or not number.isdecimal():
+        return None
+    began = _began(int(number))
+    return (int(number), began) if began else None
+
+
+def _lives(process: tuple[int, str]) -> bool:
+    return _began(process[0]) == process[1]
+
+
+def _began(pid: int) -> str:
+    """When a process began, in the kernel's ticks; "" where there is none, or a dead one."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] in "ZX" else fields[19]
