@@ -61,7 +61,7 @@ def main() -> None:
     if options.rank:
         rank(options.rank[0], options.seq_length, int(options.rank[1]))
         return
-    from longseq.data.indexed.format import IndexedWriter
+    from longseq.data.indexed.writer import IndexedWriter
 
     with tempfile.TemporaryDirectory() as folder:
         prefix = str(Path(folder) / "tokens")

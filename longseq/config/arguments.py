@@ -285,6 +285,11 @@ class Data:
     data_path: str = flag("", "prefix of a .bin/.idx pair, a FASTA file, or a .blend of them")
     tokenizer_type: str = flag("", "tokens of a FASTA file; empty: nucleotide, or the data's own")
     split: str = flag("949,50,1", "weights of training, validation and test")
+    split_seed: int = flag(1234, "draws what is held out; not --seed, so that runs compare", low=0)
+    valid_records: str = flag(
+        "", "records or files held out for validation: names with commas between, or @FILE"
+    )
+    test_records: str = flag("", "records or files held out for the test, in the same way")
     reset_position_ids: bool = flag(False, "positions start again at each document")
     reset_attention_mask: bool = flag(False, "attention ends at document boundaries")
     eod_mask_loss: bool = flag(False, "no loss on predicting from an end-of-document token")

@@ -10,8 +10,6 @@ from pathlib import Path
 from longseq.config.flags import Parser
 from longseq.errors import EXIT_DONE, UserError
 
-POOL_FROM = 32 << 20  # bytes of input; starting workers takes longer than less than this
-
 
 def add_prepare(parser: Parser) -> None:
     """The arguments of `longseq prepare`."""
@@ -40,12 +38,39 @@ def add_prepare(parser: Parser) -> None:
     parser.add_argument("--mask-lower-case", action="store_true", help="read lower case as N")
     parser.add_argument(
         "--group-by",
-        default="record",
-        choices=("record", "file"),
-        help="what a split never divides",
+        default="auto",
+        choices=("auto", "record", "file"),
+        help="what a split never divides; auto: records, unless they are too few",
     )
     parser.add_argument(
-        "--workers", type=int, default=0, metavar="N", help="processes; 0: one a core"
+        "--workers", type=int, default=0, metavar="N", help="processes; 0: what is fastest"
+    )
+    parser.add_argument(
+        "--min-length", type=int, default=0, metavar="N", help="leave out records of fewer letters"
+    )
+    parser.add_argument(
+        "--lower-case-weight",
+        type=float,
+        default=1.0,
+        metavar="W",
+        help="what lower-case letters (repeats) count for in the loss, 0 to 1",
+    )
+    parser.add_argument(
+        "--unknown-weight",
+        type=float,
+        default=1.0,
+        metavar="W",
+        help="what letters other than ACGT count for in the loss, 0 to 1",
+    )
+    parser.add_argument(
+        "--skip-bad", action="store_true", help="leave out files that cannot be read, and list them"
+    )
+    parser.add_argument(
+        "--allow-unknown",
+        type=float,
+        default=0.001,
+        metavar="PART",
+        help="part of the letters that a text tokenizer may not know (default 0.001)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace PREFIX")
     parser.set_defaults(run_verb=prepare)
@@ -53,41 +78,59 @@ def add_prepare(parser: Parser) -> None:
 
 def prepare(options: argparse.Namespace) -> int:
     """`longseq prepare`: returns the exit code, raises UserError."""
-    from longseq.data.prepare.encode import Recipe
+    _check_numbers(options)
     from longseq.data.prepare.job import Settings
     from longseq.data.prepare.job import prepare as run
-    from longseq.data.prepare.workers import available_cores
+    from longseq.data.prepare.recipe import Recipe
     from longseq.data.sources.inputs import expand
 
-    if options.workers < 0:
-        raise UserError(
-            f"--workers {options.workers}: give a number of processes, or 0 for all cores"
-        )
     _check_recipe(options)
     inputs = expand(options.inputs)
     size = sum(Path(path).stat().st_size for path in inputs.paths if path != "-")
-    many = options.genes or size >= POOL_FROM or "-" in inputs.paths
-    workers = options.workers or (available_cores() if many else 1)
     recipe = Recipe(
         options.tokenizer,
         options.ambiguous,
         options.mask_lower_case,
         options.reverse_complement,
         options.genes,
+        options.min_length,
+        options.lower_case_weight,
+        options.unknown_weight,
+    )
+    settings = Settings(
+        recipe,
+        options.workers,
+        options.group_by,
+        skip_bad=options.skip_bad,
+        allow_unknown=options.allow_unknown,
     )
     started = time.monotonic()
     with _progress(size) as report:
-        settings = Settings(recipe, workers, options.group_by)
         manifest = run(inputs, options.output, settings, options.overwrite, report)
     seconds = time.monotonic() - started
     _print_summary(options.output, manifest.counts, manifest.num_tokens, manifest.num_documents)
+    for bad in manifest.skipped:
+        print(f"  left out: {bad['reason']}")
     if inputs.skipped:
         print(
             f"  not read: {len(inputs.skipped)} other files of the folders, such as"
             f" {inputs.skipped[0]}"
         )
-    print(f"  {seconds:.1f} s, {size / 1e6 / max(seconds, 1e-9):.0f} MB/s with {workers} workers")
+    print(f"  {seconds:.1f} s, {size / 1e6 / max(seconds, 1e-9):.0f} MB/s")
     return EXIT_DONE
+
+
+def _check_numbers(options: argparse.Namespace) -> None:
+    if options.workers < 0:
+        raise UserError(
+            f"--workers {options.workers}: give a number of processes, or 0 for what is fastest"
+        )
+    if options.min_length < 0:
+        raise UserError(f"--min-length {options.min_length}: give a number of letters, 0 or more")
+    for name in ("lower_case_weight", "unknown_weight", "allow_unknown"):
+        value = getattr(options, name)
+        if not 0 <= value <= 1:
+            raise UserError(f"--{name.replace('_', '-')} {value}: give a number from 0 to 1")
 
 
 def _check_recipe(options: argparse.Namespace) -> None:
@@ -95,12 +138,21 @@ def _check_recipe(options: argparse.Namespace) -> None:
         raise UserError(
             "--reverse-complement with --genes: genes are already read from both strands"
         )
-    text = options.tokenizer.startswith(("byte", "huggingface:", "gpt2:"))
+    from longseq.data.tokenizers.registry import tokenizer_from
+    from longseq.data.tokenizers.text import TextTokenizer
+
+    weighted = options.lower_case_weight < 1 or options.unknown_weight < 1
     unusable = options.genes or options.reverse_complement or options.ambiguous in ("split", "drop")
-    if text and unusable:
+    text = isinstance(tokenizer_from(options.tokenizer), TextTokenizer)
+    if text and (unusable or weighted):
         raise UserError(
-            f"--tokenizer {options.tokenizer}: --genes, --reverse-complement and --ambiguous split"
-            " or drop need a tokenizer of sequences: nucleotide, codon or kmer:K"
+            f"--tokenizer {options.tokenizer}: --genes, --reverse-complement, weights and"
+            " --ambiguous split or drop need a tokenizer of sequences: nucleotide, codon or kmer:K"
+        )
+    if options.mask_lower_case and options.lower_case_weight < 1:
+        raise UserError(
+            "--mask-lower-case makes lower-case letters N: give --unknown-weight in place of"
+            " --lower-case-weight"
         )
 
 
@@ -115,6 +167,9 @@ NAMES = {
     "ambiguous_left_out": "bases left out where records were split",
     "dropped_records": "records dropped for ambiguous letters",
     "dropped_bases": "bases in them",
+    "short_records": "records left out as too short",
+    "short_bases": "letters in them",
+    "unknown_letters": "letters the tokenizer has no token for",
     "gaps": "alignment gaps (- and .) that stand for no base",
 }
 
@@ -163,6 +218,13 @@ def add_data(parser: Parser) -> None:
         "--split", default="949,50,1", metavar="WEIGHTS", help="weights of the parts"
     )
     inspect.add_argument(
+        "--split-seed", type=int, default=1234, metavar="N", help="draws what is held out"
+    )
+    inspect.add_argument(
+        "--valid-records", default="", metavar="LIST", help="held out by name, as in a run"
+    )
+    inspect.add_argument("--test-records", default="", metavar="LIST", help="the same for the test")
+    inspect.add_argument(
         "--seq-length", type=int, default=2048, metavar="N", help="tokens of a sample"
     )
     inspect.add_argument(
@@ -183,11 +245,20 @@ def add_data(parser: Parser) -> None:
 
 def data(options: argparse.Namespace) -> int:
     """`longseq data inspect|verify|decode`: returns the exit code, raises UserError."""
+    from longseq.config.arguments import Data
     from longseq.data import inspection
 
     if options.look == "inspect":
         inspection.inspect(
-            options.prefix, options.tokenizer_type, options.split, options.seq_length
+            Data(
+                data_path=options.prefix,
+                tokenizer_type=options.tokenizer_type,
+                split=options.split,
+                split_seed=options.split_seed,
+                valid_records=options.valid_records,
+                test_records=options.test_records,
+            ),
+            options.seq_length,
         )
     elif options.look == "verify":
         inspection.verify(options.prefix, options.tokenizer_type)

@@ -6,6 +6,7 @@ No torch here: the check before a launch must be quick.
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from longseq.data.indexed.format import IndexedTokens
 from longseq.data.indexed.manifest import DatasetManifest, check_digests, check_sizes, read_manifest
 from longseq.data.prepare.fasta_cache import ensure_prepared
 from longseq.data.samples.blend import read_blend
-from longseq.data.samples.split import Ints
+from longseq.data.samples.split import Documents, Ints
 from longseq.data.tokenizers.base import Tokenizer
 from longseq.data.tokenizers.registry import tokenizer_beside
 from longseq.errors import UserError
@@ -31,7 +32,6 @@ class Dataset:
     tokenizer: Tokenizer
     manifest: DatasetManifest | None
     closed: bool
-    groups: Ints | None
 
 
 def check_data(data_path: str, tokenizer_type: str = "") -> int:
@@ -63,10 +63,50 @@ def open_datasets(data_path: str, tokenizer_type: str = "") -> list[Dataset]:
     return datasets
 
 
-def strands(dataset: Dataset) -> int:
-    """2 where each record is followed by its other strand."""
+def documents_of(dataset: Dataset) -> Documents:
+    """What a split must know of a dataset."""
+    offsets, manifest = dataset.tokens.document_offsets, dataset.manifest
+    if manifest is None:
+        return Documents(offsets, dataset.closed)
+    options = manifest.options
+    groups = _integers(dataset, "groups")
+    by_default = "record" if manifest.format == 1 else "auto"
+    places = _integers(dataset, "places")
+    mirrored = bool(options.get("reverse_complement"))
+    if places is None and mirrored and manifest.format == 1:
+        places = _alternating(offsets, options)
+    record = start = backward = None
+    if places is not None:
+        record, start = places.reshape(-1, 2).T
+        backward = start < 0
+        start = np.where(backward, ~start, start)
+    return Documents(
+        offsets,
+        dataset.closed,
+        groups,
+        options.get("group_by", by_default) != by_default,
+        record,
+        start,
+        backward,
+        getattr(dataset.tokenizer, "bases", 1),
+        mirrored,
+    )
+
+
+def _integers(dataset: Dataset, ending: str) -> Ints | None:
     manifest = dataset.manifest
-    return 2 if manifest is not None and manifest.options.get("reverse_complement") else 1
+    if manifest is None or ending not in manifest.files:
+        return None
+    return np.fromfile(f"{dataset.prefix}.{ending}", dtype="<i8").astype(np.int64)
+
+
+def _alternating(offsets: Ints, options: dict[str, Any]) -> Ints | None:
+    """Places in data of format 1: a record is followed by its other strand, if it was not split."""
+    count = len(offsets) - 1
+    if options.get("ambiguous") == "split" or count % 2:
+        return None
+    numbers = np.arange(count)
+    return np.stack((numbers // 2, np.where(numbers % 2, -1, 0)), axis=1)
 
 
 def _open(path: str, weight: Fraction, tokenizer_type: str) -> Dataset:
@@ -81,10 +121,7 @@ def _open(path: str, weight: Fraction, tokenizer_type: str) -> Dataset:
     closed = _ends_closed(tokens, tokenizer.end_of_document)
     if tokens.unindexed_ends and not closed:
         raise UserError(f"{tokens.bin_path} is longer than its .idx says: prepare the data again")
-    groups = None
-    if manifest is not None and "groups" in manifest.files:
-        groups = np.fromfile(f"{prefix}.groups", dtype="<i8").astype(np.int64)
-    return Dataset(prefix, weight, tokens, tokenizer, manifest, closed, groups)
+    return Dataset(prefix, weight, tokens, tokenizer, manifest, closed)
 
 
 def _tokenizer(prefix: str, manifest: DatasetManifest | None, wanted: str) -> Tokenizer:

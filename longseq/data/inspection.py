@@ -4,10 +4,12 @@ import sys
 
 import numpy as np
 
-from longseq.data.datasets import Dataset, open_datasets, strands
+from longseq.config.arguments import Data
+from longseq.data.datasets import Dataset, open_datasets
+from longseq.data.held_out import document_records, split_datasets
 from longseq.data.indexed.format import Tokens
 from longseq.data.indexed.manifest import check_digests
-from longseq.data.samples.split import Ints, parse_split, split_documents
+from longseq.data.samples.split import Ints, Split
 from longseq.errors import UserError
 
 BLOCK = 1 << 24
@@ -15,12 +17,12 @@ LINE = 70
 SHOWN = 12  # most frequent tokens
 
 
-def inspect(prefix: str, tokenizer_type: str, split: str, seq_length: int) -> None:
+def inspect(options: Data, seq_length: int) -> None:
     """Print documents, lengths, tokens, a decoded sample, how a run would cut it, and problems."""
     if seq_length < 1:
         raise UserError(f"--seq-length {seq_length}: give a number of tokens above 0")
-    parse_split(split)
-    for dataset in open_datasets(prefix, tokenizer_type):
+    datasets = open_datasets(options.data_path, options.tokenizer_type)
+    for dataset, split in zip(datasets, split_datasets(datasets, options), strict=True):
         tokens, tokenizer = dataset.tokens, dataset.tokenizer
         counts = token_counts(dataset)
         lengths = np.diff(tokens.document_offsets)
@@ -31,7 +33,7 @@ def inspect(prefix: str, tokenizer_type: str, split: str, seq_length: int) -> No
         print(f"  stored as {tokens.dtype}, {tokens.num_tokens * tokens.dtype.itemsize:,} bytes")
         _print_lengths(lengths, seq_length)
         _print_histogram(counts, tokenizer.names())
-        _print_split(dataset, split)
+        _print_split(split, options.split)
         print(f"  document 0 starts {tokenizer.decode(tokens.read(0, min(60, int(lengths[0]))))}")
         for problem in problems(dataset, lengths, counts):
             print(f"  problem: {problem}")
@@ -92,16 +94,11 @@ def _print_histogram(counts: Ints, names: list[str]) -> None:
     print(f"  tokens: {', '.join(parts)}" + (f" and {rest:,} others" if rest > 0 else ""))
 
 
-def _print_split(dataset: Dataset, split: str) -> None:
-    cut = split_documents(
-        dataset.tokens.document_offsets,
-        dataset.closed,
-        parse_split(split),
-        dataset.groups,
-        strands(dataset),
-    )
-    parts = [f"{name} {segments.num_tokens:,} tokens" for name, segments in cut.parts.items()]
-    print(f"  --split {split}: by {cut.by}, {', '.join(parts)}")
+def _print_split(split: Split, weights: str) -> None:
+    parts = [f"{name} {segments.num_tokens:,} tokens" for name, segments in split.parts.items()]
+    print(f"  --split {weights}: by {split.by}, {', '.join(parts)}")
+    for note in split.notes:
+        print(f"    {note}")
 
 
 def verify(prefix: str, tokenizer_type: str) -> None:
@@ -124,21 +121,22 @@ def verify(prefix: str, tokenizer_type: str) -> None:
 
 
 def decode(prefix: str, tokenizer_type: str, numbers: list[int] | None) -> None:
-    """Print documents as FASTA; their names are their numbers."""
+    """Print documents as FASTA; their names are their numbers, and those of their records."""
     for dataset in open_datasets(prefix, tokenizer_type):
         total = dataset.tokens.num_documents
+        names = [record.name for record in document_records(dataset)]
         for number in range(total) if numbers is None else numbers:
             if not 0 <= number < total:
                 raise UserError(
                     f"--document {number}: {dataset.prefix} has documents 0 to {total - 1}"
                 )
-            _print_document(dataset, number)
+            _print_document(dataset, number, names[number])
 
 
-def _print_document(dataset: Dataset, number: int) -> None:
+def _print_document(dataset: Dataset, number: int, name: str) -> None:
     tokens: Tokens = dataset.tokens.document(number)
     if len(tokens) and int(tokens[-1]) == dataset.tokenizer.end_of_document:
         tokens = tokens[:-1]
     text = dataset.tokenizer.decode(tokens)
     lines = [text[start : start + LINE] for start in range(0, len(text), LINE)]
-    sys.stdout.write("\n".join([f">{number}", *lines]) + "\n")
+    sys.stdout.write("\n".join([f">{number} {name}".rstrip(), *lines]) + "\n")

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 from longseq.config.arguments import Data
-from longseq.data.datasets import Dataset, open_datasets, strands
+from longseq.data.datasets import Dataset, open_datasets
+from longseq.data.held_out import split_datasets
 from longseq.data.samples.samples import BlendedSamples, FileSamples, Samples
-from longseq.data.samples.split import Split, parse_split, split_documents
+from longseq.data.samples.split import Segments, Split
 from longseq.data.samples.stream import Stream
 from longseq.data.tokenizers.base import Tokenizer
 from longseq.errors import UserError
@@ -15,7 +16,7 @@ from longseq.errors import UserError
 class TrainingData:
     """What a run learns from and is tried on, and its vocabulary. A part of weight 0 is None.
 
-    notes: lines worth printing at the start of a run.
+    notes: lines worth printing at the start of a run. cuts: each dataset and how it was divided.
     """
 
     tokenizer: Tokenizer
@@ -23,6 +24,7 @@ class TrainingData:
     train: Samples | None
     valid: Samples | None
     notes: tuple[str, ...]
+    cuts: list[tuple[Dataset, Split]]
 
 
 def open_data(options: Data, seq_length: int, seed: int) -> TrainingData:
@@ -33,52 +35,51 @@ def open_data(options: Data, seq_length: int, seed: int) -> TrainingData:
             f" {seq_length}"
         )
     datasets = open_datasets(options.data_path, options.tokenizer_type)
-    shares = parse_split(options.split)
-    splits = [
-        split_documents(d.tokens.document_offsets, d.closed, shares, d.groups, strands(d))
-        for d in datasets
-    ]
-    notes = [_describe(dataset, split) for dataset, split in zip(datasets, splits, strict=True)]
+    cuts = list(zip(datasets, split_datasets(datasets, options), strict=True))
+    notes = [line for dataset, split in cuts for line in _describe(dataset, split)]
     samples: dict[str, Samples | None] = {}
     for name in ("train", "valid"):
         parts = [
-            _samples(dataset, split, name, seq_length, seed, options)
-            for dataset, split in zip(datasets, splits, strict=True)
+            (_samples(dataset, split.parts[name], seq_length, seed, options), dataset)
+            for dataset, split in cuts
+            if split.parts[name].num_tokens
         ]
-        whole = [part for part in parts if part is not None]
-        if not whole:
-            samples[name] = None
-            continue
-        if len(whole) < len(parts):
+        if 0 < len(parts) < len(cuts) and not (options.valid_records or options.test_records):
             raise UserError(f"--split {options.split}: a dataset of the blend has no {name} part")
-        weights = [dataset.weight for dataset in datasets]
-        samples[name] = whole[0] if len(whole) == 1 else BlendedSamples(whole, weights)
-        notes += _warnings(name, whole, datasets)
+        samples[name] = _blended(parts)
+        notes += _warnings(name, parts)
     tokenizer = datasets[0].tokenizer
     return TrainingData(
-        tokenizer, tokenizer.vocab_size, samples["train"], samples["valid"], tuple(notes)
+        tokenizer, tokenizer.vocab_size, samples["train"], samples["valid"], tuple(notes), cuts
+    )
+
+
+def _blended(parts: list[tuple[FileSamples, Dataset]]) -> Samples | None:
+    if len(parts) < 2:
+        return parts[0][0] if parts else None
+    total = sum(dataset.weight for _, dataset in parts)
+    return BlendedSamples(
+        [part for part, _ in parts], [dataset.weight / total for _, dataset in parts]
     )
 
 
 def _samples(
-    dataset: Dataset, split: Split, name: str, seq_length: int, seed: int, options: Data
-) -> FileSamples | None:
-    segments = split.parts[name]
-    if not segments.num_tokens:
-        return None
+    dataset: Dataset, segments: Segments, seq_length: int, seed: int, options: Data
+) -> FileSamples:
     end, size = dataset.tokenizer.end_of_document, dataset.tokenizer.vocab_size
     return FileSamples(Stream(dataset.tokens, segments, end, seed), seq_length, size, options)
 
 
-def _describe(dataset: Dataset, split: Split) -> str:
+def _describe(dataset: Dataset, split: Split) -> list[str]:
     tokens = dataset.tokens
     size = f"{tokens.num_tokens:,} tokens in {tokens.num_documents:,} documents"
-    return f"{dataset.prefix}: {size}, {dataset.tokenizer.specification}, cut by {split.by}"
+    first = f"{dataset.prefix}: {size}, {dataset.tokenizer.specification}, cut by {split.by}"
+    return [first, *(f"{dataset.prefix}: {note}" for note in split.notes)]
 
 
-def _warnings(name: str, parts: list[FileSamples], datasets: list[Dataset]) -> list[str]:
+def _warnings(name: str, parts: list[tuple[FileSamples, Dataset]]) -> list[str]:
     found = []
-    for part, dataset in zip(parts, datasets, strict=True):
+    for part, dataset in parts:
         if part.repeats_within > 1:
             found.append(
                 f"{dataset.prefix}: {name} has {part.num_tokens:,} tokens, so that a sample of"

@@ -83,11 +83,13 @@ def _settings(config: Config) -> dict[str, Any]:
 
 def _check_data(config: Config) -> None:
     """Prepare a FASTA file; check what is prepared: damage is found before the ranks start."""
-    from longseq.data.datasets import check_data
+    from longseq.data.datasets import check_data, open_datasets
+    from longseq.data.held_out import split_datasets
 
     if not config.data.data_path:
         raise UserError("--data-path is missing: name a FASTA file or a prepared prefix")
     check_data(config.data.data_path, config.data.tokenizer_type)
+    split_datasets(open_datasets(config.data.data_path, config.data.tokenizer_type), config.data)
 
 
 def _check_nvme(config: Config) -> None:

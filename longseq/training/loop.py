@@ -19,6 +19,7 @@ from typing import Any
 
 from longseq.checkpoint.run_checkpoints import RunCheckpoints
 from longseq.config.arguments import Config
+from longseq.data.held_out import write_held_out
 from longseq.data.opening import TrainingData, open_data
 from longseq.data.samples.curriculum import curriculum_of
 from longseq.data.samples.samples import Samples
@@ -90,6 +91,7 @@ class Training:
         hosts = self.ranks.gather(socket.gethostname())
         if self.folder and self.ranks.rank == 0:
             write_environment(self.folder, list(dict.fromkeys(hosts)))
+            write_held_out(self.folder / "held_out.tsv", self.data.cuts)
 
     def _tracker(self) -> Tracker:
         if self.folder is None:

@@ -1,4 +1,4 @@
-"""The .bin/.idx pair in Megatron's format: written by us, read by anyone, and the other way round.
+"""The .bin/.idx pair in Megatron's format, read in pieces; writer.py writes it.
 
 Why not through megatron-core, whose format this is: its import takes 4 s of every rank's start, its
 reader takes a truncated or overlong .bin for a good one, and dropping its object while an array
@@ -13,7 +13,6 @@ the tests read our files with megatron-core and megatron-core's with this module
 
 import os
 import struct
-from array import array
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,14 +20,12 @@ import numpy as np
 import numpy.typing as npt
 
 from longseq.errors import UserError
-from longseq.host.atomic_files import Sha256, sync_open
 
 MAGIC = b"MMIDIDX\x00\x00"
 HEADER = struct.Struct("<9sQBQQ")
 DTYPES: dict[int, type[np.generic]] = {
     1: np.uint8, 2: np.int8, 3: np.int16, 4: np.int32, 5: np.int64, 8: np.uint16,
 }  # fmt: skip
-LONGEST_SEQUENCE = 2**30  # lengths are int32: a longer document is several sequences
 
 Tokens = npt.NDArray[np.integer]
 
@@ -42,6 +39,29 @@ def token_dtype(vocab_size: int) -> type[np.generic]:
     if vocab_size <= 2**8:
         return np.uint8
     return np.uint16 if vocab_size <= 2**16 else np.int32
+
+
+class TokenFile:
+    """Values of one dtype in a file, read by position. Nothing is mapped."""
+
+    def __init__(self, path: str, dtype: np.dtype[np.generic]) -> None:
+        self.path = path
+        self.dtype = dtype
+        self._file, self.num_bytes = _open(path)
+
+    def read(self, start: int, count: int) -> Tokens:
+        """Values start … start+count of the file, [count], in its dtype."""
+        size = self.dtype.itemsize
+        raw = os.pread(self._file.fileno(), count * size, start * size)
+        while len(raw) < count * size:  # one pread gives at most 2 GiB
+            more = os.pread(self._file.fileno(), count * size - len(raw), start * size + len(raw))
+            if not more:
+                raise UserError(f"{self.path} shrank while it was read: prepare it again")
+            raw += more
+        return np.frombuffer(raw, dtype=self.dtype)
+
+    def close(self) -> None:
+        self._file.close()
 
 
 class IndexedTokens:
@@ -62,7 +82,8 @@ class IndexedTokens:
         offsets: npt.NDArray[np.int64] = ends[bounds]
         size = self.dtype.itemsize
         with_ends = offsets + np.arange(len(offsets))
-        self._file, found = _open_tokens(self.bin_path)
+        self._tokens = TokenFile(self.bin_path, self.dtype)
+        found = self._tokens.num_bytes
         self.unindexed_ends = found == int(with_ends[-1]) * size != int(offsets[-1]) * size
         self.document_offsets = with_ends if self.unindexed_ends else offsets
         self.num_tokens = int(self.document_offsets[-1])
@@ -76,14 +97,7 @@ class IndexedTokens:
 
     def read(self, start: int, count: int) -> Tokens:
         """Tokens start … start+count of the file, [count], in the file's dtype."""
-        size = self.dtype.itemsize
-        raw = os.pread(self._file.fileno(), count * size, start * size)
-        while len(raw) < count * size:  # one pread gives at most 2 GiB
-            more = os.pread(self._file.fileno(), count * size - len(raw), start * size + len(raw))
-            if not more:
-                raise UserError(f"{self.bin_path} shrank while it was read: prepare it again")
-            raw += more
-        return np.frombuffer(raw, dtype=self.dtype)
+        return self._tokens.read(start, count)
 
     def document(self, number: int) -> Tokens:
         """All tokens of one document."""
@@ -91,7 +105,7 @@ class IndexedTokens:
         return self.read(start, stop - start)
 
     def close(self) -> None:
-        self._file.close()
+        self._tokens.close()
 
 
 def _read_index(path: str) -> tuple[np.dtype[np.generic], Tokens, Tokens]:
@@ -134,8 +148,8 @@ def _read_index(path: str) -> tuple[np.dtype[np.generic], Tokens, Tokens]:
     return dtype, lengths, bounds
 
 
-def _open_tokens(path: str) -> tuple[BinaryIO, int]:
-    """The .bin, kept open for as long as its reader lives, and its bytes."""
+def _open(path: str) -> tuple[BinaryIO, int]:
+    """A file, kept open for as long as its reader lives, and its bytes."""
     try:
         file = open(path, "rb")  # noqa: SIM115
     except OSError as error:
@@ -148,87 +162,3 @@ def _open_tokens(path: str) -> tuple[BinaryIO, int]:
 def _wrong_size(path: str, found: int, expected: int) -> str:
     what = "truncated" if found < expected else "followed by something else"
     return f"{path} is {what}: {found} bytes where its .idx says {expected}: prepare the data again"
-
-
-class IndexedWriter:
-    """Writes a pair, document by document, in pieces of any size; digests what it writes.
-
-    Nothing opens before `finish` has written the .idx, which it does last.
-    """
-
-    def __init__(self, prefix: str, dtype: type[np.generic]) -> None:
-        self.prefix = prefix
-        self.dtype = np.dtype(dtype)
-        self.num_tokens = 0
-        self.digests: dict[str, str] = {}
-        self._file = open(file_of(prefix, "bin"), "wb")  # noqa: SIM115 - closed by finish or abandon
-        self._sha = Sha256()
-        self._lengths = array("i")
-        self._bounds = array("q", [0])
-        self._open_length = 0
-
-    @property
-    def num_documents(self) -> int:
-        return len(self._bounds) - 1
-
-    def add(self, tokens: Tokens) -> None:
-        """Append tokens to the document that is open."""
-        raw = np.ascontiguousarray(tokens, dtype=self.dtype).data
-        self._file.write(raw)
-        self._sha.update(raw)
-        self._open_length += len(tokens)
-        self.num_tokens += len(tokens)
-
-    def end_document(self) -> None:
-        while self._open_length > LONGEST_SEQUENCE:
-            self._lengths.append(LONGEST_SEQUENCE)
-            self._open_length -= LONGEST_SEQUENCE
-        self._lengths.append(self._open_length)
-        self._open_length = 0
-        self._bounds.append(len(self._lengths))
-
-    def add_documents(self, tokens: Tokens, lengths: npt.NDArray[np.int64]) -> None:
-        """Go on with the open document and end as many as there are lengths, end tokens included.
-
-        What comes after them opens the next document. An end token alone makes no document.
-        """
-        if len(lengths) and lengths[0] == 1 and not self._open_length:
-            tokens, lengths = tokens[1:], lengths[1:]
-        open_before, tail = self._open_length, len(tokens) - int(lengths.sum())
-        self.add(tokens)
-        if not len(lengths):
-            return
-        self._open_length = open_before + int(lengths[0])
-        self.end_document()
-        first = len(self._lengths)
-        self._lengths.frombytes(lengths[1:].astype(np.intc).tobytes())
-        self._bounds.extend(range(first + 1, len(self._lengths) + 1))
-        self._open_length = tail
-
-    def close_document(self, end: int) -> None:
-        """End the document that is open, if one is, with its end token."""
-        if self._open_length:
-            self.add(np.array([end], dtype=self.dtype))
-            self.end_document()
-
-    def finish(self) -> None:
-        """Flush the tokens to the disk, then write the index."""
-        sync_open(self._file)
-        self._file.close()
-        self.digests["bin"] = self._sha.hexdigest()
-        lengths = np.frombuffer(self._lengths, dtype="<i4") if self._lengths else np.zeros(0, "<i4")
-        ends = np.cumsum(lengths, dtype=np.int64) * self.dtype.itemsize
-        pointers = np.concatenate(([0], ends[:-1])) if len(ends) else ends
-        code = next(code for code, dtype in DTYPES.items() if np.dtype(dtype) == self.dtype)
-        raw = b"".join((
-            HEADER.pack(MAGIC, 1, code, len(lengths), len(self._bounds)),
-            lengths.tobytes(), pointers.astype("<i8").tobytes(), self._bounds.tobytes(),
-        ))  # fmt: skip
-        self.digests["idx"] = Sha256(raw).hexdigest()
-        with open(file_of(self.prefix, "idx"), "wb") as file:
-            file.write(raw)
-            sync_open(file)
-
-    def abandon(self) -> None:
-        """Close without an index: what was written does not open."""
-        self._file.close()

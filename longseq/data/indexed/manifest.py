@@ -13,12 +13,16 @@ from typing import Any
 from longseq.errors import UserError
 from longseq.host.atomic_files import digest, sync_open
 
-FORMAT = 1
+FORMAT = 2  # 1: without places of documents, names of records and weights; it is read too
 
 
 @dataclass(frozen=True)
 class DatasetManifest:
-    """files: name's ending → {"bytes", "sha256"}; counts: what was read, written and left out."""
+    """files: name's ending → {"bytes", "sha256"}; counts: what was read, written and left out.
+
+    skipped: bad files that were left out, "path" and "reason". weights: what a token may count for
+    in the loss; PREFIX.weights has the place in this list of each token's.
+    """
 
     tokenizer: str
     vocab_size: int
@@ -30,6 +34,8 @@ class DatasetManifest:
     counts: dict[str, int] = field(default_factory=dict)
     sources: list[dict[str, Any]] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
+    skipped: list[dict[str, str]] = field(default_factory=list)
+    weights: list[float] = field(default_factory=lambda: [1.0])
     format: int = FORMAT
 
 
@@ -54,7 +60,7 @@ def read_manifest(prefix: str) -> DatasetManifest | None:
         return None
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}): prepare the data again") from None
-    if not isinstance(values, dict) or values.get("format") != FORMAT:
+    if not isinstance(values, dict) or values.get("format") not in (1, FORMAT):
         raise UserError(f"{path} is not a manifest of this version: prepare the data again")
     try:
         return DatasetManifest(**values)

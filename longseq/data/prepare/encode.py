@@ -1,55 +1,43 @@
 """Records → tokens: what a worker does with a chunk, vectorised over all its records at once.
 
-Every letter is accounted for: bases read = bases in tokens + what the counts say was left out.
+Every letter is accounted for: bases read = bases in tokens + what the counts say was left out. And
+every document knows its place, so that a split can hold out the other strand of what it holds out.
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from longseq.data.indexed.format import Tokens
-from longseq.data.samples.split import Ints
+from longseq.data.prepare.recipe import BASES, Recipe
+from longseq.data.prepare.text import TextEncoder, Unknown
+from longseq.data.samples.split import Flags, Ints
 from longseq.data.sources.chunks import Chunk
 from longseq.data.sources.gene_calling import find_genes
 from longseq.data.sources.records import records
 from longseq.data.tokenizers.alphabet import (
     COMPLEMENT,
     GAPS,
-    INVALID,
     LAYOUT,
-    LETTERS,
     UNKNOWN,
-    code_table,
     letters,
     reverse_complement,
-)  # fmt: skip
+)
 from longseq.data.tokenizers.base import SequenceTokenizer, Tokenizer
 from longseq.data.tokenizers.registry import tokenizer_from
 from longseq.data.tokenizers.text import TextTokenizer
-from longseq.errors import UserError
 
-BASES = bytes(range(4))
 COMPLEMENT_TABLE = COMPLEMENT.tobytes() + bytes(range(len(COMPLEMENT), 256))
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How letters become tokens; the same for every worker."""
-
-    tokenizer: str = "nucleotide"
-    ambiguous: str = "keep"
-    mask_lower_case: bool = False
-    reverse_complement: bool = False
-    genes: bool = False
-
-
-@dataclass(frozen=True)
 class Stretch:
-    """A piece of a long record that waits in a file of codes.
+    """A piece of a long record that waits in a file of codes, or of text.
 
-    backward: of the other strand; closes: the document ends here; final: the record does.
+    start, stop: letters of the record. backward: of the other strand; closes: the document ends
+    here; final: the record does. weights: the file of its letters' weights, or "".
     """
 
     path: str
@@ -59,20 +47,57 @@ class Stretch:
     backward: bool
     closes: bool
     final: bool
+    weights: str = ""
+    text: bool = False
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Where each document of a result starts reading; the first may go on with an open one.
+
+    owner: int64 [n], its record, counted within the result. begin: int64 [n], of its record's bases
+    the first it reads, or, of the other strand, one past it. backward: bool [n].
+    """
+
+    owner: Ints
+    begin: Ints
+    backward: Flags
 
 
 @dataclass(frozen=True)
 class Encoded:
     """tokens: any dtype [n], each document closed by its end token, except perhaps the last.
 
-    lengths: int64 [documents], tokens of each closed document with its end.
-    groups: int64 [records], closed documents of each record.
+    lengths: int64 [documents], tokens of each closed document with its end. names, sizes: of each
+    record, its name and bases. weights: uint8 [n], places in Recipe.weights, or None.
     """
 
     tokens: Tokens
     lengths: Ints
-    groups: Ints
+    runs: Runs
     counts: Counter[str]
+    names: list[str] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    weights: Tokens | None = None
+    unknown: Unknown | None = None
+
+
+class Units:
+    """Stretches of codes that become documents, with the places they come from."""
+
+    def __init__(self) -> None:
+        self.codes: list[bytes] = []
+        self.owner: list[int] = []
+        self.begin: list[int] = []
+        self.backward: list[bool] = []
+        self.weights: list[bytes] = []
+
+    def add(self, codes: bytes, owner: int, begin: int, backward: bool, weights: bytes) -> None:
+        self.codes.append(codes)
+        self.owner.append(owner)
+        self.begin.append(begin)
+        self.backward.append(backward)
+        self.weights.append(weights)
 
 
 class Encoder:
@@ -81,11 +106,9 @@ class Encoder:
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
         self.tokenizer: Tokenizer = tokenizer_from(recipe.tokenizer)
-        self.table = code_table(recipe.mask_lower_case)
+        self.table = recipe.code_table()
+        self.weight_table = recipe.weight_table()
         self.split = recipe.ambiguous == "split"
-        if recipe.ambiguous == "n":
-            fold = bytes(min(c, UNKNOWN) if c != INVALID else c for c in range(256))
-            self.table = self.table.translate(fold)
 
     def encode(self, task: Chunk | Stretch) -> Encoded:
         if isinstance(self.tokenizer, TextTokenizer):
@@ -100,150 +123,210 @@ class Encoder:
         """Letters → codes, without line ends, spaces and gaps."""
         return raw.translate(self.table, LAYOUT + GAPS)
 
+    def weights(self, raw: bytes) -> bytes:
+        """Letters → places of their weights, aligned with their codes; empty where all count 1."""
+        return raw.translate(self.weight_table, LAYOUT + GAPS) if self.recipe.weighted else b""
+
     def _encode_chunk(self, tokenizer: SequenceTokenizer, chunk: Chunk) -> Encoded:
+        recipe, units = self.recipe, Units()
         counts: Counter[str] = Counter()
-        parts: list[list[bytes]] = []
+        names: list[str] = []
+        sizes: list[int] = []
         for name, raw in records(chunk):
             codes = self.codes(raw)
-            counts["records"] += 1
-            counts["bases"] += len(codes)
-            counts["gaps"] += count_gaps(raw, codes)
-            self.check(chunk.path, name, codes)
-            if not codes:
-                counts["empty_records"] += 1
-            elif self.recipe.ambiguous == "drop" and codes.translate(None, BASES):
-                counts["dropped_records"] += 1
-                counts["dropped_bases"] += len(codes)
-            else:
-                parts.append(self._units(codes, counts))
-        return _joined(tokenizer, parts, self.split, counts)
+            recipe.check(chunk.path, name, codes)
+            counts["gaps"] += count_gaps(raw)
+            if not left_out(recipe, len(codes), codes, counts):
+                self._units(codes, self.weights(raw), len(names), units, counts)
+            names.append(name)
+            sizes.append(len(codes))
+        counts["records"] += len(names)
+        counts["bases"] += sum(sizes)
+        return self._joined(tokenizer, units, counts, names, sizes)
 
-    def check(self, path: str, name: str, codes: bytes, before: int = 0) -> None:
-        """Refuse what is no nucleotide and, where asked, what is none of A, C, G, T.
-
-        before: letters of the record that came before these.
-        """
-        record = f"{path}: record {name or '(no name)'}"
-        place = codes.find(INVALID)
-        if place >= 0:
-            raise UserError(
-                f"{record}: letter {before + place + 1:,} is no nucleotide: mend the record, or use"
-                " --tokenizer byte for other text"
-            )
-        if self.recipe.ambiguous == "refuse" and (foreign := codes.translate(None, BASES)):
-            place = before + codes.find(foreign[0]) + 1
-            raise UserError(
-                f"{record}: letter {place:,} is {LETTERS[foreign[0]]}: choose another policy than"
-                " --ambiguous refuse"
-            )
-
-    def _units(self, codes: bytes, counts: Counter[str]) -> list[bytes]:
-        """The documents of one record, as codes: itself, with its other strand, or its genes."""
+    def _units(
+        self, codes: bytes, weights: bytes, owner: int, units: Units, counts: Counter[str]
+    ) -> None:
+        """The documents of one record: itself, with its other strand, or its genes."""
         if self.recipe.genes:
             sequence = letters(np.minimum(np.frombuffer(codes, np.uint8), UNKNOWN)).encode()
             genes = find_genes(sequence)
-            counts["genes"] += len(genes.sequences)
+            counts["genes"] += len(genes.spans)
             counts["bases_outside_genes"] += len(codes) - genes.covered
-            return [self.codes(gene) for gene in genes.sequences]
+            for first, last, backward in genes.spans:
+                self._unit(codes, weights, owner, (first, last), backward, units)
+            return
+        self._unit(codes, weights, owner, (0, len(codes)), False, units)
         if self.recipe.reverse_complement:
-            return [codes, codes[::-1].translate(COMPLEMENT_TABLE)]
-        return [codes]
+            self._unit(codes, weights, owner, (0, len(codes)), True, units)
+
+    def _unit(
+        self, codes: bytes, weights: bytes, owner: int, span: tuple[int, int], backward: bool,
+        units: Units,
+    ) -> None:  # fmt: skip
+        first, last = span
+        codes, weights = codes[first:last], weights[first:last]
+        if backward:
+            codes, weights = codes[::-1].translate(COMPLEMENT_TABLE), weights[::-1]
+        units.add(codes, owner, last if backward else first, backward, weights)
 
     def _encode_stretch(self, tokenizer: SequenceTokenizer, task: Stretch) -> Encoded:
-        codes = read_spool(task)
-        if task.backward:
-            codes = reverse_complement(codes)
+        codes = _read(task.spool, task)
+        weights = _read(task.weights, task) if task.weights else codes[:0]
         counts: Counter[str] = Counter()
         if self.recipe.genes:
-            return _joined(tokenizer, [self._units(codes.tobytes(), counts)], self.split, counts)
+            units = Units()
+            self._units(codes.tobytes(), weights.tobytes(), 0, units, counts)
+            return self._joined(tokenizer, units, counts, [], [])
+        if task.backward:
+            codes, weights = reverse_complement(codes), weights[::-1]
         tokens = tokenizer.encode(codes)
+        classes = _largest(weights, tokenizer.bases) if self.recipe.weighted else None
+        starts, closing = np.zeros(min(1, len(tokens)), np.int64), tokens[:0].astype(bool)
         if self.split:
-            tokens = _split(tokenizer, tokens, counts)
-        return _measured(tokenizer, tokens, np.zeros(0, dtype=np.int64), counts)
+            closing = tokenizer.ambiguous(tokens)
+            counts["ambiguous_left_out"] += int(closing.sum()) * tokenizer.bases
+            starts = _starts(closing)
+            kept = ~(closing & np.concatenate(([False], closing[:-1])))
+            tokens = np.where(closing, tokenizer.end_of_document, tokens)[kept].astype(tokens.dtype)
+            classes = None if classes is None else np.where(closing, 0, classes)[kept]
+            closing = closing[kept]
+        lengths = np.diff(np.flatnonzero(closing), prepend=-1)
+        step = -tokenizer.bases if task.backward else tokenizer.bases
+        begin = (task.stop if task.backward else task.start) + starts * step
+        runs = Runs(np.zeros_like(begin), begin, np.full(len(begin), task.backward))
+        return Encoded(tokens, lengths, runs, counts, weights=classes)
+
+    def _joined(
+        self, tokenizer: SequenceTokenizer, units: Units, counts: Counter[str],
+        names: list[str], sizes: list[int],
+    ) -> Encoded:  # fmt: skip
+        """Documents of many records as one array of tokens."""
+        size = tokenizer.bases
+        lengths = np.array([len(unit) for unit in units.codes], dtype=np.int64)
+        counts["trailing_bases"] += int((lengths % size).sum())
+        tokens = tokenizer.encode_documents(units.codes)
+        classes = self._classes(units, size) if self.recipe.weighted else None
+        runs = Runs(
+            np.array(units.owner, dtype=np.int64),
+            np.array(units.begin, dtype=np.int64),
+            np.array(units.backward, dtype=bool),
+        )
+        documents = lengths // size + 1
+        if self.split or (lengths < size).any():
+            tokens, classes, documents, runs = self._divided(
+                tokenizer, tokens, classes, documents, runs, counts
+            )
+        return Encoded(tokens, documents, runs, counts, names, sizes, classes)
+
+    def _classes(self, units: Units, size: int) -> Tokens:
+        """The weights of tokens, of end tokens 1."""
+        whole = [unit[: len(unit) - len(unit) % size] + bytes(size) for unit in units.weights]
+        return _largest(np.frombuffer(b"".join(whole), np.uint8), size)
+
+    def _divided(
+        self, tokenizer: SequenceTokenizer, tokens: Tokens, classes: Tokens | None,
+        documents: Ints, runs: Runs, counts: Counter[str],
+    ) -> tuple[Tokens, Tokens | None, Ints, Runs]:  # fmt: skip
+        """Documents cut where letters are left out; none is an end token alone."""
+        closing = tokens == tokenizer.end_of_document
+        if self.split:
+            foreign = tokenizer.ambiguous(tokens) & ~closing
+            counts["ambiguous_left_out"] += int(foreign.sum()) * tokenizer.bases
+            closing |= foreign
+        starts = _starts(closing)
+        firsts = np.cumsum(documents) - documents
+        unit = np.searchsorted(firsts, starts, side="right") - 1
+        step = np.where(runs.backward[unit], -tokenizer.bases, tokenizer.bases)
+        begin = runs.begin[unit] + (starts - firsts[unit]) * step
+        kept = ~(closing & np.concatenate(([True], closing[:-1])))
+        tokens = np.where(closing, tokenizer.end_of_document, tokens)[kept].astype(tokens.dtype)
+        classes = None if classes is None else np.where(closing, 0, classes)[kept]
+        lengths = np.diff(np.flatnonzero(closing[kept]), prepend=-1)
+        return tokens, classes, lengths, Runs(runs.owner[unit], begin, runs.backward[unit])
 
     def _encode_texts(self, tokenizer: TextTokenizer, task: Chunk | Stretch) -> Encoded:
+        encoder = TextEncoder(tokenizer)
         counts: Counter[str] = Counter()
+        names: list[str] = []
+        sizes: list[int] = []
         if isinstance(task, Stretch):
-            texts = [letters(read_spool(task)).encode()]
-        elif task.kind in ("text", "jsonl"):
-            texts = [raw for _, raw in records(task)]
-            counts["bytes"] += sum(map(len, texts))
-        else:
-            texts = []
-            for name, raw in records(task):
-                codes = self.codes(raw)
-                self.check(task.path, name, codes)
-                counts["bases"] += len(codes)
-                counts["gaps"] += count_gaps(raw, codes)
-                texts.append(letters(np.frombuffer(codes, np.uint8)).encode())
-        if isinstance(task, Chunk):
-            counts["records"] += len(texts)
-            counts["empty_records"] += sum(not text for text in texts)
-        end = np.array([tokenizer.end_of_document], dtype=tokenizer.dtype)
-        arrays = [np.append(ids, end) for ids in tokenizer.encode_all([t for t in texts if t])]
-        tokens = np.concatenate(arrays) if arrays else end[:0]
-        lengths = np.array([len(array) for array in arrays], dtype=np.int64)
-        return Encoded(tokens, lengths, np.ones(len(arrays), dtype=np.int64), counts)
+            tokens = encoder.stretch(task.path, self._text_of(task))
+            none = np.zeros(min(1, len(tokens)), np.int64)
+            runs = Runs(none, none, none.astype(bool))
+            return Encoded(tokens, none[:0], runs, encoder.counts, unknown=encoder.unknown)
+        texts: list[bytes] = []
+        for name, raw in records(task):
+            text = self._text(task, name, raw, counts)
+            if not left_out(self.recipe, len(text), b"", counts):
+                texts.append(text)
+            names.append(name)
+            sizes.append(len(text))
+        counts["records"] += len(names)
+        counts["bytes" if task.kind in ("text", "jsonl") else "bases"] += sum(sizes)
+        owner = np.flatnonzero([size > 0 and size >= self.recipe.min_length for size in sizes])
+        named = [names[place] for place in owner]
+        tokens, lengths = encoder.documents(task.path, named, texts)
+        runs = Runs(owner, np.zeros_like(owner), np.zeros(len(owner), dtype=bool))
+        counts.update(encoder.counts)
+        return Encoded(tokens, lengths, runs, counts, names, sizes, unknown=encoder.unknown)
+
+    def _text(self, task: Chunk, name: str, raw: bytes, counts: Counter[str]) -> bytes:
+        """What a text tokenizer sees of a record: text as it is, sequences in upper case."""
+        if task.kind in ("text", "jsonl"):
+            return raw
+        codes = self.codes(raw)
+        self.recipe.check(task.path, name, codes)
+        counts["gaps"] += count_gaps(raw)
+        return letters(np.frombuffer(codes, np.uint8)).encode()
+
+    def _text_of(self, task: Stretch) -> bytes:
+        if not task.text:
+            return letters(_read(task.spool, task)).encode()
+        with open(task.spool, "rb") as file:
+            file.seek(task.start)
+            raw = file.read(task.stop - task.start + 3)
+        size = task.stop - task.start
+        first = _character(raw, 0) if task.start else 0
+        return raw[first : _character(raw, size)]
 
 
-def count_gaps(raw: bytes, codes: bytes) -> int:
-    """Alignment gaps among letters; they stand for no base."""
-    return 0 if len(raw) == len(codes) else raw.count(b"-") + raw.count(b".")
+def _character(raw: bytes, place: int) -> int:
+    """The next place where a character of UTF-8 starts."""
+    while place < len(raw) and raw[place] & 0xC0 == 0x80:
+        place += 1
+    return place
 
 
-def read_spool(task: Stretch) -> npt.NDArray[np.uint8]:
-    return np.fromfile(task.spool, dtype=np.uint8, count=task.stop - task.start, offset=task.start)
-
-
-def _joined(
-    tokenizer: SequenceTokenizer, parts: list[list[bytes]], split: bool, counts: Counter[str]
-) -> Encoded:
-    """Documents of many records as one array of tokens; parts: per record, the codes of its
-    documents.
-    """
-    size = tokenizer.bases
-    units = [unit for part in parts for unit in part]
-    lengths = np.array([len(unit) for unit in units], dtype=np.int64)
-    counts["trailing_bases"] += int((lengths % size).sum())
-    filler = bytes(size)
-    whole = [unit if len(unit) % size == 0 else unit[: -(len(unit) % size)] for unit in units]
-    joined = filler.join(whole) + filler if whole else b""
-    tokens = tokenizer.encode(np.frombuffer(joined, dtype=np.uint8))
-    tokens = tokens if tokens.flags.writeable else tokens.copy()
-    ends = np.cumsum(lengths // size + 1) - 1
-    tokens[ends] = tokenizer.end_of_document
-    units_up_to = np.cumsum([len(part) for part in parts], dtype=np.int64)
-    if split or (lengths < size).any():
-        closing = tokens == tokenizer.end_of_document
-        if split:
-            foreign = tokenizer.ambiguous(tokens) & ~closing
-            counts["ambiguous_left_out"] += int(foreign.sum()) * size
-            closing |= foreign
-        kept = _without_empty(closing)
-        documents = np.append(0, np.cumsum(closing & kept)[ends])[units_up_to]
-        tokens = np.where(closing, tokenizer.end_of_document, tokens)[kept].astype(tokens.dtype)
+def left_out(recipe: Recipe, length: int, codes: bytes, counts: Counter[str]) -> bool:
+    """Whether a record makes no document; counts say why."""
+    if not length:
+        counts["empty_records"] += 1
+    elif length < recipe.min_length:
+        counts["short_records"] += 1
+        counts["short_bases"] += length
+    elif recipe.ambiguous == "drop" and codes.translate(None, BASES):
+        counts["dropped_records"] += 1
+        counts["dropped_bases"] += length
     else:
-        documents = units_up_to
-    return _measured(tokenizer, tokens, np.diff(documents, prepend=0), counts)
+        return False
+    return True
 
 
-def _split(tokenizer: SequenceTokenizer, tokens: Tokens, counts: Counter[str]) -> Tokens:
-    """Ambiguous tokens become ends of documents; a run of them one end."""
-    foreign = tokenizer.ambiguous(tokens)
-    counts["ambiguous_left_out"] += int(foreign.sum()) * tokenizer.bases
-    follows = np.concatenate(([False], foreign[:-1]))
-    tokens = np.where(foreign, tokenizer.end_of_document, tokens).astype(tokens.dtype)
-    return tokens[~(foreign & follows)]
+def count_gaps(raw: bytes) -> int:
+    """Alignment gaps among letters; they stand for no base."""
+    return (raw.count(b"-") if b"-" in raw else 0) + (raw.count(b".") if b"." in raw else 0)
 
 
-def _without_empty(closing: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Which tokens stay so that no document is an end token alone."""
-    return ~(closing & np.concatenate(([True], closing[:-1])))
+def _read(path: str, task: Stretch) -> npt.NDArray[np.uint8]:
+    return np.fromfile(path, dtype=np.uint8, count=task.stop - task.start, offset=task.start)
 
 
-def _measured(
-    tokenizer: SequenceTokenizer, tokens: Tokens, groups: Ints, counts: Counter[str]
-) -> Encoded:
-    ends = np.flatnonzero(tokens == tokenizer.end_of_document)
-    lengths = np.diff(ends, prepend=-1)
-    return Encoded(tokens, lengths, groups, counts)
+def _largest(weights: npt.NDArray[np.uint8], size: int) -> Tokens:
+    """The weight of a word: the smallest of its letters', which has the largest place."""
+    return weights if size == 1 else weights.reshape(-1, size).max(axis=1, initial=0)
+
+
+def _starts(closing: Flags) -> Ints:
+    """The first token of each run of tokens that close nothing."""
+    return np.flatnonzero(~closing & np.concatenate(([True], closing[:-1])))

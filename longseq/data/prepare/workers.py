@@ -1,19 +1,29 @@
-"""Tasks encoded by several processes, in the order they came, a bounded number at a time."""
+"""Tasks encoded by several processes, in the order they came, a bounded number at a time.
+
+By default as many as make it faster. Encoding nucleotides takes less time than handing them to
+another process and taking them back, so that one process is fastest; genes and text are worth it.
+So the first tasks are encoded here, and timed.
+"""
 
 import multiprocessing
 import os
+import pickle
 import threading
+import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
-from longseq.data.prepare.encode import Encoded, Encoder, Recipe, Stretch
+from longseq.data.prepare.encode import Encoded, Encoder, Stretch
+from longseq.data.prepare.recipe import Recipe
+from longseq.data.prepare.tasks import Task
 from longseq.data.sources.chunks import Chunk
 from longseq.errors import UserError
 
-Task = Chunk | Stretch
+TRIED = 0.2  # seconds of encoding after which workers are thought of
 
+Result = Encoded | UserError | None
 _encoder: Encoder | None = None  # of a worker process
 
 
@@ -25,36 +35,101 @@ def available_cores() -> int:
 
 
 def encode_all(
-    tasks: Iterator[Task], encoder: Encoder, workers: int
-) -> Iterator[tuple[Task, Encoded]]:
-    """Each task with its result; the order, and so the output, is the same for any worker count."""
+    tasks: Iterator[Task], encoder: Encoder, workers: int, more: Callable[[], float]
+) -> Iterator[tuple[Task, Result]]:
+    """Each task with its result, or with what is wrong with it; notes have none.
+
+    The order, and so the output, is the same for any worker count. workers: 0 for what is fastest;
+    more() says how many times what was read so far is still to come.
+    """
+    if workers == 0:
+        trial = _Trial()
+        for task in tasks:
+            yield task, trial.encode(encoder, task)
+            if trial.worth_it(more()):
+                workers = available_cores()
+                break
+        else:
+            return
     if workers <= 1:
         for task in tasks:
-            yield task, encoder.encode(task)
+            yield task, _result(encoder, task)
         return
+    yield from _in_workers(tasks, encoder, workers)
+
+
+class _Trial:
+    """Times tasks that are encoded here, against what handing them to a worker would take."""
+
+    def __init__(self) -> None:
+        self.encoding = self.handing = 0.0
+        self.start_up = time.process_time()  # what a worker's own imports will take
+        self.cores = available_cores()
+
+    def encode(self, encoder: Encoder, task: Task) -> Result:
+        before = time.perf_counter()
+        result = _result(encoder, task)
+        self.encoding += time.perf_counter() - before
+        if not self.handing and self.encoding > TRIED:  # once is enough: it grows with the task
+            taken = time.perf_counter() - before
+            before = time.perf_counter()
+            pickle.loads(pickle.dumps((task, result), protocol=pickle.HIGHEST_PROTOCOL))
+            self.handing = 2 * (time.perf_counter() - before) / max(taken, 1e-9)
+        return result
+
+    def worth_it(self, more: float) -> bool:
+        """Whether workers win more time on what is left than they take to start.
+
+        handing: what passing a task out and back takes this process, as a part of encoding it.
+        """
+        if self.cores < 2 or self.encoding < TRIED:
+            return False
+        left = self.encoding * more
+        with_workers = left * max(self.handing, 1 / self.cores) + self.start_up
+        return with_workers < left
+
+
+def _in_workers(
+    tasks: Iterator[Task], encoder: Encoder, workers: int
+) -> Iterator[tuple[Task, Result]]:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, _start_worker, (encoder.recipe,)) as pool:
-        waiting: deque[tuple[Task, Future[Encoded]]] = deque()
+        waiting: deque[tuple[Task, Future[Encoded] | None]] = deque()
         try:
             for task in tasks:
-                waiting.append((task, pool.submit(_encode, task)))
+                future = None
+                if isinstance(task, Chunk | Stretch):
+                    future = pool.submit(_encode, task)
+                waiting.append((task, future))
                 if len(waiting) > workers + 1:
                     yield _next(waiting)
             while waiting:
                 yield _next(waiting)
         finally:
             for _, future in waiting:
-                future.cancel()
+                if future is not None:
+                    future.cancel()
 
 
-def _next(waiting: deque[tuple[Task, Future[Encoded]]]) -> tuple[Task, Encoded]:
+def _next(waiting: deque[tuple[Task, Future[Encoded] | None]]) -> tuple[Task, Result]:
     task, future = waiting.popleft()
     try:
-        return task, future.result()
+        return task, None if future is None else future.result()
+    except UserError as error:
+        return task, error
     except BrokenProcessPool:
         raise UserError(
             "a worker of 'longseq prepare' was killed, most likely for memory: use fewer --workers"
         ) from None
+
+
+def _result(encoder: Encoder, task: Task) -> Result:
+    if not isinstance(task, Chunk | Stretch):
+        return None
+    try:
+        return encoder.encode(task)
+    except UserError as error:
+        return error
 
 
 def _start_worker(recipe: Recipe) -> None:
@@ -72,7 +147,7 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _encode(task: Task) -> Encoded:
+def _encode(task: Chunk | Stretch) -> Encoded:
     if _encoder is None:
         raise RuntimeError("the worker was not started")
     return _encoder.encode(task)

@@ -41,16 +41,16 @@ def read_blend(path: str) -> list[Part]:
 
 
 def _part(path: str, line: str) -> Part:
-    weight, _, name = line.strip().partition(" ")
+    weight, *name = line.split(maxsplit=1)
     try:
         value = Fraction(weight)
     except (ValueError, ZeroDivisionError):
         value = Fraction(0)
-    if value <= 0 or not name.strip():
+    if value <= 0 or not name:
         raise UserError(
             f"--data-path {path}: {line.strip()!r}: a line is a weight above 0 and a path"
         )
-    return Part(value, os.path.join(os.path.dirname(path), name.strip()))
+    return Part(value, os.path.join(os.path.dirname(path), name[0].strip()))
 
 
 def place(index: int, weights: list[Fraction]) -> tuple[int, int]:

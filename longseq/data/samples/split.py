@@ -1,20 +1,56 @@
 """Training, validation and test: which tokens of a file belong to which.
 
-By group (all documents of a genome) or document when they are many enough for every part to get
-about its share, so that no genome is in two parts; else by position, without overlap. A document
-that a cut leaves without its end token is marked open, and the stream closes it.
+A group (a genome, with its other strand) is in one part only. Which groups are held out is drawn by
+--split-seed, or named by --valid-records and --test-records. Data of too few records for that, such
+as one chromosome, are cut by position instead, both strands at the same bases; never where groups
+were asked for with --group-by, or held out by name.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
 
+from longseq.data.samples.shuffle import generator
 from longseq.errors import UserError
 
 PARTS = ("train", "valid", "test")
 Ints = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Documents:
+    """What a split must know of a file's documents.
+
+    offsets   int64 [documents + 1], tokens. closed: each document's last token is its end token
+    groups    int64 [groups], the first document of each; None: each document is one
+    kept      groups are never divided: they were asked for
+    record, start, backward   [documents]: the record a document lies in, its first base there, and
+              whether it reads the other strand; None: each is a record, read forward
+    bases     of a token; mirrored: each stretch is there on both strands
+    """
+
+    offsets: Ints
+    closed: bool
+    groups: Ints | None = None
+    kept: bool = False
+    record: Ints | None = None
+    start: Ints | None = None
+    backward: Flags | None = None
+    bases: int = 1
+    mirrored: bool = False
+
+    @property
+    def count(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def firsts(self) -> Ints:
+        """The first document of each group, [groups]."""
+        return np.arange(self.count) if self.groups is None else self.groups
 
 
 @dataclass(frozen=True)
@@ -27,7 +63,7 @@ class Segments:
 
     start: Ints
     length: Ints
-    closed: npt.NDArray[np.bool_]
+    closed: Flags
 
     @property
     def num_tokens(self) -> int:
@@ -36,10 +72,13 @@ class Segments:
 
 @dataclass(frozen=True)
 class Split:
-    """The three parts and how they were cut: by "group", "document" or "position"."""
+    """The three parts, how they were cut (by "group", "document" or "position"), and what a user
+    should know of it.
+    """
 
     parts: dict[str, Segments]
     by: str
+    notes: list[str] = field(default_factory=list)
 
 
 def parse_split(text: str) -> list[Fraction]:
@@ -57,86 +96,204 @@ def parse_split(text: str) -> list[Fraction]:
 
 
 def split_documents(
-    offsets: Ints,
-    closed: bool,
+    documents: Documents,
     shares: list[Fraction],
-    groups: Ints | None = None,
-    strands: int = 1,
+    seed: int = 0,
+    named: Mapping[str, Flags] | None = None,
 ) -> Split:
     """Cut a file's documents into three parts.
 
-    offsets: int64 [documents + 1], tokens. closed: whether documents end with an end token. groups:
-    first document of each group that must stay whole (a genome and its other strand), or None.
-    strands: 2 where each document is followed by its reverse complement.
+    named: for "valid" and "test", bool [documents], what is held out by name; the rest is divided
+    by the shares of the other parts.
     """
-    total = int(offsets[-1])
-    wanted = [0, int(shares[0] * total), int((shares[0] + shares[1]) * total), total]
-    cuts, by = wanted, "position"
-    if _fair(at_groups := _nearest(_group_bounds(offsets, groups), wanted), shares, total):
-        cuts, by = at_groups, "document" if groups is None else "group"
-    elif strands == 1 and _fair(at_documents := _nearest(offsets, wanted), shares, total):
-        cuts, by = at_documents, "document"
-    parts = {}
-    for name, low, high in zip(PARTS, cuts[:-1], cuts[1:], strict=True):
-        if by == "position" and strands == 2:
-            parts[name] = _both_strands(offsets, low // 2, high // 2)
-        else:
-            parts[name] = _segments(offsets, closed, low, high)
-    return Split(parts, by)
-
-
-def _both_strands(offsets: Ints, low: int, high: int) -> Segments:
-    """Pieces of the forward documents between two positions, counted over them alone, and their
-    mirrors.
-
-    Without this a stretch that is held back for validation would be trained on from its other
-    strand.
-    """
-    starts, ends = offsets[:-1], offsets[1:]
-    lengths = ends - starts
-    if len(lengths) % 2 or (lengths[0::2] != lengths[1::2]).any():
+    if named:
+        return _by_group(documents, shares, seed, named)
+    split = _by_group(documents, shares, seed, {})
+    if documents.kept or _fair(split, shares):
+        return split
+    if documents.mirrored and documents.record is None:
         raise UserError(
-            "these records cannot be cut by position on both strands: prepare them without"
-            " --reverse-complement, or give enough records for a split by document"
+            "the data do not say where their documents lie in the genome, so that the other strand"
+            " of what is held out cannot be held out: prepare them again"
         )
-    size = lengths[0::2]  # with the end token
-    before = np.concatenate(([0], np.cumsum(size)[:-1]))
-    first, last = (low - before).clip(0, size), (high - before).clip(0, size)
-    kept = last > first
-    first, last, bases = first[kept], last[kept], size[kept] - 1
-    forward, backward = starts[0::2][kept], starts[1::2][kept]
-    mirror_first = bases - np.minimum(last, bases)
-    mirror_last = bases - first + (first == 0)
-    start = np.stack((forward + first, backward + mirror_first), axis=1).ravel()
-    length = np.stack((last - first, mirror_last - mirror_first), axis=1).ravel()
-    closed = np.stack((last > bases, mirror_last > bases), axis=1).ravel()
-    return Segments(start[length > 0], length[length > 0], closed[length > 0])
+    if documents.groups is not None and not documents.mirrored:
+        whole = _between(documents, _cuts(documents, shares, whole_documents=True), "document")
+        if _fair(whole, shares):
+            return whole
+    split = _between(documents, _cuts(documents, shares, whole_documents=False), "position")
+    if len(documents.firsts) > 1:
+        split.notes.append(
+            f"{len(documents.firsts):,} groups are too few to stay whole: cut by position, both"
+            " strands alike (--valid-records NAME holds one out)"
+        )
+    return split
 
 
-def _group_bounds(offsets: Ints, groups: Ints | None) -> Ints:
-    return offsets if groups is None else np.append(offsets[groups], offsets[-1])
+def _by_group(
+    documents: Documents, shares: list[Fraction], seed: int, named: Mapping[str, Flags]
+) -> Split:
+    """Whole groups, in an order drawn by the seed, the first for validation."""
+    firsts = documents.firsts
+    sizes = np.diff(np.append(documents.offsets[firsts], documents.offsets[-1]))
+    part_of = np.full(len(firsts), -1)
+    for part in named:
+        chosen = np.logical_or.reduceat(named[part], firsts)
+        if (part_of[chosen] >= 0).any():
+            raise UserError("--valid-records and --test-records name the same group: name it once")
+        part_of[chosen] = PARTS.index(part)
+    left = np.flatnonzero(part_of < 0)
+    order = left[generator(seed, 2).permutation(len(left))]
+    ends = np.cumsum(sizes[order])
+    rest = [
+        Fraction(0) if name in named else share for name, share in zip(PARTS, shares, strict=True)
+    ]
+    total = int(ends[-1]) if len(ends) else 0
+    scale = Fraction(total) / sum(rest) if any(rest) else Fraction(0)
+    valid = _nearest(ends, rest[1] * scale)
+    if rest[1] and not valid and len(order) > 1:
+        valid = 1  # the smallest there can be, rather than none
+    test = max(valid, _nearest(ends, (rest[1] + rest[2]) * scale))
+    part_of[order[:valid]], part_of[order[valid:test]], part_of[order[test:]] = 1, 2, 0
+    counts = np.diff(np.append(firsts, documents.count))
+    of_document = np.repeat(part_of, counts)
+    parts = {name: _whole(documents, of_document == number) for number, name in enumerate(PARTS)}
+    by = "document" if documents.groups is None else "group"
+    return Split(parts, by, _unmet(parts, shares, named, len(firsts)))
 
 
-def _nearest(bounds: Ints, wanted: list[int]) -> list[int]:
-    places = np.searchsorted(bounds, wanted).clip(1, len(bounds) - 1)
-    below, above = bounds[places - 1], bounds[places]
-    return [int(x) for x in np.where(wanted - below <= above - wanted, below, above)]
+def _nearest(ends: Ints, wanted: Fraction) -> int:
+    """How many groups of these cumulative sizes come nearest to a number of tokens."""
+    bounds = np.concatenate(([0], ends))
+    place = int(np.searchsorted(bounds, int(wanted)).clip(1, len(bounds) - 1)) if len(ends) else 0
+    if place and wanted - int(bounds[place - 1]) <= int(bounds[place]) - wanted:
+        place -= 1
+    return place
 
 
-def _fair(cuts: list[int], shares: list[Fraction], total: int) -> bool:
-    """Every part has between half and twice its share, and a part without a share has nothing."""
-    for share, low, high in zip(shares, cuts[:-1], cuts[1:], strict=True):
-        if not share * total / 2 <= high - low <= share * total * 2:
+def _unmet(
+    parts: dict[str, Segments], shares: list[Fraction], named: Mapping[str, Flags], groups: int
+) -> list[str]:
+    """Parts that whole groups make empty, or much larger or smaller than their share."""
+    notes = []
+    total = sum(part.num_tokens for part in parts.values())
+    for share, (name, part) in zip(shares, parts.items(), strict=True):
+        has = part.num_tokens / total
+        if name in named or share / 2 <= has <= share * 2:
+            continue
+        notes.append(
+            f"{name} has {has:.1%} of the tokens where --split asks for {float(share):.1%}: none of"
+            f" the {groups:,} groups is divided"
+        )
+    return notes
+
+
+def _fair(split: Split, shares: list[Fraction]) -> bool:
+    """Whether training and validation have between half and twice their shares."""
+    total = sum(part.num_tokens for part in split.parts.values())
+    for name, share in zip(PARTS[:2], shares, strict=False):
+        if not share * total / 2 <= split.parts[name].num_tokens <= share * total * 2:
             return False
     return True
 
 
-def _segments(offsets: Ints, closed: bool, low: int, high: int) -> Segments:
-    """The documents, or pieces of documents, between two positions of the file."""
-    first = int(np.searchsorted(offsets, low, side="right")) - 1
-    last = int(np.searchsorted(offsets, high, side="left"))
-    starts = offsets[first:last].clip(low, high)
-    ends = offsets[first + 1 : last + 1].clip(low, high)
-    whole = (ends == offsets[first + 1 : last + 1]) & closed
-    kept = ends > starts
-    return Segments(starts[kept], (ends - starts)[kept], whole[kept])
+def _whole(documents: Documents, chosen: Flags) -> Segments:
+    lengths = np.diff(documents.offsets)
+    chosen = chosen & (lengths > 0)
+    closed = np.full(int(chosen.sum()), documents.closed)
+    return Segments(documents.offsets[:-1][chosen], lengths[chosen], closed)
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """All records before `record`, and of that one the bases before `base`, lie below it."""
+
+    record: int
+    base: int
+
+
+def _cuts(documents: Documents, shares: list[Fraction], whole_documents: bool) -> list[_Cut]:
+    """Where the parts meet: between two documents, or anywhere."""
+    forward = np.flatnonzero(_forward(documents))
+    starts, lengths = _starts(documents), np.diff(documents.offsets)[forward]
+    ends = np.cumsum(lengths)
+    total, cuts = int(ends[-1]), []
+    for share in (shares[0], shares[0] + shares[1]):
+        wanted = int(share * total)
+        if whole_documents:
+            wanted = int(np.append(0, ends)[_nearest(ends, Fraction(wanted))])
+        place = int(np.searchsorted(ends, wanted, side="right"))
+        if place == len(forward):
+            cuts.append(_Cut(np.iinfo(np.int64).max, 0))
+            continue
+        document = int(forward[place])
+        within = wanted - int(ends[place] - lengths[place])
+        base = int(starts[document]) + within * documents.bases
+        cuts.append(_Cut(int(_records(documents)[document]), base))
+    return cuts
+
+
+def _forward(documents: Documents) -> Flags:
+    """The documents along which positions are counted: one strand where there are both."""
+    if documents.mirrored and documents.backward is not None:
+        return ~documents.backward
+    return np.ones(documents.count, dtype=bool)
+
+
+def _records(documents: Documents) -> Ints:
+    return np.arange(documents.count) if documents.record is None else documents.record
+
+
+def _starts(documents: Documents) -> Ints:
+    return np.zeros(documents.count, np.int64) if documents.start is None else documents.start
+
+
+def _between(documents: Documents, cuts: list[_Cut], by: str) -> Split:
+    """The parts below, between and above two cuts; a token that a cut divides is in none, and where
+    documents stay whole neither is one that it divides (two genes that overlap).
+    """
+    sizes = np.diff(documents.offsets)
+    none, everything = (np.zeros_like(sizes), np.zeros_like(sizes)), (np.zeros_like(sizes), sizes)
+    below, above = zip(*(_sides(documents, cut) for cut in cuts), strict=True)
+    parts = {}
+    for name, low, high in zip(PARTS, (everything, *above), (*below, everything), strict=True):
+        first, last = np.maximum(low[0], high[0]), np.minimum(low[1], high[1])
+        if by == "document":
+            divided = (first > 0) | (last < sizes)
+            first, last = np.where(divided, none, (first, last))
+        parts[name] = _pieces(documents, first, last)
+    return Split(parts, by)
+
+
+Interval = tuple[Ints, Ints]  # of each document's tokens, [documents]
+
+
+def _sides(documents: Documents, cut: _Cut) -> tuple[Interval, Interval]:
+    """Each document's tokens below and above a cut: first and one past the last, [documents]."""
+    size, sizes = documents.bases, np.diff(documents.offsets)
+    bases = (sizes - documents.closed).clip(0) * size
+    before = _records(documents) < cut.record
+    inside = _records(documents) == cut.record
+    below = np.where(inside, (cut.base - _starts(documents)).clip(0, bases), bases * before)
+    above = bases - below
+    zero = np.zeros_like(sizes)
+    wholly = before | (inside & (above == 0))
+    lower = (zero, np.where(wholly, sizes, below // size))
+    upper = (np.where(wholly, sizes, -(-below // size)), sizes)
+    if documents.backward is None:
+        return lower, upper
+    wholly = ~before & (below == 0)  # above; the other strand is read from there down
+    first = (zero, np.where(wholly, sizes, above // size))
+    second = (np.where(wholly, sizes, -(-above // size)), sizes)
+    back = documents.backward
+    return _choose(back, second, lower), _choose(back, first, upper)
+
+
+def _choose(which: Flags, yes: Interval, no: Interval) -> Interval:
+    return np.where(which, yes[0], no[0]), np.where(which, yes[1], no[1])
+
+
+def _pieces(documents: Documents, first: Ints, last: Ints) -> Segments:
+    offsets = documents.offsets
+    kept = last > first
+    closed = (last == np.diff(offsets)) & documents.closed
+    return Segments((offsets[:-1] + first)[kept], (last - first)[kept], closed[kept])

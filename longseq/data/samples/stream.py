@@ -10,13 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from longseq.data.indexed.format import IndexedTokens
+from longseq.data.samples.shuffle import generator
 from longseq.data.samples.split import Ints, Segments
-
-
-def generator(*key: int) -> np.random.Generator:
-    """Philox keyed by numbers: the same draws on every machine and numpy."""
-    words = np.random.SeedSequence([part % 2**64 for part in key]).generate_state(2, np.uint64)
-    return np.random.Generator(np.random.Philox(key=words))
 
 
 class Stream:

@@ -1,13 +1,14 @@
 """A stream of any length as pieces of bounded memory, cut between records.
 
-The pieces are what workers parse. A FASTA record longer than LONG_RECORD (a chromosome, or 500
-million letters on one line) comes by itself, as an iterator of raw pieces.
+The pieces are what workers parse. A FASTA record or a line of text that is longer than a piece (a
+chromosome, or 500 million letters on one line) comes by itself, as an iterator of raw pieces.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from longseq.data.sources.inputs import Source
+from longseq.data.sources.names import header_name
 from longseq.errors import UserError
 
 LARGEST_BUFFER = 1 << 30
@@ -26,8 +27,9 @@ class Chunk:
 
 @dataclass(frozen=True)
 class LongRecord:
-    """One FASTA record; `pieces` must be read to its end before the next thing is asked for."""
+    """One FASTA record or line of text; `pieces` must be read to the end before the next is."""
 
+    kind: str
     path: str
     name: str
     pieces: Iterator[bytes]
@@ -46,9 +48,9 @@ def chunks(source: Source, size: int) -> Iterator[Chunk | LongRecord]:
             cut += AFTER[source.kind]
             yield Chunk(source.kind, source.path, buffer[:cut])
             buffer = buffer[cut:] + block
-        elif source.kind == "fasta" and len(buffer) >= size:
+        elif source.kind in ("fasta", "text") and len(buffer) >= size:
             long = _Long(source, buffer, block, size)
-            yield LongRecord(source.path, long.name, long.pieces())
+            yield LongRecord(source.kind, source.path, long.name, long.pieces())
             buffer = long.rest
         else:
             buffer += block
@@ -59,15 +61,18 @@ def chunks(source: Source, size: int) -> Iterator[Chunk | LongRecord]:
 
 
 class _Long:
-    """Reads one FASTA record to its end, wherever the blocks are cut."""
+    """Reads one record to its end, wherever the blocks are cut."""
 
     def __init__(self, source: Source, buffer: bytes, block: bytes, size: int) -> None:
-        header, newline, body = buffer.partition(b"\n")
-        if not newline:
-            raise UserError(
-                f"{source.path}: a header line of more than {size:,} bytes: this is not FASTA"
-            )
-        self.name = header[1:].decode("ascii", "replace").strip()
+        self.name, body = "", buffer
+        self._separator = SEPARATORS[source.kind]
+        if source.kind == "fasta":
+            header, newline, body = buffer.partition(b"\n")
+            if not newline:
+                raise UserError(
+                    f"{source.path}: a header line of more than {size:,} bytes: this is not FASTA"
+                )
+            self.name = header_name(header)
         self.rest = b""
         self._source, self._size = source, size
         self._waiting = [body, block]
@@ -76,7 +81,7 @@ class _Long:
         held = b""  # a line end whose next byte may start the next record
         while self._waiting or (block := self._source.read(self._size)):
             block = held + (self._waiting.pop(0) if self._waiting else block)
-            cut = block.find(b"\n>")
+            cut = block.find(self._separator)
             if cut >= 0:
                 self.rest = block[cut + 1 :] + b"".join(self._waiting)
                 yield block[:cut]

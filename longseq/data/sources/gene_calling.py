@@ -10,9 +10,11 @@ SINGLE_FROM = 100_000  # bases; below, pyrodigal advises its meta models over tr
 
 @dataclass(frozen=True)
 class Genes:
-    """sequences: letters in reading direction; covered: bases that some gene holds."""
+    """spans: first base, one past the last, and whether it lies on the other strand; covered: bases
+    that some gene holds.
+    """
 
-    sequences: list[bytes]
+    spans: list[tuple[int, int, bool]]
     covered: int
 
 
@@ -23,7 +25,7 @@ def find_genes(sequence: bytes) -> Genes:
     found = []
     for gene in genes:
         inside[gene.begin - 1 : gene.end] = True
-        found.append(gene.sequence().encode("ascii"))
+        found.append((gene.begin - 1, gene.end, gene.strand < 0))
     return Genes(found, int(inside.sum()))
 
 

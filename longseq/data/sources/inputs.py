@@ -35,7 +35,9 @@ class Inputs:
 
 
 def expand(names: list[str]) -> Inputs:
-    """Files as they are; @LIST is a file with one name a line; a folder is its sequence files."""
+    """Files as they are; @LIST is a file with one name a line, relative to its folder; a folder is
+    its sequence files and those of its folders, linked ones too.
+    """
     paths: list[str] = []
     skipped: list[str] = []
     for name in names:
@@ -44,9 +46,9 @@ def expand(names: list[str]) -> Inputs:
             paths += inner.paths
             skipped += inner.skipped
         elif os.path.isdir(name):
-            for path in sorted(p for p in Path(name).rglob("*") if p.is_file()):
-                wanted = _kind_by_name(path.name) in FOUND_IN_FOLDERS
-                (paths if wanted else skipped).append(str(path))
+            for path in sorted(_files_of(name)):
+                wanted = _kind_by_name(os.path.basename(path)) in FOUND_IN_FOLDERS
+                (paths if wanted else skipped).append(path)
         elif name == "-" or os.path.exists(name):
             paths.append(name)
         else:
@@ -57,7 +59,34 @@ def expand(names: list[str]) -> Inputs:
         raise UserError(
             f"no sequence file in {', '.join(names)}: name files that end in .fa, .fna, …"
         )
+    _refuse_twins(paths)
     return Inputs(tuple(paths), tuple(skipped))
+
+
+def _files_of(folder: str) -> list[str]:
+    """All files below a folder, through links; a folder that links lead to twice is read once."""
+    found: list[str] = []
+    seen: set[str] = set()
+    for top, inner, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(top)
+        if real in seen:
+            inner.clear()
+            continue
+        seen.add(real)
+        inner.sort()
+        found += [os.path.join(top, file) for file in files]
+    return [path for path in found if os.path.isfile(path)]
+
+
+def _refuse_twins(paths: list[str]) -> None:
+    """A file that is read twice would be in training and in validation."""
+    seen: dict[str, str] = {}
+    for path in paths:
+        real = os.path.realpath(path) if path != "-" else path
+        if real in seen:
+            also = "" if seen[real] == path else f" (the second time as {seen[real]})"
+            raise UserError(f"{path} is named twice{also}: name it once")
+        seen[real] = path
 
 
 def _listed(path: str) -> list[str]:
@@ -65,7 +94,14 @@ def _listed(path: str) -> list[str]:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"@{path}: cannot be read as a list of files ({error})") from None
-    return [line.strip() for line in lines if line.strip()]
+    folder = os.path.dirname(path)
+    names = [line.strip() for line in lines if line.strip()]
+    missing = [n for n in names if n != "-" and not os.path.exists(os.path.join(folder, n))]
+    if missing:
+        raise UserError(
+            f"@{path}: {missing[0]}: no such file: names in a list are relative to its folder"
+        )
+    return [name if name == "-" else os.path.join(folder, name) for name in names]
 
 
 def _kind_by_name(name: str) -> str | None:

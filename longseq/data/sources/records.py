@@ -1,10 +1,15 @@
-"""A chunk → its records, by libraries that know the formats: dnaio, Biopython, json."""
+"""A chunk → its records: FASTA split at its headers, the rest by libraries that know the formats.
+
+FASTA is not read by a library: after the cut between records (chunks.py) what is left is one search
+for each header, three times as fast as the fastest library that reads from memory.
+"""
 
 import io
 import json
 from collections.abc import Iterator
 
 from longseq.data.sources.chunks import Chunk
+from longseq.data.sources.names import header_name, printable
 from longseq.errors import UserError
 
 JSON_KEYS = ("text", "sequence")
@@ -13,8 +18,10 @@ ASCII = bytes(range(128)) + b"?" * 128
 
 def records(chunk: Chunk) -> Iterator[tuple[str, bytes]]:
     """Name and content of each record; UserError names file and record."""
-    if chunk.kind in ("fasta", "fastq"):
-        return _sequences(chunk)
+    if chunk.kind == "fasta":
+        return _fasta(chunk)
+    if chunk.kind == "fastq":
+        return _fastq(chunk)
     if chunk.kind == "genbank":
         return _genbank(chunk)
     if chunk.kind == "jsonl":
@@ -22,18 +29,31 @@ def records(chunk: Chunk) -> Iterator[tuple[str, bytes]]:
     return _lines(chunk)
 
 
-def _sequences(chunk: Chunk) -> Iterator[tuple[str, bytes]]:
+def _fasta(chunk: Chunk) -> Iterator[tuple[str, bytes]]:
+    """The sequence with its line ends: who takes the letters drops them anyway."""
+    raw = chunk.raw
+    at = len(raw) - len(raw.lstrip())
+    if not raw.startswith(b">", at):
+        raise UserError(f"{chunk.path} is not FASTA: a record does not start with >")
+    while at < len(raw):
+        end = raw.find(b"\n>", at)
+        end = len(raw) if end < 0 else end
+        line = raw.find(b"\n", at, end)
+        line = end if line < 0 else line
+        yield header_name(raw[at:line]), raw[line + 1 : end]
+        at = end + 1
+
+
+def _fastq(chunk: Chunk) -> Iterator[tuple[str, bytes]]:
     import dnaio
 
-    raw = (
-        chunk.raw if chunk.raw.isascii() else chunk.raw.translate(ASCII)
-    )  # names in other encodings
+    raw = chunk.raw if chunk.raw.isascii() else chunk.raw.translate(ASCII)  # names in Latin-1
     try:
         with dnaio.open(io.BytesIO(raw), fileformat=chunk.kind) as reader:
             for record in reader:
-                yield record.name, record.sequence.encode("ascii")
+                yield printable(record.name), record.sequence.encode("ascii")
     except (dnaio.FileFormatError, dnaio.UnknownFileFormat) as error:
-        raise UserError(f"{chunk.path} is not {chunk.kind.upper()}: {error}") from None
+        raise UserError(f"{chunk.path} is not FASTQ: {printable(str(error))}") from None
 
 
 def _genbank(chunk: Chunk) -> Iterator[tuple[str, bytes]]:
@@ -41,15 +61,15 @@ def _genbank(chunk: Chunk) -> Iterator[tuple[str, bytes]]:
 
     try:
         for record in GenBankIterator(io.StringIO(chunk.raw.decode("latin-1"))):
-            yield record.id, bytes(record.seq)
+            yield printable(record.id), bytes(record.seq)
     except Exception as error:
         raise UserError(
-            f"{chunk.path} is not GenBank, or has no sequence in it ({error})"
+            f"{chunk.path} is not GenBank, or has no sequence in it ({printable(str(error))})"
         ) from None
 
 
 def _json_lines(chunk: Chunk) -> Iterator[tuple[str, bytes]]:
-    for number, line in enumerate(chunk.raw.splitlines(), 1):
+    for line in chunk.raw.split(b"\n"):
         if not line.strip():
             continue
         try:
@@ -61,9 +81,9 @@ def _json_lines(chunk: Chunk) -> Iterator[tuple[str, bytes]]:
             raise UserError(
                 f"{chunk.path}: a line without one string named text or sequence: {line[:60]!r}"
             )
-        yield str(value.get("id", f"line {number}")), texts[0].encode("utf-8")
+        yield printable(str(value.get("id", ""))), texts[0].encode("utf-8")
 
 
 def _lines(chunk: Chunk) -> Iterator[tuple[str, bytes]]:
-    for number, line in enumerate(chunk.raw.splitlines(), 1):
-        yield f"line {number}", line
+    for line in chunk.raw.removesuffix(b"\n").split(b"\n"):
+        yield "", line.removesuffix(b"\r")

@@ -48,6 +48,19 @@ class SequenceTokenizer(Tokenizer):
     def encode(self, codes: Codes) -> Tokens:
         """Token ids of codes, a multiple of `bases`; the frame starts at the first code."""
 
+    def encode_documents(self, units: list[bytes]) -> Tokens:
+        """Token ids of the codes of several documents, each with its end token after it; codes
+        after the last whole token of a document are left out.
+        """
+        size = self.bases
+        filler = bytes(size)
+        whole = [unit if len(unit) % size == 0 else unit[: -(len(unit) % size)] for unit in units]
+        joined = filler.join(whole) + filler if whole else b""
+        tokens = self.encode(np.frombuffer(joined, dtype=np.uint8))
+        lengths = np.array([len(unit) for unit in units], dtype=np.int64)
+        tokens[np.cumsum(lengths // size + 1) - 1] = self.end_of_document
+        return tokens
+
     @abstractmethod
     def ambiguous(self, tokens: Tokens) -> npt.NDArray[np.bool_]:
         """Which tokens hold a letter other than A, C, G and T."""

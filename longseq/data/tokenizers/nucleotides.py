@@ -23,6 +23,10 @@ class Nucleotides(SequenceTokenizer):
     def encode(self, codes: Codes) -> Tokens:
         return codes
 
+    def encode_documents(self, units: list[bytes]) -> Tokens:
+        end = bytes([self.end_of_document])
+        return np.frombuffer(end.join(units) + end if units else b"", dtype=np.uint8)
+
     def ambiguous(self, tokens: Tokens) -> npt.NDArray[np.bool_]:
         return tokens > 3
 

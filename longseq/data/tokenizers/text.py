@@ -25,6 +25,10 @@ class TextTokenizer(Tokenizer):
     def encode_all(self, texts: list[bytes]) -> list[Tokens]:
         """Token ids of each text."""
 
+    def unknown(self, text: bytes, tokens: Tokens) -> tuple[int, int]:
+        """How many letters of a text its tokens do not stand for, and the place of the first."""
+        return 0, 0
+
 
 class Bytes(TextTokenizer):
     """One token a byte, and 256 for the end of a document."""
@@ -52,7 +56,12 @@ class Library(TextTokenizer):
         self.specification = kind
         self.files = files
         self._inner = inner
-        self.vocab_size = inner.get_vocab_size()
+        self._names = {number: name for name, number in inner.get_vocab().items()}
+        self.vocab_size = max(self._names, default=-1) + 1  # ids may leave gaps
+        self._unknown: int | None = None
+        if name := getattr(inner.model, "unk_token", None):
+            self._unknown = inner.token_to_id(name)
+        self._dropped: dict[str, bool] = {}  # whether a character leaves no token at all
         known = [inner.token_to_id(name) for name in END_NAMES]
         ends = [number for number in known if number is not None]
         if not ends:
@@ -63,14 +72,34 @@ class Library(TextTokenizer):
 
     def encode_all(self, texts: list[bytes]) -> list[Tokens]:
         strings = [text.decode("utf-8", "replace") for text in texts]
-        encodings = self._inner.encode_batch(strings, add_special_tokens=False)
+        encodings = self._inner.encode_batch_fast(strings, add_special_tokens=False)
         return [np.array(encoding.ids, dtype=self.dtype) for encoding in encodings]
 
     def decode(self, tokens: Tokens) -> str:
         return str(self._inner.decode(tokens.tolist(), skip_special_tokens=False))
 
     def names(self) -> list[str]:
-        return [self._inner.id_to_token(number) or "" for number in range(self.vocab_size)]
+        """Ids that the files leave out have the empty name."""
+        return [self._names.get(number, "") for number in range(self.vocab_size)]
+
+    def unknown(self, text: bytes, tokens: Tokens) -> tuple[int, int]:
+        string = text.decode("utf-8", "replace")
+        if self._unknown is not None and bool((tokens == self._unknown).any()):
+            encoding = self._inner.encode(string, add_special_tokens=False)
+            ids, offsets = np.array(encoding.ids), np.array(encoding.offsets)
+            spans = offsets[ids == self._unknown]
+            return int((spans[:, 1] - spans[:, 0]).sum()), int(spans[0, 0])
+        lost = [letter for letter in set(string) if self._drops(letter)]
+        if not lost:
+            return 0, 0
+        return sum(map(string.count, lost)), min(map(string.index, lost))
+
+    def _drops(self, letter: str) -> bool:
+        """Whether a character, no blank, makes no token, as in a BPE without unknown token."""
+        if letter not in self._dropped:
+            nothing = not self._inner.encode(letter, add_special_tokens=False).ids
+            self._dropped[letter] = nothing and not letter.isspace()
+        return self._dropped[letter]
 
 
 def byte_tokens(argument: str = "") -> Bytes:
@@ -101,13 +130,16 @@ def gpt2(paths: str) -> Library:
     vocabulary, _, merges = paths.partition(",")
     if not merges:
         raise UserError(f"--tokenizer gpt2:{paths}: name two files, as in gpt2:VOCAB,MERGES")
-    from tokenizers import ByteLevelBPETokenizer
+    from tokenizers import Tokenizer as Inner
+    from tokenizers import decoders, models, pre_tokenizers
 
     files = {"vocab.json": _read(vocabulary), "merges.txt": _read(merges)}
     try:
-        inner = ByteLevelBPETokenizer(vocabulary, merges)
+        inner = Inner(models.BPE.from_file(vocabulary, merges))
     except Exception as error:
         raise UserError(f"--tokenizer gpt2:{vocabulary},{merges}: {error}") from None
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
     return Library("gpt2", inner, files)
 
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from longseq.data.datasets import check_data
-from longseq.data.prepare.encode import Recipe
 from longseq.data.prepare.job import Settings, prepare, quiet
+from longseq.data.prepare.recipe import Recipe
 from longseq.data.sources.inputs import expand
 from longseq.errors import EXIT_USER_ERROR, UserError
 

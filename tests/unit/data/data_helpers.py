@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from longseq.config.arguments import Data
-from longseq.data.indexed.format import IndexedTokens, IndexedWriter
+from longseq.data.indexed.format import IndexedTokens
 from longseq.data.indexed.manifest import DatasetManifest
-from longseq.data.prepare.encode import Recipe
+from longseq.data.indexed.writer import IndexedWriter
 from longseq.data.prepare.job import Settings, prepare, quiet
+from longseq.data.prepare.recipe import Recipe
 from longseq.data.samples.split import Segments
 from longseq.data.samples.stream import Stream
 from longseq.data.sources.inputs import expand
@@ -35,7 +36,7 @@ def options(data_path: str = "", split: str = "1,0,0", **flags: Any) -> Data:
 
 def make(
     folder: Path, content: bytes | str, *, name: str = "in.fa", workers: int = 1, chunk: int = 0,
-    group_by: str = "record", **recipe: Any,
+    group_by: str = "auto", **recipe: Any,
 ) -> tuple[str, DatasetManifest]:  # fmt: skip
     """Prepare a file with this content; the prefix and its manifest."""
     source = folder / name

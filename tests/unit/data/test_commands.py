@@ -27,7 +27,7 @@ def test_verbs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "good" in capsys.readouterr().out
     assert run_verb(["data", "decode", prefix]) == 0
     header, _, body = capsys.readouterr().out.partition("\n")
-    assert header == ">0"
+    assert header == f">0 {records_of(LAMBDA.read_text())[0][0]}"
     assert body.replace("\n", "") == records_of(LAMBDA.read_text())[0][1]
 
 
@@ -47,6 +47,10 @@ def test_verify_finds_a_flipped_bit(tmp_path: Path) -> None:
         ["--tokenizer", "byte", "--genes"],
         ["--tokenizer", "byte", "--ambiguous", "split"],
         ["--workers", "-1"],
+        ["--min-length", "-1"],
+        ["--lower-case-weight", "2"],
+        ["--tokenizer", "byte", "--unknown-weight", "0"],
+        ["--mask-lower-case", "--lower-case-weight", "0.1"],
         ["--tokenizer", "nonsense"],
         ["--colour"],
     ],

@@ -54,7 +54,7 @@ def test_blend_of_files(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         make(tmp_path / name, f">x\n{letter * 50}\n")
     blend = tmp_path / "mix.blend"
-    blend.write_text("# weights\n3 a/out\n1 b b/out\n")
+    blend.write_text("# weights\n3\ta/out\n1 b b/out\n")
     data = open_data(options(str(blend)), 5, 0)
     assert data.train is not None
     rows = data.train.batch(list(range(80))).tokens

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from longseq.data.datasets import check_data
-from longseq.data.indexed.format import IndexedTokens, IndexedWriter
+from longseq.data.indexed.format import IndexedTokens
+from longseq.data.indexed.writer import IndexedWriter
 from longseq.errors import UserError
 
 DOCUMENTS = [[1, 2, 3], [4], [5, 6, 7, 8, 9, 250]]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import re
 import tempfile
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +16,13 @@ from data_helpers import LAMBDA, make, records_of, texts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from longseq.data.datasets import check_data
 from longseq.data.indexed.format import IndexedTokens
 from longseq.data.indexed.manifest import read_manifest
-from longseq.data.prepare.encode import Recipe
+from longseq.data.indexed.record_table import read_records
 from longseq.data.prepare.job import Settings, prepare, quiet
+from longseq.data.prepare.recipe import Recipe
+from longseq.data.prepare.text import pieces_of
 from longseq.data.sources.inputs import expand
 from longseq.errors import UserError
 
@@ -215,5 +221,125 @@ def test_manifest_is_complete(tmp_path: Path) -> None:
     assert read_manifest(prefix) == manifest
     values = json.loads(Path(f"{prefix}.json").read_text())
     assert values["vocab_size"] == 71
-    assert set(values["files"]) == {"bin", "idx"}
+    assert set(values["files"]) == {"bin", "idx", "records.tsv"}
     assert values["files"]["bin"]["bytes"] == 48502 // 3 + 1
+
+
+@pytest.mark.parametrize("chunk", [0, 16])
+def test_short_records_are_left_out(tmp_path: Path, chunk: int) -> None:
+    content = f">a\nACG\n>b\nACGTA\n>c\n{'GATTACA' * 9}\n"
+    prefix, manifest = make(tmp_path, content, min_length=5, chunk=chunk)
+    assert texts(prefix) == ["ACGTA", "GATTACA" * 9]
+    assert (manifest.counts["short_records"], manifest.counts["short_bases"]) == (1, 3)
+    assert [record.documents for record in read_records(prefix)] == [0, 1, 1]
+
+
+def test_genes_keep_other_letters(tmp_path: Path) -> None:
+    """A Y in a gene stays one, though the gene caller reads N there."""
+    plain, _ = make(tmp_path, LAMBDA.read_bytes(), genes=True)
+    ((_, sequence),) = records_of(LAMBDA.read_text())
+    gene = texts(plain)[5]
+    place = sequence.index(gene) + 30
+    prefix, _ = make(tmp_path, f">x\n{sequence[:place]}Y{sequence[place + 1 :]}\n", genes=True)
+    assert texts(prefix)[5] == f"{gene[:30]}Y{gene[31:]}"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_bad_files_are_left_out_and_listed(tmp_path: Path, workers: int) -> None:
+    """Whatever a file brought before it turned out to be bad is taken back."""
+    (tmp_path / "d").mkdir()
+    good = ">a\nACGT\n>b\nGATTACA\n"
+    bad = {
+        "b-letter.fa": f">x\n{'ACGT' * 99}\n>y\nACG!\n".encode(),
+        "c-cut.fa.gz": gzip.compress(b">a\n" + b"ACGT\n" * 9999)[:-9],
+        "d-empty.fa": b"",
+        "e-long.fa": f">x\n{'ACGT' * 99}!\n".encode(),
+    }
+    for name, content in {"a.fa": good.encode(), **bad, "f.fa": b">c\nCC\n"}.items():
+        (tmp_path / "d" / name).write_bytes(content)
+    inputs, prefix = expand([str(tmp_path / "d")]), str(tmp_path / "out")
+    recipe = Recipe(reverse_complement=True, unknown_weight=0.5)
+    settings = Settings(recipe, workers, "file", 64, skip_bad=True)
+    manifest = prepare(inputs, prefix, settings, False, quiet)
+    assert texts(prefix) == ["ACGT", "ACGT", "GATTACA", "TGTAATC", "CC", "GG"]
+    assert [Path(entry["path"]).name for entry in manifest.skipped] == list(bad)
+    assert all(entry["reason"] for entry in manifest.skipped)
+    assert manifest.counts["records"] == 3
+    assert [Path(source["path"]).name for source in manifest.sources] == ["a.fa", "f.fa"]
+    assert np.fromfile(f"{prefix}.groups", "<i8").tolist() == [0, 4]
+    check_data(prefix)
+    assert len(list(read_records(prefix))) == 3
+    with pytest.raises(UserError, match=r"b-letter|c-cut"):
+        prepare(inputs, prefix, Settings(recipe, workers), True, quiet)
+
+
+def own_tokenizer(path: Path, vocabulary: dict[str, int]) -> str:
+    from tokenizers import Tokenizer, models
+
+    inner = Tokenizer(models.BPE(vocabulary, [("A", "C")], unk_token=None))
+    inner.save(str(path))
+    return f"huggingface:{path}"
+
+
+def test_letters_that_a_tokenizer_does_not_know(tmp_path: Path) -> None:
+    """A BPE without a token for T and without [UNK] drops it in silence: refused by its place."""
+    words = {"A": 0, "C": 1, "G": 2, "AC": 3, "[EOS]": 9}
+    tokenizer = own_tokenizer(tmp_path / "t.json", words)
+    with pytest.raises(UserError, match=r"record b: .* no token for 'TAG', nor for 7\.1%"):
+        make(tmp_path, ">a\nACG\n>b\nACTAG\n>c\nACACAC\n>d\n\n", tokenizer=tokenizer)
+    prefix = str(tmp_path / "out")
+    settings = Settings(Recipe(tokenizer), allow_unknown=0.2)
+    manifest = prepare(expand([str(tmp_path / "in.fa")]), prefix, settings, False, quiet)
+    assert manifest.counts["unknown_letters"] == 1
+    assert manifest.vocab_size == 10  # the vocabulary's ids leave a gap
+    tokens = IndexedTokens(prefix)
+    assert [tokens.document(i).tolist() for i in range(2)] == [[3, 2, 9], [3, 0, 2, 9]]
+
+
+@pytest.mark.parametrize("name", ["x.fa", "x.txt"])
+def test_text_tokenizers_stream(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record that is longer than a chunk comes in stretches: the same tokens."""
+    monkeypatch.setattr("longseq.data.prepare.text.PIECE", 64)
+    words = {letter: number for number, letter in enumerate(("A", "C", "G", "T", "AC", "</s>"))}
+    tokenizer = own_tokenizer(tmp_path / "t.json", words)
+    text = "GATTACACCA" * 50
+    content = f">x\n{text}\n>y\nAC\n" if name == "x.fa" else f"{text}\nAC\n"
+    (tmp_path / "a").mkdir()
+    whole, _ = make(tmp_path / "a", content, name=name, tokenizer=tokenizer)
+    parts, manifest = make(tmp_path, content, name=name, tokenizer=tokenizer, chunk=128)
+    for ending in ("bin", "idx"):
+        assert Path(f"{whole}.{ending}").read_bytes() == Path(f"{parts}.{ending}").read_bytes()
+    assert manifest.counts["letters"] == 502
+    expected = [
+        words[word] for i in range(0, 500, 64) for word in re.findall("AC|.", text[i : i + 64])
+    ]
+    assert IndexedTokens(parts).document(0).tolist() == [*expected, 5]
+
+
+def test_text_is_cut_between_characters_and_before_blanks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("longseq.data.prepare.text.PIECE", 8)
+    for text in ("naïve naïveté ünüberlegtes", "ä" * 31, "a b " * 9, "short"):
+        pieces = pieces_of(text.encode())
+        assert "".join(piece.decode() for piece in pieces) == text
+        assert all(len(piece) <= 8 for piece in pieces)
+    assert pieces_of(b"one two three") == [b"one two", b" three"]
+
+
+def test_weights_beside_the_tokens(tmp_path: Path) -> None:
+    """By hand: lower case 0.1, N 0; of a word the smallest; the other strand mirrored."""
+    content = ">a\nACGtacN\n>b\nGGG\n"
+    flags: dict[str, Any] = {
+        "lower_case_weight": 0.1,
+        "unknown_weight": 0.0,
+        "reverse_complement": True,
+    }
+    prefix, manifest = make(tmp_path, content, **flags)
+    assert manifest.weights == [1.0, 0.1, 0.0]
+    forward = [0, 0, 0, 1, 1, 1, 2, 0]
+    backward = [2, 1, 1, 1, 0, 0, 0, 0]
+    found = np.fromfile(f"{prefix}.weights", np.uint8).tolist()
+    assert found == forward + backward + [0] * 8
+    for chunk in (0, 6):
+        prefix, _ = make(tmp_path, content, tokenizer="codon", chunk=chunk, **flags)
+        found = np.fromfile(f"{prefix}.weights", np.uint8).tolist()
+        assert found == [0, 1, 0] + [2, 1, 0] + [0, 0] * 2

@@ -1,23 +1,49 @@
-"""Training, validation and test never share a base."""
+"""Training, validation and test never share a base, on either strand, and groups stay whole."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
-from data_helpers import make
+from data_helpers import make, options
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longseq.data.indexed.format import IndexedTokens
-from longseq.data.samples.split import parse_split, split_documents
-from longseq.data.tokenizers.alphabet import COMPLEMENT
+from longseq.data.datasets import documents_of, open_datasets
+from longseq.data.held_out import split_datasets, write_held_out
+from longseq.data.opening import open_data
+from longseq.data.samples.split import Documents, parse_split, split_documents
 from longseq.errors import UserError
+
+WORD = 40
 
 
 def offsets(lengths: list[int]) -> np.ndarray:
     return np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
+
+
+def genome(rng: np.random.Generator, *lengths: int) -> str:
+    """Random stretches with runs of N between them."""
+    return ("N" * 7).join("".join(rng.choice(list("ACGT"), n)) for n in lengths)
+
+
+def words(prefix: str, **flags: object) -> dict[str, set[str]]:
+    """For each part all words of 40 letters, on both strands, from the tokens themselves."""
+    datasets = open_datasets(prefix)
+    (split,) = split_datasets(datasets, options(prefix, **flags))  # type: ignore[arg-type]
+    found = {}
+    for part, segments in split.parts.items():
+        texts = []
+        for start, length in zip(segments.start.tolist(), segments.length.tolist(), strict=True):
+            texts.append(datasets[0].tokenizer.decode(datasets[0].tokens.read(start, length)))
+        plain = re.findall("[ACGT]+", "|".join(texts))
+        other = [text[::-1].translate(str.maketrans("ACGT", "TGCA")) for text in plain]
+        found[part] = {
+            text[i : i + WORD] for text in plain + other for i in range(len(text) - WORD + 1)
+        }
+    return found
 
 
 @given(
@@ -25,7 +51,8 @@ def offsets(lengths: list[int]) -> np.ndarray:
     st.tuples(st.integers(0, 99), st.integers(0, 99), st.integers(0, 99)).filter(any),
 )
 def test_parts_are_disjoint_and_complete(lengths: list[int], weights: tuple[int, int, int]) -> None:
-    split = split_documents(offsets(lengths), True, parse_split(",".join(map(str, weights))))
+    shares = parse_split(",".join(map(str, weights)))
+    split = split_documents(Documents(offsets(lengths), True), shares)
     taken = np.zeros(sum(lengths), dtype=int)
     for segments in split.parts.values():
         for start, length in zip(segments.start, segments.length, strict=True):
@@ -38,56 +65,135 @@ def test_parts_are_disjoint_and_complete(lengths: list[int], weights: tuple[int,
 
 
 def test_documents_stay_whole_when_they_are_many() -> None:
-    split = split_documents(offsets([10] * 1000), True, parse_split("949,50,1"))
+    split = split_documents(Documents(offsets([10] * 1000), True), parse_split("949,50,1"))
     assert split.by == "document"
     assert [len(part.start) for part in split.parts.values()] == [949, 50, 1]
+    assert not split.notes
 
 
 def test_one_genome_is_cut_by_position() -> None:
-    split = split_documents(offsets([1000]), True, parse_split("949,50,1"))
+    split = split_documents(Documents(offsets([1000]), True), parse_split("949,40,11"))
     assert split.by == "position"
-    assert [part.num_tokens for part in split.parts.values()] == [949, 50, 1]
+    assert [part.num_tokens for part in split.parts.values()] == [949, 40, 11]
     assert [part.closed.tolist() for part in split.parts.values()] == [[False], [False], [True]]
 
 
-def test_groups_stay_whole() -> None:
-    groups = np.arange(0, 300, 3)
-    split = split_documents(offsets([7] * 300), True, parse_split("80,15,5"), groups)
+@pytest.mark.parametrize("genomes", [60, 499, 520])
+def test_groups_stay_whole(genomes: int) -> None:
+    """Whatever the number of equal genomes; that the test gets none is said."""
+    documents = Documents(offsets([7] * 3 * genomes), True, np.arange(0, 3 * genomes, 3))
+    split = split_documents(documents, parse_split("949,50,1"))
     assert split.by == "group"
     assert [len(part.start) % 3 for part in split.parts.values()] == [0, 0, 0]
+    assert len(split.parts["valid"].start) == pytest.approx(3 * genomes * 0.05, abs=3)
+    assert bool(split.notes) == (len(split.parts["test"].start) == 0)
+    assert not split.notes or "test has 0.0% of the tokens" in split.notes[0]
+
+
+def test_groups_that_were_asked_for_are_never_cut() -> None:
+    """Two genomes: one is validation, far more than its share, and that is said."""
+    groups = np.array([0, 200])
+    documents = Documents(offsets([7] * 300), True, groups, kept=True)
+    split = split_documents(documents, parse_split("949,50,1"))
+    assert split.by == "group"
+    assert sorted(len(part.start) for part in split.parts.values()) == [0, 100, 200]
+    assert "valid has" in split.notes[0] or "valid has" in split.notes[1]
+
+
+def test_groups_are_drawn_by_the_seed() -> None:
+    documents = Documents(offsets([7] * 100), True)
+    chosen = [
+        tuple(split_documents(documents, parse_split("9,1"), seed).parts["valid"].start.tolist())
+        for seed in (1, 1, 2)
+    ]
+    assert chosen[0] == chosen[1] != chosen[2]
+    assert chosen[0] != tuple(range(630, 700, 7))  # not the tail of the files
 
 
 def test_too_few_groups_are_cut_between_documents() -> None:
-    """The genes of two genomes: no gene is divided, though a genome is."""
-    split = split_documents(offsets([7] * 300), True, parse_split("9,1"), np.array([0, 100]))
+    """The genes of two genomes: no gene is divided, and one that overlaps a cut is in no part."""
+    start = np.concatenate((np.arange(200), np.arange(100))) * 5  # genes of 6 overlap by one
+    record = np.repeat([0, 1], [200, 100])
+    documents = Documents(
+        offsets([7] * 300), True, np.array([0, 200]), False, record, start,
+        np.zeros(300, dtype=bool),
+    )  # fmt: skip
+    split = split_documents(documents, parse_split("9,1"))
     assert split.by == "document"
     assert all(part.closed.all() for part in split.parts.values())
+    assert sum(len(part.start) for part in split.parts.values()) == 299
 
 
-def test_other_strand_is_held_back_too(tmp_path: Path) -> None:
-    """Cut by position, each part's other strand is the mirror of its own bases."""
-    rng = np.random.default_rng(1)
-    sequences = ["".join(rng.choice(list("ACGT"), n)) for n in (101, 57)]
-    content = "".join(f">{i}\n{s}\n" for i, s in enumerate(sequences))
+@pytest.mark.parametrize("tokenizer", ["nucleotide", "codon"])
+@pytest.mark.parametrize("chunk", [0, 512])
+@pytest.mark.parametrize("records", [1, 3, 30])
+def test_other_strand_is_held_back_too(
+    tmp_path: Path, tokenizer: str, chunk: int, records: int
+) -> None:
+    """By content: no word of 40 letters of what is held out is in training, on either strand.
+
+    Records of unequal stretches with N between them, the usual chromosome, both strands of each.
+    """
+    rng = np.random.default_rng(records)
+    content = "".join(f">{i}\n{genome(rng, 901, 350, 78, 205)}\n" for i in range(records))
+    prefix, _ = make(
+        tmp_path, content, tokenizer=tokenizer, reverse_complement=True, ambiguous="split",
+        chunk=chunk,
+    )  # fmt: skip
+    found = words(prefix, split="8,1,1")
+    assert all(found.values())
+    assert not found["train"] & found["valid"]
+    assert not found["train"] & found["test"]
+    assert not found["valid"] & found["test"]
+    everything = sum(map(len, found.values()))
+    assert everything > 2 * records * 1000
+
+
+def test_data_of_the_first_format_hold_out_the_other_strand(tmp_path: Path) -> None:
+    """Without places: whole records pair with the next; of pieces no position is known."""
+    rng = np.random.default_rng(3)
+    prefix, _ = make(tmp_path, f">a\n{genome(rng, 900)}\n", reverse_complement=True)
+    manifest = Path(f"{prefix}.json")
+    text = re.sub(r'"places": \{[^}]*\},?', "", manifest.read_text())
+    old = text.replace('"format": 2', '"format": 1').replace('"auto"', '"record"')
+    manifest.write_text(old)
+    found = words(prefix, split="8,1,1")
+    assert all(found.values())
+    assert not found["train"] & (found["valid"] | found["test"])
+    manifest.write_text(old.replace('"ambiguous": "keep"', '"ambiguous": "split"'))
+    with pytest.raises(UserError, match="prepare them again"):
+        words(prefix, split="8,1,1")
+
+
+def test_held_out_by_name(tmp_path: Path) -> None:
+    """Records, and a list of them; what is not named is divided as before."""
+    content = "".join(f">chr{i} some words\n{'ACGT' * (i + 1)}\n" for i in range(9))
     prefix, _ = make(tmp_path, content, reverse_complement=True)
-    tokens = IndexedTokens(prefix)
-    groups = np.fromfile(f"{prefix}.groups", "<i8")
-    split = split_documents(tokens.document_offsets, True, parse_split("6,3,1"), groups, 2)
-    assert split.by == "position"
-    taken = np.zeros(tokens.num_tokens, dtype=int)
-    for segments in split.parts.values():
-        bases: dict[bool, list[int]] = {False: [], True: []}
-        for start, length in zip(segments.start.tolist(), segments.length.tolist(), strict=True):
-            taken[start : start + length] += 1
-            document = int(np.searchsorted(tokens.document_offsets, start, side="right")) - 1
-            first, last = tokens.document_offsets[document : document + 2].tolist()
-            for place in range(start, min(start + length, last - 1)):
-                base = place - first if document % 2 == 0 else last - 2 - place
-                bases[document % 2 == 1].append(document // 2 * 1000 + base)
-        assert sorted(bases[False]) == sorted(bases[True])
-    assert (taken == 1).all()
-    first = tokens.document(0)[:-1]
-    assert np.array_equal(COMPLEMENT[first[::-1]], tokens.document(1)[:-1])
+    (tmp_path / "list").write_text("chr7 some words\n\nchr1\n")
+    flags = options(prefix, split="9,1", valid_records="chr3", test_records=f"@{tmp_path}/list")
+    datasets = open_datasets(prefix)
+    (split,) = split_datasets(datasets, flags)
+    assert split.parts["valid"].start.tolist() == documents_of(datasets[0]).offsets[6:8].tolist()
+    assert len(split.parts["test"].start) == 4
+    assert len(split.parts["train"].start) == 12
+    write_held_out(tmp_path / "held_out.tsv", [(datasets[0], split)])
+    lines = (tmp_path / "held_out.tsv").read_text().splitlines()
+    assert [line.split("\t")[4] for line in lines[1:3]] == ["chr3 some words"] * 2
+    assert len(lines) == 1 + 2 + 4
+    for wrong, message in (("chr33", "did you mean 'chr3'"), ("@none", "cannot be read")):
+        with pytest.raises(UserError, match=message):
+            split_datasets(datasets, options(prefix, valid_records=wrong))
+    with pytest.raises(UserError, match="name the same group"):
+        split_datasets(datasets, options(prefix, valid_records="chr1", test_records="chr1"))
+
+
+def test_notes_reach_the_run(tmp_path: Path) -> None:
+    content = "".join(f">{i}\n{'ACGT' * 9}\n" for i in range(3))
+    prefix, _ = make(tmp_path, content)
+    assert "cut by position" in "\n".join(open_data(options(prefix, "949,50,1"), 4, 0).notes)
+    kept, _ = make(tmp_path, content, group_by="record")
+    notes = "\n".join(open_data(options(kept, "949,50,1"), 4, 0).notes)
+    assert "valid has 33.3% of the tokens where --split asks for 5.0%" in notes
 
 
 @pytest.mark.parametrize("wrong", ["", "a,b", "-1,2", "0,0,0", "1,2,3,4", "1/0"])

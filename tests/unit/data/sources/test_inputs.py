@@ -13,6 +13,7 @@ from data_helpers import make, texts
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from longseq.data.indexed.record_table import read_records
 from longseq.data.sources.inputs import expand
 from longseq.errors import UserError
 
@@ -107,15 +108,34 @@ def test_refused_inputs(tmp_path: Path, name: str, content: bytes, message: str)
 
 def test_inputs_as_folder_list_and_nothing(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
-    for name in ("b.fa", "a.fna.gz", "notes.txt"):
-        (tmp_path / "d" / name).write_text("x")
+    (tmp_path / "linked").mkdir()
+    for name in ("d/b.fa", "d/a.fna.gz", "d/notes.txt", "linked/c.fa", "e.fa"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / "d" / "more").symlink_to(tmp_path / "linked")
+    (tmp_path / "linked" / "back").symlink_to(tmp_path / "d")  # a circle
     listed = tmp_path / "files"
-    listed.write_text(f"{tmp_path}/d/b.fa\n\n{tmp_path}/d\n")
+    listed.write_text("e.fa\n\nd\n")  # relative to the list, wherever one stands
     found = expand([f"@{listed}"])
-    assert [Path(path).name for path in found.paths] == ["b.fa", "a.fna.gz", "b.fa"]
+    assert [Path(path).name for path in found.paths] == ["e.fa", "a.fna.gz", "b.fa", "c.fa"]
     assert [Path(path).name for path in found.skipped] == ["notes.txt"]
-    with pytest.raises(UserError, match="no such file"):
-        expand([str(tmp_path / "none")])
-    (tmp_path / "e").mkdir()
+    for wrong, message in (
+        ([str(tmp_path / "none")], "no such file"),
+        ([str(tmp_path / "e.fa"), f"@{listed}"], "is named twice"),
+        ([f"@{tmp_path}/none"], "cannot be read as a list"),
+    ):
+        with pytest.raises(UserError, match=message):
+            expand(wrong)
+    listed.write_text("gone.fa\n")
+    with pytest.raises(UserError, match=r"gone\.fa: no such file: names in a list are relative"):
+        expand([f"@{listed}"])
+    (tmp_path / "f").mkdir()
     with pytest.raises(UserError, match="no sequence file"):
-        expand([str(tmp_path / "e")])
+        expand([str(tmp_path / "f")])
+
+
+def test_escape_sequences_reach_neither_terminal_nor_table(tmp_path: Path) -> None:
+    prefix, _ = make(tmp_path, b">a\x1b[2J\tb\nACGT\n>c\nGG\n")
+    assert [record.name for record in read_records(prefix)] == ["a?[2J?b", "c"]
+    with pytest.raises(UserError) as caught:
+        make(tmp_path, b">a\x1b[2J\nAC!\n")
+    assert "\x1b" not in str(caught.value)

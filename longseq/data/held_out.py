@@ -1,0 +1,99 @@
+"""What is kept from training: by name, on request, and the list of it that goes beside the run."""
+
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from longseq.config.arguments import Data
+from longseq.data.datasets import Dataset, documents_of
+from longseq.data.indexed.record_table import ENDING, Record, read_records
+from longseq.data.samples.split import Flags, Split, parse_split, split_documents
+from longseq.errors import UserError
+
+HEADER = "part\tdata\tdocument\ttokens\trecord\tfile\n"
+GUESSED_FROM = 10_000  # names; enough to guess what was meant
+
+
+def split_datasets(datasets: list[Dataset], options: Data) -> list[Split]:
+    """Each dataset cut as the flags say. UserError for a name that none of them knows."""
+    shares = parse_split(options.split)
+    asked = {
+        part: _listed(f"--{part}-records", text)
+        for part, text in (("valid", options.valid_records), ("test", options.test_records))
+        if text
+    }
+    found: set[str] = set()
+    known: set[str] = set()
+    splits = []
+    for dataset in datasets:
+        named = _named(dataset, asked, found, known) if asked else None
+        splits.append(split_documents(documents_of(dataset), shares, options.split_seed, named))
+    for part, names in asked.items():
+        for name in set(names) - found:
+            near = difflib.get_close_matches(name, known, 1, 0.3)
+            hint = f": did you mean {near[0]!r}?" if near else ""
+            raise UserError(
+                f"--{part}-records {name}: no record or file of the data has that name{hint}"
+            )
+    return splits
+
+
+def _listed(flag: str, text: str) -> list[str]:
+    """Names separated by commas, or @FILE with one a line."""
+    if not text.startswith("@"):
+        return [name.strip() for name in text.split(",") if name.strip()]
+    try:
+        lines = Path(text[1:]).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{flag} {text}: cannot be read as a list of names ({error})") from None
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _named(
+    dataset: Dataset, asked: dict[str, list[str]], found: set[str], known: set[str]
+) -> dict[str, Flags]:
+    """For each part the documents its names stand for, bool [documents]; notes the names found."""
+    chosen: dict[str, list[bool]] = {part: [] for part in asked}
+    counts = []
+    for record in read_records(dataset.prefix):
+        counts.append(record.documents)
+        if len(known) < GUESSED_FROM:
+            known |= record.names
+        for part, names in asked.items():
+            matched = record.names.intersection(names)
+            chosen[part].append(bool(matched))
+            found |= matched
+    return {part: np.repeat(np.array(flags, dtype=bool), counts) for part, flags in chosen.items()}
+
+
+def write_held_out(path: Path, cuts: list[tuple[Dataset, Split]]) -> None:
+    """The list in force: every document of validation and test; all others are for training."""
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(HEADER)
+        for dataset, split in cuts:
+            file.writelines(_lines(dataset, split))
+
+
+def _lines(dataset: Dataset, split: Split) -> Iterator[str]:
+    offsets = dataset.tokens.document_offsets
+    names = list(document_records(dataset))
+    for part in ("valid", "test"):
+        segments = split.parts[part]
+        documents = np.searchsorted(offsets, segments.start, side="right") - 1
+        first = segments.start - offsets[documents]
+        for number, low, length in zip(documents, first, segments.length, strict=True):
+            whole = length == offsets[number + 1] - offsets[number]
+            tokens = "all" if whole else f"{low}-{low + length - 1}"
+            record = names[number]
+            yield f"{part}\t{dataset.prefix}\t{number}\t{tokens}\t{record.name}\t{record.file}\n"
+
+
+def document_records(dataset: Dataset) -> Iterator[Record]:
+    """The record of each document; nameless in data that were made without a table of records."""
+    if dataset.manifest is None or ENDING not in dataset.manifest.files:
+        yield from [Record(1, 0, "", "")] * dataset.tokens.num_documents
+        return
+    for record in read_records(dataset.prefix):
+        yield from [record] * record.documents

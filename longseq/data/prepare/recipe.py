@@ -1,0 +1,78 @@
+"""How letters become tokens: what `longseq prepare` was asked for, and its tables."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from longseq.data.sources.names import printable
+from longseq.data.tokenizers.alphabet import INVALID, LETTERS, UNKNOWN, code_table
+from longseq.errors import UserError
+
+BASES = bytes(range(4))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The same for every worker, and kept in the manifest.
+
+    min_length: bases below which a record is left out. lower_case_weight, unknown_weight: how much
+    of a loss lower-case letters, and letters other than ACGT, are to count for.
+    """
+
+    tokenizer: str = "nucleotide"
+    ambiguous: str = "keep"
+    mask_lower_case: bool = False
+    reverse_complement: bool = False
+    genes: bool = False
+    min_length: int = 0
+    lower_case_weight: float = 1.0
+    unknown_weight: float = 1.0
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """The weights a token can have, from 1 down; a token is stored with its place here."""
+        return tuple(sorted({1.0, self.lower_case_weight, self.unknown_weight}, reverse=True))
+
+    @property
+    def weighted(self) -> bool:
+        return len(self.weights) > 1
+
+    def code_table(self) -> bytes:
+        """Letter → code (tokenizers/alphabet.py), for bytes.translate."""
+        table = code_table(self.mask_lower_case)
+        if self.ambiguous == "n":
+            fold = bytes(min(c, UNKNOWN) if c != INVALID else c for c in range(256))
+            table = table.translate(fold)
+        return table
+
+    def weight_table(self) -> bytes:
+        """Letter → place of its weight in `weights`; the largest of a word's is the word's."""
+        codes = np.frombuffer(code_table(), np.uint8)
+        table = np.zeros(256, np.uint8)
+        lower = self.weights.index(self.lower_case_weight)
+        table[[letter for letter in range(256) if chr(letter).islower()]] = lower
+        foreign = codes > len(BASES) - 1
+        table[foreign] = np.maximum(table[foreign], self.weights.index(self.unknown_weight))
+        return table.tobytes()
+
+    def check(self, path: str, name: str, codes: bytes, before: int = 0) -> None:
+        """Refuse what is no nucleotide and, where asked, what is none of A, C, G, T.
+
+        before: letters of the record that came before these.
+        """
+        place = codes.find(INVALID)
+        if place >= 0:
+            raise UserError(
+                f"{_record(path, name)}: letter {before + place + 1:,} is no nucleotide: mend the"
+                " record, or use --tokenizer byte for other text"
+            )
+        if self.ambiguous == "refuse" and (foreign := codes.translate(None, BASES)):
+            place = before + codes.find(foreign[0]) + 1
+            raise UserError(
+                f"{_record(path, name)}: letter {place:,} is {LETTERS[foreign[0]]}: choose another"
+                " policy than --ambiguous refuse"
+            )
+
+
+def _record(path: str, name: str) -> str:
+    return f"{path}: record {printable(name) or '(no name)'}"

@@ -1,0 +1,151 @@
+"""The inputs of a preparation as one ordered row of tasks: pieces to encode, and what lies between.
+
+Pieces (Chunk, Stretch) go to workers; the notes between them (where a file starts and ends, where a
+long record does) come through in their places, so that whoever writes knows whose documents come.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from longseq.data.prepare.encode import Encoder, Stretch, count_gaps, left_out
+from longseq.data.prepare.recipe import BASES
+from longseq.data.sources.chunks import Chunk, LongRecord, chunks
+from longseq.data.sources.inputs import open_source
+from longseq.data.tokenizers.base import SequenceTokenizer
+from longseq.data.tokenizers.text import TextTokenizer
+from longseq.errors import UserError
+
+
+@dataclass(frozen=True)
+class FileStart:
+    path: str
+
+
+@dataclass(frozen=True)
+class FileEnd:
+    """facts: what the manifest says of the file. reason: why it could not be read, or ""."""
+
+    path: str
+    facts: dict[str, Any]
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class LongStart:
+    """A record whose stretches follow, if it is kept; counts: of all its letters."""
+
+    name: str
+    length: int
+    counts: Counter[str]
+    kept: bool = True
+
+
+Note = FileStart | FileEnd | LongStart
+Task = Chunk | Stretch | Note
+
+
+class Reader:
+    """Reads files into tasks; `bytes_read` says how far it is."""
+
+    def __init__(self, encoder: Encoder, folder_prefix: str, chunk: int, skip_bad: bool) -> None:
+        self.encoder = encoder
+        self.prefix = folder_prefix
+        self.chunk = chunk
+        self.skip_bad = skip_bad
+        self.bytes_read = 0
+        self._spools = 0
+
+    def tasks(self, paths: list[str], report: Callable[[int], None]) -> Iterator[Task]:
+        """Everything there is to encode, file by file."""
+        for path in paths:
+            yield FileStart(path)
+            try:
+                yield from self._file(path, report)
+            except UserError as error:
+                if not self.skip_bad:
+                    raise
+                yield FileEnd(path, {}, str(error))
+
+    def _file(self, path: str, report: Callable[[int], None]) -> Iterator[Task]:
+        before = self.bytes_read
+        with open_source(path, isinstance(self.encoder.tokenizer, TextTokenizer)) as source:
+            for piece in chunks(source, self.chunk):
+                self.bytes_read = before + source.meter.bytes_read
+                report(self.bytes_read)
+                if isinstance(piece, LongRecord):
+                    yield from self._long(piece)
+                else:
+                    yield piece
+            self.bytes_read = before + source.meter.bytes_read
+            facts = {
+                "path": path,
+                "kind": source.kind,
+                "bytes": source.meter.bytes_read,
+                "sha256": source.meter.hexdigest(),
+            }
+        yield FileEnd(path, facts)
+
+    def _long(self, record: LongRecord) -> Iterator[LongStart | Stretch]:
+        """Write a long record's codes to a file of their own and hand it out in stretches."""
+        self._spools += 1
+        spool = f"{self.prefix}.spool-{self._spools}"
+        weights = f"{spool}.weights" if self.encoder.recipe.weighted else ""
+        text = record.kind == "text" and isinstance(self.encoder.tokenizer, TextTokenizer)
+        counts: Counter[str] = Counter()
+        foreign = b""
+        with open(spool, "wb") as file, open(weights or os.devnull, "wb") as beside:
+            length = 0
+            for raw in record.pieces:
+                codes = raw if text else self.encoder.codes(raw)
+                if not text:
+                    self.encoder.recipe.check(record.path, record.name, codes, length)
+                    foreign = foreign or codes.translate(None, BASES)[:1]
+                    counts["gaps"] += count_gaps(raw)
+                    beside.write(self.encoder.weights(raw))
+                length += file.write(codes)
+        counts["records"] += 1
+        counts["bytes" if text else "bases"] += length
+        if left_out(self.encoder.recipe, length, foreign, counts):
+            yield LongStart(record.name, length, counts, kept=False)
+            _remove(spool, weights)
+            return
+        tokenizer = self.encoder.tokenizer
+        trailing = length % tokenizer.bases if isinstance(tokenizer, SequenceTokenizer) else 0
+        strands = 2 if self.encoder.recipe.reverse_complement else 1
+        counts["trailing_bases"] += 0 if self.encoder.recipe.genes else trailing * strands
+        yield LongStart(record.name, length, counts)
+        yield from self._stretches(record.path, spool, weights, length, text)
+
+    def _stretches(
+        self, path: str, spool: str, weights: str, length: int, text: bool
+    ) -> Iterator[Stretch]:
+        recipe, tokenizer = self.encoder.recipe, self.encoder.tokenizer
+        if recipe.genes:
+            yield Stretch(path, spool, 0, length, False, False, True, weights)  # needs it whole
+            return
+        bases = tokenizer.bases if isinstance(tokenizer, SequenceTokenizer) else 1
+        trailing = length % bases
+        step = max(bases, self.chunk - self.chunk % bases)
+        both = recipe.reverse_complement
+        for start in range(0, length - trailing, step):
+            stop = min(start + step, length - trailing)
+            closes = stop == length - trailing
+            final = closes and not both
+            yield Stretch(path, spool, start, stop, False, closes, final, weights, text)
+        for stop in range(length, trailing, -step) if both else ():
+            start = max(stop - step, trailing)
+            closes = start == trailing
+            yield Stretch(path, spool, start, stop, True, closes, closes, weights)
+
+
+def _remove(*paths: str) -> None:
+    for path in filter(None, paths):
+        os.unlink(path)
+
+
+def remove_spool(task: Stretch) -> None:
+    """Its record is written; the files it waited in are not needed any more."""
+    _remove(task.spool, task.weights)

@@ -1,0 +1,100 @@
+"""Texts → tokens by a tokenizer of text, in pieces of bounded memory; unknown letters are counted.
+
+A token never spans two pieces: PIECE letters, cut at the last blank where there is one. The pieces
+are counted from the start of a text, so that they are the same for any number of workers.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from longseq.data.indexed.format import Tokens
+from longseq.data.samples.split import Ints
+from longseq.data.sources.names import printable
+from longseq.data.tokenizers.text import TextTokenizer
+
+PIECE = 1 << 16  # a library's encoding takes a hundred bytes for each letter
+BATCH = 1 << 20
+SHOWN = 12
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """The first letters that the tokenizer has no token for, and where."""
+
+    path: str
+    record: str
+    text: str
+
+
+class TextEncoder:
+    """One task's texts; counts: letters, and those of them that no token stands for."""
+
+    def __init__(self, tokenizer: TextTokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.counts: Counter[str] = Counter()
+        self.unknown: Unknown | None = None
+
+    def documents(self, path: str, names: list[str], texts: list[bytes]) -> tuple[Tokens, Ints]:
+        """Tokens of all texts, each with its end token, and their lengths with it."""
+        pieces, owners = [], []
+        for number, text in enumerate(texts):
+            for piece in pieces_of(text):
+                pieces.append(piece)
+                owners.append(number)
+        arrays: list[Tokens] = []
+        for start, stop in _batches(pieces):
+            found = self.tokenizer.encode_all(pieces[start:stop])
+            for place, tokens in enumerate(found, start):
+                self._note(path, names[owners[place]], pieces[place], tokens)
+            arrays += found
+        end = np.array([self.tokenizer.end_of_document], dtype=self.tokenizer.dtype)
+        lengths = np.bincount(owners, [len(a) for a in arrays], len(texts)).astype(np.int64) + 1
+        joined: list[Tokens] = []
+        for place, tokens in enumerate(arrays):
+            joined.append(tokens)
+            if place + 1 == len(arrays) or owners[place + 1] != owners[place]:
+                joined.append(end)
+        return np.concatenate(joined) if joined else end[:0], lengths
+
+    def stretch(self, path: str, text: bytes) -> Tokens:
+        """Tokens of a part of one text."""
+        tokens, _ = self.documents(path, ["(a long record)"], [text] if text else [])
+        return tokens[:-1]
+
+    def _note(self, path: str, name: str, piece: bytes, tokens: Tokens) -> None:
+        self.counts["letters"] += len(piece)
+        unknown, first = self.tokenizer.unknown(piece, tokens)
+        if unknown:
+            self.counts["unknown_letters"] += unknown
+            shown = printable(piece[first : first + SHOWN].decode("utf-8", "replace"))
+            self.unknown = self.unknown or Unknown(path, name, shown)
+
+
+def pieces_of(text: bytes) -> list[bytes]:
+    """A text in pieces of at most PIECE bytes, cut before a blank, or else between characters."""
+    pieces, at = [], 0
+    while len(text) - at > PIECE:
+        stop = at + PIECE
+        blank = max(text.rfind(b" ", at + 1, stop), text.rfind(b"\n", at + 1, stop))
+        if blank > 0:
+            stop = blank
+        while text[stop] & 0xC0 == 0x80:
+            stop -= 1
+        pieces.append(text[at:stop])
+        at = stop
+    if at < len(text):
+        pieces.append(text[at:])
+    return pieces
+
+
+def _batches(pieces: list[bytes]) -> list[tuple[int, int]]:
+    """Runs of pieces of about BATCH bytes."""
+    runs, start, size = [], 0, 0
+    for place, piece in enumerate(pieces, 1):
+        size += len(piece)
+        if size >= BATCH or place == len(pieces):
+            runs.append((start, place))
+            start, size = place, 0
+    return runs
