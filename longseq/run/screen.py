@@ -1,9 +1,11 @@
 """What the user sees of a run, and the log files behind it.
 
-On a terminal rank 0 shows a bar with the remaining time and the latest figures; elsewhere (a
-job's output file) one plain line every `log_interval` iterations, without control characters.
-Under mpiexec a rank's output is never a terminal, so the launcher says so in LONGSEQ_TERMINAL
-(the width in columns). Everything also goes to RUN/log/rankN.log through `logging`.
+On a terminal rank 0 shows one line that is written again and again (bar, count, time left, the
+figures that there is room for), and above it lines that stay: some LASTING of the iterations, every
+validation, checkpoint and warning. None is wider than the screen. Elsewhere (a job's output file)
+there is one plain line every `log_interval` iterations, without control characters. Under mpiexec a
+rank's output is never a terminal, so the launcher says so in LONGSEQ_TERMINAL (the width in
+columns). Everything also goes to RUN/log/rankN.log through `logging`.
 """
 
 import logging
@@ -13,14 +15,15 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Column
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
 
 from longseq.errors import EXIT_FAILED, UserError
 from longseq.host.atomic_files import reason
@@ -29,6 +32,8 @@ from longseq.run.abort import report, tell_launcher
 
 logger = logging.getLogger("longseq")
 EXIT_INTERRUPTED = 128 + signal.SIGINT
+LASTING = 20  # iterations of a run whose lines stay on a terminal
+BAR = 16
 
 Rows = Iterable[tuple[str, object]]
 
@@ -112,34 +117,45 @@ class Screen:
             width=width or 100,
             highlight=False,
         )
-        self._progress = _bar(self._console, total, start) if self._shown and width else None
+        self._width = width
+        self._lasting = max(log_interval, lasting_interval(total - start))
+        self._live: Live | None = None
 
     def opening(self, title: str, rows: Rows) -> None:
         """Show what is about to run, as a short table of (name, value)."""
         self._table(title, rows)
-        if self._progress:
-            self._progress.start()
+        if self._shown and self._width:
+            first = Text(f"{self._start}/{self._total}")
+            # By hand: a rank that computes leaves a thread little to run in
+            self._live = Live(first, console=self._console, auto_refresh=False, transient=True)
+            self._live.start()
 
     def closing(self, title: str, rows: Rows) -> None:
-        """Show how the run ended; takes the bar away."""
+        """Show how the run ended; takes the updating line away."""
         self.close()
         self._table(title, rows)
 
     def iteration(self, record: Mapping[str, Any]) -> None:
-        """Show one record of metrics.jsonl, at every `log_interval`-th iteration, the last or a
-        validation.
+        """Show one record of metrics.jsonl: on the updating line, and to stay where it is due, is
+        the last, or has a validation.
         """
         number = record["iteration"]
-        due = number % self._log_interval == 0 or number >= self._total
-        text = " | ".join(figures(record))
-        if self._progress:
-            self._progress.update(self._progress.task_ids[0], completed=number, figures=text)
-        if not due and record.get("validation_loss") is None:
+        told, left = figures(record), f"{self._left(number)} left"
+        remarkable = number >= self._total or record.get("validation_loss") is not None
+        count = f"iteration {number}/{self._total}"
+        if remarkable or number % self._log_interval == 0:
+            line = " | ".join([count, *told, left])
+            logger.info("%s", line)
+            if not self._width:
+                self._say(line)
+        if not self._live or not self._width:
             return
-        line = f"iteration {number}/{self._total} | {text} | {self._left(number)} left"
-        logger.info("%s", line)
-        if self._shown and not self._progress:
-            self._say(line)
+        if remarkable or number % self._lasting == 0:
+            self._say(" | ".join(fitting([count, *told], self._width, 3)))
+        done = round(BAR * number / self._total)
+        bar = "━" * done + "╌" * (BAR - done)
+        parts = [bar, f"{number}/{self._total}", left, *told]
+        self._live.update(Text("  ".join(fitting(parts, self._width - 1, 2))), refresh=True)
 
     def note(self, text: str) -> None:
         """Say one sentence."""
@@ -152,10 +168,10 @@ class Screen:
         self._say(f"warning: {text}")
 
     def close(self) -> None:
-        """End the bar and give the terminal back; safe to call twice."""
-        if self._progress:
-            self._progress.stop()
-            self._progress = None
+        """End the updating line and give the terminal back; safe to call twice."""
+        if self._live:
+            self._live.stop()
+            self._live = None
 
     def _left(self, number: int) -> str:
         done = number - self._start
@@ -165,34 +181,47 @@ class Screen:
 
     def _say(self, text: str) -> None:
         if self._shown:
-            self._console.print(text, markup=False, soft_wrap=True)
+            self._console.print(text, markup=False, soft_wrap=self._width is None)
 
     def _table(self, title: str, rows: Rows) -> None:
         lines = [(name, str(value)) for name, value in rows]
-        width = max((len(name) for name, _ in lines), default=0)
         logger.info("%s", title)
-        if self._shown:
-            self._console.print(title, style="bold", markup=False)
         for name, value in lines:
             logger.info("  %s: %s", name, value)
-            self._say(f"  {name:<{width}}  {value}")
+        if not self._shown:
+            return
+        self._console.print(title, style="bold", markup=False)
+        width = max((len(name) for name, _ in lines), default=0)
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(no_wrap=True)
+        grid.add_column(overflow="fold")
+        for name, value in lines:
+            if not self._width:
+                self._say(f"  {name:<{width}}  {value}")
+            grid.add_row(Text(f"  {name}"), Text(value))
+        if self._width:
+            self._console.print(grid)
 
 
-def _bar(console: Console, total: int, start: int) -> Progress:
-    progress = Progress(
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn(
-            "{task.fields[figures]}",
-            markup=False,
-            table_column=Column(no_wrap=True, overflow="ellipsis"),
-        ),
-        console=console,
-        refresh_per_second=2,
-    )
-    progress.add_task("train", total=total, completed=start, figures="")
-    return progress
+def lasting_interval(iterations: int) -> int:
+    """1, 2, 5, 10, … such that about LASTING lines of so many iterations stay."""
+    step = 1
+    while iterations > LASTING * step:
+        step = step * 5 // 2 if str(step).startswith("2") else step * 2
+    return step
+
+
+def fitting(parts: Sequence[str], width: int, gap: int) -> list[str]:
+    """Those of `parts` that `width` columns hold with `gap` columns between, the first ones first;
+    what is too long leaves room for what is shorter.
+    """
+    found: list[str] = []
+    room = width + gap
+    for part in parts:
+        if len(part) + gap <= room:
+            found.append(part)
+            room -= len(part) + gap
+    return found
 
 
 def figures(record: Mapping[str, Any]) -> list[str]:

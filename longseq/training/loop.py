@@ -198,6 +198,8 @@ class Training:
         seconds = self.kept.save(self.trainer.engine, self.trainer.progress())
         if seconds:
             self.stopper.saved_in(seconds)
+            at = f"iteration {self.trainer.iteration}"
+            self.screen.note(f"checkpoint of {at} saved in {seconds:.1f} s")
 
     def say_how_it_ended(self, exit_code: int) -> None:
         """The last lines: how it ended, where everything is, how to go on."""

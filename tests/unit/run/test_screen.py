@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from longseq.reports.format import duration, short
-from longseq.run.screen import Screen, figures, terminal_width
+from longseq.run.screen import Screen, figures, lasting_interval, terminal_width
 
 RECORD = {
     "iteration": 3,
@@ -75,12 +75,59 @@ def test_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[-3:] == ["warning: careful [bold]", "done", "  everything  here"]
 
 
-def test_terminal_has_a_bar(capsys: pytest.CaptureFixture[str]) -> None:
-    out = shown(capsys, 0, 150)
-    assert "━" in out
-    assert "5/5" in out
-    assert out.count("\x1b[?25l") == out.count("\x1b[?25h") == 1  # the cursor comes back
-    assert "careful [bold]" in out
+def seen(out: str, width: int) -> list[str]:
+    """What a terminal of `width` columns keeps of `out`; fails where a line is wider."""
+    lines, row = [""], 0
+    for part in re.split(r"(\x1b\[[0-9;?]*[A-Za-z]|\r|\n)", out):
+        if part == "\n":
+            row += 1
+            lines += [""] * (row + 1 - len(lines))
+        elif re.fullmatch(r"\x1b\[\d*A", part):
+            row -= int(part[2:-1] or 1)
+        elif part == "\x1b[2K":
+            lines[row] = ""
+        elif not part.startswith("\x1b") and part != "\r":
+            assert len(lines[row] + part) <= width, lines[row] + part
+            lines[row] += part
+    return [line.rstrip() for line in lines]
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_terminal_of_any_width(width: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """One updating line with bar, count and time left, and lines that stay."""
+    screen = Screen(rank=0, total=300, width=width)
+    screen.opening("run", [("model", "4 layers [red]"), ("layout", "/" + "x" * 300)])
+    for number in range(1, 238):
+        more = {"validation_loss": 1.25} if number == 130 else {}
+        screen.iteration({**RECORD, "iteration": number, **more})
+        if number == 90:
+            screen.warn("careful [bold] " + "words " * 40)
+            screen.note("checkpoint of iteration 90 saved in 1.0 s")
+    out = capsys.readouterr().out
+    assert "\x1b[?25l" in out
+    lines = seen(out, width)
+    *kept, last = [line for line in lines if line]
+    assert last.startswith("━" * 13 + "╌" * 3 + "  237/300  0:00:0")
+    assert " left  loss 1.3863" in last
+    numbers = [line.split()[1] for line in kept if line.startswith("iteration ")]
+    assert numbers == [f"{n}/300" for n in (20, 40, 60, 80, 100, 120, 130, 140, 160, 180, 200, 220)]
+    assert all("loss 1.3863" in line for line in kept if line.startswith("iteration "))
+    assert kept[0] == "run"
+    assert "  model   4 layers [red]" in kept
+    assert "".join(kept).count("x") == 300
+    assert any(line.startswith("warning: careful [bold]") for line in kept)
+    assert "checkpoint of iteration 90 saved in 1.0 s" in kept
+    screen.closing("done", [("everything", "here")])
+    ended = out + capsys.readouterr().out
+    assert seen(ended, width)[-3:] == ["done", "  everything  here", ""]
+    assert ended.count("\x1b[?25l") == ended.count("\x1b[?25h") == 1  # the cursor comes back
+
+
+@pytest.mark.parametrize(
+    ("iterations", "interval"), [(1, 1), (20, 1), (21, 2), (300, 20), (1000, 50), (320_000, 20_000)]
+)
+def test_about_twenty_lines_stay(iterations: int, interval: int) -> None:
+    assert lasting_interval(iterations) == interval
 
 
 def test_other_ranks_show_nothing(capsys: pytest.CaptureFixture[str]) -> None:
