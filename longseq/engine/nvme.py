@@ -39,10 +39,15 @@ _claimed: dict[Path, tuple[IO[str], Path]] = {}
 
 
 def claim(path: Path) -> Path:
-    """A folder in `path` for this process alone, the same at each call."""
+    """Make a folder in `path` that only this process uses; called again, return the same folder.
+
+    Folders that killed processes left in `path` are removed first. The file `in-use` in the new
+    folder stays locked while this process lives: a folder without that lock has no owner.
+    """
     if path not in _claimed:
         with (path / f".{PREFIX}gate").open("a") as gate:
-            fcntl.flock(gate, fcntl.LOCK_EX)  # nobody takes a folder that is being made for left
+            # One process at a time: a folder that is made but not locked yet looks abandoned
+            fcntl.flock(gate, fcntl.LOCK_EX)
             remove_abandoned(path)
             folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=path))
             lock = (folder / "in-use").open("w")
@@ -156,7 +161,11 @@ def build_operator() -> None:
 
     The kernel drops our lock when its owner dies, so that a `lock` of torch's that is there while
     we hold ours was left by a build that was killed; torch would wait for it for ever.
+
+    Ranks find the environment's ninja first (ALCF/rank.sh), so this must too: the system's, of
+    another version, keeps another log, and then every rank's ninja compiles everything again.
     """
+    os.environ["PATH"] = os.pathsep.join([f"{sys.prefix}/bin", os.environ.get("PATH", os.defpath)])
     os.environ.setdefault("TORCH_EXTENSIONS_DIR", os.path.join(sys.prefix, "extensions"))
     folder = Path(os.environ["TORCH_EXTENSIONS_DIR"])
     folder.mkdir(parents=True, exist_ok=True)

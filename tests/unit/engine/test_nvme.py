@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,7 +29,8 @@ time.sleep(60)
 
 
 @pytest.fixture(autouse=True)
-def tidy() -> object:
+def tidy(monkeypatch: pytest.MonkeyPatch) -> object:
+    monkeypatch.setenv("PATH", os.environ["PATH"])  # a build changes it: it is put back
     yield
     nvme.release()
 
@@ -117,6 +119,22 @@ def test_the_lock_of_a_killed_build_is_removed(
     monkeypatch.setattr(nvme, "_load_operator", lambda folder: seen.append(left.exists()))
     nvme.build_operator()
     assert seen == [False]
+
+
+def test_the_build_uses_the_ninja_that_ranks_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another version's log is not read: each rank would compile the operator again."""
+    system = tmp_path / "system"
+    system.mkdir()
+    (system / "ninja").write_text("#!/bin/sh\n")
+    (system / "ninja").chmod(0o755)
+    monkeypatch.setenv("PATH", str(system))
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
+    seen = []
+    monkeypatch.setattr(nvme, "_load_operator", lambda folder: seen.append(shutil.which("ninja")))
+    nvme.build_operator()
+    assert seen == [f"{sys.prefix}/bin/ninja"]
 
 
 def test_two_builds_take_turns(tmp_path: Path) -> None:
