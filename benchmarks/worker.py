@@ -1,93 +1,95 @@
-"""One process group, some steps, their median time: what the benchmarks start under mpiexec.
+"""What benchmarks start as ranks: the steps of each job of the first argument, on a CPU.
 
-    mpiexec -n 2 sh ALCF/rank.sh python benchmarks/worker.py STEPS FLAGS…
-
-Rank 0 prints one JSON object: seconds a step (median), losses, and for every rank the resident GiB
-after a step on 512 tokens (`base_gib`) and at the peak of the steps that follow (`peak_gib`).
-
-BENCHMARK_VOCABULARY is the size of the vocabulary; BENCHMARK_SAVINGS=torch recomputes layers by
-torch.utils.checkpoint and makes all logits at once, as a plain PyTorch program does; `none` makes
-all logits at once. BENCHMARK_LIMIT_GIB ends the run with exit code 3 when a rank needs more.
+Rank 0 prints what start.py's `Found` holds, by the jobs' names. A job that the flags' checks refuse
+is named with the refusal; a rank that needs more memory than `limit_gib` ends all, exit code 3.
 """
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import json
 import os
-import statistics
 import sys
 import threading
 import time
 import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-warnings.filterwarnings("ignore", category=FutureWarning)
-sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
+import torch
+import torch.distributed as dist
 
-import torch  # noqa: E402
-import torch.distributed as dist  # noqa: E402
-
-from longseq.attention.zigzag import held_spans  # noqa: E402
-from longseq.config.arguments import Config  # noqa: E402
-from longseq.config.checks import parse_config  # noqa: E402
-from longseq.engine.distributed import start_distributed, stop_distributed  # noqa: E402
-from longseq.engine.recompute import in_groups  # noqa: E402
-from longseq.host.host_memory import (  # noqa: E402
-    peak_resident_gib,
-    reset_peak,
-    resident_gib,
-)
-from longseq.model import loss as head_loss  # noqa: E402
-from longseq.model.layers import as_written  # noqa: E402
-from longseq.parallel import ring  # noqa: E402
-from longseq.parallel.mesh import Mesh  # noqa: E402
-from longseq.run.abort import tell_launcher  # noqa: E402
-from longseq.training.feed import MicroBatch  # noqa: E402
-from longseq.training.trainer import Trainer  # noqa: E402
-
-VOCABULARY = int(os.environ.get("BENCHMARK_VOCABULARY", "16"))
+from benchmarks.start import TOO_LARGE, Found, Job, rank
+from longseq.attention.zigzag import held_spans
+from longseq.config.checks import parse_config
+from longseq.data.opening import open_data
+from longseq.engine.distributed import start_distributed, stop_distributed
+from longseq.engine.recompute import in_groups
+from longseq.errors import UserError
+from longseq.host.host_memory import peak_resident_gib, reset_peak, resident_gib
+from longseq.memory.recompute_policy import asked
+from longseq.model import loss
+from longseq.model.layers import as_written
+from longseq.parallel import ring
+from longseq.run.abort import tell_launcher
+from longseq.training.feed import Feed, MicroBatch
+from longseq.training.trainer import Trainer
 
 
-SAVINGS = os.environ.get("BENCHMARK_SAVINGS", "longseq")
-LIMIT_GIB = float(os.environ.get("BENCHMARK_LIMIT_GIB", "inf"))
-DOCUMENT = int(os.environ.get("BENCHMARK_DOCUMENT", "0"))
-SHORT = 512
-TOO_LARGE = 3
+def make_trainer(flags: list[str], vocabulary: int = 16) -> Trainer:
+    """A trainer on CPU ranks that recomputes what the flags say and nothing else."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    config = parse_config([*flags, "--device", "cpu"], world)
+    return Trainer(config, vocabulary, torch.device("cpu"), asked(config))
 
 
-def random_batches(config: Config, mesh: Mesh, s: int) -> list[MicroBatch]:
-    """The same random tokens in every step; each data-parallel rank its own."""
+def random_batches(
+    trainer: Trainer, s: int, vocabulary: int = 16, document: int = 0
+) -> list[MicroBatch]:
+    """A step's micro batches of s random tokens; each data-parallel rank has its own."""
+    config, mesh = trainer.config, trainer.mesh
     b = config.training.micro_batch_size
     generator = torch.Generator().manual_seed(1 + mesh.dp.rank)
-    tokens = torch.randint(0, VOCABULARY, (b, s + 1), generator=generator)
-    axes = mesh.ulysses, mesh.ring
-    ulysses, ring_ = ((axis.rank, axis.size) for axis in axes)
-    spans = held_spans(s, ulysses, ring_, documents=DOCUMENT > 0)
+    tokens = torch.randint(0, vocabulary, (b, s + 1), generator=generator)
+    ulysses, ring_ = ((axis.rank, axis.size) for axis in (mesh.ulysses, mesh.ring))
+    spans = held_spans(s, ulysses, ring_, documents=document > 0)
     at = torch.cat([torch.arange(low, high) for low, high in spans])
     weights = torch.full((b, len(at)), mesh.sequence.size / (s * b))
-    documents = ((*range(DOCUMENT, s, DOCUMENT), s),) * b if DOCUMENT else None
+    documents = ((*range(document, s, document), s),) * b if document else None
     batch = MicroBatch(tokens[:, at], tokens[:, at + 1], weights, at[None], documents)
     return [batch] * config.accumulation
 
 
-def plainly(model: Any) -> None:
-    """Take the savings out: torch's own recomputation, and logits of all tokens."""
-    if SAVINGS == "longseq":
-        return
-    head_loss.TILE_BYTES["cpu"] = head_loss.TILE_TOKENS = 1 << 60
-    if SAVINGS == "torch":
-        for layer in model.layers:
+def genome_trainer(job: Job) -> tuple[Trainer, Feed]:
+    """A trainer on the data that the flags name."""
+    config = parse_config([*job.flags, "--device", "cpu"], int(os.environ.get("WORLD_SIZE", "1")))
+    data = open_data(config.data, config.network.seq_length, config.training.seed)
+    assert data.train is not None
+    trainer = Trainer(config, data.vocab_size, torch.device("cpu"), asked(config))
+    return trainer, Feed(data.train, config, trainer.mesh, trainer.device)
+
+
+def as_plain_torch(trainer: Trainer, job: Job) -> None:
+    """Take out of the network what the job wants to be done as a plain PyTorch program does it."""
+    if job.whole_logits:
+        loss.TILE_BYTES["cpu"] = loss.TILE_TOKENS = 1 << 60
+    if job.torch_checkpoint:
+        for layer in trainer.model.layers:
             layer.run = as_written
-        model.run_layers = partial(in_groups, 1)
+        trainer.model.run_layers = partial(in_groups, 1)
 
 
-def timed_blocks() -> list[float]:
-    """Measure what the ring's blocks take, without the waits between them; one sum, in seconds."""
-    taken = [0.0]
+@contextmanager
+def timed_blocks() -> Iterator[list[float]]:
+    """What the ring's blocks take, without the waits between them: one sum, in seconds."""
+    taken, names = [0.0], vars(ring)
+    usual = {name: names[name] for name in ("block_forward", "block_backward")}
 
-    def timed(function: Any) -> Any:
+    def timed(function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any) -> Any:
             began = time.perf_counter()
             result = function(*args)
@@ -96,53 +98,104 @@ def timed_blocks() -> list[float]:
 
         return call
 
-    names = vars(ring)
-    for name in ("block_forward", "block_backward"):
-        names[name] = timed(names[name])
-    return taken
+    names.update({name: timed(function) for name, function in usual.items()})
+    yield taken
+    names.update(usual)
 
 
-def watch() -> None:
+def living_bytes(parameters: Iterable[torch.Tensor] = ()) -> int:
+    """Bytes in storages of all living tensors; a gradient may have no Python object yet."""
+    grads = [p.grad for p in parameters if p.grad is not None]
+    found = {}
+    for thing in [*gc.get_objects(), *grads]:
+        if isinstance(thing, torch.Tensor) and thing.device.type == "cpu":
+            storage = thing.untyped_storage()
+            found[storage.data_ptr()] = storage.nbytes()
+    return sum(found.values())
+
+
+def tidy() -> None:
+    """Give back what nobody holds any more, so that memory is what is in use."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+
+
+def watch(limit_gib: float) -> None:
     """End this rank when it takes more than it may."""
-    while True:
+    while resident_gib() <= limit_gib:
         time.sleep(0.05)
-        if resident_gib() > LIMIT_GIB:
-            tell_launcher(TOO_LARGE)
-            os._exit(TOO_LARGE)
+    tell_launcher(TOO_LARGE)
+    os._exit(TOO_LARGE)
+
+
+def do(job: Job) -> Found:
+    """The steps of one job."""
+    tidy()
+    reset_peak()
+    base, others = resident_gib(), living_bytes()
+    feed = None
+    if job.genome:
+        trainer, feed = genome_trainer(job)
+    else:
+        trainer = make_trainer(job.flags, job.vocabulary)
+    as_plain_torch(trainer, job)
+    fixed = (
+        []
+        if feed
+        else random_batches(
+            trainer, trainer.config.network.seq_length, job.vocabulary, job.document
+        )
+    )
+    if job.short:
+        trainer.step(random_batches(trainer, job.short, job.vocabulary, job.document))
+        reset_peak()
+        base = resident_gib()
+    if job.limit_gib is not None:
+        threading.Thread(target=watch, args=(job.limit_gib,), daemon=True).start()
+    times, results = [], []
+    with trainer, timed_blocks() as blocks:
+        for _ in range(job.warm + job.steps):
+            dist.barrier()
+            began = time.perf_counter()
+            batches = feed.step(trainer.consumed_samples) if feed else fixed
+            results.append(trainer.step(batches))
+            dist.barrier()
+            times.append(time.perf_counter() - began)
+        peak = peak_resident_gib()
+        living, resident = 0, 0.0
+        if job.living:
+            trainer.forward_backward(fixed)
+            tidy()
+            living = living_bytes(trainer.model.parameters()) - others
+            resident = resident_gib() - base
+        gathered = trainer.ranks.gather((base, peak, blocks[0], living, resident))
+        count = sum(getattr(p, "ds_numel", p.numel()) for p in trainer.model.parameters())
+    bases, peaks, ring_seconds, livings, residents = map(list, zip(*gathered, strict=True))
+    return Found(
+        times=times[job.warm :],
+        losses=[result.loss for result in results],
+        norms=[result.grad_norm for result in results],
+        base_gib=bases,
+        peak_gib=peaks,
+        ring_seconds=ring_seconds,
+        living_bytes=livings,
+        living_gib=residents,
+        parameters=count,
+    )
 
 
 def main() -> None:
-    steps, flags = int(sys.argv[1]), sys.argv[2:]
-    for name, alone in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0")):
-        os.environ.setdefault(name, alone)
-    os.environ.setdefault("LOCAL_SIZE", os.environ["WORLD_SIZE"])
-    config = parse_config([*flags, "--device", "cpu"], int(os.environ["WORLD_SIZE"]))
-    device = torch.device("cpu")
-    start_distributed(device)
-    trainer = Trainer(config, VOCABULARY)
-    mesh, ranks = trainer.mesh, trainer.ranks
-    plainly(trainer.model)
-    trainer.step(random_batches(config, mesh, SHORT))
-    reset_peak()
-    bases = ranks.gather(resident_gib())
-    if float("inf") > LIMIT_GIB:
-        threading.Thread(target=watch, daemon=True).start()
-    batches = random_batches(config, mesh, config.network.seq_length)
-    blocks = timed_blocks()
-    times, losses = [], []
-    for _ in range(max(steps, 1) + (steps > 0)):
-        dist.barrier()
-        began = time.perf_counter()
-        losses.append(trainer.step(batches).loss)
-        dist.barrier()
-        times.append(time.perf_counter() - began)
-    peaks = ranks.gather(peak_resident_gib())
-    ring_seconds = ranks.gather(blocks[0])
-    if dist.get_rank() == 0:
-        seconds = statistics.median(times[1:] or times)
-        found = {"seconds": seconds, "losses": losses, "base_gib": bases, "peak_gib": peaks}
-        if mesh.ring.size > 1:
-            found["ring_seconds"] = ring_seconds
+    import deepspeed  # noqa: F401  # its memory is not the trainer's
+
+    warnings.simplefilter("ignore")
+    start_distributed(torch.device("cpu"))
+    found = {}
+    for name, words in json.loads(sys.argv[1]).items():
+        try:
+            found[name] = asdict(do(Job(**words)))
+        except UserError as error:
+            found[name] = asdict(Found(refused=str(error)))
+    if rank() == 0:
         print(json.dumps(found), flush=True)
     stop_distributed()
 

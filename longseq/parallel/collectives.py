@@ -8,7 +8,7 @@ Tensors are cut and joined along dim 0, in rank order. Two styles:
 
 Gathers and scatters are made of point-to-point messages: besides hiding behind the matmul, gloo's
 own reduce_scatter and all_gather take longer than exchanging the same pieces. CPU ranks that an MPI
-launcher started talk through MPI (mpi.py, benchmarks/collectives.py).
+launcher started talk through MPI (mpi.py, benchmarks/speed/collectives.py).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Messages between CPU ranks through MPI, where the ranks were started by an MPI launcher.
 
 On one host MPI's shared memory is far quicker than gloo's sockets: two ranks reached 0.60 of the
-speed of one rank with two threads over gloo, 0.93 over MPI, at 512 tokens (benchmarks/two_ranks.py;
-benchmarks/collectives.py has both side by side). GPUs use NCCL; ranks without MPI use gloo.
+speed of one rank with two threads over gloo, 0.93 over MPI, at 512 tokens (`python -m benchmarks
+two_ranks`; `collectives` has both side by side). GPUs use NCCL; ranks without MPI use gloo.
 """
 
 from __future__ import annotations

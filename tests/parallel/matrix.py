@@ -101,7 +101,7 @@ def main() -> None:
     chosen = cases()
     if args.sample:
         chosen = random.Random(args.seed).sample(chosen, args.sample)
-    wrong = 0
+    wrong, worst = 0, (0.0, 0.0)
     with tempfile.TemporaryDirectory() as cache:
         for number, case in enumerate(chosen, 1):
             ranks, layout, heads, optimizer, savings, stage, batch, documents = case
@@ -115,9 +115,11 @@ def main() -> None:
             loss, norm = compare(case, cache)
             bad = loss > 1e-5 or norm > 1e-4
             wrong += bad
+            worst = max(worst[0], loss), max(worst[1], norm)
             mark = "  WRONG" if bad else ""
             print(f"{number}/{len(chosen)} {title}: {loss:.1e} {norm:.1e}{mark}", flush=True)
-    print(f"{wrong} wrong of {len(chosen)}")
+    print(f"{wrong} wrong of {len(chosen)}; largest differences:")
+    print(f"{worst[0]:.1e}, {worst[1]:.1e}")
     sys.exit(wrong > 0)
 
 

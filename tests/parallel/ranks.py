@@ -54,12 +54,15 @@ def rank_environ(**environ: str) -> dict[str, str]:
     return os.environ | ours | mpi_environ() | environ
 
 
+def rank_command(count: int) -> list[str]:
+    """What starts a Python program on `count` ranks; its path or `-m MODULE` follows."""
+    return [MPIEXEC, "-n", str(count), "sh", str(ROOT / "ALCF/rank.sh"), sys.executable]
+
+
 def run_ranks(count: int, program: Path, *arguments: str, **environ: str) -> Any:
     """The JSON of the last line that `program` prints on `count` ranks; fails with their output."""
     env = rank_environ(TORCH_EXTENSIONS_DIR=operator_folder(), **environ)
-    command = [MPIEXEC, "-n", str(count), "sh", str(ROOT / "ALCF/rank.sh"), sys.executable]
-    done = subprocess.run(
-        [*command, str(program), *arguments], env=env, capture_output=True, text=True, timeout=600
-    )
+    command = [*rank_command(count), str(program), *arguments]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-8000:]
     return json.loads(done.stdout.strip().splitlines()[-1])

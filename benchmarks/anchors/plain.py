@@ -1,13 +1,27 @@
-"""The network of the default run in plain PyTorch, with a plain training loop: the yardstick.
+"""The network of the default run in plain PyTorch, and the peak memory of one step of it in bf16.
 
-Shares no code with longseq. `Plain(...)` is the network, `plain_step` one iteration.
+Shares no code with longseq: the yardstick of speed and memory. `Plain(...)` is the network,
+`plain_step` one iteration of a plain training loop. Ends with exit code 3 if it needs more than
+--gib.
 """
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
+import time
+from argparse import ArgumentParser, Namespace
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from longseq.host.host_memory import peak_resident_gib, resident_gib
+
+TOO_LARGE = 3
 
 
 class PlainLayer(nn.Module):
@@ -66,3 +80,31 @@ def plain_step(model: Plain, optimizer: torch.optim.Optimizer, tokens: Tensor) -
     optimizer.step()
     optimizer.zero_grad()
     return loss.item()
+
+
+def watch(gib: float) -> None:
+    """End the process when it takes more than it may."""
+    while resident_gib() <= gib:
+        time.sleep(0.05)
+    os._exit(TOO_LARGE)
+
+
+def arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--tokens", type=int, default=8192)
+    parser.add_argument("--vocabulary", type=int, default=50304)
+    parser.add_argument("--gib", type=float, default=8.0)
+    parser.add_argument("--recompute", action="store_true", help="layers, by torch's checkpoint")
+
+
+def main(options: Namespace) -> None:
+    threading.Thread(target=watch, args=(options.gib,), daemon=True).start()
+    model = Plain(4, 256, 8, options.vocabulary).bfloat16()
+    if options.recompute:
+        for layer in model.layers:
+            layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
+    plain_step(model, optimizer, torch.randint(0, options.vocabulary, (1, options.tokens + 1)))
+    peak = peak_resident_gib()
+    print(peak)
+    sys.stdout.flush()
+    os._exit(TOO_LARGE if peak > options.gib else 0)

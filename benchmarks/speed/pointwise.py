@@ -1,46 +1,46 @@
 """Does torch.compile of a layer's pointwise parts pay? Forward and backward, in turn with eager.
 
-    python benchmarks/pointwise.py [--device cpu|cuda] [--dtypes fp32,bf16] [--tokens 2048]
-
 Hidden 768, 12 heads of 64, MLP 3072 (2048 with SwiGLU). Eager is what the trainer runs, where the
 matmul adds the bias; "bias + GELU" takes it out of there in both. Compiled dropout has torch's own
 random numbers, which recomputation and other layouts would not repeat. "compile" is the first call,
 which each rank waits for. On a CPU milliseconds are of one thread's CPU time, which other programs
 disturb less than the clock's. "gradient accumulation" is a weight's gradient, added up by a product
-and a sum as autograd does, and by one call ("compiled"). A last line holds what compiled GELU and
-rotary would save of a training step of 4 such layers (vocabulary 512).
+and a sum as autograd does, and by one call ("compiled"). The last line holds what compiled GELU and
+rotary would save of a forward and backward pass of 4 such layers (vocabulary 512).
 """
 
 from __future__ import annotations
 
-import argparse
-import statistics
-import sys
 import time
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
-
-from longseq.attention.kernel import kernel  # noqa: E402
-from longseq.config.checks import parse_config  # noqa: E402
-from longseq.engine.initialize import initialize  # noqa: E402
-from longseq.model.dropout import Dropout  # noqa: E402
-from longseq.model.gpt import GPT  # noqa: E402
-from longseq.model.rotary import rotary_table, rotate  # noqa: E402
+from benchmarks.start import network
+from benchmarks.table import Table
+from benchmarks.timing import in_turn, seconds
+from longseq.attention.kernel import kernel
+from longseq.config.checks import parse_config
+from longseq.engine.initialize import initialize
+from longseq.model.dropout import Dropout
+from longseq.model.gpt import GPT
+from longseq.model.rotary import rotary_table, rotate
 
 HIDDEN, HEADS, LAYERS = 768, 12, 4
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-FLAGS = (
-    "--num-layers 4 --hidden-size 768 --num-attention-heads 12 --use-rotary-position-embeddings"
-    " --use-flash-attn-sdpa --device cpu"
-)
 DROPOUT = Dropout(0.1, 1, 0)
+CALLS = 21
+
+
+def arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=["fp32", "bf16"])
+    parser.add_argument("--tokens", type=int, default=2048)
 
 
 def gelu(x: Tensor) -> Tensor:
@@ -109,21 +109,20 @@ def parts(tokens: int, dtype: torch.dtype, device: str) -> list[Part]:
     ]
 
 
-def wait(device: str) -> None:
-    if device == "cuda":
+def milliseconds(device: str, act: Callable[[], object]) -> float:
+    """CPU time on a CPU; on a GPU the clock's, until it is done."""
+    if device == "cpu":
+        return 1e3 * seconds(act, clock=time.process_time)
+
+    def finished() -> None:
+        act()
         torch.cuda.synchronize()
 
-
-def milliseconds(act: Callable[[], object], device: str) -> float:
-    clock = time.process_time if device == "cpu" else time.perf_counter
-    wait(device)
-    began = clock()
-    act()
-    wait(device)
-    return (clock() - began) * 1e3
+    torch.cuda.synchronize()
+    return 1e3 * seconds(finished)
 
 
-def there_and_back(function: Callable[..., Tensor], inputs: tuple[Tensor, ...]) -> None:
+def forward_backward(function: Callable[..., Tensor], inputs: tuple[Tensor, ...]) -> None:
     y = function(*inputs)
     learned = [x for x in inputs if x.requires_grad]
     torch.autograd.grad(y, learned, torch.ones_like(y))
@@ -132,16 +131,10 @@ def there_and_back(function: Callable[..., Tensor], inputs: tuple[Tensor, ...]) 
 def measure(part: Part, device: str) -> tuple[float, float, float]:
     """Milliseconds eager and compiled, medians of calls in turn, and seconds of compiling."""
     compiled = torch.compile(part.fused, dynamic=False)
-    began = time.perf_counter()
-    there_and_back(compiled, part.inputs)
-    first = time.perf_counter() - began
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(21):
-        for function, found in zip((part.eager, compiled), times, strict=True):
-            found.append(
-                milliseconds(lambda f=function: there_and_back(f, part.inputs), device)  # type: ignore[misc]
-            )
-    return statistics.median(times[0]), statistics.median(times[1]), first
+    first = seconds(partial(forward_backward, compiled, part.inputs))
+    calls = [partial(forward_backward, way, part.inputs) for way in (part.eager, compiled)]
+    pairs = in_turn(CALLS, *(partial(milliseconds, device, call) for call in calls))
+    return pairs.first, pairs.second, first
 
 
 def gradient_sums(tokens: int, dtype: torch.dtype, device: str) -> tuple[float, float]:
@@ -150,49 +143,41 @@ def gradient_sums(tokens: int, dtype: torch.dtype, device: str) -> tuple[float, 
     up = torch.randn(tokens, 4 * HIDDEN, dtype=dtype, device=device)
     total = torch.zeros(4 * HIDDEN, HIDDEN, dtype=dtype, device=device)
     ways = (lambda: total.add_(up.t() @ x), lambda: total.addmm_(up.t(), x))
-    times = [[milliseconds(way, device) for way in ways] for _ in range(21)]
-    two, one = (statistics.median(column) for column in zip(*times, strict=True))
-    return two, one
+    pairs = in_turn(CALLS, *(partial(milliseconds, device, way) for way in ways))
+    return pairs.first, pairs.second
 
 
 def step_milliseconds(tokens: int, dtype: torch.dtype, device: str) -> float:
-    """Forward and backward of the whole network, GELU, no dropout; best of three."""
-    config = parse_config([*FLAGS.split(), "--seq-length", str(tokens)], 1)
+    """Forward and backward of the whole network, GELU, no dropout; best of four."""
+    flags = network(tokens, "--device", "cpu", layers=LAYERS, hidden=HIDDEN, heads=HEADS)
+    config = parse_config(flags, 1)
     with torch.device("meta"):
         model = GPT(config.network, 512, kernel("sdpa"), 1)
     initialize(model, config.network, 1, torch.device(device))
     model.to(dtype)
     ids = torch.randint(512, (1, tokens), device=device)
     at, weights = torch.arange(tokens, device=device)[None], torch.ones(1, tokens, device=device)
-    return min(
-        milliseconds(lambda: model(ids, ids, weights, at).backward(), device) for _ in range(4)
-    )
+
+    def act() -> None:
+        model(ids, ids, weights, at).backward()
+
+    return min(milliseconds(device, act) for _ in range(4))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--dtypes", default="fp32,bf16")
-    parser.add_argument("--tokens", type=int, default=2048)
-    args = parser.parse_args()
-    if args.device == "cpu":
+def main(options: Namespace) -> None:
+    if options.device == "cpu":
         torch.set_num_threads(1)
-    print(f"{'':<6} {'part':<22} {'eager ms':>8} {'compiled':>8} {'ratio':>6} {'compile s':>9}")
-    for name in args.dtypes.split(","):
+    columns = ("eager ms", ".2f"), ("compiled", ".2f"), ("ratio", ".2f"), ("compile s", ".1f")
+    table = Table(("dtype", "<5"), ("part", "<22"), *columns)
+    for name in options.dtypes:
         dtype, saved, spent = DTYPES[name], 0.0, 0.0
-        for part in parts(args.tokens, dtype, args.device):
-            eager, compiled, first = measure(part, args.device)
-            row = f"{name:<6} {part.name:<22} {eager:>8.2f} {compiled:>8.2f}"
-            print(f"{row} {compiled / eager:>6.2f} {first:>9.1f}", flush=True)
+        for part in parts(options.tokens, dtype, options.device):
+            eager, compiled, first = measure(part, options.device)
+            table.row(name, part.name, eager, compiled, compiled / eager, first)
             if part.name in ("GELU", "rotary"):  # what the step below has, once a layer
                 saved += LAYERS * (eager - compiled)
                 spent += first
-        two, one = gradient_sums(args.tokens, dtype, args.device)
-        print(f"{name:<6} {'gradient accumulation':<22} {two:>8.2f} {one:>8.2f} {one / two:>6.2f}")
-        step = step_milliseconds(args.tokens, dtype, args.device)
-        print(f"{name:<6} a step takes {step:.0f} ms; compiled GELU and rotary would save", end=" ")
-        print(f"{saved:.0f} ms ({saved / step:.1%}) after {spent:.0f} s of compiling", flush=True)
-
-
-if __name__ == "__main__":
-    main()
+        two, one = gradient_sums(options.tokens, dtype, options.device)
+        table.row(name, "gradient accumulation", two, one, one / two, None)
+        step = step_milliseconds(options.tokens, dtype, options.device)
+        table.row(name, "whole step, less both", step, step - saved, 1 - saved / step, spent)

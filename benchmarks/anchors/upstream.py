@@ -1,13 +1,12 @@
 """Peak memory of one step of upstream Megatron-DeepSpeed, from a checkout, on CPU ranks, bf16.
 
-    MEGATRON_DEEPSPEED_DIR=… mpiexec -n 2 sh ALCF/rank.sh python benchmarks/upstream_memory.py \
-        TOKENS VOCABULARY GIB
+    MEGATRON_DEEPSPEED_DIR=… mpiexec -n 2 sh ALCF/rank.sh python -m benchmarks upstream [OPTIONS]
 
 Its own model, arguments and training step: two tensor-parallel ranks, layers recomputed, ZeRO
 stage 1. What no longer imports beside today's torch and DeepSpeed is replaced by empty modules, and
 flash-attn by torch's flash kernel, so that no mask and no s² is made, as on its GPUs. Its two ways
 to split the sequence do not serve: Megatron's slices it twice, and Ulysses calls an older
-DeepSpeed. Rank 0 prints {"peak_gib": [each rank's]}; exit code 3 if a rank went over GIB.
+DeepSpeed. Rank 0 prints each rank's GiB; exit code 3 if one went over --gib.
 """
 
 from __future__ import annotations
@@ -22,18 +21,17 @@ import tempfile
 import threading
 import types
 import warnings
-from pathlib import Path
+from argparse import ArgumentParser, Namespace
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor
 
-import torch  # noqa: E402
-import torch.distributed as dist  # noqa: E402
-import torch.nn.functional as F  # noqa: E402
-from torch import Tensor  # noqa: E402
-
-from benchmarks.plain_memory import watch  # noqa: E402
-from longseq.host.host_memory import peak_resident_gib  # noqa: E402
+from benchmarks.anchors.plain import watch
+from benchmarks.start import rank
+from longseq.host.host_memory import peak_resident_gib
 
 GONE = ("torchvision", "six", "transformers", "deepspeed.compression.compress", "flash_attn")
 FLAGS = """--num-layers 4 --hidden-size 256 --num-attention-heads 8 --micro-batch-size 1
@@ -113,22 +111,23 @@ def step(tokens: int, vocabulary: int) -> None:
     train_step(upstream.forward_step, sample, *made, config)
 
 
-def main() -> None:
+def arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--tokens", type=int, default=8192)
+    parser.add_argument("--vocabulary", type=int, default=50304)
+    parser.add_argument("--gib", type=float, default=8.0)
+
+
+def main(options: Namespace) -> None:
     warnings.simplefilter("ignore")
-    tokens, vocabulary, gib = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
     os.environ["LOCAL_SIZE"] = os.environ["WORLD_SIZE"]
     sys.meta_path.insert(0, Gone())
     sys.path[:0] = [os.environ["MEGATRON_DEEPSPEED_DIR"]]
-    threading.Thread(target=watch, args=(gib,), daemon=True).start()
-    step(tokens, vocabulary)
+    threading.Thread(target=watch, args=(options.gib,), daemon=True).start()
+    step(options.tokens, options.vocabulary)
     peaks: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(peaks, peak_resident_gib())
-    if dist.get_rank() == 0:
-        print(json.dumps({"peak_gib": peaks}))
+    if rank() == 0:
+        print(json.dumps(peaks))
         sys.stdout.flush()
     dist.barrier()
     os._exit(0)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,5 @@
 """How long ./ALCF/train-gpt3.sh takes before its ranks run, and the preflight of four hosts.
 
-python benchmarks/launcher.py [REPEATS]
-
 The first figure ends where the first rank's Python runs its first line: all of bash, the checks of
 `longseq check`, the launcher's own start and Python's. The preflight's hosts are simulated
 (tests/launch/cluster.py, needs root), on the cores of this one machine.
@@ -9,13 +7,15 @@ The first figure ends where the first rank's Python runs its first line: all of 
 
 from __future__ import annotations
 
+import statistics
 import subprocess
-import sys
 import tempfile
 import time
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+from benchmarks.table import Table
+from benchmarks.timing import seconds
 from tests.launch.cluster import Cluster, why_not
 from tests.launch.shell import Tree
 
@@ -26,6 +26,11 @@ now = time.time()
 import os
 open(os.path.join(os.environ["WANDB_NOTES"], os.environ["RANK"]), "w").write(str(now))
 """
+
+
+def arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--preflights", type=int, default=3)
 
 
 def seconds_to_first_line(tree: Tree, notes: Path) -> float:
@@ -41,13 +46,11 @@ def seconds_of_preflight(tree: Tree, cluster: Cluster) -> float:
     env = {"HYDRA_LAUNCHER": "ssh", "HYDRA_LAUNCHER_EXEC": cluster.ssh, "NGPU_PER_HOST": "1"}
     _, full = tree.command(**env, HOSTFILE=str(cluster.folder / "nodes"))
     command = [*cluster.enter("alpha"), "/bin/bash", str(tree.root / "ALCF/doctor.sh")]
-    began = time.time()
-    subprocess.run(command, env=full, check=True, capture_output=True)
-    return time.time() - began
+    return seconds(lambda: subprocess.run(command, env=full, check=True, capture_output=True))
 
 
-def main() -> None:
-    repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+def main(options: Namespace) -> str:
+    table = Table(("what", "<42"), ("median s", ".2f"))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for sub in ("home", "notes"):
@@ -55,18 +58,14 @@ def main() -> None:
         tree = Tree(folder / "tree", folder / "home")
         tree.environment()
         tree.trainer(FIRST_LINE)
-        times = [seconds_to_first_line(tree, folder / "notes") for _ in range(repeats)]
-        print(
-            f"command to the first rank's first line: {sorted(times)[repeats // 2]:.2f} s (median)"
-        )
+        times = [seconds_to_first_line(tree, folder / "notes") for _ in range(options.repeats)]
+        first = statistics.median(times)
+        table.row("command to the first rank's first line", first)
         if reason := why_not():
             print(f"preflight not measured: {reason}")
-            return
+            return f"{first:.2f} s; not measured"
         with Cluster(folder / "hosts", HOSTS) as cluster:
             (cluster.folder / "nodes").write_text("".join(f"{host}\n" for host in HOSTS))
-            times = [seconds_of_preflight(tree, cluster) for _ in range(3)]
-        print(f"longseq doctor over 4 simulated hosts: {sorted(times)[1]:.2f} s (median)")
-
-
-if __name__ == "__main__":
-    main()
+            times = [seconds_of_preflight(tree, cluster) for _ in range(options.preflights)]
+        table.row("longseq doctor over 4 simulated hosts", statistics.median(times))
+    return f"{first:.2f} s; {statistics.median(times):.1f} s"

@@ -1,50 +1,33 @@
 """Speed and memory of `longseq prepare`, beside a Biopython loop and Megatron's own tool.
 
-    python benchmarks/data_prepare.py [--megabytes 100] [--memory-megabytes 2000]
-        [--upstream MEGATRON_DEEPSPEED_CHECKOUT]
-
 Every line is measured in a process of its own on one core, the compared ones one after the other on
-the same sequences: random genes of 1,500 bases, 70 letters a line. Megatron's tool gets them as
-JSON lines and tokens of one letter, the nearest it has; it is slow, so that it gets a part of them
-and its speed counts. Seconds are those of the core, so that a busy machine does not disturb the
-ratios. The last lines are the peak memory on a large file of genes and on a genome
-on a single line.
+the same sequences: random genes of 1,500 bases, 70 letters a line. Megatron's tool (--upstream, a
+checkout) gets them as JSON lines and tokens of one letter, the nearest it has; it is slow, so that
+it gets a part of them and its speed counts. Seconds are those of the core, so that a busy machine
+does not disturb the ratios. The last lines are the peak memory on a large file of genes and on a
+genome on a single line.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
 import sys
 import tempfile
+from argparse import ArgumentParser, Namespace
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[1]
+from benchmarks.table import Table
+from tests.parallel.ranks import ROOT
+
 WIDTH, GENE = 70, 1500
 UPSTREAM_PART = 10_000_000  # bytes of sequence for Megatron's tool
 
-BIOPYTHON_LOOP = """
-import sys
-import numpy as np
-from Bio import SeqIO
-source, target, kind = sys.argv[1:]
-if kind == "codon":
-    words = {a + b + c: 7 + 16 * i + 4 * j + k for i, a in enumerate("ACGT")
-             for j, b in enumerate("ACGT") for k, c in enumerate("ACGT")}
-else:
-    words = {letter: number for number, letter in enumerate("ACGT")}
-size = len(next(iter(words)))
-with open(target, "wb") as file:
-    for record in SeqIO.parse(source, "fasta"):
-        text = str(record.seq).upper()
-        ids = [words.get(text[i : i + size], 4) for i in range(0, len(text) - size + 1, size)]
-        np.array([*ids, 15], dtype=np.uint8).tofile(file)
-"""
+LOOP = [sys.executable, "-m", "benchmarks", "biopython_loop"]
 
 
 @dataclass(frozen=True)
@@ -136,32 +119,33 @@ def upstream(checkout: Path, source: Path, folder: Path) -> tuple[Measured, int]
     return measured, used
 
 
+def table_of(title: str) -> Table:
+    columns = ("core s", ".1f"), ("MB/s", ".1f"), ("peak MiB", ".0f"), ("ours is, times", ".1f")
+    return Table((title, "<34"), *columns)
+
+
 def speeds(folder: Path, megabytes: int, checkout: Path | None) -> None:
     source = folder / "genes.fa"
     write_genes(source, megabytes * 1_000_000)
     size = source.stat().st_size / 1e6
     print(f"{size:.0f} MB of genes as FASTA, one core, imports included")
-    print(f"{'':34}{'core s':>9}{'MB/s':>8}{'peak MiB':>10}{'ours is':>10}")
+    table = table_of("")
     theirs = upstream(checkout, source, folder) if checkout else None
     for tokenizer in ("nucleotide", "codon"):
         own = ours(source, folder / "out", tokenizer)
         speed = size / own.seconds
-        print(f"{'longseq prepare, ' + tokenizer:34}{own.seconds:9.1f}{speed:8.0f}{own.peak:10.0f}")
-        loop = measure(
-            [sys.executable, "-c", BIOPYTHON_LOOP, str(source), str(folder / "loop"), tokenizer]
-        )
-        show(f"Biopython loop, {tokenizer}", loop, size, speed)
+        table.row(f"longseq prepare, {tokenizer}", own.seconds, speed, own.peak, None)
+        words = [str(source), str(folder / "loop"), tokenizer]
+        others = {f"Biopython loop, {tokenizer}": (measure([*LOOP, *words]), size)}
         if theirs:
-            show("Megatron's preprocess_data", theirs[0], theirs[1] / 1e6, speed)
-
-
-def show(name: str, measured: Measured, size: float, own_speed: float) -> None:
-    speed = size / measured.seconds
-    ratio = own_speed / speed
-    print(f"{name:34}{measured.seconds:9.1f}{speed:8.1f}{measured.peak:10.0f}{ratio:9.1f}x")
+            others["Megatron's preprocess_data"] = theirs[0], theirs[1] / 1e6
+        for name, (found, read) in others.items():
+            other = read / found.seconds
+            table.row(name, found.seconds, other, found.peak, speed / other)
 
 
 def memory(folder: Path, megabytes: int) -> None:
+    table = table_of("memory")
     for name, write, bases in (
         (f"{megabytes} MB of genes", write_genes, megabytes * 985_000),
         ("500 MB on one line", write_line, 500_000_000),
@@ -171,22 +155,17 @@ def memory(folder: Path, megabytes: int) -> None:
         for tokenizer in ("nucleotide", "codon"):
             own = ours(source, folder / "out", tokenizer)
             speed = source.stat().st_size / 1e6 / own.seconds
-            print(f"{name + ', ' + tokenizer:34}{own.seconds:9.1f}{speed:8.0f}{own.peak:10.0f}")
+            table.row(f"{name}, {tokenizer}", own.seconds, speed, own.peak, None)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--megabytes", type=int, default=100)
-    parser.add_argument("--memory-megabytes", type=int, default=2000)
-    parser.add_argument("--upstream", type=Path)
-    options = parser.parse_args()
+    parser.add_argument("--memory-megabytes", type=int, default=2000, help="0: no memory lines")
+    parser.add_argument("--upstream", type=Path, help="a checkout of Megatron-DeepSpeed")
+
+
+def main(options: Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         speeds(Path(folder), options.megabytes, options.upstream)
         if options.memory_megabytes:
             memory(Path(folder), options.memory_megabytes)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,1 @@
+"""Time of steps and of their parts."""
