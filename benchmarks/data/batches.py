@@ -8,7 +8,6 @@ random bases in equal documents, positions and attention reset at each.
 from __future__ import annotations
 
 import json
-import resource
 import statistics
 import tempfile
 from argparse import SUPPRESS, ArgumentParser, Namespace
@@ -22,6 +21,7 @@ from benchmarks.timing import seconds
 from longseq.config.arguments import Data
 from longseq.data.indexed.format import IndexedWriter
 from longseq.data.opening import TrainingData, open_data
+from longseq.host.host_memory import peak_resident_gib, reset_peak, resident_gib
 
 TOKENS, SAMPLES = 64 << 20, 20
 
@@ -42,11 +42,12 @@ def as_rank(prefix: str, seq_length: int, group: int) -> list[float]:
     opened = seconds(lambda: found.append(open_data(options, seq_length, 1)))
     samples = found[0].train
     assert samples is not None
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    reset_peak()
+    before = resident_gib()
     span = [(0, seq_length // group)]
     times = [seconds(lambda n=n: samples.batch([n], span)) for n in range(SAMPLES)]  # type: ignore[misc]
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    return [opened * 1e3, times[0] * 1e3, statistics.median(times) * 1e3, grown / 1024]
+    grown = peak_resident_gib() - before
+    return [opened * 1e3, times[0] * 1e3, statistics.median(times) * 1e3, grown * 1024]
 
 
 def write(prefix: str, documents: int) -> None:
