@@ -19,7 +19,7 @@ from benchmarks.start import say
 from benchmarks.table import Table
 from benchmarks.timing import seconds
 from longseq.config.arguments import Data
-from longseq.data.indexed.format import IndexedWriter
+from longseq.data.indexed.writer import IndexedWriter
 from longseq.data.opening import TrainingData, open_data
 from longseq.host.host_memory import peak_resident_gib, reset_peak, resident_gib
 
