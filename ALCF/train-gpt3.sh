@@ -45,7 +45,11 @@ fi
 longseq_setup
 longseq_args ${extra[@]+"${extra[@]}"}
 longseq_launch_command
-printf '%s\n' "${LONGSEQ_NOTES[@]}" >&2
+if ((LONGSEQ_VALUE[DRY_RUN])); then
+    printf '%s\n' "${LONGSEQ_NOTES[@]}" >&2
+else
+    printf '%s\n' "${LONGSEQ_NOTES[0]%%:*}" >&2 # the model's name and why; the run itself says the rest
+fi
 repeat=("$LONGSEQ_ROOT/ALCF/train-gpt3.sh") # what RUN/command.sh runs: the same settings, a run of its own
 ((${#extra[@]} == 0)) || repeat+=(-- "${extra[@]}")
 

@@ -145,6 +145,12 @@ def _sequence(config: Config) -> None:
                 f"--curriculum-seq-length {first} needs --curriculum-iters, the iterations until"
                 " samples have --seq-length"
             )
+        if data.curriculum_iters > config.training.train_iters:
+            raise UserError(
+                f"--curriculum-iters {data.curriculum_iters} is more than --train-iters"
+                f" {config.training.train_iters} (TRAIN_ITERS): samples would never have"
+                f" --seq-length {full}: give fewer, or train longer"
+            )
         _divides("--curriculum-seq-length", first, name, parts)
         if data.no_cross_document:
             raise UserError(

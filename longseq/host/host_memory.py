@@ -24,6 +24,15 @@ def available_bytes(cgroup: Path = CGROUP) -> int:
     return min(left, max(0, limit - used))
 
 
+def available_gib(device: str = "cpu") -> float:
+    """What the GPU of this rank, or its host, has left."""
+    if device != "cuda":
+        return available_bytes() / 2**30
+    import torch
+
+    return torch.cuda.mem_get_info()[0] / 2**30
+
+
 def _number(path: Path) -> int | None:
     """The number in a file; None where there is none, or it says `max`."""
     try:

@@ -11,6 +11,7 @@ from typing import Any
 from longseq.errors import UserError
 
 SUMMARY = "summary.json"
+RUNNING, DONE, STOPPED, FAILED = "running", "done", "stopped early", "failed"  # its status
 WARM_UP = 2  # first iterations, slower than the rest, are left out of typical speeds
 
 
@@ -39,6 +40,12 @@ class RunRecord:
         values = self.column(key)[1]
         return statistics.median(values[WARM_UP:] or values) if values else None
 
+    @property
+    def status(self) -> str:
+        """How the run ended; one that says it runs may have been killed."""
+        status = self.summary.get("status", "")
+        return "running, or killed" if status == RUNNING else str(status)
+
     def seconds(self) -> float:
         """Time spent in iterations."""
         return sum(self.column("iteration_time")[1])
@@ -56,8 +63,8 @@ def read_run(folder: Path) -> RunRecord:
     return RunRecord(
         folder.absolute(),
         metrics,
-        _json(folder / SUMMARY),
-        _json(folder / "environment.json"),
+        read_json(folder / SUMMARY),
+        read_json(folder / "environment.json"),
         _text(folder / "command.sh"),
     )
 
@@ -88,7 +95,8 @@ def _text(path: Path) -> str:
         return ""
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file of a run; empty where there is none, or it is damaged."""
     try:
         found = json.loads(_text(path))
     except ValueError:

@@ -52,6 +52,7 @@ def prepare_run(options: argparse.Namespace) -> int:
     _tell_attention(config, machine, load=not dry_run)
     text = json.dumps(_settings(config), indent=2) + "\n"
     if dry_run:
+        _tell_batch(config)
         print(text, end="")
         return EXIT_DONE
     _check_data(config)
@@ -71,6 +72,17 @@ def _tell_attention(config: Config, machine: Machine, load: bool) -> None:
         from longseq.attention.kernel import kernel
 
         kernel(name)
+
+
+def _tell_batch(config: Config) -> None:
+    """DeepSpeed counts the ranks that share a sequence as if each had samples of its own."""
+    shared = config.layout.sequence_ranks
+    if shared > 1:
+        print(
+            f"batch     DeepSpeed's train_batch_size {config.global_batch_size * shared} is the"
+            f" global batch {config.global_batch_size} x {shared} ranks that share each sequence",
+            file=sys.stderr,
+        )
 
 
 def _settings(config: Config) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from longseq.config.arguments import Config
 from longseq.data.opening import TrainingData
@@ -78,13 +79,26 @@ def closing_rows(
 
 
 def write_summary(
-    folder: Path, config: Config, data: TrainingData, opening: Rows, closing: Rows
+    folder: Path, config: Config, data: TrainingData, status: str, opening: Rows, closing: Rows
 ) -> None:
-    """RUN/summary.json, which the report reads."""
+    """RUN/summary.json, which the report reads: at the start, so that a run that fails has one, and
+    at the end.
+    """
     summary = {
+        "status": status,
         "opening": [(name, str(value)) for name, value in opening],
         "closing": [(name, str(value)) for name, value in closing],
         "settings": asdict(config),
-        "unigram_loss": data.valid.unigram_loss() if data.valid else None,
+        **baselines(data),
     }
+    put_summary(folder, summary)
+
+
+def put_summary(folder: Path, summary: dict[str, Any]) -> None:
+    """Write RUN/summary.json, whole."""
     replace_file(folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
+
+
+def baselines(data: TrainingData) -> dict[str, Any]:
+    """Losses that the validation loss can be held against."""
+    return {"unigram_loss": data.valid.unigram_loss() if data.valid else None}

@@ -8,6 +8,7 @@ itself is trainer.py's; here is what surrounds it.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import socket
@@ -25,12 +26,13 @@ from longseq.data.samples.curriculum import curriculum_of
 from longseq.data.samples.samples import Samples
 from longseq.engine.distributed import pick_device, start_distributed
 from longseq.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED_EARLY, UserError
-from longseq.host.host_memory import peak_memory_gib
+from longseq.host.host_memory import available_gib, peak_memory_gib
 from longseq.parallel.agreement import torch_ranks
 from longseq.reports.format import duration
 from longseq.reports.page import write_page
-from longseq.reports.runs import read_run
+from longseq.reports.runs import DONE, RUNNING, STOPPED, read_run
 from longseq.run.environment import write_environment
+from longseq.run.failure import is_out_of_memory, out_of_memory, record_failure
 from longseq.run.screen import Screen, open_log, terminal_width
 from longseq.run.summary import closing_rows, opening_rows, write_summary
 from longseq.run.throughput import Rates, document_lengths, rates
@@ -47,6 +49,9 @@ def train(config: Config, watch: Watch) -> int:
     try:
         code = training.run()
         training.say_how_it_ended(code)
+    except Exception as error:
+        training.say_it_failed(error)
+        raise
     finally:
         training.close(code)
     return code
@@ -142,6 +147,8 @@ class Training:
             note=self.kept.note,
         )
         self.screen.opening("longseq", self.opening)
+        if self.folder and self.ranks.rank == 0:
+            write_summary(self.folder, self.config, self.data, RUNNING, self.opening, [])
 
     def step(self) -> dict[str, Any]:
         """One iteration; its record for the screen and the files."""
@@ -203,7 +210,7 @@ class Training:
 
     def say_how_it_ended(self, exit_code: int) -> None:
         """The last lines: how it ended, where everything is, how to go on."""
-        title = "done" if exit_code == EXIT_DONE else "stopped early"
+        title = DONE if exit_code == EXIT_DONE else STOPPED
         took = duration(time.monotonic() - self.stopper.began)
         rows = closing_rows(
             self.config,
@@ -216,10 +223,28 @@ class Training:
         self.screen.closing(f"{title} after {took}", rows)
         if self.folder and self.ranks.rank == 0:
             try:
-                write_summary(self.folder, self.config, self.data, self.opening, rows)
+                write_summary(self.folder, self.config, self.data, title, self.opening, rows)
                 write_page(read_run(self.folder))
             except (OSError, UserError) as error:  # a full disk must not fail what has ended well
                 self.screen.warn(f"the report could not be written: {error}")
+
+    def say_it_failed(self, error: Exception) -> None:
+        """Record it; where memory ran out, raise what was estimated, measured and helps instead."""
+        if self.folder:
+            with contextlib.suppress(OSError):  # a full disk may be the reason
+                record_failure(self.folder, error)
+        if not is_out_of_memory(error):
+            return
+        trainer, device = self.trainer, self.trainer.device.type
+        line = out_of_memory(
+            self.config,
+            self.data.vocab_size,
+            trainer.policy,
+            trainer.iteration + 1,
+            peak_memory_gib(device),
+            available_gib(device),
+        )
+        raise UserError(line) from error
 
     def close(self, exit_code: int) -> None:
         """End what this rank started, whatever happened before."""

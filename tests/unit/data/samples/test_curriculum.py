@@ -46,6 +46,10 @@ def test_from_flags() -> None:
         ("--curriculum-seq-length 1024 --curriculum-iters 4", "not below --seq-length"),
         ("--curriculum-seq-length 512", "needs --curriculum-iters"),
         ("--curriculum-iters 4", "need --curriculum-seq-length"),
+        (
+            "--curriculum-seq-length 512 --curriculum-iters 301 --train-iters 300",
+            "301 is more than --train-iters 300",
+        ),
         ("--curriculum-root 2", "need --curriculum-seq-length"),
         (
             "--curriculum-seq-length 511 --curriculum-iters 4 --ds-sequence-parallel-size 2",
