@@ -15,7 +15,10 @@ from longseq.config.flags import Parser, unknown
 from longseq.errors import EXIT_DONE, EXIT_USER_ERROR, UserError
 
 VERBS = {
-    "check": ("longseq.run.check:add_arguments", "check the trainer's arguments, prepare the run"),
+    "check": (
+        "longseq.checkpoint.request:add_arguments",
+        "check and prepare a run",
+    ),
     "prepare": ("longseq.data.commands:add_prepare", "FASTA, FASTQ, GenBank or text to tokens"),
     "data": ("longseq.data.commands:add_data", "look at prepared data, check it, turn it back"),
     "report": ("longseq.reports.command:add_arguments", "a page for each run, a table of them"),

@@ -1,24 +1,29 @@
-"""What a finished checkpoint holds, so that damage is noticed before anything is unpickled.
+"""What a finished checkpoint holds: enough to see without torch that it is whole, and that it fits.
 
-`manifest.json` lists every file with its size and SHA-256, the step, the layout that wrote it and
-the versions. It carries a checksum of itself too: a flipped bit in a size is as bad as one in a
-weight. Standard library only: `longseq doctor` and the shell can check a checkpoint without
-torch.
+`manifest.json` lists every file with its size and the SHA-256 of each of its blocks, every tensor
+with its whole shape, and what the run was that wrote it. It carries a checksum of itself too: a
+flipped bit in a size is as bad as one in a weight. Standard library only.
 """
+
+from __future__ import annotations
 
 import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from longseq.errors import UserError
 from longseq.host.atomic_files import replace_file
 
 NAME = "manifest.json"
-FORMAT = 1
-BLOCK = 1 << 22
+FORMAT = 2
+PROGRESS = ("iteration", "consumed_samples", "consumed_tokens")
+BLOCK = 1 << 26  # bytes under one hash: several threads hash a file, several ranks a checkpoint
+READ = 1 << 22
 
 
 class Damaged(Exception):
@@ -27,45 +32,64 @@ class Damaged(Exception):
 
 @dataclass(frozen=True)
 class Entry:
-    """One file of a checkpoint."""
+    """One file of a checkpoint: its size in bytes and the SHA-256 of each BLOCK of it."""
 
     size: int
-    sha256: str
+    sha256: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """`layout` is whatever must be equal for the checkpoint to load; `versions` is for the
-    reader.
+    """A checkpoint, described.
+
+    progress: how far the run was: iteration, consumed_samples (its position in the data) and
+    consumed_tokens. network, optimizer, vocabulary and tokenizer must be those of whoever loads it;
+    layout is for the reader, and says whose random states these are. numbers: what the optimizer
+    counts, and fp16's loss scale. tensors: whole shapes, by names such as
+    "weight/layers.0.mlp.up.weight" and "exp_avg/layers.0.mlp.up.weight".
     """
 
-    step: int
+    progress: Mapping[str, int]
+    network: Mapping[str, Any]
+    optimizer: str
+    vocabulary: int
+    tokenizer: str
     layout: Mapping[str, Any]
     versions: Mapping[str, str]
-    files: Mapping[str, Entry]
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    tensors: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    files: Mapping[str, Entry] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
         """Write it into `folder`, flushed to disk."""
-        body = {"format": FORMAT, **asdict(self)}
-        replace_file(
-            folder / NAME, json.dumps({**body, "checksum": _checksum(body)}, indent=1) + "\n"
-        )
+        body = json.loads(json.dumps({"format": FORMAT, **asdict(self)}))
+        text = json.dumps({**body, "checksum": _checksum(body)}, indent=1)
+        replace_file(folder / NAME, text + "\n")
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a checkpoint; raises Damaged where there is none that holds together."""
+    """The manifest of a checkpoint; raises Damaged where there is none that holds together.
+
+    Raises UserError for the old form, whose files were pickles.
+    """
     try:
         body = json.loads((folder / NAME).read_text(encoding="utf-8"))
         checksum = body.pop("checksum")
         if checksum != _checksum(body):
             raise Damaged(f"{NAME} does not match its own checksum")
-        if body["format"] != FORMAT:
-            raise Damaged(f"{NAME} has format {body['format']}; this version reads {FORMAT}")
-        files = {name: Entry(**entry) for name, entry in body["files"].items()}
-        return Manifest(body["step"], body["layout"], body["versions"], files)
+        if (version := body.pop("format")) != FORMAT:
+            raise UserError(
+                f"checkpoint {folder} has format {version} and this version reads {FORMAT}: go on"
+                " with the version that wrote it, or start anew without --load (LOAD)"
+            )
+        body["tensors"] = {name: tuple(shape) for name, shape in body["tensors"].items()}
+        files = body["files"].items()
+        body["files"] = {name: Entry(e["size"], tuple(e["sha256"])) for name, e in files}
+        manifest = Manifest(**body)
+        return replace(manifest, progress={name: int(body["progress"][name]) for name in PROGRESS})
     except FileNotFoundError:
         raise Damaged(f"{NAME} is missing") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Damaged(f"{NAME} cannot be read ({type(error).__name__}: {error})") from None
 
 
@@ -74,13 +98,20 @@ def _checksum(body: Mapping[str, Any]) -> str:
 
 
 def describe(path: Path) -> Entry:
-    """Size and SHA-256 of a file; reads all of it, outside Python's lock."""
-    digest, size = hashlib.sha256(), 0
+    """Size and hashes of a file; reads all of it."""
+    size = path.stat().st_size
+    blocks = range(0, max(size, 1), BLOCK)
+    return Entry(size, tuple(_hash_block(path, start) for start in blocks))
+
+
+def _hash_block(path: Path, start: int) -> str:
+    digest, left = hashlib.sha256(), BLOCK
     with path.open("rb", buffering=0) as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-            size += len(block)
-    return Entry(size, digest.hexdigest())
+        file.seek(start)
+        while left and (piece := file.read(min(READ, left))):
+            digest.update(piece)
+            left -= len(piece)
+    return digest.hexdigest()
 
 
 def list_files(folder: Path) -> list[str]:
@@ -92,9 +123,7 @@ def list_files(folder: Path) -> list[str]:
 
 
 def check_names(folder: Path, manifest: Manifest) -> None:
-    """Raise Damaged unless exactly the listed files are there: a loader may take any file it
-    finds.
-    """
+    """Raise Damaged unless exactly the listed files are there, each with its size."""
     for name in manifest.files:
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise Damaged(f"{name!r} lies outside the checkpoint")
@@ -103,17 +132,38 @@ def check_names(folder: Path, manifest: Manifest) -> None:
         raise Damaged(f"{name} is missing")
     for name in sorted(present - manifest.files.keys()):
         raise Damaged(f"{name} was not written by the checkpoint")
+    for name, entry in manifest.files.items():
+        size = (folder / name).stat().st_size
+        if size != entry.size:
+            raise Damaged(f"{name} has {size} bytes, {entry.size} were written")
+        if len(entry.sha256) != max(1, -(-size // BLOCK)):
+            raise Damaged(f"{name} has {len(entry.sha256)} hashes in {NAME}")
 
 
-def check_files(folder: Path, manifest: Manifest, names: Iterable[str]) -> None:
-    """Raise Damaged unless these files have the size and content that were written."""
-    for name in names:
-        path, entry = folder / name, manifest.files[name]
+def blocks_of(manifest: Manifest) -> list[tuple[str, int]]:
+    """Every block of every file, as (name, number): what ranks and threads share between them."""
+    files = sorted(manifest.files.items())
+    return [(name, number) for name, entry in files for number in range(len(entry.sha256))]
+
+
+def check_blocks(
+    folder: Path, manifest: Manifest, blocks: Iterable[tuple[str, int]], threads: int = 0
+) -> None:
+    """Raise Damaged unless these blocks hold what was written.
+
+    threads: that hash at once; 0: as many as this process has cores, at most 4.
+    """
+
+    def check(block: tuple[str, int]) -> None:
+        name, number = block
         try:
-            size = path.stat().st_size
-            if size != entry.size:
-                raise Damaged(f"{name} has {size} bytes, {entry.size} were written")
-            if describe(path) != entry:
-                raise Damaged(f"{name} is not what was written (SHA-256 differs)")
+            found = _hash_block(folder / name, number * BLOCK)
         except OSError as error:
             raise Damaged(f"{name} cannot be read: {error.strerror}") from None
+        if found != manifest.files[name].sha256[number]:
+            raise Damaged(f"{name} is not what was written (SHA-256 differs)")
+
+    threads = threads or min(4, len(os.sched_getaffinity(0)))
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(check, blocks):
+            pass

@@ -310,6 +310,10 @@ class Run:
     save: str = flag("", "folder of checkpoints")
     load: str = flag("", "folder of checkpoints, or one of them, to go on from")
     save_interval: int = flag(0, "iterations between checkpoints; 0: at the end", low=0)
+    keep_last: int = flag(0, "the newest so many checkpoints are kept; 0: all", low=0)
+    keep_every: int = flag(
+        0, "checkpoints of multiples of so many iterations are kept too; 0: none", low=0
+    )
     eval_interval: int = flag(0, "iterations between validations; 0: at the end", low=0)
     eval_iters: int = flag(4, "batches of a validation; 0: none", low=0)
     log_interval: int = flag(1, "iterations between lines of output", low=1)

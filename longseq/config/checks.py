@@ -332,3 +332,8 @@ def _data(config: Config) -> None:
         )
     if config.run.save_interval and not config.run.save:
         raise UserError("--save-interval needs --save, the folder of the checkpoints")
+    if config.run.keep_every and not config.run.keep_last:
+        raise UserError(
+            f"--keep-every {config.run.keep_every}: without --keep-last nothing is removed: give"
+            " that too, or leave it out"
+        )

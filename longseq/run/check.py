@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,15 +30,19 @@ from longseq.host.machine import Machine, in_environment, without_packages
 from longseq.run.folder import claim_run_folder, write_command
 
 
-def add_arguments(parser: Parser) -> None:
-    """The verb's own options, and every flag of the trainer."""
+def add_arguments(parser: Parser, check_request: Callable[[Config, int], None]) -> None:
+    """The verb's own options, and every flag of the trainer.
+
+    check_request: looks at the checkpoints that are asked for; gets the size of the vocabulary too,
+    0 before the data were looked at.
+    """
     parser.usage = "%(prog)s [--flag VALUE ...] [-- COMMAND ...]"
     parser.add_argument("--world-size", default="1", metavar="N", help="number of ranks (1)")
     parser.add_argument(
         "--dry-run", action="store_true", help="print DeepSpeed's configuration, touch nothing"
     )
     add_flags(parser, GROUPS)
-    parser.set_defaults(run_verb=prepare_run)
+    parser.set_defaults(run_verb=prepare_run, check_request=check_request)
 
 
 def prepare_run(options: argparse.Namespace) -> int:
@@ -49,13 +54,14 @@ def prepare_run(options: argparse.Namespace) -> int:
     if dry_run and not in_environment():  # another Python, whose packages say nothing
         machine = without_packages(machine)
     config = make_config(read_flags(GROUPS, options), int(world), machine)
+    options.check_request(config, 0)
     _tell_attention(config, machine, load=not dry_run)
     text = json.dumps(_settings(config), indent=2) + "\n"
     if dry_run:
         _tell_batch(config)
         print(text, end="")
         return EXIT_DONE
-    _check_data(config)
+    options.check_request(config, _check_data(config))
     _check_nvme(config)
     if config.run.run_dir:
         _make_folder(Path(config.run.run_dir), text, options.behind)
@@ -93,15 +99,19 @@ def _settings(config: Config) -> dict[str, Any]:
     return deepspeed_settings(config)
 
 
-def _check_data(config: Config) -> None:
-    """Prepare a FASTA file; check what is prepared: damage is found before the ranks start."""
+def _check_data(config: Config) -> int:
+    """Prepare a FASTA file; check what is prepared: damage is found before the ranks start.
+
+    Gives the size of the vocabulary.
+    """
     from longseq.data.datasets import check_data, open_datasets
     from longseq.data.held_out import split_datasets
 
     if not config.data.data_path:
         raise UserError("--data-path is missing: name a FASTA file or a prepared prefix")
-    check_data(config.data.data_path, config.data.tokenizer_type)
+    vocabulary = check_data(config.data.data_path, config.data.tokenizer_type)
     split_datasets(open_datasets(config.data.data_path, config.data.tokenizer_type), config.data)
+    return vocabulary
 
 
 def _check_nvme(config: Config) -> None:

@@ -90,10 +90,14 @@ class Stopper:
         """This rank's own reason so far."""
         return self._requested
 
-    def saved_in(self, seconds: float) -> None:
-        """Tell how long a save took: the margin before the wall time follows it."""
-        self._longest_save = max(seconds, self._longest_save or 0.0)
-        self._last += seconds  # a save is no step
+    def saved_in(self, seconds: float, waited: float) -> None:
+        """Tell how long a save takes (0: none has ended yet), and how long the step waited for it.
+
+        The margin before the wall time follows the first; the second is no part of a step.
+        """
+        if seconds:
+            self._longest_save = max(seconds, self._longest_save or 0.0)
+        self._last += waited
 
     def margin(self) -> float:
         """Seconds before the end at which to stop: the next step, a save, and as much again for

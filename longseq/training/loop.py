@@ -82,9 +82,10 @@ class Training:
         self.last_loss = math.nan
         self.validation_loss: float | None = None
 
-        self.kept = RunCheckpoints(config, self.data, self.ranks)
-        if progress := self.kept.load(self.trainer.engine, _warn_early):
+        self.kept = RunCheckpoints(config, self.data, self.trainer.engine, mesh, self.ranks)
+        if progress := self.kept.load(_warn_early):
             self.trainer.resume(progress)
+        self.kept.claim(lambda text: self.screen.warn(text))
         self.screen = Screen(
             rank=self.ranks.rank,
             total=config.training.train_iters,
@@ -121,7 +122,9 @@ class Training:
             record = self.step()
             if self._due(run.eval_interval) or trainer.iteration == total:
                 record |= self.validate()
-            self.tracker.log(record)
+            if saved := self.kept.advance():
+                self._say_saved(saved)
+            self.tracker.log(record | saved)
             self.screen.iteration(record)
             if self._due(run.save_interval):
                 self.save()
@@ -129,7 +132,9 @@ class Training:
                 self.screen.note(f"stopping after iteration {trainer.iteration}: {reason}")
                 break
         self.save()
-        if trainer.iteration >= total:
+        if saved := self.kept.finish():
+            self._say_saved(saved)
+        if trainer.iteration >= total and self.kept.has(total):
             return EXIT_DONE
         return EXIT_STOPPED_EARLY if self.kept.newest else EXIT_FAILED
 
@@ -200,13 +205,15 @@ class Training:
         return {"validation_loss": self.validation_loss}
 
     def save(self) -> None:
-        """Write a checkpoint of this iteration, if a folder was named for it."""
+        """Begin to write a checkpoint of this iteration, if a folder was named for it."""
         self.watch.at(self.trainer.iteration, "save")
-        seconds = self.kept.save(self.trainer.engine, self.trainer.progress())
-        if seconds:
-            self.stopper.saved_in(seconds)
-            at = f"iteration {self.trainer.iteration}"
-            self.screen.note(f"checkpoint of {at} saved in {seconds:.1f} s")
+        began = time.monotonic()
+        self.kept.save(self.trainer.progress())
+        self.stopper.saved_in(self.kept.seconds, time.monotonic() - began)
+
+    def _say_saved(self, saved: dict[str, float]) -> None:
+        at, seconds = saved["checkpoint_iteration"], saved["checkpoint_seconds"]
+        self.screen.note(f"checkpoint of iteration {at} saved in {seconds:.1f} s")
 
     def say_how_it_ended(self, exit_code: int) -> None:
         """The last lines: how it ended, where everything is, how to go on."""
@@ -249,6 +256,7 @@ class Training:
     def close(self, exit_code: int) -> None:
         """End what this rank started, whatever happened before."""
         self.trainer.close()
+        self.kept.close()
         self.tracker.close(exit_code)
         self.screen.close()
 

@@ -21,8 +21,10 @@ COMMON = (
 ).split()
 
 
-def train(ranks: int, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """A training by the real entry point, in `folder`."""
+def train(
+    ranks: int, folder: Path, *options: str, limit: int = 0
+) -> subprocess.CompletedProcess[str]:
+    """A training by the real entry point, in `folder`; no file may have more bytes than `limit`."""
     data = ["--data-path", str(ROOT / "data" / "NC_001416.1.fa")]
     places = ["--run-dir", str(folder), "--save", str(folder / "checkpoints")]
     arguments = [*COMMON, *data, *places, *options]
@@ -31,6 +33,8 @@ def train(ranks: int, folder: Path, *options: str) -> subprocess.CompletedProces
     subprocess.run([*check, *arguments], env=env, cwd=ROOT, check=True, timeout=120)
     launcher = [MPIEXEC, "-n", str(ranks), "sh", str(ROOT / "ALCF/rank.sh")]
     command = [*launcher, sys.executable, str(ROOT / "pretrain_gpt.py"), *arguments]
+    if limit:
+        command = ["prlimit", f"--fsize={limit}:unlimited", *command]
     return subprocess.run(
         command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
     )
@@ -73,7 +77,47 @@ def test_on_other_ranks_and_at_another_length(tmp_path: Path) -> None:
     assert "samples of 256 tokens from here on, 128 before" in longer.stdout
     first = metrics(tmp_path / "longer", "lm_loss")[7]
     assert first == pytest.approx(whole[7], abs=0.1)  # it has learnt already; from new it is 2.8
-    other = train(2, tmp_path / "other", *load, "--zero-stage", "1")
-    assert other.returncode == 2
-    assert "was written with" in other.stderr
-    assert "zero_stage=0" in other.stderr
+
+
+def check(*options: str) -> tuple[int, str]:
+    """`longseq check` in a dry run."""
+    command = [sys.executable, "-m", "longseq", "check", "--dry-run", "--world-size", "1"]
+    done = subprocess.run(
+        [*command, *COMMON, *options], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stderr
+
+
+def test_what_cannot_be_loaded_is_refused_before_ranks_start(tmp_path: Path) -> None:
+    """Nor does a fresh run write among another's checkpoints; nothing is made or changed."""
+    assert check("--load", str(tmp_path / "none")) == (
+        2,
+        f"longseq: --load {tmp_path}/none (LOAD): no such folder; no whole checkpoint is left to"
+        " go on from\n",
+    )
+    assert train(1, tmp_path / "run", "--train-iters", "2").returncode == 0
+    folder = tmp_path / "run" / "checkpoints"
+    load = ["--load", str(folder)]
+    assert check(*load)[0] == 0
+    code, text = check(*load, "--optimizer", "sgd", "--num-layers", "3")
+    assert code == 2
+    assert "step-2 (LOAD) was written with num_layers=2, optimizer=adam; this run has" in text
+    code, text = check("--save", str(folder))
+    assert code == 2
+    assert "holds step-2 of another run: give --load" in text
+    (folder / "step-2" / "vocabulary.json").unlink()
+    code, text = check(*load)
+    assert code == 2
+    assert "step-2 is damaged: vocabulary.json is missing" in text
+    assert sorted(path.name for path in folder.iterdir()) == ["latest", "owner.json", "step-2"]
+
+
+def test_a_full_disk_does_not_end_the_training(tmp_path: Path) -> None:
+    """A limit on a file's size stands for the disk; the metrics still fit."""
+    full = train(1, tmp_path / "run", "--save-interval", "3", "--train-iters", "7", limit=100_000)
+    warnings = [line for line in full.stdout.splitlines() if "no space left" in line]
+    assert len(warnings) == 3
+    assert "step-3 was not written: no space left" in warnings[0]
+    assert "there is none yet; training goes on" in warnings[0]
+    assert sorted(metrics(tmp_path / "run", "lm_loss")) == list(range(1, 8))
+    assert full.returncode == 1  # it has ended, and nothing of it was kept

@@ -54,7 +54,7 @@ def make(flags: str) -> tuple[Trainer, Feed, RunCheckpoints]:
     trainer = Trainer(config, data.vocab_size)
     assert data.train is not None
     feed = Feed(data.train, config, trainer.mesh, trainer.device)
-    return trainer, feed, RunCheckpoints(config, data, trainer.ranks)
+    return trainer, feed, RunCheckpoints(config, data, trainer.engine, trainer.mesh, trainer.ranks)
 
 
 def steps_without_read_back(flags: str) -> dict[str, Any]:
@@ -81,10 +81,12 @@ def larger_batch(folder: Path) -> dict[str, Any]:
         for _ in range(2):
             trainer.step(feed.step(trainer.consumed_samples))
         before = trainer.evaluate(feed, 2)  # of the first 8 samples
-        kept.save(trainer.engine, trainer.progress())
+        kept.claim(print)
+        kept.save(trainer.progress())
+        kept.finish()
     trainer, feed, kept = make(f"--load {folder} --global-batch-size 8")
     with trainer:
-        trainer.resume(kept.load(trainer.engine, print) or {})
+        trainer.resume(kept.load(print) or {})
         found: dict[str, Any] = {
             "resumed": trainer.progress(),
             "loss": [before, trainer.evaluate(feed, 1)],

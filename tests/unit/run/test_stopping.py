@@ -78,7 +78,7 @@ def steps_until_stop(clock: Clock, end: float, step: float, save: float | None) 
         clock.now += step
         if save is not None:
             clock.now += save
-            stopper.saved_in(save)
+            stopper.saved_in(save, save)
         if stopper.should_stop(ALONE):
             return end - clock.now
     raise AssertionError("never stopped")

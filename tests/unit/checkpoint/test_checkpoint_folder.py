@@ -1,18 +1,23 @@
 """Which checkpoint is taken: damage of every kind is noticed, named, and the one before is used."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from longseq.checkpoint.checkpoint import find_latest, load, verify
-from longseq.checkpoint.manifest import Damaged, Manifest, describe, list_files, read_manifest
+from longseq.checkpoint import manifest as manifests
+from longseq.checkpoint.folder import find_latest, verify
+from longseq.checkpoint.manifest import Damaged, describe, list_files, read_manifest
+from longseq.checkpoint.owner import claim_folder, may_use
 from longseq.errors import UserError
 from longseq.parallel.agreement import Ranks
+from tests.faults.small_engine import manifest_of
 
 ALONE = Ranks()
-LAYOUT = {"tp": 2, "dp": 1}
 
 
 def write_checkpoint(folder: Path, step: int) -> Path:
@@ -21,7 +26,7 @@ def write_checkpoint(folder: Path, step: int) -> Path:
     (path / "state" / "a.pt").write_bytes(bytes(range(256)) * step)
     (path / "state" / "b.pt").write_bytes(b"b")
     files = {name: describe(path / name) for name in list_files(path)}
-    Manifest(step, LAYOUT, {"torch": "2"}, files).write(path)
+    replace(manifest_of(step), files=files).write(path)
     (folder / "latest").write_text(path.name + "\n")
     return path
 
@@ -41,12 +46,12 @@ def two(tmp_path: Path) -> Path:
 
 def found(folder: Path) -> tuple[str, list[str]]:
     said: list[str] = []
-    return find_latest(folder, ALONE, said.append).name, said
+    return find_latest(folder, said.append)[0].name, said
 
 
 def test_newest_is_taken(two: Path) -> None:
     assert found(two) == ("step-10", [])
-    assert find_latest(two / "step-9", ALONE, print) == two / "step-9"
+    assert find_latest(two / "step-9", print)[0] == two / "step-9"
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -142,7 +147,7 @@ def test_files_outside_are_refused(tmp_path: Path) -> None:
     path = write_checkpoint(tmp_path / "c", 1)
     (tmp_path / "outside").write_text("x")
     files = {"../../outside": describe(tmp_path / "outside")}
-    Manifest(1, LAYOUT, {}, files).write(path)
+    replace(manifest_of(1), files=files).write(path)
     assert "lies outside the checkpoint" in (verify(path, ALONE) or "")
 
 
@@ -158,17 +163,69 @@ def test_ranks_share_the_reading(two: Path) -> None:
 def test_manifest_survives_the_round_trip(tmp_path: Path) -> None:
     path = write_checkpoint(tmp_path, 5)
     manifest = read_manifest(path)
-    assert (manifest.step, manifest.layout) == (5, LAYOUT)
+    assert manifest == replace(manifest_of(5), files=manifest.files)
     assert manifest.files["state/a.pt"].size == 1280
     with pytest.raises(Damaged):
         read_manifest(tmp_path)
 
 
-class Engine:
-    def load_checkpoint(self, *_: object, **__: object) -> None:
-        raise AssertionError("nothing may be unpickled before the layout is known to fit")
+def test_a_file_is_hashed_in_blocks(two: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each block is noticed, whichever rank has it, and a manifest that leaves one out."""
+    monkeypatch.setattr(manifests, "BLOCK", 1000)
+    path = write_checkpoint(two, 11)
+    assert len(read_manifest(path).files["state/a.pt"].sha256) == 3
+    assert verify(path, ALONE) is None
+    for block in range(3):
+        flip(path / "state" / "a.pt", 1000 * block + 5)
+        assert "SHA-256 differs" in (verify(path, ALONE) or "")
+        flip(path / "state" / "a.pt", 1000 * block + 5)
+    entries = read_manifest(path).files
+    fewer = replace(entries["state/a.pt"], sha256=entries["state/a.pt"].sha256[:2])
+    replace(manifest_of(11), files={**entries, "state/a.pt": fewer}).write(path)
+    assert verify(path, ALONE) == "state/a.pt has 2 hashes in manifest.json"
 
 
-def test_other_layout_is_refused_before_anything_is_read(two: Path) -> None:
-    with pytest.raises(UserError, match="was written with tp=2, dp=1; this run has tp=1, dp=2"):
-        load(Engine(), two / "step-10", layout={"tp": 1, "dp": 2}, ranks=ALONE)
+def test_the_old_form_is_refused_in_one_line(tmp_path: Path) -> None:
+    """A whole checkpoint of before, whose files were pickles."""
+    (tmp_path / "step-1").mkdir()
+    body = {"format": 1, "step": 1, "layout": {}, "versions": {}, "files": {}}
+    text = json.dumps(body | {"checksum": manifests._checksum(body)})
+    (tmp_path / "step-1" / "manifest.json").write_text(text)
+    with pytest.raises(UserError, match="step-1 has format 1 and this version reads 2: go on with"):
+        found(tmp_path)
+
+
+def test_a_fresh_run_does_not_write_among_anothers(two: Path) -> None:
+    for claim in (claim_folder, may_use):
+        with pytest.raises(UserError, match="holds step-10 of another run: give --load"):
+            claim(two, None)
+        with pytest.raises(UserError, match="holds step-10 of another run"):
+            claim(two, two.parent / "elsewhere" / "step-10")
+        with pytest.raises(UserError, match="holds step-10, later than step-9"):
+            claim(two, two / "step-9")
+    flip(two / "step-10" / "manifest.json", 3)  # a damaged one may be replaced
+    claim_folder(two, two / "step-9").release()
+    may_use(two.parent / "not there", None)
+
+
+def test_two_runs_at_once(two: Path) -> None:
+    """The second is refused while the first lives; kill -9 of it frees the folder."""
+    code = (
+        "import sys, time; from pathlib import Path;"
+        " from longseq.checkpoint.owner import claim_folder;"
+        f" claim = claim_folder(Path({str(two)!r}), Path({str(two)!r}) / 'step-10');"
+        " print('has it', flush=True); time.sleep(60)"
+    )
+    first = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    try:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "has it\n"
+        for claim in (claim_folder, may_use):
+            with pytest.raises(
+                UserError, match=rf"another run \(process {first.pid} on .* writing"
+            ):
+                claim(two, two / "step-10")
+    finally:
+        first.kill()
+        first.communicate()
+    claim_folder(two, two / "step-10").release()

@@ -1,0 +1,65 @@
+"""Whether a checkpoint fits a run: the same network and optimizer; everything else may differ.
+
+    network(config.network)                  # what the network is, as a manifest keeps it
+    check_fit(path, manifest, config)        # raises UserError in one line
+
+Layout, stage, offload, precision, batch and schedule are the run's own. Standard library only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from longseq.checkpoint.manifest import Manifest
+from longseq.config.arguments import Config, Network
+from longseq.errors import UserError
+
+
+def network(net: Network) -> dict[str, Any]:
+    """Everything that decides which parameters there are and what they mean."""
+    return {
+        "num_layers": net.num_layers,
+        "hidden_size": net.hidden_size,
+        "num_attention_heads": net.num_attention_heads,
+        "num_key_value_heads": net.key_value_heads,
+        "ffn_hidden_size": net.ffn_size,
+        "swiglu": net.swiglu,
+        "normalization": net.normalization,
+        "layernorm_epsilon": net.layernorm_epsilon,
+        "disable_bias_linear": net.disable_bias_linear,
+        "untie_embeddings_and_output_weights": net.untie_embeddings_and_output_weights,
+        "use_rotary_position_embeddings": net.use_rotary_position_embeddings,
+        # Rotary positions serve any length
+        "max_position_embeddings": 0 if net.use_rotary_position_embeddings else net.positions,
+        "rotary_percent": net.rotary_percent,
+        "rope_theta": net.rope_theta,
+    }
+
+
+def check_fit(path: Path, manifest: Manifest, config: Config) -> None:
+    """Raise UserError where the run has another network or optimizer than the checkpoint."""
+    ours = network(config.network) | {"optimizer": config.training.optimizer}
+    theirs = {**manifest.network, "optimizer": manifest.optimizer}
+    _compare(path, theirs, ours, "flags")
+
+
+def check_vocabulary(
+    path: Path, manifest: Manifest, vocabulary: int, tokenizer: str | None = None
+) -> None:
+    """The same for the data's tokens; tokenizer: None where only their number is known."""
+    theirs = {"vocabulary": manifest.vocabulary, "tokenizer": manifest.tokenizer}
+    ours = {"vocabulary": vocabulary, "tokenizer": tokenizer or manifest.tokenizer}
+    _compare(path, theirs, ours, "tokenizer")
+
+
+def _compare(path: Path, theirs: Mapping[str, Any], ours: Mapping[str, Any], remedy: str) -> None:
+    differing = [key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)]
+    if differing:
+        then = ", ".join(f"{key}={theirs.get(key)}" for key in differing)
+        now = ", ".join(f"{key}={ours.get(key)}" for key in differing)
+        raise UserError(
+            f"--load {path} (LOAD) was written with {then}; this run has {now}: use the same"
+            f" {remedy}, or start anew without it"
+        )

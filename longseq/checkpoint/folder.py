@@ -1,0 +1,147 @@
+"""A folder of checkpoints: which there are, which is the newest whole one, which may go.
+
+    checkpoints/
+      latest            "step-200", replaced, never rewritten
+      owner.json        the run that writes here (owner.py)
+      step-100/         manifest.json, vocabulary.json (the tokenizer), tensors of each rank
+      step-200/
+      step-300.tmp/     being written, or left by a killed run: removed by the next save
+
+Standard library only: `longseq check` and `longseq checkpoint` look into it without torch.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from longseq.checkpoint.manifest import (
+    NAME,
+    Damaged,
+    Manifest,
+    blocks_of,
+    check_blocks,
+    check_names,
+    read_manifest,
+)
+from longseq.errors import UserError
+from longseq.host.atomic_files import replace_file, sync
+from longseq.parallel.agreement import Ranks
+
+POINTER = "latest"
+STEP = re.compile(r"step-(\d+)\Z")
+ALONE = Ranks()
+
+
+def find_latest(
+    folder: Path, warn: Callable[[str], None], ranks: Ranks = ALONE, hashes: bool = True
+) -> tuple[Path, Manifest]:
+    """The newest checkpoint in `folder` that is whole (or `folder` itself, if it is one).
+
+    The pointer says which is the newest; damaged ones are named through `warn` on rank 0 and the
+    one before is tried. All ranks share the reading; without `hashes` only names and sizes are
+    looked at. Raises UserError where there is none.
+    """
+    candidates: list[Path]
+    candidates, problem = ranks.gather(_candidates(folder) if ranks.rank == 0 else None)[0]
+    for path in candidates:
+        damage = verify(path, ranks, hashes)
+        if damage is None:
+            return path, read_manifest(path)
+        problem = f"checkpoint {path} is damaged: {damage}"
+        if ranks.rank == 0:
+            warn(problem)
+    raise UserError(f"--load {folder} (LOAD): {problem}; no whole checkpoint is left to go on from")
+
+
+def _candidates(folder: Path) -> tuple[list[Path], str]:
+    """Checkpoints in the order to try, and why there are none."""
+    if (folder / NAME).exists():
+        return [folder], ""
+    if not folder.is_dir():
+        return [], "no such folder"
+    found = steps(folder)
+    newest = _pointed(folder)
+    if newest is None:
+        newest = max(found, default=0)
+    before = sorted((step for step in found if step <= newest), reverse=True)
+    after = sorted(step for step in found if step > newest)
+    return [found[step] for step in before + after], "it holds no checkpoint"
+
+
+def steps(folder: Path) -> dict[int, Path]:
+    """Folders of checkpoints by step; one being replaced counts while the new one is not there."""
+    found: dict[int, Path] = {}
+    for path in sorted(folder.iterdir()):  # step-2 comes before step-2.replaced
+        if (match := STEP.match(path.name.removesuffix(".replaced"))) and path.is_dir():
+            found.setdefault(int(match[1]), path)
+    return found
+
+
+def _pointed(folder: Path) -> int | None:
+    try:
+        match = STEP.match((folder / POINTER).read_text(encoding="ascii").strip())
+    except (OSError, ValueError):
+        return None
+    return int(match[1]) if match else None
+
+
+def verify(path: Path, ranks: Ranks = ALONE, hashes: bool = True) -> str | None:
+    """What is wrong with a checkpoint, or None; the ranks share its blocks between them."""
+    problem = None
+    try:
+        manifest = read_manifest(path)
+        if ranks.rank == 0:
+            check_names(path, manifest)
+        if hashes:
+            check_blocks(path, manifest, blocks_of(manifest)[ranks.rank :: ranks.size])
+    except Damaged as damage:
+        problem = str(damage)
+    return next((text for text in ranks.gather(problem) if text), None)
+
+
+def clean(folder: Path) -> None:
+    """Remove what killed runs left in the middle of a save, or of a removal."""
+    for leftover in folder.glob("step-*.tmp"):
+        shutil.rmtree(leftover)
+    for leftover in folder.glob(".*.tmp"):
+        leftover.unlink()
+    for leftover in folder.glob("step-*.replaced"):
+        if leftover.with_suffix("").exists():
+            shutil.rmtree(leftover)
+
+
+def commit(folder: Path, step: int, manifest: Manifest) -> Path:
+    """Make `step-N.tmp`, whose files are written, a checkpoint, and the newest one."""
+    final = folder / f"step-{step}"
+    aside = folder / f"step-{step}.tmp"
+    manifest.write(aside)
+    sync(aside)
+    replaced = final.with_name(final.name + ".replaced")
+    if final.exists():  # a damaged one, or a step that is run again
+        final.rename(replaced)
+    aside.rename(final)
+    sync(folder)
+    replace_file(folder / POINTER, final.name + "\n")
+    shutil.rmtree(replaced, ignore_errors=True)
+    return final
+
+
+def forget(folder: Path, newest: int, keep_last: int, keep_every: int) -> list[Path]:
+    """Remove checkpoints up to `newest` but the last `keep_last` and each `keep_every`-th step.
+
+    0 for keep_last keeps all. A folder is renamed first, so that none is seen half removed.
+    """
+    if not keep_last:
+        return []
+    numbers = sorted(step for step in steps(folder) if step <= newest)
+    old = [n for n in numbers[:-keep_last] if not (keep_every and n % keep_every == 0)]
+    gone = []
+    for number in old:
+        path = folder / f"step-{number}"
+        aside = path.rename(path.with_name(path.name + ".tmp"))
+        shutil.rmtree(aside)
+        gone.append(path)
+    return gone

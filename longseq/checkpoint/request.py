@@ -1,0 +1,41 @@
+"""What --load and --save ask for, looked at before any rank starts; no torch, nothing changed.
+
+check_request(config, vocabulary)      # raises UserError
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from longseq.checkpoint.fit import check_fit, check_vocabulary
+from longseq.checkpoint.folder import find_latest
+from longseq.checkpoint.owner import may_use
+from longseq.config.arguments import Config
+from longseq.config.flags import Parser
+from longseq.run import check
+
+
+def add_arguments(parser: Parser) -> None:
+    """Those of `longseq check`."""
+    check.add_arguments(parser, check_request)
+
+
+def check_request(config: Config, vocabulary: int) -> None:
+    """Refuse a checkpoint that is not there or does not fit, and a folder that is another run's.
+
+    vocabulary: 0 where it is not known yet. Names and sizes of files are looked at; the ranks check
+    the hashes when they load.
+    """
+    loaded = None
+    if config.run.load:
+        loaded, manifest = find_latest(Path(config.run.load), _warn, hashes=False)
+        check_fit(loaded, manifest, config)
+        if vocabulary:
+            check_vocabulary(loaded, manifest, vocabulary)
+    if config.run.save:
+        may_use(Path(config.run.save), loaded)
+
+
+def _warn(text: str) -> None:
+    print(f"longseq: warning: {text}", file=sys.stderr)

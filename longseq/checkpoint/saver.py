@@ -1,0 +1,264 @@
+"""Saves beside the training: the step waits until the numbers are copied, a thread does the rest.
+
+    saver = Saver(folder, claim, ranks)
+    saver.save(state, manifest, beside)     # waits for the save before; then for the copy only
+    done = saver.advance()                  # once a step: a Saved when one has just been finished
+    done = saver.finish()                   # waits for what is under way
+
+Each rank writes its file in a thread. When all have, rank 0 makes them a checkpoint in a thread
+too: manifest, rename, the pointer to the newest. The ranks agree between two steps, in their main
+threads. Raises NoRoom (the disk is full: try again later), NotFinite, NotSaved on every rank; the
+checkpoints before are untouched then. Memory for the copy is kept and used again; where there is
+not enough, the step waits for the whole save.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from longseq.checkpoint import folder as folders
+from longseq.checkpoint.engine_state import EngineState
+from longseq.checkpoint.manifest import Entry, Manifest, describe, list_files
+from longseq.checkpoint.owner import Claim, Lost
+from longseq.checkpoint.random_states import random_states
+from longseq.checkpoint.share import NotFinite, Share, file_name
+from longseq.host.atomic_files import NO_ROOM, reason, sync
+from longseq.host.host_memory import available_bytes
+from longseq.parallel.agreement import Ranks
+
+SPARE = 2  # free host memory, in copies, that a copy asks for
+
+
+class NotSaved(Exception):
+    """A checkpoint could not be written; those before are as they were."""
+
+
+class NoRoom(NotSaved):
+    """The disk is full, or the quota is reached."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint that was written: all ranks' bytes, the seconds of it all, and those waited."""
+
+    path: Path
+    step: int
+    bytes: int
+    seconds: float
+    waited: float
+
+
+class _Thread(threading.Thread):
+    """Runs `act` and keeps what it gives or raises."""
+
+    def __init__(self, act: Callable[[], Any]) -> None:
+        super().__init__(daemon=True)
+        self._act = act
+        self.result: Any = None
+        self.error: Exception | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self.result = self._act()
+        except Exception as error:
+            self.error = error
+
+
+@dataclass
+class _UnderWay:
+    """A save that is not finished."""
+
+    step: int
+    manifest: Manifest
+    share: Share
+    beside: Callable[[Path], None] | None
+    began: float
+    thread: _Thread
+    waited: float = 0.0
+    files: dict[str, Entry] | None = None  # of all ranks, once all have written
+
+
+class Saver:
+    """Writes a run's checkpoints into `folder`, one at a time."""
+
+    def __init__(
+        self,
+        folder: Path,
+        claim: Claim | None,
+        ranks: Ranks,
+        keep: tuple[int, int] = (0, 0),
+        beside_training: bool = True,
+    ) -> None:
+        """claim: rank 0's hold on the folder. keep: the last so many, and each so-manieth step."""
+        self.folder, self.claim, self.ranks, self.keep = folder, claim, ranks, keep
+        self.beside_training = beside_training
+        self._memory: Tensor | None = None
+        self._ready: _Thread | None = None
+        self._now: _UnderWay | None = None
+
+    @property
+    def step(self) -> int | None:
+        """The step whose save is under way."""
+        return self._now.step if self._now else None
+
+    def reserve(self, size: int) -> None:
+        """Get memory for a copy of `size` bytes, in a thread: its first touch is slow."""
+        hosts = self.ranks.gather(socket.gethostname())
+        share = available_bytes() // hosts.count(socket.gethostname())
+        enough = self.beside_training and share >= SPARE * size
+        if min(self.ranks.gather(enough)):
+            self._ready = _Thread(lambda: _touched(size))
+
+    def save(
+        self,
+        state: EngineState,
+        manifest: Manifest,
+        beside: Callable[[Path], None] | None = None,
+    ) -> Saved | None:
+        """Begin to write `step-N`; gives the save before, if it was still under way."""
+        before = self.finish()
+        began = time.monotonic()
+        step = manifest.progress["iteration"]
+        aside = self.folder / f"step-{step}.tmp"
+        share = Share(state, random_states())
+        sizes = self.ranks.gather(share.bytes + len(share.random))
+        self._together(lambda: self._prepare(aside, sum(sizes)), aside)
+        manifest = replace(manifest, numbers=state.numbers)
+        memory = self._memory_for(share)
+        path = aside / file_name(self.ranks.rank)
+        if memory is None:
+            thread = _Thread(lambda: share.write(path))
+            thread.join()
+        else:
+            share.copy(memory)
+            thread = _Thread(lambda: share.write(path, memory))
+        self._now = _UnderWay(step, manifest, share, beside, began, thread)
+        self._now.waited = time.monotonic() - began
+        return before
+
+    def _memory_for(self, share: Share) -> Tensor | None:
+        if self._ready is not None:
+            self._ready.join()
+            self._memory, self._ready = self._ready.result, None
+        fits = self._memory is not None and len(self._memory) >= share.bytes
+        return self._memory if min(self.ranks.gather(fits)) else None
+
+    def _prepare(self, aside: Path, need: int) -> None:
+        if self.ranks.rank != 0:
+            return
+        if self.claim:
+            self.claim.check()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        folders.clean(self.folder)
+        free = shutil.disk_usage(self.folder).free
+        if free < need:
+            raise NoRoom(f"it needs {need / 2**30:.2f} GiB and {free / 2**30:.2f} GiB are free")
+        aside.mkdir()
+
+    def advance(self) -> Saved | None:
+        """Go on with what is under way, if this step of it is done on every rank."""
+        now = self._now
+        if now is None or self.ranks.largest(int(now.thread.is_alive())):
+            return None
+        aside = self.folder / f"step-{now.step}.tmp"
+        parts = self._together(lambda: _result(now.thread), aside)
+        if now.files is None:
+            now.files = {file_name(rank): entry for rank, entry in enumerate(parts)}
+            shapes: dict[str, tuple[int, ...]] = {}
+            for part in self.ranks.gather(now.share.shapes):
+                shapes |= part
+            now.manifest = replace(now.manifest, tensors=shapes)
+            now.thread = _Thread(lambda: self._commit(now, aside))
+            return None
+        self._now = None
+        return Saved(
+            self.folder / f"step-{now.step}",
+            now.step,
+            sum(entry.size for entry in now.files.values()),
+            time.monotonic() - now.began,
+            now.waited,
+        )
+
+    def finish(self) -> Saved | None:
+        """Wait until nothing is under way."""
+        done = None
+        while self._now is not None:
+            began = time.monotonic()
+            self._now.thread.join()
+            self._now.waited += time.monotonic() - began
+            done = self.advance()
+        return done
+
+    def _commit(self, now: _UnderWay, aside: Path) -> None:
+        if self.ranks.rank != 0:
+            return
+        if now.beside:
+            now.beside(aside)
+        assert now.files is not None
+        manifest = replace(now.manifest, files=_complete(aside, now.files))
+        if self.claim:
+            self.claim.check()
+        folders.commit(self.folder, now.step, manifest)
+        with contextlib.suppress(OSError):  # what stays is removed after the next save
+            folders.forget(self.folder, now.step, *self.keep)
+
+    def _together(self, act: Callable[[], Any], aside: Path) -> list[Any]:
+        """What `act` gives on each rank; if it fails on one, all raise the same."""
+        result, problem = None, None
+        try:
+            result = act()
+        except (OSError, NotFinite, NotSaved, Lost) as error:
+            problem = _problem(error)
+        outcomes = self.ranks.gather((result, problem))
+        problems = [found for _, found in outcomes if found]
+        if problems:
+            self._now = None
+            if self.ranks.rank == 0:
+                shutil.rmtree(aside, ignore_errors=True)
+            kind, text = problems[0]
+            raise kind(f"checkpoint {aside.with_suffix('')} was not written: {text}")
+        return [result for result, _ in outcomes]
+
+
+def _problem(error: Exception) -> tuple[type[Exception], str]:
+    if isinstance(error, OSError):
+        text = reason(error) + (f": {error.filename}" if error.filename else "")
+        return (NoRoom if error.errno in NO_ROOM else NotSaved), text
+    return (NotSaved if isinstance(error, Lost) else type(error)), str(error)
+
+
+def _result(thread: _Thread) -> Any:
+    """What a thread that has ended gave; what it raised is raised here."""
+    if thread.error is not None:
+        raise thread.error
+    return thread.result
+
+
+def _touched(size: int) -> Tensor:
+    """Memory of `size` bytes that is really there; pinned where there is a GPU."""
+    memory = torch.empty(size, dtype=torch.uint8, pin_memory=torch.cuda.is_available())
+    return memory.fill_(0)
+
+
+def _complete(aside: Path, files: dict[str, Entry]) -> dict[str, Entry]:
+    """All files, with those written beside the ranks'; all ranks' must be visible here."""
+    found = list_files(aside)
+    for name in files.keys() - set(found):
+        raise OSError(
+            None, "rank 0 does not see another rank's file: the folder must be shared", name
+        )
+    for name in set(found) - files.keys():
+        sync(aside / name)
+    return {name: files.get(name) or describe(aside / name) for name in found}

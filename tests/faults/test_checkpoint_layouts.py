@@ -1,0 +1,95 @@
+"""What was saved on one layout, stage and precision goes on on another as if uninterrupted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.parallel.ranks import operator_is_built, run_ranks
+
+WORKER = Path(__file__).with_name("layouts_worker.py")
+STEPS, AT = 5, 3
+
+GROUPED = " --num-key-value-heads 2 --swiglu --untie-embeddings-and-output-weights"
+FILES = "--zero-stage 3 --nvme-optimizer --remote-device nvme --nvme-path "
+
+# Trainings that save, on two ranks, and those that go on from each
+SAVED = {
+    "tp, split": "--tensor-model-parallel-size 2 --sequence-parallel" + GROUPED,
+    "zero 3": "--zero-stage 3" + GROUPED,
+    "ulysses, zero 2, offload": "--ds-sequence-parallel-size 2 --zero-stage 2 --cpu-optimizer",
+    "bf16, zero 1": "--zero-stage 1 --bf16",
+    "sgd, zero 1": "--zero-stage 1 --optimizer sgd --lr 1e-1",
+    "adafactor": "--optimizer adafactor",
+    "muon": "--optimizer muon",
+}
+PAIRS = {
+    ("tp, split", "dp, zero 2"): "--zero-stage 2" + GROUPED,
+    ("tp, split", "ring, zero 3"): "--context-parallel-size 2 --zero-stage 3" + GROUPED,
+    ("zero 3", "tp"): "--tensor-model-parallel-size 2" + GROUPED,
+    ("zero 3", "dp, micro batch 2"): "--micro-batch-size 2" + GROUPED,
+    ("zero 3", "other padding"): "--make-vocab-size-divisible-by 50" + GROUPED,
+    ("ulysses, zero 2, offload", "tp, split, zero 1"): (
+        "--tensor-model-parallel-size 2 --sequence-parallel --zero-stage 1"
+    ),
+    ("ulysses, zero 2, offload", "zero 3, offload"): "--zero-stage 3 --cpu-optimizer",
+    ("bf16, zero 1", "bf16, zero 0"): "--bf16",
+    ("bf16, zero 1", "bf16, tp, zero 3"): "--bf16 --zero-stage 3 --tensor-model-parallel-size 2",
+    ("sgd, zero 1", "sgd, tp"): "--tensor-model-parallel-size 2 --optimizer sgd --lr 1e-1",
+    ("adafactor", "adafactor, ulysses"): "--ds-sequence-parallel-size 2 --optimizer adafactor",
+    ("muon", "muon, ulysses"): "--ds-sequence-parallel-size 2 --optimizer muon",
+}
+
+
+def jobs(folder: Path) -> list[dict[str, Any]]:
+    saved, pairs = dict(SAVED), dict(PAIRS)
+    if operator_is_built():
+        disk = folder / "disk"
+        saved["files"] = FILES + str(disk)
+        pairs["files", "zero 1"] = "--zero-stage 1"
+        pairs["ulysses, zero 2, offload", "files"] = FILES + str(disk)
+    places = {name: str(folder / name.replace(" ", "").replace(",", "-")) for name in saved}
+    result: list[dict[str, Any]] = [
+        {"name": name, "flags": flags, "steps": STEPS, "save": places[name], "at": AT}
+        for name, flags in saved.items()
+    ]
+    same = {(name, name): flags for name, flags in saved.items()}
+    for (before, after), flags in (pairs | same).items():
+        name = f"{before} > {after}"
+        result.append({"name": name, "flags": flags, "steps": STEPS, "load": places[before]})
+    return result
+
+
+@pytest.fixture(scope="module")
+def losses(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, float]]:
+    folder = tmp_path_factory.mktemp("layouts")
+    found: dict[str, dict[str, float]] = run_ranks(2, WORKER, json.dumps(jobs(folder)))
+    return found
+
+
+def left(whole: dict[str, float]) -> dict[str, float]:
+    """The iterations after the checkpoint."""
+    return {i: loss for i, loss in whole.items() if int(i) > AT}
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_same_layout_is_exact(losses: dict[str, dict[str, float]], name: str) -> None:
+    assert losses[f"{name} > {name}"] == left(losses[name])
+
+
+@pytest.mark.parametrize(("before", "after"), PAIRS)
+def test_other_layout(losses: dict[str, dict[str, float]], before: str, after: str) -> None:
+    rest = losses[f"{before} > {after}"]
+    tolerance = 2e-3 if "bf16" in before else 1e-6  # bf16 has 8 bits: the layouts round elsewhere
+    assert rest == pytest.approx(left(losses[before]), rel=0, abs=tolerance)
+
+
+@pytest.mark.skipif(not operator_is_built(), reason="async_io is not built")
+def test_state_in_files(losses: dict[str, dict[str, float]]) -> None:
+    assert losses["files > files"] == left(losses["files"])
+    for before, after in (("files", "zero 1"), ("ulysses, zero 2, offload", "files")):
+        whole = left(losses[before])
+        assert losses[f"{before} > {after}"] == pytest.approx(whole, rel=0, abs=1e-6)
