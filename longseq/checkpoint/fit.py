@@ -54,6 +54,14 @@ def check_vocabulary(
     _compare(path, theirs, ours, "tokenizer")
 
 
+def same_network(path: Path, manifest: Manifest, first_path: Path, first: Manifest) -> None:
+    """Raise UserError where two checkpoints are of different networks."""
+    differing = [k for k in first.network if manifest.network.get(k) != first.network[k]]
+    if differing or manifest.vocabulary != first.vocabulary:
+        names = ", ".join(differing) or "the vocabulary"
+        raise UserError(f"{path} and {first_path} differ in {names}: average those of one network")
+
+
 def _compare(path: Path, theirs: Mapping[str, Any], ours: Mapping[str, Any], remedy: str) -> None:
     differing = [key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)]
     if differing:

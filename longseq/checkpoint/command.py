@@ -1,0 +1,141 @@
+"""`longseq checkpoint inspect|verify|convert|average`: look at them, check them, take weights.
+
+inspect and verify need no torch. convert and average read one slab of one tensor at a time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import time
+from pathlib import Path
+
+from longseq.checkpoint.folder import find_latest, steps
+from longseq.checkpoint.manifest import (
+    BLOCK,
+    Damaged,
+    Manifest,
+    blocks_of,
+    check_blocks,
+    check_names,
+    read_manifest,
+)
+from longseq.config.flags import Parser
+from longseq.errors import EXIT_DONE, EXIT_FAILED
+
+SOME = 64  # blocks between two lines of progress
+WHERE = "a checkpoint, a folder of them, or a run's folder"
+
+
+def add_arguments(parser: Parser) -> None:
+    """The arguments of `longseq checkpoint …`."""
+    verbs = parser.add_subparsers(dest="act", metavar="WHAT", required=True)
+    inspect = verbs.add_parser("inspect", help="what is in it")
+    inspect.add_argument("path", type=Path, metavar="PATH", help=WHERE)
+    inspect.add_argument("--tensors", action="store_true", help="every tensor with its shape")
+    inspect.set_defaults(run_verb=_inspect)
+    verify = verbs.add_parser("verify", help="is it whole, to the last bit? (all of a folder)")
+    verify.add_argument("path", type=Path, metavar="PATH", help=WHERE)
+    verify.set_defaults(run_verb=_verify)
+    for name, count, text in (
+        ("convert", 1, "its weights, whole, in safetensors files that other programs read"),
+        ("average", "+", "the same for the mean of the weights of several"),
+    ):
+        one = verbs.add_parser(name, help=text)
+        one.add_argument("paths", type=Path, nargs=count, metavar="PATH", help=WHERE)
+        one.add_argument("--output", type=Path, required=True, help="a new folder")
+        one.add_argument("--dtype", default="fp32", choices=("fp32", "bf16", "fp16"))
+        one.add_argument("--shard-gib", type=float, default=4.0, metavar="N", help="size of a file")
+        one.set_defaults(run_verb=_convert)
+
+
+def _newest(path: Path) -> tuple[Path, Manifest]:
+    """The checkpoint that is meant; names and sizes are looked at."""
+    inner = path / "checkpoints"
+    return find_latest(inner if inner.is_dir() else path, _warn, hashes=False)
+
+
+def _warn(text: str) -> None:
+    print(f"longseq: warning: {text}", file=sys.stderr)
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    path, manifest = _newest(options.path)
+    sizes = {name: math.prod(shape) for name, shape in manifest.tensors.items()}
+    kinds = sorted({name.partition("/")[0] for name in sizes})
+    total = sum(entry.size for entry in manifest.files.values())
+    weights = sum(size for name, size in sizes.items() if name.startswith("weight/"))
+    rows = {
+        "checkpoint": path,
+        "format": "a rectangle a record, safetensors; nothing to unpickle",
+        **{name.replace("_", " "): f"{n:,}" for name, n in manifest.progress.items()},
+        "parameters": f"{weights:,}",
+        "tensors": f"{len(sizes):,}: {', '.join(kinds)}",
+        "files": f"{len(manifest.files):,}, {total / 2**30:.3f} GiB",
+        "optimizer": manifest.optimizer,
+        "tokenizer": f"{manifest.tokenizer}, {manifest.vocabulary:,} tokens",
+        "network": _words(manifest.network),
+        "written by": _words(manifest.layout),
+        "numbers": _words(manifest.numbers),
+        "versions": _words(manifest.versions),
+    }
+    for name, value in rows.items():
+        print(f"{name:<18}{value}")
+    if options.tensors:
+        for name in sorted(sizes):
+            print(f"{name}  {list(manifest.tensors[name])}")
+    return EXIT_DONE
+
+
+def _words(values: object) -> str:
+    assert isinstance(values, dict)
+    return ", ".join(f"{name}={value}" for name, value in values.items())
+
+
+def _verify(options: argparse.Namespace) -> int:
+    path: Path = options.path
+    if (path / "checkpoints").is_dir():
+        path = path / "checkpoints"
+    found = steps(path) if path.is_dir() else {}
+    code = EXIT_DONE
+    for one in [found[step] for step in sorted(found)] or [path]:
+        try:
+            manifest = read_manifest(one)
+            check_names(one, manifest)
+            _check_all(one, manifest)
+        except Damaged as damage:
+            print(f"{one}: damaged: {damage}")
+            code = EXIT_FAILED
+    return code
+
+
+def _check_all(path: Path, manifest: Manifest) -> None:
+    blocks, began = blocks_of(manifest), time.monotonic()
+    total = sum(entry.size for entry in manifest.files.values())
+    for start in range(0, len(blocks), SOME):
+        check_blocks(path, manifest, blocks[start : start + SOME])
+        done, seconds = min(start + SOME, len(blocks)), time.monotonic() - began
+        if done < len(blocks) and sys.stderr.isatty():
+            left = seconds / done * (len(blocks) - done)
+            print(f"{path}: {done * BLOCK / 2**30:.0f} GiB, {left:.0f} s left", file=sys.stderr)
+    seconds = max(time.monotonic() - began, 1e-9)
+    size = total / 2**30
+    print(f"{path}: whole: {len(manifest.files)} files, {size:.3f} GiB, {size / seconds:.2f} GiB/s")
+
+
+def _convert(options: argparse.Namespace) -> int:
+    from longseq.checkpoint.weights import write_weights
+
+    chosen = [_newest(path) for path in options.paths]
+    shards = write_weights(chosen, options.output, options.dtype, int(options.shard_gib * 2**30))
+    about = {
+        "network": dict(chosen[0][1].network),
+        "vocabulary": chosen[0][1].vocabulary,
+        "tokenizer": chosen[0][1].tokenizer,
+        "checkpoints": [str(path) for path, _ in chosen],
+    }
+    (options.output / "network.json").write_text(json.dumps(about, indent=1) + "\n")
+    print(f"{options.output}: {len(shards)} files of {options.dtype} weights")
+    return EXIT_DONE

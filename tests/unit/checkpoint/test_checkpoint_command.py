@@ -1,0 +1,78 @@
+"""`longseq checkpoint`: what it says, and weights that the safetensors library reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from longseq.__main__ import main
+from longseq.checkpoint import weights
+from tests.faults.small_engine import SmallEngine, save_step
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Path:
+    """step-1 to step-3 in a run's folder, after that many steps of one engine."""
+    engine = SmallEngine(1.0, width=64)
+    for step in (1, 2, 3):
+        engine.step()
+        save_step(tmp_path / "checkpoints", engine, step)
+    return tmp_path
+
+
+def weight_of(folder: Path) -> torch.Tensor:
+    loaded = [load_file(path) for path in sorted(folder.glob("*.safetensors"))]
+    return next(part["0.weight"] for part in loaded if "0.weight" in part)
+
+
+def test_inspect(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["checkpoint", "inspect", str(three), "--tensors"]) == 0
+    text = capsys.readouterr().out
+    for line in (
+        "consumed samples  6",
+        "parameters        201",
+        "tensors           12: exp_avg, exp_avg_sq, weight",
+        "optimizer         adam",
+        "numbers           step=3.0",
+        "exp_avg/0.weight  [3, 64]",
+    ):
+        assert line in text
+    assert "step-3" in text.splitlines()[0]
+
+
+def test_verify(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["checkpoint", "verify", str(three)]) == 0
+    assert capsys.readouterr().out.count(": whole: 2 files") == 3
+    path = three / "checkpoints" / "step-2" / "rank-00000.safetensors"
+    path.write_bytes(path.read_bytes()[:-9] + b"damaged!!")
+    assert main(["checkpoint", "verify", str(three)]) == 1
+    text = capsys.readouterr().out
+    assert text.count(": whole") == 2
+    assert "step-2: damaged: rank-00000.safetensors is not what was written" in text
+
+
+def test_convert_and_average(
+    three: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Slabs of a row and files of a tensor give the same as whole ones."""
+    expected: list[torch.Tensor] = []
+    for _ in range(2):
+        engine = SmallEngine(1.0, width=64)
+        for _ in range(3 - len(expected)):
+            engine.step()
+        expected.append(engine.linear.weight.detach())
+    monkeypatch.setattr(weights, "SLAB", 300)
+    steps = [str(three / "checkpoints" / f"step-{step}") for step in (3, 2)]
+    out = three / "one"
+    assert main(["checkpoint", "convert", steps[0], "--output", str(out)]) == 0
+    assert torch.equal(weight_of(out), expected[0])
+    small = ["--shard-gib", "1e-9", "--dtype", "bf16"]
+    assert main(["checkpoint", "average", *steps, "--output", str(three / "mean"), *small]) == 0
+    assert len(list((three / "mean").glob("*.safetensors"))) == 4
+    mean = (expected[0].double() + expected[1]) / 2
+    assert torch.equal(weight_of(three / "mean"), mean.float().bfloat16())
+    assert main(["checkpoint", "convert", steps[0], "--output", str(out)]) == 2
+    assert f"--output {out}: File exists: name a new folder" in capsys.readouterr().err
