@@ -20,7 +20,7 @@ source "$LONGSEQ_ROOT/ALCF/setup.sh"
 source "$LONGSEQ_ROOT/ALCF/launch.sh"
 
 with_test=0 recreate=0 dry_run=0 wheels=
-steps=0 steps_all=8
+steps=0 steps_all=9
 
 # ---------------------------------------------------------------- how steps are run and shown
 
@@ -275,6 +275,18 @@ install_test_tools() {
         pip_install --no-deps --ignore-installed --prefix "$LONGSEQ_VENV/mpich" "mpich==$(pinned mpich)"
 }
 
+build_file_operator() { # for the tests of OFFLOAD_DEVICE=nvme; a run that asks for it builds it itself
+    local said
+    said=$(cd -- "$LONGSEQ_ROOT" && DS_ACCELERATOR=cpu "$LONGSEQ_PYTHON" -c '
+import sys
+from longseq.errors import UserError
+from longseq.engine.nvme import build_operator
+try: build_operator()
+except UserError as error: sys.exit(str(error))' 2>&1) && return
+    printf '%s\n' "$said"
+    tell "${said##*$'\n'}; the tests of it are skipped"
+}
+
 check_environment() { # imports everything, and lets two ranks add up a tensor over torch and over MPI
     local LONGSEQ_RANKS=2 LONGSEQ_HOSTS=(localhost)
     "$LONGSEQ_PYTHON" - <<'PYTHON'
@@ -364,14 +376,15 @@ log=$LONGSEQ_VENV/install.log
 ((dry_run)) && plan && exit 0
 check_machine
 lock_environment
-steps_all=$((7 + with_test))
+steps_all=$((7 + 2 * with_test))
 if ((recreate)) || ! longseq_is_installed base; then
     install_all
 else
-    steps_all=1
+    steps_all=2
 fi
 if ((with_test)) && ! longseq_is_installed test; then
     step 'test tools' install_test_tools
+    step 'operator for offload to files' build_file_operator
     longseq_stamp >"$LONGSEQ_VENV/installed-test.txt"
 fi
 printf 'longseq: the environment is ready: %s (%d s)\n' "$LONGSEQ_VENV" "$SECONDS"
