@@ -37,7 +37,10 @@ def block_forward(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> tuple[Tensor
 def block_backward(
     dy: Tensor, q: Tensor, k: Tensor, v: Tensor, y: Tensor, lse: Tensor, causal: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of one block's q, k and v, given the whole row's output and log-sum-exp."""
+    """Gradients of one block's q, k and v, given the whole row's output and log-sum-exp.
+
+    dy, q and y [b, heads, n, d], lse [b, heads, n], k and v [b, groups, m, d].
+    """
     groups, lse = k.shape[1], lse.contiguous()
     k, v = _for_heads(k, q), _for_heads(v, q)
     if q.is_cuda:
@@ -54,7 +57,10 @@ def block_backward(
 
 
 def merge(y: Tensor, lse: Tensor, part: Tensor, weight: Tensor) -> None:
-    """Add a block's output and log-sum-exp to the fp32 sums gathered so far, in place."""
+    """Merge a block into the fp32 output and log-sum-exp of the blocks before it, in place.
+
+    y and part [b, heads, n, d], lse and weight (the block's log-sum-exp) [b, heads, n].
+    """
     total = torch.logaddexp(lse, weight.float())
     y.mul_((lse - total).exp()[..., None]).add_(part * (weight - total).exp()[..., None])
     lse.copy_(total)

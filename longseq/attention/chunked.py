@@ -22,7 +22,10 @@ from longseq.attention.zigzag import common
 
 
 def chunked(size: int, on_host: bool) -> Kernel:
-    """The kernel with chunks of `size` tokens; `on_host`: they leave the GPU in between."""
+    """The kernel with chunks of `size` tokens; `on_host`: they wait in host memory between uses.
+
+    It takes and gives [s, b, heads, d], as every kernel does, without attention dropout.
+    """
 
     def attend(
         q: Tensor, k: Tensor, v: Tensor, documents: Documents, dropout: AttentionDropout | None
@@ -49,14 +52,14 @@ class _Chunked(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, documents: Documents, away: HostChunks
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, documents: Documents, host: HostChunks
     ) -> Tensor:
-        qs, ks, vs = away.out(q), away.out(k), away.out(v)
+        qs, ks, vs = host.out(q), host.out(k), host.out(v)
         outputs, weights = [], []
-        for i, mine in enumerate(away.back(qs)):
+        for i, mine in enumerate(host.back(qs)):
             y = torch.zeros(mine.shape, dtype=torch.float32, device=q.device)
             lse = torch.full(mine.shape[:3], -math.inf, dtype=torch.float32, device=q.device)
-            pairs = zip(away.back(ks[: i + 1]), away.back(vs[: i + 1]), strict=True)
+            pairs = zip(host.back(ks[: i + 1]), host.back(vs[: i + 1]), strict=True)
             for j, (keys, values) in enumerate(pairs):
                 for at, seen, causal in _pieces(i, j, qs, documents):
                     part = block_forward(mine[at], keys[seen], values[seen], causal)
@@ -64,21 +67,21 @@ class _Chunked(torch.autograd.Function):
             outputs.append(y.to(q.dtype))
             weights.append(lse)
         out = torch.cat(outputs, 2)
-        ctx.documents, ctx.away, ctx.count = documents, away, len(qs)
-        ctx.save_for_backward(*qs, *ks, *vs, *away.out(out), *weights)
+        ctx.documents, ctx.host, ctx.count = documents, host, len(qs)
+        ctx.save_for_backward(*qs, *ks, *vs, *host.out(out), *weights)
         return out
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        n, away = ctx.count, ctx.away
+        n, host = ctx.count, ctx.host
         qs, ks, vs, ys, weights = (list(ctx.saved_tensors[i * n : (i + 1) * n]) for i in range(5))
-        dys = dy.split(away.size, 2)
+        dys = dy.split(host.size, 2)
         d_qs = [torch.zeros(q.shape, dtype=torch.float32, device=q.device) for q in qs]
         d_ks, d_vs = [], []
-        for j, (keys, values) in enumerate(zip(away.back(ks), away.back(vs), strict=True)):
+        for j, (keys, values) in enumerate(zip(host.back(ks), host.back(vs), strict=True)):
             d_keys = torch.zeros(keys.shape, dtype=torch.float32, device=dy.device)
             d_values = torch.zeros_like(d_keys)
-            later = zip(away.back(qs[j:]), away.back(ys[j:]), strict=True)
+            later = zip(host.back(qs[j:]), host.back(ys[j:]), strict=True)
             for i, (mine, y) in enumerate(later, j):
                 d_mine = torch.zeros(mine.shape, dtype=torch.float32, device=dy.device)
                 for at, seen, causal in _pieces(i, j, qs, ctx.documents):
@@ -87,7 +90,7 @@ class _Chunked(torch.autograd.Function):
                     d_mine[at] += d_q
                     d_keys[seen] += d_k
                     d_values[seen] += d_v
-                d_qs[i] += d_mine.to(d_qs[i].device)  # the sums of queries wait where they do
+                d_qs[i] += d_mine.to(d_qs[i].device)  # in host memory, where the queries wait
             d_ks.append(d_keys.to(keys.dtype))
             d_vs.append(d_values.to(values.dtype))
         d_q = torch.cat([d.to(dy) for d in d_qs], 2)

@@ -1,4 +1,4 @@
-"""flash-attn 1.x: for machines that have kept it. Grouped heads are repeated, as it has none."""
+"""flash-attn 1.x, for machines that have kept it. It has no grouped heads, so they are repeated."""
 
 from __future__ import annotations
 

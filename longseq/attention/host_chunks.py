@@ -1,8 +1,8 @@
 """Chunks of a tensor that wait in host memory, and come back one ahead of their use.
 
-    away = HostChunks(chunk, on_host=True, device=q.device)
-    chunks = away.out(q)                 # along dim 2
-    for here in away.back(chunks): …
+    host = HostChunks(chunk, on_host=True, device=q.device)
+    chunks = host.out(q)                 # along dim 2
+    for here in host.back(chunks): …
 
 Without `on_host` the chunks are views and nothing is copied. No GPU has run the copies yet.
 """

@@ -4,7 +4,7 @@ A ring of R ranks cuts the sample into 2R chunks and gives rank r the chunks r a
 under a causal mask early chunks see little and late ones much, and every such pair sees the same.
 Where attention stops at documents that no longer holds, and the pattern is repeated over many
 smaller chunks, so that every rank has some of every document's beginning and end.
-Ulysses ranks cut their ring rank's tokens, in that order, into equal runs.
+Ulysses ranks divide their ring rank's tokens, in that order, into equal runs.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def ring_spans(length: int, rank: int, size: int, periods: int = 1) -> Spans:
 
 
 def part_of(spans: Spans, rank: int, size: int) -> Spans:
-    """The run number `rank` of `size` equal runs of the tokens in `spans`."""
+    """The tokens of rank `rank` where `size` ranks divide those of `spans` into equal runs."""
     count = sum(stop - start for start, stop in spans) // size
     first, result = rank * count, []
     for start, stop in spans:
@@ -61,9 +61,11 @@ def held_spans(
 
 
 def earlier(mine: Spans, theirs: Spans) -> list[tuple[int, int, int]]:
-    """Runs [start, stop) of my tokens, put end to end, and how many of theirs come before a run.
+    """For a causal mask between two ranks: which of the other's tokens each of mine may see.
 
-    Their tokens that come before one of mine are the first so many of them.
+    Returns (start, stop, count) for runs of my tokens, numbered as they lie in my memory: tokens
+    start … stop - 1 may see the other rank's first `count` tokens. A prefix is enough, as both
+    ranks hold their spans in ascending order.
     """
     result: list[tuple[int, int, int]] = []
     at = 0
@@ -78,7 +80,7 @@ def earlier(mine: Spans, theirs: Spans) -> list[tuple[int, int, int]]:
 
 
 def segments(spans: Spans, documents: Documents, row: int) -> dict[int, tuple[int, int]]:
-    """Document number → its run [start, stop) in the tokens of `spans` put end to end."""
+    """Document number → where its tokens [start, stop) lie in the memory of who holds `spans`."""
     length = sum(stop - start for start, stop in spans)
     if documents is None:
         return {0: (0, length)}
@@ -99,9 +101,10 @@ def segments(spans: Spans, documents: Documents, row: int) -> dict[int, tuple[in
 def common(
     mine: Spans, theirs: Spans, documents: Documents, rows: int
 ) -> Iterator[tuple[slice, tuple[int, int], tuple[int, int]]]:
-    """For each document that two holders share tokens of: its row, my run of it and theirs.
+    """For each document that two ranks both hold tokens of: (row, my tokens, their tokens).
 
-    Without documents there is one, of all rows.
+    row is a slice of the batch, the tokens are [start, stop) as they lie in each rank's memory.
+    Without documents everything is one document, of all rows.
     """
     for row in range(rows if documents else 1):
         here = slice(row, row + 1) if documents else slice(None)

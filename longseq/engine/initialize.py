@@ -1,7 +1,8 @@
 """Memory and first values of a model built on the meta device.
 
-A weight is a function of its name and the seed alone: drawn whole, in blocks of rows, and cut as
-the rank's share says. So every layout, ZeRO stage and device starts from the same network.
+A weight is a function of its name and the seed alone: the whole one is drawn, in blocks of rows,
+and a rank keeps its share of each. So every layout, ZeRO stage and device starts from the same
+network.
 """
 
 from __future__ import annotations
@@ -34,14 +35,17 @@ def initialize(
 def drawn(
     model: nn.Module, net: Network, seed: int, device: torch.device, dtype: torch.dtype
 ) -> Iterator[nn.Parameter]:
-    """The same one by one: whoever takes them can cut one up before the next is drawn."""
+    """As initialize, but yields each parameter when it has its value.
+
+    Who iterates can shard one before the next is drawn, so that only one is ever whole (ZeRO 3).
+    """
     tied: dict[int, nn.Parameter] = {}
     for module_name, module in model.named_modules():
         for name, old in list(module.named_parameters(recurse=False)):
             if id(old) not in tied:
                 path = f"{module_name}.{name}"
                 new = nn.Parameter(first_value(path, old, net, seed).to(device, dtype))
-                new.__dict__.update(old.__dict__)  # the cut, and DeepSpeed's mark
+                new.__dict__.update(old.__dict__)  # the sharding, and DeepSpeed's mark
                 tied[id(old)] = new
                 yield new
             setattr(module, name, tied[id(old)])
@@ -63,10 +67,10 @@ def first_value(path: str, parameter: Tensor, net: Network, seed: int) -> Tensor
         scale /= math.sqrt(2 * net.num_layers)
     sharding = sharding_of(parameter)
     shape = sharding.whole_shape(parameter.shape) if sharding else parameter.shape
-    return _draw(path, seed, shape, sharding).mul_(scale)
+    return _normal(path, seed, shape, sharding).mul_(scale)
 
 
-def _draw(path: str, seed: int, shape: torch.Size, sharding: Sharding | None) -> Tensor:
+def _normal(path: str, seed: int, shape: torch.Size, sharding: Sharding | None) -> Tensor:
     """Standard normal numbers of `shape`, or the piece of them that `sharding` takes."""
     digest = hashlib.sha256(f"{seed}/{path}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)

@@ -1,4 +1,4 @@
-"""How much memory each rank may still take, and what is therefore saved.
+"""How much memory each rank may still take, and what is therefore recomputed.
 
     policy = choose_recompute_policy(config, vocabulary, device, ranks)    # a collective
 

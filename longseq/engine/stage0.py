@@ -115,7 +115,7 @@ def _master(weight: nn.Parameter) -> nn.Parameter:
 
 
 def gradient_norm(parameters: list[nn.Parameter], tp: Group) -> float:
-    """The 2-norm of the whole gradient: cut parameters from all ranks, whole ones once."""
+    """The 2-norm of the whole gradient: sharded parameters from all ranks, whole ones once."""
     squares = torch.zeros(2, dtype=torch.float32)
     for place, sharded in enumerate((True, False)):
         grads: list[Tensor] = [

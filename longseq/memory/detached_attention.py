@@ -23,10 +23,10 @@ Gradients = tuple[Tensor, Tensor, Tensor]
 
 
 class _Entrance(torch.autograd.Function):
-    """Lets q, k and v in, and puts their gradients where the caller finds them.
+    """Passes q, k and v on, and in backward appends their gradients to the list `found`.
 
-    The graph hangs on a scalar: on leaves of their own it would hold q, k and v for as long as it
-    lives.
+    The only input that requires a gradient is a scalar, `_ticket`. Leaves made of q, k and v would
+    keep them alive as long as the graph, and dropping them is what this is for.
     """
 
     @staticmethod
@@ -41,7 +41,11 @@ class _Entrance(torch.autograd.Function):
 
 
 class DetachedAttention:
-    """The graph of one call; `output` is detached from every other graph."""
+    """The autograd graph of one call of a kernel, apart from every other graph.
+
+    q, k, v and output as the kernel's, [s, b, heads, d]. With `keep_inputs` the graph keeps q, k
+    and v; without, they may be freed, and backward must be given equal ones.
+    """
 
     def __init__(
         self, attend: Attend, q: Tensor, k: Tensor, v: Tensor, keep_inputs: bool = True
@@ -58,7 +62,7 @@ class DetachedAttention:
 
     @property
     def output(self) -> Tensor:
-        assert self._output is not None, "backward has passed"
+        assert self._output is not None, "backward has run already"
         return self._output.detach()
 
     def _pack(self, saved: Tensor) -> Any:

@@ -1,10 +1,11 @@
-"""What is done to need less memory: as the flags say, and where they say nothing, by a rule.
+"""Which activations are kept for backward, and which are recomputed.
 
-    savings = choose(config, vocabulary, available)      # bytes that this rank may use
-    savings.describe()                                   # for the screen
+    policy = choose(config, vocabulary, available)      # available: bytes that this rank may use
+    policy.describe()                                   # one line for the screen
 
-The rule takes the first of these whose estimate fits: keep everything; make everything but
-attention again; make all of it again. Each needs less than the one before and more time.
+The flags decide. Where they leave it open, the first of these is taken whose estimated memory fits:
+keep everything; recompute everything but attention; recompute everything. Each needs less memory
+than the one before and more time.
 """
 
 from __future__ import annotations
@@ -22,7 +23,13 @@ STATE_BYTES = 18  # a parameter: weights, gradients and Adam's moments, with roo
 
 @dataclass(frozen=True)
 class RecomputePolicy:
-    """recompute: none, selective, outside-attention or full; tile: tokens, 0 all at once."""
+    """What is recomputed in backward.
+
+    recompute: none, selective (attention's scores), outside-attention, or full.
+    method, layers: uniform, from the input of every `layers`-th; or block, the first `layers`.
+    tile: tokens that are recomputed at once, 0 for all. inputs_on_host: kept inputs wait there.
+    why: why this was chosen, empty where a flag asked for it.
+    """
 
     recompute: str = "none"
     method: str = "uniform"

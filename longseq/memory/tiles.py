@@ -18,19 +18,23 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Tile:
-    """Rows of x, and the same tokens where the sequence is `parts` times as long."""
+    """Some tokens of a sequence: `rows` of x [s, b, h].
+
+    In a tensor [parts·s, b, …], where `parts` ranks' tokens lie one rank behind the other, they
+    are the same rows of each rank's piece.
+    """
 
     rows: slice
     parts: int
 
     def of(self, wide: Tensor) -> Tensor:
-        """This tile's tokens of `wide`, [parts · s, …]: a view where there is one part."""
+        """This tile's tokens of `wide` [parts·s, …], [parts·rows, …]; a view if parts is 1."""
         if self.parts == 1:
             return wide[self.rows]
         return wide.unflatten(0, (self.parts, -1))[:, self.rows].flatten(0, 1)
 
     def put(self, wide: Tensor, values: Tensor) -> None:
-        """Write what `of` would read."""
+        """Write `values` [parts·rows, …] to this tile's tokens of `wide` [parts·s, …]."""
         if self.parts == 1:
             wide[self.rows] = values
         else:

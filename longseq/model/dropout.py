@@ -57,6 +57,7 @@ class Dropout(nn.Module):
         return mix(self.seed, forward_pass, self.place, self.region)
 
     def forward(self, x: Tensor, forward_pass: int) -> Tensor:
+        """x of any shape, itself in evaluation; another choice in each forward pass."""
         if not self.training or self.probability == 0:
             return x
         dropped: Tensor = _Drop.apply(x, self.probability, self.seed_of(forward_pass))

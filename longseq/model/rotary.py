@@ -43,6 +43,7 @@ class _Rotate(torch.autograd.Function):
 
 
 def _turn(x: Tensor, cos: Tensor, sin: Tensor, sign: int) -> Tensor:
+    """x [s, b, heads, d] turned by sign times the angles, cos and sin [s, b or 1, 1, size/2]."""
     half = cos.shape[-1]
     cos, sin = cos.to(x.dtype), sin.to(x.dtype)
     out = torch.empty(x.shape, dtype=x.dtype, device=x.device)

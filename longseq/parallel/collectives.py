@@ -1,8 +1,8 @@
 """Every exchange between ranks goes through these functions; on a group of one each is free.
 
-Tensors are cut and joined along dim 0, in rank order. Two styles:
+Tensors are split and joined along dim 0, in rank order. Two styles:
 
-- whole: `all_reduce`, `all_gather`, `reduce_scatter` return when the result is there;
+- whole: `all_reduce`, `all_gather`, `reduce_scatter` return the finished result;
 - in pieces: `Gather` and `ScatterSum` move one rank's piece at a time, so that a matmul on the
   pieces at hand hides the transfer of the others.
 
@@ -58,7 +58,7 @@ def reduce_scatter(x: Tensor, group: Group) -> Tensor:
 def all_to_all(
     pieces: Sequence[Tensor], shapes: Sequence[tuple[int, ...]], group: Group
 ) -> list[Tensor]:
-    """Give `pieces[r]` to rank r; returns what each rank gave me, of the shapes that are due."""
+    """Send `pieces[r]` to rank r; returns what each rank sent here, item r of shape `shapes[r]`."""
     result: list[Tensor] = [pieces[group.rank]] * group.size
     requests, kept = [], []
     for step in range(1, group.size):
@@ -73,7 +73,7 @@ def all_to_all(
 
 
 class shift:
-    """Start giving `x` to the next rank of the ring; `wait()` returns the previous rank's."""
+    """Start sending `x` to the next rank of the ring; `wait()` returns the previous rank's `x`."""
 
     def __init__(self, x: Tensor, group: Group) -> None:
         self._sent, self._result = x.contiguous(), torch.empty_like(x.contiguous())
@@ -90,7 +90,10 @@ class shift:
 
 
 class Gather:
-    """All ranks' pieces, the own one first and at once, the others as they arrive."""
+    """An all-gather in pieces: the own one first and at once, the others as they arrive.
+
+    for rank, piece in Gather(x, group).pieces(): …      # each piece of x's shape
+    """
 
     def __init__(self, x: Tensor, group: Group) -> None:
         self._own, self._group = x.contiguous(), group
@@ -112,7 +115,13 @@ class Gather:
 
 
 class ScatterSum:
-    """The sum over ranks of what each of them gives for me, while I work out what I give them."""
+    """A reduce-scatter in pieces: each piece is sent as soon as it has been computed.
+
+    total = ScatterSum(group)
+    for rank in total.order():
+        total.give(rank, piece)      # this rank's summand of what `rank` gets, [n, …]
+    y = total.result()               # the sum of what all ranks gave for this one, [n, …]
+    """
 
     def __init__(self, group: Group) -> None:
         self._group = group
@@ -121,12 +130,12 @@ class ScatterSum:
         self._receives: dict[int, tuple[Tensor, Any]] = {}
 
     def order(self) -> list[int]:
-        """Ranks in the order in which to give: the own piece last, while the others travel."""
+        """The order in which to compute pieces: the own one last, while the others travel."""
         rank, size = self._group.rank, self._group.size
         return [(rank + step) % size for step in range(1, size + 1)]
 
     def give(self, rank: int, piece: Tensor) -> None:
-        """Add `piece` to what `rank` will receive; it must not be changed afterwards."""
+        """Send `piece` to `rank`, or keep it if that is this rank; do not change it afterwards."""
         if not self._receives:
             self._expect(piece)
         if rank == self._group.rank:

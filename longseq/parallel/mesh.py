@@ -3,7 +3,7 @@
     mesh = Mesh.create(config.layout)      # collective: every rank calls it once
     mesh.tp, mesh.ulysses, mesh.ring, mesh.dp   # one Group an axis
     mesh.sequence                          # ranks that share one sample: ulysses × ring
-    mesh.replicas                          # ranks over which gradients are averaged and ZeRO cuts
+    mesh.replicas                          # ranks over which gradients are averaged and ZeRO shards
 
 A group of one has no process group behind it; every collective on it is the identity.
 """

@@ -147,6 +147,7 @@ class ColumnParallelLinear(nn.Linear):
         self.group, self.sequence_parallel = group, sequence_parallel
 
     def forward(self, x: Tensor) -> Tensor:
+        """[s/tp, b, i] under sequence parallelism, else [s, b, i] → [s, b, o/tp]."""
         if self.sequence_parallel:
             return _GatherLinear.apply(x, self.weight, self.bias, self.group)
         return F.linear(_CopyIn.apply(self.group, x)[0], self.weight, self.bias)
@@ -164,6 +165,7 @@ class RowParallelLinear(nn.Linear):
         self.sum_gradients = SumGradients(group)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[s, b, i/tp] → [s/tp, b, o] under sequence parallelism, else [s, b, o]."""
         if not self.sequence_parallel:
             y = sum_out(F.linear(x, self.weight), self.group)
             return y if self.bias is None else y + self.bias

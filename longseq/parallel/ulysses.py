@@ -49,12 +49,14 @@ class _HeadsToSequence(torch.autograd.Function):
 
 
 def _to_heads(x: Tensor, runs: Runs, group: Group) -> Tensor:
+    """[s/U, b, heads, d] → [s, b, heads of this rank's run, d]."""
     low, high = runs[group.rank]
     shape = (x.shape[0], x.shape[1], high - low, x.shape[3])
     return torch.cat(all_to_all([x[:, :, a:b] for a, b in runs], [shape] * group.size, group))
 
 
 def _to_sequence(x: Tensor, runs: Runs, heads: int, group: Group) -> Tensor:
+    """[s, b, heads of this rank's run, d] → [s/U, b, heads, d]; overlapping runs are added up."""
     n, b, _, d = x.shape[0] // group.size, *x.shape[1:]
     shapes = [(n, b, high - low, d) for low, high in runs]
     y = x.new_zeros(n, b, heads, d)
@@ -70,7 +72,7 @@ def query_runs(heads: int, size: int) -> Runs:
 
 
 class Ulysses(Exchange):
-    """The exchange for ranks that each hold a part of the sequence."""
+    """The exchange around the kernel for ranks that each hold a part of the sequence."""
 
     def __init__(self, group: Group, heads: int, groups: int) -> None:
         """`heads` query heads and `groups` key-value heads, as the ranks hold them between them."""
@@ -79,7 +81,7 @@ class Ulysses(Exchange):
         repeat = heads // groups
         self.shared = tuple((low // repeat, -(-high // repeat)) for low, high in self.runs)
         low, high = self.runs[group.rank]
-        # Where a group is cut between ranks, each query head gets its key-value head by itself
+        # Where two ranks have heads of one group, each query head gets its key-value head by itself
         self.own: list[int] | None = None
         if low % repeat or high % repeat:
             self.own = [head // repeat - low // repeat for head in range(low, high)]

@@ -30,14 +30,14 @@ NET = Network(
 
 
 def loss_and_gradients(
-    savings: RecomputePolicy | None, net: Network = NET, attention: Any = None
+    policy: RecomputePolicy | None, net: Network = NET, attention: Any = None
 ) -> tuple[torch.Tensor, ...]:
     """Of one training step on two rows of two documents each, in fp64."""
     model = GPT(net, 11, attention or kernel("sdpa"), seed=3)
     initialize(model, net, 3, torch.device("cpu"))
     model.double()
-    if savings:
-        save_memory(model, savings)
+    if policy:
+        save_memory(model, policy)
     generator = torch.Generator().manual_seed(1)
     tokens = torch.randint(11, (2, 50), generator=generator)
     weights = torch.rand(2, 50, generator=generator, dtype=torch.float64) / 100
@@ -73,7 +73,7 @@ def test_the_same_numbers(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("savings", "calls"),
+    ("policy", "calls"),
     [
         (None, 5),
         (RecomputePolicy("full"), 10),
@@ -83,7 +83,7 @@ def test_the_same_numbers(name: str) -> None:
         (RecomputePolicy("selective"), 10),
     ],
 )
-def test_how_often_attention_runs(savings: RecomputePolicy | None, calls: int) -> None:
+def test_how_often_attention_runs(policy: RecomputePolicy | None, calls: int) -> None:
     """Five layers, forward and backward: what is made again, and what is not."""
     seen = 0
 
@@ -92,7 +92,7 @@ def test_how_often_attention_runs(savings: RecomputePolicy | None, calls: int) -
         seen += 1
         return sdpa(*arguments)
 
-    loss_and_gradients(savings, attention=attend)
+    loss_and_gradients(policy, attention=attend)
     assert seen == calls
 
 

@@ -1,4 +1,4 @@
-"""Which savings are chosen, and which requests are refused."""
+"""Which policy is chosen, and which requests are refused."""
 
 from __future__ import annotations
 
