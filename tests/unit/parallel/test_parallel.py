@@ -1,0 +1,56 @@
+"""The parallel functions against plain torch, on two ranks; and what one process can say alone."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from longseq.config.arguments import Layout
+from longseq.parallel.mesh import Mesh, coordinates
+from longseq.parallel.sharding import Sharding, shard_parameter, sharding_of
+from longseq.parallel.ulysses import query_runs
+from tests.parallel.ranks import run_ranks
+from tests.unit.parallel.two_ranks import CHECKS
+
+
+def test_two_ranks_compute_what_one_does() -> None:
+    assert run_ranks(2, Path(__file__).with_name("two_ranks.py")) == list(CHECKS)
+
+
+def test_coordinates_count_every_place_once_tensor_parallel_fastest() -> None:
+    layout = Layout(2, ds_sequence_parallel_size=3, context_parallel_size=2, world_size=24)
+    assert layout.axes == {"tp": 2, "ulysses": 3, "ring": 2, "dp": 2}
+    found = [tuple(coordinates(rank, layout.axes).values()) for rank in range(24)]
+    expected = itertools.product(*(range(size) for size in reversed(layout.axes.values())))
+    assert found == [place[::-1] for place in expected]
+
+
+def test_one_rank_has_groups_of_one() -> None:
+    mesh, made = Mesh.single(), Mesh.create(Layout())
+    assert mesh == made
+    groups = (mesh.tp, mesh.ulysses, mesh.ring, mesh.dp, mesh.sequence, mesh.replicas)
+    assert {(g.rank, g.size, g.handle) for g in groups} == {(0, 1, None)}
+
+
+@pytest.mark.parametrize("heads", [4, 5, 7])
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_query_heads_are_shared_out_evenly(heads: int, size: int) -> None:
+    runs = query_runs(heads, size)
+    assert [head for low, high in runs for head in range(low, high)] == list(range(heads))
+    lengths = [high - low for low, high in runs]
+    assert sorted(lengths, reverse=True) == lengths
+    assert max(lengths) - min(lengths) <= 1
+
+
+def test_each_part_of_a_fused_matrix_is_sharded_by_itself() -> None:
+    whole = torch.arange(8.0)[:, None].expand(8, 2)  # 4 rows of queries, 2 of keys, 2 of values
+    pieces = [Sharding(0, (4, 2, 2), rank, 2) for rank in (0, 1)]
+    assert [p.take(whole)[:, 0].tolist() for p in pieces] == [[0, 1, 4, 6], [2, 3, 5, 7]]
+    assert pieces[0].whole_shape(torch.Size((4, 2))) == whole.shape
+    marked = shard_parameter(nn.Parameter(whole.clone()), pieces[1])
+    assert sharding_of(marked) == pieces[1]
+    assert sharding_of(whole) is None
