@@ -2,10 +2,14 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from longseq.config.arguments import Data
 from longseq.data.datasets import Dataset, open_datasets
 from longseq.data.held_out import split_datasets
-from longseq.data.samples.samples import BlendedSamples, FileSamples, Samples
+from longseq.data.indexed.format import TokenFile
+from longseq.data.indexed.writer import WEIGHTS
+from longseq.data.samples.samples import BlendedSamples, FileSamples, Samples, Weights
 from longseq.data.samples.split import Segments, Split
 from longseq.data.samples.stream import Stream
 from longseq.data.tokenizers.base import Tokenizer
@@ -67,14 +71,31 @@ def _samples(
     dataset: Dataset, segments: Segments, seq_length: int, seed: int, options: Data
 ) -> FileSamples:
     end, size = dataset.tokenizer.end_of_document, dataset.tokenizer.vocab_size
-    return FileSamples(Stream(dataset.tokens, segments, end, seed), seq_length, size, options)
+    stream = Stream(dataset.tokens, segments, end, seed)
+    return FileSamples(stream, seq_length, size, options, _weights(dataset, segments, seed))
+
+
+def _weights(dataset: Dataset, segments: Segments, seed: int) -> Weights | None:
+    """A stream of weights in step with the tokens', where the data have them; an end counts 1."""
+    if dataset.manifest is None or WEIGHTS not in dataset.manifest.files:
+        return None
+    beside = TokenFile(f"{dataset.prefix}.{WEIGHTS}", np.dtype(np.uint8))
+    levels = np.array(dataset.manifest.weights, dtype=np.float32)
+    return Weights(Stream(beside, segments, 0, seed), levels)
 
 
 def _describe(dataset: Dataset, split: Split) -> list[str]:
     tokens = dataset.tokens
     size = f"{tokens.num_tokens:,} tokens in {tokens.num_documents:,} documents"
     first = f"{dataset.prefix}: {size}, {dataset.tokenizer.specification}, cut by {split.by}"
-    return [first, *(f"{dataset.prefix}: {note}" for note in split.notes)]
+    notes = list(split.notes)
+    if dataset.manifest is not None and WEIGHTS in dataset.manifest.files:
+        options = dataset.manifest.options
+        notes.append(
+            f"lower-case letters count {options['lower_case_weight']:g} in the loss, letters other"
+            f" than ACGT {options['unknown_weight']:g}"
+        )
+    return [first, *(f"{dataset.prefix}: {note}" for note in notes)]
 
 
 def _warnings(name: str, parts: list[tuple[FileSamples, Dataset]]) -> list[str]:

@@ -45,7 +45,7 @@ class TokenFile:
     """Values of one dtype in a file, read by position. Nothing is mapped."""
 
     def __init__(self, path: str, dtype: np.dtype[np.generic]) -> None:
-        self.path = path
+        self.bin_path = path
         self.dtype = dtype
         self._file, self.num_bytes = _open(path)
 
@@ -56,7 +56,7 @@ class TokenFile:
         while len(raw) < count * size:  # one pread gives at most 2 GiB
             more = os.pread(self._file.fileno(), count * size - len(raw), start * size + len(raw))
             if not more:
-                raise UserError(f"{self.path} shrank while it was read: prepare it again")
+                raise UserError(f"{self.bin_path} shrank while it was read: prepare it again")
             raw += more
         return np.frombuffer(raw, dtype=self.dtype)
 

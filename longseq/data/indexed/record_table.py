@@ -33,8 +33,12 @@ class Record:
         return {self.name, self.name.split(" ")[0], self.file, self.file.rpartition("/")[2]} - {""}
 
 
-def write_record(file: TextIO, record: Record) -> None:
-    file.write(f"{record.documents}\t{record.bases}\t{record.file}\t{record.name}\n")
+def write_records(
+    file: TextIO, path: str, names: list[str], sizes: list[int], documents: list[int]
+) -> None:
+    """Append the records of a file: names, bases and documents of each."""
+    rows = zip(documents, sizes, names, strict=True)
+    file.write("".join([f"{count}\t{bases}\t{path}\t{name}\n" for count, bases, name in rows]))
 
 
 def read_records(prefix: str) -> Iterator[Record]:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from longseq.data.indexed.format import Tokens
+from longseq.data.prepare.fasta import marked, usual_fasta
 from longseq.data.prepare.recipe import BASES, Recipe
 from longseq.data.prepare.text import TextEncoder, Unknown
 from longseq.data.samples.split import Flags, Ints
@@ -26,6 +27,7 @@ from longseq.data.tokenizers.alphabet import (
     reverse_complement,
 )
 from longseq.data.tokenizers.base import SequenceTokenizer, Tokenizer
+from longseq.data.tokenizers.nucleotides import Nucleotides
 from longseq.data.tokenizers.registry import tokenizer_from
 from longseq.data.tokenizers.text import TextTokenizer
 
@@ -107,8 +109,13 @@ class Encoder:
         self.recipe = recipe
         self.tokenizer: Tokenizer = tokenizer_from(recipe.tokenizer)
         self.table = recipe.code_table()
+        self.weighted = recipe.weighted
         self.weight_table = recipe.weight_table()
         self.split = recipe.ambiguous == "split"
+        self.marked = marked(self.table, self.tokenizer.end_of_document % 256)
+        self.plain = not (recipe.genes or recipe.reverse_complement or self.weighted)
+        known = recipe.ambiguous in ("keep", "n") and not recipe.min_length
+        self.usual = self.plain and known and isinstance(self.tokenizer, Nucleotides)
 
     def encode(self, task: Chunk | Stretch) -> Encoded:
         if isinstance(self.tokenizer, TextTokenizer):
@@ -125,9 +132,31 @@ class Encoder:
 
     def weights(self, raw: bytes) -> bytes:
         """Letters → places of their weights, aligned with their codes; empty where all count 1."""
-        return raw.translate(self.weight_table, LAYOUT + GAPS) if self.recipe.weighted else b""
+        return raw.translate(self.weight_table, LAYOUT + GAPS) if self.weighted else b""
+
+    def _encode_usual(self, chunk: Chunk) -> Encoded | None:
+        """A chunk for which there is a quick way; None where there is not."""
+        end = self.tokenizer.end_of_document
+        found = (
+            usual_fasta(chunk, self.marked, end) if self.usual and chunk.kind == "fasta" else None
+        )
+        if found is None:
+            return None
+        count = len(found.names)
+        zeros = np.zeros(count, np.int64)
+        sizes = found.lengths - 1
+        return Encoded(
+            np.frombuffer(found.tokens, np.uint8),
+            found.lengths,
+            Runs(np.arange(count), zeros, zeros.astype(bool)),
+            Counter(records=count, bases=int(sizes.sum()), gaps=found.gaps),
+            found.names,
+            sizes.tolist(),
+        )
 
     def _encode_chunk(self, tokenizer: SequenceTokenizer, chunk: Chunk) -> Encoded:
+        if (usual := self._encode_usual(chunk)) is not None:
+            return usual
         recipe, units = self.recipe, Units()
         counts: Counter[str] = Counter()
         names: list[str] = []
@@ -135,8 +164,13 @@ class Encoder:
         for name, raw in records(chunk):
             codes = self.codes(raw)
             recipe.check(chunk.path, name, codes)
-            counts["gaps"] += count_gaps(raw)
-            if not left_out(recipe, len(codes), codes, counts):
+            if b"-" in raw or b"." in raw:
+                counts["gaps"] += count_gaps(raw)
+            if left_out(recipe, len(codes), codes, counts):
+                pass
+            elif self.plain:  # the usual case, and the quickest
+                units.add(codes, len(names), 0, False, b"")
+            else:
                 self._units(codes, self.weights(raw), len(names), units, counts)
             names.append(name)
             sizes.append(len(codes))
@@ -181,7 +215,7 @@ class Encoder:
         if task.backward:
             codes, weights = reverse_complement(codes), weights[::-1]
         tokens = tokenizer.encode(codes)
-        classes = _largest(weights, tokenizer.bases) if self.recipe.weighted else None
+        classes = _largest(weights, tokenizer.bases) if self.weighted else None
         starts, closing = np.zeros(min(1, len(tokens)), np.int64), tokens[:0].astype(bool)
         if self.split:
             closing = tokenizer.ambiguous(tokens)
@@ -206,7 +240,7 @@ class Encoder:
         lengths = np.array([len(unit) for unit in units.codes], dtype=np.int64)
         counts["trailing_bases"] += int((lengths % size).sum())
         tokens = tokenizer.encode_documents(units.codes)
-        classes = self._classes(units, size) if self.recipe.weighted else None
+        classes = self._classes(units, size) if self.weighted else None
         runs = Runs(
             np.array(units.owner, dtype=np.int64),
             np.array(units.begin, dtype=np.int64),
@@ -315,7 +349,7 @@ def left_out(recipe: Recipe, length: int, codes: bytes, counts: Counter[str]) ->
 
 def count_gaps(raw: bytes) -> int:
     """Alignment gaps among letters; they stand for no base."""
-    return (raw.count(b"-") if b"-" in raw else 0) + (raw.count(b".") if b"." in raw else 0)
+    return raw.count(b"-") + raw.count(b".")
 
 
 def _read(path: str, task: Stretch) -> npt.NDArray[np.uint8]:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from longseq.data.indexed.manifest import DatasetManifest, write_manifest
-from longseq.data.indexed.record_table import ENDING, HEADER, Record, write_record
+from longseq.data.indexed.record_table import ENDING, HEADER, write_records
 from longseq.data.indexed.writer import IndexedWriter, Mark
 from longseq.data.prepare.encode import Encoded, Encoder, Stretch
 from longseq.data.prepare.recipe import Recipe
@@ -34,7 +34,7 @@ from longseq.data.tokenizers.base import SequenceTokenizer
 from longseq.errors import UserError
 from longseq.host.atomic_files import digest, make_aside, publish_files, sync_open
 
-CHUNK = 1 << 21
+CHUNK = 1 << 20
 GENE_CHUNK = 1 << 20  # calling genes takes a second a megabase: small tasks keep every worker busy
 
 Report = Callable[[int], None]  # told how many bytes of the inputs were read so far
@@ -206,9 +206,7 @@ class _Job:
             self._add_records([self._long.name], [self._long.length], [documents])
 
     def _add_records(self, names: list[str], sizes: list[int], documents: list[int]) -> None:
-        path = printable(self._path)
-        for name, bases, count in zip(names, sizes, documents, strict=True):
-            write_record(self.table, Record(count, bases, path, name))
+        write_records(self.table, printable(self._path), names, sizes, documents)
         self.records += len(names)
 
     def _state(self) -> _Before:

@@ -11,7 +11,7 @@ class Batch:
 
     tokens     [b, s] int64
     labels     [b, s] int64: the next token; at the end of a document its end token
-    loss_mask  [b, s] float32: 0 where the label does not count
+    loss_mask  [b, s] float32: what the label counts for; 0 where it does not
     positions  [b, s] int64: within the sample, or within the document with --reset-position-ids
     documents  per row of the WHOLE sample, the ends of its documents, the last of them seq_length;
                None without --reset-attention-mask

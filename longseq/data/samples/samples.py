@@ -43,6 +43,7 @@ class Samples(ABC):
     seq_length: int
     vocab_size: int
     options: Data
+    weighted: bool  # whether tokens count for more or less than 1 (longseq prepare's weights)
 
     @abstractmethod
     def row(self, index: int, pieces: Spans) -> Row:
@@ -66,7 +67,8 @@ class Samples(ABC):
     def all_labels_count(self) -> bool:
         """Whether loss_mask is all ones in every batch."""
         options = self.options
-        return not (options.eod_mask_loss or options.no_cross_document or options.sample_overlap)
+        masked = options.eod_mask_loss or options.no_cross_document or options.sample_overlap
+        return not (masked or self.weighted)
 
     def batch(self, indices: Sequence[int], spans: Spans | None = None, length: int = 0) -> Batch:
         """Samples `indices` as rows of a batch; spans are this rank's pieces of [0, seq_length).
@@ -92,16 +94,31 @@ class Samples(ABC):
         return entropy(self.frequencies())
 
 
+@dataclass(frozen=True)
+class Weights:
+    """What each token counts for in the loss: its place in `levels`, from a stream like its own."""
+
+    stream: Stream
+    levels: npt.NDArray[np.float32]
+
+
 class FileSamples(Samples):
     """Samples of one dataset's split."""
 
-    def __init__(self, stream: Stream, seq_length: int, vocab_size: int, options: Data) -> None:
+    def __init__(
+        self, stream: Stream, seq_length: int, vocab_size: int, options: Data,
+        weights: Weights | None = None,
+    ) -> None:  # fmt: skip
         self.stream = stream
         self.seq_length = seq_length
         self.vocab_size = vocab_size
         self.options = options
         kind = Separate if options.no_cross_document else Packed
         self.layout: Packing = kind(stream, seq_length, options.sample_overlap)
+        self.weighted = weights is not None
+        if weights is not None:
+            self._levels = weights.levels
+            self._weights: Packing = kind(weights.stream, seq_length, options.sample_overlap)
 
     @property
     def num_tokens(self) -> int:
@@ -132,10 +149,19 @@ class FileSamples(Samples):
         return Row(
             tokens=tokens,
             labels=np.concatenate([piece[1:] for piece in read]),
-            mask=counted.astype(np.float32),
+            mask=self._weigh(window, pieces, counted.astype(np.float32)),
             positions=_since(starts, places) if self.options.reset_position_ids else places,
             documents=(*starts.tolist(), self.seq_length),
         )
+
+    def _weigh(
+        self, window: Window, pieces: Spans, mask: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.float32]:
+        """The mask [s], times what each label counts for."""
+        if not self.weighted:
+            return mask
+        places = [self._weights.read(window, low + 1, high + 1) for low, high in pieces]
+        return mask * self._levels[np.concatenate(places)]
 
     def _checked(self, window: Window, low: int, high: int) -> Ints:
         tokens = self.layout.read(window, low, high)
@@ -167,6 +193,7 @@ class BlendedSamples(Samples):
         self.seq_length = parts[0].seq_length
         self.vocab_size = parts[0].vocab_size
         self.options = parts[0].options
+        self.weighted = any(part.weighted for part in parts)
 
     @property
     def num_tokens(self) -> int:

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from longseq.data.indexed.format import IndexedTokens
+from longseq.data.indexed.format import IndexedTokens, TokenFile
 from longseq.data.samples.shuffle import generator
 from longseq.data.samples.split import Ints, Segments
 
@@ -17,7 +17,9 @@ from longseq.data.samples.split import Ints, Segments
 class Stream:
     """Position p is token p % epoch_tokens of epoch p // epoch_tokens."""
 
-    def __init__(self, tokens: IndexedTokens, segments: Segments, end: int, seed: int) -> None:
+    def __init__(
+        self, tokens: IndexedTokens | TokenFile, segments: Segments, end: int, seed: int
+    ) -> None:
         self.tokens = tokens
         self.segments = segments
         self.end = end

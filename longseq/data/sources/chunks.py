@@ -40,14 +40,13 @@ def chunks(source: Source, size: int) -> Iterator[Chunk | LongRecord]:
     if source.kind == "fastq":
         yield from _fastq_chunks(source, size)
         return
-    separator = SEPARATORS[source.kind]
+    separator, after = SEPARATORS[source.kind], AFTER[source.kind]
     buffer = source.read(size).lstrip()
     while block := source.read(size):
-        cut = buffer.rfind(separator)
-        if cut >= 0:
-            cut += AFTER[source.kind]
+        cut = buffer.rfind(separator) + after
+        if cut >= after:
             yield Chunk(source.kind, source.path, buffer[:cut])
-            buffer = buffer[cut:] + block
+            buffer = b"".join((memoryview(buffer)[cut:], block))
         elif source.kind in ("fasta", "text") and len(buffer) >= size:
             long = _Long(source, buffer, block, size)
             yield LongRecord(source.kind, source.path, long.name, long.pieces())

@@ -241,3 +241,23 @@ def test_split_shorter_than_a_sample(tmp_path: Path) -> None:
     assert "holds them 11.1 times" in "\n".join(data.notes)
     row = data.tokenizer.decode(data.train.batch([0]).tokens[0].numpy())
     assert "ACGTTGCA|ACGTTGCA|ACGTTGCA" in row
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_weights_of_labels(tmp_path: Path, apart: bool) -> None:
+    """Each label counts what its letter does, on any cut; of one record the letters are unique."""
+    text = "ACGT" + "acgt" * 3 + "NNN" + "GGGG"
+    prefix, _ = make(tmp_path, f">a\n{text}\n", lower_case_weight=0.1, unknown_weight=0.0)
+    data = open_data(options(prefix, no_cross_document=apart), 23, 0)
+    assert data.train is not None
+    assert not data.train.all_labels_count
+    batch = data.train.batch([0], [(0, 9), (9, 23)])
+    expected = {"A": 1.0, "a": 0.1, "N": 0.0}
+    by_letter = [expected["N" if c == "N" else "a" if c.islower() else "A"] for c in text]
+    if apart:
+        assert batch.loss_mask[0].tolist() == pytest.approx([*by_letter[1:], 1.0])
+    else:
+        start = int(data.train.layout.window(0).start) % 24  # type: ignore[attr-defined]
+        cycle = [*by_letter, 1.0] * 3
+        assert batch.loss_mask[0].tolist() == pytest.approx(cycle[start + 1 : start + 24])
+    assert "count 0.1 in the loss" in "\n".join(data.notes)
