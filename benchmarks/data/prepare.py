@@ -1,4 +1,4 @@
-"""Speed and memory of `longseq prepare`, beside a Biopython loop and Megatron's own tool.
+"""Speed and memory of `longseq prepare`, beside numpy's tables and Megatron's own tool.
 
 Every line is measured in a process of its own on one core, the compared ones one after the other on
 the same sequences: random genes of 1,500 bases, 70 letters a line. Megatron's tool (--upstream, a
@@ -27,7 +27,7 @@ from tests.parallel.ranks import ROOT
 WIDTH, GENE = 70, 1500
 UPSTREAM_PART = 10_000_000  # bytes of sequence for Megatron's tool
 
-LOOP = [sys.executable, "-m", "benchmarks", "biopython_loop"]
+TABLE = [sys.executable, "-m", "benchmarks", "numpy_table"]
 
 
 @dataclass(frozen=True)
@@ -131,12 +131,12 @@ def speeds(folder: Path, megabytes: int, checkout: Path | None) -> None:
     print(f"{size:.0f} MB of genes as FASTA, one core, imports included")
     table = table_of("")
     theirs = upstream(checkout, source, folder) if checkout else None
-    for tokenizer in ("nucleotide", "codon"):
+    for tokenizer in ("nucleotide", "codon", "kmer:6"):
         own = ours(source, folder / "out", tokenizer)
         speed = size / own.seconds
         table.row(f"longseq prepare, {tokenizer}", own.seconds, speed, own.peak, None)
-        words = [str(source), str(folder / "loop"), tokenizer]
-        others = {f"Biopython loop, {tokenizer}": (measure([*LOOP, *words]), size)}
+        words = [str(source), str(folder / "table"), tokenizer]
+        others = {f"parser and numpy, {tokenizer}": (measure([*TABLE, *words]), size)}
         if theirs:
             others["Megatron's preprocess_data"] = theirs[0], theirs[1] / 1e6
         for name, (found, read) in others.items():
