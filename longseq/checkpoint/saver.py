@@ -113,6 +113,11 @@ class Saver:
         """The step whose save is under way."""
         return self._now.step if self._now else None
 
+    @property
+    def waited(self) -> float:
+        """Seconds that the step has waited for the save under way."""
+        return self._now.waited if self._now else 0.0
+
     def reserve(self, size: int) -> None:
         """Get memory for a copy of `size` bytes, in a thread: its first touch is slow."""
         hosts = self.ranks.gather(socket.gethostname())
