@@ -70,6 +70,7 @@ REFUSED = [
     ("--split 949,50", 1, "three weights"),
     ("--split 0,1,1", 1, "three weights"),
     ("--save-interval 5", 1, "needs --save"),
+    ("--save x --keep-every 5", 1, "--keep-every 5: without --keep-last nothing is removed"),
 ]
 
 
