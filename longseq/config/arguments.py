@@ -246,6 +246,16 @@ class Training:
     adam_beta2: float = flag(0.999, "Adam's second moment", low=0, high=1)
     adam_eps: float = flag(1e-8, "Adam's epsilon", low=0)
     clip_grad: float = flag(1.0, "largest gradient norm; 0: no clipping", low=0)
+    on_spike: str = flag(
+        "warn",
+        "what is done about a loss far above those before it, or one that is no finite number:"
+        " warn (the latter stops), leave out the update (skip), or stop",
+        choices=("warn", "skip", "stop"),
+    )
+    spike_factor: float = flag(
+        2.0, "a loss this many times the median of the last ones is a spike", low=1.001
+    )
+    spike_window: int = flag(50, "iterations of that median", low=2)
     seed: int = flag(1234, "seed of weights, data order and dropout", low=0, high=2**31 - 1)
     bf16: bool = flag(False, "bfloat16 with fp32 master weights")
     fp16: bool = flag(False, "float16 with loss scaling (GPU)")

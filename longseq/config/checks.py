@@ -47,6 +47,7 @@ def check(config: Config) -> None:
     _recomputation(config)
     _chunks(config)
     _schedule(config)
+    _spikes(config)
     _data(config)
 
 
@@ -317,6 +318,17 @@ def _schedule(config: Config) -> None:
         )
     if train.min_lr > train.lr:
         raise UserError(f"--min-lr {train.min_lr:g} is above --lr {train.lr:g}: lower it")
+
+
+def _spikes(config: Config) -> None:
+    train = config.training
+    if train.on_spike == "warn":
+        return
+    if train.fp16 and train.zero_stage == 0:
+        raise UserError(
+            f"--on-spike {train.on_spike}: an update in fp16 at --zero-stage 0 cannot be held"
+            " back: use --bf16, or --zero-stage 1 to 3"
+        )
 
 
 def _data(config: Config) -> None:

@@ -94,7 +94,7 @@ def overridden(settings: dict[str, Any], flag: str, path: str) -> dict[str, Any]
 def _read(flag: str, path: str) -> dict[str, Any]:
     try:
         theirs = json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_once)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(f"{flag} {path}: {reason}") from None
     if not isinstance(theirs, dict):

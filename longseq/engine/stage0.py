@@ -43,6 +43,8 @@ class BareOptimizer(torch.optim.Optimizer):
         self.inner = make(groups)
         self.limit, self.tp = limit, tp
         self._global_grad_norm = 0.0
+        self.may_update: Callable[[float], bool] = lambda norm: True
+        self.overflow = False  # whether the last update was left out, as DeepSpeed's own call it
         self._sums: dict[nn.Parameter, Tensor] = {}
         super().__init__(self.inner.param_groups, {})
         self.param_groups = self.inner.param_groups
@@ -77,6 +79,11 @@ class BareOptimizer(torch.optim.Optimizer):
         self._sums.clear()
         parameters = [p for p in self.masters if p.grad is not None]
         self._global_grad_norm = norm = gradient_norm(parameters, self.tp)
+        self.overflow = not self.may_update(norm)
+        if self.overflow:
+            for master in self.masters:
+                master.grad = None
+            return
         if self.limit > 0 and norm > self.limit:
             grads = [p.grad for p in parameters if p.grad is not None]
             torch._foreach_mul_(grads, self.limit / (norm + 1e-6))

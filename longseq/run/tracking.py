@@ -140,7 +140,7 @@ class TensorBoard:
         values = [
             self._summary.Summary.Value(tag=tag, simple_value=float(value))
             for tag, value in record.items()
-            if tag != "iteration" and value is not None
+            if tag != "iteration" and isinstance(value, int | float)
         ]
         self._add(record["iteration"], summary=self._summary.Summary(value=values))
 

@@ -25,6 +25,7 @@ from longseq.data.opening import TrainingData, open_data
 from longseq.data.samples.curriculum import curriculum_of
 from longseq.data.samples.samples import Samples
 from longseq.engine.distributed import pick_device, start_distributed
+from longseq.engine.update_guard import are_finite
 from longseq.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED_EARLY, UserError
 from longseq.host.host_memory import available_gib, peak_memory_gib
 from longseq.parallel.agreement import torch_ranks
@@ -34,6 +35,7 @@ from longseq.reports.runs import DONE, RUNNING, STOPPED, read_run
 from longseq.run.environment import write_environment
 from longseq.run.failure import is_out_of_memory, out_of_memory, record_failure
 from longseq.run.screen import Screen, open_log, terminal_width
+from longseq.run.spikes import Spikes, Trouble
 from longseq.run.summary import closing_rows, opening_rows, write_summary
 from longseq.run.throughput import Rates, document_lengths, rates
 from longseq.run.tracking import Tracker, open_tracker
@@ -78,6 +80,9 @@ class Training:
         mesh = self.trainer.mesh
         self.train_feed = Feed(train, config, mesh, device)
         self.valid_feed = Feed(valid, config, mesh, device) if valid else None
+        flags = config.training
+        self.spikes = Spikes(flags.on_spike, flags.spike_factor, flags.spike_window, self.ranks)
+        self.trainer.guard(self.spikes.may_update)
         self.lengths = curriculum_of(config)
         self.last_loss = math.nan
         self.validation_loss: float | None = None
@@ -162,11 +167,9 @@ class Training:
         length = self.lengths.length(trainer.iteration)
         batches = list(self.train_feed.step(trainer.consumed_samples, length))
         result = trainer.step(batches)
-        if not math.isfinite(result.loss):
-            raise FloatingPointError(f"the loss of iteration {trainer.iteration} is {result.loss}")
         self.last_loss = result.loss
         seconds = time.perf_counter() - began
-        return {
+        record = {
             "iteration": trainer.iteration,
             "consumed_tokens": trainer.consumed_tokens,
             "sequence_length": length,
@@ -177,6 +180,25 @@ class Training:
             **asdict(self._rates(batches, length, seconds)),
             "peak_memory_gib": peak_memory_gib(trainer.device.type),
         }
+        if self.spikes.trouble:
+            self._act(self.spikes.trouble, record)
+        return record
+
+    def _act(self, trouble: Trouble, record: dict[str, Any]) -> None:
+        """Say what is wrong with this step, and what was done about it: in its record, too."""
+        trainer, last = self.trainer, self.trainer.consumed_samples - 1
+        first = last + 1 - self.config.global_batch_size
+        done = {
+            "warn": "its update was made (--on-spike)",
+            "skip": "its update was left out",
+            "stop": "its update was left out, and training stops",
+        }[trouble.action]
+        text = f"{trouble.text} in iteration {trainer.iteration}, samples {first} to {last}; {done}"
+        record |= {"grad_norm": self.spikes.norm, "event": text}
+        if trouble.action == "stop":
+            self.tracker.log(record)
+            raise FloatingPointError(text)
+        self.screen.warn(text)
 
     def _rates(self, batches: list[MicroBatch], length: int, seconds: float) -> Rates:
         config = self.config
@@ -207,6 +229,11 @@ class Training:
     def save(self) -> None:
         """Begin to write a checkpoint of this iteration, if a folder was named for it."""
         self.watch.at(self.trainer.iteration, "save")
+        if self.config.run.save and self.ranks.largest(int(not are_finite(self.trainer.model))):
+            raise FloatingPointError(
+                f"the weights after iteration {self.trainer.iteration} are not finite numbers, so"
+                " they were not saved: a smaller --lr (LR), or a longer warm-up"
+            )
         began = time.monotonic()
         self.kept.save(self.trainer.progress())
         self.stopper.saved_in(self.kept.seconds, time.monotonic() - began)

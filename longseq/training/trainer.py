@@ -13,7 +13,7 @@ loss and norm back from the device at its end only, so that it also runs on fake
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ from longseq.engine.distributed import pick_device, start_distributed
 from longseq.engine.engine import build_model, make_engine
 from longseq.engine.memory_budget import choose_recompute_policy
 from longseq.engine.optimizer import learning_rate, set_learning_rate
+from longseq.engine.update_guard import hold_updates, was_left_out
 from longseq.memory.recompute_policy import RecomputePolicy
 from longseq.model.gpt import GPT
 from longseq.parallel.agreement import torch_ranks
@@ -36,11 +37,15 @@ from longseq.training.feed import Feed, MicroBatch
 
 @dataclass(frozen=True)
 class StepResult:
-    """Mean loss of a token, norm of the whole gradient before clipping, and the rate it had."""
+    """Mean loss of a token, norm of the whole gradient before clipping, and the rate it had.
+
+    updated: whether the weights changed; not after an overflow in fp16, or where `guard` refused.
+    """
 
     loss: float
     grad_norm: float
     learning_rate: float
+    updated: bool = True
 
 
 class Trainer:
@@ -71,12 +76,18 @@ class Trainer:
         self.model: GPT = build_model(config, self.mesh, vocabulary, self.device, self.policy)
         self.engine: Any = make_engine(config, self.mesh, self.model)
         self.iteration = self.consumed_samples = self.consumed_tokens = 0
+        self._loss = torch.zeros(())
 
     def step(self, batches: Iterable[MicroBatch]) -> StepResult:
         """One iteration on this rank's micro batches."""
-        loss = self.forward_backward(batches)
+        loss = self._loss = self.forward_backward(batches)
         rate = self.update()
-        return StepResult(float(loss), float(self.engine.get_global_grad_norm()), rate)
+        norm = float(self.engine.get_global_grad_norm())
+        return StepResult(float(loss), norm, rate, not was_left_out(self.engine))
+
+    def guard(self, may_update: Callable[[float, float], bool]) -> None:
+        """Ask `may_update(loss, grad_norm)` before each update of `step`; False: it is left out."""
+        hold_updates(self.engine, lambda norm: may_update(float(self._loss), norm))
 
     def forward_backward(self, batches: Iterable[MicroBatch]) -> Tensor:
         """Accumulate the gradients of a global batch; returns its mean loss of a token, a scalar.

@@ -194,6 +194,29 @@ def test_signal_to_one_rank_saves_and_resumes_exactly(start: Start) -> None:
     assert run.losses() | rest.losses() == whole.losses()
 
 
+def test_weights_that_are_no_numbers_are_not_saved(start: Start) -> None:
+    """The loss is finite when the update that destroys the weights is made."""
+    poison = ("--lr", "1e38", "--lr-decay-style", "constant")
+    run = start("run", *poison, "--save-interval", "1", iterations=12)
+    assert run.exit_code(60) == 1
+    assert "the weights after iteration 1 are not finite numbers, so they were not" in run.text()
+    assert list(run.folder.glob("checkpoints/step-*")) == []
+
+
+def test_a_spike_is_left_out_and_written_down(start: Start) -> None:
+    """With a factor so small that any batch above the median is one; nothing is learnt."""
+    spikes = ("--on-spike", "skip", "--spike-factor", "1.001", "--spike-window", "5", "--lr", "0")
+    run = start("run", *spikes, iterations=12)
+    assert run.exit_code(60) == 0
+    lines = (run.folder / "metrics.jsonl").read_text().splitlines()
+    events = {r["iteration"]: r["event"] for r in map(json.loads, lines) if "event" in r}
+    assert events
+    number, said = next(iter(events.items()))
+    batch = f"in iteration {number}, samples {number - 1} to {number - 1};"  # of one sample
+    assert f"{batch} its update was left out" in said
+    assert f"warning: {said}" in run.text()
+
+
 def test_wall_time_stops_in_time(start: Start) -> None:
     run = start("run", WALLTIME="14s")
     assert run.exit_code(60) == 75

@@ -6,9 +6,11 @@ The first argument is a folder for checkpoints.
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,10 +100,37 @@ def larger_batch(folder: Path) -> dict[str, Any]:
     return found
 
 
+def refused_update(stage: int) -> dict[str, Any]:
+    """A batch that is not a number on rank 1, between two good ones; and the same without it."""
+    asked: list[tuple[float, float]] = []
+
+    def finite(loss: float, norm: float) -> bool:
+        asked.append((loss, norm))
+        return math.isfinite(loss) and math.isfinite(norm)
+
+    ends, updated = [], []
+    for poisoned in (True, False):
+        trainer, feed, _ = make(f"--zero-stage {stage} --lr 1e-2 --bf16")
+        with trainer:
+            trainer.guard(finite)
+            trainer.step(feed.step(0))
+            if poisoned:
+                batches = list(feed.step(4))
+                if trainer.mesh.dp.rank == 1:
+                    batches[-1] = replace(batches[-1], weights=batches[-1].weights * math.nan)
+                updated.append(trainer.step(batches).updated)
+                trainer.iteration, trainer.consumed_samples = 1, 4
+            updated.append(trainer.step(feed.step(4)).updated)
+            ends.append(trainer.evaluate(feed, 1).hex())
+    return {"asked": len(asked), "updated": updated, "same": ends[0] == ends[1]}
+
+
 def main() -> None:
     warnings.simplefilter("ignore")
     start_distributed(torch.device("cpu"))
     found = {name: steps_without_read_back(flags) for name, flags in LAYOUTS.items()}
+    for stage in range(4):
+        found[f"refused, zero {stage}"] = refused_update(stage)
     found["larger batch"] = larger_batch(Path(sys.argv[1]))
     if os.environ["RANK"] == "0":
         print(json.dumps(found), flush=True)

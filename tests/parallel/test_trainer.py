@@ -17,6 +17,10 @@ def test_a_driven_trainer(tmp_path: Path) -> None:
         assert done.pop("seen"), f"{name}: the detector does not see a read-back"
         assert 1 < done.pop("loss") < 3
         assert done == {"iteration": 2, "consumed_samples": 8, "consumed_tokens": 8 * 64}
+    # Nothing of a batch that is not a number on one rank reaches weights or optimizer, on any
+    for stage in range(4):
+        expected = {"asked": 5, "updated": [False, True, True], "same": True}
+        assert found[f"refused, zero {stage}"] == expected, stage
     # The position is what was consumed, not the iteration times this run's batch
     larger = found["larger batch"]
     assert larger["resumed"] == {"iteration": 2, "consumed_samples": 8, "consumed_tokens": 512}

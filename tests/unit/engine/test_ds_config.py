@@ -91,6 +91,7 @@ REFUSED: list[tuple[Any, str, list[str]]] = [
     ({"zero_optimization": 3}, "", ["zero_optimization is 3"]),
     ([1], "", ["no JSON object"]),
     ("{", "", ["line 1"]),
+    ("[" * 100_000, "", ["recursion"]),
     ('{"bf16": {}, "bf16": {}}', "", ["'bf16' is there twice"]),
     ("", "", ["user's file.json"]),
 ]

@@ -1,0 +1,82 @@
+"""Is a step's loss, or its gradient, one that must not reach the weights?
+
+    spikes = Spikes("skip", factor=2.0, window=50, ranks=ranks)
+    if spikes.may_update(loss, norm):       # before each update, on every rank: they agree
+        …
+    spikes.trouble                          # None, or Trouble("the loss 9.1 is …", "skip")
+
+A spike is a loss above `factor` times the median of the last `window` ones. What is not a finite
+number is worse: its update would destroy the weights, so under no policy is it made.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import deque
+from dataclasses import dataclass
+
+from longseq.parallel.agreement import Ranks
+
+LEAST = 10  # losses before one can be called a spike
+ACTIONS = ("", "warn", "skip", "stop")  # the later, the graver
+MOST = 10  # batches left out in a row: more than that is no accident of the data
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What is wrong with a step, and what is done about it: warn, skip or stop."""
+
+    text: str
+    action: str
+
+
+class Spikes:
+    """The policy of --on-spike, and the losses that it compares with."""
+
+    def __init__(self, policy: str, factor: float, window: int, ranks: Ranks) -> None:
+        self.policy, self.factor, self.ranks = policy, factor, ranks
+        self.trouble: Trouble | None = None  # of the last step that was judged
+        self.norm = math.nan
+        self._losses: deque[float] = deque(maxlen=window)
+        self._in_a_row = 0
+
+    def may_update(self, loss: float, norm: float) -> bool:
+        """Whether the update of this step may be made; a collective: the gravest action counts."""
+        mine = self.judge(loss, norm)
+        self.norm = norm
+        worst = self.ranks.largest(ACTIONS.index(mine.action) if mine else 0)
+        self.trouble = None
+        if worst:
+            text = mine.text if mine else "the loss or the gradient of another rank is no number"
+            self.trouble = Trouble(text, ACTIONS[worst])
+        if ACTIONS[worst] in ("", "warn"):
+            self._losses.append(loss)
+        return ACTIONS[worst] in ("", "warn")
+
+    def judge(self, loss: float, norm: float) -> Trouble | None:
+        """What is wrong with this step, if anything, before its update."""
+        text = _not_finite(loss, norm)
+        finite = not text
+        if finite and len(self._losses) >= min(LEAST, self._losses.maxlen or LEAST):
+            usual = statistics.median(self._losses)
+            if loss > self.factor * usual:
+                text = (
+                    f"the loss {loss:.4g} is {loss / usual:.1f} times the median {usual:.4g} of"
+                    f" the last {len(self._losses)}"
+                )
+        if not text:
+            self._in_a_row = 0
+            return None
+        if self.policy == "warn":
+            return Trouble(text, "warn" if finite else "stop")
+        self._in_a_row += 1
+        if self._in_a_row > MOST:
+            return Trouble(f"{text}; {MOST} batches before it were left out already", "stop")
+        return Trouble(text, self.policy)
+
+
+def _not_finite(loss: float, norm: float) -> str:
+    if not math.isfinite(loss):
+        return f"the loss is {loss}"
+    return "" if math.isfinite(norm) else f"the gradient's norm is {norm}"

@@ -1,0 +1,75 @@
+"""Which step's update is not made, by policy, and that all ranks do the same."""
+
+import math
+
+import pytest
+
+from longseq.parallel.agreement import Ranks
+from longseq.run.spikes import LEAST, MOST, Spikes
+
+ALONE = Ranks()
+
+
+def used(policy: str, factor: float = 2.0, window: int = 50) -> Spikes:
+    """One that has seen losses around 1."""
+    spikes = Spikes(policy, factor, window, ALONE)
+    for number in range(LEAST):
+        assert spikes.may_update(1.0 + number / 100, 0.5)
+        assert spikes.trouble is None
+    return spikes
+
+
+@pytest.mark.parametrize(
+    ("policy", "spike", "nan"),
+    [
+        ("warn", (True, "warn"), (False, "stop")),
+        ("skip", (False, "skip"), (False, "skip")),
+        ("stop", (False, "stop"), (False, "stop")),
+    ],
+)
+def test_what_is_done(policy: str, spike: tuple[bool, str], nan: tuple[bool, str]) -> None:
+    for loss, norm, expected in ((2.2, 1.0, spike), (math.nan, 1.0, nan), (1.0, math.inf, nan)):
+        spikes = used(policy)
+        assert spikes.may_update(loss, norm) is expected[0]
+        assert spikes.trouble
+        assert spikes.trouble.action == expected[1]
+
+
+def test_what_is_said() -> None:
+    spikes = used("skip", window=4)
+    assert not spikes.may_update(3.3, 1.0)
+    assert spikes.trouble
+    assert spikes.trouble.text == "the loss 3.3 is 3.1 times the median 1.075 of the last 4"
+    assert not spikes.may_update(1.0, math.nan)
+    assert spikes.trouble.text == "the gradient's norm is nan"
+
+
+def test_a_spike_that_was_left_out_is_no_measure_for_the_next() -> None:
+    spikes = used("skip", window=4)
+    for _ in range(3):
+        assert not spikes.may_update(9.0, 1.0)
+    assert spikes.may_update(1.5, 1.0)
+
+
+def test_early_losses_are_no_measure() -> None:
+    spikes = Spikes("stop", 2.0, 50, ALONE)
+    assert all(spikes.may_update(loss, 1.0) for loss in (1.0, 5.0, 1.0, 9.0))
+
+
+def test_leaving_out_has_an_end() -> None:
+    spikes = used("skip")
+    for _ in range(MOST):
+        spikes.may_update(math.nan, math.nan)
+        assert spikes.trouble
+        assert spikes.trouble.action == "skip"
+    spikes.may_update(math.nan, math.nan)
+    assert spikes.trouble
+    assert spikes.trouble.action == "stop"
+
+
+def test_trouble_on_one_rank_is_everyones() -> None:
+    spikes = Spikes("skip", 2.0, 50, Ranks(0, 2, largest=lambda mine: max(mine, 2)))
+    assert not spikes.may_update(1.0, 1.0)
+    assert spikes.trouble
+    assert spikes.trouble.action == "skip"
+    assert "another rank" in spikes.trouble.text
