@@ -1,20 +1,25 @@
 """Login nodes have bash 4.2: nothing newer may be in the scripts that run there.
 
-There is none to run them with here, so the text is searched: for what later versions brought, and
-for arrays that may be empty, which up to 4.3 count as unset under `set -u`.
+The text is searched for what later versions brought, and for arrays that may be empty, which up
+to 4.3 count as unset under `set -u`. Then dry runs are made by a copy of the scripts that means to
+this bash what they mean to 4.2; with OLD_BASH=/path/of/an/old/bash they are made by that one, and
+the copy's meaning is held against it.
 """
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.launch.shell import ROOT
+from tests.launch.shell import ROOT, Tree, clean_env
 
 SCRIPTS = sorted([*(ROOT / "ALCF").rglob("*.sh"), ROOT / "install.sh", ROOT / "tests/run.sh"])
 NEWER = {
+    "4.3: declare -g NAME=(...): a local in 4.2": r"\b(declare|typeset)\s+-\w*g\w*\s+\w+=\(",
     "4.3: namerefs": r"\b(local|declare|typeset)\s+-\w*n\b",
     "4.3: wait -n": r"\bwait\s+-n\b",
     "4.3: unset of a negative index, [[ -v a[i] ]]": r"-v\s+\w+\[",
@@ -56,6 +61,7 @@ def test_arrays_that_may_be_empty_are_guarded(path: Path) -> None:
 
 def test_the_search_finds_what_it_looks_for() -> None:
     bad = {
+        "4.3: declare -g NAME=(...): a local in 4.2": "declare -gA VALUE=()",
         "4.3: namerefs": "local -n x=y",
         "4.4: ${x@Q}": 'echo "${x@Q}"',
         "4.4: mapfile -d": "mapfile -t -d '' x",
@@ -64,3 +70,76 @@ def test_the_search_finds_what_it_looks_for() -> None:
     for what, text in bad.items():
         assert re.search(NEWER[what], text, re.MULTILINE), what
     assert EXPANDED.findall('x "${a[@]}" ${b[@]+"${b[@]}"}') == ["a"]
+
+
+# ---------------------------------------------------------------- what 4.2 makes of it
+
+OLD_BASH = os.environ.get("OLD_BASH", "")
+
+
+def as_4_2(text: str) -> str:
+    """A script that means to this bash what `text` means to bash 4.2."""
+    text = re.sub(r"\b(declare|typeset) -g(\w*) (\w+=\()", r"declare -\2 \3", text)
+    text = text.replace("declare - ", "declare -a ")
+    return re.sub(r'(?<!\+)"\$\{(\w+)\[@\]\}"', r'"${\1[@]?unbound variable}"', text)
+
+
+MEANINGS = {
+    "f() { declare -gA x=([a]=1); }; f; declare -p x >/dev/null 2>&1 || echo local": "local",
+    "f() { declare -gA x; x=([a]=1); }; f; echo ${x[a]}": "1",
+    'a=(); echo "${a[@]}"; echo on': "",
+    'a=(); echo ${a[@]+"${a[@]}"}on': "on",
+    "f() { local -A x=(); x[k]=2; echo ${x[k]}${x[l]:-}; }; f": "2",
+    'a=(); echo "${#a[@]}"': "0",
+    "printf -v t '%(%Y)T' -1; [[ $t == 20* ]] && echo yes": "yes",
+    "x=ab; echo ${x^^} ${x: -1}": "AB b",
+}
+
+
+@pytest.mark.parametrize(("script", "printed"), MEANINGS.items())
+def test_the_copys_meaning_is_that_of_4_2(script: str, printed: str) -> None:
+    for bash, text in (("/bin/bash", as_4_2(script)), (OLD_BASH, script)):
+        if bash:
+            command = [bash, "-uc", text]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert done.stdout.strip() == printed, (bash, done.stderr)
+
+
+@pytest.fixture(scope="module")
+def old(tmp_path_factory: pytest.TempPathFactory) -> Tree:
+    folder = tmp_path_factory.mktemp("old")
+    tree = Tree(folder / "tree", folder)
+    for path in [*(tree.root / "ALCF").rglob("*.sh"), tree.root / "install.sh"]:
+        if not OLD_BASH and path.name != "rank.sh":
+            path.write_text(as_4_2(path.read_text()))
+    return tree
+
+
+@pytest.mark.parametrize(
+    ("program", "env"),
+    [
+        ("ALCF/train-gpt3.sh", {"USE_FLASH_ATTN_V2": "0", "GRADIENT_ACCUMULATION_STEPS": "2"}),
+        (
+            "ALCF/train-gpt3.sh",
+            {"NGPUS": "8", "MPSIZE": "2", "OFFLOAD_DEVICE": "cpu", "ZERO_STAGE": "1"},
+        ),
+        ("ALCF/submit.sh", {"MACHINE": "polaris", "QUEUE": "debug", "PROJECT": "p"}),
+        ("ALCF/submit.sh", {"MACHINE": "slurm", "NGPU_PER_HOST": "2", "DS_ACCELERATOR": "cpu"}),
+        ("install.sh", {}),
+    ],
+)
+def test_the_scripts_run_in_4_2(old: Tree, program: str, env: dict[str, str]) -> None:
+    words = ["--dry-run"] if program == "install.sh" else []
+    full = clean_env(
+        old.home, {"DRY_RUN": "1", "SEQ_LEN": "4k", "MODEL_SIZE_KEY": "GPT125M", **env}
+    )
+    done = subprocess.run(
+        [OLD_BASH or "/bin/bash", str(old.root / program), *words],
+        env=full,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    expected = {"train-gpt3.sh": "--seq-length 4096", "submit.sh": "export SEQ_LEN=4k"}
+    assert expected.get(Path(program).name, "would be made anew") in done.stdout
