@@ -12,6 +12,9 @@ longseq_network_args() {
     [[ $LONGSEQ_DEVICE == cuda ]] || where=CPU
     [[ -n ${MODEL_SIZE_KEY-} ]] || why="the default on a ${where}; MODEL_SIZE_KEY chooses another"
     LONGSEQ_NOTES+=("model     $key ($why): $LONGSEQ_LAYERS layers, hidden $LONGSEQ_HIDDEN, $LONGSEQ_HEADS heads")
+    if [[ " ${LONGSEQ_MODELS[*]%% *} " == *" ${key}_PUBLISHED "* ]]; then
+        LONGSEQ_NOTES+=("          the $key of the tables of 2023 is ${key}_PUBLISHED, another network (--list-models)")
+    fi
     LONGSEQ_NOTES+=("sequence  ${LONGSEQ_VALUE[SEQ_LEN]} tokens")
     LONGSEQ_ARGS+=(
         --num-layers "$LONGSEQ_LAYERS" --hidden-size "$LONGSEQ_HIDDEN" --num-attention-heads "$LONGSEQ_HEADS"

@@ -91,6 +91,8 @@ longseq_submit_chain() { # longseq_submit_chain JOBS: in the job's folder, where
     for number in PATH HOME USER LOGNAME SHELL LANG SLURM_CONF PBS_CONF_FILE PBS_DEFAULT PBS_SERVER; do
         [[ -z ${!number-} ]] || clean+=("$number=${!number}")
     done
+    longseq_scheduler_settings
+    clean+=(${LONGSEQ_SETTINGS[@]+"${LONGSEQ_SETTINGS[@]}"})
     for ((number = 1; number <= $1; number++)); do
         longseq_after "$id"
         said=$(cd -- "$LONGSEQ_JOB" && env -i "${clean[@]}" "${LONGSEQ_REQUEST[@]}" \

@@ -119,6 +119,11 @@ longseq_seen_gpus() { # sets REPLY to the GPUs that this host shows
     return 0
 }
 
+longseq_count_cores() { # sets REPLY to the cores that this process may use
+    # nproc obeys the affinity mask, but also OMP_NUM_THREADS, which is no count of cores
+    REPLY=$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc)
+}
+
 longseq_count_devices() { # sets LONGSEQ_DEVICE and LONGSEQ_DEVICES
     local site=${LONGSEQ_GPUS_PER_HOST:-0} seen trust=0
     case ${DS_ACCELERATOR-} in
@@ -133,9 +138,8 @@ longseq_count_devices() { # sets LONGSEQ_DEVICE and LONGSEQ_DEVICES
     if [[ ${DS_ACCELERATOR-} == cpu ]] || ((seen + site == 0)); then
         [[ ${DS_ACCELERATOR-} != cuda ]] ||
             longseq_refuse "DS_ACCELERATOR=cuda: no GPU is seen here; leave it out for CPU ranks" || return
-        LONGSEQ_DEVICE=cpu
-        # nproc obeys the affinity mask, but also OMP_NUM_THREADS, which is no count of cores
-        LONGSEQ_DEVICES=$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc)
+        longseq_count_cores
+        LONGSEQ_DEVICE=cpu LONGSEQ_DEVICES=$REPLY
     elif ((site == 0)); then
         return 0
     elif [[ $LONGSEQ_ACCELERATOR != cuda ]]; then

@@ -3,6 +3,7 @@
 #   LONGSEQ_LAUNCHER   array: the launcher and its flags, up to the program
 #   LONGSEQ_STARTER    which launcher it is: the name of its file in launchers/; its facts are below
 #   LONGSEQ_SETTINGS   array: NAME=VALUE that all ranks are given
+#   LONGSEQ_UNSET      array: names of variables that no rank is given
 #   LONGSEQ_COMMAND    array: the whole command
 
 longseq_is_alone() { # is this host the only one?
@@ -42,10 +43,25 @@ longseq_load_launchers() {
 }
 
 longseq_use_launcher() { # longseq_use_launcher NAME [PROGRAM]: sets LONGSEQ_STARTER, its facts, LONGSEQ_LAUNCHER
+    local LONGSEQ_BIND=(${LONGSEQ_BIND[@]+"${LONGSEQ_BIND[@]}"}) LONGSEQ_WORDS=()
     LONGSEQ_STARTER=$1
     longseq_default_launcher
     "longseq_$1_facts"
+    longseq_split "${LAUNCH_ARGS-}"
+    ! longseq_binds || LONGSEQ_BIND=()
     "longseq_$1_command" "${@:2}"
+    LONGSEQ_LAUNCHER+=(${LONGSEQ_WORDS[@]+"${LONGSEQ_WORDS[@]}"})
+}
+
+longseq_binds() { # does LONGSEQ_WORDS say how ranks are bound to cores?
+    local word own
+    for word in ${LONGSEQ_WORDS[@]+"${LONGSEQ_WORDS[@]}"}; do
+        [[ $word != -*bind* && $word != --map-by* ]] || return 0
+        for own in ${LONGSEQ_BIND[@]+"${LONGSEQ_BIND[@]}"}; do
+            [[ $own != -* || ${word%%=*} != "${own%%=*}" ]] || return 0
+        done
+    done
+    return 1
 }
 
 longseq_mpiexec() { # uses the mpiexec that is here, whichever it is
@@ -116,7 +132,12 @@ longseq_threads() { # sets REPLY to the threads of a rank: the cores shared out,
     REPLY=${OMP_NUM_THREADS-}
     [[ -z $REPLY ]] || return 0
     REPLY=1
-    [[ $LONGSEQ_DEVICE == cuda ]] || REPLY=$((LONGSEQ_DEVICES / LONGSEQ_RANKS_PER_HOST))
+    if [[ $LONGSEQ_DEVICE != cuda ]]; then
+        REPLY=$((LONGSEQ_DEVICES / LONGSEQ_RANKS_PER_HOST))
+    elif [[ ${LONGSEQ_VALUE[OFFLOAD_DEVICE]-} == cpu ]]; then # the optimizer's step is on the cores
+        longseq_count_cores
+        REPLY=$((REPLY / LONGSEQ_RANKS_PER_HOST))
+    fi
     ((REPLY >= 1)) || REPLY=1
 }
 
@@ -131,6 +152,7 @@ longseq_site_settings() { # adds GPU order, NCCL and scratch to LONGSEQ_SETTINGS
     if [[ -n $LONGSEQ_SCRATCH ]] && { [[ -z ${TMPDIR-} ]] || ((${#TMPDIR} > 60)); }; then
         LONGSEQ_SETTINGS+=("TMPDIR=$LONGSEQ_SCRATCH")
     fi
+    ((LONGSEQ_VALUE[SITE_NCCL])) || longseq_site_off
     [[ $LONGSEQ_DEVICE == cuda && ${LONGSEQ_VALUE[SITE_NCCL]} == 1 ]] || return 0
     for setting in ${LONGSEQ_NCCL[@]+"${LONGSEQ_NCCL[@]}"}; do
         name=${setting%%=*}
@@ -139,6 +161,26 @@ longseq_site_settings() { # adds GPU order, NCCL and scratch to LONGSEQ_SETTINGS
     ((${#LONGSEQ_NCCL_LIBRARIES[@]})) || return 0
     printf -v libraries '%s:' "${LONGSEQ_NCCL_LIBRARIES[@]}"
     LONGSEQ_SETTINGS+=("LD_LIBRARY_PATH=${libraries%:}${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}")
+}
+
+longseq_site_off() { # unsets what the profile advises for NCCL and what the modules have set; names in LONGSEQ_UNSET
+    local name entry entries kept=
+    for name in $(compgen -e); do
+        [[ $name == NCCL_* || $name == FI_* ]] || continue
+        for entry in ${LONGSEQ_BROUGHT[@]+"${LONGSEQ_BROUGHT[@]}"} ${LONGSEQ_NCCL[@]+"${LONGSEQ_NCCL[@]}"}; do
+            # What a user has set to something else is the user's
+            [[ $entry == "$name=${!name}" ]] || continue
+            LONGSEQ_UNSET+=("$name")
+            unset "$name"
+            break
+        done
+    done
+    IFS=: read -r -a entries <<<"${LD_LIBRARY_PATH-}"
+    for entry in ${entries[@]+"${entries[@]}"}; do
+        [[ $entry == */aws-ofi-nccl/* || " ${LONGSEQ_NCCL_LIBRARIES[*]-} " == *" $entry "* ]] ||
+            kept+=${kept:+:}$entry
+    done
+    [[ $kept == "${LD_LIBRARY_PATH-}" ]] || export LD_LIBRARY_PATH=$kept
 }
 
 longseq_rank_settings() { # sets LONGSEQ_SETTINGS, NAME=VALUE for all ranks
@@ -162,8 +204,10 @@ longseq_wrap() { # longseq_wrap PROGRAM...: sets LONGSEQ_COMMAND to run it on ev
     longseq_choose_launcher || return
     longseq_rank_settings || return
     [[ -z $LONGSEQ_NAME_FLAG ]] || longseq_is_alone || longseq_name_variables
+    local name unset=()
+    for name in ${LONGSEQ_UNSET[@]+"${LONGSEQ_UNSET[@]}"}; do unset+=(-u "$name"); done
     LONGSEQ_COMMAND=(
-        env "${LONGSEQ_SETTINGS[@]}" "${LONGSEQ_LAUNCHER[@]}" /bin/sh "$LONGSEQ_ROOT/ALCF/rank.sh" "$@"
+        env ${unset[@]+"${unset[@]}"} "${LONGSEQ_SETTINGS[@]}" "${LONGSEQ_LAUNCHER[@]}" /bin/sh "$LONGSEQ_ROOT/ALCF/rank.sh" "$@"
     )
 }
 

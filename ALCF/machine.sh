@@ -42,6 +42,10 @@ longseq_in_allocation() { # is this inside a job, or are hosts named?
     [[ -n ${HOSTFILE-}${COBALT_NODEFILE-}${PBS_NODEFILE-}${SLURM_JOB_NODELIST-} ]]
 }
 
+longseq_is_slurm_site() { # Slurm's programs alone, without a cluster, make no login node
+    command -v sbatch >/dev/null && [[ -e ${SLURM_CONF:-/etc/slurm/slurm.conf} ]]
+}
+
 longseq_find_machine() { # sets LONGSEQ_MACHINE, LONGSEQ_NODE and the facts; MACHINE always wins
     local file names=() name
     LONGSEQ_NODE='' LONGSEQ_HOSTNAME=$(uname -n)
@@ -117,9 +121,14 @@ longseq_load_modules() { # the machine's modules and conda, unless they are ther
  yourself and set SITE_MODULES=0"
 }
 
-longseq_prepare_machine() { # modules, conda and proxies
-    local name
+longseq_prepare_machine() { # modules, conda and proxies; LONGSEQ_BROUGHT: NAME=VALUE that the modules have set
+    local name before
+    before=$'\n'$(compgen -e)$'\n'
+    LONGSEQ_BROUGHT=() LONGSEQ_UNSET=()
     longseq_load_modules || return
+    for name in $(compgen -e); do
+        [[ $before == *$'\n'"$name"$'\n'* ]] || LONGSEQ_BROUGHT+=("$name=${!name}")
+    done
     [[ -n $LONGSEQ_PROXY && $LONGSEQ_NODE == compute ]] || return 0
     for name in http_proxy https_proxy HTTP_PROXY HTTPS_PROXY; do
         [[ -n ${!name-} ]] || export "$name=$LONGSEQ_PROXY"

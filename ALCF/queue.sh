@@ -126,7 +126,11 @@ longseq_request() { # sets LONGSEQ_QSUB and LONGSEQ_REQUEST
         cobalt) longseq_request_cobalt ;;
         slurm) longseq_request_slurm "$REPLY" ;;
     esac
-    LONGSEQ_REQUEST=("$LONGSEQ_QSUB" "${LONGSEQ_REQUEST[@]}" ${LONGSEQ_SUBMIT[@]+"${LONGSEQ_SUBMIT[@]}"})
+    longseq_split "${LONGSEQ_VALUE[SUBMIT_ARGS]}" # last, so that they win
+    LONGSEQ_REQUEST=(
+        "$LONGSEQ_QSUB" "${LONGSEQ_REQUEST[@]}" ${LONGSEQ_SUBMIT[@]+"${LONGSEQ_SUBMIT[@]}"}
+        ${LONGSEQ_WORDS[@]+"${LONGSEQ_WORDS[@]}"}
+    )
 }
 
 longseq_counts_gpus() { # does this queue count GPUs in place of nodes?
@@ -167,9 +171,19 @@ longseq_request_slurm() { # longseq_request_slurm HH:MM:SS
         LONGSEQ_REQUEST+=("--gpus-per-node=$LONGSEQ_RANKS_PER_HOST")
 }
 
+longseq_scheduler_settings() { # sets LONGSEQ_SETTINGS to the SBATCH_... that are set, which sbatch takes for options
+    local name
+    LONGSEQ_SETTINGS=()
+    for name in $(compgen -e); do
+        [[ $name != SBATCH_* ]] || longseq_is_secret "$name" "${!name}" || LONGSEQ_SETTINGS+=("$name=${!name}")
+    done
+}
+
 longseq_print_submission() { # longseq_print_submission JOBS: for a dry run
     longseq_print_machine
     (($1 == 1)) || printf '# %d jobs, each after the end of the one before\n' "$1"
+    longseq_scheduler_settings
+    ((${#LONGSEQ_SETTINGS[@]} == 0)) || printf '# obeyed: %s\n' "${LONGSEQ_SETTINGS[@]}"
     printf '# command, in the folder of the job\n'
     longseq_print_command "${LONGSEQ_REQUEST[@]}" job.sh
     printf '# settings of the job\n'

@@ -3,7 +3,8 @@
 # how many hosts and ranks (hosts.sh). Defines functions only; sets no shell options. What those of this file set:
 #   LONGSEQ_BASE_PYTHON             the machine's Python that the environment stands on
 #   LONGSEQ_VENV, LONGSEQ_PYTHON    our environment's folder, and its Python
-# LONGSEQ_ROOT, the repository's folder, is set by whoever sources this file.
+# LONGSEQ_ROOT, the repository's folder, is set by whoever sources this file. Where it is not set, a person has
+# typed `source ALCF/setup.sh`: then this activates the environment in that shell.
 
 longseq_say() { # longseq_say TEXT: one line to stderr
     printf 'longseq: %s\n' "${1//[[:cntrl:]]/?}" >&2
@@ -87,10 +88,6 @@ longseq_is_installed() { # longseq_is_installed base|test: is that part of the e
 
 # ---------------------------------------------------------------- all of it
 
-source "$LONGSEQ_ROOT/ALCF/variables.sh"
-source "$LONGSEQ_ROOT/ALCF/machine.sh"
-source "$LONGSEQ_ROOT/ALCF/hosts.sh"
-
 longseq_setup() { # everything above, in order
     [[ -n ${LONGSEQ_MACHINE-} ]] || longseq_find_machine || return
     longseq_prepare_machine || return
@@ -100,3 +97,26 @@ longseq_setup() { # everything above, in order
     longseq_find_hosts || return
     longseq_count_ranks || return
 }
+
+longseq_activate() { # for a person's shell, where nothing may end it: our environment's programs on the path
+    longseq_find_machine && longseq_prepare_machine && longseq_find_python || return
+    longseq_find_environment
+    if [[ ! -x $LONGSEQ_PYTHON || ! -f $LONGSEQ_VENV/installed-base.txt ]]; then
+        longseq_say "there is no environment in $LONGSEQ_VENV yet: $LONGSEQ_ROOT/install.sh makes it"
+        unset LONGSEQ_ROOT
+        return 2
+    fi
+    # shellcheck source=/dev/null # made by Python
+    source "$LONGSEQ_VENV/bin/activate"
+    unset LONGSEQ_ROOT # so that this works a second time
+    longseq_say "$LONGSEQ_VENV is active; \`deactivate\` leaves it"
+}
+
+LONGSEQ_BY_HAND=
+if [[ -z ${LONGSEQ_ROOT-} ]]; then
+    LONGSEQ_BY_HAND=1 LONGSEQ_ROOT=$(readlink -f -- "${BASH_SOURCE[0]}") LONGSEQ_ROOT=${LONGSEQ_ROOT%/*/*}
+fi
+source "$LONGSEQ_ROOT/ALCF/variables.sh"
+source "$LONGSEQ_ROOT/ALCF/machine.sh"
+source "$LONGSEQ_ROOT/ALCF/hosts.sh"
+[[ -z $LONGSEQ_BY_HAND ]] || longseq_activate

@@ -5,6 +5,7 @@
 #   LONGSEQ_OTHERS     array: "PATTERN marks", for each that other programs read
 #   LONGSEQ_LIKELY     array: "PATTERN meant", for each that people write for one of ours
 #   LONGSEQ_SECRET     associative array: the expressions of secrets.txt for a name and for a value
+#   LONGSEQ_WORDS      array (longseq_split): the words of a text
 #   LONGSEQ_VALUE      associative array (longseq_read_variables): each of ours as it was given or else by
 #                      default, parsed; empty where its default is worked out later
 
@@ -136,6 +137,11 @@ longseq_parse() { # longseq_parse NAME TYPE TEXT: sets REPLY to the value, or re
                 longseq_refuse "$name=$text: give a number such as 0.0003 or 3e-4"
             ;;
         tokens) longseq_parse_tokens "$name" "$text" ;;
+        words)
+            ! longseq_is_secret '' "$text" && longseq_split "$text" ||
+                longseq_refuse "$name: a quote is open, or there is a password in it" || return
+            REPLY=$text
+            ;;
         time)
             longseq_seconds "$text" ||
                 longseq_refuse "$name=$text: give a time such as 1:30:00, 90m or 6h" || return
@@ -163,6 +169,14 @@ longseq_parse_tokens() { # longseq_parse_tokens NAME TEXT: sets REPLY to the num
     longseq_is_count "$text" ||
         longseq_refuse "$1=$2: give a number of tokens such as 2048, 128k (131072) or 1m" || return
     REPLY=$((text * unit))
+}
+
+longseq_split() { # longseq_split TEXT: sets LONGSEQ_WORDS, array, to its words; quotes as in the shell, but nothing is expanded
+    local word
+    LONGSEQ_WORDS=()
+    [[ $1 =~ [^[:space:]] ]] || return 0
+    printf '%s' "$1" | xargs printf '%s\n' >/dev/null 2>&1 || return
+    while IFS= read -r -d '' word; do LONGSEQ_WORDS+=("$word"); done < <(printf '%s' "$1" | xargs printf '%s\0')
 }
 
 longseq_seconds() { # longseq_seconds TIME: sets REPLY to its seconds; status 1 if it is no time
@@ -254,6 +268,7 @@ longseq_type_words() { # longseq_type_words TYPE: sets REPLY to it as a person w
         time) REPLY='HH:MM:SS, 90m or 6h' ;;
         number) REPLY='a number, as 3e-4' ;;
         port) REPLY='1 to 65535' ;;
+        words) REPLY='options' ;;
         switch | older\ *) REPLY='0 or 1' ;;
         none) REPLY='refused' ;;
         same\ *) REPLY="as ${1#same }" ;;

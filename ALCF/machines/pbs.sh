@@ -2,10 +2,11 @@
 # shellcheck disable=SC2034 # machine.sh and those after it read the facts
 # Any PBS cluster that has no profile of its own.
 
-longseq_profile_recognise() {
+longseq_profile_recognise() { # Slurm has a qsub of its own
+    [[ -z ${SLURM_JOB_ID-} ]] || return 1
     if [[ -n ${PBS_NODEFILE-}${PBS_JOBID-} ]]; then
         LONGSEQ_NODE=compute
-    elif command -v qsub >/dev/null; then
+    elif command -v qsub >/dev/null && ! longseq_is_slurm_site; then
         LONGSEQ_NODE=login
     else
         return 1

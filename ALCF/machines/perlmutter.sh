@@ -18,7 +18,8 @@ longseq_profile_facts() {
     LONGSEQ_QUEUES=("debug 1-8 0:30:00" "regular 1-1792 48:00:00" "preempt 1-128 48:00:00")
     LONGSEQ_RERUN_QUEUES=(preempt)
     LONGSEQ_SUBMIT=(--constraint=gpu --gpus-per-node=4)
-    LONGSEQ_NCCL=("NCCL_NET=AWS Libfabric" NCCL_NET_GDR_LEVEL=PHB NCCL_CROSS_NIC=1) # U
+    # U. Not NCCL_NET="AWS Libfabric": that plugin comes with a module of the site's NCCL, and torch brings its own
+    LONGSEQ_NCCL=(NCCL_NET_GDR_LEVEL=PHB NCCL_CROSS_NIC=1)
 }
 
 longseq_profile_modules() { # U: conda's base has Python alone; torch comes with our environment

@@ -5,8 +5,8 @@
 longseq_profile_recognise() {
     if [[ -n ${SLURM_JOB_ID-} ]]; then
         LONGSEQ_NODE=compute
-    elif command -v sbatch >/dev/null && [[ -e ${SLURM_CONF:-/etc/slurm/slurm.conf} ]]; then
-        LONGSEQ_NODE=login # Slurm's programs alone, without a cluster, make no login node
+    elif longseq_is_slurm_site; then
+        LONGSEQ_NODE=login
     else
         return 1
     fi

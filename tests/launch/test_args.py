@@ -276,6 +276,7 @@ def test_every_variable_is_tested() -> None:
     elsewhere = {"HOSTFILE", "SPARE_NODES", "DS_ACCELERATOR"}  # test_hosts.py
     elsewhere |= {"PREFLIGHT"}  # test_doctor.py
     elsewhere |= {"SITE_MODULES", "SITE_NCCL"}  # test_machines.py
+    elsewhere |= {"SUBMIT_ARGS", "LAUNCH_ARGS"}  # test_submit.py, test_machines.py
     elsewhere |= {"WANDB_API_KEY", "LONGSEQ_CACHE"}  # test_variables.py, tests/unit/data
     elsewhere |= {"SITE_LIMITS", "QUEUE", "WALLTIME", "PROJECT", "FILESYSTEMS"}  # test_submit.py
     assert set(variable_table()) - tested == elsewhere

@@ -5,6 +5,7 @@ After a change that is meant:  UPDATE_GOLDEN=1 ./tests/run.sh tests/launch/test_
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import subprocess
@@ -153,6 +154,10 @@ def test_a_scheduler_makes_a_login_node(
     if program == "sbatch":  # Slurm's programs alone, without a cluster, make no login node
         assert bash(FIND, PATH=path, SLURM_CONF=str(conf)).stdout.strip() == "workstation compute"
         conf.touch()
+        # A Slurm site with a qsub for those who come from PBS
+        write_script(tmp_path / "bin/qsub", "#!/bin/sh\n")
+        job = bash(FIND, PATH=path, SLURM_CONF=str(conf), SLURM_JOB_ID="7", PBS_JOBID="7")
+        assert job.stdout.strip() == "slurm compute"
     assert bash(FIND, PATH=path, SLURM_CONF=str(conf)).stdout.strip() == found
 
 
@@ -183,6 +188,49 @@ def test_one_switch_leaves_out_the_sites_nccl(tmp_path: Path) -> None:
     mine = dry_run(tmp_path, env | {"NCCL_CROSS_NIC": "2"})
     assert "NCCL_CROSS_NIC=1" not in mine
     assert "NCCL_COLLNET_ENABLE=1" in mine
+
+
+OFF = """
+longseq_find_machine; longseq_read_table; longseq_profile_modules() { module load conda; }
+module() {
+    export NCCL_NET="AWS Libfabric" NCCL_DEBUG=WARN FI_X=1 LD_LIBRARY_PATH=/m/aws-ofi-nccl/lib:/mine
+}
+longseq_prepare_machine; LONGSEQ_DEVICE=cuda LONGSEQ_DEVICES=4 LONGSEQ_RANKS_PER_HOST=4
+LONGSEQ_HOSTS=(a b) LONGSEQ_RUN=/r LONGSEQ_RANKS=8 LONGSEQ_VENV=/v; longseq_read_variables
+longseq_wrap program; longseq_wrap program
+echo "${LONGSEQ_COMMAND[*]}"; env | grep -E "^(NCCL|FI|LD_L)" || :
+"""
+
+
+def test_the_switch_unsets_what_the_modules_of_the_site_set(bash: Bash) -> None:
+    """conda's module exports NCCL_NET and more, and --envall would pass them on."""
+    env = {"MACHINE": "polaris", "PBS_NODEFILE": "/etc/hostname", "NCCL_MINE": "2"}
+    env |= {"FI_MR_CACHE_MONITOR": "userfaultfd", "FI_Y": "mine"}
+    off = bash(OFF, **env, SITE_NCCL="0").stdout.splitlines()
+    assert off[0].startswith("env -u ")
+    unset = [word for before, word in itertools.pairwise(off[0].split()) if before == "-u"]
+    assert sorted(unset) == ["FI_MR_CACHE_MONITOR", "FI_X", "NCCL_DEBUG", "NCCL_NET"]
+    assert sorted(off[1:]) == ["FI_Y=mine", "LD_LIBRARY_PATH=/mine", "NCCL_MINE=2"]
+    on = bash(OFF, **env).stdout
+    assert "NCCL_NET=AWS Libfabric" in on
+    assert " -u " not in on
+
+
+def test_options_of_ones_own_reach_the_launcher(tmp_path: Path) -> None:
+    env = {"MACHINE": "polaris", **allocation("polaris", tmp_path)}
+    mine = dry_run(tmp_path, env | {"LAUNCH_ARGS": "--exclude 'a b' --env X=$(touch PWN)"})
+    assert "--cpu-bind depth \\\n    --exclude a\\ b \\\n    --env X=\\$\\(touch PWN\\)" in mine
+    bound = dry_run(tmp_path, env | {"LAUNCH_ARGS": "--cpu-bind list:0:8:16:24"})
+    assert "--depth" not in bound
+    assert bound.count("--cpu-bind") == 1
+
+
+def test_a_step_on_the_cores_has_them(bash: Bash) -> None:
+    script = """longseq_default_facts; LONGSEQ_DEVICE=cuda LONGSEQ_RANKS_PER_HOST=2
+        longseq_count_cores() { REPLY=32; }
+        longseq_read_variables; longseq_threads; echo "$REPLY" """
+    assert bash(script).stdout == "1\n"
+    assert bash(script, OFFLOAD_DEVICE="cpu").stdout == "16\n"
 
 
 def test_a_node_without_its_gpus_is_refused(bash: Bash, tmp_path: Path) -> None:

@@ -87,3 +87,13 @@ def test_published_networks_have_their_own_keys() -> None:
     rows = listed()
     assert rows["GPT25B_PUBLISHED"][:3] == (64, 6144, 64)
     assert rows["GPT33B_PUBLISHED"][:3] == (80, 6144, 64)
+
+
+def test_a_name_that_meant_another_network_in_2023_says_so() -> None:
+    env = clean_env(ROOT, {"DRY_RUN": "1", "MODEL_SIZE_KEY": "GPT25B"})
+    command = [str(ROOT / "ALCF/train-gpt3.sh")]
+    said = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stderr
+    assert "GPT25B of the tables of 2023 is GPT25B_PUBLISHED" in said
+    env |= {"MODEL_SIZE_KEY": "GPT30B"}
+    said = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stderr
+    assert "PUBLISHED" not in said

@@ -36,8 +36,8 @@ FULL = set(
     """LONGSEQ_VARIABLES LONGSEQ_OTHERS LONGSEQ_LIKELY words LONGSEQ_MODELS LONGSEQ_ARGS
     LONGSEQ_NOTES LONGSEQ_COMMAND LONGSEQ_LAUNCHER LONGSEQ_SETTINGS LONGSEQ_HOSTS
     LONGSEQ_REQUEST LONGSEQ_QUEUES LONGSEQ_NCCL_LIBRARIES LONGSEQ_BIND all hosts names queues
-    ranges missing pids clean gpus lines candidates entries known olds repeat good source
-    scripts tiers summary failed extra ops""".split()
+    ranges environment missing pids clean gpus lines candidates entries known olds repeat good
+    source scripts tiers summary failed extra ops""".split()
 )
 EXPANDED = re.compile(r'(?<!\+)"\$\{(\w+)\[@\]')
 
@@ -79,13 +79,13 @@ OLD_BASH = os.environ.get("OLD_BASH", "")
 
 def as_4_2(text: str) -> str:
     """A script that means to this bash what `text` means to bash 4.2."""
-    text = re.sub(r"\b(declare|typeset) -g(\w*) (\w+=\()", r"declare -\2 \3", text)
-    text = text.replace("declare - ", "declare -a ")
+    # The name is known outside, but what is assigned to it goes to a local
+    text = re.sub(r"\bdeclare -g(\w+) (\w+)=\(", r"declare -g\1 \2; local -\1 \2=(", text)
     return re.sub(r'(?<!\+)"\$\{(\w+)\[@\]\}"', r'"${\1[@]?unbound variable}"', text)
 
 
 MEANINGS = {
-    "f() { declare -gA x=([a]=1); }; f; declare -p x >/dev/null 2>&1 || echo local": "local",
+    "f() { declare -gA x=([a]=1); echo ${x[a]}; }; f; echo ${x[a]-none}": "1\nnone",
     "f() { declare -gA x; x=([a]=1); }; f; echo ${x[a]}": "1",
     'a=(); echo "${a[@]}"; echo on': "",
     'a=(); echo ${a[@]+"${a[@]}"}on': "on",

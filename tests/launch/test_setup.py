@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.launch.shell import ROOT, Result, Tree, write_script
+from tests.launch.shell import ROOT, Result, Tree, clean_env, write_script
 
 Bash = Callable[..., Result]
 COUNT = 'longseq_count_devices; echo "$LONGSEQ_DEVICE $LONGSEQ_DEVICES"'
@@ -142,6 +144,29 @@ def test_an_environment_for_gpus_serves_without_one(tree: Tree, tmp_path: Path) 
     (venv / "installed-base.txt").write_text(cpu)
     python3 = tree.bash("longseq_setup; echo $LONGSEQ_BASE_PYTHON").stdout.strip()
     assert tree.bash(state, PATH=path, PYTHON=python3).stdout == "no\n"
+
+
+def test_a_person_may_source_setup(tree: Tree) -> None:
+    """As the users of the predecessor do, in a shell of theirs: it finds itself and activates."""
+    setup = f"source '{tree.root}/ALCF/setup.sh'"
+    setup += '; echo "$? $- [${LONGSEQ_ROOT-}]"; command -v longseq || :'
+    command = ["/bin/bash", "--norc", "-i", "-c", f"cd /; {setup}; {setup}"]
+    env = clean_env(tree.home, {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"})
+
+    def said() -> str:
+        return subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
+
+    assert said().splitlines()[0].startswith("2 ")
+    venv = tree.environment()
+    write_script(venv / "bin/longseq", "#!/bin/sh\n")
+    (venv / "bin/activate").unlink(missing_ok=True)
+    (venv / "bin/activate").write_text(f"PATH={venv}/bin:$PATH\n")
+    state, found, again, _ = said().splitlines()
+    assert state.split()[0] == "0"
+    assert state.endswith(" []")
+    assert "e" not in state.split()[1]
+    assert found == f"{venv}/bin/longseq"
+    assert again == state
 
 
 # ---------------------------------------------------------------- devices and ranks

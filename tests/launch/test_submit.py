@@ -136,6 +136,12 @@ def test_the_old_positional_form(idle: Site) -> None:
         ({"MACHINE": "perlmutter"}, "-q debug", "--time=00:30:00"),  # no more is to be had
         ({"MACHINE": "slurm"}, "-q gpu -n 2 -t 20m", "--partition gpu"),
         ({"MACHINE": "slurm"}, "-n 2 -t 2d", "--time=48:00:00"),
+        (
+            {"MACHINE": "slurm", "SUBMIT_ARGS": "--reservation='r 1' --mem=0"},
+            "",
+            "--reservation=r\\ 1 --mem=0",
+        ),
+        ({"MACHINE": "slurm", "SBATCH_RESERVATION": "r1"}, "", "# obeyed: SBATCH_RESERVATION=r1"),
         ({"MACHINE": "polaris", "SITE_LIMITS": "0"}, "-q prod -n 1 -t 100h", "walltime=100:00:00"),
     ],
 )
@@ -163,6 +169,8 @@ def test_what_a_request_holds(tmp_path: Path, env: dict[str, str], words: str, l
         ({}, "-A --help -q debug", "PROJECT=--help"),
         ({}, "-A p -q $(touch${IFS}PWN)", "QUEUE="),
         ({"FILESYSTEMS": "a b"}, "-A p -q debug", "FILESYSTEMS=a b"),
+        ({"SUBMIT_ARGS": "-l 'x"}, "-A p -q debug", "SUBMIT_ARGS: a quote is open"),
+        ({"MASTER_ADDR": "n1"}, "-A p -q debug", "MASTER_ADDR=n1: a job's hosts"),
         ({}, "-A p -q debug --chain 0", "--chain 0"),
         ({}, "-A p -q debug --chain 1e3", "--chain 1e3"),
         ({}, "-A p -q", "-q needs a value"),

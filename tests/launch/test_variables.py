@@ -52,6 +52,7 @@ SAMPLES = {
     "time": "2:00:00",
     "port": "24242",
     "host": "localhost",
+    "words": "--a 'b c'",
 }
 
 
