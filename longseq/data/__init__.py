@@ -7,6 +7,7 @@ indexed/      the .bin/.idx pair in Megatron's format, and the .json beside it
 samples/      documents → parts of a split → an endless deterministic stream → batches
 
 datasets      what --data-path names, opened and checked: `check_data`, `open_datasets`
+held_out      what is kept from training, by name or by a seed, and the list of it
 opening       what the trainer asks for: `open_data(config.data, seq_length, seed)`
 commands      the verbs `longseq prepare` and `longseq data`;  inspection does the latter's work
 

@@ -79,9 +79,9 @@ def add_prepare(parser: Parser) -> None:
 def prepare(options: argparse.Namespace) -> int:
     """`longseq prepare`: returns the exit code, raises UserError."""
     _check_numbers(options)
-    from longseq.data.prepare.job import Settings
     from longseq.data.prepare.job import prepare as run
     from longseq.data.prepare.recipe import Recipe
+    from longseq.data.prepare.settings import Settings
     from longseq.data.sources.inputs import expand
 
     _check_recipe(options)

@@ -1,5 +1,7 @@
 """Tokens on disk: PREFIX.bin and PREFIX.idx in Megatron's format, PREFIX.json beside them.
 
-format        read and written in pieces, checked against each other
+format        the pair, read in pieces, its halves checked against each other
+writer        the pair, written in pieces, with weights beside it
+record_table  the records' names, files and documents
 manifest      what the tokens are, where they come from, and the digests of every file
 """

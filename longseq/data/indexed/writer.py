@@ -27,9 +27,9 @@ Ints = npt.NDArray[np.int64]
 class _Output:
     """A file that is appended to and digested as it grows."""
 
-    def __init__(self, path: str, mode: str) -> None:
+    def __init__(self, path: str) -> None:
         self.path = path
-        self.file = open(path, mode)  # noqa: SIM115 - closed by finish or abandon
+        self.file = open(path, "wb")  # noqa: SIM115 - closed by finish or abandon
         self.sha = Sha256()
 
     def write(self, raw: memoryview) -> None:
@@ -55,14 +55,9 @@ class Mark:
 
 
 class IndexedWriter:
-    """weighted: a weight is given with every token, one byte each (samples/samples.py).
+    """weighted: a weight is given with every token, one byte each (samples/samples.py)."""
 
-    resumed: the files of a killed writer are there, for `restore`.
-    """
-
-    def __init__(
-        self, prefix: str, dtype: type[np.generic], weighted: bool = False, resumed: bool = False
-    ) -> None:
+    def __init__(self, prefix: str, dtype: type[np.generic], weighted: bool = False) -> None:
         self.prefix = prefix
         self.dtype = np.dtype(dtype)
         self.num_tokens = 0
@@ -70,9 +65,8 @@ class IndexedWriter:
         self.lengths = array("i")
         self.bounds = array("q", [0])
         self.open_length = 0  # tokens of the document that is not ended yet
-        mode = "r+b" if resumed else "w+b"
-        self._bin = _Output(file_of(prefix, "bin"), mode)
-        self._weights = _Output(file_of(prefix, WEIGHTS), mode) if weighted else None
+        self._bin = _Output(file_of(prefix, "bin"))
+        self._weights = _Output(file_of(prefix, WEIGHTS)) if weighted else None
 
     @property
     def num_documents(self) -> int:
@@ -142,26 +136,10 @@ class IndexedWriter:
             size = self.dtype.itemsize if output is self._bin else 1
             output.cut(mark.num_tokens * size, sha.copy())
 
-    def flush(self) -> None:
-        """What was added is on the disk."""
-        for output in self._outputs:
-            sync_open(output.file)
-
-    def restore(self, lengths: "array[int]", bounds: "array[int]") -> None:
-        """Go on with the files of a writer that was killed after it had flushed these documents."""
-        self.lengths, self.bounds = lengths, bounds
-        self.num_tokens = sum(lengths)
-        for output in self._outputs:
-            size = self.dtype.itemsize if output is self._bin else 1
-            output.file.truncate(self.num_tokens * size)
-            output.file.seek(0)
-            while block := output.file.read(1 << 22):
-                output.sha.update(block)
-
     def finish(self) -> None:
         """Flush the tokens to the disk, then write the index."""
-        self.flush()
         for output in self._outputs:
+            sync_open(output.file)
             output.file.close()
             self.digests[output.path.rpartition(".")[2]] = output.sha.hexdigest()
         lengths = np.frombuffer(self.lengths, dtype="<i4") if self.lengths else np.zeros(0, "<i4")

@@ -81,8 +81,9 @@ def _whole(target: Path) -> bool:
 
 def _prepare(source: Path, target: Path, tokenizer: str) -> None:
     """Imports numpy, here because a check that finds the data prepared does without."""
-    from longseq.data.prepare.job import Settings, quiet, write_tokens
+    from longseq.data.prepare.job import quiet, write_tokens
     from longseq.data.prepare.recipe import Recipe
+    from longseq.data.prepare.settings import Settings
     from longseq.data.sources.inputs import Inputs
 
     aside = make_aside(target)

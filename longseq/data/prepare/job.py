@@ -2,63 +2,22 @@
 
 import os
 import shutil
-from array import array
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from longseq.data.indexed.manifest import DatasetManifest, write_manifest
-from longseq.data.indexed.record_table import ENDING, HEADER, write_records
-from longseq.data.indexed.writer import IndexedWriter, Mark
-from longseq.data.prepare.encode import Encoded, Encoder, Stretch
-from longseq.data.prepare.recipe import Recipe
+from longseq.data.indexed.manifest import DatasetManifest
+from longseq.data.prepare.encode import Encoder
+from longseq.data.prepare.output import Output
+from longseq.data.prepare.settings import Settings
 from longseq.data.prepare.tasks import (
-    FileEnd,
-    FileStart,
-    LongStart,
     Reader,
-    Task,
-    remove_spool,
 )
-from longseq.data.prepare.text import Unknown
 from longseq.data.prepare.workers import encode_all
-from longseq.data.samples.split import Ints
 from longseq.data.sources.inputs import Inputs
-from longseq.data.sources.names import printable
-from longseq.data.tokenizers.base import SequenceTokenizer
 from longseq.errors import UserError
-from longseq.host.atomic_files import digest, make_aside, publish_files, sync_open
-
-CHUNK = 1 << 20
-GENE_CHUNK = 1 << 20  # calling genes takes a second a megabase: small tasks keep every worker busy
+from longseq.host.atomic_files import make_aside, publish_files
 
 Report = Callable[[int], None]  # told how many bytes of the inputs were read so far
-
-
-@dataclass(frozen=True)
-class Settings:
-    """recipe: how letters become tokens. workers: 0 for as many as make it faster.
-
-    group_by: what a split must not divide, record or file; auto: records, where they are enough.
-    skip_bad: leave out files that cannot be read. allow_unknown: the part of a text's letters that
-    a text tokenizer may have no token for.
-    """
-
-    recipe: Recipe = field(default_factory=Recipe)
-    workers: int = 1
-    group_by: str = "auto"
-    chunk_bytes: int = 0
-    skip_bad: bool = False
-    allow_unknown: float = 0.001
-
-    @property
-    def chunk(self) -> int:
-        return self.chunk_bytes or (GENE_CHUNK if self.recipe.genes else CHUNK)
 
 
 def prepare(
@@ -87,250 +46,22 @@ def write_tokens(
     """Write PREFIX.bin, .idx and .json into a folder that nobody looks into yet."""
     encoder = Encoder(settings.recipe)
     reader = Reader(encoder, prefix, settings.chunk, settings.skip_bad)
-    job = _Job(prefix, settings, encoder)
+    output = Output(prefix, settings, encoder)
     total = 0 if "-" in inputs.paths else sum(map(os.path.getsize, inputs.paths))
     try:
         tasks = reader.tasks(list(inputs.paths), report)
         for task, result in encode_all(
             tasks, encoder, settings.workers, lambda: _more(total, reader.bytes_read)
         ):
-            job.write(task, result)
-        return job.finish(inputs)
+            output.write(task, result)
+        return output.finish(inputs)
     finally:
-        job.abandon()
+        output.abandon()
 
 
 def _more(total: int, done: int) -> float:
     """How many times what was read is still to come; of standard input, as much again."""
     return max(0, total - done) / max(done, 1) if total else 1.0
-
-
-@dataclass(frozen=True)
-class _Before:
-    """Everything that a file adds to, as it was before; what a bad one added is taken back."""
-
-    writer: Mark
-    table: int
-    records: int
-    places: int
-    groups: int
-    largest: int
-    counts: Counter[str]
-    unknown: Unknown | None
-
-
-class _Job:
-    """One preparation under way: what is written, in the order of the tasks."""
-
-    def __init__(self, prefix: str, settings: Settings, encoder: Encoder) -> None:
-        self.prefix = prefix
-        self.settings = settings
-        self.tokenizer = encoder.tokenizer
-        self.writer = IndexedWriter(prefix, self.tokenizer.dtype, settings.recipe.weighted)
-        self.table = open(f"{prefix}.{ENDING}", "w", encoding="utf-8")  # noqa: SIM115
-        self.table.write(HEADER)
-        self.counts: Counter[str] = Counter()
-        self.sources: list[dict[str, Any]] = []
-        self.skipped: list[dict[str, str]] = []
-        self.places = array("q")  # by document: its record, its first base (~ on the other strand)
-        self.file_starts = array("q")  # the first document of each file
-        self.records = 0
-        self.largest = 0
-        self.unknown: Unknown | None = None
-        self._path = ""
-        self._bad = ""  # why the file that is being read is left out
-        self._before = self._state()
-        self._long = LongStart("", 0, Counter())
-        self._open: Ints | None = None  # record, begin, backward of the document that is open
-        self._documents_before = 0
-
-    def write(self, task: Task, result: Encoded | UserError | None) -> None:
-        """Take one task's result; they come in the order of the tasks."""
-        if isinstance(task, FileStart):
-            self._path, self._bad, self._before = task.path, "", self._state()
-            self.file_starts.append(self.writer.num_documents)
-        elif isinstance(task, FileEnd):
-            self._end_file(task)
-        elif isinstance(result, UserError):
-            if not self.settings.skip_bad:
-                raise result
-            self._bad = self._bad or str(result)
-        elif not self._bad:
-            self._take(task, result)
-        if isinstance(task, Stretch) and task.final:
-            remove_spool(task)
-
-    def _take(self, task: Task, result: Encoded | None) -> None:
-        if isinstance(task, LongStart):
-            self._long = task
-            self._documents_before = self.writer.num_documents
-            self.counts.update(task.counts)
-            if not task.kept:
-                self._add_records([task.name], [task.length], [0])
-        elif result is not None:
-            self._add(result)
-            if isinstance(task, Stretch):
-                self._end_stretch(task)
-            else:
-                documents = np.bincount(result.runs.owner, minlength=len(result.names))
-                self._add_records(result.names, result.sizes, documents.tolist())
-
-    def _add(self, result: Encoded) -> None:
-        """Append tokens, and the places of the documents that they end."""
-        runs = result.runs
-        rows = np.stack((self.records + runs.owner, runs.begin, runs.backward), axis=1)
-        if self._open is not None:
-            goes_on = len(result.tokens) and result.tokens[0] != self.tokenizer.end_of_document
-            rows = np.concatenate(([self._open], rows[1:] if goes_on else rows))
-        ended = self.writer.add_documents(result.tokens, result.lengths, result.weights)
-        self._open = rows[-1] if len(rows) > len(ended) else None
-        self._add_places(rows[: len(ended)], ended)
-        if len(result.tokens):
-            self.largest = max(self.largest, int(result.tokens.max()))
-        self.counts.update(result.counts)
-        self.unknown = self.unknown or result.unknown
-
-    def _add_places(self, rows: npt.NDArray[Any], lengths: Ints) -> None:
-        """rows: record, where reading begins, whether backward, [documents, 3]."""
-        bases = (lengths - 1) * getattr(self.tokenizer, "bases", 1)
-        stored = np.where(rows[:, 2] == 1, ~(rows[:, 1] - bases), rows[:, 1])
-        self.places.frombytes(np.stack((rows[:, 0], stored), axis=1).tobytes())
-
-    def _end_stretch(self, task: Stretch) -> None:
-        if task.closes and self._open is not None:
-            ended = self.writer.close_document(self.tokenizer.end_of_document)
-            self._add_places(self._open[None], ended)
-            self._open = None
-        if task.final:
-            documents = self.writer.num_documents - self._documents_before
-            self._add_records([self._long.name], [self._long.length], [documents])
-
-    def _add_records(self, names: list[str], sizes: list[int], documents: list[int]) -> None:
-        write_records(self.table, printable(self._path), names, sizes, documents)
-        self.records += len(names)
-
-    def _state(self) -> _Before:
-        return _Before(
-            self.writer.mark(),
-            self.table.tell(),
-            self.records,
-            len(self.places),
-            len(self.file_starts),
-            self.largest,
-            self.counts.copy(),
-            self.unknown,
-        )
-
-    def _end_file(self, task: FileEnd) -> None:
-        reason = self._bad or task.reason
-        if not reason:
-            self.sources.append(task.facts)
-            return
-        self.skipped.append({"path": task.path, "reason": reason})
-        before = self._before
-        self.writer.rollback(before.writer)
-        self.table.seek(before.table)
-        self.table.truncate()
-        del self.places[before.places :]
-        del self.file_starts[before.groups :]
-        self.records, self.largest = before.records, before.largest
-        self.counts, self.unknown = before.counts.copy(), before.unknown
-        self._open = None
-
-    def abandon(self) -> None:
-        """Close what is open; what was written does not open."""
-        self.writer.abandon()
-        self.table.close()
-
-    def finish(self, inputs: Inputs) -> DatasetManifest:
-        """Check the sums, then write what makes the tokens readable, the index last."""
-        if not self.writer.num_documents:
-            reason = f"{self.skipped[0]['reason']}; " if self.skipped else ""
-            named = ", ".join(inputs.paths)
-            raise UserError(f"{reason}{named}: no sequence in it that makes a token")
-        self._check_sums()
-        self._check_unknown()
-        files: dict[str, dict[str, Any]] = {}
-        sync_open(self.table)
-        files[ENDING] = self._facts(ENDING)
-        for name, array_of in (("places", self._places()), ("groups", self._groups())):
-            if array_of is not None:
-                self._write_array(name, array_of)
-                files[name] = self._facts(name)
-        for name, content in self.tokenizer.files.items():
-            Path(f"{self.prefix}.{name}").write_bytes(content)
-            files[name] = self._facts(name)
-        self.writer.finish()
-        for name, sha in self.writer.digests.items():
-            files[name] = {"bytes": os.stat(f"{self.prefix}.{name}").st_size, "sha256": sha}
-        manifest = self._manifest(files)
-        write_manifest(self.prefix, manifest)
-        return manifest
-
-    def _manifest(self, files: dict[str, dict[str, Any]]) -> DatasetManifest:
-        return DatasetManifest(
-            tokenizer=self.tokenizer.specification,
-            vocab_size=self.tokenizer.vocab_size,
-            end_of_document=self.tokenizer.end_of_document,
-            num_tokens=self.writer.num_tokens,
-            num_documents=self.writer.num_documents,
-            largest_token=max(self.largest, self.tokenizer.end_of_document),
-            files=files,
-            counts={name: count for name, count in sorted(self.counts.items()) if count},
-            sources=self.sources,
-            options={**asdict(self.settings.recipe), "group_by": self.settings.group_by},
-            skipped=self.skipped,
-            weights=list(self.settings.recipe.weights),
-        )
-
-    def _check_sums(self) -> None:
-        """Bases in = bases in tokens + what the counts say was left out; else it is our fault."""
-        recipe, counts = self.settings.recipe, self.counts
-        if recipe.genes or not isinstance(self.tokenizer, SequenceTokenizer):
-            return
-        strands = 2 if recipe.reverse_complement else 1
-        expected = strands * (counts["bases"] - counts["dropped_bases"] - counts["short_bases"])
-        expected -= counts["trailing_bases"] + counts["ambiguous_left_out"]
-        found = (self.writer.num_tokens - self.writer.num_documents) * self.tokenizer.bases
-        if found != expected:
-            raise RuntimeError(f"{found} bases were written where {expected} were read")
-
-    def _check_unknown(self) -> None:
-        """A tokenizer of text that knows none of these letters would train on nothing."""
-        letters, unknown = self.counts["letters"], self.counts["unknown_letters"]
-        if self.unknown is None or unknown <= self.settings.allow_unknown * letters:
-            return
-        first = self.unknown
-        raise UserError(
-            f"{first.path}: record {first.record or '(no name)'}: the tokenizer has no token for"
-            f" {first.text!r}, nor for {unknown / letters:.1%} of all letters: use another"
-            f" --tokenizer, or --allow-unknown {min(1.0, unknown / letters + 0.001):.3f}"
-        )
-
-    def _places(self) -> Ints | None:
-        """Where each document lies, [documents, 2]; None where each is a record, read forward."""
-        places = np.frombuffer(self.places, dtype="<i8").reshape(-1, 2)
-        plain = not places[:, 1].any() and bool((np.diff(places[:, 0]) > 0).all())
-        return None if plain else places
-
-    def _groups(self) -> Ints | None:
-        """The first document of each group, where a group is not simply a document."""
-        records = np.frombuffer(self.places, dtype="<i8")[::2]
-        if self.settings.group_by == "file":
-            firsts = np.unique(np.frombuffer(self.file_starts, dtype="<i8"))
-            firsts = firsts[firsts < len(records)]
-        else:
-            firsts = np.flatnonzero(np.diff(records, prepend=-1))
-        return None if len(firsts) == len(records) else firsts.astype("<i8")
-
-    def _write_array(self, ending: str, values: Ints) -> None:
-        with open(f"{self.prefix}.{ending}", "wb") as file:
-            file.write(values.tobytes())
-            sync_open(file)
-
-    def _facts(self, ending: str) -> dict[str, Any]:
-        path = f"{self.prefix}.{ending}"
-        return {"bytes": os.stat(path).st_size, "sha256": digest(path)}
 
 
 def quiet(_: int) -> None:

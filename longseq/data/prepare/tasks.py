@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from longseq.data.prepare.encode import Encoder, Stretch, count_gaps, left_out
+from longseq.data.prepare.encode import Encoder, count_gaps, left_out
+from longseq.data.prepare.encoded import Stretch
 from longseq.data.prepare.recipe import BASES
 from longseq.data.sources.chunks import Chunk, LongRecord, chunks
 from longseq.data.sources.inputs import open_source

@@ -59,8 +59,8 @@ class TextEncoder:
         return np.concatenate(joined) if joined else end[:0], lengths
 
     def stretch(self, path: str, text: bytes) -> Tokens:
-        """Tokens of a part of one text."""
-        tokens, _ = self.documents(path, ["(a long record)"], [text] if text else [])
+        """Tokens of a part of one text; whoever knows its record names it."""
+        tokens, _ = self.documents(path, [""], [text] if text else [])
         return tokens[:-1]
 
     def _note(self, path: str, name: str, piece: bytes, tokens: Tokens) -> None:

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
-from longseq.data.prepare.encode import Encoded, Encoder, Stretch
+from longseq.data.prepare.encode import Encoder
+from longseq.data.prepare.encoded import Encoded, Stretch
 from longseq.data.prepare.recipe import Recipe
 from longseq.data.prepare.tasks import Task
 from longseq.data.sources.chunks import Chunk

@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 
 from longseq.data.datasets import check_data
-from longseq.data.prepare.job import Settings, prepare, quiet
+from longseq.data.prepare.job import prepare, quiet
 from longseq.data.prepare.recipe import Recipe
+from longseq.data.prepare.settings import Settings
 from longseq.data.sources.inputs import expand
 from longseq.errors import EXIT_USER_ERROR, UserError
 

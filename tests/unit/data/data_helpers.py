@@ -12,8 +12,9 @@ from longseq.config.arguments import Data
 from longseq.data.indexed.format import IndexedTokens
 from longseq.data.indexed.manifest import DatasetManifest
 from longseq.data.indexed.writer import IndexedWriter
-from longseq.data.prepare.job import Settings, prepare, quiet
+from longseq.data.prepare.job import prepare, quiet
 from longseq.data.prepare.recipe import Recipe
+from longseq.data.prepare.settings import Settings
 from longseq.data.samples.split import Segments
 from longseq.data.samples.stream import Stream
 from longseq.data.sources.inputs import expand

@@ -20,8 +20,9 @@ from longseq.data.datasets import check_data
 from longseq.data.indexed.format import IndexedTokens
 from longseq.data.indexed.manifest import read_manifest
 from longseq.data.indexed.record_table import read_records
-from longseq.data.prepare.job import Settings, prepare, quiet
+from longseq.data.prepare.job import prepare, quiet
 from longseq.data.prepare.recipe import Recipe
+from longseq.data.prepare.settings import Settings
 from longseq.data.prepare.text import pieces_of
 from longseq.data.sources.inputs import expand
 from longseq.errors import UserError

@@ -1,0 +1,76 @@
+"""What goes to a worker and what comes back: pieces of long records, tokens and where they lie."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from longseq.data.indexed.format import Tokens
+from longseq.data.prepare.text import Unknown
+from longseq.data.samples.split import Flags, Ints
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A piece of a long record that waits in a file of codes, or of text.
+
+    start, stop: letters of the record. backward: of the other strand; closes: the document ends
+    here; final: the record does. weights: the file of its letters' weights, or "".
+    """
+
+    path: str
+    spool: str
+    start: int
+    stop: int
+    backward: bool
+    closes: bool
+    final: bool
+    weights: str = ""
+    text: bool = False
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Where each document of a result starts reading; the first may go on with an open one.
+
+    owner: int64 [n], its record, counted within the result. begin: int64 [n], of its record's bases
+    the first it reads, or, of the other strand, one past it. backward: bool [n].
+    """
+
+    owner: Ints
+    begin: Ints
+    backward: Flags
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """tokens: any dtype [n], each document closed by its end token, except perhaps the last.
+
+    lengths: int64 [documents], tokens of each closed document with its end. names, sizes: of each
+    record, its name and bases. weights: uint8 [n], places in Recipe.weights, or None.
+    """
+
+    tokens: Tokens
+    lengths: Ints
+    runs: Runs
+    counts: Counter[str]
+    names: list[str] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    weights: Tokens | None = None
+    unknown: Unknown | None = None
+
+
+class Units:
+    """Stretches of codes that become documents, with the places they come from."""
+
+    def __init__(self) -> None:
+        self.codes: list[bytes] = []
+        self.owner: list[int] = []
+        self.begin: list[int] = []
+        self.backward: list[bool] = []
+        self.weights: list[bytes] = []
+
+    def add(self, codes: bytes, owner: int, begin: int, backward: bool, weights: bytes) -> None:
+        self.codes.append(codes)
+        self.owner.append(owner)
+        self.begin.append(begin)
+        self.backward.append(backward)
+        self.weights.append(weights)

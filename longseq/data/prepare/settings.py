@@ -1,0 +1,28 @@
+"""How a preparation goes about it; recipe.py says what becomes of the letters."""
+
+from dataclasses import dataclass, field
+
+from longseq.data.prepare.recipe import Recipe
+
+CHUNK = 1 << 20  # bytes; calling genes takes a second for as many, so that workers stay busy
+
+
+@dataclass(frozen=True)
+class Settings:
+    """recipe: how letters become tokens. workers: 0 for as many as make it faster.
+
+    group_by: what a split must not divide, record or file; auto: records, where they are enough.
+    skip_bad: leave out files that cannot be read. allow_unknown: the part of a text's letters that
+    a text tokenizer may have no token for.
+    """
+
+    recipe: Recipe = field(default_factory=Recipe)
+    workers: int = 1
+    group_by: str = "auto"
+    chunk_bytes: int = 0
+    skip_bad: bool = False
+    allow_unknown: float = 0.001
+
+    @property
+    def chunk(self) -> int:
+        return self.chunk_bytes or CHUNK

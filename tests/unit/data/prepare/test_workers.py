@@ -1,0 +1,41 @@
+"""Workers are started where they win more than they take, and nowhere else."""
+
+from __future__ import annotations
+
+import pytest
+
+from longseq.data.prepare import workers
+from longseq.data.prepare.encode import Encoder
+from longseq.data.prepare.encoded import Encoded
+from longseq.data.prepare.recipe import Recipe
+from longseq.data.sources.chunks import Chunk
+
+
+@pytest.mark.parametrize(
+    ("encoding", "handing", "more", "expected"),
+    [
+        (1.0, 0.1, 9.0, True),  # nine seconds more: five and the start
+        (1.0, 0.97, 9.0, False),  # handing over takes as long as encoding
+        (1.0, 0.1, 0.5, False),  # half a second is less than the start
+        (0.1, 0.1, 1e9, False),  # not tried long enough to know
+    ],
+)
+def test_when_workers_are_worth_it(
+    monkeypatch: pytest.MonkeyPatch, encoding: float, handing: float, more: float, expected: bool
+) -> None:
+    monkeypatch.setattr(workers, "available_cores", lambda: 2)
+    trial = workers._Trial()
+    trial.encoding, trial.handing, trial.start_up = encoding, handing, 0.5
+    assert trial.worth_it(more) is expected
+
+
+def test_what_is_nearly_done_stays_in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With nothing left to read the pool is not started, and every task has its result."""
+    monkeypatch.setattr(workers, "available_cores", lambda: 64)
+    monkeypatch.setattr(workers, "TRIED", 0.0)
+    monkeypatch.setattr(workers, "_in_workers", None)
+    chunks = [Chunk("fasta", "x", b">a\n" + b"ACGT" * (1 << 18) + b"\n")] * 3
+    done = list(workers.encode_all(iter(chunks), Encoder(Recipe()), 0, lambda: 0.0))
+    assert [len(result.tokens) for _, result in done if isinstance(result, Encoded)] == [
+        (1 << 20) + 1
+    ] * 3
