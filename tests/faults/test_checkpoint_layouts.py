@@ -93,3 +93,17 @@ def test_state_in_files(losses: dict[str, dict[str, float]]) -> None:
     for before, after in (("files", "zero 1"), ("ulysses, zero 2, offload", "files")):
         whole = left(losses[before])
         assert losses[f"{before} > {after}"] == pytest.approx(whole, rel=0, abs=1e-6)
+
+
+def test_four_ranks_to_two_and_back(tmp_path: Path) -> None:
+    """Each third of a training on other ranks; all of it as on four."""
+    wide = "--tensor-model-parallel-size 2 --zero-stage 3" + GROUPED
+    first = {"name": "whole", "flags": wide, "steps": 6, "save": str(tmp_path / "a"), "at": 2}
+    whole = run_ranks(4, WORKER, json.dumps([first]))["whole"]
+    narrow = {"name": "2", "flags": "--zero-stage 1" + GROUPED, "steps": 4, "at": 4}
+    places = {"load": str(tmp_path / "a"), "save": str(tmp_path / "b")}
+    found = run_ranks(2, WORKER, json.dumps([narrow | places]))["2"]
+    last = {"name": "4", "flags": wide, "steps": 6, "load": str(tmp_path / "b")}
+    found |= run_ranks(4, WORKER, json.dumps([last]))["4"]
+    expected = {i: loss for i, loss in whole.items() if int(i) > 2}
+    assert found == pytest.approx(expected, rel=0, abs=1e-6)
