@@ -305,6 +305,10 @@ class Data:
     eod_mask_loss: bool = flag(False, "no loss on predicting from an end-of-document token")
     no_cross_document: bool = flag(False, "samples of one document each, padded")
     sample_overlap: int = flag(0, "tokens a sample repeats of the one before, as context", low=0)
+    reverse_complement_prob: float = flag(
+        0.0, "chance that a training document is read from its other strand, drawn each epoch",
+        low=0, high=1,
+    )  # fmt: skip
     curriculum_seq_length: int = flag(
         0, "tokens of the first samples, which then grow to --seq-length; 0: no curriculum", low=0
     )

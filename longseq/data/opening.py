@@ -11,8 +11,8 @@ from longseq.data.indexed.format import TokenFile
 from longseq.data.indexed.writer import WEIGHTS
 from longseq.data.samples.samples import BlendedSamples, FileSamples, Samples, Weights
 from longseq.data.samples.split import Segments, Split
-from longseq.data.samples.stream import Stream
-from longseq.data.tokenizers.base import Tokenizer
+from longseq.data.samples.stream import OtherStrand, Stream
+from longseq.data.tokenizers.base import SequenceTokenizer, Tokenizer
 from longseq.errors import UserError
 
 
@@ -44,7 +44,10 @@ def open_data(options: Data, seq_length: int, seed: int) -> TrainingData:
     samples: dict[str, Samples | None] = {}
     for name in ("train", "valid"):
         parts = [
-            (_samples(dataset, split.parts[name], seq_length, seed, options), dataset)
+            (
+                _samples(dataset, split.parts[name], seq_length, seed, options, name == "train"),
+                dataset,
+            )
             for dataset, split in cuts
             if split.parts[name].num_tokens
         ]
@@ -68,20 +71,48 @@ def _blended(parts: list[tuple[FileSamples, Dataset]]) -> Samples | None:
 
 
 def _samples(
-    dataset: Dataset, segments: Segments, seq_length: int, seed: int, options: Data
+    dataset: Dataset, segments: Segments, seq_length: int, seed: int, options: Data, train: bool
 ) -> FileSamples:
     end, size = dataset.tokenizer.end_of_document, dataset.tokenizer.vocab_size
-    stream = Stream(dataset.tokens, segments, end, seed)
-    return FileSamples(stream, seq_length, size, options, _weights(dataset, segments, seed))
+    other = _other_strand(dataset, options.reverse_complement_prob if train else 0.0)
+    stream = Stream(dataset.tokens, segments, end, seed, other)
+    weights = _weights(dataset, segments, seed, other)
+    return FileSamples(stream, seq_length, size, options, weights)
 
 
-def _weights(dataset: Dataset, segments: Segments, seed: int) -> Weights | None:
+def _other_strand(dataset: Dataset, chance: float) -> OtherStrand | None:
+    """What --reverse-complement-prob asks for; UserError where the data cannot do it."""
+    if not chance:
+        return None
+    made = dataset.manifest.options if dataset.manifest is not None else {}
+    for name, why in (
+        ("reverse_complement", "hold both strands of everything"),
+        ("genes", "are genes, each read on its own strand"),
+    ):
+        if made.get(name):
+            raise UserError(
+                f"--reverse-complement-prob {chance:g}: {dataset.prefix}'s documents {why}: leave"
+                " the flag out"
+            )
+    if not isinstance(dataset.tokenizer, SequenceTokenizer):
+        raise UserError(
+            f"--reverse-complement-prob {chance:g}: {dataset.tokenizer.specification} tokens have no"
+            " other strand: prepare with nucleotide, codon or kmer:K"
+        )
+    return OtherStrand(chance, dataset.tokenizer.other_strand())
+
+
+def _weights(
+    dataset: Dataset, segments: Segments, seed: int, other: OtherStrand | None
+) -> Weights | None:
     """A stream of weights in step with the tokens', where the data have them; an end counts 1."""
     if dataset.manifest is None or WEIGHTS not in dataset.manifest.files:
         return None
     beside = TokenFile(f"{dataset.prefix}.{WEIGHTS}", np.dtype(np.uint8))
     levels = np.array(dataset.manifest.weights, dtype=np.float32)
-    return Weights(Stream(beside, segments, 0, seed), levels)
+    if other is not None:  # in step with the tokens, and the same on both strands
+        other = OtherStrand(other.chance, np.arange(len(levels)))
+    return Weights(Stream(beside, segments, 0, seed, other), levels)
 
 
 def _describe(dataset: Dataset, split: Split) -> list[str]:

@@ -29,6 +29,7 @@ class Window:
     start: int
     first: int
     last: int
+    epoch: int = 0
 
 
 class Packing(ABC):
@@ -104,18 +105,19 @@ class Separate(Packing):
         if not self.epoch_samples:
             raise UserError(f"{stream.tokens.bin_path}: no document in it has two tokens")
 
-    def _window(self, _: int, place: int) -> Window:
+    def _window(self, epoch: int, place: int) -> Window:
         segment = int(np.searchsorted(self._ends, place, side="right"))
         number = place - int(self._ends[segment] - self._samples[segment])
         start = number * self.stride
         last = min(self.seq_length, int(self.stream.lengths[segment]) - 1 - start)
-        return Window(segment, start, self.overlap if number else 0, last)
+        return Window(segment, start, self.overlap if number else 0, last, epoch)
 
     def read(self, window: Window, low: int, high: int) -> npt.NDArray[np.int64]:
         out = np.full(high - low, self.stream.end, dtype=np.int64)
         there = min(high, window.last + 1) - low
         if there > 0 and window.segment is not None:
-            self.stream.read_segment(window.segment, window.start + low, out[:there])
+            first = window.start + low
+            self.stream.read_segment(window.segment, first, out[:there], window.epoch)
         return out
 
     def starts(self, window: Window) -> Ints:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from longseq.data.indexed.format import Tokens, token_dtype
-from longseq.data.tokenizers.alphabet import Codes
+from longseq.data.tokenizers.alphabet import COMPLEMENTS, LETTERS, Codes
 
 
 class Tokenizer(ABC):
@@ -60,6 +60,13 @@ class SequenceTokenizer(Tokenizer):
         lengths = np.array([len(unit) for unit in units], dtype=np.int64)
         tokens[np.cumsum(lengths // size + 1) - 1] = self.end_of_document
         return tokens
+
+    def other_strand(self) -> npt.NDArray[np.int64]:
+        """For each token the one that the other strand has there, [vocab_size]; specials stay."""
+        places = {name: place for place, name in enumerate(self.names())}
+        swap = str.maketrans(LETTERS, COMPLEMENTS)
+        mirrored = [places.get(name[::-1].translate(swap), place) for name, place in places.items()]
+        return np.array(mirrored, dtype=np.int64)
 
     @abstractmethod
     def ambiguous(self, tokens: Tokens) -> npt.NDArray[np.bool_]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from data_helpers import make, options
@@ -76,3 +77,16 @@ def test_blend_of_different_tokens(tmp_path: Path) -> None:
     (tmp_path / "m.blend").write_text("1 a/out\n1 b/out\n")
     with pytest.raises(UserError, match="prepare them alike"):
         check_data(str(tmp_path / "m.blend"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"reverse_complement": True}, "hold both strands"),
+        ({"tokenizer": "byte"}, "have no other strand"),
+    ],
+)
+def test_data_without_another_strand(tmp_path: Path, flags: dict[str, Any], message: str) -> None:
+    prefix, _ = make(tmp_path, f">a\n{'ACGT' * 9}\n", **flags)
+    with pytest.raises(UserError, match=message):
+        open_data(options(prefix, reverse_complement_prob=0.5), 4, 0)

@@ -261,3 +261,35 @@ def test_weights_of_labels(tmp_path: Path, apart: bool) -> None:
         cycle = [*by_letter, 1.0] * 3
         assert batch.loss_mask[0].tolist() == pytest.approx(cycle[start + 1 : start + 24])
     assert "count 0.1 in the loss" in "\n".join(data.notes)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("tokenizer", ["nucleotide", "codon"])
+def test_other_strand_at_random(tmp_path: Path, apart: bool, tokenizer: str) -> None:
+    """A document is itself or, as Biopython says it, its reverse complement; anew each epoch."""
+    from Bio.Seq import Seq
+
+    rng = np.random.default_rng(1)
+    texts = ["".join(rng.choice(list("ACGT"), 30)) for _ in range(20)]
+    content = "".join(f">{number}\n{text}\n" for number, text in enumerate(texts))
+    prefix, _ = make(tmp_path, content, tokenizer=tokenizer, lower_case_weight=0.5)
+    flags = options(prefix, reverse_complement_prob=0.5, no_cross_document=apart)
+    data = open_data(flags, 30 if tokenizer == "nucleotide" else 10, 3)
+    assert data.train is not None
+    mirrored = {str(Seq(text).reverse_complement()): text for text in texts}
+    strands: Counter[tuple[str, bool]] = Counter()
+    samples = 20 * 8 if apart else data.train.layout.epoch_samples * 8  # type: ignore[attr-defined]
+    rows = [data.train.batch([i], [(0, 4), (4, data.train.seq_length)]) for i in range(samples)]
+    if apart:
+        found = [data.tokenizer.decode(row.tokens[0].numpy()) for row in rows]
+        assert all((row.loss_mask == 1).all() for row in rows)
+    else:
+        stream = data.train.stream  # type: ignore[attr-defined]
+        whole = data.tokenizer.decode(stream.read(0, stream.epoch_tokens * 8))
+        end = data.tokenizer.names()[data.tokenizer.end_of_document]
+        found = whole.split("|" if tokenizer == "nucleotide" else end)[:-1]
+    for text in found:
+        strands[mirrored.get(text, text), text in mirrored] += 1
+    assert {text for text, _ in strands} == set(texts)
+    assert all(strands[text, False] + strands[text, True] == 8 for text in texts)
+    assert sum(strands[text, True] for text in texts) == pytest.approx(80, abs=25)
