@@ -55,7 +55,7 @@ def remedies(config: Config, policy: RecomputePolicy) -> list[str]:
     every = (
         (train.micro_batch_size > 1, "MICRO_BATCH=1"),
         (policy.recompute != "full", "USE_ACTIVATION_CHECKPOINTING=1"),
-        (train.zero_stage < 3, "ZERO_STAGE=3"),
+        (train.zero_stage < 3 and config.layout.world_size > 1, "ZERO_STAGE=3"),
         (True, "more ranks to share the sequence (SP_TYPE=ds or ring)"),
         (True, "a shorter SEQ_LEN"),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -122,3 +123,15 @@ def test_the_way_in_works_from_anywhere(tmp_path: Path) -> None:
     (venv / "installed-base.txt").write_text("")
     assert call("report", "--help").stdout.startswith("usage: longseq report")
     assert call("report", "nowhere").returncode == 2
+
+
+def test_verbs_quoted_in_documents_exist() -> None:
+    """And no document goes round ./longseq.sh, whose way in works from a fresh clone."""
+    quoted = 0
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        text = path.read_text()
+        assert "bin/longseq" not in text, path
+        for verb in re.findall(r"\./longseq\.sh (\w+)", text):
+            assert verb in VERBS, (path, verb)
+            quoted += 1
+    assert quoted >= 4
