@@ -16,10 +16,10 @@ from types import TracebackType
 
 from longseq.config.checks import parse_config
 from longseq.errors import EXIT_FAILED, EXIT_USER_ERROR, UserError
-from longseq.run.abort import report, tell_launcher
+from longseq.run.safety.abort import report, tell_launcher
+from longseq.run.safety.stopping import Stopper, end_time
+from longseq.run.safety.watch import Watch
 from longseq.run.stdio import exit_code, keep_output
-from longseq.run.stopping import Stopper, end_time
-from longseq.run.watch import Watch
 
 ALONE = {
     "RANK": "0",

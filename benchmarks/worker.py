@@ -35,7 +35,7 @@ from longseq.memory.recompute_policy import asked
 from longseq.model import loss
 from longseq.model.layers import as_written
 from longseq.parallel import ring
-from longseq.run.abort import tell_launcher
+from longseq.run.safety.abort import tell_launcher
 from longseq.training.feed import Feed, MicroBatch
 from longseq.training.trainer import Trainer
 

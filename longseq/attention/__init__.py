@@ -1,10 +1,8 @@
-"""Attention kernels: one module each, one function each, chosen by name. Read in this order:
+"""Attention: the kernels, chosen by name, and what they are made of. Read in this order:
 
 kernel       what a kernel takes and gives; `kernel(name)`
 limits       the list of them, with what each needs: GPU, package, heads, precision
-core         the formula, a block of queries at a time: the reference
-sdpa         torch's flash kernels, on CPUs and GPUs
-flash_v1, flash_v2, flash_v3, flex    packages for GPUs
+kernels/     one module a kernel: the reference, torch's own, the packages for GPUs
 packing, seeding      documents end to end, and dropout from a seed, for those
 blocks       flash attention of one block of queries and keys, and how blocks add up
 chunked, host_chunks  attention made of blocks whose tensors wait in host memory

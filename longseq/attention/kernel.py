@@ -44,7 +44,7 @@ def kernel(name: str) -> Kernel:
             " GPU this is: name a kernel, such as USE_FLASH_ATTN=sdpa"
         )
     try:
-        attend: Kernel = import_module(f"longseq.attention.{KERNELS[name].module}").attend
+        attend: Kernel = import_module(f"longseq.attention.kernels.{KERNELS[name].module}").attend
     except ImportError as error:  # a missing package was refused before; this one does not load
         raise UserError(
             f"--use-flash-attn-{name} (USE_FLASH_ATTN={name}): its package does not load"

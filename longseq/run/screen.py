@@ -28,7 +28,7 @@ from rich.text import Text
 from longseq.errors import EXIT_FAILED, UserError
 from longseq.host.atomic_files import reason
 from longseq.reports.format import duration, short
-from longseq.run.abort import report, tell_launcher
+from longseq.run.safety.abort import report, tell_launcher
 
 logger = logging.getLogger("longseq")
 EXIT_INTERRUPTED = 128 + signal.SIGINT

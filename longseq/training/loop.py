@@ -33,13 +33,13 @@ from longseq.reports.format import duration
 from longseq.reports.page import write_page
 from longseq.reports.runs import DONE, RUNNING, STOPPED, read_run
 from longseq.run.environment import write_environment
-from longseq.run.failure import is_out_of_memory, out_of_memory, record_failure
+from longseq.run.safety.failure import is_out_of_memory, out_of_memory, record_failure
+from longseq.run.safety.spikes import Spikes, Trouble
+from longseq.run.safety.watch import Watch
 from longseq.run.screen import Screen, open_log, terminal_width
-from longseq.run.spikes import Spikes, Trouble
 from longseq.run.summary import closing_rows, opening_rows, write_summary
 from longseq.run.throughput import Rates, document_lengths, rates
 from longseq.run.tracking import Tracker, open_tracker
-from longseq.run.watch import Watch
 from longseq.training.feed import Feed, MicroBatch
 from longseq.training.trainer import Trainer
 

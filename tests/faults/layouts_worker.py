@@ -22,7 +22,6 @@ from longseq.training.feed import Feed
 from longseq.training.trainer import Trainer
 from tests.parallel.losses import GENOME
 
-vars(settings).update(POSITION_UNIT=8)  # several blocks of learned positions
 COMMON = (
     "--num-layers 2 --hidden-size 64 --num-attention-heads 4 --seq-length 64 --device cpu"
     " --use-flash-attn-sdpa"
@@ -53,6 +52,7 @@ def train(flags: str, steps: int, at: int) -> dict[str, Any]:
 
 
 def main() -> None:
+    vars(settings).update(POSITION_UNIT=8)  # several blocks of learned positions
     warnings.simplefilter("ignore")
     start_distributed(torch.device("cpu"))
     done = {}

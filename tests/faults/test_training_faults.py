@@ -277,8 +277,8 @@ def test_told_before_its_first_iteration_it_ends_at_once(start: Start) -> None:
 WAITS = """
 import os, signal, sys, torch.distributed as dist
 from pathlib import Path
-from longseq.run import watch as module
-from longseq.run.stopping import Stopper
+from longseq.run.safety import watch as module
+from longseq.run.safety.stopping import Stopper
 rank, folder = int(sys.argv[1]), Path(sys.argv[2])
 module.PATIENCE = 1.0
 watch = module.Watch(Stopper())

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from longseq.errors import EXIT_STOPPED_EARLY
-from longseq.run.abort import report
+from longseq.run.safety.abort import report
 from longseq.run.stdio import exit_code
 from tests.launch.cluster import Cluster, why_not
 from tests.launch.shell import Tree

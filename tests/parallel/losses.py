@@ -26,7 +26,6 @@ from longseq.training.feed import Feed
 from longseq.training.trainer import Trainer
 
 STEPS = 10
-vars(settings).update(POSITION_UNIT=8)  # three blocks for the positions of 128 tokens
 GENOME = str(Path(__file__).parents[2] / "data" / "NC_001416.1.fa")
 COMMON = [
     *("--num-layers", "4", "--hidden-size", "256", "--num-attention-heads", "8"),
@@ -58,6 +57,7 @@ def train(config: Config) -> dict[str, list[float]]:
 def run_cases(step: Callable[[Config], Any], common: list[str]) -> None:
     """Print what `step` gives for each case of the first argument, on top of `common` flags."""
     warnings.simplefilter("ignore")
+    vars(settings).update(POSITION_UNIT=8)  # three blocks for the positions of 128 tokens
     os.environ.setdefault("LOCAL_SIZE", os.environ["WORLD_SIZE"])
     start_distributed(torch.device("cpu"))
     cases = json.loads(sys.argv[1])

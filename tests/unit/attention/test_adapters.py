@@ -15,8 +15,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from longseq.attention import sdpa
 from longseq.attention.kernel import AttentionDropout, Documents, kernel
+from longseq.attention.kernels import sdpa
 from longseq.attention.packing import pack, packing, unpack
 from longseq.errors import UserError
 from tests.unit.attention import stand_ins
@@ -145,7 +145,7 @@ def test_stand_ins_have_the_real_signatures(module: str, function: str, stand_in
 
 def test_a_package_that_does_not_load_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "flash_attn", None)
-    monkeypatch.delitem(sys.modules, "longseq.attention.flash_v2", raising=False)
+    monkeypatch.delitem(sys.modules, "longseq.attention.kernels.flash_v2", raising=False)
     with pytest.raises(
         UserError, match=r"USE_FLASH_ATTN=v2\): its package does not load"
     ) as raised:

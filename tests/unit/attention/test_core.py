@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from longseq.attention import core
-from longseq.attention.core import ScoreBlock, forbidden
-from longseq.attention.core import attend as core_attention
 from longseq.attention.kernel import AttentionDropout, Documents
+from longseq.attention.kernels import core
+from longseq.attention.kernels.core import ScoreBlock, forbidden
+from longseq.attention.kernels.core import attend as core_attention
 from tests.unit.attention.plain import plain_attention, plain_weights, visible
 from tests.unit.attention.watch import Watch
 

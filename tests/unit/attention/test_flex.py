@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
-from longseq.attention import flex
-from longseq.attention.flex import block_mask
 from longseq.attention.kernel import AttentionDropout, Documents, kernel
+from longseq.attention.kernels import flex
+from longseq.attention.kernels.flex import block_mask
 from tests.unit.attention.plain import plain_attention, visible
 
 CPU = torch.device("cpu")

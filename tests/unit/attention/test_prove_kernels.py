@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from torch import Tensor
 
-from longseq.attention import core, sdpa
 from longseq.attention.kernel import AttentionDropout, Documents, Kernel
+from longseq.attention.kernels import core, sdpa
 from tests.gpu import prove_kernels
 from tests.gpu.prove_kernels import Case, differences, dropout_faults, main
 

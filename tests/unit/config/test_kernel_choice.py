@@ -186,7 +186,7 @@ def test_another_pythons_packages_say_nothing(
 
 def test_the_check_loads_a_package_where_its_gpu_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "flash_attn", None)
-    monkeypatch.delitem(sys.modules, "longseq.attention.flash_v2", raising=False)
+    monkeypatch.delitem(sys.modules, "longseq.attention.kernels.flash_v2", raising=False)
     with pytest.raises(UserError, match="its package does not load"):
         check(monkeypatch, A100, "--use-flash-attn-best --bf16")
     with pytest.raises(UserError, match="--data-path is missing"):

@@ -9,7 +9,7 @@ import torch
 
 from longseq.attention.chunked import chunked
 from longseq.attention.kernel import kernel
-from longseq.attention.sdpa import attend as sdpa
+from longseq.attention.kernels.sdpa import attend as sdpa
 from longseq.config.arguments import Network
 from longseq.engine.initialize import initialize
 from longseq.engine.recompute import save_memory

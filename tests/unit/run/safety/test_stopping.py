@@ -4,8 +4,8 @@ import pytest
 
 from longseq.errors import UserError
 from longseq.parallel.agreement import Ranks
-from longseq.run import stopping
-from longseq.run.stopping import Stopper, end_time, seconds_of
+from longseq.run.safety import stopping
+from longseq.run.safety.stopping import Stopper, end_time, seconds_of
 
 ALONE = Ranks()
 

@@ -29,10 +29,10 @@ from types import FrameType
 
 from longseq.errors import EXIT_BAD_HOST, EXIT_FAILED, EXIT_STOPPED_EARLY, UserError
 from longseq.host.atomic_files import reason, replace_file
-from longseq.run.abort import report, tell_launcher
-from longseq.run.hangs import Listener, Seen, Verdict, find_stopped
-from longseq.run.heartbeat import Beat, Heart
-from longseq.run.stopping import GO_ON, INT, ORPHAN, STOP_FILE, TERM, USR1, Stopper
+from longseq.run.safety.abort import report, tell_launcher
+from longseq.run.safety.hangs import Listener, Seen, Verdict, find_stopped
+from longseq.run.safety.heartbeat import Beat, Heart
+from longseq.run.safety.stopping import GO_ON, INT, ORPHAN, STOP_FILE, TERM, USR1, Stopper
 
 SIGNALS = {signal.SIGUSR1: USR1, signal.SIGTERM: TERM, signal.SIGINT: INT}
 EXIT_INTERRUPTED = 130

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from longseq.run.abort import tell_launcher
+from longseq.run.safety.abort import tell_launcher
 
 
 def test_hydra_is_told() -> None:

@@ -8,7 +8,7 @@ import torch
 
 from longseq.config.checks import parse_config
 from longseq.memory.recompute_policy import RecomputePolicy
-from longseq.run.failure import is_out_of_memory, out_of_memory, record_failure
+from longseq.run.safety.failure import is_out_of_memory, out_of_memory, record_failure
 
 
 def test_the_first_failure_is_recorded(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from longseq.parallel.agreement import Ranks
-from longseq.run.spikes import LEAST, MOST, Spikes
+from longseq.run.safety.spikes import LEAST, MOST, Spikes
 
 ALONE = Ranks()
 

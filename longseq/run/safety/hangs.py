@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from longseq.run.heartbeat import Beat, read_beat
+from longseq.run.safety.heartbeat import Beat, read_beat
 
 
 @dataclass(frozen=True)

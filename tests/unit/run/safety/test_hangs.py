@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from longseq.run.hangs import Listener, Seen, find_stopped
-from longseq.run.heartbeat import Beat, Heart, beat_file, read_beat, where
+from longseq.run.safety.hangs import Listener, Seen, find_stopped
+from longseq.run.safety.heartbeat import Beat, Heart, beat_file, read_beat, where
 
 CALL = ["longseq/training/trainer.py:9 in step", "longseq/parallel/collectives.py:7 in all_reduce"]
 
