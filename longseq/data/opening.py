@@ -96,8 +96,8 @@ def _other_strand(dataset: Dataset, chance: float) -> OtherStrand | None:
             )
     if not isinstance(dataset.tokenizer, SequenceTokenizer):
         raise UserError(
-            f"--reverse-complement-prob {chance:g}: {dataset.tokenizer.specification} tokens have no"
-            " other strand: prepare with nucleotide, codon or kmer:K"
+            f"--reverse-complement-prob {chance:g}: {dataset.tokenizer.specification} tokens have"
+            " no other strand: prepare with nucleotide, codon or kmer:K"
         )
     return OtherStrand(chance, dataset.tokenizer.other_strand())
 

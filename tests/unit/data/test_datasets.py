@@ -83,7 +83,7 @@ def test_blend_of_different_tokens(tmp_path: Path) -> None:
     ("flags", "message"),
     [
         ({"reverse_complement": True}, "hold both strands"),
-        ({"tokenizer": "byte"}, "have no other strand"),
+        ({"tokenizer": "byte"}, "tokens have no other strand"),
     ],
 )
 def test_data_without_another_strand(tmp_path: Path, flags: dict[str, Any], message: str) -> None:
