@@ -19,7 +19,8 @@ from longseq.attention.limits import KERNELS
 from longseq.errors import UserError
 
 # Ascending boundaries for each row of the batch, 0 < … ≤ s: a token sees only earlier tokens of its
-# own document. None: a row is one document.
+# own document. The last document of a row ends with the row, whether s is among its boundaries or
+# not. None: a row is one document.
 Documents = tuple[tuple[int, ...], ...] | None
 
 

@@ -80,15 +80,18 @@ def earlier(mine: Spans, theirs: Spans) -> list[tuple[int, int, int]]:
 
 
 def segments(spans: Spans, documents: Documents, row: int) -> dict[int, tuple[int, int]]:
-    """Document number → where its tokens [start, stop) lie in the memory of who holds `spans`."""
+    """Document number → where its tokens [start, stop) lie in the memory of who holds `spans`.
+
+    The tokens behind the last boundary are a document too.
+    """
     length = sum(stop - start for start, stop in spans)
     if documents is None:
         return {0: (0, length)}
-    starts = [0, *documents[row]]
+    edges = [0, *documents[row], spans[-1][1]]
     result: dict[int, tuple[int, int]] = {}
     before = 0
     for low, high in spans:
-        for number, (start, stop) in enumerate(pairwise(starts)):
+        for number, (start, stop) in enumerate(pairwise(edges)):
             inside = max(start, low), min(stop, high)
             if inside[0] < inside[1]:
                 at = before + inside[0] - low, before + inside[1] - low

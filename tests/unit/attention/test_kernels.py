@@ -12,6 +12,7 @@ from longseq.attention.kernel import AttentionDropout, Documents, kernel
 
 S, B, D = 40, 2, 8
 DOCUMENTS = ((7, 8, 31, 40), (40,))
+OPEN = ((7, 8, 31), ())  # the same without the boundary at the end of the row
 
 
 def by_hand(q: Tensor, k: Tensor, v: Tensor, documents: Documents) -> Tensor:
@@ -30,7 +31,7 @@ def by_hand(q: Tensor, k: Tensor, v: Tensor, documents: Documents) -> Tensor:
 
 
 @pytest.mark.parametrize("name", ["core", "sdpa"])
-@pytest.mark.parametrize("documents", [None, DOCUMENTS])
+@pytest.mark.parametrize("documents", [None, DOCUMENTS, OPEN])
 @pytest.mark.parametrize("groups", [4, 2, 1])
 def test_against_softmax_by_hand(name: str, documents: Documents, groups: int) -> None:
     torch.manual_seed(1)

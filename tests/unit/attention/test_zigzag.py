@@ -16,6 +16,7 @@ DOCUMENTS: list[Documents] = [
     ((64,),),
     ((7, 19, 20, 50, 64), (64,)),
     ((1, 2, 3, 63, 64), (32, 64)),
+    ((7, 50), ()),  # the last document of a row needs no boundary
 ]
 
 

@@ -167,7 +167,7 @@ def test_host_store_is_last_in_first_out() -> None:
     assert not store._free
 
 
-@pytest.mark.parametrize("documents", [None, ((30, 57, 100), (100,))])
+@pytest.mark.parametrize("documents", [None, ((30, 57, 100), (100,)), ((30, 57), ())])
 @pytest.mark.parametrize("size", [16, 33, 100, 1000])
 def test_chunks(documents: Any, size: int) -> None:
     generator = torch.Generator().manual_seed(1)

@@ -185,7 +185,7 @@ def ranks_agree(group: Group) -> None:
     ranks.wait()
 
 
-DOCUMENTS = ((5, 16), (3, 11, 16))
+DOCUMENTS = ((5, 16), (3, 11))  # a row's last document may be left open
 CHECKS: dict[str, Callable[[Group], None]] = {
     "collectives": collectives_agree,
     "bfloat16": half_precision_travels,
