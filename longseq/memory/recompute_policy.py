@@ -105,24 +105,25 @@ def estimate(config: Config, vocabulary: int, recompute: str) -> float:
     """Bytes a rank needs at its peak, roughly: states, what layers keep, one layer's own tensors.
 
     Activations are counted in numbers a token: 18h of a layer that keeps everything (the inputs of
-    norms, matmuls and attention), 2h with its attention only, h with its input only; a layer at
-    work has 9h, and what a tile needs does not grow with the sequence.
+    norms, matmuls and attention; GELU's input and output, and SwiGLU's four tensors), 2h with its
+    attention only, h with its input only. The peak is in the backward pass of the last layer: the
+    gradients inside its MLP, or, where it is recomputed, 10h for queries, keys, values, outputs and
+    their gradients. What a tile needs does not grow with the sequence.
     """
     net, axes, train = config.network, config.layout, config.training
     number = 4 if train.dtype == "fp32" else 2
     inner, outer = net.hidden_size / axes.tp, float(net.hidden_size)
     if axes.sequence_parallel:
         outer /= axes.tp
-    mlp = 2 * net.ffn_size * (1.5 if net.swiglu else 1) / axes.tp
+    mlp = net.ffn_size * (4 if net.swiglu else 2) / axes.tp
     keeps = {
         "none": 4 * outer + 6 * inner + mlp,
         "outside-attention": outer + inner,
         "full": outer,
     }[recompute]
-    works = 0.0 if recompute == "none" else 3 * outer + 6 * inner
+    works = 2 * outer + mlp / 2 if recompute == "none" else 4 * outer + 6 * inner
     tokens = train.micro_batch_size * net.seq_length / axes.sequence_ranks
-    head = 3 * outer  # the last layer's output, its norm and the gradient
-    activations = tokens * number * (net.num_layers * keeps + works + head)
+    activations = tokens * number * (net.num_layers * keeps + works)
     shared = axes.sequence_ranks * axes.dp if train.zero_stage == 3 else 1
     parameters = net.parameter_count(net.padded_vocabulary(vocabulary)) / axes.tp / shared
     return activations + STATE_BYTES * parameters

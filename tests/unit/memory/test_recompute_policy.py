@@ -1,17 +1,25 @@
-"""Which policy is chosen, and which requests are refused."""
+"""Which policy is chosen, on an estimate that memory bears out, and which requests are refused."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
+from longseq.attention.kernel import kernel
+from longseq.config.arguments import Config
 from longseq.config.checks import parse_config
 from longseq.engine.distributed import pick_device
+from longseq.engine.initialize import initialize
+from longseq.engine.recompute import save_memory
 from longseq.errors import UserError
-from longseq.memory.recompute_policy import TILE, asked, choose, estimate
+from longseq.memory.recompute_policy import TILE, RecomputePolicy, asked, choose, estimate
+from longseq.model import loss
+from longseq.model.gpt import GPT
+from tests.unit.attention.watch import Watch
 
 GIB = 2**30
 LONG = ["--seq-length", "65536", "--bf16", "--use-flash-attn-sdpa"]
+SMALL = ["--hidden-size", "64", "--num-attention-heads", "4", "--use-rotary-position-embeddings"]
 
 
 def test_the_least_that_fits_is_chosen() -> None:
@@ -25,15 +33,30 @@ def test_the_least_that_fits_is_chosen() -> None:
     assert "may be too much for" in too_little.describe()
 
 
-def test_what_is_kept_grows_as_counted() -> None:
-    """bf16, h 256, 4 layers: 18h, 2h and h a token and layer, and what does not depend on it."""
-    config = parse_config(LONG, 1)
-    none, outside, full = (
-        estimate(config, 512, way) for way in ("none", "outside-attention", "full")
-    )
-    token_layers, h = 65536 * 4 * 2, 256
-    assert outside - full == token_layers * h
-    assert none - full == pytest.approx(token_layers * 17 * h - 65536 * 2 * 9 * h)
+def peak(config: Config, policy: RecomputePolicy) -> int:
+    """Bytes of the tensors alive at the peak of a forward and a backward pass on one rank."""
+    s = config.network.seq_length
+    model = GPT(config.network, 512, kernel("sdpa"), seed=1)
+    initialize(model, config.network, 1, torch.device("cpu"))
+    save_memory(model, policy)
+    tokens = torch.zeros(1, s, dtype=torch.int64)
+    with Watch() as watch:
+        model(tokens, tokens, torch.full((1, s), 1 / s), torch.arange(s)[None]).backward()
+    return watch.peak
+
+
+@pytest.mark.parametrize("way", ["none", "none --swiglu", "outside-attention", "full"])
+def test_the_estimate_grows_as_memory_does(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measured on a small network in tiles, so that only what is kept grows with the sequence."""
+    monkeypatch.setattr(loss, "TILE_TOKENS", 128)
+    recompute, *extra = way.split()
+    measured, estimated = [], []
+    for length in (1024, 2048):
+        config = parse_config([*SMALL, *extra, "--seq-length", str(length)], 1)
+        measured.append(peak(config, RecomputePolicy(recompute, tile=128)))
+        estimated.append(estimate(config, 512, recompute))
+    found, expected = measured[1] - measured[0], estimated[1] - estimated[0]
+    assert expected == pytest.approx(found, rel=0.1)
 
 
 def test_flags_win() -> None:
