@@ -27,7 +27,7 @@ from longseq.attention.kernel import Kernel, kernel
 from longseq.config.arguments import Config, Memory
 from longseq.engine import nvme
 from longseq.engine.ds_config import deepspeed_settings
-from longseq.engine.initialize import drawn
+from longseq.engine.initialize import initialized_parameters
 from longseq.engine.optimizer import make_optimizer, parameter_groups, set_learning_rate
 from longseq.engine.parallelize import parallelize
 from longseq.engine.recompute import save_memory
@@ -109,14 +109,14 @@ def build_model(
     if device.type == "cpu" and policy.recompute in ("full", "outside-attention"):
         give_back_large(hidden_bytes(config))
     dtype = DTYPES[config.training.dtype]
-    values = drawn(model, config.network, config.training.seed, device, dtype)
+    values = initialized_parameters(model, config.network, config.training.seed, device, dtype)
     if config.training.zero_stage == 3:
         _start_deepspeed()
         if nvme.wanted(config):
             share = sum(p.numel() for p in model.parameters()) // mesh.replicas.size
             disk = Path(config.training.nvme_path)
             nvme.check_all_disks(disk, nvme.bytes_kept(config, share), torch_ranks())
-        _cut_as_drawn(values, mesh, engine_settings(config, model), dtype)
+        _partition_as_initialized(values, mesh, engine_settings(config, model), dtype)
     for _ in values:
         pass
     return model
@@ -129,7 +129,7 @@ def hidden_bytes(config: Config) -> int:
     return train.micro_batch_size * net.seq_length // axes.tokens_split * net.hidden_size * size
 
 
-class _AsDrawn(nn.Module):
+class _LazyParameters(nn.Module):
     """A module whose parameters come into being when they are asked for."""
 
     def __init__(self, values: Iterator[nn.Parameter]) -> None:
@@ -140,17 +140,17 @@ class _AsDrawn(nn.Module):
         return self._values
 
 
-def _cut_as_drawn(
+def _partition_as_initialized(
     values: Iterator[nn.Parameter], mesh: Mesh, settings: dict[str, Any], dtype: torch.dtype
 ) -> None:
-    """ZeRO stage 3: each parameter is cut over the replicas before the next is drawn, so that no
-    rank ever holds more than one whole parameter.
+    """ZeRO stage 3: each parameter is partitioned over the replicas before the next one is
+    initialized, so that no rank ever holds more than one whole parameter.
     """
     import deepspeed
 
     unit = ModelParallelUnit(mesh)
     deepspeed.zero.Init(
-        module=_AsDrawn(values),
+        module=_LazyParameters(values),
         data_parallel_group=unit.get_data_parallel_group(),
         config_dict_or_path=settings,
         mpu=unit,

@@ -1,6 +1,6 @@
 """Memory and first values of a model built on the meta device.
 
-A weight is a function of its name and the seed alone: the whole one is drawn, in blocks of rows,
+A weight is a function of its name and the seed alone: the whole one is made, in blocks of rows,
 and a rank keeps its share of each. So every layout, ZeRO stage and device starts from the same
 network.
 """
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from longseq.config.arguments import Network
 from longseq.parallel.sharding import Sharding, sharding_of
 
-BLOCK = 1 << 22  # numbers drawn at once: bounds the memory of a large matrix
+BLOCK = 1 << 22  # random numbers at once: bounds the memory of a large matrix
 
 
 def initialize(
@@ -28,16 +28,16 @@ def initialize(
     dtype: torch.dtype = torch.float32,
 ) -> None:
     """Give every parameter of `model` memory on `device` and its first value, in `dtype`."""
-    for _ in drawn(model, net, seed, device, dtype):
+    for _ in initialized_parameters(model, net, seed, device, dtype):
         pass
 
 
-def drawn(
+def initialized_parameters(
     model: nn.Module, net: Network, seed: int, device: torch.device, dtype: torch.dtype
 ) -> Iterator[nn.Parameter]:
     """As initialize, but yields each parameter when it has its value.
 
-    Who iterates can shard one before the next is drawn, so that only one is ever whole (ZeRO 3).
+    Who iterates can partition one before the next is initialized: only one is ever whole (ZeRO 3).
     """
     tied: dict[int, nn.Parameter] = {}
     for module_name, module in model.named_modules():

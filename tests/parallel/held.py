@@ -39,14 +39,14 @@ def main() -> None:
     config = parse_config(sys.argv[1:], dist.get_world_size())
     before = held()
     peaks = []
-    usual = vars(engine)["drawn"]
+    usual = vars(engine)["initialized_parameters"]
 
     def watched(*arguments: Any) -> Iterator[nn.Parameter]:
         for parameter in usual(*arguments):
             peaks.append(held() - before)
             yield parameter
 
-    vars(engine)["drawn"] = watched
+    vars(engine)["initialized_parameters"] = watched
     trainer = Trainer(config, vocabulary=16)
     whole = sum(4 * getattr(p, "ds_numel", p.numel()) for p in trainer.model.parameters())
     found = trainer.ranks.gather(max(peaks))

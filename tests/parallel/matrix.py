@@ -1,4 +1,4 @@
-"""Every product of layout, heads, ZeRO stage, accumulation, documents and savings against one rank.
+"""Every product of layout, heads, ZeRO stage, accumulation, documents and policy against one rank.
 
     python -m tests.parallel.matrix [--sample 40] [--seed 1]     from the repository's folder
 
@@ -51,7 +51,7 @@ LAYOUTS: dict[int, dict[str, list[str]]] = {
 OPTIMIZERS = {"adam": [], "sgd": ["--optimizer", "sgd", "--clip-grad", "0", "--lr", "0.01"]}
 DOCUMENTS = ["--reset-attention-mask", "--reset-position-ids", "--split", "1,1,300"]
 TILE = ["--tile-size", "24"]
-SAVINGS = {
+POLICIES = {
     "kept": ["--recompute-granularity", "none"],
     "full": ["--recompute-granularity", "full", *TILE],
     "every 2nd": ["--recompute-granularity", "full", *TILE, "--recompute-num-layers", "2"],
@@ -62,9 +62,9 @@ Case = tuple[int, str, str, str, str, int, int, bool]
 
 
 def cases() -> list[Case]:
-    """(ranks, layout, heads, optimizer, savings, ZeRO stage, global batch, documents)."""
+    """(ranks, layout, heads, optimizer, policy, ZeRO stage, global batch, documents)."""
     layouts = [(ranks, name) for ranks, named in LAYOUTS.items() for name in named]
-    others = (HEADS, OPTIMIZERS, SAVINGS, range(4), (4, 8), (False, True))
+    others = (HEADS, OPTIMIZERS, POLICIES, range(4), (4, 8), (False, True))
     return [(*layout, *rest) for layout in layouts for rest in itertools.product(*others)]
 
 
@@ -76,8 +76,8 @@ def base_flags(case: Case) -> list[str]:
 
 
 def flags_of(case: Case) -> list[str]:
-    ranks, layout, _, _, savings, stage, _, _ = case
-    own = [*LAYOUTS[ranks][layout], *SAVINGS[savings], "--zero-stage", str(stage)]
+    ranks, layout, _, _, policy, stage, _, _ = case
+    own = [*LAYOUTS[ranks][layout], *POLICIES[policy], "--zero-stage", str(stage)]
     return [*base_flags(case), *own]
 
 
@@ -104,8 +104,8 @@ def main() -> None:
     wrong, worst = 0, (0.0, 0.0)
     with tempfile.TemporaryDirectory() as cache:
         for number, case in enumerate(chosen, 1):
-            ranks, layout, heads, optimizer, savings, stage, batch, documents = case
-            title = f"{layout}, {heads}, {optimizer}, {savings}, stage {stage}, batch {batch}"
+            ranks, layout, heads, optimizer, policy, stage, batch, documents = case
+            title = f"{layout}, {heads}, {optimizer}, {policy}, stage {stage}, batch {batch}"
             title += ", documents" if documents else ""
             try:
                 parse_config(COMMON + flags_of(case), ranks)
