@@ -18,10 +18,10 @@ from pathlib import Path
 
 from benchmarks.table import Table
 from benchmarks.timing import seconds
-from longseq.checkpoint.folder import find_latest
-from longseq.checkpoint.load import load
+from longseq.checkpoint.format.folder import find_latest
 from longseq.checkpoint.saver import Saved, Saver
-from longseq.checkpoint.zero_state import engine_state
+from longseq.checkpoint.state.load import load
+from longseq.checkpoint.state.zero_state import engine_state
 from longseq.parallel.agreement import Ranks
 from longseq.parallel.mesh import Mesh
 from tests.faults.small_engine import SmallEngine, manifest_of

@@ -12,8 +12,8 @@ import sys
 import time
 from pathlib import Path
 
-from longseq.checkpoint.folder import find_latest, steps
-from longseq.checkpoint.manifest import (
+from longseq.checkpoint.format.folder import find_latest, steps
+from longseq.checkpoint.format.manifest import (
     BLOCK,
     Damaged,
     Manifest,

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from longseq.checkpoint.manifest import Manifest
+from longseq.checkpoint.format.manifest import Manifest
 from longseq.config.arguments import Config, Network
 from longseq.errors import UserError
 

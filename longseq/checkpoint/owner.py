@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from longseq.checkpoint.folder import steps
-from longseq.checkpoint.manifest import Damaged, check_names, read_manifest
+from longseq.checkpoint.format.folder import steps
+from longseq.checkpoint.format.manifest import Damaged, check_names, read_manifest
 from longseq.errors import UserError
 from longseq.host.atomic_files import reason
 

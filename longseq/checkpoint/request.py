@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from longseq.checkpoint.fit import check_fit, check_vocabulary
-from longseq.checkpoint.folder import find_latest
+from longseq.checkpoint.format.folder import find_latest
 from longseq.checkpoint.owner import may_use
 from longseq.config.arguments import Config
 from longseq.config.flags import Parser

@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from longseq.checkpoint.fit import check_fit, check_vocabulary, network
-from longseq.checkpoint.folder import find_latest
-from longseq.checkpoint.load import load
-from longseq.checkpoint.manifest import Manifest
+from longseq.checkpoint.format.folder import find_latest
+from longseq.checkpoint.format.manifest import Manifest
 from longseq.checkpoint.owner import Claim, claim_folder
 from longseq.checkpoint.saver import NoRoom, Saved, Saver
-from longseq.checkpoint.share import Share
-from longseq.checkpoint.zero_state import engine_state
+from longseq.checkpoint.state.load import load
+from longseq.checkpoint.state.share import Share
+from longseq.checkpoint.state.zero_state import engine_state
 from longseq.config.arguments import Config
 from longseq.data.opening import TrainingData
 from longseq.data.tokenizers.registry import write_tokenizer

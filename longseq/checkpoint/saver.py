@@ -27,12 +27,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from longseq.checkpoint import folder as folders
-from longseq.checkpoint.engine_state import EngineState
-from longseq.checkpoint.manifest import Entry, Manifest, describe, list_files
+from longseq.checkpoint.format import folder as folders
+from longseq.checkpoint.format.manifest import Entry, Manifest, describe, list_files
 from longseq.checkpoint.owner import Claim, Lost
-from longseq.checkpoint.random_states import random_states
-from longseq.checkpoint.share import NotFinite, Share, file_name
+from longseq.checkpoint.state.engine_state import EngineState
+from longseq.checkpoint.state.random_states import random_states
+from longseq.checkpoint.state.share import NotFinite, Share, file_name
 from longseq.host.atomic_files import NO_ROOM, reason, sync
 from longseq.host.host_memory import available_bytes
 from longseq.parallel.agreement import Ranks

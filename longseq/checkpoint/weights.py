@@ -15,11 +15,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from longseq.checkpoint.boxes import as_matrix
 from longseq.checkpoint.fit import same_network
-from longseq.checkpoint.manifest import Manifest
-from longseq.checkpoint.tensor_files import Record, header, write
-from longseq.checkpoint.tensors import Tensors, open_checkpoint
+from longseq.checkpoint.format.boxes import as_matrix
+from longseq.checkpoint.format.manifest import Manifest
+from longseq.checkpoint.format.tensor_files import Record, header, write
+from longseq.checkpoint.format.tensors import Tensors, open_checkpoint
 from longseq.errors import UserError
 from longseq.host.atomic_files import reason
 

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from longseq.checkpoint.folder import find_latest
-from longseq.checkpoint.load import load
-from longseq.checkpoint.manifest import Manifest
+from longseq.checkpoint.format.folder import find_latest
+from longseq.checkpoint.format.manifest import Manifest
 from longseq.checkpoint.saver import Saved, Saver
-from longseq.checkpoint.zero_state import engine_state
+from longseq.checkpoint.state.load import load
+from longseq.checkpoint.state.zero_state import engine_state
 from longseq.engine.stage0 import BareOptimizer
 from longseq.parallel.agreement import Ranks
 from longseq.parallel.mesh import Group, Mesh

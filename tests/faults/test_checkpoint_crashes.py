@@ -18,12 +18,12 @@ from typing import Any
 import pytest
 import torch
 
-from longseq.checkpoint import tensor_files
-from longseq.checkpoint.manifest import Entry
+from longseq.checkpoint.format import tensor_files
+from longseq.checkpoint.format.manifest import Entry
 from longseq.checkpoint.owner import Lost, claim_folder
 from longseq.checkpoint.saver import NoRoom, NotSaved, Saver
-from longseq.checkpoint.share import NotFinite
-from longseq.checkpoint.zero_state import engine_state
+from longseq.checkpoint.state.share import NotFinite
+from longseq.checkpoint.state.zero_state import engine_state
 from longseq.parallel.agreement import Ranks
 from longseq.parallel.mesh import Mesh
 from tests.faults.small_engine import SmallEngine, load_newest, manifest_of, save_step
@@ -100,7 +100,7 @@ def test_renaming_before_writing_would_be_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The failsafe: with the order of a commit turned round, a crash in its middle loses a run."""
-    from longseq.checkpoint import folder as folders
+    from longseq.checkpoint.format import folder as folders
 
     def careless(folder: Path, step: int, manifest: Any) -> Path:
         final = folder / f"step-{step}"

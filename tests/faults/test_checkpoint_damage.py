@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from longseq.checkpoint.folder import find_latest
-from longseq.checkpoint.load import load
-from longseq.checkpoint.manifest import Damaged, describe, list_files, read_manifest
-from longseq.checkpoint.zero_state import engine_state
+from longseq.checkpoint.format.folder import find_latest
+from longseq.checkpoint.format.manifest import Damaged, describe, list_files, read_manifest
+from longseq.checkpoint.state.load import load
+from longseq.checkpoint.state.zero_state import engine_state
 from longseq.errors import UserError
 from longseq.parallel.mesh import Mesh
 from tests.faults.small_engine import SmallEngine, load_newest, save_step

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from longseq.checkpoint.boxes import Box, as_matrix, boxes
+from longseq.checkpoint.format.boxes import Box, as_matrix, boxes
 from longseq.parallel.sharding import Sharding
 
 CUTS = [

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from longseq.checkpoint import manifest as manifests
-from longseq.checkpoint.folder import find_latest, verify
-from longseq.checkpoint.manifest import Damaged, describe, list_files, read_manifest
+from longseq.checkpoint.format import manifest as manifests
+from longseq.checkpoint.format.folder import find_latest, verify
+from longseq.checkpoint.format.manifest import Damaged, describe, list_files, read_manifest
 from longseq.checkpoint.owner import claim_folder, may_use
 from longseq.errors import UserError
 from longseq.parallel.agreement import Ranks

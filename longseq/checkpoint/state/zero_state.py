@@ -12,7 +12,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from longseq.checkpoint.engine_state import EngineState, Part
+from longseq.checkpoint.state.engine_state import EngineState, Part
 from longseq.engine.stage0 import BareOptimizer
 from longseq.parallel.mesh import Mesh
 from longseq.parallel.sharding import sharding_of

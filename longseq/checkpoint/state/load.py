@@ -13,12 +13,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from longseq.checkpoint.boxes import Box, as_matrix, boxes
-from longseq.checkpoint.engine_state import WEIGHT, EngineState, Piece
-from longseq.checkpoint.manifest import Damaged, Manifest
-from longseq.checkpoint.random_states import restore_random_states
-from longseq.checkpoint.share import file_name
-from longseq.checkpoint.tensors import Tensors, open_tensors
+from longseq.checkpoint.format.boxes import Box, as_matrix, boxes
+from longseq.checkpoint.format.manifest import Damaged, Manifest
+from longseq.checkpoint.format.tensors import Tensors, open_tensors
+from longseq.checkpoint.state.engine_state import WEIGHT, EngineState, Piece
+from longseq.checkpoint.state.random_states import restore_random_states
+from longseq.checkpoint.state.share import file_name
 
 TABLES = ("tokens.weight", "head.weight")  # whose last rows may be padding
 

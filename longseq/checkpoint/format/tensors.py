@@ -19,10 +19,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from longseq.checkpoint.boxes import Box, as_matrix
-from longseq.checkpoint.manifest import Damaged, Manifest, check_names, read_manifest
-from longseq.checkpoint.share import RANDOM
-from longseq.checkpoint.tensor_files import read_header
+from longseq.checkpoint.format.boxes import Box, as_matrix
+from longseq.checkpoint.format.manifest import Damaged, Manifest, check_names, read_manifest
+from longseq.checkpoint.format.tensor_files import RANDOM, read_header
 
 Stored = tuple[Box, str, str]  # where in the tensor, the file, the record's name in it
 

@@ -17,7 +17,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from longseq.checkpoint.manifest import (
+from longseq.checkpoint.format.manifest import (
     NAME,
     Damaged,
     Manifest,

@@ -17,10 +17,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from longseq.checkpoint.manifest import BLOCK, Damaged, Entry
+from longseq.checkpoint.format.manifest import BLOCK, Damaged, Entry
 
 SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "U8": 1}
 LARGEST_HEADER = 1 << 30
+
+RANDOM = "random"  # the random states of a rank, beside its tensors
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from longseq.checkpoint import tensor_files
-from longseq.checkpoint.boxes import boxes
-from longseq.checkpoint.engine_state import EngineState
-from longseq.checkpoint.manifest import Entry
-from longseq.checkpoint.tensor_files import Record
-
-RANDOM = "random"  # the random states of a rank, beside its tensors
+from longseq.checkpoint.format import tensor_files
+from longseq.checkpoint.format.boxes import boxes
+from longseq.checkpoint.format.manifest import Entry
+from longseq.checkpoint.format.tensor_files import RANDOM, Record
+from longseq.checkpoint.state.engine_state import EngineState
 
 
 class NotFinite(Exception):
