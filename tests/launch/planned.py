@@ -16,13 +16,21 @@ value = lambda name: sys.argv[sys.argv.index(name) + 1] if name in sys.argv else
 run, plan = pathlib.Path(value("--run-dir")), pathlib.Path(os.environ["WANDB_NOTES"])
 notes = plan.with_suffix(".seen")
 past = notes.read_text().splitlines() if notes.exists() else []
+code = plan.read_text().split()[len(past)]
+if code[0] != "x":  # a checkpoint of no tensors, which the next job's LOAD is checked against
+    from longseq.checkpoint.fit import network
+    from longseq.checkpoint.manifest import Manifest, PROGRESS
+    from longseq.config.checks import parse_config
+    config = parse_config(sys.argv[1:], int(os.environ["WORLD_SIZE"]))
+    (run / "checkpoints/step-1").mkdir()
+    net, optimizer = network(config.network), config.training.optimizer
+    manifest = Manifest(dict.fromkeys(PROGRESS, 1), net, optimizer, 16, "", {}, {})
+    manifest.write(run / "checkpoints/step-1")
+    (run / "checkpoints/latest").write_text("step-1")
+    (run / "metrics.jsonl").write_text(json.dumps({"iteration": len(past) + 1}) + "\\n")
 with open(notes, "a") as file:
     line = [value("--load"), os.environ.get("LONGSEQ_END_TIME"), sys.argv]
     file.write(json.dumps(line) + "\\n")
-code = plan.read_text().split()[len(past)]
-if code[0] != "x":
-    (run / "checkpoints/latest").write_text("step-1")
-    (run / "metrics.jsonl").write_text(json.dumps({"iteration": len(past) + 1}) + "\\n")
 if code == "wait":
     told = []
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
