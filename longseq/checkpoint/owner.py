@@ -24,7 +24,7 @@ from typing import IO
 from longseq.checkpoint.format.folder import steps
 from longseq.checkpoint.format.manifest import Damaged, check_names, read_manifest
 from longseq.errors import UserError
-from longseq.host.atomic_files import reason
+from longseq.host.atomic_files import reason, sync_open
 
 OWNER = "owner.json"
 
@@ -76,8 +76,7 @@ def claim_folder(folder: Path, loaded: Path | None) -> Claim:
             raise _in_use(folder)
         file.truncate(0)
         file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+        sync_open(file)
     except OSError as error:
         raise UserError(
             f"--save {folder} cannot be written: {reason(error)}; choose another folder"

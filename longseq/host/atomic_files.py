@@ -4,6 +4,7 @@ The only place with fsync, rename and digests.
 
     replace_file(path, text)            one small file, whole
     make_aside(target), publish_…       several files that are seen together or not at all
+    replace_folder(aside, target, old)  the same, where an older one may be there
     digest(path), Sha256()              of a file, of a stream
 """
 
@@ -102,6 +103,24 @@ def publish_folder(aside: Path, target: Path) -> None:
     sync(aside)
     os.rename(aside, target)
     sync(target.parent)
+
+
+def replace_folder(aside: Path, target: Path, old: Path) -> None:
+    """Give a folder that is whole the name of one that may be there, which is `old` from then on.
+
+    Readers take `old` while `target` is missing; who called removes it when it needs it no more.
+    """
+    sync(aside)
+    if target.exists():
+        target.rename(old)
+    aside.rename(target)
+    sync(target.parent)
+
+
+def remove_folder(path: Path, aside: Path) -> None:
+    """Remove a folder that is renamed to `aside` first, so that none sees half of it."""
+    path.rename(aside)
+    shutil.rmtree(aside)
 
 
 def reason(error: OSError) -> str:

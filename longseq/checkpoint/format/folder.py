@@ -27,7 +27,7 @@ from longseq.checkpoint.format.manifest import (
     read_manifest,
 )
 from longseq.errors import UserError
-from longseq.host.atomic_files import replace_file, sync
+from longseq.host.atomic_files import remove_folder, replace_file, replace_folder
 from longseq.parallel.agreement import Ranks
 
 POINTER = "latest"
@@ -118,12 +118,8 @@ def commit(folder: Path, step: int, manifest: Manifest) -> Path:
     final = folder / f"step-{step}"
     aside = folder / f"step-{step}.tmp"
     manifest.write(aside)
-    sync(aside)
     replaced = final.with_name(final.name + ".replaced")
-    if final.exists():  # a damaged one, or a step that is run again
-        final.rename(replaced)
-    aside.rename(final)
-    sync(folder)
+    replace_folder(aside, final, replaced)  # a damaged one, or a step that is run again
     replace_file(folder / POINTER, final.name + "\n")
     shutil.rmtree(replaced, ignore_errors=True)
     return final
@@ -132,7 +128,7 @@ def commit(folder: Path, step: int, manifest: Manifest) -> Path:
 def forget(folder: Path, newest: int, keep_last: int, keep_every: int) -> list[Path]:
     """Remove checkpoints up to `newest` but the last `keep_last` and each `keep_every`-th step.
 
-    0 for keep_last keeps all. A folder is renamed first, so that none is seen half removed.
+    0 for keep_last keeps all.
     """
     if not keep_last:
         return []
@@ -141,7 +137,6 @@ def forget(folder: Path, newest: int, keep_last: int, keep_every: int) -> list[P
     gone = []
     for number in old:
         path = folder / f"step-{number}"
-        aside = path.rename(path.with_name(path.name + ".tmp"))
-        shutil.rmtree(aside)
+        remove_folder(path, path.with_name(path.name + ".tmp"))
         gone.append(path)
     return gone

@@ -7,7 +7,6 @@ flipped bit in a size is as bad as one in a weight. Standard library only.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -17,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from longseq.errors import UserError
-from longseq.host.atomic_files import replace_file
+from longseq.host.atomic_files import Sha256, replace_file
 
 NAME = "manifest.json"
 FORMAT = 2
@@ -94,7 +93,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def _checksum(body: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+    return Sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
 def describe(path: Path) -> Entry:
@@ -105,7 +104,7 @@ def describe(path: Path) -> Entry:
 
 
 def _hash_block(path: Path, start: int) -> str:
-    digest, left = hashlib.sha256(), BLOCK
+    digest, left = Sha256(), BLOCK
     with path.open("rb", buffering=0) as file:
         file.seek(start)
         while left and (piece := file.read(min(READ, left))):

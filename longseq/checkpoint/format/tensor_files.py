@@ -9,7 +9,6 @@ not write them: its writer takes no hash while it writes, and says no error numb
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import struct
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from longseq.checkpoint.format.manifest import BLOCK, Damaged, Entry
+from longseq.host.atomic_files import Sha256, sync_open
 
 SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "U8": 1}
 LARGEST_HEADER = 1 << 30
@@ -68,7 +68,7 @@ def write(path: Path, chunks: Iterable[memoryview | bytes]) -> Entry:
         with path.open("wb", buffering=0) as file:
             for chunk in chunks:
                 _write_all(file.fileno(), memoryview(chunk).cast("B"), hashes)
-            os.fsync(file.fileno())
+            sync_open(file)
     except BaseException as error:
         path.unlink(missing_ok=True)  # gives the space back to the ranks still writing
         if isinstance(error, OSError):
@@ -90,13 +90,13 @@ class _Hashes:
     """SHA-256 of each block of what it is given."""
 
     def __init__(self) -> None:
-        self.size, self.done = 0, [hashlib.sha256()]
+        self.size, self.done = 0, [Sha256()]
 
     def take(self, view: memoryview) -> None:
         while view:
             room = BLOCK - self.size % BLOCK
             if self.size and room == BLOCK:
-                self.done.append(hashlib.sha256())
+                self.done.append(Sha256())
             self.done[-1].update(view[:room])
             self.size += len(view[:room])
             view = view[room:]
