@@ -1,1 +1,6 @@
-"""Preparing data, and reading batches."""
+"""Preparing data, reading batches, saving and loading.
+
+prepare     `longseq prepare`, beside numpy_table and Megatron's own tool
+batches     how soon a batch is there
+checkpoint  what a save stalls the step by, and a load against a read
+"""

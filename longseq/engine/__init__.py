@@ -7,6 +7,7 @@ recompute      layers that keep less, as memory_budget finds it necessary
 initialize     first values, the same on every layout
 optimizer      the optimizer, its groups and its learning rate
 stage0         norm, clipping and master weights where DeepSpeed has none
+update_guard   no update from numbers that are none, at any ZeRO stage
 ds_config, ds_overrides    DeepSpeed's settings, ours and the user's
 nvme           what offload to files needs
 """

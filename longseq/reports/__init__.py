@@ -1,1 +1,9 @@
-"""Tables, plots and the page about a run."""
+"""Tables, plots and the page about a run. Read in this order:
+
+command     `longseq report RUN…`
+runs        a run read back from its folder
+page        report.html, one run on one page;  plots draws its curves
+compare     several runs side by side, on the terminal
+format      numbers as people read them
+flag_table  docs/flags.md, every flag with its default: `longseq flags`
+"""
