@@ -340,7 +340,7 @@ of `./ALCF/train-gpt3.sh --list-variables`; the table it is made from is
 [ALCF/variables.txt](../ALCF/variables.txt).
 
 Arguments after `--` go to the trainer as they are: `./ALCF/train-gpt3.sh -- --swiglu`. They come
-after those that the variables make, and the last one wins. `longseq flags` lists them.
+after those that the variables make, and the last one wins. `./longseq.sh flags` lists them.
 
 A job gets all of these as they were at its submission, and `RUN/command.sh` repeats them: ours, and
 those of other programs that are listed below. What may be a key, a token or a password, by its name or
