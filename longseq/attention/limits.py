@@ -1,6 +1,6 @@
 """The attention kernels there are, and what each needs: the one list of them.
 
-A kernel is a module in this folder with one function, `attend` (kernel.py says what it takes), and
+A kernel is a module in kernels/ with one function, `attend` (kernel.py says what it takes), and
 a row here. The flags (--use-flash-attn-NAME), the choice of the best and what is refused before a
 rank starts all follow from the row (longseq/config/kernels.py). Standard library only.
 """
@@ -26,7 +26,7 @@ class LargeHeads:
 class Limits:
     """What one kernel is and needs; nothing that is left at its default limits it.
 
-    module: of this folder. flag: the help of --use-flash-attn-NAME, empty for the kernel that runs
+    module: of kernels/. flag: the help of --use-flash-attn-NAME, empty for the kernel that runs
     where none is named. no_cpu: why it cannot run on CPUs. package: what pip calls it, with other
     names it is distributed under in `also`; versions: the first, and the first that is too new.
     """
