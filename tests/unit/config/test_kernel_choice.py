@@ -143,7 +143,8 @@ def test_one_list_of_kernels() -> None:
     assert f"the first of **{', '.join(BEST_FIRST)}**" in page
     assert set(BEST_FIRST) <= set(KERNELS)
     for limits in KERNELS.values():
-        source = (ROOT / f"longseq/attention/kernels/{limits.module}.py").read_text(encoding="utf-8")
+        path = ROOT / f"longseq/attention/kernels/{limits.module}.py"
+        source = path.read_text(encoding="utf-8")
         assert "\ndef attend(" in source
 
 
