@@ -30,6 +30,7 @@ def chunked(size: int, on_host: bool) -> Kernel:
     def attend(
         q: Tensor, k: Tensor, v: Tensor, documents: Documents, dropout: AttentionDropout | None
     ) -> Tensor:
+        """q [s, b, heads, d], k and v [s, b, groups, d] → [s, b, heads, d]."""
         assert dropout is None, "checks.py refuses attention dropout with chunks"
         four = (x.permute(1, 2, 0, 3) for x in (q, k, v))
         y: Tensor = _Chunked.apply(*four, documents, HostChunks(size, on_host, q.device))
@@ -39,7 +40,10 @@ def chunked(size: int, on_host: bool) -> Kernel:
 
 
 def _pieces(i: int, j: int, chunks: list[Tensor], documents: Documents) -> Iterator[Block]:
-    """What queries of chunk i see of chunk j ≤ i: one block, or one for each common document."""
+    """What queries of chunk i see of chunk j ≤ i: one block, or one for each common document.
+
+    chunks [b, heads, size, d], the last one shorter.
+    """
     rows, _, size, _ = chunks[0].shape
     mine, theirs = ([(c * size, c * size + chunks[c].shape[2])] for c in (i, j))
     for row, queries, keys in common(mine, theirs, documents, rows):
@@ -54,6 +58,7 @@ class _Chunked(torch.autograd.Function):
     def forward(
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, documents: Documents, host: HostChunks
     ) -> Tensor:
+        """q [b, heads, s, d], k and v [b, groups, s, d] → [b, heads, s, d]."""
         qs, ks, vs = host.out(q), host.out(k), host.out(v)
         outputs, weights = [], []
         for i, mine in enumerate(host.back(qs)):
@@ -73,6 +78,7 @@ class _Chunked(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        """dy [b, heads, s, d] → gradients in the shapes of q, k and v."""
         n, host = ctx.count, ctx.host
         qs, ks, vs, ys, weights = (list(ctx.saved_tensors[i * n : (i + 1) * n]) for i in range(5))
         dys = dy.split(host.size, 2)

@@ -20,7 +20,7 @@ class Exchange:
         return q, k, v
 
     def scatter_heads_gradient(self, dq: Tensor, dk: Tensor, dv: Tensor) -> Three:
-        """Gradients of the kernel's q, k, v → of those that `scatter_heads` was given."""
+        """Gradients of the kernel's q, k, v → of scatter_heads' inputs, [s, b, …, d]."""
         return dq, dk, dv
 
     def gather_heads(self, y: Tensor) -> Tensor:
@@ -28,5 +28,5 @@ class Exchange:
         return y
 
     def gather_heads_gradient(self, dy: Tensor) -> Tensor:
-        """The gradient of what `gather_heads` gave → of the kernel's output."""
+        """[s, b, heads, d], the gradient of what `gather_heads` gave → of the kernel's output."""
         return dy

@@ -25,16 +25,17 @@ class HostChunks:
         self._stream: Any = torch.cuda.Stream(device) if self.on_host else None
 
     def out(self, x: Tensor) -> list[Tensor]:
-        """The chunks of `x`, copied to pinned memory where they wait on the host."""
+        """The chunks of x [b, heads, s, d], in pinned memory where they wait on the host."""
         chunks = list(x.detach().split(self.size, 2))
         return [self._copy(chunk) for chunk in chunks] if self.on_host else chunks
 
     def _copy(self, chunk: Tensor) -> Tensor:
+        """`chunk` in pinned memory of the host, in its shape."""
         host = torch.empty(chunk.shape, dtype=chunk.dtype, pin_memory=True)
         return host.copy_(chunk, non_blocking=True)
 
     def back(self, chunks: Sequence[Tensor]) -> Iterator[Tensor]:
-        """Each chunk on the device; while one is in use the next is on its way."""
+        """Each chunk [b, heads, size, d] on the device; the next one is on its way meanwhile."""
         if not self.on_host:
             yield from chunks
             return
@@ -47,6 +48,7 @@ class HostChunks:
             yield here
 
     def _fetch(self, chunk: Tensor) -> Tensor:
+        """`chunk` on its way to the device, in its shape."""
         self._stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(self._stream):
             here = chunk.to(self.device, non_blocking=True)

@@ -52,7 +52,7 @@ def initialized_parameters(
 
 
 def first_value(path: str, parameter: Tensor, net: Network, seed: int) -> Tensor:
-    """This rank's share of the first value of the parameter called `path`.
+    """This rank's share of the first value of `parameter`, in its shape, whose name is `path`.
 
     Norm weights 1, biases 0, matrices normal; those that write to the residual stream are scaled
     down by the square root of their number (GPT-2).

@@ -31,11 +31,13 @@ class _Entrance(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, _ticket: Tensor, found: list[Tensor], *inputs: Tensor) -> Any:
+        """q, k and v, [s, b, heads or groups, d] → their aliases."""
         ctx.found = found
         return tuple(x.view_as(x) for x in inputs)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients in these shapes, kept in `found`; a scalar for the ticket."""
         ctx.found.extend(gradients)
         return torch.zeros(()), None, *(None for _ in gradients)
 
@@ -62,6 +64,7 @@ class DetachedAttention:
 
     @property
     def output(self) -> Tensor:
+        """What the kernel gave, [s, b, heads, d], apart from the graph."""
         assert self._output is not None, "backward has run already"
         return self._output.detach()
 
@@ -79,7 +82,10 @@ class DetachedAttention:
         return self._inputs[number].as_strided(*shape)
 
     def backward(self, gradient: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Gradients:
-        """Gradients of q, k and v, which are equal to those of the call, in the same layout."""
+        """gradient [s, b, heads, d] → those of q, k and v, in their shapes.
+
+        q, k and v are equal to those of the call, in the same layout.
+        """
         assert self._output is not None
         self._inputs = (q, k, v)
         torch.autograd.grad(self._output, self._ticket, gradient)

@@ -36,7 +36,7 @@ class HostStore:
         self._stream: Any = None
 
     def put(self, x: Tensor) -> Ticket:
-        """Start copying contiguous `x` out."""
+        """Start copying contiguous `x`, of any shape, out."""
         copy = self._buffer(x)
         if x.is_cuda:
             stream = self._own_stream(x)
@@ -51,7 +51,7 @@ class HostStore:
         return ticket
 
     def take(self, ticket: Ticket) -> Tensor:
-        """The tensor, back on its device; starts fetching the one that was put before it."""
+        """The tensor in its shape, on its device; starts fetching the one put before it."""
         self._fetch(ticket)
         at = self._out.index(ticket)
         if at > 0:
@@ -74,6 +74,7 @@ class HostStore:
             ticket.coming = ticket.copy.clone()
 
     def _buffer(self, x: Tensor) -> Tensor:
+        """Memory of the host in the shape and type of `x`, used again where it fits."""
         for number, free in enumerate(self._free):
             if free.shape == x.shape and free.dtype == x.dtype:
                 return self._free.pop(number)

@@ -64,6 +64,7 @@ class _Call:
     learns: bool
 
     def tiles(self, x: Tensor) -> list[Tile]:
+        """The tiles of x [s, b, h]."""
         return list(tiles(x.shape[0], self.options.tile, self.options.parts))
 
     def context_of(self, tile: Tile) -> Context:
@@ -98,7 +99,7 @@ class _Call:
         return whole[0], whole[1], whole[2]
 
     def attended(self, q: Tensor, k: Tensor, v: Tensor) -> DetachedAttention:
-        """The kernel's graph for q, k and v as the exchange gives them."""
+        """The kernel's graph for q, k and v [s, b, …, d] as the exchange gives them."""
         return DetachedAttention(
             lambda q, k, v: self.layer.attention.attend(q, k, v, self.context),
             q,
@@ -111,6 +112,7 @@ class _Call:
 class _Recomputed(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, call: _Call, x: Tensor, *parameters: Tensor) -> Tensor:
+        """x [s, b, h] → [s, b, h]; `parameters` are the layer's, of any shape."""
         layer, exchange = call.layer, call.layer.attention.exchange
         ctx.call, ctx.attended = call, None
         inputs = exchange.scatter_heads(*call.all_heads(x))
@@ -132,6 +134,7 @@ class _Recomputed(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        """dy [s, b, h] → gradients in the shapes of x and of the parameters."""
         call: _Call = ctx.call
         ticket: Ticket | None = ctx.ticket
         if ticket:
@@ -165,6 +168,7 @@ class _Sums:
         self._sums: list[Tensor | None] = [None] * len(self.parameters)
 
     def add(self, gradients: Sequence[Tensor | None]) -> None:
+        """Add gradients in the shapes of the parameters, None for those that got none."""
         for number, gradient in enumerate(gradients):
             if gradient is None:
                 continue
@@ -176,6 +180,7 @@ class _Sums:
                 total.add_(gradient)
 
     def gradients(self) -> list[Tensor | None]:
+        """The sums, in the shapes and types of the parameters."""
         pairs = zip(self._sums, self.parameters, strict=True)
         return [None if total is None else total.to(p.dtype) for total, p in pairs]
 
@@ -183,7 +188,7 @@ class _Sums:
 def _finish_backward(
     call: _Call, x: Tensor, o: Tensor, dy: Tensor, sums: _Sums
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of x, through the residual and the MLP, and of attention's output."""
+    """Gradients of x [s, b, h], through the residual and the MLP, and of o [s, b, heads, d]."""
     dx, d_o = torch.empty_like(x), torch.empty_like(o)
     for tile in call.tiles(x):
         with torch.enable_grad():
@@ -204,7 +209,7 @@ def _finish_backward(
 def _heads_backward(
     call: _Call, x: Tensor, d_heads: Sequence[Tensor], dx: Tensor, sums: _Sums
 ) -> None:
-    """Adds to `dx` what comes through q, k and v."""
+    """Adds to dx [s, b, h] what comes through q, k and v [s, b, heads or groups, d]."""
     for tile in call.tiles(x):
         with torch.enable_grad():
             here = x[tile.rows].detach().requires_grad_()

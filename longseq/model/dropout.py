@@ -30,11 +30,13 @@ class _Drop(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, probability: float, seed: int) -> Tensor:
+        """x of any shape → the same shape."""
         ctx.probability, ctx.seed = probability, seed
         return x * _keep(x, probability, seed)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None, None]:
+        """dy in the shape of x."""
         return dy * _keep(dy, ctx.probability, ctx.seed), None, None
 
 

@@ -119,6 +119,7 @@ class GPT(nn.Module):
         return self.norm(self.run_layers(self.layers, x, context))
 
     def _rotary(self, positions: Tensor) -> tuple[Tensor, Tensor] | None:
+        """(cos, sin), each [s, b or 1, 1, rotary_size/2], for positions [b or 1, s]; or None."""
         net = self.net
         if not net.use_rotary_position_embeddings:
             return None

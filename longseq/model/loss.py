@@ -48,11 +48,11 @@ class HeadExchange:
         return logits
 
     def maximum(self, x: Tensor) -> Tensor:
-        """The largest over the ranks that share the table, in place."""
+        """The largest over the ranks that share the table, x of any shape, in place."""
         return x
 
     def total(self, x: Tensor) -> Tensor:
-        """The sum over the ranks that share the table, in place."""
+        """The sum over the ranks that share the table, x of any shape, in place."""
         return x
 
 
@@ -116,6 +116,7 @@ class _TiledCrossEntropy(torch.autograd.Function):
         vocabulary: int,
         exchange: HeadExchange,
     ) -> Tensor:
+        """Shapes as in tiled_cross_entropy → a scalar."""
         wanted = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
         by_part = (exchange.parts, hidden.shape[0])
         labels, weights = labels.unflatten(0, by_part), weights.unflatten(0, by_part)
@@ -139,6 +140,7 @@ class _TiledCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """grad a scalar → gradients of hidden [s/parts, b, h] and table [V of this rank, h]."""
         d_hidden, d_table = ctx.saved_tensors
         return d_hidden.mul_(grad), d_table.mul_(grad), None, None, None, None
 

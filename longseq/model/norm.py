@@ -12,7 +12,7 @@ SumGradientsOf = Callable[..., tuple[Tensor | None, ...]]
 
 
 def unchanged(*parameters: Tensor | None) -> tuple[Tensor | None, ...]:
-    """The parameters themselves: nobody else has them."""
+    """The parameters themselves, of any shape: nobody else has them."""
     return parameters
 
 

@@ -22,6 +22,7 @@ class _Rows(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, table: Tensor, ids: Tensor) -> Tensor:
+        """table [n, h], ids of any shape → [*ids, h]."""
         ctx.save_for_backward(ids)
         ctx.rows = table.shape[0]
         found = F.embedding(ids.clamp(0, ctx.rows - 1), table)
@@ -29,6 +30,7 @@ class _Rows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        """[*ids, h] → [n, h]."""
         (ids,) = ctx.saved_tensors
         outside = (ids < 0) | (ids >= ctx.rows)
         ids = ids.masked_fill(outside, ctx.rows)  # the padding, which takes no gradient

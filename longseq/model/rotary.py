@@ -33,11 +33,13 @@ class _Rotate(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """x [s, b, heads, d] → the same shape."""
         ctx.save_for_backward(cos, sin)
         return _turn(x, cos, sin, 1)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None, None]:
+        """dy [s, b, heads, d] → the same shape."""
         cos, sin = ctx.saved_tensors
         return _turn(dy, cos, sin, -1), None, None
 

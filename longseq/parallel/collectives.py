@@ -25,7 +25,7 @@ from longseq.parallel.mesh import Group
 
 
 def all_reduce(x: Tensor, group: Group, maximum: bool = False) -> Tensor:
-    """Sum (or maximum) of `x` over the group, in place; bitwise the same on every rank."""
+    """Sum (or maximum) of `x`, of any shape, in place; bitwise the same on every rank."""
     if group.comm is not None and x.dtype in mpi.REDUCIBLE:
         whole = x.contiguous()
         mpi.all_reduce(whole, group.comm, maximum)
@@ -76,6 +76,7 @@ class shift:
     """Start sending `x` to the next rank of the ring; `wait()` returns the previous rank's `x`."""
 
     def __init__(self, x: Tensor, group: Group) -> None:
+        """x of any shape, the same on every rank."""
         self._sent, self._result = x.contiguous(), torch.empty_like(x.contiguous())
         before, after = (group.rank - 1) % group.size, (group.rank + 1) % group.size
         self._requests = (
@@ -84,6 +85,7 @@ class shift:
         )
 
     def wait(self) -> Tensor:
+        """The previous rank's tensor, in the shape of `x`."""
         for request in self._requests:
             request.wait()
         return self._result
@@ -96,6 +98,7 @@ class Gather:
     """
 
     def __init__(self, x: Tensor, group: Group) -> None:
+        """Start sending this rank's piece x [n, …], the same shape on every rank."""
         self._own, self._group = x.contiguous(), group
         self._sends, self._receives = [], []
         for step in range(1, group.size):
@@ -105,7 +108,7 @@ class Gather:
             self._receives.append((source, buffer, _receive(buffer, source, group)))
 
     def pieces(self) -> Iterator[tuple[int, Tensor]]:
-        """(rank, piece) for every rank of the group; each piece is safe to keep."""
+        """(rank, its piece [n, …]) for every rank of the group; each piece is safe to keep."""
         yield self._group.rank, self._own
         for source, buffer, request in self._receives:
             request.wait()
@@ -135,7 +138,7 @@ class ScatterSum:
         return [(rank + step) % size for step in range(1, size + 1)]
 
     def give(self, rank: int, piece: Tensor) -> None:
-        """Send `piece` to `rank`, or keep it if that is this rank; do not change it afterwards."""
+        """Send `piece` [n, …] to `rank`, or keep it if that is this one; then leave it alone."""
         if not self._receives:
             self._expect(piece)
         if rank == self._group.rank:
@@ -151,7 +154,7 @@ class ScatterSum:
             self._receives[source] = buffer, _receive(buffer, source, self._group)
 
     def result(self) -> Tensor:
-        """This rank's sum, added in rank order so that it does not depend on arrival."""
+        """This rank's sum [n, …], added in rank order so that it does not depend on arrival."""
         assert self._own is not None
         total: Tensor | None = None
         for rank in range(self._group.size):
@@ -168,12 +171,14 @@ class ScatterSum:
 
 
 def _send(x: Tensor, to: int, group: Group) -> Any:
+    """A request: contiguous `x`, of any shape, is on its way."""
     if group.comm is not None:
         return mpi.send(x, to, group.comm)
     return dist.isend(x, group=group.handle, group_dst=to)
 
 
 def _receive(x: Tensor, source: int, group: Group) -> Any:
+    """A request: contiguous `x`, of any shape, is being filled."""
     if group.comm is not None:
         return mpi.receive(x, source, group.comm)
     return dist.irecv(x, group=group.handle, group_src=source)

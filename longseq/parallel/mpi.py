@@ -100,17 +100,17 @@ class Request:
 
 
 def send(x: Tensor, to: int, comm: Any) -> Request:
-    """Start sending contiguous `x`, which must not change before `wait()`."""
+    """Start sending contiguous `x`, of any shape, which must not change before `wait()`."""
     return Request(comm.Isend(_bytes(x), to))
 
 
 def receive(x: Tensor, source: int, comm: Any) -> Request:
-    """Start receiving into contiguous `x`, which is there after `wait()`."""
+    """Start receiving into contiguous `x`, of any shape, which is there after `wait()`."""
     return Request(comm.Irecv(_bytes(x), source))
 
 
 def all_reduce(x: Tensor, comm: Any, maximum: bool) -> None:
-    """Sum or maximum over the ranks, in place; `x` is contiguous and of a type in REDUCIBLE."""
+    """Sum or maximum over the ranks, in place; `x` of any shape, of a type in REDUCIBLE."""
     from mpi4py import MPI
 
     op = MPI.MAX if maximum else MPI.SUM
@@ -118,5 +118,5 @@ def all_reduce(x: Tensor, comm: Any, maximum: bool) -> None:
 
 
 def _bytes(x: Tensor) -> Any:
-    """The memory of `x` as numpy bytes: numpy has no bfloat16."""
+    """The memory of `x`, of any shape, as bytes [n]: numpy has no bfloat16."""
     return x.detach().reshape(-1).view(torch.uint8).numpy()

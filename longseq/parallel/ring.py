@@ -51,6 +51,7 @@ class _Ring(torch.autograd.Function):
     def forward(
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, documents: Documents, group: Group
     ) -> Tensor:
+        """[b, heads, n, d] → the output, [b, heads, n, d]."""
         y = torch.zeros(q.shape, dtype=torch.float32, device=q.device)
         lse = torch.full(q.shape[:3], -math.inf, dtype=torch.float32, device=q.device)
         block = torch.stack((k, v))
@@ -68,6 +69,7 @@ class _Ring(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        """dy [b, heads, n, d] → gradients in the shapes of q, k and v."""
         q, k, v, y, lse = ctx.saved_tensors
         group, documents = ctx.group, ctx.documents
         dy = dy.contiguous()
@@ -95,6 +97,7 @@ def ring(group: Group) -> Kernel:
     def attend(
         q: Tensor, k: Tensor, v: Tensor, documents: Documents, dropout: AttentionDropout | None
     ) -> Tensor:
+        """q [n, b, heads, d], k and v [n, b, groups, d] → [n, b, heads, d]."""
         assert dropout is None, "checks.py refuses attention dropout with a ring"
         y: Tensor = _Ring.apply(*(x.permute(1, 2, 0, 3) for x in (q, k, v)), documents, group)
         return y.permute(2, 0, 1, 3)

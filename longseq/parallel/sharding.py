@@ -28,7 +28,7 @@ class Sharding:
         return torch.Size(sizes)
 
     def take(self, whole: Tensor) -> Tensor:
-        """This rank's piece of `whole`."""
+        """This rank's piece of `whole`, of any shape whose `dim` is the sum of `parts`."""
         pieces = [
             p.chunk(self.size, self.dim)[self.rank] for p in whole.split(self.parts, self.dim)
         ]
@@ -36,7 +36,10 @@ class Sharding:
 
 
 def shard_parameter(plain: Tensor, sharding: Sharding) -> nn.Parameter:
-    """This rank's piece of a plain parameter, marked for initialisation and DeepSpeed's norm."""
+    """This rank's piece of a whole parameter, in the shape that `sharding.take` gives it.
+
+    It is marked for initialisation and for DeepSpeed's norm.
+    """
     piece = nn.Parameter(sharding.take(plain.detach()))
     piece.longseq_sharding = sharding  # type: ignore[attr-defined]
     # DeepSpeed adds the squares of parameters so marked over the model-parallel group, and counts

@@ -25,6 +25,7 @@ class _GatherLinear(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, group: Group) -> Tensor:
+        """x [s/tp, b, i], weight [o/tp, i], bias [o/tp] → [s, b, o/tp]."""
         ctx.save_for_backward(x, weight)
         ctx.group, ctx.has_bias = group, bias is not None
         n = x.shape[0]
@@ -35,6 +36,7 @@ class _GatherLinear(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        """dy [s, b, o/tp] → gradients in the shapes of x, weight and bias."""
         x, weight = ctx.saved_tensors
         group, n = ctx.group, x.shape[0]
         again = Gather(x, group)
@@ -53,6 +55,7 @@ class _LinearScatter(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, group: Group) -> Tensor:
+        """x [s, b, i/tp], weight [o, i/tp] → [s/tp, b, o]."""
         ctx.save_for_backward(x, weight)
         ctx.group = group
         n = x.shape[0] // group.size
@@ -63,6 +66,7 @@ class _LinearScatter(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        """dy [s/tp, b, o] → gradients in the shapes of x and weight."""
         x, weight = ctx.saved_tensors
         n = dy.shape[0]
         dx, dw = torch.empty_like(x), torch.zeros_like(weight)
@@ -74,7 +78,7 @@ class _LinearScatter(torch.autograd.Function):
 
 
 def _linear_into(out: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
-    """out = x Wᵀ + bias, written in place; out is a contiguous part of a larger tensor."""
+    """out [n, b, o] = x [n, b, i] Wᵀ + bias, in place; out is a contiguous part of a tensor."""
     flat = out.view(-1, out.shape[-1])
     if bias is None:
         torch.mm(x.flatten(0, 1), weight.t(), out=flat)
@@ -87,11 +91,13 @@ class _CopyIn(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, group: Group, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Tensors of any shape → their aliases."""
         ctx.group = group
         return tuple(x.view_as(x) for x in tensors)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients in these shapes → their sums over the group."""
         flat = torch.cat([g.reshape(-1) for g in grads])
         all_reduce(flat, ctx.group)
         parts = flat.split([g.numel() for g in grads])
@@ -103,15 +109,17 @@ class _SumOut(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, group: Group) -> Tensor:
+        """x of any shape → the sum, in the same shape."""
         return all_reduce(x.clone(), group)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None]:
+        """dy in the shape of x, as it is."""
         return dy, None
 
 
 def sum_out(x: Tensor, group: Group) -> Tensor:
-    """The sum over the group, the same on every rank; the gradient passes through."""
+    """x of any shape → the sum over the group, on every rank; the gradient passes through."""
     total: Tensor = _SumOut.apply(x, group)
     return total
 
@@ -127,6 +135,7 @@ class SumGradients:
         self.group = group
 
     def __call__(self, *parameters: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Parameters of any shape, or None → their aliases, in the same order."""
         given = [p for p in parameters if p is not None]
         shared = iter(_CopyIn.apply(self.group, *given))
         return tuple(None if p is None else next(shared) for p in parameters)

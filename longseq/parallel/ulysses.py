@@ -27,11 +27,13 @@ class _SequenceToHeads(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, runs: Runs, group: Group) -> Tensor:
+        """[s/U, b, heads, d] → [s, b, run, d]."""
         ctx.runs, ctx.group, ctx.heads = runs, group, x.shape[2]
         return _to_heads(x, runs, group)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None, None]:
+        """[s, b, run, d] → [s/U, b, heads, d]."""
         return _to_sequence(dy, ctx.runs, ctx.heads, ctx.group), None, None
 
 
@@ -40,11 +42,13 @@ class _HeadsToSequence(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, runs: Runs, group: Group) -> Tensor:
+        """[s, b, run, d] → [s/U, b, heads, d]."""
         ctx.runs, ctx.group = runs, group
         return _to_sequence(x, runs, runs[-1][1], group)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None, None]:
+        """[s/U, b, heads, d] → [s, b, run, d]."""
         return _to_heads(dy, ctx.runs, ctx.group), None, None
 
 
@@ -93,13 +97,14 @@ class Ulysses(Exchange):
         return (q, k, v) if self.own is None else (q, k[:, :, self.own], v[:, :, self.own])
 
     def scatter_heads_gradient(self, dq: Tensor, dk: Tensor, dv: Tensor) -> Three:
+        """[s, b, heads of this rank, d] → [s/U, b, all heads, d]."""
         dq = _to_sequence(dq, self.runs, self.heads, self.group)
         dk, dv = (self._together(x) for x in (dk, dv))
         dk, dv = (_to_sequence(x, self.shared, self.groups, self.group) for x in (dk, dv))
         return dq, dk, dv
 
     def _together(self, d: Tensor) -> Tensor:
-        """Gradients of heads that were handed to several queries, added up."""
+        """[s, b, query heads, d] → [s, b, key-value heads, d], those of one head added."""
         if self.own is None:
             return d
         low, high = self.shared[self.group.rank]
@@ -112,4 +117,5 @@ class Ulysses(Exchange):
         return gathered
 
     def gather_heads_gradient(self, dy: Tensor) -> Tensor:
+        """[s/U, b, all heads, d] → [s, b, heads of this rank, d]."""
         return _to_heads(dy, self.runs, self.group)

@@ -24,11 +24,13 @@ class _GatherTable(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, table: Tensor, group: Group) -> Tensor:
+        """[n/tp, h] → [n, h]."""
         ctx.group = group
         return all_gather(table, group)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        """[n, h] → [n/tp, h]."""
         return reduce_scatter(grad, ctx.group), None
 
 
@@ -77,17 +79,22 @@ class VocabularyExchange(HeadExchange):
         return rows * self.group.rank
 
     def gather_tokens(self, hidden: Tensor) -> Tensor:
+        """[s/tp, b, h] → [s, b, h] where the tokens are split, else as it is."""
         return all_gather(hidden, self.group) if self.split else hidden
 
     def gather_tokens_gradient(self, d_hidden: Tensor) -> Tensor:
+        """[s, b, h] of this rank's rows → the sum over all rows, [s/tp, b, h] where split."""
         collect = reduce_scatter if self.split else all_reduce
         return collect(d_hidden, self.group)
 
     def gather_vocabulary(self, logits: Tensor) -> Tensor:
+        """[…, V/tp] → […, V]."""
         return all_gather(logits.movedim(-1, 0), self.group).movedim(0, -1)
 
     def maximum(self, x: Tensor) -> Tensor:
+        """The largest over the group, x of any shape, in place."""
         return all_reduce(x, self.group, maximum=True)
 
     def total(self, x: Tensor) -> Tensor:
+        """The sum over the group, x of any shape, in place."""
         return all_reduce(x, self.group)

@@ -72,7 +72,7 @@ class Feed:
         )
 
     def _counted(self, mask: Tensor) -> float | Tensor:
-        """Tokens of the micro batch that count, over all ranks that share its samples."""
+        """Tokens that count of mask [b, s], over all ranks that share its samples; a scalar."""
         if self.equal:
             return mask.numel() * self.mesh.sequence.size
         return all_reduce(mask.sum(), self.mesh.sequence).clamp(min=1)

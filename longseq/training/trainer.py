@@ -130,7 +130,7 @@ class Trainer:
         return float(self._mean(total, batches * self.config.accumulation))
 
     def _mean(self, loss: Tensor, passes: int) -> Tensor:
-        """Over all tokens, from each rank's sum over `passes` micro batches."""
+        """Over all tokens, a scalar, from each rank's sum over `passes` micro batches."""
         return all_reduce(loss / (passes * self.mesh.replicas.size), self.mesh.replicas)
 
     def progress(self) -> dict[str, int]:

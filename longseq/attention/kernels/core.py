@@ -39,6 +39,7 @@ class _Core(torch.autograd.Function):
         documents: Documents,
         dropout: AttentionDropout | None,
     ) -> Tensor:
+        """q [s, b, heads, d], k and v [s, b, groups, d] → [s, b, heads, d]."""
         ctx.save_for_backward(q, k, v)
         ctx.documents, ctx.dropout = documents, dropout
         blocks = _blocks(q.shape, documents)
@@ -48,6 +49,7 @@ class _Core(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        """dy [s, b, heads, d] → gradients in the shapes of q, k and v."""
         inputs = ctx.saved_tensors
         sums = [torch.zeros(x.shape, dtype=torch.float32, device=x.device) for x in inputs]
         for block in _blocks(dy.shape, ctx.documents):
@@ -117,7 +119,7 @@ def _block(
 
 
 def _drop(weights: Tensor, probability: float, seed: int) -> Tensor:
-    """The same weights are dropped whenever this block is computed."""
+    """weights of any shape; the same are dropped whenever this block is computed."""
     generator = torch.Generator(weights.device).manual_seed(seed % 2**63)
     keep = torch.empty_like(weights).bernoulli_(1 - probability, generator=generator)
     return weights * keep / (1 - probability)

@@ -50,6 +50,7 @@ def block_mask(s: int, b: int, documents: Documents, device: torch.device) -> Bl
     some, whole = visible_blocks(number, size)
 
     def sees(row: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        """Numbers of row, query and key, of shapes that broadcast → may the query see the key?"""
         return (key <= query) & (number[row, key] == number[row, query])
 
     partly = some & ~whole
@@ -82,7 +83,10 @@ def visible_blocks(number: Tensor, size: int) -> tuple[Tensor, Tensor]:
 
 
 def _table(blocks: Tensor) -> tuple[Tensor, Tensor]:
-    """How many blocks of keys each block of queries has, and their numbers first in the row."""
+    """[b, n, n] bool → how many blocks of keys each of queries has, [b, 1, n], and which.
+
+    These are the first numbers in a row of [b, 1, n, n].
+    """
     count = blocks.sum(-1, dtype=torch.int32)
     order = blocks.int().argsort(dim=-1, descending=True, stable=True).int()
     return count[:, None], order[:, None]

@@ -42,7 +42,7 @@ def attend(
 
 
 def has_flash(q: Tensor) -> bool:
-    """Does torch's flash kernel take this tensor of a GPU? Heads above 192 not on every GPU."""
+    """Does torch's flash kernel take q [s, b, heads, d]? d above 192 not on every GPU."""
     able = torch.cuda.get_device_capability(q.device) >= (8, 0)
     return able and q.dtype in HALF and q.shape[-1] <= 192
 
@@ -60,7 +60,7 @@ def variable_length() -> Callable[..., Any] | None:
 def packed(
     varlen: Callable[..., Any], q: Tensor, k: Tensor, v: Tensor, documents: Documents
 ) -> Tensor:
-    """All documents of all rows in one call."""
+    """All documents of all rows in one call; shapes as in `attend`."""
     s, b, heads, d = q.shape
     offsets, longest = packing(s, b, documents, q.device)
     y: Tensor = varlen(
