@@ -12,6 +12,7 @@ from longseq.reports.format import duration, number, short
 from longseq.reports.runs import RunRecord
 
 COLUMNS = (
+    "status",
     "iterations",
     "training loss",
     "validation loss",
@@ -26,6 +27,7 @@ COLUMNS = (
 def row(run: RunRecord) -> list[str]:
     """One run's figures, in the order of COLUMNS; speeds are medians."""
     return [
+        run.status or "unknown",
         str(run.metrics[-1]["iteration"]),
         number(run.last("lm_loss"), "{:.4f}"),
         number(run.last("validation_loss"), "{:.4f}"),

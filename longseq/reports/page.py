@@ -85,6 +85,7 @@ def cards(run: RunRecord) -> list[tuple[str, str]]:
     """The figures at the top: (value, what it is)."""
     unigram = run.summary.get("unigram_loss")
     found = [
+        (run.status, "status"),
         (number(run.last("lm_loss"), "{:.4f}"), "training loss"),
         (number(run.last("validation_loss"), "{:.4f}"), "validation loss"),
         (number(unigram, "{:.4f}"), "unigram loss, no context"),

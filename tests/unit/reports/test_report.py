@@ -63,9 +63,25 @@ class Page(HTMLParser):
 
 def test_page_has_the_numbers_and_stands_alone(tmp_path: Path) -> None:
     rows = [["layout", "2 ranks = tp 2"], ["note", "<script>alert(1)</script>"]]
-    run = make_run(tmp_path / "run", unigram_loss=1.75, opening=rows, settings={"a": {"b": [1, 2]}})
+    run = make_run(
+        tmp_path / "run",
+        status="failed",
+        unigram_loss=1.75,
+        opening=rows,
+        settings={"a": {"b": [1, 2]}},
+    )
     page = Page(write_page(read_run(run)).read_text())
-    for text in ("1.4000", "1.9000", "1.7500", "60", "60k", "12.3k", "0:00:47", "0.50 GiB"):
+    for text in (
+        "failed",
+        "1.4000",
+        "1.9000",
+        "1.7500",
+        "60",
+        "60k",
+        "12.3k",
+        "0:00:47",
+        "0.50 GiB",
+    ):
         assert text in page.words, text
     assert page.words[page.words.index("layout") + 1] == "2 ranks = tp 2"
     assert "<script>alert(1)</script>" in page.words
@@ -113,11 +129,20 @@ def test_typical_speed_leaves_the_warm_up_out(tmp_path: Path) -> None:
 
 
 def test_verb_shows_a_line_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    runs = [make_run(tmp_path / name, count) for name, count in (("a[red]", 60), ("b", 20))]
+    runs = [make_run(tmp_path / "a[red]", 60, status="done"), make_run(tmp_path / "b", 20)]
     assert main(["report", *map(str, runs)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1].split() == ["a[red]", "60", "1.4000", "1.9000", "12.3k", "0.50", "0:00:47"]
-    assert lines[2].split()[:3] == ["b", "20", "1.8000"]
+    assert lines[1].split() == [
+        "a[red]",
+        "done",
+        "60",
+        "1.4000",
+        "1.9000",
+        "12.3k",
+        "0.50",
+        "0:00:47",
+    ]
+    assert lines[2].split()[:4] == ["b", "unknown", "20", "1.8000"]
     assert lines[3:] == [str(run / "report.html") for run in runs]
 
 
