@@ -22,8 +22,8 @@ from pathlib import Path
 from types import FrameType
 
 BLOCK = 8192  # bytes of a file
-DEEPEST = 30  # frames that are kept, the innermost
-ROOT = str(Path(__file__).parents[2]) + os.sep
+DEEPEST, OUTER = 30, 8  # frames that are kept: of a deeper stack, the outermost and the innermost
+ROOT = str(Path(__file__).parents[3]) + os.sep
 # Whoever is in one of these waits for other ranks
 EXCHANGES = (
     "longseq/parallel/collectives.py",
@@ -71,8 +71,15 @@ def where(frame: FrameType | None) -> tuple[str, list[str]]:
         if name.endswith(EXCHANGES):
             inner = [c.f_code.co_name for c in reversed(calls[: len(calls) - number])]
             own = getattr(call.f_code, "co_qualname", inner[0])  # Gather.pieces, from Python 3.11
-            return next((n for n in inner if n.startswith(NAMES)), own), stack[-DEEPEST:]
-    return "", stack[-DEEPEST:]
+            return next((n for n in inner if n.startswith(NAMES)), own), _shortened(stack)
+    return "", _shortened(stack)
+
+
+def _shortened(stack: list[str]) -> list[str]:
+    """An import in the middle of a step is deep; our own calls, further out, say where it was."""
+    if len(stack) <= DEEPEST:
+        return stack
+    return [*stack[:OUTER], "…", *stack[OUTER - DEEPEST + 1 :]]
 
 
 class Heart:

@@ -121,7 +121,7 @@ def test_a_stack_ends_where_ranks_wait() -> None:
     name, stack = found[0]
     assert name == "all_reduce"
     assert stack[-1].endswith("/longseq/parallel/collectives.py:2 in all_reduce")
-    assert stack[-2].startswith("tests/unit/run/test_hangs.py:")
+    assert stack[-2].startswith("tests/unit/run/safety/test_hangs.py:")
     assert where(sys._getframe())[0] == ""
 
 
