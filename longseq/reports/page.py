@@ -1,12 +1,13 @@
-"""report.html: one run on one page, which needs nothing beside it."""
+"""report.html: one run on one page, which needs nothing beside it; page.html.j2 is its template."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Iterable
-from html import escape
 from pathlib import Path
 from typing import Any
+
+from jinja2 import Environment, FileSystemLoader
 
 from longseq.errors import UserError
 from longseq.reports import plots
@@ -14,34 +15,7 @@ from longseq.reports.format import duration, number, short
 from longseq.reports.runs import RunRecord
 
 PAGE = "report.html"
-
-STYLE = """
-:root { color-scheme: light; --ink: #2b2f36; --faint: #6b7280; --line: #e6e8ec; --blue: #2f6fdb; }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: #f6f7f9; margin: 0; }
-main { max-width: 76rem; margin: 0 auto; padding: 2rem 1.5rem 4rem; }
-h1 { font-size: 1.5rem; margin: 0; overflow-wrap: anywhere; }
-h2 { font-size: 1.05rem; margin: 2.2rem 0 .8rem; }
-.where { color: var(--faint); margin: .2rem 0 1.4rem; overflow-wrap: anywhere; }
-.cards { display: grid; gap: .8rem; grid-template-columns: repeat(auto-fill, minmax(13rem, 1fr)); }
-.card, figure, .table { background: #fff; border: 1px solid var(--line); border-radius: .6rem; }
-.card { padding: .8rem 1rem; }
-.card b { display: block; font-size: 1.35rem; font-weight: 600; }
-.card span { color: var(--faint); font-size: .85rem; }
-.plots { display: grid; gap: .8rem; grid-template-columns: repeat(auto-fill, minmax(27rem, 1fr)); }
-figure { margin: 0; padding: .8rem 1rem; }
-figcaption { font-weight: 600; }
-figure img { width: 100%; height: auto; display: block; }
-.table { padding: .4rem 1rem; overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; }
-td { padding: .3rem .8rem .3rem 0; border-top: 1px solid var(--line); vertical-align: top; }
-tr:first-child td { border-top: 0; }
-td:first-child { color: var(--faint); white-space: nowrap; width: 14rem; }
-td:last-child { overflow-wrap: anywhere; }
-details summary { cursor: pointer; font-weight: 600; margin: 1.6rem 0 .6rem; }
-pre { background: #fff; border: 1px solid var(--line); border-radius: .6rem; padding: 1rem;
-      overflow-x: auto; font-size: 13px; }
-@media (max-width: 32rem) { .plots { grid-template-columns: 1fr; } }
-"""
+TEMPLATE = "page.html.j2"
 
 
 def write_page(run: RunRecord) -> Path:
@@ -56,24 +30,23 @@ def write_page(run: RunRecord) -> Path:
 
 def page(run: RunRecord) -> str:
     """The HTML of one run."""
-    name = escape(run.folder.name)
-    parts = [
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{name}</title>",
-        '<meta name=viewport content="width=device-width">',
-        f"<style>{STYLE}</style><main><h1>{name}</h1>",
-        f"<p class=where>{escape(_subtitle(run))}</p>",
-        f"<div class=cards>{''.join(_card(*card) for card in cards(run))}</div>",
-        "<h2>Curves</h2><div class=plots>",
-        *_figures(run),
-        "</div>",
-        _section("This run", run.summary.get("opening")),
-        _section("How it ended", run.summary.get("closing")),
-        _details("Settings", _table(flat(run.summary.get("settings", {})))),
-        _details("Environment", _table(flat(run.environment))),
-        _details("Command", f"<pre>{escape(run.command)}</pre>" if run.command else ""),
-        "</main></html>",
-    ]
-    return "\n".join(part for part in parts if part)
+    templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
+    summary = run.summary
+    return templates.get_template(TEMPLATE).render(
+        name=run.folder.name,
+        subtitle=_subtitle(run),
+        cards=cards(run),
+        figures=list(_figures(run)),
+        sections=[
+            ("This run", _pairs(summary.get("opening"))),
+            ("How it ended", _pairs(summary.get("closing"))),
+        ],
+        details=[
+            ("Settings", flat(summary.get("settings", {}))),
+            ("Environment", flat(run.environment)),
+        ],
+        command=run.command,
+    )
 
 
 def _subtitle(run: RunRecord) -> str:
@@ -100,11 +73,8 @@ def cards(run: RunRecord) -> list[tuple[str, str]]:
     return [card for card in found if card[0]]
 
 
-def _card(value: str, label: str) -> str:
-    return f"<div class=card><b>{escape(value)}</b><span>{escape(label)}</span></div>"
-
-
-def _figures(run: RunRecord) -> Iterable[str]:
+def _figures(run: RunRecord) -> Iterable[tuple[str, str]]:
+    """(title, the SVG in base64) of each picture."""
     pictures = (
         ("Loss", plots.loss_plot),
         ("Throughput", plots.speed_plot),
@@ -114,23 +84,11 @@ def _figures(run: RunRecord) -> Iterable[str]:
         ("Learning rate", plots.rate_plot),
     )
     for title, draw in pictures:
-        data = base64.b64encode(draw(run).encode()).decode()
-        image = f'<img alt="{title} by iteration" src="data:image/svg+xml;base64,{data}">'
-        yield f"<figure><figcaption>{title}</figcaption>{image}</figure>"
+        yield title, base64.b64encode(draw(run).encode()).decode()
 
 
-def _section(title: str, rows: Any) -> str:
-    pairs = [(str(row[0]), str(row[1])) for row in rows or [] if len(row) == 2]
-    return f"<h2>{title}</h2>{_table(pairs)}" if pairs else ""
-
-
-def _details(title: str, inside: str) -> str:
-    return f"<details><summary>{title}</summary>{inside}</details>" if inside else ""
-
-
-def _table(rows: list[tuple[str, str]]) -> str:
-    cells = "".join(f"<tr><td>{escape(k)}</td><td>{escape(v)}</td></tr>" for k, v in rows)
-    return f"<div class=table><table>{cells}</table></div>" if rows else ""
+def _pairs(rows: Any) -> list[tuple[str, str]]:
+    return [(str(row[0]), str(row[1])) for row in rows or [] if len(row) == 2]
 
 
 def flat(tree: Any, prefix: str = "") -> list[tuple[str, str]]:
