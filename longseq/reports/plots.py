@@ -54,6 +54,12 @@ def smooth(values: Sequence[float], weight: float) -> list[float]:
     return result
 
 
+def smooth_both_ways(values: Sequence[float], weight: float) -> list[float]:
+    """The mean of `smooth` from the left and from the right: a falling curve is not drawn late."""
+    there, back = smooth(values, weight), smooth(values[::-1], weight)[::-1]
+    return [(a + b) / 2 for a, b in zip(there, back, strict=True)]
+
+
 def loss_plot(run: RunRecord) -> str:
     """Training and validation loss, with the loss of guessing from frequencies alone."""
 
@@ -62,7 +68,7 @@ def loss_plot(run: RunRecord) -> str:
         x, y = thin(xs, ys)
         if len(y) > 50:
             axes.plot(x, y, color=BLUE, alpha=0.25, linewidth=0.8)
-            y = smooth(y, 0.9)
+            y = smooth_both_ways(y, 0.9)
         axes.plot(x, y, color=BLUE, linewidth=1.8, label="training")
         vx, vy = run.column("validation_loss")
         axes.plot(vx, vy, color=ORANGE, marker="o", markersize=4, linewidth=1.5, label="validation")

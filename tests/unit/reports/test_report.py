@@ -13,7 +13,7 @@ import pytest
 from longseq.__main__ import main
 from longseq.errors import UserError
 from longseq.reports.page import flat, write_page
-from longseq.reports.plots import smooth, thin
+from longseq.reports.plots import smooth, smooth_both_ways, thin
 from longseq.reports.runs import read_run
 
 
@@ -170,6 +170,13 @@ def test_thin_keeps_the_means() -> None:
 def test_smooth_has_no_bias() -> None:
     assert smooth([2.0] * 5, 0.9) == pytest.approx([2.0] * 5)
     assert smooth([1.0, 3.0], 0.5) == pytest.approx([1.0, (0.25 * 1 + 0.5 * 3) / 0.75])
+
+
+def test_a_smoothed_curve_does_not_lag() -> None:
+    falling = [100.0 - i for i in range(101)]
+    assert smooth_both_ways(falling, 0.9)[50] == pytest.approx(falling[50])
+    assert smooth(falling, 0.9)[50] > falling[50] + 5
+    assert smooth_both_ways([2.0] * 5, 0.9) == pytest.approx([2.0] * 5)
 
 
 def test_flat_names_nested_settings() -> None:
