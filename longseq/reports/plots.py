@@ -153,5 +153,6 @@ def _svg(draw: Callable[[Axes], None]) -> str:
         draw(axes)
         axes.set_xlabel("iteration")
         picture = io.StringIO()
-        figure.savefig(picture, format="svg", transparent=True, metadata={"Date": None})
+        # White, also where the page around it is dark
+        figure.savefig(picture, format="svg", facecolor="white", metadata={"Date": None})
     return picture.getvalue()
