@@ -19,7 +19,7 @@ past = notes.read_text().splitlines() if notes.exists() else []
 code = plan.read_text().split()[len(past)]
 if code[0] != "x":  # a checkpoint of no tensors, which the next job's LOAD is checked against
     from longseq.checkpoint.fit import network
-    from longseq.checkpoint.manifest import Manifest, PROGRESS
+    from longseq.checkpoint.format.manifest import Manifest, PROGRESS
     from longseq.config.checks import parse_config
     config = parse_config(sys.argv[1:], int(os.environ["WORLD_SIZE"]))
     (run / "checkpoints/step-1").mkdir()
