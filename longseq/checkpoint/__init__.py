@@ -4,6 +4,7 @@ run_checkpoints  a run's own: when one fits, what goes into one, what comes out
 saver            saves beside the training: the step waits for a copy, a thread does the rest
 owner            a folder of checkpoints belongs to one run at a time
 fit              whether a checkpoint fits a run
+left_out         samples that are not trained on again, after --on-spike rewind
 request          what --load and --save ask for, looked at before any rank starts
 format/          the files: manifest, tensors, folders of checkpoints
 state/           weights and optimizer state of the engine, and this rank's share of them

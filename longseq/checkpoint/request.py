@@ -10,6 +10,7 @@ from pathlib import Path
 
 from longseq.checkpoint.fit import check_fit, check_vocabulary
 from longseq.checkpoint.format.folder import find_latest
+from longseq.checkpoint.left_out import read_left_out
 from longseq.checkpoint.owner import may_use
 from longseq.config.arguments import Config
 from longseq.config.flags import Parser
@@ -31,6 +32,7 @@ def check_request(config: Config, vocabulary: int) -> None:
     if config.run.load:
         loaded, manifest = find_latest(Path(config.run.load), _warn, hashes=False)
         check_fit(loaded, manifest, config)
+        read_left_out(loaded.parent)
         if vocabulary:
             check_vocabulary(loaded, manifest, vocabulary)
     if config.run.save:

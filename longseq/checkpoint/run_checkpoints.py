@@ -5,7 +5,10 @@
     kept.claim(screen.warn)            # where --save names a folder, it is this run's from now on
     kept.save(progress)                # begins one; the training goes on beside it
     report = kept.advance()            # once a step: figures of a save that has just been finished
-    kept.finish()                      # waits for what is under way
+    report = kept.finish()             # waits for what is under way; its figures
+    kept.settle()                      # the same, and `advance` will give the figures
+    progress = kept.go_back(warn)      # to the newest one, in the middle of the training
+    kept.leave_out(batch)              # kept.left_out knows of it from now on, and every later run
 
 `progress` is how far the training is: iteration, consumed_samples (its position in the data) and
 consumed_tokens. saver.py writes the files; here is what they mean.
@@ -21,6 +24,7 @@ from typing import Any
 from longseq.checkpoint.fit import check_fit, check_vocabulary, network
 from longseq.checkpoint.format.folder import find_latest
 from longseq.checkpoint.format.manifest import Manifest
+from longseq.checkpoint.left_out import AllLeftOut, LeftOut, read_left_out
 from longseq.checkpoint.owner import Claim, claim_folder
 from longseq.checkpoint.saver import NoRoom, Saved, Saver
 from longseq.checkpoint.state.load import load
@@ -30,6 +34,7 @@ from longseq.config.arguments import Config
 from longseq.data.opening import TrainingData
 from longseq.data.tokenizers.registry import write_tokenizer
 from longseq.errors import UserError
+from longseq.host.atomic_files import reason
 from longseq.parallel.agreement import Ranks
 from longseq.parallel.mesh import Mesh
 from longseq.run.environment import package_versions
@@ -45,11 +50,13 @@ class RunCheckpoints:
         self.state = engine_state(engine, mesh)
         self.loaded: Path | None = None  # what --load found
         self.newest: Path | None = None  # what this run has written, whole
+        self.left_out = AllLeftOut()
         self.note = ""  # what a resumed run does otherwise than the one before
         self.seconds = 0.0  # of the longest save
         self._saver: Saver | None = None
         self._claim: Claim | None = None
         self._reserved = False
+        self._figures: dict[str, float] = {}  # of a finished save, not given to anybody yet
 
     def layout(self) -> dict[str, Any]:
         """How the ranks share the work; where it is the same, random states are those of before."""
@@ -69,33 +76,78 @@ class RunCheckpoints:
         """Put the newest whole checkpoint of --load into the engine; returns its progress."""
         if not self.config.run.load:
             return None
-        self.loaded, manifest = find_latest(Path(self.config.run.load), warn, self.ranks)
-        check_fit(self.loaded, manifest, self.config)
-        tokenizer = self.data.tokenizer.specification
-        check_vocabulary(self.loaded, manifest, self.data.vocab_size, tokenizer)
-        same = dict(manifest.layout) == self.layout()
-        load(self.state, self.loaded, manifest, self.ranks.rank, same)
+        self.loaded, manifest = self._restore(Path(self.config.run.load), warn)
+        folder = self.loaded.parent
+        self.left_out = self._from_first(lambda: read_left_out(folder))
         before, now = manifest.layout["seq_length"], self.config.network.seq_length
         if before != now:
             self.note = f"samples of {now:,} tokens from here on, {before:,} before"
         return dict(manifest.progress)
+
+    def _restore(self, path: Path, warn: Callable[[str], None]) -> tuple[Path, Manifest]:
+        found, manifest = find_latest(path, warn, self.ranks)
+        check_fit(found, manifest, self.config)
+        tokenizer = self.data.tokenizer.specification
+        check_vocabulary(found, manifest, self.data.vocab_size, tokenizer)
+        same = dict(manifest.layout) == self.layout()
+        load(self.state, found, manifest, self.ranks.rank, same)
+        return found, manifest
+
+    @property
+    def last(self) -> Path | None:
+        """The checkpoint to go back to: the newest of this run, or what --load found."""
+        return self.newest or self.loaded
+
+    def go_back(self, warn: Callable[[str], None]) -> dict[str, int]:
+        """Put the newest whole checkpoint into the engine again; returns its progress.
+
+        To be called where `last` names one, after `finish`.
+        """
+        folder = self.newest.parent if self.newest else self.loaded
+        assert folder is not None
+        return dict(self._restore(folder, warn)[1].progress)
 
     def claim(self, warn: Callable[[str], None]) -> None:
         """Take the folder that --save names; a full disk is told through `warn` from now on."""
         run = self.config.run
         if not run.save:
             return
-        problem = None
-        if self.ranks.rank == 0:
-            try:
-                self._claim = claim_folder(Path(run.save), self.loaded)
-            except UserError as error:
-                problem = str(error)
-        if problem := self.ranks.gather(problem)[0]:
-            raise UserError(problem)
+        self._from_first(lambda: self._take(Path(run.save)))
         keep = (run.keep_last, run.keep_every)
         self._saver = Saver(Path(run.save), self._claim, self.ranks, keep)
         self._warn = warn
+
+    def _take(self, folder: Path) -> None:
+        self._claim = claim_folder(folder, self.loaded)
+        try:
+            self.left_out.write(folder)
+        except OSError as error:
+            raise UserError(f"--save {folder} cannot be written: {reason(error)}") from None
+
+    def _from_first(self, act: Callable[[], Any]) -> Any:
+        """What `act` gives on rank 0; where it raises UserError there, all do."""
+        result, problem = None, None
+        if self.ranks.rank == 0:
+            try:
+                result = act()
+            except UserError as error:
+                problem = str(error)
+        result, problem = self.ranks.gather((result, problem))[0]
+        if problem:
+            raise UserError(problem)
+        return result
+
+    def leave_out(self, batch: LeftOut) -> None:
+        """Remember not to train on a batch, here and in every run that goes on from these."""
+        self.left_out = self.left_out.with_batch(batch)
+        if self.ranks.rank == 0:
+            try:
+                self.left_out.write(Path(self.config.run.save))
+            except OSError as error:
+                self._warn(
+                    f"samples {batch.first} to {batch.last} are left out, but a run that goes on"
+                    f" from here will not know: {reason(error)}"
+                )
 
     def save(self, progress: Mapping[str, int]) -> None:
         """Begin to write a checkpoint, unless it is there already."""
@@ -111,7 +163,7 @@ class RunCheckpoints:
             package_versions(),
         )
         try:
-            self._finished(self._saver.finish())
+            self._keep_figures(self._saver.finish())
             self._saver.save(
                 self.state, manifest, lambda path: write_tokenizer(self.data.tokenizer, path)
             )
@@ -137,31 +189,41 @@ class RunCheckpoints:
         if not self._reserved and self.config.run.save_interval:
             self._saver.reserve(Share(self.state, {}).bytes)
         self._reserved = True
-        try:
-            return self._finished(self._saver.advance())
-        except NoRoom as error:
-            self._tell(error)
-            return {}
+        if not self._figures:  # else those of the save before are still to be given
+            self._go_on(self._saver.advance)
+        return self._give_figures()
+
+    def settle(self) -> None:
+        """Wait for what is under way."""
+        if self._saver is not None:
+            self._go_on(self._saver.finish)
 
     def finish(self) -> dict[str, float]:
-        """Wait for what is under way; its figures."""
+        """The same; its figures."""
+        self.settle()
+        return self._give_figures()
+
+    def _go_on(self, act: Callable[[], Saved | None]) -> None:
         try:
-            return self._finished(self._saver.finish()) if self._saver is not None else {}
+            self._keep_figures(act())
         except NoRoom as error:
             self._tell(error)
-            return {}
 
     def close(self) -> None:
         """Let another run have the folder."""
         if self._claim is not None:
             self._claim.release()
 
-    def _finished(self, saved: Saved | None) -> dict[str, float]:
+    def _give_figures(self) -> dict[str, float]:
+        given, self._figures = self._figures, {}
+        return given
+
+    def _keep_figures(self, saved: Saved | None) -> None:
         if saved is None:
-            return {}
+            return
         self.newest = saved.path
         self.seconds = max(self.seconds, saved.seconds)
-        return {
+        self._figures = {
             "checkpoint_iteration": saved.step,
             "checkpoint_bytes": saved.bytes,
             "checkpoint_seconds": saved.seconds,

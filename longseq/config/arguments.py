@@ -249,8 +249,9 @@ class Training:
     on_spike: str = flag(
         "warn",
         "what is done about a loss far above those before it, or one that is no finite number:"
-        " warn (the latter stops), leave out the update (skip), or stop",
-        choices=("warn", "skip", "stop"),
+        " warn (the latter stops), leave out the update (skip), go back to the last checkpoint and"
+        " leave out the batch (rewind), or stop",
+        choices=("warn", "skip", "rewind", "stop"),
     )
     spike_factor: float = flag(
         2.0, "a loss this many times the median of the last ones is a spike", low=1.001

@@ -329,6 +329,11 @@ def _spikes(config: Config) -> None:
             f"--on-spike {train.on_spike}: an update in fp16 at --zero-stage 0 cannot be held"
             " back: use --bf16, or --zero-stage 1 to 3"
         )
+    if train.on_spike == "rewind" and not (config.run.save and config.run.save_interval):
+        raise UserError(
+            "--on-spike rewind goes back to a checkpoint of this run: give --save and"
+            " --save-interval (SAVE_INTERVAL), or --on-spike skip"
+        )
 
 
 def _data(config: Config) -> None:

@@ -34,6 +34,10 @@ class Sink(Protocol):
 
     def write(self, record: Record) -> None: ...
 
+    def add_to_last(self, more: Record) -> None: ...
+
+    def go_back(self, iteration: int) -> None: ...
+
     def close(self, exit_code: int, /) -> None: ...
 
 
@@ -43,6 +47,7 @@ class Tracker:
     def __init__(self, warn: Callable[[str], None]) -> None:
         self._warn = warn
         self._sinks: dict[str, Sink] = {}
+        self._iteration = 0  # of the last record
 
     def add(self, name: str, make: Callable[[], Sink]) -> None:
         """Open a sink; one that cannot be opened is named and left out."""
@@ -53,9 +58,23 @@ class Tracker:
 
     def log(self, record: Record) -> None:
         """Record one iteration; `record` has at least `iteration`, best the keys of METRICS."""
+        self._iteration = record["iteration"]
+        self._each(lambda sink: sink.write(record))
+
+    def add_to_last(self, more: Record) -> None:
+        """Add what became known after the last record was written to that record, if any."""
+        if self._iteration:
+            late = {"iteration": self._iteration, **more}
+            self._each(lambda sink: sink.add_to_last(late))
+
+    def go_back(self, iteration: int) -> None:
+        """The training goes on after `iteration`: what is there of later ones is not part of it."""
+        self._each(lambda sink: sink.go_back(iteration))
+
+    def _each(self, act: Callable[[Sink], None]) -> None:
         for name, sink in list(self._sinks.items()):
             try:
-                sink.write(record)
+                act(sink)
             except Exception as error:
                 self._drop(name, error)
 
@@ -84,12 +103,28 @@ class MetricsFile:
         """Append to `path` after iteration `resume_after`; later lines, of an attempt whose end
         was lost, move to metrics-abandoned.jsonl beside it, so that no iteration stands twice.
         """
-        set_aside_after(path, resume_after)
-        self._file = path.open("a", encoding="utf-8")
+        self._path = path
+        self._open(resume_after)
+
+    def _open(self, resume_after: int) -> None:
+        set_aside_after(self._path, resume_after)
+        self._file = self._path.open("a", encoding="utf-8")
 
     def write(self, record: Record) -> None:
         self._file.write(json_line(record))
         self._file.flush()
+
+    def add_to_last(self, record: Record) -> None:
+        """Write the last line anew, with more in it."""
+        self._file.close()
+        *before, last = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
+        replace_file(self._path, "".join(before) + json_line(json.loads(last) | dict(record)))
+        self._file = self._path.open("a", encoding="utf-8")
+
+    def go_back(self, iteration: int) -> None:
+        """Move the lines of later iterations to metrics-abandoned.jsonl."""
+        self._file.close()
+        self._open(iteration)
 
     def close(self, _exit_code: int, /) -> None:
         self._file.close()
@@ -129,9 +164,16 @@ class TensorBoard:
 
         self._event, self._summary = event_pb2, summary_pb2
         self._writer = EventFileWriter(str(folder), flush_secs=10)
-        if resume_after:  # tells TensorBoard to forget the later points of an earlier attempt
-            start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-            self._add(resume_after + 1, session_log=start)
+        if resume_after:
+            self.go_back(resume_after)
+
+    def add_to_last(self, record: Record) -> None:
+        self.write(record)
+
+    def go_back(self, iteration: int) -> None:
+        """Tell TensorBoard to forget the points of later iterations."""
+        start = self._event.SessionLog(status=self._event.SessionLog.START)
+        self._add(iteration + 1, session_log=start)
 
     def _add(self, step: int, **what: Any) -> None:
         self._writer.add_event(self._event.Event(step=step, wall_time=time.time(), **what))

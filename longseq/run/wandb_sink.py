@@ -74,6 +74,12 @@ class WandbSink:
             raise self._error
         self._records.put(record)
 
+    def add_to_last(self, record: Mapping[str, Any]) -> None:
+        self.write(record)
+
+    def go_back(self, iteration: int) -> None:
+        """Nothing: W&B forgets no record, and draws both of an iteration."""
+
     def close(self, exit_code: int) -> None:
         self._exit_code = exit_code
         self._records.put(None)
@@ -98,9 +104,10 @@ class WandbSink:
             console="off", silent=True, save_code=False, disable_git=True, x_disable_meta=True
         )
         run = wandb.init(config=self._settings, settings=options, **self._start)
+        run.define_metric("*", step_metric="iteration")  # W&B's own step cannot go back
         try:
             while (record := self._records.get()) is not None:
-                run.log(dict(record), step=record["iteration"])
+                run.log(dict(record))
         finally:
             run.finish(self._exit_code)
             wandb.teardown()  # ends the service process that wandb keeps

@@ -2,5 +2,6 @@
 
 loop     from the first to the last iteration: set up, resume, step, validate, save, end
 trainer  device, mesh, network, engine and step, without anything around them
+rewind   --on-spike rewind: back to the last checkpoint, without the batch at fault
 feed     this rank's micro batches
 """

@@ -41,6 +41,7 @@ from longseq.run.summary import closing_rows, opening_rows, write_summary
 from longseq.run.throughput import Rates, document_lengths, rates
 from longseq.run.tracking import Tracker, open_tracker
 from longseq.training.feed import Feed, MicroBatch
+from longseq.training.rewind import Rewind
 from longseq.training.trainer import Trainer
 
 
@@ -82,7 +83,9 @@ class Training:
         self.valid_feed = Feed(valid, config, mesh, device) if valid else None
         flags = config.training
         self.spikes = Spikes(flags.on_spike, flags.spike_factor, flags.spike_window, self.ranks)
-        self.trainer.guard(self.spikes.may_update)
+        self.trainer.guard(
+            lambda loss, norm: self.spikes.may_update(loss, norm, self.trainer.iteration)
+        )
         self.lengths = curriculum_of(config)
         self.last_loss = math.nan
         self.validation_loss: float | None = None
@@ -99,6 +102,7 @@ class Training:
             width=terminal_width(),
         )
         self.tracker = self._tracker()
+        self.rewind = Rewind(self.trainer, self.kept, self.spikes, self.tracker)
         hosts = self.ranks.gather(socket.gethostname())
         if self.folder and self.ranks.rank == 0:
             write_environment(self.folder, list(dict.fromkeys(hosts)))
@@ -125,6 +129,9 @@ class Training:
         while trainer.iteration < total:
             self.watch.at(trainer.iteration + 1, "step")
             record = self.step()
+            if self.rewind.due:
+                self._go_back(record)
+                continue
             if self._due(run.eval_interval) or trainer.iteration == total:
                 record |= self.validate()
             if saved := self.kept.advance():
@@ -138,6 +145,7 @@ class Training:
                 break
         self.save()
         if saved := self.kept.finish():
+            self.tracker.add_to_last(saved)
             self._say_saved(saved)
         if trainer.iteration >= total and self.kept.has(total):
             return EXIT_DONE
@@ -165,6 +173,7 @@ class Training:
         began = time.perf_counter()
         trainer = self.trainer
         length = self.lengths.length(trainer.iteration)
+        self.rewind.skip_left_out()
         batches = list(self.train_feed.step(trainer.consumed_samples, length))
         result = trainer.step(batches)
         self.last_loss = result.loss
@@ -180,25 +189,37 @@ class Training:
             **asdict(self._rates(batches, length, seconds)),
             "peak_memory_gib": peak_memory_gib(trainer.device.type),
         }
+        said = self.rewind.told()
         if self.spikes.trouble:
-            self._act(self.spikes.trouble, record)
-        return record
+            said.append(self._act(self.spikes.trouble, record))
+        return record | ({"event": "; ".join(said)} if said else {})
 
-    def _act(self, trouble: Trouble, record: dict[str, Any]) -> None:
-        """Say what is wrong with this step, and what was done about it: in its record, too."""
+    def _act(self, trouble: Trouble, record: dict[str, Any]) -> str:
+        """Say what is wrong with this step, and what is done about it."""
         trainer, last = self.trainer, self.trainer.consumed_samples - 1
         first = last + 1 - self.config.global_batch_size
+        why = f"{trouble.text} in iteration {trainer.iteration}, samples {first} to {last}"
         done = {
             "warn": "its update was made (--on-spike)",
             "skip": "its update was left out",
             "stop": "its update was left out, and training stops",
-        }[trouble.action]
-        text = f"{trouble.text} in iteration {trainer.iteration}, samples {first} to {last}; {done}"
-        record |= {"grad_norm": self.spikes.norm, "event": text}
+        }
+        rewinds = trouble.action == "rewind"
+        text = f"{why}; {self.rewind.plan(why, first, last) if rewinds else done[trouble.action]}"
+        record |= {"grad_norm": self.spikes.norm}
         if trouble.action == "stop":
-            self.tracker.log(record)
+            self.tracker.log(record | {"event": text})
             raise FloatingPointError(text)
         self.screen.warn(text)
+        return text
+
+    def _go_back(self, record: dict[str, Any]) -> None:
+        """To the last checkpoint; the iterations after it leave metrics.jsonl and come again."""
+        self.tracker.log(record)
+        self.watch.at(self.trainer.iteration, "load")
+        began = time.monotonic()
+        self.screen.note(self.rewind.go(self.screen.warn))
+        self.stopper.saved_in(0.0, time.monotonic() - began)
 
     def _rates(self, batches: list[MicroBatch], length: int, seconds: float) -> Rates:
         config = self.config

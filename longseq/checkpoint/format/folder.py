@@ -3,6 +3,7 @@
     checkpoints/
       latest            "step-200", replaced, never rewritten
       owner.json        the run that writes here (owner.py)
+      left-out.json     samples that are not trained on again (left_out.py)
       step-100/         manifest.json, vocabulary.json (the tokenizer), tensors of each rank
       step-200/
       step-300.tmp/     being written, or left by a killed run: removed by the next save

@@ -6,7 +6,8 @@
     spikes.trouble                          # None, or Trouble("the loss 9.1 is …", "skip")
 
 A spike is a loss above `factor` times the median of the last `window` ones. What is not a finite
-number is worse: its update would destroy the weights, so under no policy is it made.
+number is worse: its update would destroy the weights, so under no policy is it made. Going back
+(rewind) is the training's own work: here its update is left out, as by skip.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from dataclasses import dataclass
 from longseq.parallel.agreement import Ranks
 
 LEAST = 10  # losses before one can be called a spike
-ACTIONS = ("", "warn", "skip", "stop")  # the later, the graver
+ACTIONS = ("", "warn", "skip", "rewind", "stop")  # the later, the graver
 MOST = 10  # batches left out in a row: more than that is no accident of the data
 
 
 @dataclass(frozen=True)
 class Trouble:
-    """What is wrong with a step, and what is done about it: warn, skip or stop."""
+    """What is wrong with a step, and what is done about it: warn, skip, rewind or stop."""
 
     text: str
     action: str
@@ -38,10 +39,10 @@ class Spikes:
         self.policy, self.factor, self.ranks = policy, factor, ranks
         self.trouble: Trouble | None = None  # of the last step that was judged
         self.norm = math.nan
-        self._losses: deque[float] = deque(maxlen=window)
+        self._losses: deque[tuple[int, float]] = deque(maxlen=window)
         self._in_a_row = 0
 
-    def may_update(self, loss: float, norm: float) -> bool:
+    def may_update(self, loss: float, norm: float, iteration: int = 0) -> bool:
         """Whether the update of this step may be made; a collective: the gravest action counts."""
         mine = self.judge(loss, norm)
         self.norm = norm
@@ -51,15 +52,20 @@ class Spikes:
             text = mine.text if mine else "the loss or the gradient of another rank is no number"
             self.trouble = Trouble(text, ACTIONS[worst])
         if ACTIONS[worst] in ("", "warn"):
-            self._losses.append(loss)
+            self._losses.append((iteration, loss))
         return ACTIONS[worst] in ("", "warn")
+
+    def go_back(self, iteration: int) -> None:
+        """Forget the losses of later iterations: they come again."""
+        while self._losses and self._losses[-1][0] > iteration:
+            self._losses.pop()
 
     def judge(self, loss: float, norm: float) -> Trouble | None:
         """What is wrong with this step, if anything, before its update."""
         text = _not_finite(loss, norm)
         finite = not text
         if finite and len(self._losses) >= min(LEAST, self._losses.maxlen or LEAST):
-            usual = statistics.median(self._losses)
+            usual = statistics.median(loss for _, loss in self._losses)
             if loss > self.factor * usual:
                 text = (
                     f"the loss {loss:.4g} is {loss / usual:.1f} times the median {usual:.4g} of"

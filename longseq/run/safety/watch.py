@@ -91,7 +91,7 @@ class Watch:
         self._heart = heart
 
     def at(self, step: int, phase: str) -> None:
-        """Where the main thread is: in "start", or in a "step", "save" or "validation"."""
+        """Where the main thread is: in "start", or in a "step", "save", "load" or "validation"."""
         self._step, self._phase = step, phase
 
     def tick(self, *_: object) -> None:

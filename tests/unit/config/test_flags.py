@@ -50,6 +50,7 @@ REFUSED = [
     ("--optimizer muon --zero-stage 1", 1, "whole matrices, which --zero-stage 1 cuts up"),
     ("--optimizer adafactor --tensor-model-parallel-size 2", 2, "parallel-size 2 cuts up"),
     ("--optimizer muon --fp16", 1, "use --bf16"),
+    ("--on-spike rewind --save x", 1, "give --save and --save-interval"),
     ("--context-parallel-size 2", 2, "give --use-flash-attn-sdpa"),
     ("--ds-sequence-parallel-size 16", 16, "8 query heads"),
     ("--use-flash-attn-v2 --use-flash-attn-sdpa", 1, "exclude each other"),

@@ -63,6 +63,30 @@ def test_nothing_is_set_aside_where_nothing_is_wrong(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["metrics.jsonl"]
 
 
+def test_going_back_in_the_middle_and_adding_to_the_last_line(tmp_path: Path) -> None:
+    tracker = open_tracker(tmp_path, pytest.fail, tensorboard=tmp_path / "tb")
+    tracker.add_to_last({"bytes": 1})  # there is no record yet
+    for i in range(1, 6):
+        tracker.log({"iteration": i, "lm_loss": 1.0})
+    tracker.go_back(3)
+    tracker.log({"iteration": 4, "lm_loss": 2.0})
+    tracker.add_to_last({"bytes": 7})
+    tracker.log({"iteration": 5, "lm_loss": 2.0})
+    tracker.add_to_last({"bytes": 8})
+    tracker.close()
+    found = read_metrics(tmp_path / "metrics.jsonl")
+    assert [(r["iteration"], r["lm_loss"], r.get("bytes")) for r in found] == [
+        (1, 1.0, None),
+        (2, 1.0, None),
+        (3, 1.0, None),
+        (4, 2.0, 7),
+        (5, 2.0, 8),
+    ]
+    assert iterations(tmp_path / "metrics-abandoned.jsonl") == [4, 5]
+    assert points(tmp_path / "tb", "lm_loss") == {1: 1.0, 2: 1.0, 3: 1.0, 4: 2.0, 5: 2.0}
+    assert points(tmp_path / "tb", "bytes") == {4: 7.0, 5: 8.0}
+
+
 def points(folder: Path, tag: str) -> dict[int, float]:
     events = EventAccumulator(str(folder))
     events.Reload()
@@ -95,6 +119,12 @@ class Broken:
         self.left -= 1
         if self.left < 0:
             raise OSError(28, "No space left on device")
+
+    def add_to_last(self, record: object) -> None:
+        self.write(record)
+
+    def go_back(self, _iteration: int) -> None:
+        raise AssertionError("a dropped sink is left alone")
 
     def close(self, _exit_code: int, /) -> None:
         raise AssertionError("a dropped sink is left alone")

@@ -24,6 +24,7 @@ def used(policy: str, factor: float = 2.0, window: int = 50) -> Spikes:
     [
         ("warn", (True, "warn"), (False, "stop")),
         ("skip", (False, "skip"), (False, "skip")),
+        ("rewind", (False, "rewind"), (False, "rewind")),
         ("stop", (False, "stop"), (False, "stop")),
     ],
 )
@@ -54,6 +55,19 @@ def test_a_spike_that_was_left_out_is_no_measure_for_the_next() -> None:
 def test_early_losses_are_no_measure() -> None:
     spikes = Spikes("stop", 2.0, 50, ALONE)
     assert all(spikes.may_update(loss, 1.0) for loss in (1.0, 5.0, 1.0, 9.0))
+
+
+def test_after_going_back_only_the_losses_before_are_a_measure() -> None:
+    spikes = Spikes("rewind", 2.0, 4, ALONE)
+    for iteration, loss in enumerate((1.0, 1.1, 5.0, 6.0), 1):
+        assert spikes.may_update(loss, 1.0, iteration)
+    spikes.go_back(2)
+    assert spikes.may_update(1.2, 1.0, 3)
+    assert spikes.may_update(1.3, 1.0, 4)
+    assert not spikes.may_update(3.3, 1.0, 5)
+    assert spikes.trouble
+    assert "of the last 4" in spikes.trouble.text
+    assert "median 1.15" in spikes.trouble.text
 
 
 def test_leaving_out_has_an_end() -> None:

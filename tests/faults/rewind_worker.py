@@ -1,0 +1,165 @@
+"""Run under mpiexec: trainings that meet a poisoned batch and go back; prints JSON.
+
+The argument is a folder for runs and checkpoints. The batch of samples 28 to 31, which is that of
+iteration 8, has a loss a hundred times too large, or none.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+
+from longseq.checkpoint.run_checkpoints import RunCheckpoints
+from longseq.config.checks import parse_config
+from longseq.data.opening import open_data
+from longseq.engine.distributed import start_distributed, stop_distributed
+from longseq.run.safety.stopping import Stopper
+from longseq.run.safety.watch import Watch
+from longseq.training import rewind
+from longseq.training.feed import Feed, MicroBatch
+from longseq.training.loop import Training, train
+from longseq.training.trainer import Trainer
+from tests.parallel.losses import GENOME
+
+COMMON = (
+    "--num-layers 2 --hidden-size 64 --num-attention-heads 4 --seq-length 64 --device cpu"
+    " --use-flash-attn-sdpa --use-rotary-position-embeddings --hidden-dropout 0.1 --eval-iters 0"
+    f" --global-batch-size 4 --lr 1e-3 --lr-decay-style constant --data-path {GENOME}"
+    " --spike-window 4 --train-iters 10"
+)
+LAYOUTS = {
+    "tp-split": "--tensor-model-parallel-size 2 --sequence-parallel",
+    "bf16-zero-1": "--zero-stage 1 --bf16",
+    "zero-3": "--zero-stage 3",
+}
+FIRST, BATCH, AT = 28, 4, 8
+
+
+def poison(value: float, last: int = FIRST) -> Any:
+    """While it is entered, the batches that begin at FIRST to `last` have a loss `value` times
+    theirs.
+    """
+    usual = Feed.step
+
+    def step(feed: Feed, consumed: int, length: int = 0) -> Iterator[MicroBatch]:
+        for batch in usual(feed, consumed, length):
+            harmed = FIRST <= consumed <= last
+            yield replace(batch, weights=batch.weights * value) if harmed else batch
+
+    return mock.patch.object(Feed, "step", step)
+
+
+def losses(folder: Path, name: str = "metrics.jsonl") -> dict[int, float | None]:
+    """By iteration; None where it is no number."""
+    records = [json.loads(line) for line in (folder / name).read_text().splitlines()]
+    assert len({record["iteration"] for record in records}) == len(records)
+    return {record["iteration"]: record["lm_loss"] for record in records}
+
+
+def events(folder: Path) -> dict[int, str]:
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return {record["iteration"]: record["event"] for record in lines if "event" in record}
+
+
+def run(folder: Path, flags: str) -> int:
+    places = ["--run-dir", str(folder), "--save", str(folder / "kept"), "--save-interval", "3"]
+    argv = [*COMMON.split(), *flags.split(), *places]
+    return train(parse_config(argv, int(os.environ["WORLD_SIZE"])), Watch(Stopper()))
+
+
+def without(flags: str) -> dict[int, float]:
+    """The losses of a training that is driven by hand and never sees the batch."""
+    config = parse_config([*COMMON.split(), *flags.split()], int(os.environ["WORLD_SIZE"]))
+    data = open_data(config.data, config.network.seq_length, config.training.seed)
+    assert data.train is not None
+    found = {}
+    with Trainer(config, data.vocab_size) as trainer:
+        trainer.guard(lambda _loss, _norm: True)
+        feed = Feed(data.train, config, trainer.mesh, trainer.device)
+        while trainer.iteration < config.training.train_iters:
+            if trainer.iteration + 1 == AT:
+                trainer.consumed_samples += BATCH
+            loss = trainer.step(feed.step(trainer.consumed_samples)).loss
+            found[trainer.iteration] = loss
+    return found
+
+
+def rewound(folder: Path, flags: str, value: float) -> dict[int, float | None]:
+    """A run that goes back from the batch."""
+    with poison(value):
+        run(folder, flags + " --on-spike rewind")
+    return losses(folder)
+
+
+def resumed(folder: Path, before: Path, flags: str) -> dict[int, float | None]:
+    """A run from the checkpoint before the batch, as if the other was killed when it went back."""
+    with poison(100.0):
+        run(folder, f"{flags} --on-spike stop --load {before}/kept/step-6")
+    return losses(folder)
+
+
+def endless(folder: Path) -> str:
+    """Every batch from the poisoned one on is poisoned too."""
+    try:
+        with poison(math.nan, 10**9), mock.patch.object(rewind, "MOST", 2):
+            run(folder, LAYOUTS["zero-3"] + " --on-spike rewind")
+    except FloatingPointError as error:
+        return str(error)
+    return "it ended"
+
+
+def careless(folder: Path, flags: str) -> Any:
+    """The failsafe: a training that only says it went back, and keeps its weights."""
+    saved: list[dict[str, int]] = []
+    usual = Training.save
+
+    def save(self: Training) -> None:
+        usual(self)
+        saved.append(self.trainer.progress())
+
+    def go_back(*_: object) -> dict[str, int]:
+        return saved[-1]
+
+    careless = mock.patch.object(RunCheckpoints, "go_back", go_back)
+    with mock.patch.object(Training, "save", save), careless:
+        return rewound(folder, flags, 100.0)
+
+
+def main() -> None:
+    warnings.simplefilter("ignore")
+    start_distributed(torch.device("cpu"))
+    with mock.patch("longseq.training.loop.write_page"):  # its pictures take longer than a run
+        found = everything(Path(sys.argv[1]))
+    if os.environ["RANK"] == "0":
+        print(json.dumps(found), flush=True)
+    stop_distributed()
+
+
+def everything(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for number, (name, flags) in enumerate(LAYOUTS.items()):
+        value = (100.0, math.nan)[number % 2]
+        found[name] = [without(flags), rewound(folder / name, flags, value)]
+    last, flags = LAYOUTS.copy().popitem()
+    found["abandoned"] = losses(folder / last, "metrics-abandoned.jsonl")
+    found["events"] = events(folder / last)
+    lines = (folder / last / "metrics.jsonl").read_text().splitlines()
+    found["last"] = json.loads(lines[-1])
+    found["resumed"] = resumed(folder / "resumed", folder / last, flags)
+    found["careless"] = careless(folder / "careless", flags)
+    found["endless"] = endless(folder / "endless")
+    return found
+
+
+if __name__ == "__main__":
+    main()

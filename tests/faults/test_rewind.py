@@ -1,0 +1,97 @@
+"""--on-spike rewind: who met a poisoned batch equals who never saw it, to the last digit.
+
+The reference is a Trainer that is driven by hand past the batch: no policy, no checkpoint.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from longseq.checkpoint.left_out import AllLeftOut, LeftOut, read_left_out
+from longseq.errors import UserError
+from tests.faults.rewind_worker import LAYOUTS
+from tests.parallel.ranks import run_ranks
+
+WORKER = Path(__file__).with_name("rewind_worker.py")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("rewind")
+
+
+@pytest.fixture(scope="module")
+def found(folder: Path) -> Any:
+    return run_ranks(2, WORKER, str(folder))
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_as_if_the_batch_had_never_been(found: Any, name: str) -> None:
+    without, rewound = found[name]
+    assert list(rewound) == [str(number) for number in range(1, 11)]
+    assert rewound == without
+
+
+def test_keeping_the_weights_would_be_noticed(found: Any) -> None:
+    assert found["careless"] != found["zero-3"][0]
+    assert found["careless"].keys() == found["zero-3"][0].keys()
+
+
+def test_a_run_that_goes_on_leaves_it_out_too(found: Any, folder: Path) -> None:
+    """It stops at a spike, had it met one; and hands the list on to its own folder."""
+    assert found["resumed"] == {i: found["zero-3"][0][i] for i in ("7", "8", "9", "10")}
+    kept = read_left_out(folder / "resumed" / "kept")
+    assert kept == read_left_out(folder / "zero-3" / "kept")
+    assert [(one.first, one.last, one.checkpoint) for one in kept.batches] == [(28, 31, 6)]
+
+
+def test_it_is_written_down(found: Any) -> None:
+    """At the iteration that comes after the checkpoint; what was undone lies aside."""
+    ((number, said),) = found["events"].items()
+    assert number == "7"
+    assert said.endswith(
+        "median 2.041 of the last 4 in iteration 8, samples 28 to 31; went back to iteration 6, and"
+        " on without them"
+    )
+    assert list(found["abandoned"]) == ["7", "8"]
+
+
+def test_the_last_saves_figures_are_in_the_last_line(found: Any) -> None:
+    last = found["last"]
+    assert last["iteration"] == last["checkpoint_iteration"] == 10
+    assert last["checkpoint_bytes_per_sec"] == pytest.approx(
+        last["checkpoint_bytes"] / last["checkpoint_seconds"]
+    )
+
+
+def test_it_has_an_end(found: Any) -> None:
+    assert found["endless"] == (
+        "the loss is nan in iteration 8, samples 36 to 39; the training went back to iteration 6"
+        " 2 times already"
+    )
+
+
+BATCH = LeftOut(28, 31, 64, 6, "why")
+
+
+def test_where_the_next_batch_begins() -> None:
+    kept = AllLeftOut((LeftOut(36, 39, 64, 6, ""), BATCH, LeftOut(32, 35, 64, 6, "")))
+    for consumed, size, expected in ((24, 4, 24), (28, 4, 40), (24, 8, 40), (40, 4, 40)):
+        assert kept.next_sample(consumed, size, 64) == expected
+        assert kept.next_sample(consumed, size, 128) == consumed  # other tokens
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[1]", '[{"first": 1}]', "[" * 9999, str([asdict(BATCH) | {"last": 3}])]
+)
+def test_what_cannot_be_read_is_refused(tmp_path: Path, text: str) -> None:
+    assert read_left_out(tmp_path) == AllLeftOut()
+    AllLeftOut((BATCH,)).write(tmp_path)
+    assert read_left_out(tmp_path) == AllLeftOut((BATCH,))
+    (tmp_path / "left-out.json").write_text(text.replace("'", '"'))
+    with pytest.raises(UserError, match=r"left-out\.json cannot be read"):
+        read_left_out(tmp_path)
