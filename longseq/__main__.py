@@ -19,7 +19,7 @@ VERBS = {
         "longseq.checkpoint.request:add_arguments",
         "check and prepare a run",
     ),
-    "prepare": ("longseq.data.commands:add_prepare", "FASTA, FASTQ, GenBank or text to tokens"),
+    "prepare": ("longseq.data.commands:add_prepare", "sequence files, tables and text to tokens"),
     "data": ("longseq.data.commands:add_data", "look at prepared data, check it, turn it back"),
     "checkpoint": ("longseq.checkpoint.command:add_arguments", "look at, check, take weights"),
     "report": ("longseq.reports.command:add_arguments", "a page for each run, a table of them"),

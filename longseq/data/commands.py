@@ -5,7 +5,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from longseq.config.flags import Parser
 from longseq.errors import EXIT_DONE, UserError
@@ -13,7 +12,7 @@ from longseq.errors import EXIT_DONE, UserError
 
 def add_prepare(parser: Parser) -> None:
     """The arguments of `longseq prepare`."""
-    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="file, folder, @LIST or -")
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="file, folder, @LIST, URL or -")
     parser.add_argument(
         "--output", required=True, metavar="PREFIX", help="makes PREFIX.bin, .idx, .json"
     )
@@ -22,6 +21,12 @@ def add_prepare(parser: Parser) -> None:
         default="nucleotide",
         help="nucleotide (default), codon, codon:69, kmer:K, byte, huggingface:FILE or"
         " gpt2:VOCAB,MERGES",
+    )
+    parser.add_argument(
+        "--column", default="", metavar="NAME", help="of a table, what holds the sequences"
+    )
+    parser.add_argument(
+        "--name-column", default="", metavar="NAME", help="of a table, what holds their names"
     )
     parser.add_argument(
         "--genes", action="store_true", help="find genes with pyrodigal; one document each"
@@ -83,10 +88,11 @@ def prepare(options: argparse.Namespace) -> int:
     from longseq.data.prepare.recipe import Recipe
     from longseq.data.prepare.settings import Settings
     from longseq.data.sources.inputs import expand
+    from longseq.data.sources.tables import Columns
 
     _check_recipe(options)
     inputs = expand(options.inputs)
-    size = sum(Path(path).stat().st_size for path in inputs.paths if path != "-")
+    _check_columns(options, inputs.paths)
     recipe = Recipe(
         options.tokenizer,
         options.ambiguous,
@@ -103,9 +109,10 @@ def prepare(options: argparse.Namespace) -> int:
         options.group_by,
         skip_bad=options.skip_bad,
         allow_unknown=options.allow_unknown,
+        columns=Columns(options.column, options.name_column),
     )
     started = time.monotonic()
-    with _progress(size) as report:
+    with _progress(inputs.bytes) as report:
         manifest = run(inputs, options.output, settings, options.overwrite, report)
     seconds = time.monotonic() - started
     _print_summary(options.output, manifest.counts, manifest.num_tokens, manifest.num_documents)
@@ -116,6 +123,7 @@ def prepare(options: argparse.Namespace) -> int:
             f"  not read: {len(inputs.skipped)} other files of the folders, such as"
             f" {inputs.skipped[0]}"
         )
+    size = sum(source["bytes"] for source in manifest.sources)
     print(f"  {seconds:.1f} s, {size / 1e6 / max(seconds, 1e-9):.0f} MB/s")
     return EXIT_DONE
 
@@ -154,6 +162,19 @@ def _check_recipe(options: argparse.Namespace) -> None:
             "--mask-lower-case makes lower-case letters N: give --unknown-weight in place of"
             " --lower-case-weight"
         )
+
+
+def _check_columns(options: argparse.Namespace, paths: tuple[str, ...]) -> None:
+    """Columns are of tables; before hours of reading, where the inputs are files here."""
+    from longseq.data.sources.inputs import has_kind
+    from longseq.data.sources.tables import KINDS
+
+    for flag in ("column", "name_column"):
+        if getattr(options, flag) and not has_kind(paths, KINDS):
+            raise UserError(
+                f"--{flag.replace('_', '-')} {getattr(options, flag)}: no input is a table"
+                " (parquet or Arrow): leave the flag out"
+            )
 
 
 NAMES = {

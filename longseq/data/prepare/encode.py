@@ -15,8 +15,8 @@ from longseq.data.prepare.fasta import marked, usual_fasta
 from longseq.data.prepare.recipe import BASES, Recipe
 from longseq.data.prepare.text import TextEncoder
 from longseq.data.samples.split import Flags, Ints
-from longseq.data.sources.chunks import Chunk
 from longseq.data.sources.gene_calling import find_genes
+from longseq.data.sources.pieces import TEXTS, Chunk, Parsed
 from longseq.data.sources.records import records
 from longseq.data.tokenizers.alphabet import (
     COMPLEMENT,
@@ -49,7 +49,7 @@ class Encoder:
         known = recipe.ambiguous in ("keep", "n") and not recipe.min_length
         self.usual = self.plain and known and isinstance(self.tokenizer, Nucleotides)
 
-    def encode(self, task: Chunk | Stretch) -> Encoded:
+    def encode(self, task: Chunk | Parsed | Stretch) -> Encoded:
         if isinstance(self.tokenizer, TextTokenizer):
             return self._encode_texts(self.tokenizer, task)
         if not isinstance(self.tokenizer, SequenceTokenizer):
@@ -66,13 +66,12 @@ class Encoder:
         """Letters → places of their weights, aligned with their codes; empty where all count 1."""
         return raw.translate(self.weight_table, LAYOUT + GAPS) if self.weighted else b""
 
-    def _encode_usual(self, chunk: Chunk) -> Encoded | None:
+    def _encode_usual(self, chunk: Chunk | Parsed) -> Encoded | None:
         """A chunk for which there is a quick way; None where there is not."""
         end = self.tokenizer.end_of_document
-        found = (
-            usual_fasta(chunk, self.marked, end) if self.usual and chunk.kind == "fasta" else None
-        )
-        if found is None:
+        if not self.usual or not isinstance(chunk, Chunk) or chunk.kind != "fasta":
+            return None
+        if (found := usual_fasta(chunk, self.marked, end)) is None:
             return None
         count = len(found.names)
         zeros = np.zeros(count, np.int64)
@@ -86,7 +85,7 @@ class Encoder:
             sizes.tolist(),
         )
 
-    def _encode_chunk(self, tokenizer: SequenceTokenizer, chunk: Chunk) -> Encoded:
+    def _encode_chunk(self, tokenizer: SequenceTokenizer, chunk: Chunk | Parsed) -> Encoded:
         if (usual := self._encode_usual(chunk)) is not None:
             return usual
         recipe, units = self.recipe, Units()
@@ -211,7 +210,7 @@ class Encoder:
         lengths = np.diff(np.flatnonzero(closing[kept]), prepend=-1)
         return tokens, classes, lengths, Runs(runs.owner[unit], begin, runs.backward[unit])
 
-    def _encode_texts(self, tokenizer: TextTokenizer, task: Chunk | Stretch) -> Encoded:
+    def _encode_texts(self, tokenizer: TextTokenizer, task: Chunk | Parsed | Stretch) -> Encoded:
         encoder = TextEncoder(tokenizer)
         counts: Counter[str] = Counter()
         names: list[str] = []
@@ -229,7 +228,7 @@ class Encoder:
             names.append(name)
             sizes.append(len(text))
         counts["records"] += len(names)
-        counts["bytes" if task.kind in ("text", "jsonl") else "bases"] += sum(sizes)
+        counts["bytes" if task.kind in TEXTS else "bases"] += sum(sizes)
         owner = np.flatnonzero([size > 0 and size >= self.recipe.min_length for size in sizes])
         named = [names[place] for place in owner]
         tokens, lengths = encoder.documents(task.path, named, texts)
@@ -237,9 +236,9 @@ class Encoder:
         counts.update(encoder.counts)
         return Encoded(tokens, lengths, runs, counts, names, sizes, unknown=encoder.unknown)
 
-    def _text(self, task: Chunk, name: str, raw: bytes, counts: Counter[str]) -> bytes:
+    def _text(self, task: Chunk | Parsed, name: str, raw: bytes, counts: Counter[str]) -> bytes:
         """What a text tokenizer sees of a record: text as it is, sequences in upper case."""
-        if task.kind in ("text", "jsonl"):
+        if task.kind in TEXTS:
             return raw
         codes = self.codes(raw)
         self.recipe.check(task.path, name, codes)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from longseq.data.sources.chunks import Chunk
 from longseq.data.sources.names import printable
+from longseq.data.sources.pieces import Chunk
 from longseq.data.sources.records import next_header
 from longseq.data.tokenizers.alphabet import GAPS, INVALID, LAYOUT
 

@@ -1,6 +1,5 @@
 """Files of sequences → PREFIX.bin, .idx and .json, in one pass and bounded memory."""
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,9 +8,7 @@ from longseq.data.indexed.manifest import DatasetManifest
 from longseq.data.prepare.encode import Encoder
 from longseq.data.prepare.output import Output
 from longseq.data.prepare.settings import Settings
-from longseq.data.prepare.tasks import (
-    Reader,
-)
+from longseq.data.prepare.tasks import Reader
 from longseq.data.prepare.workers import encode_all
 from longseq.data.sources.inputs import Inputs
 from longseq.errors import UserError
@@ -45,13 +42,12 @@ def write_tokens(
 ) -> DatasetManifest:
     """Write PREFIX.bin, .idx and .json into a folder that nobody looks into yet."""
     encoder = Encoder(settings.recipe)
-    reader = Reader(encoder, prefix, settings.chunk, settings.skip_bad)
+    reader = Reader(encoder, prefix, settings.chunk, settings.skip_bad, settings.columns)
     output = Output(prefix, settings, encoder)
-    total = 0 if "-" in inputs.paths else sum(map(os.path.getsize, inputs.paths))
     try:
         tasks = reader.tasks(list(inputs.paths), report)
         for task, result in encode_all(
-            tasks, encoder, settings.workers, lambda: _more(total, reader.bytes_read)
+            tasks, encoder, settings.workers, lambda: _more(inputs.bytes, reader.bytes_read)
         ):
             output.write(task, result)
         return output.finish(inputs)

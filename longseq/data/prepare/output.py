@@ -27,6 +27,7 @@ from longseq.data.prepare.text import Unknown
 from longseq.data.samples.split import Ints
 from longseq.data.sources.inputs import Inputs
 from longseq.data.sources.names import printable
+from longseq.data.sources.remote import shown
 from longseq.data.tokenizers.base import SequenceTokenizer
 from longseq.errors import UserError
 from longseq.host.atomic_files import digest, sync_open
@@ -175,7 +176,7 @@ class Output:
         """Check the sums, then write what makes the tokens readable, the index last."""
         if not self.writer.num_documents:
             reason = f"{self.skipped[0]['reason']}; " if self.skipped else ""
-            named = ", ".join(inputs.paths)
+            named = ", ".join(map(shown, inputs.paths))
             raise UserError(f"{reason}{named}: no sequence in it that makes a token")
         self._check_sums()
         self._check_unknown()

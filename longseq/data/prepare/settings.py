@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from longseq.data.prepare.recipe import Recipe
+from longseq.data.sources.tables import Columns
 
 CHUNK = 1 << 20  # bytes; calling genes takes a second for as many, so that workers stay busy
 
@@ -13,7 +14,7 @@ class Settings:
 
     group_by: what a split must not divide, record or file; auto: records, where they are enough.
     skip_bad: leave out files that cannot be read. allow_unknown: the part of a text's letters that
-    a text tokenizer may have no token for.
+    a text tokenizer may have no token for. columns: what to read of tables.
     """
 
     recipe: Recipe = field(default_factory=Recipe)
@@ -22,6 +23,7 @@ class Settings:
     chunk_bytes: int = 0
     skip_bad: bool = False
     allow_unknown: float = 0.001
+    columns: Columns = field(default_factory=Columns)
 
     @property
     def chunk(self) -> int:

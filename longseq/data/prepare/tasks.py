@@ -1,7 +1,8 @@
 """The inputs of a preparation as one ordered row of tasks: pieces to encode, and what lies between.
 
-Pieces (Chunk, Stretch) go to workers; the notes between them (where a file starts and ends, where a
-long record does) come through in their places, so that whoever writes knows whose documents come.
+Pieces (Chunk, Parsed, Stretch) go to workers; the notes between them (where a file starts and ends,
+where a long record does) come through in their places, so that whoever writes knows whose documents
+come.
 """
 
 import os
@@ -13,8 +14,11 @@ from typing import Any
 from longseq.data.prepare.encode import Encoder, count_gaps, left_out
 from longseq.data.prepare.encoded import Stretch
 from longseq.data.prepare.recipe import BASES
-from longseq.data.sources.chunks import Chunk, LongRecord, chunks
+from longseq.data.sources.chunks import pieces
 from longseq.data.sources.inputs import open_source
+from longseq.data.sources.pieces import TEXTS, Chunk, LongRecord, Parsed
+from longseq.data.sources.remote import shown
+from longseq.data.sources.tables import Columns
 from longseq.data.tokenizers.base import SequenceTokenizer
 from longseq.data.tokenizers.text import TextTokenizer
 from longseq.errors import UserError
@@ -45,35 +49,39 @@ class LongStart:
 
 
 Note = FileStart | FileEnd | LongStart
-Task = Chunk | Stretch | Note
+Work = Chunk | Parsed | Stretch
+Task = Work | Note
 
 
 class Reader:
     """Reads files into tasks; `bytes_read` says how far it is."""
 
-    def __init__(self, encoder: Encoder, folder_prefix: str, chunk: int, skip_bad: bool) -> None:
+    def __init__(
+        self, encoder: Encoder, folder_prefix: str, chunk: int, skip_bad: bool, columns: Columns
+    ) -> None:
         self.encoder = encoder
         self.prefix = folder_prefix
         self.chunk = chunk
         self.skip_bad = skip_bad
+        self.columns = columns
         self.bytes_read = 0
         self._spools = 0
 
     def tasks(self, paths: list[str], report: Callable[[int], None]) -> Iterator[Task]:
         """Everything there is to encode, file by file."""
         for path in paths:
-            yield FileStart(path)
+            yield FileStart(shown(path))
             try:
                 yield from self._file(path, report)
             except UserError as error:
                 if not self.skip_bad:
                     raise
-                yield FileEnd(path, {}, str(error))
+                yield FileEnd(shown(path), {}, str(error))
 
     def _file(self, path: str, report: Callable[[int], None]) -> Iterator[Task]:
         before = self.bytes_read
         with open_source(path, isinstance(self.encoder.tokenizer, TextTokenizer)) as source:
-            for piece in chunks(source, self.chunk):
+            for piece in pieces(source, self.chunk, self.columns, f"{self.prefix}.copy"):
                 self.bytes_read = before + source.meter.bytes_read
                 report(self.bytes_read)
                 if isinstance(piece, LongRecord):
@@ -82,19 +90,19 @@ class Reader:
                     yield piece
             self.bytes_read = before + source.meter.bytes_read
             facts = {
-                "path": path,
+                "path": source.path,
                 "kind": source.kind,
                 "bytes": source.meter.bytes_read,
                 "sha256": source.meter.hexdigest(),
             }
-        yield FileEnd(path, facts)
+        yield FileEnd(source.path, facts)
 
     def _long(self, record: LongRecord) -> Iterator[LongStart | Stretch]:
         """Write a long record's codes to a file of their own and hand it out in stretches."""
         self._spools += 1
         spool = f"{self.prefix}.spool-{self._spools}"
         weights = f"{spool}.weights" if self.encoder.recipe.weighted else ""
-        text = record.kind == "text" and isinstance(self.encoder.tokenizer, TextTokenizer)
+        text = record.kind in TEXTS and isinstance(self.encoder.tokenizer, TextTokenizer)
         counts: Counter[str] = Counter()
         foreign = b""
         with open(spool, "wb") as file, open(weights or os.devnull, "wb") as beside:

@@ -16,10 +16,9 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
 from longseq.data.prepare.encode import Encoder
-from longseq.data.prepare.encoded import Encoded, Stretch
+from longseq.data.prepare.encoded import Encoded
 from longseq.data.prepare.recipe import Recipe
-from longseq.data.prepare.tasks import Task
-from longseq.data.sources.chunks import Chunk
+from longseq.data.prepare.tasks import Task, Work
 from longseq.errors import UserError
 
 TRIED = 0.2  # seconds of encoding after which workers are thought of
@@ -99,7 +98,7 @@ def _in_workers(
         try:
             for task in tasks:
                 future = None
-                if isinstance(task, Chunk | Stretch):
+                if isinstance(task, Work):
                     future = pool.submit(_encode, task)
                 waiting.append((task, future))
                 if len(waiting) > workers + 1:
@@ -125,7 +124,7 @@ def _next(waiting: deque[tuple[Task, Future[Encoded] | None]]) -> tuple[Task, Re
 
 
 def _result(encoder: Encoder, task: Task) -> Result:
-    if not isinstance(task, Chunk | Stretch):
+    if not isinstance(task, Work):
         return None
     try:
         return encoder.encode(task)
@@ -148,7 +147,7 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _encode(task: Chunk | Stretch) -> Encoded:
+def _encode(task: Work) -> Encoded:
     if _encoder is None:
         raise RuntimeError("the worker was not started")
     return _encoder.encode(task)

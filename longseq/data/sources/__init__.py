@@ -1,7 +1,9 @@
 """Files → records. Read in this order:
 
-inputs        names, folders, @LIST and standard input → streams of bytes of a known format
-chunks        a stream of any length → pieces of bounded memory, cut between records
+inputs        names, folders, @LIST, URLs and standard input → streams of bytes of a known format
+remote        what is behind a URL, and what may be shown of it
+pieces        what a stream comes in: pieces of bounded memory, cut between records
+chunks        the pieces of FASTA, FASTQ, GenBank, EMBL and text;  tables, twobit: of the others
 records       a piece → its records
 names         what may be shown of a record's name
 gene_calling  a record → its genes, by pyrodigal

@@ -1,42 +1,38 @@
-"""A stream of any length as pieces of bounded memory, cut between records.
-
-The pieces are what workers parse. A FASTA record or a line of text that is longer than a piece (a
-chromosome, or 500 million letters on one line) comes by itself, as an iterator of raw pieces.
-"""
+"""A stream of any length as pieces of bounded memory, cut between records."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from longseq.data.sources.inputs import Source
 from longseq.data.sources.names import header_name
+from longseq.data.sources.pieces import Chunk, LongRecord, Piece
+from longseq.data.sources.tables import KINDS, Columns, table_pieces
+from longseq.data.sources.twobit import twobit_pieces
 from longseq.errors import UserError
 
 LARGEST_BUFFER = 1 << 30
-SEPARATORS = {"fasta": b"\n>", "genbank": b"\n//", "text": b"\n", "jsonl": b"\n"}
-AFTER = {"fasta": 1, "genbank": 3, "text": 1, "jsonl": 1}  # bytes of the separator left of the cut
+SEPARATORS = {"fasta": b"\n>", "genbank": b"\n//", "embl": b"\n//", "text": b"\n", "jsonl": b"\n"}
+AFTER = {
+    "fasta": 1,
+    "genbank": 3,
+    "embl": 3,
+    "text": 1,
+    "jsonl": 1,
+}  # bytes of the separator left of the cut
 
 
-@dataclass(frozen=True)
-class Chunk:
-    """Whole records of one kind, as stored."""
+def pieces(source: Source, size: int, columns: Columns, scratch: str) -> Iterator[Piece]:
+    """The records of a source in order, about `size` bytes at a time.
 
-    kind: str
-    path: str
-    raw: bytes
-
-
-@dataclass(frozen=True)
-class LongRecord:
-    """One FASTA record or line of text; `pieces` must be read to the end before the next is."""
-
-    kind: str
-    path: str
-    name: str
-    pieces: Iterator[bytes]
+    scratch: where a copy may lie of what is not a file here, for libraries that need one.
+    """
+    if source.kind in KINDS:
+        return table_pieces(source, size, columns, scratch)
+    if source.kind == "2bit":
+        return twobit_pieces(source, size, scratch)
+    return _chunks(source, size)
 
 
-def chunks(source: Source, size: int) -> Iterator[Chunk | LongRecord]:
-    """The records of a source in order, about `size` bytes at a time."""
+def _chunks(source: Source, size: int) -> Iterator[Chunk | LongRecord]:
     if source.kind == "fastq":
         yield from _fastq_chunks(source, size)
         return

@@ -6,11 +6,12 @@ Compression and format are told from the content, never from a name alone. Decom
 import io
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from longseq.data.sources.remote import is_url, matches, open_url, shown, trouble
 from longseq.errors import UserError
 from longseq.host.atomic_files import Sha256
 
@@ -18,12 +19,29 @@ SUFFIXES = {
     "fasta": (".fa", ".fasta", ".fna", ".ffn", ".fas", ".fsa", ".frn"),
     "fastq": (".fq", ".fastq"),
     "genbank": (".gb", ".gbk", ".gbff", ".genbank"),
+    "embl": (".embl",),
+    "2bit": (".2bit",),
+    "parquet": (".parquet",),
+    "arrow": (".arrow", ".feather"),
     "jsonl": (".jsonl", ".ndjson"),
     "text": (".txt", ".text", ".seq"),
 }
-FOUND_IN_FOLDERS = ("fasta", "fastq", "genbank")  # a README.txt is no sequence
+NOT_IN_FOLDERS = ("jsonl", "text")  # a README.txt is no sequence
+MARKS = (
+    (b">", "fasta"),
+    (b"@", "fastq"),
+    (b"LOCUS ", "genbank"),
+    (b"ID   ", "embl"),
+    (b"{", "jsonl"),
+    (b"PAR1", "parquet"),
+    (b"ARROW1\0\0", "arrow"),
+    (b"\xff\xff\xff\xff", "arrow stream"),  # what Hugging Face's datasets keep
+    (b"\x43\x27\x41\x1a", "2bit"),
+    (b"\x1a\x41\x27\x43", "2bit"),  # written on a machine of the other byte order
+)
 COMPRESSED = (".gz", ".bgz", ".bz2", ".xz", ".zst")
 PEEK = 1 << 16
+BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -32,6 +50,13 @@ class Inputs:
 
     paths: tuple[str, ...]
     skipped: tuple[str, ...] = ()
+
+    @property
+    def bytes(self) -> int:
+        """Their size as stored, 0 where it is not known before they are read."""
+        if any(path == "-" or is_url(path) for path in self.paths):
+            return 0
+        return sum(map(os.path.getsize, self.paths))
 
 
 def expand(names: list[str]) -> Inputs:
@@ -47,13 +72,16 @@ def expand(names: list[str]) -> Inputs:
             skipped += inner.skipped
         elif os.path.isdir(name):
             for path in sorted(_files_of(name)):
-                wanted = _kind_by_name(os.path.basename(path)) in FOUND_IN_FOLDERS
+                kind = _kind_by_name(os.path.basename(path))
+                wanted = kind is not None and kind not in NOT_IN_FOLDERS
                 (paths if wanted else skipped).append(path)
+        elif is_url(name):
+            paths += matches(name)
         elif name == "-" or os.path.exists(name):
             paths.append(name)
         else:
             raise UserError(
-                f"{name}: no such file or folder: name FASTA files, a folder, @LIST or -"
+                f"{name}: no such file or folder: name FASTA files, a folder, @LIST, a URL or -"
             )
     if not paths:
         raise UserError(
@@ -82,10 +110,10 @@ def _refuse_twins(paths: list[str]) -> None:
     """A file that is read twice would be in training and in validation."""
     seen: dict[str, str] = {}
     for path in paths:
-        real = os.path.realpath(path) if path != "-" else path
+        real = path if path == "-" or is_url(path) else os.path.realpath(path)
         if real in seen:
             also = "" if seen[real] == path else f" (the second time as {seen[real]})"
-            raise UserError(f"{path} is named twice{also}: name it once")
+            raise UserError(f"{shown(path)} is named twice{also}: name it once")
         seen[real] = path
 
 
@@ -96,12 +124,13 @@ def _listed(path: str) -> list[str]:
         raise UserError(f"@{path}: cannot be read as a list of files ({error})") from None
     folder = os.path.dirname(path)
     names = [line.strip() for line in lines if line.strip()]
-    missing = [n for n in names if n != "-" and not os.path.exists(os.path.join(folder, n))]
+    paths = [n if n == "-" or is_url(n) else os.path.join(folder, n) for n in names]
+    missing = [n for n in paths if n != "-" and not is_url(n) and not os.path.exists(n)]
     if missing:
         raise UserError(
             f"@{path}: {missing[0]}: no such file: names in a list are relative to its folder"
         )
-    return [name if name == "-" else os.path.join(folder, name) for name in names]
+    return paths
 
 
 def _kind_by_name(name: str) -> str | None:
@@ -117,7 +146,7 @@ def _kind_by_name(name: str) -> str | None:
 class Metered(io.RawIOBase):
     """A raw stream that digests what is read from it, as stored (compressed or not)."""
 
-    def __init__(self, raw: io.FileIO) -> None:
+    def __init__(self, raw: io.RawIOBase) -> None:
         self._raw = raw
         self._sha = Sha256()
         self.bytes_read = 0
@@ -137,12 +166,16 @@ class Metered(io.RawIOBase):
 
 @dataclass
 class Source:
-    """An open input: stream of decompressed bytes, its kind, and the meter below it."""
+    """An open input: stream of decompressed bytes, its kind, and the meter below it.
+
+    path: its name as it may be shown. file: whether libraries may open it themselves.
+    """
 
     path: str
     kind: str
     stream: BinaryIO
     meter: Metered
+    file: bool
 
     def read(self, size: int) -> bytes:
         """Up to `size` decompressed bytes; a damaged file is the user's to mend."""
@@ -153,30 +186,71 @@ class Source:
                 raise
             raise UserError(_damaged(self.path, error)) from None
 
+    @contextmanager
+    def local(self, scratch: str) -> Iterator[str]:
+        """Read all of it, and name a file that holds it uncompressed: itself, or a copy at
+        `scratch` that is removed at the end.
+        """
+        with nullcontext() if self.file else open(scratch, "wb") as copy:
+            while block := self.read(BLOCK):
+                if copy is not None:
+                    copy.write(block)
+        try:
+            yield self.path if self.file else scratch
+        finally:
+            if not self.file:
+                os.unlink(scratch)
+
 
 def _damaged(path: str, error: Exception) -> str:
+    if is_url(path):
+        return f"{path}: {trouble(error)}"
     return f"{path} is damaged or cut off ({str(error) or type(error).__name__}): fetch it again"
 
 
 @contextmanager
-def open_source(path: str, text_tokens: bool = False) -> Iterator[Source]:
+def open_source(name: str, text_tokens: bool = False) -> Iterator[Source]:
     """Open and recognise one input. text_tokens: unrecognised content counts as plain text."""
     import xopen
 
-    try:
-        raw = open(0 if path == "-" else path, "rb", buffering=0, closefd=path != "-")  # noqa: SIM115
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}: name a file that can be read") from None
+    path = shown(name)
+    raw = _open(name)
     meter = Metered(raw)
     with raw:
-        lower = io.BufferedReader(meter, buffer_size=1 << 20)
+        lower = io.BufferedReader(meter, buffer_size=BLOCK)
         try:
+            plain = lower.peek(PEEK)[:PEEK]
             upper = xopen.xopen(lower, "rb", threads=0)
-            stream = io.BufferedReader(cast(io.RawIOBase, upper), buffer_size=1 << 20)
+            stream = io.BufferedReader(cast(io.RawIOBase, upper), buffer_size=BLOCK)
             head = stream.peek(PEEK)[:PEEK]
         except Exception as error:
             raise UserError(_damaged(path, error)) from None
-        yield Source(path, recognise(path, head, text_tokens), cast(BinaryIO, stream), meter)
+        kind = recognise(path, head, text_tokens)
+        is_file = head == plain and os.path.isfile(name)
+        yield Source(path, kind, cast(BinaryIO, stream), meter, is_file)
+
+
+def _open(name: str) -> io.RawIOBase:
+    if is_url(name):
+        return cast(io.RawIOBase, open_url(name))
+    try:
+        return open(0 if name == "-" else name, "rb", buffering=0, closefd=name != "-")
+    except OSError as error:
+        raise UserError(f"{name}: {error.strerror}: name a file that can be read") from None
+
+
+def has_kind(paths: tuple[str, ...], kinds: tuple[str, ...]) -> bool:
+    """Whether an input may be of these kinds; what cannot be looked at twice may."""
+    for path in paths:
+        if not os.path.isfile(path):
+            return True
+        try:
+            with open_source(path, text_tokens=True) as source:
+                if source.kind in kinds:
+                    return True
+        except UserError:  # reading it will say what is wrong
+            return True
+    return False
 
 
 def recognise(path: str, head: bytes, text_tokens: bool) -> str:
@@ -189,12 +263,12 @@ def recognise(path: str, head: bytes, text_tokens: bool) -> str:
     by_name = _kind_by_name(os.path.basename(path))
     if by_name in ("text", "jsonl"):
         return by_name
-    for mark, kind in ((b">", "fasta"), (b"@", "fastq"), (b"LOCUS ", "genbank"), (b"{", "jsonl")):
+    for mark, kind in MARKS:
         if start.startswith(mark):
             return kind
     if text_tokens:
         return "text"
     raise UserError(
-        f"{path} is not FASTA, FASTQ, GenBank or JSON lines (it starts with {head[:16]!r});"
-        " a file of one sequence a line must end in .txt"
+        f"{path} is not FASTA, FASTQ, GenBank, EMBL, .2bit, parquet, Arrow or JSON lines (it starts"
+        f" with {head[:16]!r}); a file of one sequence a line must end in .txt"
     )

@@ -8,8 +8,8 @@ import io
 import json
 from collections.abc import Iterator
 
-from longseq.data.sources.chunks import Chunk
 from longseq.data.sources.names import header_name, printable
+from longseq.data.sources.pieces import Chunk, Parsed
 from longseq.errors import UserError
 
 NEWLINE = ord("\n")
@@ -17,14 +17,16 @@ JSON_KEYS = ("text", "sequence")
 ASCII = bytes(range(128)) + b"?" * 128
 
 
-def records(chunk: Chunk) -> Iterator[tuple[str, bytes]]:
+def records(chunk: Chunk | Parsed) -> Iterator[tuple[str, bytes]]:
     """Name and content of each record; UserError names file and record."""
+    if isinstance(chunk, Parsed):
+        return iter(chunk.records)
     if chunk.kind == "fasta":
         return _fasta(chunk)
     if chunk.kind == "fastq":
         return _fastq(chunk)
-    if chunk.kind == "genbank":
-        return _genbank(chunk)
+    if chunk.kind in ("genbank", "embl"):
+        return _flat_file(chunk)
     if chunk.kind == "jsonl":
         return _json_lines(chunk)
     return _lines(chunk)
@@ -66,15 +68,21 @@ def _fastq(chunk: Chunk) -> Iterator[tuple[str, bytes]]:
         raise UserError(f"{chunk.path} is not FASTQ: {printable(str(error))}") from None
 
 
-def _genbank(chunk: Chunk) -> Iterator[tuple[str, bytes]]:
-    from Bio.SeqIO.InsdcIO import GenBankIterator
+def _flat_file(chunk: Chunk) -> Iterator[tuple[str, bytes]]:
+    """GenBank's and EMBL's records."""
+    from Bio.SeqIO.InsdcIO import EmblIterator, GenBankIterator
 
+    kind, reader = (
+        ("GenBank", GenBankIterator) if chunk.kind == "genbank" else ("EMBL", EmblIterator)
+    )
+    if not chunk.raw.rstrip().endswith(b"//"):
+        raise UserError(f"{chunk.path} is cut off: its last record does not end with //")
     try:
-        for record in GenBankIterator(io.StringIO(chunk.raw.decode("latin-1"))):
+        for record in reader(io.StringIO(chunk.raw.decode("latin-1"))):
             yield printable(record.id), bytes(record.seq)
     except Exception as error:
         raise UserError(
-            f"{chunk.path} is not GenBank, or has no sequence in it ({printable(str(error))})"
+            f"{chunk.path} is not {kind}, or has no sequence in it ({printable(str(error))})"
         ) from None
 
 

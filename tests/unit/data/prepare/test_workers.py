@@ -8,7 +8,7 @@ from longseq.data.prepare import workers
 from longseq.data.prepare.encode import Encoder
 from longseq.data.prepare.encoded import Encoded
 from longseq.data.prepare.recipe import Recipe
-from longseq.data.sources.chunks import Chunk
+from longseq.data.sources.pieces import Chunk
 
 
 @pytest.mark.parametrize(

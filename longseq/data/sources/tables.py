@@ -1,0 +1,148 @@
+"""Parquet and Arrow files (those of Hugging Face datasets too) → records, a row each, by pyarrow.
+
+Rows come in batches of bounded memory; of a file with many columns only those asked for are read.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from longseq.data.sources.inputs import Source
+from longseq.data.sources.names import printable
+from longseq.data.sources.pieces import Piece, Record, gathered
+from longseq.errors import UserError
+
+BUFFER = 1 << 20
+KINDS = ("parquet", "arrow", "arrow stream")
+STREAM_END = b"\xff\xff\xff\xff\0\0\0\0"
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What to read of a table. sequence: "" for the only column of strings there is."""
+
+    sequence: str = ""
+    name: str = ""
+
+
+def table_pieces(source: Source, size: int, columns: Columns, scratch: str) -> Iterator[Piece]:
+    """A table's rows in order; scratch: where a copy may lie of what is not a file here."""
+    return gathered(_rows(source, size, columns, scratch), "table", source.path, size)
+
+
+def _rows(source: Source, size: int, columns: Columns, scratch: str) -> Iterator[Record]:
+    try:
+        if source.kind == "parquet":
+            yield from _parquet(source, size, columns, scratch)
+        elif source.kind == "arrow":
+            yield from _arrow_file(source, columns, scratch)
+        else:
+            yield from _arrow_stream(source, columns)
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:
+        what = "parquet" if source.kind == "parquet" else "Arrow"
+        raise UserError(
+            f"{source.path} is not {what}, or is damaged or cut off"
+            f" ({printable(str(error).partition('. ')[0])[:100]})"
+        ) from None
+
+
+def _parquet(source: Source, size: int, columns: Columns, scratch: str) -> Iterator[Record]:
+    import pyarrow.parquet as parquet
+
+    with source.local(scratch) as path, parquet.ParquetFile(path, buffer_size=BUFFER) as file:
+        chosen = _choose(source.path, file.schema_arrow, columns)
+        place = file.schema_arrow.names.index(chosen[0])
+        for number in range(file.num_row_groups):
+            group = file.metadata.row_group(number)
+            rows = max(1, group.num_rows)
+            row_bytes = max(1, group.column(place).total_uncompressed_size // rows)
+            for batch in file.iter_batches(max(1, size // row_bytes), [number], chosen):
+                yield from _records(batch, chosen)
+
+
+def _arrow_file(source: Source, columns: Columns, scratch: str) -> Iterator[Record]:
+    import pyarrow
+
+    with source.local(scratch) as path, pyarrow.OSFile(path) as raw:
+        reader = pyarrow.ipc.open_file(raw)
+        chosen = _choose(source.path, reader.schema, columns)
+        for number in range(reader.num_record_batches):
+            yield from _records(reader.get_batch(number), chosen)
+
+
+def _arrow_stream(source: Source, columns: Columns) -> Iterator[Record]:
+    """What Hugging Face's datasets keep; its end is marked, else a cut one would pass."""
+    import pyarrow
+
+    ended = _Ended(source)
+    reader = pyarrow.ipc.open_stream(pyarrow.PythonFile(ended, "r"))
+    chosen = _choose(source.path, reader.schema, columns)
+    for batch in reader:
+        yield from _records(batch, chosen)
+    if ended.last != STREAM_END:
+        raise UserError(f"{source.path} is cut off: its end mark is missing: fetch it again")
+
+
+class _Ended:
+    """A stream that remembers its last eight bytes."""
+
+    closed = False
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.last = b""
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._source.read(size)
+        self.last = (self.last + data[-8:])[-8:]
+        return data
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def _choose(path: str, schema: Any, columns: Columns) -> list[str]:
+    """The columns to read: the sequence's, then the name's."""
+    for flag, wanted in (("--column", columns.sequence), ("--name-column", columns.name)):
+        if wanted and schema.names.count(wanted) != 1:
+            raise UserError(
+                f"{path}: {flag} {wanted}: no such column: there are {_some(schema.names)}"
+            )
+    strings = [field.name for field in schema if _holds_letters(field.type)]
+    if columns.sequence:
+        if columns.sequence not in strings:
+            raise UserError(f"{path}: --column {columns.sequence} holds no strings")
+        return [columns.sequence, *filter(None, [columns.name])]
+    strings = [name for name in strings if name != columns.name]
+    if len(strings) != 1:
+        some = f"{len(strings)} columns hold strings ({_some(strings)})"
+        raise UserError(
+            f"{path}: {some if strings else 'no column holds strings'}: say which with --column"
+        )
+    return [strings[0], *filter(None, [columns.name])]
+
+
+def _some(names: list[str]) -> str:
+    return printable(", ".join(names[:8]) + (", …" if len(names) > 8 else ""))
+
+
+def _holds_letters(kind: Any) -> bool:
+    from pyarrow import types
+
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    tests = (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)
+    return any(test(kind) for test in tests) or types.is_string_view(kind)
+
+
+def _records(batch: Any, chosen: list[str]) -> Iterator[Record]:
+    """The rows of one batch; one without a value is an empty record."""
+    import pyarrow
+
+    contents = batch.column(chosen[0]).cast(pyarrow.large_binary())
+    names = batch.column(chosen[1]) if len(chosen) > 1 else None
+    for row in range(batch.num_rows):
+        name = "" if names is None else names[row].as_py()
+        yield Record(printable("" if name is None else str(name)), contents[row].as_py() or b"")

@@ -1,0 +1,81 @@
+"""Each format cut off, with something else under its name, and empty: one line, and exit code 2."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import json
+import lzma
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from format_helpers import arrow_file, arrow_stream, flat_file, parquet, twobit
+
+from longseq.__main__ import run_verb
+from longseq.errors import UserError
+
+RNG = np.random.default_rng(11)
+RECORDS = [(f"r{number}", "".join(RNG.choice(list("ACGT"), 700))) for number in range(4)]
+LETTERS = [letters for _, letters in RECORDS]
+COLUMNS = {"length": [len(letters) for letters in LETTERS], "seq": LETTERS}
+FASTA = "".join(f">{name}\n{letters}\n" for name, letters in RECORDS).encode()
+FASTQ = "".join(f"@{name}\n{letters}\n+\n{letters}\n" for name, letters in RECORDS).encode()
+JSONL = "".join(json.dumps({"text": letters}) + "\n" for _, letters in RECORDS).encode()
+# FASTA and lines of text end anywhere, unless compressed.
+GOOD: dict[str, bytes] = {
+    "x.fa.gz": gzip.compress(FASTA),
+    "x.fa.bz2": bz2.compress(FASTA),
+    "x.fa.xz": lzma.compress(FASTA),
+    "x.fa.zst": pytest.importorskip("backports.zstd").compress(FASTA),
+    "x.fq": FASTQ,
+    "x.jsonl": JSONL,
+    "x.gbk": flat_file("genbank", RECORDS),
+    "x.embl": flat_file("embl", RECORDS),
+    "x.2bit": twobit(RECORDS),
+    "x.parquet": parquet(COLUMNS),
+    "x.arrow": arrow_file(COLUMNS),
+    "stream.arrow": arrow_stream(COLUMNS),
+}
+
+
+def prepare(folder: Path, name: str, content: bytes) -> int:
+    (folder / name).write_bytes(content)
+    words = ["prepare", str(folder / name), "--output", str(folder / "out"), "--overwrite"]
+    return run_verb(words)
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_whole_it_is_good_and_else_refused_in_one_line(tmp_path: Path, name: str) -> None:
+    content = GOOD[name]
+    assert prepare(tmp_path, name, content) == 0
+    assert (tmp_path / "out.bin").stat().st_size == 4 * 701
+    size = len(content)
+    bad = {
+        "cut in its head": content[: min(40, size // 2)],
+        "cut in its middle": content[: size // 2 - 7],
+        "cut at its end": content[: size - (3 if size > 3000 else 5)],
+        "of another kind": RNG.bytes(4000),
+        "its mark and then noise": content[:16] + RNG.bytes(4000),
+        "empty": b"",
+    }
+    for what, damaged in bad.items():
+        with pytest.raises(UserError) as caught:
+            prepare(tmp_path, name, damaged)
+        line = str(caught.value)
+        assert name in line, what
+        assert line.isprintable(), (what, line)
+        assert len(line) < 400, (what, line)
+
+
+def test_the_exit_code_is_2(tmp_path: Path) -> None:
+    (tmp_path / "x.2bit").write_bytes(GOOD["x.2bit"][:-100])
+    words = ["prepare", f"{tmp_path}/x.2bit", "--output", f"{tmp_path}/out"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "longseq", *words], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.count("\n") == 1
+    assert "x.2bit is damaged or cut off" in ended.stderr

@@ -1,0 +1,97 @@
+"""Parquet, Arrow and .2bit: the same documents as from FASTA, whatever the size of the pieces."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+import pytest
+from data_helpers import make, texts
+from format_helpers import arrow_file, arrow_stream, parquet, twobit
+
+from longseq.data.indexed.record_table import read_records
+from longseq.data.prepare.job import prepare, quiet
+from longseq.data.prepare.recipe import Recipe
+from longseq.data.prepare.settings import Settings
+from longseq.data.sources.inputs import expand
+from longseq.data.sources.tables import Columns
+from longseq.errors import UserError
+
+RNG = np.random.default_rng(5)
+LETTERS = ["".join(RNG.choice(list("ACGTacgtN"), n)) for n in (3, 700, 0, 64, 65, 5000, 1, 1)]
+RECORDS = [(f"r{number}", letters) for number, letters in enumerate(LETTERS)]
+FASTA = "".join(f">{name}\n{letters}\n" for name, letters in RECORDS)
+COLUMNS = {"name": [name for name, _ in RECORDS], "n": list(range(8)), "seq": LETTERS}
+DICTIONARY = pyarrow.array(LETTERS).dictionary_encode()
+TABLE = Columns("seq", "name")
+
+
+def tokens_of(prefix: str) -> list[bytes]:
+    endings = ("bin", "idx", "weights")
+    return [Path(f"{prefix}.{ending}").read_bytes() for ending in endings]
+
+
+def prepared(
+    folder: Path, name: str, content: bytes, columns: Columns, chunk: int = 0, **recipe: Any
+) -> str:
+    (folder / name).write_bytes(content)
+    prefix, recipe_of = str(folder / "out"), Recipe(lower_case_weight=0.5, **recipe)
+    settings = Settings(recipe_of, chunk_bytes=chunk, columns=columns)
+    prepare(expand([str(folder / name)]), prefix, settings, True, quiet)
+    return prefix
+
+
+@pytest.mark.parametrize("chunk", [64, 1 << 20])
+@pytest.mark.parametrize(
+    ("name", "content", "columns"),
+    [
+        ("x.2bit", twobit(RECORDS), Columns()),
+        ("x.2bit.gz", gzip.compress(twobit(RECORDS)), Columns()),
+        ("x.parquet", parquet(COLUMNS, row_group_size=3), TABLE),
+        ("x.arrow", arrow_stream(COLUMNS), TABLE),
+        ("y.arrow", arrow_file(COLUMNS), TABLE),
+        ("y.arrow.gz", gzip.compress(arrow_file(COLUMNS)), TABLE),
+        (
+            "z.parquet",
+            parquet({**COLUMNS, "seq": DICTIONARY}),
+            TABLE,
+        ),
+        ("b.parquet", parquet({**COLUMNS, "seq": [s.encode() for s in LETTERS]}), TABLE),
+    ],
+)
+def test_the_same_as_from_fasta(
+    tmp_path: Path, name: str, content: bytes, columns: Columns, chunk: int
+) -> None:
+    """Tokens, the weights of soft-masked letters, and names; no copy is left."""
+    fasta = prepared(tmp_path, "in.fa", FASTA.encode(), Columns())
+    expected = [tokens_of(fasta), [(r.name, r.bases) for r in read_records(fasta)]]
+    other = prepared(tmp_path, name, content, columns, chunk)
+    assert [tokens_of(other), [(r.name, r.bases) for r in read_records(other)]] == expected
+    assert not list(tmp_path.glob("*aside*")) + list(tmp_path.glob("*copy*"))
+
+
+def test_text_of_a_table_stays_text(tmp_path: Path) -> None:
+    content = parquet({"text": ["naïve >x\n", None, "GATTACA" * 99]})
+    prefix, manifest = make(tmp_path, content, name="x.parquet", tokenizer="byte", chunk=64)
+    assert texts(prefix) == ["naïve >x\n", "GATTACA" * 99]
+    assert manifest.counts["empty_records"] == 1
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (Columns(), r"2 columns hold strings \(name, seq\): say which with --column"),
+        (Columns("Seq"), "--column Seq: no such column: there are name, n, seq"),
+        (Columns("n"), "--column n holds no strings"),
+        (Columns("seq", "id"), "--name-column id: no such column"),
+    ],
+)
+def test_columns_are_named_or_the_only_one(tmp_path: Path, columns: Columns, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        prepared(tmp_path, "x.parquet", parquet(COLUMNS), columns)
+    only = {"n": [1, 2], "dna": ["ACGT", "GG"]}
+    prefix, _ = make(tmp_path, parquet(only), name="y.parquet")
+    assert texts(prefix) == ["ACGT", "GG"]
