@@ -16,7 +16,7 @@ from types import TracebackType
 
 from longseq.config.checks import parse_config
 from longseq.errors import EXIT_FAILED, EXIT_USER_ERROR, UserError
-from longseq.run.safety.abort import report, tell_launcher
+from longseq.run.safety.abort import report, take_leave, tell_launcher
 from longseq.run.safety.stopping import Stopper, end_time
 from longseq.run.safety.watch import Watch
 from longseq.run.stdio import exit_code, keep_output
@@ -52,7 +52,10 @@ def main(argv: list[str]) -> int:
         code = train(config, watch)
         stop_distributed()
         watch.end()
-        return exit_code(code)
+        code = exit_code(code)
+        if "mpi4py.MPI" in sys.modules:
+            take_leave()
+        return code
     except UserError as error:
         if rank:
             time.sleep(2)  # rank 0 has mostly met the same mistake, and one line is enough

@@ -317,12 +317,25 @@ longseq_finish() { # longseq_finish STATUS: sets REPLY to the run's exit code; s
         return 0
     fi
     first=$(longseq_first_failure "$log")
-    [[ -n $first ]] || return 0
-    code=$(sed -n 3p "$first")
-    # A user's mistake needs one line and no more
-    [[ $code == 2 ]] || longseq_introduce_failure "$first"
-    sed -n '5,$p' "$first" >&2
-    REPLY=${code:-$1}
+    if [[ -n $first ]]; then
+        code=$(sed -n 3p "$first")
+        # A user's mistake needs one line and no more
+        [[ $code == 2 ]] || longseq_introduce_failure "$first"
+        sed -n '5,$p' "$first" >&2
+        REPLY=${code:-$1}
+    else
+        longseq_say "the launcher ended with status $1, and no rank said why: $log/rank*.out"
+    fi
+    [[ $REPLY == 2 ]] || longseq_tell_load
+}
+
+longseq_tell_load() { # from where to go on after a run that failed
+    local latest=$LONGSEQ_RUN/checkpoints/latest load=${LONGSEQ_VALUE[LOAD]-} step
+    if [[ -f $latest ]] && IFS= read -r step <"$latest"; then
+        longseq_say "its newest checkpoint is of iteration ${step#step-}: go on with LOAD=$LONGSEQ_RUN"
+    elif [[ -n $load ]]; then
+        longseq_say "it made no checkpoint of its own: go on as it did, with LOAD=$load"
+    fi
 }
 
 longseq_first_failure() { # longseq_first_failure LOG: prints the note of the rank that failed first

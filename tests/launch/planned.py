@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -41,6 +42,28 @@ if code == "wait":
     code = 75 if told else 1
 os._exit(int(str(code).strip("x")))
 """
+
+# Rank 1 is killed from outside, after a checkpoint
+KILLED = """
+import os, pathlib, sys, time
+folder = pathlib.Path(sys.argv[sys.argv.index("--run-dir") + 1], "checkpoints")
+if os.environ["RANK"] == "1":
+    folder.mkdir(exist_ok=True)
+    (folder / "latest").write_text("step-7\\n")
+    os.kill(os.getpid(), 9)
+time.sleep(50)
+"""
+
+
+def says_who_was_killed(said: str, host: str) -> None:
+    """KILLED's rank 1: its host, the signal, what is behind it, and where to go on from."""
+    lines = [line for line in said.splitlines() if line.startswith("longseq: ")]
+    (k,) = (k for k, line in enumerate(lines) if f"rank 1 on {host} failed first" in line)
+    run = Path(lines[k].rpartition(" is in ")[2]).parents[1]
+    pattern = rf"longseq: rank 1 \(process \d+\) on {host} was ended by SIGKILL: not for want of"
+    assert re.match(pattern, lines[k + 1]), lines
+    load = f"longseq: its newest checkpoint is of iteration 7: go on with LOAD={run}"
+    assert lines[k + 2] == load
 
 
 def wait_for_job(job: Path, number: int, seconds: float = 100) -> str:

@@ -17,7 +17,15 @@ from pathlib import Path
 import pytest
 
 from tests.launch.cluster import Cluster, why_not
-from tests.launch.planned import PLANNED, runs_of, seen, wait_for_job, wait_until
+from tests.launch.planned import (
+    KILLED,
+    PLANNED,
+    runs_of,
+    says_who_was_killed,
+    seen,
+    wait_for_job,
+    wait_until,
+)
 from tests.launch.shell import ROOT, Tree, traced, write_script
 from tests.launch.slurm import PROGRAMS, Slurm
 from tests.parallel.ranks import MPICH, MPIEXEC
@@ -244,3 +252,30 @@ def test_a_chain_is_told_and_started_again(tree: Tree, slurm: Slurm, tmp_path: P
     assert last in runs[1:]
     begin, end = time.time() - 200, time.time() + 100
     assert all(when and begin < float(when) < end for _, when, _ in seen(plan))
+
+
+# ---------------------------------------------------------------- a rank that is killed
+
+
+def test_a_killed_rank_is_named_under_srun(tree: Tree, slurm: Slurm) -> None:
+    tree.trainer(KILLED)
+    env = {"NGPU_PER_HOST": "1", "PREFLIGHT": "0", **slurm.env}
+    job = submitted(tree, slurm.cluster.enter(NIDS[0]), "-n", "2", "-t", "20m", **env)
+    said = wait_for_job(job, 1)
+    says_who_was_killed(said, NIDS[1])
+    assert "job ends with exit code 137" in said
+
+
+def test_a_killed_rank_is_named_under_pals(tree: Tree, polaris: Cluster) -> None:
+    tree.trainer(KILLED)
+    env = {"PBS_NODEFILE": str(polaris.folder / "nodes"), "PBS_JOBID": "7"}
+    env |= {"PATH": f"{polaris.folder}/bin:{Path(sys.executable).parent}:/usr/bin:/bin"}
+    env |= {"HYDRA": MPIEXEC, "SSH": polaris.ssh, "NGPU_PER_HOST": "1", "MACHINE": "polaris"}
+    command, full = tree.command(
+        DS_ACCELERATOR="cpu", PREFLIGHT="0", **conda(tree.root.parent), **env
+    )
+    done = subprocess.run(
+        [*polaris.enter(X3[0]), *command], env=full, cwd=tree.root, capture_output=True, text=True
+    )
+    assert done.returncode == 137, done.stderr
+    says_who_was_killed(done.stderr, X3[1])

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.launch.planned import KILLED, says_who_was_killed
 from tests.launch.shell import ROOT, Result, Tree, options, processes_with, write_script
 
 Bash = Callable[..., Result]
@@ -337,16 +338,85 @@ def test_the_trainers_exit_code_comes_back(ready: Tree, code: int) -> None:
     assert result.returncode == code
 
 
-def test_all_ranks_end_when_one_dies(ready: Tree) -> None:
-    """Within seconds, with its exit code, leaving no process and no shared memory."""
+ONE_BY_ONE = """
+import os, time
+import mpi4py
+mpi4py.rc.finalize = False
+from mpi4py import MPI
+from longseq.run.safety.abort import take_leave
+MPI.Finalize()
+take_leave()
+time.sleep(0.5 * int(os.environ["RANK"]))
+os._exit(0)
+"""
+
+
+def test_ranks_may_end_one_after_another(tree: Tree) -> None:
+    """Hydra kills the rest when a rank of MPI's goes without a word."""
+    tree.environment()
+    tree.trainer(ONE_BY_ONE)
+    result = tree.launch(NGPUS="2", PYTHONPATH=str(tree.root))
+    assert result.returncode == 0, result.stderr
+
+
+def launcher(tree: Tree, tmp_path: Path, name: str) -> None:
+    """Give the tree an environment whose mpiexec is that launcher's, where it is here."""
+    if name == "hydra":
+        tree.environment()
+        return
+    mpirun = shutil.which("mpirun.openmpi")
+    if mpirun is None:
+        pytest.skip("mpirun.openmpi is not here")
+    (tmp_path / "openmpi/bin").mkdir(parents=True)
+    (tmp_path / "openmpi/bin/mpiexec").symlink_to(mpirun)
+    tree.environment(mpi=tmp_path / "openmpi")
+
+
+@pytest.mark.parametrize("name", ["hydra", "openmpi"])
+def test_a_rank_that_is_killed_is_named_and_ends_all(tree: Tree, tmp_path: Path, name: str) -> None:
+    """Within seconds, with where to go on from, leaving no process and no shared memory."""
+    launcher(tree, tmp_path, name)
+    tree.trainer(KILLED)
     shared = set(os.listdir("/dev/shm"))
-    end = "import time, signal\nos.kill(os.getpid(), 9) if rank == '1' else time.sleep(50)"
-    begin = time.monotonic()
-    result = ready.launch(RECORD=str(ready.home), END=end)
-    assert result.returncode not in (0, 2, 75)
-    assert time.monotonic() - begin < 45
-    assert wait_for(lambda: processes_with(f"RECORD={ready.home}") == [], 5)
+    result = tree.launch(RECORD=str(tree.home))
+    assert result.returncode == 128 + signal.SIGKILL
+    says_who_was_killed(result.stderr, os.uname().nodename)
+    assert wait_for(lambda: processes_with(f"RECORD={tree.home}") == [], 5)
     assert set(os.listdir("/dev/shm")) - shared == set()
+
+
+def test_the_kernels_killing_for_memory_is_said(tmp_path: Path) -> None:
+    """By the kernel's own count, which a stand-in for awk raises."""
+    count = f"#!/bin/sh\necho x >>{tmp_path}/n; wc -l <{tmp_path}/n\n"
+    write_script(tmp_path / "awk", count)
+    program = write_script(tmp_path / "program", "#!/bin/sh\nkill -KILL $$\n")
+    rank = ["/bin/sh", str(ROOT / "ALCF/rank.sh"), str(program)]
+    env = {"PATH": "/usr/bin:/bin"}
+    result = subprocess.run(rank, env=env, capture_output=True, text=True)
+    assert result.returncode == -signal.SIGKILL
+    assert "was ended by SIGKILL: the host ran out of memory" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["TERM", "INT", "USR1"])
+def test_told_before_it_listens_a_rank_stops_early(tmp_path: Path, name: str) -> None:
+    """While Python starts and imports; also where the launcher signals one process alone."""
+    (tmp_path / "log").mkdir()
+    program = f"import os, time; open('{tmp_path}/up', 'w').close(); time.sleep(30)"
+    process = subprocess.Popen(
+        ["/bin/sh", str(ROOT / "ALCF/rank.sh"), "/usr/bin/python3", "-c", program],
+        env={
+            "PATH": "/usr/bin:/bin",
+            "LONGSEQ_LOG": str(tmp_path / "log"),
+            "RECORD": str(tmp_path),
+        },
+    )
+    assert wait_for((tmp_path / "up").exists)
+    process.send_signal(getattr(signal, f"SIG{name}"))
+    ends_by = "TERM" if name == "INT" else name  # what a shell starts beside itself is deaf to INT
+    assert process.wait(10) == -getattr(signal, f"SIG{ends_by}")
+    said = (tmp_path / "log/failed-0.txt").read_text().splitlines()
+    assert said[2:] == ["75", "0", f"longseq: stopped before the first iteration by SIG{ends_by}"]
+    assert processes_with(f"RECORD={tmp_path}") == []
 
 
 @pytest.mark.parametrize(
@@ -357,13 +427,17 @@ def test_all_ranks_end_when_one_dies(ready: Tree) -> None:
 def test_a_signal_reaches_every_rank_once(
     tree: Tree, name: str, told: str, whole_group: bool
 ) -> None:
-    """Also Ctrl-C, which the terminal sends to the whole group."""
+    """Also Ctrl-C, which the terminal sends to the whole group, and of which a second one means:
+    at once. Of the others another one changes nothing.
+    """
     tree.environment()
     tree.trainer(PATIENT)
-    assert tell(tree, getattr(signal, f"SIG{name}"), whole_group) == [told] * 2
+    assert tell(tree, getattr(signal, f"SIG{name}"), whole_group) == [{told}] * 2
+    if name == "INT":
+        assert [path.read_text() for path in tree.home.glob("*.told")] == ["SIGINT"] * 2
 
 
-def tell(tree: Tree, number: int, whole_group: bool) -> list[str]:
+def tell(tree: Tree, number: int, whole_group: bool) -> list[set[str]]:
     """What the ranks of PATIENT were told when the launch was sent a signal."""
     command, env = tree.command(RECORD=str(tree.home))
     process = subprocess.Popen(
@@ -383,20 +457,15 @@ def tell(tree: Tree, number: int, whole_group: bool) -> list[str]:
         process.kill()
         process.communicate()
     assert processes_with(f"RECORD={tree.home}") == []
-    return [p.read_text() for p in sorted(tree.home.glob("*.told"))]
+    return [set(p.read_text().split()) for p in sorted(tree.home.glob("*.told"))]
 
 
 @pytest.mark.parametrize("name", ["TERM", "INT", "USR1"])
 def test_open_mpis_ranks_are_told_to_save(tree: Tree, tmp_path: Path, name: str) -> None:
     """As the machine's own MPI; of TERM and INT it would kill them in a second."""
-    mpirun = shutil.which("mpirun.openmpi")
-    if mpirun is None:
-        pytest.skip("mpirun.openmpi is not here")
-    (tmp_path / "openmpi/bin").mkdir(parents=True)
-    (tmp_path / "openmpi/bin/mpiexec").symlink_to(mpirun)
-    tree.environment(mpi=tmp_path / "openmpi")
+    launcher(tree, tmp_path, "openmpi")
     tree.trainer(PATIENT)
-    assert tell(tree, getattr(signal, f"SIG{name}"), whole_group=True) == ["SIGUSR1"] * 2
+    assert tell(tree, getattr(signal, f"SIG{name}"), whole_group=True) == [{"SIGUSR1"}] * 2
 
 
 def test_a_stranger_with_our_name_does_not_block_a_run(ready: Tree) -> None:

@@ -2,6 +2,7 @@
 
     report(code, text)     the reason, into a note that ALCF/launch.sh reads, or onto the screen
     tell_launcher(code)    ends all ranks where the launcher would not
+    take_leave()           a rank that ends well, so that the launcher leaves the others alone
 
 Most launchers end a job when a rank exits with an error. MPICH's Hydra does so only for a rank that
 was killed or that had started MPI; before that the others would wait for it until their timeout.
@@ -78,3 +79,15 @@ def tell_launcher(code: int, environ: Mapping[str, str] = os.environ) -> None:
         os.write(int(connection), f"cmd=abort exitcode={code}\n".encode())
     except OSError:
         return
+
+
+def take_leave(environ: Mapping[str, str] = os.environ) -> None:
+    """What MPICH 5 tells Hydra when a process exits in the usual way, which our ranks do not
+    (os._exit): one that goes without it seems to have died, and the others, still closing, are
+    killed. To be called by a rank that has used MPI, as its last word.
+    """
+    connection = environ.get("PMI_FD", "")
+    if connection.isdecimal():
+        with contextlib.suppress(OSError):
+            os.write(int(connection), b"cmd=finalize\n")
+            os.read(int(connection), 64)  # its answer: from here on it does not wait for this rank

@@ -52,7 +52,7 @@ class Watch:
     def __init__(self, stopper: Stopper, environ: Mapping[str, str] = os.environ) -> None:
         self.stopper = stopper
         self._environ = environ
-        self._parent, self._script = os.getppid(), _script(environ)
+        self._parent, self._starters = os.getppid(), _starters(environ)
         self._step, self._phase, self._done = 0, "start", 0
         self._asked_at = self._interrupted_at = 0.0
         self._at_once = self._ended = False
@@ -153,7 +153,7 @@ class Watch:
         """Is there a file STOP? Are those that started us still there?"""
         if self._heart and (self._folder / "STOP").exists():
             self.stopper.ask(STOP_FILE)
-        if os.getppid() == self._parent and (self._script is None or _lives(self._script)):
+        if os.getppid() == self._parent and all(map(_lives, self._starters)):
             return
         self.stopper.ask(ORPHAN)
         self._asked_at = self._asked_at or time.monotonic()
@@ -204,13 +204,14 @@ class Watch:
         os._exit(code)
 
 
-def _script(environ: Mapping[str, str]) -> tuple[int, str] | None:
-    """The process of ALCF/train-gpt3.sh and when it began, where that is on this host."""
-    host, _, number = environ.get("LONGSEQ_SCRIPT", "").rpartition(":")
-    if host != socket.gethostname() or not number.isdecimal():
-        return None
-    began = _began(int(number))
-    return (int(number), began) if began else None
+def _starters(environ: Mapping[str, str]) -> list[tuple[int, str]]:
+    """Processes of this host that started the run, and when they began: ALCF/train-gpt3.sh, where
+    it is on this host, and the launcher's own, the parent of ALCF/rank.sh.
+    """
+    host, _, script = environ.get("LONGSEQ_SCRIPT", "").rpartition(":")
+    numbers = [script if host == socket.gethostname() else "", environ.get("LONGSEQ_PARENT", "")]
+    found = [(int(number), _began(int(number))) for number in numbers if number.isdecimal()]
+    return [process for process in found if process[1]]
 
 
 def _lives(process: tuple[int, str]) -> bool:
