@@ -18,8 +18,9 @@ from tests.parallel.losses import GENOME, make_trainer, run_cases
 
 COMMON = [
     *("--num-layers", "2", "--hidden-size", "64", "--num-attention-heads", "4", "--device", "cpu"),
-    *("--seq-length", "20480", "--use-flash-attn-sdpa"),
-    *("--tile-size", "256", "--data-path", GENOME),
+    *("--seq-length", "10240", "--use-flash-attn-sdpa"),
+    *("--tile-size", "256", "--make-vocab-size-divisible-by", "32"),
+    *("--data-path", GENOME),
 ]
 
 

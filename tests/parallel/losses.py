@@ -28,7 +28,7 @@ from longseq.training.trainer import Trainer
 STEPS = 10
 GENOME = str(Path(__file__).parents[2] / "data" / "NC_001416.1.fa")
 COMMON = [
-    *("--num-layers", "4", "--hidden-size", "256", "--num-attention-heads", "8"),
+    *("--num-layers", "4", "--hidden-size", "64", "--num-attention-heads", "8"),
     *("--seq-length", "128", "--global-batch-size", "2", "--lr", "1e-4", "--lr-decay-style"),
     *("constant", "--device", "cpu", "--data-path", GENOME),
 ]

@@ -1,6 +1,6 @@
 """No rank ever holds the whole sequence, outside what an algorithm must gather.
 
-s = 20,480 tokens, h = 64, fp32, 2 ranks. What must be: Ulysses holds all tokens of half of the
+s = 10,240 tokens, h = 64, fp32, 2 ranks. What must be: Ulysses holds all tokens of half of the
 heads, tensor parallelism likewise, a ring s/2 tokens of keys and values in one message.
 """
 
@@ -14,7 +14,7 @@ import pytest
 
 from tests.parallel.ranks import run_ranks
 
-S, H = 20480, 64  # a length that is no size of a weight or a tile
+S, H = 10240, 64  # a length that is no size of a weight or a tile
 WHOLE = 4 * S * H  # bytes of the hidden states of the whole sequence
 FULL = ["--recompute-granularity", "full"]
 OUTSIDE = ["--recompute-granularity", "outside-attention"]
