@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -108,12 +109,6 @@ def same(losses: list[float], others: list[float]) -> None:
     assert losses == pytest.approx(others, abs=1e-6)
 
 
-def test_hydra_over_two_hosts(tree: Tree, polaris: Cluster, alone: list[float]) -> None:
-    env = {"HYDRA_LAUNCHER": "ssh", "HYDRA_LAUNCHER_EXEC": polaris.ssh, "MACHINE": "workstation"}
-    env |= {"HOSTFILE": str(polaris.folder / "nodes")}
-    same(train(tree, polaris.enter(X3[0]), **env), alone)
-
-
 def submitted(tree: Tree, enter: list[str], *words: str, **env: str) -> Path:
     """./ALCF/submit.sh on the host that `enter` leads to; returns the job's folder."""
     _, full = tree.command(**env)
@@ -128,6 +123,58 @@ def submitted(tree: Tree, enter: list[str], *words: str, **env: str) -> Path:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return Path(done.stdout.splitlines()[-1].split(": ")[1])
+
+
+NIDS = ["nid000001", "nid000002"]
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
+    if reason := why_not(*PROGRAMS):
+        pytest.skip(reason)
+    with Cluster(tmp_path_factory.mktemp("slurm"), NIDS) as cluster, Slurm(cluster) as running:
+        yield running
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Three jobs of one rank, whose trainer ends as `plan` says; the second is held."""
+
+    folder: Path
+    jobs: list[str]
+    plan: Path
+    begin: float
+
+
+@pytest.fixture(scope="module")
+def chain(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -> Chain:
+    """The first job has a minute, and spends it while the other launchers are tested."""
+    folder = tmp_path_factory.mktemp("chain")
+    (folder / "home").mkdir()
+    tree = Tree(folder / "tree", folder / "home")
+    tree.environment("slurm")
+    tree.trainer(PLANNED)
+    plan = folder / "plan"
+    plan.write_text("wait wait 0 0 0")
+    begin = time.time()
+    env = {"NGPU_PER_HOST": "1", "WANDB_NOTES": str(plan), **slurm.env}
+    words = "-n 1 -t 1m --chain 3".split()
+    job = submitted(tree, slurm.cluster.enter(NIDS[0]), *words, **env)
+    jobs = (job / "jobs.txt").read_text().split()
+    slurm.ask("scontrol", "hold", jobs[1])
+    return Chain(job, jobs, plan, begin)
+
+
+def test_a_chain_is_submitted(slurm: Slurm, chain: Chain) -> None:
+    """Here, before all others, so that nobody waits for its first minute."""
+    assert len(chain.jobs) == 3
+    assert "afterany" in slurm.ask("scontrol", "show", "job", chain.jobs[1])
+
+
+def test_hydra_over_two_hosts(tree: Tree, polaris: Cluster, alone: list[float]) -> None:
+    env = {"HYDRA_LAUNCHER": "ssh", "HYDRA_LAUNCHER_EXEC": polaris.ssh, "MACHINE": "workstation"}
+    env |= {"HOSTFILE": str(polaris.folder / "nodes")}
+    same(train(tree, polaris.enter(X3[0]), **env), alone)
 
 
 def losses_of(run: Path) -> list[float]:
@@ -182,19 +229,6 @@ def test_open_mpi_over_two_hosts(tree: Tree, alone: list[float], tmp_path: Path)
         same(train(tree, cluster.enter(names[0]), PATH=path, **env), alone)
 
 
-# ---------------------------------------------------------------- Slurm
-
-NIDS = ["nid000001", "nid000002"]
-
-
-@pytest.fixture(scope="module")
-def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
-    if reason := why_not(*PROGRAMS):
-        pytest.skip(reason)
-    with Cluster(tmp_path_factory.mktemp("slurm"), NIDS) as cluster, Slurm(cluster) as running:
-        yield running
-
-
 def test_slurm_over_two_hosts(tree: Tree, slurm: Slurm, alone: list[float]) -> None:
     """sbatch on what Slurm makes a login node, srun in the job."""
     login = slurm.cluster.enter(NIDS[0])
@@ -221,37 +255,26 @@ def test_a_signal_stops_a_training_under_srun(tree: Tree, slurm: Slurm) -> None:
     assert (run / "checkpoints/latest").exists()
 
 
-def planned(tree: Tree, slurm: Slurm, plan: Path, *words: str) -> Path:
-    """Submit the trainer that ends as `plan` says, on one rank."""
-    tree.trainer(PLANNED)
-    env = {"NGPU_PER_HOST": "1", "WANDB_NOTES": str(plan), **slurm.env}
-    return submitted(tree, slurm.cluster.enter(NIDS[0]), "-n", "1", *words, **env)
-
-
-def test_a_chain_is_told_and_started_again(tree: Tree, slurm: Slurm, tmp_path: Path) -> None:
+def test_a_chain_is_told_and_started_again(slurm: Slurm, chain: Chain) -> None:
     """Three jobs: told before its end, started again by the scheduler, done; the last does nothing.
 
-    The first job has a minute, and Slurm tells it half a minute before the end or so.
+    Slurm tells the first one half a minute before the end or so.
     """
-    plan = tmp_path / "plan"
-    plan.write_text("wait wait 0 0 0")
-    job = planned(tree, slurm, plan, "-t", "1m", "--chain", "3")
-    numbers = (job / "jobs.txt").read_text().split()
-    assert len(numbers) == 3
-    assert "afterany" in slurm.ask("scontrol", "show", "job", numbers[1])
-    wait_for_job(job, 1)
-    wait_until(lambda: len(seen(plan)) == 2, "the second job has not started")
-    slurm.ask("scontrol", "requeue", numbers[1])
-    wait_until(lambda: "BeginTime" in slurm.ask("squeue", "-h", "-j", numbers[1]), "requeued")
-    slurm.ask("scontrol", "update", f"jobid={numbers[1]}", "starttime=now")
-    said = wait_for_job(job, 3)
+    wait_for_job(chain.folder, 1)
+    second = chain.jobs[1]
+    slurm.ask("scontrol", "release", second)
+    wait_until(lambda: len(seen(chain.plan)) == 2, "the second job has not started")
+    slurm.ask("scontrol", "requeue", second)
+    wait_until(lambda: "BeginTime" in slurm.ask("squeue", "-h", "-j", second), "requeued")
+    slurm.ask("scontrol", "update", f"jobid={second}", "starttime=now")
+    said = wait_for_job(chain.folder, 3)
     assert "nothing to do: training is done" in said
-    first, again, last = (load for load, _, _ in seen(plan))
-    runs = [str(run / "checkpoints") for run in runs_of(job)]
+    first, again, last = (load for load, _, _ in seen(chain.plan))
+    runs = [str(run / "checkpoints") for run in runs_of(chain.folder)]
     assert [first, again] == [None, runs[0]]
     assert last in runs[1:]
-    begin, end = time.time() - 200, time.time() + 100
-    assert all(when and begin < float(when) < end for _, when, _ in seen(plan))
+    end = time.time() + 100
+    assert all(when and chain.begin < float(when) < end for _, when, _ in seen(chain.plan))
 
 
 # ---------------------------------------------------------------- a rank that is killed
