@@ -5,9 +5,11 @@ Such a kernel sees [tokens of all rows, heads, d] and the offsets at which seque
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from functools import lru_cache
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -45,3 +47,29 @@ def pack(x: Tensor) -> Tensor:
 def unpack(y: Tensor, b: int) -> Tensor:
     """[b s, heads, d] → [s, b, heads, d], a view."""
     return y.unflatten(0, (b, -1)).transpose(0, 1)
+
+
+def attend_packed(
+    function: Callable[..., Any],
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    documents: Documents,
+    **options: Any,
+) -> Tensor:
+    """All documents of all rows in one call of a variable-length kernel's `function`.
+
+    It takes packed q, k and v, offsets of queries and keys, the longest of each, and `options`.
+    q [s, b, heads, d], k and v [s, b, groups, d] → [s, b, heads, d].
+    """
+    s, b = q.shape[:2]
+    offsets, longest = packing(s, b, documents, q.device)
+    y = function(pack(q), pack(k), pack(v), offsets, offsets, longest, longest, **options)
+    return unpack(y if isinstance(y, Tensor) else y[0], b)  # some give log-sum-exp as well
+
+
+def flash_options(q: Tensor) -> dict[str, Any]:
+    """What flash-attn's functions of all versions are told; q [s, b, heads, d]."""
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    scale = 1 / math.sqrt(q.shape[-1])
+    return {"softmax_scale": scale, "causal": True, "deterministic": deterministic}

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from longseq.attention.kernel import AttentionDropout, Documents
-from longseq.attention.packing import pack, packing, starts, unpack
+from longseq.attention.packing import attend_packed, starts
 from longseq.attention.seeding import seeded
 
 HALF = (torch.float16, torch.bfloat16)
@@ -61,21 +61,12 @@ def packed(
     varlen: Callable[..., Any], q: Tensor, k: Tensor, v: Tensor, documents: Documents
 ) -> Tensor:
     """All documents of all rows in one call; shapes as in `attend`."""
-    s, b, heads, d = q.shape
-    offsets, longest = packing(s, b, documents, q.device)
-    y: Tensor = varlen(
-        pack(q),
-        pack(k),
-        pack(v),
-        offsets,
-        offsets,
-        longest,
-        longest,
-        scale=1 / math.sqrt(d),
-        window_size=(-1, 0),  # all that came before
-        enable_gqa=heads != k.shape[2],
-    )
-    return unpack(y, b)
+    options = {
+        "scale": 1 / math.sqrt(q.shape[-1]),
+        "window_size": (-1, 0),  # all that came before
+        "enable_gqa": q.shape[2] != k.shape[2],
+    }
+    return attend_packed(varlen, q, k, v, documents, **options)
 
 
 def _one_by_one(
