@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Looks at every host that a run would use, without a run: `longseq doctor`.
+# Looks at every host that a run would use, without a run: `./longseq.sh doctor`.
 #
-# Usage: [VARIABLE=value ...] longseq doctor [--json]
+# Usage: [VARIABLE=value ...] ./longseq.sh doctor [--json]
 #
 # Checked on each host: that it answers, Python and library versions, GPUs in sight and idle, the clock, room in
 # TMPDIR, /dev/shm and OUTPUT_DIR, that DATA_PATH can be read, the port where ranks meet; over all of them an
@@ -21,12 +21,12 @@ case ${1-} in
     '') ;;
     --json) json=(--json) ;;
     -h | --help) longseq_help "${BASH_SOURCE[0]}" && exit 0 ;;
-    *) longseq_refuse "unknown argument $1: longseq doctor --help" ;;
+    *) longseq_refuse "unknown argument $1: ./longseq.sh doctor --help" ;;
 esac
 
 longseq_find_machine
 if [[ $LONGSEQ_NODE == login ]]; then
-    longseq_refuse "this is a login node of $LONGSEQ_MACHINE: call longseq doctor inside a job, where the hosts are"
+    longseq_refuse "this is a login node of $LONGSEQ_MACHINE: call ./longseq.sh doctor inside a job, where the hosts are"
 fi
 longseq_setup
 longseq_read_variables

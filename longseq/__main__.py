@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 
 from longseq.config.flags import Parser, unknown
 from longseq.errors import EXIT_DONE, EXIT_USER_ERROR, UserError
@@ -28,9 +29,14 @@ VERBS = {
 }
 
 
+def called() -> str:
+    """How the verbs were called: by the environment's program, or the way that works anywhere."""
+    return "longseq" if Path(sys.argv[0]).name == "longseq" else "./longseq.sh"
+
+
 def make_parser(verb: str) -> tuple[Parser, Parser]:
     """The parser of all verbs, and that of `verb`, with the arguments of that one alone."""
-    parser = Parser(prog="longseq", description="What can be done without starting ranks.")
+    parser = Parser(prog=called(), description="What can be done without starting ranks.")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     found = parser
     for name, (where, text) in VERBS.items():

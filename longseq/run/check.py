@@ -36,7 +36,7 @@ def add_arguments(parser: Parser, check_request: Callable[[Config, int], None]) 
     check_request: looks at the checkpoints that are asked for; gets the size of the vocabulary too,
     0 before the data were looked at.
     """
-    parser.usage = "%(prog)s [--flag VALUE ...] [-- COMMAND ...]"
+    parser.usage = "%(prog)s [--flag VALUE ...] [-- COMMAND]"
     parser.add_argument("--world-size", default="1", metavar="N", help="number of ranks (1)")
     parser.add_argument(
         "--dry-run", action="store_true", help="print DeepSpeed's configuration, touch nothing"

@@ -33,7 +33,7 @@ def test_help_fits_the_screen(
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
     lines = help_of(words, capsys).splitlines()
-    assert lines[0].startswith(f"usage: longseq {' '.join(words)}".rstrip())
+    assert lines[0].startswith(f"usage: ./longseq.sh {' '.join(words)}".rstrip())
     assert max(map(len, lines)) <= columns
 
 
@@ -57,7 +57,7 @@ def test_help_of_the_trainer_has_every_flag_by_subject_with_its_default(
     ("words", "said"),
     [
         (["chekc"], "unknown verb 'chekc': use one of check, prepare"),
-        (["report"], "the following arguments are required: RUN: see longseq report --help"),
+        (["report"], "the following arguments are required: RUN: see ./longseq.sh report --help"),
         (["check", "--seqlength", "4"], "unknown argument '--seqlength'; did you mean --seq-len"),
         (["prepare", "x", "--output", "y", "--gene"], "unknown argument '--gene'; did you mean"),
         (["data", "insepct", "x"], "invalid choice: 'insepct'"),
@@ -121,7 +121,7 @@ def test_the_way_in_works_from_anywhere(tmp_path: Path) -> None:
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     python.chmod(0o755)
     (venv / "installed-base.txt").write_text("")
-    assert call("report", "--help").stdout.startswith("usage: longseq report")
+    assert call("report", "--help").stdout.startswith("usage: ./longseq.sh report")
     assert call("report", "nowhere").returncode == 2
 
 

@@ -114,7 +114,7 @@ def _read_index(path: str) -> tuple[np.dtype[np.generic], Tokens, Tokens]:
         raw = Path(path).read_bytes()
     except OSError as error:
         raise UserError(
-            f"{path}: {error.strerror}: name a prefix made by 'longseq prepare'"
+            f"{path}: {error.strerror}: name a prefix made by ./longseq.sh prepare"
         ) from None
     if len(raw) < HEADER.size or not raw.startswith(MAGIC):
         raise UserError(f"{path} is not a Megatron index: prepare the data again")

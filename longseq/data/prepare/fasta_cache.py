@@ -44,7 +44,7 @@ def ensure_prepared(
     source = Path(path)
     if source.is_dir():
         raise UserError(
-            f"--data-path {path} is a folder: run 'longseq prepare {path} --output PREFIX'"
+            f"--data-path {path} is a folder: run ./longseq.sh prepare {path} --output PREFIX"
         )
     try:
         if source.stat().st_size == 0:
@@ -53,7 +53,7 @@ def ensure_prepared(
     except OSError as error:
         raise UserError(
             f"--data-path {path}: {error.strerror}: name a FASTA file or a prefix made by"
-            " 'longseq prepare'"
+            " ./longseq.sh prepare"
         ) from None
     name = "-".join(
         (re.sub(r"[^\w.]", "_", source.name)[:80], key[:16], tokenizer.replace(":", "_"))

@@ -119,7 +119,7 @@ def _next(waiting: deque[tuple[Task, Future[Encoded] | None]]) -> tuple[Task, Re
         return task, error
     except BrokenProcessPool:
         raise UserError(
-            "a worker of 'longseq prepare' was killed, most likely for memory: use fewer --workers"
+            "a worker of prepare was killed, most likely for memory: use fewer --workers"
         ) from None
 
 
