@@ -23,6 +23,7 @@ VERBS = {
     "prepare": ("longseq.data.commands:add_prepare", "sequence files, tables and text to tokens"),
     "data": ("longseq.data.commands:add_data", "look at prepared data, check it, turn it back"),
     "checkpoint": ("longseq.checkpoint.command:add_arguments", "look at, check, take weights"),
+    "score": ("longseq.inference.score:add_arguments", "how likely a network finds sequences"),
     "report": ("longseq.reports.command:add_arguments", "a page for each run, a table of them"),
     "doctor": ("longseq.doctor.command:add_arguments", "is every host of this allocation fit?"),
     "flags": ("longseq.reports.flag_table:add_arguments", "every flag with its default"),

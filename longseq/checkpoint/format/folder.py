@@ -37,13 +37,17 @@ ALONE = Ranks()
 
 
 def find_latest(
-    folder: Path, warn: Callable[[str], None], ranks: Ranks = ALONE, hashes: bool = True
+    folder: Path,
+    warn: Callable[[str], None],
+    ranks: Ranks = ALONE,
+    hashes: bool = True,
+    asked: str = "",
 ) -> tuple[Path, Manifest]:
     """The newest checkpoint in `folder` that is whole (or `folder` itself, if it is one).
 
     The pointer says which is the newest; damaged ones are named through `warn` on rank 0 and the
     one before is tried. All ranks share the reading; without `hashes` only names and sizes are
-    looked at. Raises UserError where there is none.
+    looked at. Raises UserError where there is none, which begins with `asked`: what the user gave.
     """
     candidates: list[Path]
     candidates, problem = ranks.gather(_candidates(folder) if ranks.rank == 0 else None)[0]
@@ -54,7 +58,8 @@ def find_latest(
         problem = f"checkpoint {path} is damaged: {damage}"
         if ranks.rank == 0:
             warn(problem)
-    raise UserError(f"--load {folder} (LOAD): {problem}; no whole checkpoint is left to go on from")
+    asked = asked or f"--load {folder} (LOAD)"
+    raise UserError(f"{asked}: {problem}; no whole checkpoint is left to go on from")
 
 
 def _candidates(folder: Path) -> tuple[list[Path], str]:

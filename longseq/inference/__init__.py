@@ -1,0 +1,13 @@
+"""What a trained network is for: to score, generate, look inside (docs/use.md). In this order:
+
+trained    a run or a checkpoint → which network, which tokens; no torch
+flags      how these verbs compute, and what of it the user may say
+network    → this rank's share of the network, filled from the checkpoint
+ranks      a verb on several ranks: how it starts, how it ends, what a mistake does
+sequences  files or prepared data → records of tokens
+windows    a record → what the network sees of it at once
+forward    windows → the loss of each token, over all ranks
+tables     what is written: whole or not there
+progress   how far it is, and how long it will take
+score      the verb: log-likelihoods of records
+"""

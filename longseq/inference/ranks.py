@@ -1,0 +1,80 @@
+"""A verb on one rank or several: how it starts, how it ends, what a mistake does.
+
+    return on_ranks(computing, work)      # work(device, ranks) → exit code
+
+Started alone a verb is one rank. Started by a launcher through ALCF/rank.sh it is one of several,
+with the numbers that a training's ranks get: `./ALCF/score.sh`, or by hand
+
+    mpiexec -n 2 sh ALCF/rank.sh python -m longseq score RUN genome.fa --ds-sequence-parallel-size 2
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from types import FrameType
+
+import torch
+
+from longseq.config.arguments import Config, Data, Layout, Memory, Network, Run, Training
+from longseq.engine.distributed import pick_device, start_distributed, stop_distributed
+from longseq.errors import EXIT_FAILED, EXIT_USER_ERROR, UserError
+from longseq.inference.flags import Computing
+from longseq.parallel.agreement import Ranks, torch_ranks
+from longseq.run.safety.abort import report, tell_launcher
+
+Work = Callable[[torch.device, Ranks], int]
+EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143
+
+
+def world_size() -> int:
+    """How many ranks there are, before any of them has started."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def on_ranks(computing: Computing, work: Work) -> int:
+    """Do `work` on every rank; the exit code. Alone, a UserError is the caller's to show."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
+    signal.signal(signal.SIGTERM, _terminated)  # what is written aside goes with us
+    try:
+        device = _device(computing)
+        if world_size() == 1:
+            return work(device, Ranks())
+        start_distributed(device)
+        code = work(device, torch_ranks())
+        stop_distributed()
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except UserError as error:
+        if world_size() == 1:
+            raise
+        if os.environ["RANK"] != "0":
+            time.sleep(2)  # rank 0 has mostly met the same mistake, and one line is enough
+        _end(EXIT_USER_ERROR, f"longseq: {error}")
+    except Exception:
+        if world_size() == 1:
+            raise
+        _end(EXIT_FAILED, traceback.format_exc())
+    return code
+
+
+def _device(computing: Computing) -> torch.device:
+    training = Training(device=computing.device, bf16=computing.bf16)
+    return pick_device(Config(Network(), Layout(), Memory(), training, Data(), Run()))
+
+
+def _terminated(_number: int, _frame: FrameType | None) -> None:
+    sys.exit(EXIT_TERMINATED)
+
+
+def _end(code: int, text: str) -> None:
+    """End this rank and all others: one that fails must not let them wait."""
+    report(code, text)
+    tell_launcher(code)
+    sys.stdout.flush()
+    os._exit(code)

@@ -1,0 +1,176 @@
+"""`longseq score`: how likely a trained network finds each record.
+
+    longseq score RUN genes.fa > scores.tsv
+    longseq score RUN genome.fa --window 8192 --stride 4096 --per-position each.parquet
+
+A record's log-likelihood is Σ w log p(token | those before it) in nats, its bits per base are
+- log-likelihood / (ln 2 · letters), with letters weighed by w as well where weights are asked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from longseq.config.flags import Parser
+from longseq.errors import EXIT_DONE, UserError
+from longseq.inference.flags import add_computing, read_computing
+from longseq.inference.forward import Losses, scored
+from longseq.inference.network import make_ready
+from longseq.inference.progress import progress
+from longseq.inference.ranks import on_ranks, world_size
+from longseq.inference.sequences import Reader, Sequence, Weighing
+from longseq.inference.tables import SUFFIXES, Nothing, Table, check_output, open_table
+from longseq.inference.trained import find_trained
+from longseq.inference.windows import cutting
+from longseq.parallel.agreement import Ranks
+
+RECORDS = {
+    "record": str, "letters": int, "tokens": int, "log_likelihood": float, "bits_per_base": float,
+}  # fmt: skip
+POSITIONS = {"record": str, "position": int, "token": str, "log_likelihood": float}
+
+
+def add_arguments(parser: Parser) -> None:
+    """The arguments of `longseq score`."""
+    add_computing(parser)
+    add_reading(parser)
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="a .tsv or .parquet; else TSV on the screen"
+    )
+    parser.add_argument(
+        "--per-position", type=Path, metavar="FILE",
+        help="each token's log-likelihood: a .tsv, .parquet or .npy (float32, records in order)",
+    )  # fmt: skip
+    parser.set_defaults(run_verb=score)
+
+
+def add_reading(parser: Parser) -> None:
+    """What is read, how long records are cut, what letters count for."""
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE", help="FASTA, FASTQ, …, or prefixes of prepared data"
+    )
+    parser.add_argument(
+        "--window", type=int, default=0, metavar="N", help="tokens of longer records seen at once"
+    )
+    parser.add_argument(
+        "--stride", type=int, default=0, metavar="M",
+        help="tokens from one window to the next; the rest of a window is context (N / 2)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--lower-case-weight", type=float, default=1.0, metavar="W",
+        help="what lower-case letters of a file count for (1)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--unknown-weight", type=float, default=1.0, metavar="W",
+        help="what letters of a file other than ACGT count for (1)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--weighted", action="store_true", help="tokens count for what prepared data say"
+    )
+
+
+def weighing(options: argparse.Namespace) -> Weighing:
+    """What tokens count for; UserError for a weight that is none."""
+    for name in ("lower_case_weight", "unknown_weight"):
+        value = getattr(options, name)
+        if not 0 <= value <= 1:
+            flag = "--" + name.replace("_", "-")
+            raise UserError(f"{flag} {value:g}: give a number from 0 to 1")
+    return Weighing(options.lower_case_weight, options.unknown_weight, options.weighted)
+
+
+def check_sizes(options: argparse.Namespace) -> None:
+    """Refuse numbers that mean nothing, and standard input where several ranks would read it."""
+    for name in ("window", "stride"):
+        if getattr(options, name) < 0:
+            raise UserError(f"--{name} {getattr(options, name)}: give a number of tokens above 0")
+    if "-" in options.files and world_size() > 1:
+        raise UserError("standard input (-) is one rank's: name a file that all ranks can read")
+
+
+def score(options: argparse.Namespace) -> int:
+    """`longseq score`: returns the exit code, raises UserError."""
+    layout, computing = read_computing(options)
+    check_sizes(options)
+    check_output("--output", options.output, SUFFIXES[:2])
+    check_output("--per-position", options.per_position)
+    counts_for = weighing(options)
+
+    def work(device: torch.device, ranks: Ranks) -> int:
+        trained = find_trained(options.run, _warn(ranks), ranks)
+        reader = Reader(trained, options.files, counts_for)
+        ready = make_ready(trained, layout, computing, device, ranks)
+        cuts = cutting(ready.length, options.window, options.stride)
+        names = trained.tokenizer.names()
+        with ExitStack() as stack:
+            table = _table(stack, options.output, RECORDS, ranks)
+            each: Table = Nothing(POSITIONS)
+            if options.per_position:
+                each = _table(stack, options.per_position, POSITIONS, ranks)
+            advance = stack.enter_context(progress("scoring", reader.total, ranks.rank))
+            for number, (sequence, losses) in enumerate(scored(ready, reader, cuts), 1):
+                table.add(_row(sequence, losses))
+                each.add(_positions(sequence, losses, names))
+                advance(reader.done, f"{number:,} records")
+        if reader.left_out:
+            _warn(ranks)(
+                f"{reader.left_out:,} letters behind the last whole token of their record were not"
+                " scored"
+            )
+        return EXIT_DONE
+
+    return on_ranks(computing, work)
+
+
+def _table(stack: ExitStack, path: Path | None, columns: dict[str, type], ranks: Ranks) -> Table:
+    if ranks.rank:
+        return Nothing(columns)
+    return stack.enter_context(open_table(path, columns))
+
+
+def _warn(ranks: Ranks) -> Any:
+    def warn(text: str) -> None:
+        if ranks.rank == 0:
+            print(f"longseq: warning: {text}", file=sys.stderr)
+
+    return warn
+
+
+def _row(sequence: Sequence, losses: Losses) -> dict[str, list[Any]]:
+    likelihood, letters = log_likelihood(sequence, losses)
+    return {
+        "record": [sequence.name],
+        "letters": [sequence.letters],
+        "tokens": [len(losses)],
+        "log_likelihood": [likelihood],
+        "bits_per_base": [-likelihood / math.log(2) / letters if letters else math.nan],
+    }
+
+
+def log_likelihood(sequence: Sequence, losses: Losses) -> tuple[float, float]:
+    """Of a record, in nats, and the letters that count for it."""
+    if sequence.weights is None:
+        return -float(losses.sum(dtype=np.float64)), float(sequence.letters)
+    a_token = sequence.letters / len(losses)
+    weights = sequence.weights.astype(np.float64)
+    return -float(weights @ losses.astype(np.float64)), float(weights.sum()) * a_token
+
+
+def _positions(sequence: Sequence, losses: Losses, names: list[str]) -> dict[str, Any]:
+    """position: the first letter of a token, counted from 1."""
+    count = len(losses)
+    step = sequence.letters // count if sequence.letters % count == 0 else 1
+    return {
+        "record": [sequence.name] * count,
+        "position": np.arange(count) * step + 1,
+        "token": [names[token] for token in sequence.tokens.tolist()],
+        "log_likelihood": -losses.astype(np.float64),
+    }

@@ -1,0 +1,197 @@
+"""Files or prepared data → records of the tokens that a network was trained on.
+
+    reader = Reader(trained, ["genomes.fa"], Weighing())
+    for sequence in reader:                          # raises UserError for what cannot be scored
+        sequence.name, sequence.tokens, sequence.letters
+
+Every letter is accounted for: one that the tokenizer has no token for is refused, an empty record
+too, and letters behind the last whole word of a codon or k-mer are counted in `left_out`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from longseq.data.datasets import Dataset, open_datasets
+from longseq.data.held_out import document_records
+from longseq.data.indexed.format import TokenFile, Tokens
+from longseq.data.indexed.writer import WEIGHTS
+from longseq.data.prepare.recipe import Recipe
+from longseq.data.prepare.text import TextEncoder
+from longseq.data.sources.chunks import LongRecord, chunks
+from longseq.data.sources.inputs import expand, open_source
+from longseq.data.sources.records import records
+from longseq.data.tokenizers.alphabet import GAPS, LAYOUT
+from longseq.data.tokenizers.base import SequenceTokenizer
+from longseq.data.tokenizers.text import TextTokenizer
+from longseq.data.tokenizers.words import Words
+from longseq.errors import UserError
+from longseq.inference.trained import Trained, same_tokens
+
+CHUNK = 1 << 24  # bytes read at once
+Weights = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Weighing:
+    """What tokens count for: in files by their letters; in prepared data as these were made."""
+
+    lower_case: float = 1.0
+    unknown: float = 1.0
+    prepared: bool = False
+
+    @property
+    def by_letters(self) -> bool:
+        return self.lower_case != 1.0 or self.unknown != 1.0
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """One record: tokens [n] without an end token, the letters that they stand for, and what each
+    token counts for [n], None where all count 1.
+    """
+
+    name: str
+    tokens: Tokens
+    letters: int
+    weights: Weights | None = None
+
+
+class Reader:
+    """The records of files (FASTA, FASTQ, GenBank, JSON lines, text) or of prepared prefixes.
+
+    `done` of `total` bytes or tokens are read; `left_out` letters were behind a last whole word.
+    """
+
+    def __init__(self, trained: Trained, names: list[str], weighing: Weighing) -> None:
+        self.trained, self.weighing = trained, weighing
+        self.done = self.left_out = 0
+        prepared = [name for name in names if os.path.exists(f"{name}.idx")]
+        if prepared and len(prepared) < len(names):
+            raise UserError(f"{prepared[0]} is prepared data and others are not: give one kind")
+        self.datasets: list[Dataset] = []
+        self.paths: tuple[str, ...] = ()
+        if prepared:
+            self._open(prepared)
+            self.total = sum(dataset.tokens.num_tokens for dataset in self.datasets)
+        else:
+            if weighing.prepared:
+                raise UserError(
+                    "--weighted takes the weights of prepared data: for a file give"
+                    " --lower-case-weight or --unknown-weight"
+                )
+            self.paths = expand(names).paths
+            self.total = sum(os.path.getsize(path) for path in self.paths if path != "-")
+
+    def _open(self, prefixes: list[str]) -> None:
+        if self.weighing.by_letters:
+            raise UserError(
+                "--lower-case-weight and --unknown-weight are for files; the weights of prepared"
+                " data were made with them: give --weighted"
+            )
+        for prefix in prefixes:
+            self.datasets += open_datasets(prefix)
+        for dataset in self.datasets:
+            same_tokens(self.trained, dataset.tokenizer, dataset.prefix)
+            made = dataset.manifest is not None and WEIGHTS in dataset.manifest.files
+            if self.weighing.prepared and not made:
+                raise UserError(
+                    f"--weighted: {dataset.prefix} was prepared without weights: leave it out"
+                )
+
+    def __iter__(self) -> Iterator[Sequence]:
+        for dataset in self.datasets:
+            yield from self._documents(dataset)
+        for path in self.paths:
+            yield from self._records(path)
+
+    def _documents(self, dataset: Dataset) -> Iterator[Sequence]:
+        end, bases = dataset.tokenizer.end_of_document, getattr(dataset.tokenizer, "bases", 1)
+        beside = None
+        if self.weighing.prepared and dataset.manifest is not None:
+            beside = TokenFile(f"{dataset.prefix}.{WEIGHTS}", np.dtype(np.uint8))
+            levels = np.array(dataset.manifest.weights, dtype=np.float32)
+        for number, record in enumerate(document_records(dataset)):
+            start, stop = (int(at) for at in dataset.tokens.document_offsets[number : number + 2])
+            tokens = dataset.tokens.read(start, stop - start)
+            stop -= int(len(tokens) > 0 and tokens[-1] == end)
+            tokens = tokens[: stop - start]
+            name = record.name.split(" ")[0] or f"document-{number}"
+            if record.documents > 1:
+                name += f"/{number}"
+            if not len(tokens):
+                raise UserError(f"{dataset.prefix}: document {number} ({name}) is empty")
+            weights = None
+            if beside is not None:
+                weights = levels[beside.read(start, stop - start)]
+            yield Sequence(name, tokens, len(tokens) * bases, weights)
+            self.done += len(tokens)
+
+    def _records(self, path: str) -> Iterator[Sequence]:
+        before, number = self.done, 0
+        text = isinstance(self.trained.tokenizer, TextTokenizer)
+        with open_source(path, text) as source:
+            for chunk in chunks(source, CHUNK):
+                found = (
+                    [(chunk.name, b"".join(chunk.pieces))]
+                    if isinstance(chunk, LongRecord)
+                    else records(chunk)
+                )
+                for name, raw in found:
+                    number += 1
+                    yield self.encode(path, name.split(" ")[0] or f"record-{number}", raw)
+                    self.done = before + source.meter.bytes_read
+
+    def encode(self, path: str, name: str, raw: bytes) -> Sequence:
+        """The tokens of one record; UserError where it is empty or a letter has no token."""
+        tokenizer = self.trained.tokenizer
+        if isinstance(tokenizer, TextTokenizer):
+            sequence = _text(tokenizer, path, name, raw)
+        else:
+            assert isinstance(tokenizer, SequenceTokenizer)
+            sequence = self._letters(tokenizer, path, name, raw)
+        if not len(sequence.tokens):
+            raise UserError(f"{path}: record {name} is empty: leave it out")
+        return sequence
+
+    def _letters(self, tokenizer: SequenceTokenizer, path: str, name: str, raw: bytes) -> Sequence:
+        weighing = self.weighing
+        recipe = Recipe(
+            tokenizer.specification,
+            lower_case_weight=weighing.lower_case,
+            unknown_weight=weighing.unknown,
+        )
+        codes = raw.translate(recipe.code_table(), LAYOUT + GAPS)
+        recipe.check(path, name, codes)
+        size = len(codes) - len(codes) % tokenizer.bases
+        self.left_out += len(codes) - size
+        tokens = tokenizer.encode(np.frombuffer(codes, np.uint8)[:size])
+        if isinstance(tokenizer, Words) and bool((strange := tokens == tokenizer.unknown).any()):
+            at = int(np.argmax(strange)) * tokenizer.bases
+            raise UserError(
+                f"{path}: record {name}: letters {at + 1:,} to {at + tokenizer.bases:,} hold one"
+                f" that is none of ACGT, for which {tokenizer.specification} has no token: cut the"
+                " record there"
+            )
+        weights = None
+        if weighing.by_letters:
+            places = np.frombuffer(raw.translate(recipe.weight_table(), LAYOUT + GAPS), np.uint8)
+            words = places[:size].reshape(-1, tokenizer.bases).max(axis=1, initial=0)
+            weights = np.array(recipe.weights, dtype=np.float32)[words]
+        return Sequence(name, tokens, size, weights)
+
+
+def _text(tokenizer: TextTokenizer, path: str, name: str, raw: bytes) -> Sequence:
+    encoder = TextEncoder(tokenizer)
+    tokens, _ = encoder.documents(path, [name], [raw.strip()])
+    if encoder.unknown is not None:
+        raise UserError(
+            f"{path}: record {name}: {encoder.unknown.text!r} has no token in"
+            f" {tokenizer.specification}: mend the record"
+        )
+    return Sequence(name, tokens[:-1], len(raw.strip()))

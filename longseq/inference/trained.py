@@ -1,0 +1,102 @@
+"""A run, a folder of checkpoints or one of them → what was trained: its network and its tokens.
+
+    trained = find_trained(Path("outputs/RUN"), warn, ranks)    # raises UserError
+    trained.network, trained.tokenizer, trained.length
+
+Nothing is asked of the user that the checkpoint says itself. No torch here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from longseq.checkpoint.format.folder import find_latest
+from longseq.checkpoint.format.manifest import Manifest
+from longseq.config.arguments import Network
+from longseq.data.tokenizers.base import Tokenizer
+from longseq.data.tokenizers.registry import tokenizer_from
+from longseq.errors import UserError
+from longseq.parallel.agreement import Ranks
+
+VOCABULARY = "vocabulary.json"
+# tokenizers of text → the files they are made from, beside the weights
+FILES = {"huggingface": ("tokenizer.json",), "gpt2": ("vocab.json", "merges.txt")}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A whole checkpoint, and what its manifest says. `length`: tokens of a training sample."""
+
+    path: Path
+    manifest: Manifest
+    network: Network
+    tokenizer: Tokenizer
+
+    @property
+    def length(self) -> int:
+        return self.network.seq_length
+
+    @property
+    def name(self) -> str:
+        """The run and the step, as tables and headers show it."""
+        folder = self.path.resolve()
+        run = folder.parent.parent if folder.parent.name == "checkpoints" else folder.parent
+        return f"{run.name}/{folder.name}"
+
+
+def find_trained(given: Path, warn: Callable[[str], None], ranks: Ranks) -> Trained:
+    """The newest whole checkpoint of `given`; every rank calls it. Raises UserError in one line."""
+    if not given.is_dir():
+        raise UserError(
+            f"{given}: no such folder: name a run's folder, its checkpoints, or one of them"
+        )
+    inner = given / "checkpoints"
+    folder = inner if inner.is_dir() else given
+    path, manifest = find_latest(folder, warn, ranks, asked=str(given))
+    return Trained(path, manifest, _network(path, manifest), _tokenizer(path, manifest))
+
+
+def _network(path: Path, manifest: Manifest) -> Network:
+    try:
+        return Network(**{**manifest.network, "seq_length": int(manifest.layout["seq_length"])})
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path}: its manifest describes no network of this version ({error}): use the version"
+            " that wrote it"
+        ) from None
+
+
+def _tokenizer(path: Path, manifest: Manifest) -> Tokenizer:
+    """The tokenizer of the training, from what lies beside the weights."""
+    kind = manifest.tokenizer
+    if kind in FILES:
+        kind += ":" + ",".join(str(path / name) for name in FILES[kind])
+    tokenizer = tokenizer_from(kind)
+    if tokenizer.vocab_size != manifest.vocabulary or tokenizer.names() != _names(path):
+        raise UserError(
+            f"{path} was trained on other tokens than its tokenizer {manifest.tokenizer} has in"
+            " this version: use the version that wrote it"
+        )
+    return tokenizer
+
+
+def _names(path: Path) -> Any:
+    try:
+        return json.loads((path / VOCABULARY).read_text(encoding="utf-8"))["tokens"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path / VOCABULARY} cannot be read ({error})") from None
+
+
+def same_tokens(trained: Trained, tokenizer: Tokenizer, prefix: str) -> None:
+    """Raise UserError where prepared data have other tokens than the network was trained on."""
+    if tokenizer.names() != trained.tokenizer.names():
+        ours, theirs = trained.tokenizer, tokenizer
+        raise UserError(
+            f"{prefix} holds {theirs.specification} tokens (vocabulary {theirs.vocab_size}) and"
+            f" {trained.path} was trained on {ours.specification} ({ours.vocab_size}): prepare it"
+            f" with --tokenizer {ours.specification}, or give the FASTA file"
+        )

@@ -1,0 +1,72 @@
+"""What every rank of test_scored.py runs: a network scores records on several layouts.
+
+python tests/parallel/scored.py FOLDER      (an empty folder; under mpiexec, see ranks.py)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from longseq.config.arguments import Layout
+from longseq.engine.distributed import start_distributed, stop_distributed
+from longseq.inference.flags import Computing
+from longseq.inference.forward import scored
+from longseq.inference.network import make_ready
+from longseq.inference.sequences import Sequence
+from longseq.inference.trained import find_trained
+from longseq.inference.windows import Cutting
+from longseq.parallel.agreement import Ranks, torch_ranks
+from tests.unit.inference.trained_run import LLAMA, make_model, write_run
+
+LENGTH = 1024
+LAYOUTS = {
+    "tp": Layout(tensor_model_parallel_size=2),
+    "tp, sequence split": Layout(tensor_model_parallel_size=2, sequence_parallel=True),
+    "ulysses": Layout(ds_sequence_parallel_size=2),
+    "ring": Layout(context_parallel_size=2),
+    "dp": Layout(),
+}
+CPU = torch.device("cpu")
+
+
+def sequences() -> Iterator[Sequence]:
+    """Records of lengths that no split divides evenly."""
+    generator = np.random.default_rng(5)
+    for length in (1024, 7, 613, 1, 1023, 300):
+        tokens = generator.integers(0, 4, length).astype(np.uint8)
+        yield Sequence(f"r{length}", tokens, length)
+
+
+def losses(folder: Path, layout: Layout, ranks: Ranks) -> np.ndarray:
+    """Of all tokens, one after the other."""
+    trained = find_trained(folder, print, ranks)
+    computing = Computing(tile_size=100, micro_batch_size=2)
+    ready = make_ready(trained, layout, computing, CPU, ranks)
+    return np.concatenate([each for _, each in scored(ready, sequences(), Cutting(LENGTH))])
+
+
+def main() -> None:
+    warnings.simplefilter("ignore")
+    start_distributed(CPU)
+    ranks, folder = torch_ranks(), Path(sys.argv[1])
+    if ranks.rank == 0:
+        write_run(make_model(f"{LLAMA} --init-method-std 0.1", length=LENGTH), folder)
+    ranks.wait()
+    alone = losses(folder, Layout(), Ranks())
+    found = {name: losses(folder, layout, ranks) for name, layout in LAYOUTS.items()}
+    largest = {name: float(np.abs(each - alone).max()) for name, each in found.items()}
+    if os.environ["RANK"] == "0":
+        print(json.dumps({"tokens": len(alone), "mean": float(alone.mean()), "largest": largest}))
+    stop_distributed()
+
+
+if __name__ == "__main__":
+    main()

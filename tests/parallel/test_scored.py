@@ -1,0 +1,15 @@
+"""Scores on two ranks are those of one, token for token, whatever the ranks share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.parallel.ranks import run_ranks
+from tests.parallel.scored import LAYOUTS
+
+
+def test_two_ranks_score_as_one(tmp_path: Path) -> None:
+    found = run_ranks(2, Path(__file__).with_name("scored.py"), str(tmp_path / "run"))
+    assert found["tokens"] == 1024 + 7 + 613 + 1 + 1023 + 300
+    assert found["largest"].keys() == LAYOUTS.keys()
+    assert max(found["largest"].values()) < 1e-5

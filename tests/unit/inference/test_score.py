@@ -1,0 +1,189 @@
+"""Scores against transformers' networks with the same weights, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from longseq.__main__ import main
+from longseq.model.gpt import GPT
+from tests.unit.inference.reference import log_likelihoods
+from tests.unit.inference.trained_run import LLAMA, make_model, write_run
+
+LENGTH = 96
+RECORDS = {"long one": "ACGTTGCANNACGTRC" * 12, "short": "GATTACA", "exact": "ACGGT" * 19 + "A"}
+END = 15
+
+
+@pytest.fixture(scope="module")
+def model() -> GPT:
+    return make_model(LLAMA, length=LENGTH)
+
+
+@pytest.fixture(scope="module")
+def run(model: GPT, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(write_run(model, tmp_path_factory.mktemp("run")))
+
+
+@pytest.fixture(scope="module")
+def fasta(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("fasta") / "records.fa"
+    path.write_text(
+        "".join(f">{name}\n{text[:50]}\n{text[50:]}\n" for name, text in RECORDS.items())
+    )
+    return str(path)
+
+
+def codes(text: str) -> list[int]:
+    return ["ACGTNRYSWKMBDHV".index(letter) for letter in text]
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file, delimiter="\t"))
+
+
+def by_windows(model: GPT, text: str, size: int, stride: int) -> np.ndarray[Any, Any]:
+    """Each token from the first window that holds it, by the definition alone."""
+    stream = [END, *codes(text)]
+    count = len(text)
+    found = np.full(count, np.nan)
+    start = 0
+    while np.isnan(found).any():
+        start = min(start, max(0, count - size))
+        stop = min(start + size, count)
+        each = log_likelihoods(model, stream[start : stop + 1])
+        new = np.isnan(found[start:stop])
+        found[start:stop][new] = each[new]
+        start += stride
+    return found
+
+
+def test_scores_are_those_of_transformers(model: GPT, run: str, fasta: str, tmp_path: Path) -> None:
+    table, each = tmp_path / "scores.tsv", tmp_path / "each.parquet"
+    words = ["--window", "64", "--stride", "24", "--output", str(table)]
+    assert main(["score", run, fasta, *words, "--per-position", str(each)]) == 0
+    expected = {name: by_windows(model, text, 64, 24) for name, text in RECORDS.items()}
+    positions = pq.read_table(each).to_pydict()
+    together = np.concatenate(list(expected.values()))
+    np.testing.assert_allclose(positions["log_likelihood"], together, atol=2e-4, rtol=0)
+    assert positions["token"] == list("".join(RECORDS.values()))
+    for row, (name, text) in zip(rows(table), RECORDS.items(), strict=True):
+        total = float(expected[name].sum())
+        assert row["record"] == name.split()[0]
+        assert int(row["letters"]) == int(row["tokens"]) == len(text)
+        assert float(row["log_likelihood"]) == pytest.approx(total, abs=5e-3)
+        bits = -total / math.log(2) / len(text)
+        assert float(row["bits_per_base"]) == pytest.approx(bits, abs=1e-4)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["each.parquet", "scores.tsv"]
+
+
+def test_letters_count_for_what_is_asked(model: GPT, run: str, tmp_path: Path) -> None:
+    path, table, each = tmp_path / "a.fa", tmp_path / "a.tsv", tmp_path / "a.npy"
+    path.write_text(">a\nACGTacgtNNacGT\n")
+    words = ["--lower-case-weight", "0.25", "--unknown-weight", "0", "--output", str(table)]
+    assert main(["score", run, str(path), *words, "--per-position", str(each)]) == 0
+    weights = np.array([1] * 4 + [0.25] * 4 + [0] * 2 + [0.25] * 2 + [1] * 2)
+    expected = log_likelihoods(model, [END, *codes("ACGTACGTNNACGT")])
+    np.testing.assert_allclose(np.load(each), expected, atol=2e-4)
+    (row,) = rows(table)
+    assert float(row["log_likelihood"]) == pytest.approx(weights @ expected, abs=1e-3)
+    bits = -(weights @ expected) / math.log(2) / weights.sum()
+    assert float(row["bits_per_base"]) == pytest.approx(bits, abs=1e-4)
+
+
+def test_prepared_data_give_the_scores_of_their_file(
+    run: str, fasta: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["prepare", fasta, "--output", str(tmp_path / "data")]) == 0
+    capsys.readouterr()
+    tables = []
+    for given in (fasta, str(tmp_path / "data")):
+        assert main(["score", run, given, "--window", "64"]) == 0
+        tables.append(capsys.readouterr().out)
+    assert tables[0] == tables[1]
+    assert tables[0].count("\n") == 1 + len(RECORDS)
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "said"),
+    [
+        (">a\nACGT\n>b\nACJT\n", [], "record b: letter 3 is no nucleotide"),
+        (">a\n>b\nACGT\n", [], "record a is empty: leave it out"),
+        (">a\n" + "A" * 97, [], "record a has 97 tokens and the network sees 96 at once: give"),
+        (">a\nACGT\n", ["--window", "97"], "--window 97: the network sees 96 tokens at once"),
+        (">a\nACGT\n", ["--stride", "5"], "--stride 5 needs --window"),
+        (">a\nACGT\n", ["--window", "8", "--stride", "9"], "tokens between would be left out"),
+        (">a\nACGT\n", ["--output", "x.txt"], "--output x.txt: end it in one of .tsv, .parquet"),
+        (">a\nACGT\n", ["--weighted"], "--weighted takes the weights of prepared data"),
+        (">a\nACGT\n", ["--lower-case-weight", "2"], "--lower-case-weight 2: give a number from 0"),
+        (">a\nACGT\n", ["--tensor-model-parallel-size", "2"], "1 ranks cannot be shared out"),
+        ("", [], "is empty: leave it out"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    run: str,
+    text: str,
+    words: list[str],
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "a.fa"
+    path.write_text(text)
+    assert main(["score", run, str(path), *words]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("longseq: ")
+    assert said in error
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_other_tokens_and_other_folders_are_refused(
+    run: str, fasta: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prefix = str(tmp_path / "words")
+    path = tmp_path / "a.fa"
+    path.write_text(">a\n" + "ACG" * 30 + "\n")
+    assert main(["prepare", str(path), "--output", prefix, "--tokenizer", "kmer:3"]) == 0
+    capsys.readouterr()
+    for words, said in (
+        ([run, prefix], "holds kmer:3 tokens (vocabulary 66) and"),
+        ([str(tmp_path / "none"), fasta], "no such folder: name a run's folder"),
+        ([str(tmp_path), fasta], "it holds no checkpoint"),
+    ):
+        assert main(["score", *words]) == 2
+        error = capsys.readouterr().err
+        assert said in error
+        assert error.count("\n") == 1
+
+
+def test_words_with_a_letter_of_no_token_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = write_run(make_model(LLAMA, "kmer:3"), tmp_path / "run", "kmer:3")
+    path = tmp_path / "a.fa"
+    path.write_text(">a\nACGACNACG\n")
+    assert main(["score", str(run), str(path)]) == 2
+    assert "record a: letters 4 to 6 hold one that is none of ACGT" in capsys.readouterr().err
+    path.write_text(">a\nACGACTAC\n")
+    assert main(["score", str(run), str(path)]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[1].split("\t")[:3] == ["a", "6", "2"]
+    assert "2 letters behind the last whole token of their record were not scored" in err
+
+
+def test_a_learned_table_of_positions_ends(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = write_run(make_model(""), tmp_path / "run")
+    path = tmp_path / "a.fa"
+    path.write_text(">a\nACGT\n")
+    assert main(["score", str(run), str(path), "--seq-length", "97"]) == 2
+    assert "has 96 learned positions: give 96 or less" in capsys.readouterr().err
