@@ -63,6 +63,16 @@ def on_ranks(computing: Computing, work: Work) -> int:
     return code
 
 
+def warner(ranks: Ranks) -> Callable[[str], None]:
+    """What says a warning once, on rank 0."""
+
+    def warn(text: str) -> None:
+        if ranks.rank == 0:
+            print(f"longseq: warning: {text}", file=sys.stderr)
+
+    return warn
+
+
 def _device(computing: Computing) -> torch.device:
     training = Training(device=computing.device, bf16=computing.bf16)
     return pick_device(Config(Network(), Layout(), Memory(), training, Data(), Run()))

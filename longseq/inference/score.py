@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from longseq.inference.flags import add_computing, read_computing
 from longseq.inference.forward import Losses, scored
 from longseq.inference.network import make_ready
 from longseq.inference.progress import progress
-from longseq.inference.ranks import on_ranks, world_size
+from longseq.inference.ranks import on_ranks, warner, world_size
 from longseq.inference.sequences import Reader, Sequence, Weighing
 from longseq.inference.tables import SUFFIXES, Nothing, Table, check_output, open_table
 from longseq.inference.trained import find_trained
@@ -105,7 +104,7 @@ def score(options: argparse.Namespace) -> int:
     counts_for = weighing(options)
 
     def work(device: torch.device, ranks: Ranks) -> int:
-        trained = find_trained(options.run, _warn(ranks), ranks)
+        trained = find_trained(options.run, warner(ranks), ranks)
         reader = Reader(trained, options.files, counts_for)
         ready = make_ready(trained, layout, computing, device, ranks)
         cuts = cutting(ready.length, options.window, options.stride)
@@ -121,7 +120,7 @@ def score(options: argparse.Namespace) -> int:
                 each.add(_positions(sequence, losses, names))
                 advance(reader.done, f"{number:,} records")
         if reader.left_out:
-            _warn(ranks)(
+            warner(ranks)(
                 f"{reader.left_out:,} letters behind the last whole token of their record were not"
                 " scored"
             )
@@ -134,14 +133,6 @@ def _table(stack: ExitStack, path: Path | None, columns: dict[str, type], ranks:
     if ranks.rank:
         return Nothing(columns)
     return stack.enter_context(open_table(path, columns))
-
-
-def _warn(ranks: Ranks) -> Any:
-    def warn(text: str) -> None:
-        if ranks.rank == 0:
-            print(f"longseq: warning: {text}", file=sys.stderr)
-
-    return warn
 
 
 def _row(sequence: Sequence, losses: Losses) -> dict[str, list[Any]]:

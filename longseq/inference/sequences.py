@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +24,11 @@ from longseq.data.indexed.format import TokenFile, Tokens
 from longseq.data.indexed.writer import WEIGHTS
 from longseq.data.prepare.recipe import Recipe
 from longseq.data.prepare.text import TextEncoder
-from longseq.data.sources.chunks import LongRecord, chunks
+from longseq.data.sources.chunks import pieces
 from longseq.data.sources.inputs import expand, open_source
+from longseq.data.sources.pieces import LongRecord
 from longseq.data.sources.records import records
+from longseq.data.sources.tables import Columns
 from longseq.data.tokenizers.alphabet import GAPS, LAYOUT
 from longseq.data.tokenizers.base import SequenceTokenizer
 from longseq.data.tokenizers.text import TextTokenizer
@@ -70,7 +73,7 @@ class Reader:
 
     def __init__(self, trained: Trained, names: list[str], weighing: Weighing) -> None:
         self.trained, self.weighing = trained, weighing
-        self.done = self.left_out = 0
+        self.done = self.left_out = self.total = 0
         prepared = [name for name in names if os.path.exists(f"{name}.idx")]
         if prepared and len(prepared) < len(names):
             raise UserError(f"{prepared[0]} is prepared data and others are not: give one kind")
@@ -79,14 +82,14 @@ class Reader:
         if prepared:
             self._open(prepared)
             self.total = sum(dataset.tokens.num_tokens for dataset in self.datasets)
-        else:
+        elif names:
             if weighing.prepared:
                 raise UserError(
                     "--weighted takes the weights of prepared data: for a file give"
                     " --lower-case-weight or --unknown-weight"
                 )
             self.paths = expand(names).paths
-            self.total = sum(os.path.getsize(path) for path in self.paths if path != "-")
+            self.total = sum(os.path.getsize(path) for path in self.paths if os.path.isfile(path))
 
     def _open(self, prefixes: list[str]) -> None:
         if self.weighing.by_letters:
@@ -135,12 +138,12 @@ class Reader:
     def _records(self, path: str) -> Iterator[Sequence]:
         before, number = self.done, 0
         text = isinstance(self.trained.tokenizer, TextTokenizer)
-        with open_source(path, text) as source:
-            for chunk in chunks(source, CHUNK):
+        with open_source(path, text) as source, TemporaryDirectory() as folder:
+            for piece in pieces(source, CHUNK, Columns(), os.path.join(folder, "copy")):
                 found = (
-                    [(chunk.name, b"".join(chunk.pieces))]
-                    if isinstance(chunk, LongRecord)
-                    else records(chunk)
+                    [(piece.name, b"".join(piece.pieces))]
+                    if isinstance(piece, LongRecord)
+                    else records(piece)
                 )
                 for name, raw in found:
                     number += 1
