@@ -16,6 +16,9 @@ longseq_default_facts() {          # a machine of which nothing is known
     LONGSEQ_GPU_COUNTER=nvidia-smi # lists the GPUs of a node; empty: trust LONGSEQ_GPUS_PER_HOST
     LONGSEQ_GPUS_PER_HOST=0        # ranks a compute node takes; 0: as many as are seen
     LONGSEQ_GPU_ORDER=             # GPUs in the order of the CPU cores, as 3,2,1,0; empty: 0 and up
+    LONGSEQ_GPU=                   # its GPU's name in longseq/planning/gpus.py, for plans
+    LONGSEQ_NODE_NETWORK=          # GB/s of all network cards of a node, in one direction
+    LONGSEQ_HOST_GIB=              # memory of a node
     LONGSEQ_BIND=()                # the launcher's flags that bind ranks to cores
     LONGSEQ_FABRIC=                # suffix of a host's name on the fast network
     LONGSEQ_PROXY=                 # for web traffic of compute nodes

@@ -32,7 +32,7 @@ from longseq.engine.recompute import in_groups
 from longseq.errors import UserError
 from longseq.host.host_memory import peak_resident_gib, reset_peak, resident_gib
 from longseq.memory.recompute_policy import asked
-from longseq.model import loss
+from longseq.model import head_tiles
 from longseq.model.layers import as_written
 from longseq.parallel import ring
 from longseq.run.safety.abort import tell_launcher
@@ -76,7 +76,7 @@ def genome_trainer(job: Job) -> tuple[Trainer, Feed]:
 def as_plain_torch(trainer: Trainer, job: Job) -> None:
     """Take out of the network what the job wants to be done as a plain PyTorch program does it."""
     if job.whole_logits:
-        loss.TILE_BYTES["cpu"] = loss.TILE_TOKENS = 1 << 60
+        head_tiles.TILE_BYTES["cpu"] = head_tiles.TILE_TOKENS = 1 << 60
     if job.torch_checkpoint:
         for layer in trainer.model.layers:
             layer.run = as_written

@@ -26,6 +26,7 @@ VERBS = {
     "score": ("longseq.inference.score:add_arguments", "how likely a network finds sequences"),
     "report": ("longseq.reports.command:add_arguments", "a page for each run, a table of them"),
     "doctor": ("longseq.doctor.command:add_arguments", "is every host of this allocation fit?"),
+    "plan": ("longseq.planning.command:add_arguments", "what a run needs, and whether it fits"),
     "flags": ("longseq.reports.flag_table:add_arguments", "every flag with its default"),
 }
 

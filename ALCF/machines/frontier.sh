@@ -21,6 +21,8 @@ longseq_profile_facts() {
         "extended 1-64 24:00:00"
     )
     LONGSEQ_NCCL=(FI_MR_CACHE_MONITOR=kdreg2 FI_CXI_DEFAULT_CQ_SIZE=131072 NCCL_CROSS_NIC=1) # U
+    # For plans: 4 cards of 200 Gb/s
+    LONGSEQ_GPU=mi250x LONGSEQ_NODE_NETWORK=100 LONGSEQ_HOST_GIB=512
 }
 
 longseq_profile_modules() { # U

@@ -33,6 +33,8 @@ longseq_profile_facts() {
         FI_CXI_DISABLE_HOST_REGISTER=1 FI_MR_CACHE_MONITOR=userfaultfd FI_CXI_DEFAULT_CQ_SIZE=131072
     )
     LONGSEQ_NCCL_LIBRARIES=(/soft/libraries/aws-ofi-nccl/v1.9.1-aws/lib /soft/libraries/hwloc/lib)
+    # For plans: 2 cards of 200 Gb/s; U: the GPUs' 40 GB
+    LONGSEQ_GPU=a100-40 LONGSEQ_NODE_NETWORK=50 LONGSEQ_HOST_GIB=512
 }
 
 longseq_profile_modules() {

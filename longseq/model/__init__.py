@@ -6,6 +6,7 @@ To be read in this order:
     layers.py      a layer: attention and MLP, each on the residual stream
     rotary.py, positions.py, norm.py, dropout.py    what they are made of
     loss.py        cross entropy of a head without the logits of the whole sequence
+    head_tiles.py  how many tokens' logits exist at once (standard library only)
     context.py     what layers need to know of one forward pass
 
 It imports torch, longseq.config and longseq.attention, and knows neither processes nor what saves

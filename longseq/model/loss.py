@@ -16,11 +16,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-# fp32 logits of one tile: near the size of a last-level cache, or what fills a GPU
-TILE_BYTES = {"cpu": 32 * 2**20, "gpu": 512 * 2**20}
+from longseq.model.head_tiles import tile_tokens
+
 # Numbers of a tile's share of the table's gradient that exist at once beside the fp32 sum
 BLOCK = {"cpu": 2**20, "gpu": 2**26}
-TILE_TOKENS = 4096  # at most, for vocabularies so small that the cache would hold a whole sequence
 
 
 class HeadExchange:
@@ -97,8 +96,7 @@ def _tiles(hidden: Tensor, table: Tensor, exchange: HeadExchange) -> Iterator[sl
     """Rows of hidden [s/parts, b, h] that are worked on together."""
     rows, batch = hidden.shape[:2]
     kind = "cpu" if hidden.is_cpu else "gpu"
-    tile = min(TILE_BYTES[kind] // (4 * table.shape[0] * batch), TILE_TOKENS // batch)
-    tile = max(1, tile // exchange.parts)
+    tile = max(1, tile_tokens(kind, table.shape[0], batch) // exchange.parts)
     for start in range(0, rows, tile):
         yield slice(start, min(start + tile, rows))
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from longseq.config.arguments import Config
-from longseq.memory.recompute_policy import RecomputePolicy, estimate
+from longseq.memory.recompute_policy import RecomputePolicy
+from longseq.memory.savings import needed
 from longseq.reports.runs import FAILED, RUNNING, SUMMARY, read_json
 from longseq.run.summary import put_summary
 
@@ -40,7 +41,8 @@ def out_of_memory(
     available_gib: float,
 ) -> str:
     """One line: what was estimated, what was measured, what there is, and what helps."""
-    expected = estimate(config, vocabulary, policy.recompute) / 2**30
+    device = "cpu" if config.training.device == "cpu" else "cuda"
+    expected = needed(config, vocabulary, policy, device).total / 2**30
     *most, last = remedies(config, policy)
     return (
         f"out of memory in iteration {iteration}: estimated {expected:.1f} GiB a rank, measured"

@@ -12,14 +12,15 @@ from longseq.engine.distributed import pick_device
 from longseq.engine.initialize import initialize
 from longseq.engine.recompute import save_memory
 from longseq.errors import UserError
-from longseq.memory.recompute_policy import TILE, RecomputePolicy, asked, choose, estimate
-from longseq.model import loss
+from longseq.memory.recompute_policy import TILE, RecomputePolicy, asked
+from longseq.memory.savings import USABLE, choose, estimate
+from longseq.model import head_tiles
 from longseq.model.gpt import GPT
 from tests.unit.attention.watch import Watch
 
 GIB = 2**30
 LONG = ["--seq-length", "65536", "--bf16", "--use-flash-attn-sdpa"]
-SMALL = ["--hidden-size", "64", "--num-attention-heads", "4", "--use-rotary-position-embeddings"]
+SMALL = "--hidden-size 64 --num-attention-heads 4 --use-rotary-position-embeddings --use-flash-attn-sdpa".split()
 
 
 def test_the_least_that_fits_is_chosen() -> None:
@@ -27,7 +28,7 @@ def test_the_least_that_fits_is_chosen() -> None:
     needs = [estimate(config, 512, way) for way in ("none", "outside-attention", "full")]
     assert needs == sorted(needs, reverse=True)
     for way, need in zip(("none", "outside-attention", "full"), needs, strict=True):
-        assert choose(config, 512, int(need / 0.8) + 1).recompute == way
+        assert choose(config, 512, int(need / USABLE) + 1).recompute == way
     too_little = choose(config, 512, GIB // 100)
     assert too_little.recompute == "full"
     assert "may be too much for" in too_little.describe()
@@ -48,7 +49,7 @@ def peak(config: Config, policy: RecomputePolicy) -> int:
 @pytest.mark.parametrize("way", ["none", "none --swiglu", "outside-attention", "full"])
 def test_the_estimate_grows_as_memory_does(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Measured on a small network in tiles, so that only what is kept grows with the sequence."""
-    monkeypatch.setattr(loss, "TILE_TOKENS", 128)
+    monkeypatch.setattr(head_tiles, "TILE_TOKENS", 128)
     recompute, *extra = way.split()
     measured, estimated = [], []
     for length in (1024, 2048):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from longseq.model import loss
+from longseq.model import head_tiles, loss
 from longseq.model.rotary import rotary_table, rotate
 
 
@@ -49,7 +49,7 @@ def test_gradient_is_the_turn_back() -> None:
 def test_tiled_loss_equals_cross_entropy(
     tile_bytes: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(loss.TILE_BYTES, "cpu", tile_bytes)
+    monkeypatch.setitem(head_tiles.TILE_BYTES, "cpu", tile_bytes)
     monkeypatch.setitem(loss.BLOCK, "cpu", 100)  # several blocks of the table
     torch.manual_seed(1)
     hidden = torch.randn(50, 2, 16, dtype=dtype, requires_grad=True)

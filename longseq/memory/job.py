@@ -1,0 +1,157 @@
+"""What one rank does in a step, in the numbers that memory and time follow from.
+
+    job = job_of(config, vocabulary, policy)        # of this trainer
+    Job(network, vocabulary=50304, tp=8, pp=4, dp=2)  # of any other (planning/systems.py)
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from longseq.config.arguments import Config, Network
+from longseq.memory.recompute_policy import RecomputePolicy
+
+BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "fp8": 2}  # of a number that layers pass on
+
+
+@dataclass(frozen=True)
+class Job:
+    """A network, how ranks share it, and what is traded for memory.
+
+    vocabulary: rows of the table, padded. pp: pipeline stages, of which this trainer has one.
+    optimizer_at, weights_at: gpu, cpu or nvme; inputs_at: gpu or cpu. recompute: none, selective,
+    outside-attention or full; of the input of every `group`-th layer, or of the first `block`
+    layers only. tile: tokens outside attention at once, 0: all. chunk: tokens of queries and keys
+    that are on the GPU at once, 0: all. flash: scores are never all in memory; so with every kernel of ours.
+    """
+
+    network: Network
+    vocabulary: int
+    tp: int = 1
+    sequence_parallel: bool = False
+    ulysses: int = 1
+    ring: int = 1
+    pp: int = 1
+    dp: int = 1
+    micro_batch: int = 1
+    micro_batches: int = 1
+    dtype: str = "bf16"
+    zero: int = 0
+    optimizer_at: str = "gpu"
+    weights_at: str = "gpu"
+    inputs_at: str = "gpu"
+    recompute: str = "none"
+    group: int = 1
+    block: int = 0
+    tile: int = 0
+    flash: bool = True
+    chunk: int = 0
+    chunks_at: str = "gpu"
+    device: str = "cuda"
+
+    @property
+    def ranks(self) -> int:
+        return self.tp * self.sequence_ranks * self.pp * self.dp
+
+    @property
+    def sequence_ranks(self) -> int:
+        return self.ulysses * self.ring
+
+    @property
+    def shards(self) -> int:
+        """Ranks that hold the same weights, which ZeRO shares out between them."""
+        return self.sequence_ranks * self.dp
+
+    @property
+    def tokens(self) -> float:
+        """Tokens of a micro batch whose heads this rank works on; tp ranks share the heads."""
+        return self.micro_batch * self.network.seq_length / self.sequence_ranks
+
+    @property
+    def layers(self) -> float:
+        """Layers of this rank's pipeline stage."""
+        return self.network.num_layers / self.pp
+
+    @property
+    def number(self) -> int:
+        """Bytes of a number that layers pass on."""
+        return BYTES[self.dtype]
+
+    @property
+    def hidden(self) -> float:
+        """Numbers a token between layers: the tp ranks share them where the sequence is split."""
+        return self.network.hidden_size / (self.tp if self.sequence_parallel else 1)
+
+    @property
+    def queries(self) -> float:
+        """Numbers a token of this rank's query heads."""
+        return self.network.num_attention_heads * self.network.head_size / self.tp
+
+    @property
+    def keys(self) -> float:
+        """Numbers a token of this rank's key heads; Ulysses ranks repeat them to one each."""
+        net = self.network
+        return max(net.key_value_heads / self.tp, self.ulysses) * net.head_size
+
+    @property
+    def mlp(self) -> float:
+        """Numbers a token that a rank's share of the MLP makes, inputs left out."""
+        return self.network.ffn_size * (4 if self.network.swiglu else 2) / self.tp
+
+    @property
+    def layer_parameters(self) -> float:
+        """Parameters of one layer that this rank and the shards it is one of hold."""
+        net = self.network
+        whole = net.parameter_count(0)
+        if not net.use_rotary_position_embeddings:
+            whole -= net.positions * net.hidden_size
+        return whole / net.num_layers / self.tp
+
+    @property
+    def table_parameters(self) -> float:
+        """Those of embedding, positions and head; a pipeline's first or last stage has one."""
+        net = self.network
+        tables = net.parameter_count(self.vocabulary) - net.parameter_count(0)
+        if not net.use_rotary_position_embeddings:
+            tables += net.positions * net.hidden_size
+        if self.pp > 1:
+            tables = self.vocabulary * net.hidden_size
+        return tables / self.tp
+
+    @property
+    def parameters(self) -> float:
+        """Parameters that this rank works with, before ZeRO cuts them up."""
+        return self.layers * self.layer_parameters + self.table_parameters
+
+
+def job_of(config: Config, vocabulary: int, policy: RecomputePolicy, device: str) -> Job:
+    """The job of each rank of a checked run; `vocabulary` as the data have it."""
+    net, axes, memory, train = config.network, config.layout, config.memory, config.training
+    place = {"none": "gpu"}
+    return Job(
+        net,
+        net.padded_vocabulary(vocabulary),
+        tp=axes.tp,
+        sequence_parallel=axes.sequence_parallel,
+        ulysses=axes.ulysses,
+        ring=axes.ring,
+        dp=axes.dp,
+        micro_batch=train.micro_batch_size,
+        micro_batches=config.accumulation,
+        dtype=train.dtype,
+        zero=train.zero_stage,
+        optimizer_at=place.get(train.offload_optimizer, train.offload_optimizer),
+        weights_at=place.get(train.remote_device, train.remote_device),
+        inputs_at="cpu" if policy.inputs_on_host else "gpu",
+        recompute=policy.recompute,
+        group=policy.layers if policy.method == "uniform" else 1,
+        block=policy.layers if policy.method == "block" else 0,
+        tile=policy.tile,
+        chunk=memory.ds_sequence_parallel_fpdt_chunk_size
+        if memory.ds_sequence_parallel_fpdt
+        else 0,
+        chunks_at="cpu" if memory.ds_sequence_parallel_fpdt_offloading else "gpu",
+        device=device,
+    )

@@ -1,0 +1,239 @@
+"""The estimator: bytes a rank needs, by kind.
+
+What chooses recomputation, what `longseq plan` prints and what a run is held to are all this:
+
+    found = need(job_of(config, vocabulary, policy, "cuda"))
+    found.total, found.by_kind["activations"], found.host["optimizer"]
+
+A step has three moments at which a rank can hold most: backward of the last layer, the head, and
+the update. Weights, gradients and optimizer state stand through all of them (arXiv 1910.02054,
+section 3); what layers keep is counted in numbers a token (arXiv 2205.05198, section 4, for tensors
+as model/ makes them). Standard library only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from longseq.memory.job import Job
+from longseq.memory.system import OURS, System
+from longseq.model.head_tiles import tile_tokens
+
+KINDS = {
+    "weights": "weights",
+    "gradients": "gradients",
+    "optimizer": "optimizer state, master weights",
+    "activations": "kept for backward",
+    "layer": "the layer at work",
+    "logits": "logits and their gradient",
+    "update": "what the update makes",
+    "collectives": "buffers of messages, gathered weights",
+    "batch": "tokens, labels, rotary table",
+    "slack": "held by the allocator, not used",
+    "context": "CUDA context, libraries",
+}
+MOMENTS = ("backward of a layer", "the head", "the update")
+BUCKET = 500_000_000  # LARGEST_BUCKET of engine/ds_config.py, numbers
+OUTSIDE = ("outside-attention", "full")
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes of one rank at the moment at which it holds most; `host`: in memory of its host."""
+
+    by_kind: dict[str, float]
+    host: dict[str, float]
+    moment: str
+
+    @property
+    def total(self) -> float:
+        return sum(self.by_kind.values())
+
+    @property
+    def tensors(self) -> float:
+        """Without what the driver and libraries take before the first tensor."""
+        return self.total - self.by_kind["context"]
+
+
+def need(job: Job, system: System = OURS) -> Need:
+    """What a rank of `job` needs as `system` trains it."""
+    stand, host = states(job, system)
+    passing = _moments(job, system)
+    moment = max(passing, key=lambda name: sum(passing[name].values()))
+    by_kind = dict.fromkeys(KINDS, 0.0) | stand | passing[moment]
+    by_kind["collectives"] = _buffers(job, system)
+    if job.inputs_at == "cpu":
+        host["activations"] = _inputs(job) * job.number * job.tokens
+    if job.chunks_at == "cpu" and job.chunk:
+        host["chunks"] = job.tokens * job.number * (2 * job.queries + 2 * job.keys) * 2
+    if job.device == "cpu":  # where everything is in the host's memory
+        for kind, size in host.items():
+            by_kind[kind if kind in KINDS else "layer"] += size
+        return Need(by_kind, {}, moment)
+    by_kind["slack"] = system.slack * sum(passing[moment].values())
+    by_kind["context"] = system.context
+    return Need(by_kind, host, moment)
+
+
+def states(job: Job, system: System) -> tuple[dict[str, float], dict[str, float]]:
+    """Weights, gradients and optimizer state: on the GPU, and in host memory.
+
+    ZeRO cuts optimizer state from stage 1 on, gradients from 2, weights from 3, over the ranks that
+    hold the same. In fp32 there are no masters, but at stage 1 and above DeepSpeed makes a copy.
+    """
+    count, shards = job.parameters, job.shards
+    weights, gradients, optimizer = system.weights, system.gradients, system.optimizer
+    if job.dtype == "fp32":
+        weights, gradients, optimizer = 4, 4, 12 if job.zero else 8
+    elif job.micro_batches > 1 and job.zero < 2 and system is OURS:
+        gradients = 4  # sums over micro batches are in fp32
+    gpu = {
+        "weights": count * weights / (shards if job.zero >= 3 else 1),
+        "gradients": count * gradients / (shards if job.zero >= 2 else 1),
+        "optimizer": count * optimizer / (shards if job.zero >= 1 else 1),
+    }
+    host: dict[str, float] = {}
+    if (
+        job.optimizer_at != "gpu"
+    ):  # with it go fp32 gradients; on disk, only what is at work is here
+        size = gpu["optimizer"] + count * 4 / shards
+        host["optimizer"] = size if job.optimizer_at == "cpu" else size / job.layers
+        gpu["optimizer"] = 0.0
+        if job.zero >= 2:
+            gpu["gradients"] = 0.0
+    if job.weights_at != "gpu":
+        share = gpu["weights"]
+        host["weights"] = share if job.weights_at == "cpu" else share / job.layers
+        gpu["weights"] = 0.0
+    return gpu, host
+
+
+def _moments(job: Job, system: System) -> dict[str, dict[str, float]]:
+    """What comes and goes, at each moment."""
+    kept = kept_bytes(job, system)
+    batch = job.tokens * (28 + 4 * job.network.rotary_size)
+    table = job.vocabulary * job.network.hidden_size / job.tp
+    whole_gradient = 0.0 if system.logit else table * 4
+    passing_hidden = job.tokens * job.hidden * job.number
+    here = job.zero == 0 or job.optimizer_at == "gpu"
+    update = job.parameters * system.update / (job.shards if job.zero else 1) if here else 0.0
+    if job.dtype == "fp32" and not job.zero:
+        update = 0.0
+    return {
+        "backward of a layer": {
+            "activations": kept,
+            "layer": layer_bytes(job, system),
+            "logits": whole_gradient / 2 if job.number == 2 else 0.0,
+            "batch": batch,
+        },
+        "the head": {
+            "activations": kept + 2 * passing_hidden,
+            "logits": logit_bytes(job, system) + whole_gradient,
+            "batch": batch,
+        },
+        "the update": {"update": update, "batch": batch},
+    }
+
+
+def logit_bytes(job: Job, system: System) -> float:
+    """Logits of a tile, in fp32 and once more as the layers count, or of all tokens."""
+    columns = job.vocabulary / job.tp
+    if system.logit:
+        return job.tokens * columns * system.logit
+    kind = "cpu" if job.device == "cpu" else "gpu"
+    tokens = tile_tokens(kind, int(columns), job.micro_batch) * job.micro_batch
+    return min(job.tokens, tokens) * columns * (4 if job.number == 4 else 6)
+
+
+def kept_whole(job: Job) -> float:
+    """Numbers a token of a layer that keeps all of it.
+
+    Inputs of both norms and what they give, q, k and v, queries and keys once more after rotary
+    positions, attention's output, and what the MLP makes.
+    """
+    rotated = job.queries + job.keys if job.network.use_rotary_position_embeddings else 0.0
+    attention = 2 * job.queries + 2 * job.keys + rotated
+    return 4 * job.hidden + attention + job.mlp
+
+
+def _scores(job: Job, system: System) -> float:
+    """Bytes of the scores of one layer, where the kernel writes them."""
+    if job.flash:
+        return 0.0
+    heads = job.network.num_attention_heads / job.tp / job.ulysses
+    rows = job.network.seq_length / job.ring
+    return job.micro_batch * heads * rows * job.network.seq_length * system.scores
+
+
+def _inputs(job: Job) -> float:
+    """Numbers a token of the layer inputs that are kept where layers are recomputed."""
+    return job.hidden * job.layers / job.group
+
+
+def kept_bytes(job: Job, system: System) -> float:
+    """Bytes that layers keep between forward and backward.
+
+    A pipeline's first stage has as many micro batches under way as there are stages, each with the
+    layers of one stage, so that it keeps as much as all layers would of one micro batch.
+    """
+    micro_batches = min(job.pp, job.micro_batches) if job.pp > 1 else 1
+    whole = kept_whole(job) * system.kept * job.tokens * job.number
+    scores = _scores(job, system)
+    if job.recompute == "none":
+        return job.layers * micro_batches * (whole + scores)
+    if job.recompute == "selective":
+        return job.layers * micro_batches * whole * system.selective
+    numbers = _inputs(job) if job.inputs_at == "gpu" else 2 * job.hidden
+    if job.recompute == "outside-attention":
+        numbers += job.queries * job.layers
+    recomputed = numbers * job.tokens * job.number
+    if job.block:
+        part = job.block / job.layers
+        return micro_batches * (recomputed * part + job.layers * (1 - part) * (whole + scores))
+    return micro_batches * recomputed
+
+
+def layer_bytes(job: Job, system: System) -> float:
+    """Bytes of the layer whose backward is at work, beside what is kept."""
+    at_once = job.tokens * job.number
+    gathered = system.whole * at_once * job.network.hidden_size if job.sequence_parallel else 0.0
+    if job.recompute not in OUTSIDE:
+        scores = _scores(job, system) * (2 if job.recompute == "selective" else 1)
+        return (job.hidden + job.mlp / 2) * at_once + scores + gathered
+    attention = system.outer * job.hidden + system.inner * job.queries + system.keys * job.keys
+    if job.ring > 1:  # the block that comes, and sums in fp32 (parallel/ring.py)
+        attention += 4 * job.keys + (job.queries + 4 * job.keys) * 4 / job.number
+    if job.chunk:
+        return _chunked_layer(job, system) + gathered
+    size = attention * at_once + _scores(job, system)
+    if job.group > 1:
+        size += (job.group - 1) * job.hidden * at_once
+    if system.tiles_mlp:
+        size += kept_whole(job) * 2 * min(job.tile, job.tokens) * job.number
+    else:  # as it is written: the MLP's own, beside what attention keeps
+        size = max(size, (kept_whole(job) + system.outer * job.hidden) * at_once)
+    return size + gathered
+
+
+def _chunked_layer(job: Job, system: System) -> float:
+    """Hidden states, q, k, v or their gradients where they do not wait in host memory, and two
+    chunks of each with fp32 sums.
+    """
+    at_once = job.tokens * job.number
+    waiting = system.inner * job.queries + system.keys * job.keys
+    heads = job.network.num_attention_heads / job.tp / job.ulysses
+    chunk = min(job.chunk, job.network.seq_length) * job.network.head_size * heads
+    here = waiting if job.chunks_at == "gpu" else job.queries + 2 * job.keys
+    return (system.outer * job.hidden + here) * at_once + 8 * chunk * (job.number + 4)
+
+
+def _buffers(job: Job, system: System) -> float:
+    """What travels between ranks: ZeRO's buckets, and at stage 3 the weights gathered for work."""
+    if job.shards == 1 or job.zero == 0:
+        return 0.0
+    half = job.layer_parameters / 2
+    bucket = min(BUCKET, half) * (job.number + (4 if job.number == 2 else 0))
+    if job.zero < 3:
+        return 2 * bucket
+    layers = max(system.gathered, 2 * job.layer_parameters)
+    return bucket + (layers + job.table_parameters) * job.number

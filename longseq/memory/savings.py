@@ -1,0 +1,48 @@
+"""What is recomputed where the flags leave it open: as little as the estimate lets fit.
+
+    policy = choose(config, vocabulary, available)      # available: bytes that this rank may use
+
+The first of these is taken whose estimated memory fits: keep everything; recompute everything but
+attention; recompute everything. Each needs less memory than the one before and more time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from longseq.config.arguments import Config
+from longseq.memory.job import job_of
+from longseq.memory.need import Need, need
+from longseq.memory.recompute_policy import RecomputePolicy, asked
+
+USABLE = 0.9  # of what is available: fragments, and what libraries take of it later
+WAYS = ("none", "outside-attention", "full")
+
+
+def choose(
+    config: Config, vocabulary: int, available: float, device: str = "cpu"
+) -> RecomputePolicy:
+    """The flags' choice, or the cheapest one whose estimate fits `available` bytes a rank."""
+    if config.memory.recompute_granularity != "auto" or config.memory.checkpoint_activations:
+        return asked(config, device=device)
+    policy, size = asked(config, device=device), 0.0
+    for way in WAYS:
+        policy = asked(config, way, device)
+        size = needed(config, vocabulary, policy, device).tensors
+        if size <= USABLE * available:
+            break
+    gib = 2**30
+    fits = "of" if size <= USABLE * available else "may be too much for"
+    why = f"chosen: about {size / gib:.1f} GiB {fits} {available / gib:.1f} GiB a rank"
+    return replace(policy, why=why)
+
+
+def needed(config: Config, vocabulary: int, policy: RecomputePolicy, device: str = "cpu") -> Need:
+    """What a rank of this run needs, by kind; `vocabulary` as the data have it."""
+    return need(job_of(config, vocabulary, policy, device))
+
+
+def estimate(config: Config, vocabulary: int, recompute: str, device: str = "cpu") -> float:
+    """Bytes of a rank's tensors at their peak if `recompute` is what is recomputed."""
+    policy = replace(asked(config, recompute, device), recompute=recompute)
+    return needed(config, vocabulary, policy, device).tensors

@@ -1,0 +1,56 @@
+"""What a training system keeps and holds, where systems differ; OURS is this trainer.
+
+Those of others are in planning/systems.py, each number with its source. Standard library only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class System:
+    """Bytes are of the GPU, of a parameter in half precision where nothing else is said.
+
+    weights, gradients, optimizer: between backward and update. update: what the update makes
+    beside them. gathered: ZeRO stage 3, parameters that are whole at once, beside the tables.
+    context: the driver's and the communication library's own, bytes. slack: what the allocator
+    holds and does not use, as a part of all tensors that come and go.
+    logit: bytes a logit of all tokens, 0 where logits are made in tiles. tiles_mlp: the MLP of a
+    recomputed layer works in tiles.
+    Of the layer at work, while it is recomputed and has its gradients, numbers a token: `outer`
+    hidden states, `inner` as wide as the query heads, `keys` as the key heads. whole: hidden states
+    of all tokens that sequence parallelism gathers at once.
+    scores: bytes a score where attention writes them. kept: the part of a layer's activations that
+    is kept where nothing, or only something (selective), is recomputed.
+    products, attention: speed of matrix products and of the attention kernel, over what the GPU's
+    row says. traffic: bytes that pointwise work moves, over those of a layer as it is written.
+    """
+
+    name: str
+    title: str
+    source: str = ""
+    weights: float = 2
+    gradients: float = 2
+    optimizer: float = 12
+    update: float = 4
+    gathered: float = 0
+    context: float = 0
+    slack: float = 0
+    logit: float = 0
+    tiles_mlp: bool = True
+    outer: float = 2
+    inner: float = 4
+    keys: float = 4
+    whole: float = 0
+    scores: float = 5
+    kept: float = 1
+    selective: float = 1
+    products: float = 1
+    attention: float = 1
+    traffic: float = 1
+
+
+# Layer at work: dy and dx; q, k, v, output and their gradients (memory/recompute.py). context: what
+# CUDA, cuBLAS and NCCL take before the first tensor, about a GiB; no GPU has run ours yet
+OURS = System("longseq", "this trainer", context=1.1 * 2**30, slack=0.05)

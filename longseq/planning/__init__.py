@@ -1,0 +1,11 @@
+"""Before the queue: what a run needs, whether it fits, how fast it is, and what would fit
+
+gpus     GPUs by name, nodes by the machine's profile
+speed    seconds of a step: matrix products, attention, messages
+plan     one run: the verdict, and the numbers behind it
+show     the plan as a table, as JSON, as a picture
+command  `longseq plan`
+
+The bytes are counted in memory/need.py, which also chooses what is recomputed when a run starts.
+Standard library only, but for the picture.
+"""

@@ -1,0 +1,107 @@
+"""`longseq plan`: what a run would need, from the argument list that trains it; starts nothing.
+
+longseq plan --gpu a100-40 --gpus 32 -- --num-layers 64 …
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from longseq.config.arguments import GROUPS, Config
+from longseq.config.checks import make_config
+from longseq.config.flags import Parser, parse
+from longseq.errors import EXIT_DONE, UserError
+from longseq.host.machine import Machine, gpu_capability
+from longseq.planning.gpus import GPUS, Node, gpu_named, machines, node_of, usual_node
+from longseq.planning.plan import Plan, as_json, make_plan
+from longseq.planning.show import draw, table
+
+
+def add_arguments(parser: Parser) -> None:
+    """The verb's own options; the trainer's flags come behind --."""
+    parser.usage = "%(prog)s [--gpu NAME | --machine NAME] [--gpus N] [...] -- ARGUMENT ..."
+    parser.add_argument("--gpu", metavar="NAME", help=f"one of {', '.join(GPUS)}")
+    parser.add_argument("--machine", metavar="NAME", help=f"one of {', '.join(machines())}")
+    parser.add_argument("--gpus", metavar="N", help="ranks (the product of the axes given)")
+    parser.add_argument("--gpus-per-node", metavar="M", help="GPUs of a node (the maker's own)")
+    parser.add_argument(
+        "--vocab-size", metavar="N", help="tokens of the vocabulary (those of the data)"
+    )
+    parser.add_argument("--json", action="store_true", help="the plan in numbers (docs/plan.md)")
+    parser.add_argument("--picture", metavar="FILE", help="memory by kind: .svg, .png or .pdf")
+    parser.add_argument("arguments", nargs="*", metavar="ARGUMENT", help="the trainer's, behind --")
+    parser.set_defaults(run_verb=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Plan one run and print it; raises UserError."""
+    if options.arguments:
+        raise UserError(f"{options.arguments[0]!r}: the trainer's arguments go behind --")
+    node = _node(options)
+    found = plan_of(options.behind, node, _count("--gpus", options.gpus), options.vocab_size)
+    if options.picture:
+        draw(found, Path(options.picture))
+    print(json.dumps(as_json(found), indent=2) if options.json else table(found))
+    return EXIT_DONE
+
+
+def plan_of(argv: list[str], node: Node | None, ranks: int, vocab_size: str | None) -> Plan:
+    """The plan of the trainer's arguments on so many ranks; 0: as many as their axes make."""
+    groups = parse(GROUPS, argv, "longseq plan --")
+    machine = Machine(node.gpu.capability if node else None)
+    config = make_config(groups, ranks or groups[1].model_ranks, machine)
+    vocabulary = _count("--vocab-size", vocab_size) or vocabulary_of(config)
+    available = 0.0 if node else _share(config.layout.world_size)
+    return make_plan(config, vocabulary, node, available=available)
+
+
+def _count(name: str, text: str | None) -> int:
+    """A number above 0, or 0 where none was given."""
+    if text is None:
+        return 0
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(f"{name} {text!r} is not a number above 0")
+    return int(text)
+
+
+def _node(options: argparse.Namespace) -> Node | None:
+    """The node that is named; None: the CPU of this host."""
+    each = _count("--gpus-per-node", options.gpus_per_node)
+    if options.machine:
+        if options.gpu or each:
+            given = "--gpu" if options.gpu else "--gpus-per-node"
+            raise UserError(
+                f"--machine {options.machine} says what its nodes are: leave {given} out"
+            )
+        return node_of(options.machine)
+    if options.gpu:
+        return usual_node(gpu_named(options.gpu), each)
+    if each:
+        raise UserError(f"--gpus-per-node {each}: of which GPU? give --gpu NAME")
+    if gpu_capability() is not None:
+        raise UserError(f"--gpu is missing: name this host's, one of {', '.join(GPUS)}")
+    return None
+
+
+def _share(ranks: int) -> float:
+    """What each of so many ranks may take of this host's memory."""
+    from longseq.host.host_memory import available_bytes
+
+    return available_bytes() / ranks
+
+
+def vocabulary_of(config: Config) -> int:
+    """Tokens of the data's vocabulary; of nucleotides where nothing says what the data are."""
+    from longseq.data.tokenizers.registry import tokenizer_from
+
+    beside = Path(f"{config.data.data_path}.json")
+    if config.data.data_path and beside.is_file():
+        try:
+            return int(json.loads(beside.read_text(encoding="utf-8"))["vocab_size"])
+        except (OSError, ValueError, KeyError, TypeError):
+            raise UserError(
+                f"--data-path: {beside} says no vocab_size: give --vocab-size"
+            ) from None
+    return tokenizer_from(config.data.tokenizer_type or "nucleotide").vocab_size

@@ -1,0 +1,139 @@
+"""GPUs by name, and nodes by the machine's profile: the facts that a plan stands on, each once.
+
+    gpu = gpu_named("a100-40")
+    node = node_of("polaris")           # from ALCF/machines/polaris.sh
+    node = Node(gpu, gpus=8, network=200, host_gib=1024)
+
+Memory is what CUDA offers of it, GiB. Rates are the makers' peaks without sparsity: TFLOP/s by
+precision, TB/s of the GPU's memory, GB/s in one direction to the other GPUs of a node. Sources: the
+makers' data sheets of these products; `network` is GB/s in one direction that a GPU has in the
+maker's own node (DGX, OCP), for a machine that says nothing else.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from longseq.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+PROFILES = ROOT / "ALCF" / "machines"
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU, or the part of one that a rank has (a GCD of an MI250X, a tile of a Max 1550).
+
+    capability: CUDA's, (0, 0) for others. matmul, attention: the part of the peak that large
+    matrix products and flash attention reach in training (docs/plan.md says from what).
+    """
+
+    name: str
+    title: str
+    gib: float
+    half: float
+    full: float
+    fp8: float
+    memory_rate: float
+    link: float
+    network: float
+    per_node: int
+    host_gib: float
+    capability: tuple[int, int] = (0, 0)
+    matmul: float = 0.7
+    attention: float = 0.5
+
+    def peak(self, dtype: str) -> float:
+        """FLOP/s in a precision."""
+        rate = {"fp32": self.full, "fp8": self.fp8 or self.half}.get(dtype, self.half)
+        return rate * 1e12
+
+
+# name, title, GiB, TFLOP/s half, single, fp8, TB/s, link GB/s, network GB/s, GPUs a node, host GiB
+_ROWS = (
+    Gpu("v100-16", "V100 16 GB", 15.8, 125, 15.7, 0, 0.9, 150, 6.25, 8, 512, (7, 0), 0.6, 0.3),
+    Gpu("v100-32", "V100 32 GB", 31.7, 125, 15.7, 0, 0.9, 150, 12.5, 8, 1536, (7, 0), 0.6, 0.3),
+    Gpu("a100-40", "A100 40 GB", 39.4, 312, 19.5, 0, 1.555, 300, 25, 8, 1024, (8, 0), 0.72, 0.55),
+    Gpu("a100-80", "A100 80 GB", 79.1, 312, 19.5, 0, 2.039, 300, 25, 8, 2048, (8, 0), 0.72, 0.55),
+    Gpu("a800-80", "A800 80 GB", 79.1, 312, 19.5, 0, 2.039, 200, 25, 8, 2048, (8, 0), 0.72, 0.55),
+    Gpu("h100", "H100 80 GB", 79.1, 989, 67, 1979, 3.35, 450, 50, 8, 2048, (9, 0), 0.6, 0.45),
+    Gpu("h100-96", "H100 96 GB", 95.0, 989, 67, 1979, 2.4, 450, 50, 8, 2048, (9, 0), 0.6, 0.45),
+    Gpu("h200", "H200 141 GB", 139.8, 989, 67, 1979, 4.8, 450, 50, 8, 2048, (9, 0), 0.6, 0.45),
+    Gpu("b200", "B200 192 GB", 178.3, 2250, 80, 4500, 8.0, 900, 50, 8, 4096, (10, 0), 0.6, 0.4),
+    Gpu("gb200", "GB200 192 GB", 184.0, 2450, 80, 4900, 8.0, 900, 50, 4, 960, (10, 0), 0.6, 0.4),
+    Gpu("mi250x", "MI250X, one die", 64.0, 191.5, 23.9, 0, 1.6, 50, 12.5, 8, 512, (0, 0), 0.6, 0.3),
+    Gpu("mi300x", "MI300X", 191.5, 1307, 163, 2615, 5.3, 448, 50, 8, 2048, (0, 0), 0.5, 0.35),
+    Gpu("max1550", "Max 1550, one tile", 64.0, 419, 26, 0, 1.6, 30, 16, 12, 1024, (0, 0), 0.5, 0.3),
+)
+GPUS = {gpu.name: gpu for gpu in _ROWS}
+SAME = {"a100": "a100-40", "v100": "v100-32", "h100-80": "h100"}
+
+
+def gpu_named(name: str) -> Gpu:
+    """The GPU of a name, upper case or not; raises UserError with those there are."""
+    lower = name.lower()
+    found = GPUS.get(SAME.get(lower, lower))
+    if found is None:
+        raise UserError(f"--gpu {name!r} is not known: use one of {', '.join(GPUS)}")
+    return found
+
+
+@dataclass(frozen=True)
+class Node:
+    """A host: so many of a GPU, GB/s of all its network cards together, GiB of memory."""
+
+    gpu: Gpu
+    gpus: int
+    network: float
+    host_gib: float
+
+    def bus(self, ranks: int, stride: int = 1) -> float:
+        """Bytes a second that each of `ranks` ranks, `stride` apart, passes to the next of them.
+
+        Inside a node it is the GPUs' link. A ring over nodes crosses each node's border once, at
+        the share of its network cards that falls to the ranks it has of the group.
+        """
+        here = max(1, self.gpus // stride)
+        link = self.gpu.link * 1e9
+        if ranks <= here:
+            return link
+        return min(link, self.network * 1e9 * here / self.gpus)
+
+    def swap(self, ranks: int, stride: int = 1) -> float:
+        """The same of an all-to-all: what leaves the node does so at this GPU's share alone."""
+        here = max(1, self.gpus // stride)
+        link = self.gpu.link * 1e9
+        if ranks <= here:
+            return link
+        outside = 1 - here / ranks
+        return min(link, self.network * 1e9 / self.gpus / outside)
+
+
+def usual_node(gpu: Gpu, gpus: int = 0) -> Node:
+    """The maker's node, or one with `gpus` of them."""
+    count = gpus or gpu.per_node
+    return Node(gpu, count, gpu.network * count, gpu.host_gib * count / gpu.per_node)
+
+
+def machines() -> list[str]:
+    """The machines that have a profile with facts about their GPUs."""
+    return [
+        path.stem for path in sorted(PROFILES.glob("*.sh")) if "LONGSEQ_GPU=" in path.read_text()
+    ]
+
+
+def node_of(machine: str) -> Node:
+    """The node of a machine, from its profile; raises UserError where that has no GPU."""
+    known = machines()
+    if machine not in known:
+        raise UserError(f"--machine {machine!r} is not known: use one of {', '.join(known)}")
+    names = "LONGSEQ_GPU LONGSEQ_GPUS_PER_HOST LONGSEQ_NODE_NETWORK LONGSEQ_HOST_GIB".split()
+    script = 'source "$1"; longseq_profile_facts; printf "%s\\n" ' + " ".join(
+        f'"${{{name}-}}"' for name in names
+    )
+    command = ["bash", "-c", script, "bash", str(PROFILES / f"{machine}.sh")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    gpu, gpus, network, host = done.stdout.split()
+    return Node(gpu_named(gpu), int(gpus), float(network), float(host))

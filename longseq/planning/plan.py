@@ -1,0 +1,150 @@
+"""The plan of one run: what it needs, whether that fits and how fast it is.
+
+    found = make_plan(config, vocabulary, node)
+    found.fits, found.peak_gib, found.by_kind["activations"], found.step_seconds
+
+`as_json` gives what `longseq plan --json` prints; docs/plan.md says what each key means.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from longseq.config.arguments import Config
+from longseq.memory.job import Job, job_of
+from longseq.memory.need import KINDS, Need, need
+from longseq.memory.recompute_policy import RecomputePolicy
+from longseq.memory.savings import choose
+from longseq.memory.system import OURS, System
+from longseq.planning.gpus import Node
+from longseq.planning.speed import Times, step_times
+from longseq.run.throughput import rates
+
+GIB = 2**30
+SURE, HOPELESS = 0.92, 1.06  # of what there is: between them it is too close to say
+HOST_USABLE = 0.9  # of a node's memory: the rest is the system's and the data's
+HOST_OWN = 4 * GIB  # of each rank: Python, libraries and batches
+SAVED = 14  # bytes a parameter of a checkpoint: masters and moments in fp32, weights as trained
+# Speed of the kernels over that of torch's and flash-attn 2's, by their makers' own figures
+KERNELS = {"v1": 0.6, "triton": 0.8, "v3": 1.5}
+SPREAD = 0.25  # of published speeds: half are nearer than this to what is planned for them
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is planned for a run. `node` is None on a CPU, whose speed nobody knows."""
+
+    job: Job
+    policy: RecomputePolicy
+    node: Node | None
+    need: Need
+    available: float
+    times: Times | None
+    speed: dict[str, float]
+    parameters: int
+
+    @property
+    def peak_gib(self) -> float:
+        return self.need.total / GIB
+
+    @property
+    def by_kind(self) -> dict[str, float]:
+        """GiB of a GPU by kind, at the moment at which it holds most."""
+        return {kind: self.need.by_kind[kind] / GIB for kind in KINDS}
+
+    @property
+    def host_gib_per_node(self) -> float:
+        if self.node is None:
+            return 0.0
+        ranks = min(self.node.gpus, self.job.ranks)
+        return ranks * (sum(self.need.host.values()) + HOST_OWN) / GIB
+
+    @property
+    def fits(self) -> str:
+        """yes, close (too close to say) or no; the GPU's memory and its host's."""
+        part = self.need.total / self.available
+        host = 0.0
+        if self.node is not None:
+            host = self.host_gib_per_node / (HOST_USABLE * self.node.host_gib)
+        if max(part, host) > HOPELESS:
+            return "no"
+        return "close" if part > SURE or host > 1 else "yes"
+
+    @property
+    def first_to_break(self) -> str:
+        """What is too small, or nearest to it, and the kind that takes most of it."""
+        host = self.host_gib_per_node / self.node.host_gib if self.node else 0.0
+        if host > self.need.total / self.available:
+            largest = max(self.need.host, key=lambda kind: self.need.host[kind], default="programs")
+            return f"host memory ({largest})"
+        by_kind = self.need.by_kind
+        return f"GPU memory ({KINDS[max(by_kind, key=lambda kind: by_kind[kind])]})"
+
+    @property
+    def step_seconds(self) -> float | None:
+        return self.times.seconds if self.times else None
+
+
+def make_plan(
+    config: Config,
+    vocabulary: int,
+    node: Node | None,
+    system: System = OURS,
+    available: float = 0.0,
+) -> Plan:
+    """The plan of a checked run on `node`s, or with `available` bytes a rank of a CPU.
+
+    vocabulary: as the data have it.
+    """
+    device = "cuda" if node else "cpu"
+    if node:
+        available = node.gpu.gib * GIB
+    policy = choose(config, vocabulary, available - (system.context if node else 0), device)
+    job = job_of(config, vocabulary, policy, device)
+    kernel = KERNELS.get(config.memory.kernel, 1.0)
+    times = (
+        step_times(job, node, replace(system, attention=system.attention * kernel))
+        if node
+        else None
+    )
+    speed: dict[str, float] = {}
+    if times:
+        found = rates(
+            config.network,
+            vocabulary,
+            batch=config.global_batch_size,
+            seq_length=config.network.seq_length,
+            ranks=config.layout.world_size,
+            recompute=policy.recompute == "full",
+            seconds=times.seconds,
+        )
+        speed = {
+            "tokens_per_second": found.tokens_per_sec,
+            "tflops": found.tflops,
+            "model_tflops": found.model_tflops,
+        }
+    count = config.network.parameter_count(config.network.padded_vocabulary(vocabulary))
+    return Plan(job, policy, node, need(job, system), available, times, speed, count)
+
+
+def as_json(plan: Plan) -> dict[str, Any]:
+    """The plan in numbers; what nobody knows, such as the speed of a CPU, is null."""
+    return {
+        "fits": plan.fits,
+        "first_to_break": plan.first_to_break,
+        "peak_gib": plan.peak_gib,
+        "available_gib": plan.available / GIB,
+        "by_kind": plan.by_kind,
+        "moment": plan.need.moment,
+        "recompute": plan.policy.describe(),
+        "host_gib_per_node": plan.host_gib_per_node,
+        "step_seconds": plan.step_seconds,
+        "seconds_by_part": plan.times.parts if plan.times else None,
+        "tokens_per_second": plan.speed.get("tokens_per_second"),
+        "tflops": plan.speed.get("tflops"),
+        "model_tflops": plan.speed.get("model_tflops"),
+        "sent_gib": {k: v / GIB for k, v in plan.times.sent.items()} if plan.times else None,
+        "parameters": plan.parameters,
+        "checkpoint_gib": plan.parameters * SAVED / GIB,
+    }

@@ -1,0 +1,117 @@
+"""A plan for people: a table on the terminal, a picture of the memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from textwrap import fill
+
+from longseq.errors import UserError
+from longseq.memory.need import KINDS
+from longseq.planning.plan import GIB, SAVED, SPREAD, Plan
+from longseq.planning.speed import PARTS
+
+VERDICTS = {"yes": "fits", "close": "too close to say", "no": "does not fit"}
+BAR, WIDTH = 40, 80  # characters
+
+
+def table(plan: Plan) -> str:
+    """The whole plan, at most 80 characters wide."""
+    lines = [_verdict(plan), "", *_layout(plan), "", *_memory(plan)]
+    if plan.times:
+        lines += ["", *_speed(plan)]
+    else:
+        lines += [
+            "",
+            "speed       not planned for a CPU: --gpu NAME or --machine NAME plans for one",
+        ]
+    return "\n".join(lines)
+
+
+def _verdict(plan: Plan) -> str:
+    peak, there = plan.peak_gib, plan.available / GIB
+    first = "breaks first" if plan.fits == "no" else "would break first"
+    return f"{VERDICTS[plan.fits]}: {peak:.1f} of {there:.1f} GiB\n{first}: {plan.first_to_break}"
+
+
+def _layout(plan: Plan) -> list[str]:
+    job, net = plan.job, plan.job.network
+    axes = f"tp {job.tp} x ulysses {job.ulysses} x ring {job.ring} x dp {job.dp}"
+    where = (
+        f"{job.ranks} x {plan.node.gpu.title}" if plan.node else f"{job.ranks} ranks of this CPU"
+    )
+    return [
+        f"network     {plan.parameters / 1e9:.2f} billion parameters, {net.seq_length:,} tokens",
+        f"layout      {where} = {axes}",
+        f"            ZeRO stage {job.zero}, {job.dtype}, {job.micro_batches} x micro batch"
+        f" {job.micro_batch}",
+        fill(
+            f"backward    {plan.policy.describe()}",
+            WIDTH,
+            subsequent_indent=" " * 12,
+        ),
+        f"checkpoint  {plan.parameters * SAVED / GIB:.1f} GiB",
+    ]
+
+
+def _memory(plan: Plan) -> list[str]:
+    by_kind = {kind: size for kind, size in plan.by_kind.items() if size > 0.005}
+    most = max([plan.available / GIB, *by_kind.values()])
+    lines = [f"memory of a rank, GiB, in {plan.need.moment}"]
+    for kind, size in sorted(by_kind.items(), key=lambda item: -item[1]):
+        bar = "#" * round(BAR * size / most)
+        lines.append(f"{size:8.2f}  {KINDS[kind]:<36} {bar}"[:WIDTH].rstrip())
+    if plan.node:
+        there = plan.node.host_gib
+        lines.append(f"host memory of a node: {plan.host_gib_per_node:,.0f} of {there:,.0f} GiB")
+    return lines
+
+
+def _speed(plan: Plan) -> list[str]:
+    assert plan.times
+    seconds, speed = plan.times.seconds, plan.speed
+    low, high = (seconds * factor for factor in (1 - SPREAD, 1 + SPREAD))
+    lines = [
+        f"a step      {seconds:.3g} s ({low:.3g} to {high:.3g});"
+        f" {speed['tokens_per_second'] * 86400 / 1e9:.3g} billion tokens a day",
+        f"a GPU       {speed['tflops']:.0f} TFLOPS as Megatron counts, {speed['model_tflops']:.0f}"
+        " causal and nothing twice",
+    ]
+    parts = sorted(plan.times.parts.items(), key=lambda item: -item[1])
+    for name, size in parts:
+        if size > 0.005 * seconds:
+            bar = "#" * round(BAR * size / seconds)
+            lines.append(f"{size:8.3g}  s {PARTS[name]:<34} {bar}"[:WIDTH].rstrip())
+    sent = {axis: size / GIB for axis, size in plan.times.sent.items() if size}
+    if sent:
+        texts = (f"{axis} {size:.3g}" for axis, size in sent.items())
+        lines.append("GiB a rank sends in a step: " + ", ".join(texts))
+    return lines
+
+
+def draw(plan: Plan, path: Path) -> None:
+    """Memory of a rank by kind as a bar beside what there is; `path` ends in svg, png or pdf."""
+    if path.suffix not in (".svg", ".png", ".pdf"):
+        raise UserError(f"--picture {path}: give a name that ends in .svg, .png or .pdf")
+    from matplotlib import pyplot
+
+    from longseq.reports.plots import STYLE
+
+    with pyplot.rc_context(STYLE):
+        figure, axes = pyplot.subplots(figsize=(8, 2.4), layout="constrained")
+        left = 0.0
+        for number, (kind, size) in enumerate(plan.by_kind.items()):
+            if size > 0.005:
+                color = pyplot.colormaps["tab20"](number)
+                label = f"{KINDS[kind]} {size:.1f}"
+                axes.barh(0, size, left=left, color=color, label=label)
+                left += size
+        axes.axvline(plan.available / GIB, color="#2b2f36", linestyle="--")
+        axes.set_yticks([])
+        axes.set_xlabel("GiB of a rank; dashed: what there is")
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.35), ncols=2, fontsize=8)
+        try:
+            figure.savefig(path)
+        except OSError as error:
+            raise UserError(f"--picture {path} cannot be written: {error.strerror}") from None
+        finally:
+            pyplot.close(figure)

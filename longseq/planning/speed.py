@@ -1,0 +1,176 @@
+"""Seconds of a step, from FLOPs, bytes and the node's rates. Standard library only.
+
+    times = step_times(job, OURS, node)
+    times.seconds, times.parts["attention"]
+
+Matrix products and attention run at the part of the GPU's peak that `Gpu` says, everything else at
+the rate of its memory: each tensor that a layer makes is written once and read once. Messages of
+tensor parallelism and Ulysses are waited for; the ring's hide behind attention, ZeRO's behind the
+layers. Causal attention is half of the square; backward is two products for each of the forward
+pass, and for flash attention two and a half, as it makes the scores again (arXiv 2205.14135).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from longseq.memory.job import Job
+from longseq.memory.need import kept_whole
+from longseq.memory.system import OURS, System
+from longseq.planning.gpus import Node
+
+PARTS = {
+    "products": "matrix products",
+    "attention": "attention",
+    "pointwise": "norms, activations, residuals",
+    "tensor": "tensor parallel messages",
+    "ulysses": "Ulysses messages",
+    "ring": "ring messages not hidden",
+    "replicas": "gradients and ZeRO not hidden",
+    "host": "host memory not hidden",
+    "pipeline": "pipeline bubble",
+    "update": "the update",
+}
+PCIE = 20e9  # bytes a second between a GPU and its host in one direction: PCIe 4, four fifths of it
+HOST_RATE = 150e9  # bytes a second of a node's memory that an optimizer on the host works at
+HIDDEN = 0.8  # the part of a layer's time behind which ZeRO's messages can hide
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds of one step by part, and bytes that a rank sends on each axis."""
+
+    parts: dict[str, float]
+    sent: dict[str, float]
+
+    @property
+    def seconds(self) -> float:
+        return sum(self.parts.values())
+
+
+def step_times(job: Job, node: Node, system: System = OURS) -> Times:
+    """One step of all micro batches on each rank of `job`."""
+    work = _work(job, node, system)
+    sent = sent_bytes(job)
+    messages = _messages(job, node, sent, work)
+    once = {name: (work | messages)[name] * job.micro_batches for name in work | messages}
+    busy = sum(once.values())
+    once["pipeline"] = busy * (job.pp - 1) / job.micro_batches
+    once["replicas"] += _replicas_once(job, node, sent, busy)
+    once |= _update(job, node, system, busy)
+    return Times(once, sent)
+
+
+def passes(job: Job, recomputed: bool) -> float:
+    """Forward passes that a step's products are worth: 3, and 1 more where they are made again."""
+    if not recomputed:
+        return 3.0
+    part = job.block / job.layers if job.block else 1.0
+    return 3.0 + part
+
+
+def _work(job: Job, node: Node, system: System) -> dict[str, float]:
+    """Seconds of this rank's arithmetic for one micro batch."""
+    net, gpu = job.network, node.gpu
+    peak = gpu.peak(job.dtype)
+    again = job.recompute in ("outside-attention", "full")
+    linear = 2 * job.layer_parameters * job.layers * job.tokens * passes(job, again)
+    head = 6 * net.hidden_size * job.vocabulary / job.tp * job.tokens / job.pp
+    scores = attention_flops(job)
+    forward = 2.0 if job.recompute in ("full", "selective") else 1.0
+    numbers = kept_whole(job) * job.layers * passes(job, again)
+    traffic = 2 * numbers * job.tokens * job.number * system.traffic
+    if not job.flash:
+        traffic += scores / (4 * net.head_size) * 4 * system.scores * (forward + 1)
+    half = gpu.peak("bf16" if job.dtype == "fp8" else job.dtype)
+    return {
+        "products": (linear + head) / (peak * gpu.matmul * system.products),
+        "attention": scores * (forward + 2.5) / (half * gpu.attention * system.attention),
+        "pointwise": traffic / (gpu.memory_rate * 1e12),
+    }
+
+
+def attention_flops(job: Job) -> float:
+    """This rank's share of one forward pass through attention, causal, for one micro batch."""
+    net = job.network
+    whole = 2 * net.num_attention_heads * net.head_size * float(net.seq_length) ** 2
+    return whole * job.layers * job.micro_batch / (job.tp * job.sequence_ranks)
+
+
+def sent_bytes(job: Job) -> dict[str, float]:
+    """Bytes that a rank sends in a step, by axis.
+
+    Tensor parallel: an all-reduce, or a gather and a scatter, behind attention and MLP in each
+    pass, and with the sequence split the inputs once more in backward (arXiv 2205.05198, 4.2.2).
+    Ulysses: q, k, v and the output (arXiv 2309.14509). Ring: keys and values, in backward with
+    gradients in fp32 (arXiv 2310.01889). ZeRO: weights gathered in both passes, gradients scattered
+    in fp32 (arXiv 1910.02054).
+    """
+    again = 1 if job.recompute in ("outside-attention", "full") else 0
+    at_once = job.tokens * job.number * job.layers * job.micro_batches
+    hidden = job.network.hidden_size
+    split = 2 if job.sequence_parallel else 0
+    pair = 2 * (job.tp - 1) / job.tp
+    count = job.parameters
+    outside = (job.shards - 1) / job.shards
+    weights = 2.0 if job.zero >= 3 else 0.0
+    gradient = 4 if job.number == 4 else 2
+    zero3 = weights * count * job.number * job.micro_batches
+    reduce = (1 if job.zero >= 1 else 2) * gradient * count
+    gathered = count * job.number if job.zero in (1, 2) else 0.0
+    return {
+        "tensor": at_once * hidden * pair * (2 * (2 + again) + split / 2),
+        "ulysses": at_once
+        * (2 * job.queries + 2 * job.keys)
+        * (2 + again)
+        * (job.ulysses - 1)
+        / job.ulysses,
+        "ring": at_once * 2 * job.keys * (job.ring - 1) * (2 + again + 4 / job.number),
+        "replicas": (zero3 + reduce + gathered) * outside,
+    }
+
+
+def _messages(
+    job: Job, node: Node, sent: dict[str, float], work: dict[str, float]
+) -> dict[str, float]:
+    """Seconds that one micro batch waits for messages."""
+    once = {axis: size / job.micro_batches for axis, size in sent.items()}
+    ring = once["ring"] / node.bus(job.ring, job.tp * job.ulysses)
+    found = {
+        "tensor": once["tensor"] / node.bus(job.tp),
+        "ulysses": once["ulysses"] / node.swap(job.ulysses, job.tp),
+        "ring": max(0.0, ring - work["attention"]),
+        "replicas": 0.0,
+        "host": 0.0,
+    }
+    busy = sum(work.values()) + found["tensor"] + found["ulysses"] + found["ring"]
+    if job.zero >= 3:
+        gathered = 2.0 * job.parameters * job.number
+        seconds = gathered / node.bus(job.shards, job.tp)
+        found["replicas"] = max(0.0, seconds - HIDDEN * busy)
+    moved = 0.0
+    if job.inputs_at == "cpu":
+        moved += 2 * job.hidden * job.layers / job.group * job.tokens * job.number
+    if job.weights_at != "gpu":
+        moved += 2 * job.parameters * job.number / job.shards
+    found["host"] = max(0.0, moved / PCIE - HIDDEN * busy)
+    return found
+
+
+def _replicas_once(job: Job, node: Node, sent: dict[str, float], busy: float) -> float:
+    """Seconds that gradients, and at stages 1 and 2 weights, travel after the last backward."""
+    size = sent["replicas"]
+    if job.zero >= 3:
+        size -= 2.0 * job.parameters * job.number * job.micro_batches
+    seconds = max(0.0, size) / node.bus(job.shards, job.tp)
+    return max(0.0, seconds - HIDDEN * busy * 0.5 / job.micro_batches)
+
+
+def _update(job: Job, node: Node, system: System, busy: float) -> dict[str, float]:
+    """Seconds of the optimizer: it reads and writes its state once."""
+    held = job.parameters / (job.shards if job.zero else 1)
+    state = 2 * system.optimizer + system.gradients + system.weights
+    if job.optimizer_at == "gpu":
+        return {"update": held * state / (node.gpu.memory_rate * 1e12)}
+    on_host = held * node.gpus * state / HOST_RATE
+    return {"update": on_host + held * 4 / PCIE}

@@ -1,0 +1,145 @@
+"""What `longseq plan` counts, against the papers' own formulas, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from longseq.__main__ import main
+from longseq.config.arguments import Network
+from longseq.memory.job import Job
+from longseq.memory.need import kept_bytes, states
+from longseq.memory.system import OURS
+from longseq.planning.gpus import gpu_named, machines, node_of, usual_node
+from longseq.planning.speed import sent_bytes
+
+ROOT = Path(__file__).resolve().parents[3]
+GIB = 2**30
+LARGE = (
+    "--num-layers 64 --hidden-size 6144 --num-attention-heads 64 --use-rotary-position-embeddings"
+    " --bf16 --use-flash-attn-sdpa --seq-length 131072"
+).split()
+TP32 = ["--tensor-model-parallel-size", "32", "--sequence-parallel", "--checkpoint-activations"]
+
+
+def network(**more: int | bool) -> Network:
+    return Network(num_layers=64, hidden_size=6144, num_attention_heads=64, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("stage", "parts"),
+    [(0, (2, 2, 12)), (1, (2, 2, 12 / 64)), (2, (2, 2 / 64, 12 / 64)), (3, (2 / 64,) * 2)],
+)
+def test_states_are_those_of_zero(stage: int, parts: tuple[float, ...]) -> None:
+    """Table 1 of arXiv 1910.02054: a model of Ψ parameters on 64 ranks."""
+    job = Job(network(), 50304, dp=8, ulysses=8, zero=stage)
+    found = states(job, OURS)[0]
+    count = network().parameter_count(50304)
+    due = [count * size for size in (*parts, 12 / 64)[:3]]
+    assert list(found.values()) == pytest.approx(due)
+
+
+def test_a_layer_keeps_what_the_paper_counts() -> None:
+    """Equation 2 of arXiv 2205.05198 is 34 s·b·h without scores: of those, 2 are dropout masks;
+    and it has no copy of queries and keys after rotary positions.
+    """
+    net = network(seq_length=2048, use_rotary_position_embeddings=False)
+    kept = kept_bytes(Job(net, 50304), OURS)
+    assert kept == pytest.approx(64 * 2048 * 6144 * (34 - 2))
+
+
+def test_messages_are_those_of_the_papers() -> None:
+    """Ulysses sends 4·N·h/P numbers a layer and pass (arXiv 2309.14509, section 3.2); ZeRO 1 and 2
+    as much as plain data parallelism, stage 3 half as much again (arXiv 1910.02054, section 7).
+    """
+    net = network(seq_length=131072)
+    sent = sent_bytes(Job(net, 50304, ulysses=64))
+    assert sent["ulysses"] == pytest.approx(64 * 2 * 4 * 131072 / 64 * 6144 * 2, rel=0.02)
+    plain, *cut = (sent_bytes(Job(net, 50304, dp=8, zero=z))["replicas"] for z in (0, 1, 2, 3))
+    assert cut == pytest.approx([plain, plain, 1.5 * plain], rel=0.01)
+
+
+def run(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    assert main(["plan", *words]) == 0
+    return capsys.readouterr().out
+
+
+def test_the_numbers_of_json(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--machine", "thetagpu", "--gpus", "32", "--vocab-size", "50304"]
+    found = json.loads(run([*words, "--json", "--", *LARGE, *TP32], capsys))
+    assert found["fits"] == "yes"
+    assert found["peak_gib"] == pytest.approx(sum(found["by_kind"].values()))
+    assert found["parameters"] == network(use_rotary_position_embeddings=True).parameter_count(
+        50304
+    )
+    # The input of each of 64 layers, an 1/32 of 131,072 tokens of 6,144 bf16 numbers
+    assert found["by_kind"]["activations"] == pytest.approx(64 * 4096 * 6144 * 2 / GIB)
+    tokens = found["tokens_per_second"] * found["step_seconds"]
+    assert tokens == pytest.approx(131072)
+    assert sum(found["seconds_by_part"].values()) == pytest.approx(found["step_seconds"])
+
+
+def test_the_verdict_and_what_breaks_first(capsys: pytest.CaptureFixture[str]) -> None:
+    alone = run(["--gpu", "a100-40", "--", *LARGE], capsys)
+    assert alone.startswith("does not fit")
+    assert "GPU memory (optimizer state" in alone.splitlines()[1]
+    assert max(map(len, alone.splitlines())) <= 80
+    # 4 x 29e9 x 16 / 4 bytes of optimizer state and gradients in a host of 256 GiB
+    words = [*LARGE, *TP32, "--tensor-model-parallel-size", "4", "--seq-length", "8192"]
+    words = [*words, "--zero-stage", "1", "--cpu-optimizer"]
+    offloaded = run(["--machine", "perlmutter", "--", *words], capsys)
+    assert offloaded.startswith("does not fit")
+    assert "host memory (optimizer)" in offloaded.splitlines()[1]
+
+
+def test_a_plan_needs_no_torch() -> None:
+    code = "import sys; sys.modules['torch'] = None; from longseq.__main__ import main; main()"
+    words = ["plan", "--gpu", "h100", "--", *LARGE, *TP32]
+    done = subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--gpu a101 --", "--gpu 'a101' is not known: use one of v100-16"),
+        ("--machine mira --", "--machine 'mira' is not known: use one of aurora"),
+        ("--machine polaris --gpu h100 --", "leave --gpu out"),
+        ("--gpus-per-node 4 --", "give --gpu NAME"),
+        ("--gpu h100 --gpus none --", "--gpus 'none' is not a number"),
+        ("--gpu h100 --vocab-size -3 --", "--vocab-size"),
+        ("--gpu h100 --gpus 3 -- --tensor-model-parallel-size 2", "must be a multiple of 2"),
+        ("--gpu h100 -- --ds-sequence-parallel-size 16", "use 8 or fewer"),
+        ("--gpu h100 -- --seqlength 4", "did you mean --seq-length?"),
+        ("--gpu v100-16 -- --use-flash-attn-v2 --fp16", "flash-attn 2"),
+        ("--gpu h100 --picture x.gif --", "ends in .svg, .png or .pdf"),
+        ("--gpu h100 --seq-length 4", "unknown argument '--seq-length'"),
+        ("--gpu h100 4096", "go behind --"),
+    ],
+)
+def test_a_mistake_is_one_line(words: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", *words.split()]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert said in err
+
+
+def test_each_machine_has_a_node_with_the_ranks_of_its_profile() -> None:
+    ranks = {name: node_of(name).gpus for name in machines()}
+    assert ranks == {
+        "aurora": 12, "frontier": 8, "perlmutter": 4, "polaris": 4, "sirius": 4, "sophia": 8,
+        "thetagpu": 8,
+    }  # fmt: skip
+
+
+def test_a_group_over_nodes_is_as_fast_as_their_network() -> None:
+    """8 GPUs share 200 GB/s: a ring of all of them has it all, one of a GPU a node an eighth."""
+    node = usual_node(gpu_named("A100"), 8)
+    assert node.bus(8) == 300e9
+    assert node.bus(32) == 200e9
+    assert node.bus(4, stride=8) == 25e9
+    assert node.swap(16) == pytest.approx(50e9)
