@@ -24,7 +24,8 @@ class Job:
     optimizer_at, weights_at: gpu, cpu or nvme; inputs_at: gpu or cpu. recompute: none, selective,
     outside-attention or full; of the input of every `group`-th layer, or of the first `block`
     layers only. tile: tokens outside attention at once, 0: all. chunk: tokens of queries and keys
-    that are on the GPU at once, 0: all. flash: scores are never all in memory; so with every kernel of ours.
+    that are on the GPU at once, 0: all. flash: scores are never all in memory, as with every
+    kernel of this trainer.
     """
 
     network: Network

@@ -20,7 +20,8 @@ from tests.unit.attention.watch import Watch
 
 GIB = 2**30
 LONG = ["--seq-length", "65536", "--bf16", "--use-flash-attn-sdpa"]
-SMALL = "--hidden-size 64 --num-attention-heads 4 --use-rotary-position-embeddings --use-flash-attn-sdpa".split()
+SMALL = "--hidden-size 64 --num-attention-heads 4 --use-rotary-position-embeddings".split()
+SMALL += ["--use-flash-attn-sdpa"]
 
 
 def test_the_least_that_fits_is_chosen() -> None:
