@@ -1,6 +1,7 @@
-"""What ours is measured against; shares no code with it.
+"""What ours is measured against; the programs here share no code with it.
 
 plain        the network of the default run in plain PyTorch
 upstream     upstream Megatron-DeepSpeed, from a checkout
+published    what others have published, beside what is planned for the same runs
 numpy_table  tokens of a FASTA file by a quick parser and numpy's tables
 """

@@ -85,7 +85,7 @@ def states(job: Job, system: System) -> tuple[dict[str, float], dict[str, float]
     weights, gradients, optimizer = system.weights, system.gradients, system.optimizer
     if job.dtype == "fp32":
         weights, gradients, optimizer = 4, 4, 12 if job.zero else 8
-    elif job.micro_batches > 1 and job.zero < 2 and system is OURS:
+    elif job.micro_batches > 1 and job.zero < 2 and system.sums:
         gradients = 4  # sums over micro batches are in fp32
     gpu = {
         "weights": count * weights / (shards if job.zero >= 3 else 1),
@@ -128,6 +128,7 @@ def _moments(job: Job, system: System) -> dict[str, dict[str, float]]:
         },
         "the head": {
             "activations": kept + 2 * passing_hidden,
+            "layer": gathered_bytes(job, system) / 2,  # once there, and its gradient
             "logits": logit_bytes(job, system) + whole_gradient,
             "batch": batch,
         },
@@ -193,10 +194,15 @@ def kept_bytes(job: Job, system: System) -> float:
     return micro_batches * recomputed
 
 
+def gathered_bytes(job: Job, system: System) -> float:
+    """Bytes of the hidden states of all tokens that sequence parallelism gathers at once."""
+    hidden = job.network.hidden_size if job.sequence_parallel else 0
+    return system.whole * hidden * job.tokens * job.number
+
+
 def layer_bytes(job: Job, system: System) -> float:
     """Bytes of the layer whose backward is at work, beside what is kept."""
-    at_once = job.tokens * job.number
-    gathered = system.whole * at_once * job.network.hidden_size if job.sequence_parallel else 0.0
+    at_once, gathered = job.tokens * job.number, gathered_bytes(job, system)
     if job.recompute not in OUTSIDE:
         scores = _scores(job, system) * (2 if job.recompute == "selective" else 1)
         return (job.hidden + job.mlp / 2) * at_once + scores + gathered
@@ -211,7 +217,7 @@ def layer_bytes(job: Job, system: System) -> float:
     if system.tiles_mlp:
         size += kept_whole(job) * 2 * min(job.tile, job.tokens) * job.number
     else:  # as it is written: the MLP's own, beside what attention keeps
-        size = max(size, (kept_whole(job) + system.outer * job.hidden) * at_once)
+        size = max(size, (kept_whole(job) + system.mlp * job.hidden) * at_once)
     return size + gathered
 
 
@@ -232,8 +238,8 @@ def _buffers(job: Job, system: System) -> float:
     if job.shards == 1 or job.zero == 0:
         return 0.0
     half = job.layer_parameters / 2
-    bucket = min(BUCKET, half) * (job.number + (4 if job.number == 2 else 0))
+    bucket = min(BUCKET, half) * (system.bucket if job.number == 2 else 4)
     if job.zero < 3:
         return 2 * bucket
-    layers = max(system.gathered, 2 * job.layer_parameters)
-    return bucket + (layers + job.table_parameters) * job.number
+    whole = max(system.gathered, 2 * job.layer_parameters, job.table_parameters)
+    return bucket + whole * job.number

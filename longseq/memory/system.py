@@ -17,10 +17,11 @@ class System:
     context: the driver's and the communication library's own, bytes. slack: what the allocator
     holds and does not use, as a part of all tensors that come and go.
     logit: bytes a logit of all tokens, 0 where logits are made in tiles. tiles_mlp: the MLP of a
-    recomputed layer works in tiles.
+    recomputed layer works in tiles. bucket: of a number in the messages that sum gradients.
     Of the layer at work, while it is recomputed and has its gradients, numbers a token: `outer`
-    hidden states, `inner` as wide as the query heads, `keys` as the key heads. whole: hidden states
-    of all tokens that sequence parallelism gathers at once.
+    hidden states, `inner` as wide as the query heads, `keys` as the key heads; where its MLP is not
+    in tiles, `mlp` hidden states beside all that a layer keeps. whole: hidden states of all tokens
+    that sequence parallelism gathers at once. sums: gradients of several micro batches are in fp32.
     scores: bytes a score where attention writes them. kept: the part of a layer's activations that
     is kept where nothing, or only something (selective), is recomputed.
     products, attention: speed of matrix products and of the attention kernel, over what the GPU's
@@ -39,9 +40,12 @@ class System:
     slack: float = 0
     logit: float = 0
     tiles_mlp: bool = True
+    bucket: float = 2
+    sums: bool = False
     outer: float = 2
     inner: float = 4
     keys: float = 4
+    mlp: float = 2
     whole: float = 0
     scores: float = 5
     kept: float = 1
@@ -53,4 +57,4 @@ class System:
 
 # Layer at work: dy and dx; q, k, v, output and their gradients (memory/recompute.py). context: what
 # CUDA, cuBLAS and NCCL take before the first tensor, about a GiB; no GPU has run ours yet
-OURS = System("longseq", "this trainer", context=1.1 * 2**30, slack=0.05)
+OURS = System("longseq", "this trainer", context=1.1 * 2**30, slack=0.05, bucket=6, sums=True)

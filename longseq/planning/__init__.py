@@ -2,6 +2,7 @@
 
 gpus     GPUs by name, nodes by the machine's profile
 speed    seconds of a step: matrix products, attention, messages
+systems  other training systems: what they keep and do
 plan     one run: the verdict, and the numbers behind it
 show     the plan as a table, as JSON, as a picture
 command  `longseq plan`

@@ -17,6 +17,7 @@ from longseq.host.machine import Machine, gpu_capability
 from longseq.planning.gpus import GPUS, Node, gpu_named, machines, node_of, usual_node
 from longseq.planning.plan import Plan, as_json, make_plan
 from longseq.planning.show import draw, table
+from longseq.planning.systems import SYSTEMS, Known, system_named
 
 
 def add_arguments(parser: Parser) -> None:
@@ -29,6 +30,9 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--vocab-size", metavar="N", help="tokens of the vocabulary (those of the data)"
     )
+    parser.add_argument(
+        "--like", metavar="SYSTEM", help=f"as another system does it: {', '.join(SYSTEMS)}"
+    )
     parser.add_argument("--json", action="store_true", help="the plan in numbers (docs/plan.md)")
     parser.add_argument("--picture", metavar="FILE", help="memory by kind: .svg, .png or .pdf")
     parser.add_argument("arguments", nargs="*", metavar="ARGUMENT", help="the trainer's, behind --")
@@ -40,21 +44,29 @@ def run(options: argparse.Namespace) -> int:
     if options.arguments:
         raise UserError(f"{options.arguments[0]!r}: the trainer's arguments go behind --")
     node = _node(options)
-    found = plan_of(options.behind, node, _count("--gpus", options.gpus), options.vocab_size)
+    known = system_named(options.like) if options.like else None
+    ranks = _count("--gpus", options.gpus)
+    found = plan_of(options.behind, node, ranks, options.vocab_size, known)
     if options.picture:
         draw(found, Path(options.picture))
     print(json.dumps(as_json(found), indent=2) if options.json else table(found))
     return EXIT_DONE
 
 
-def plan_of(argv: list[str], node: Node | None, ranks: int, vocab_size: str | None) -> Plan:
+def plan_of(
+    argv: list[str],
+    node: Node | None,
+    ranks: int,
+    vocab_size: str | None,
+    known: Known | None = None,
+) -> Plan:
     """The plan of the trainer's arguments on so many ranks; 0: as many as their axes make."""
     groups = parse(GROUPS, argv, "longseq plan --")
     machine = Machine(node.gpu.capability if node else None)
     config = make_config(groups, ranks or groups[1].model_ranks, machine)
     vocabulary = _count("--vocab-size", vocab_size) or vocabulary_of(config)
     available = 0.0 if node else _share(config.layout.world_size)
-    return make_plan(config, vocabulary, node, available=available)
+    return make_plan(config, vocabulary, node, known, available)
 
 
 def _count(name: str, text: str | None) -> int:

@@ -16,9 +16,10 @@ from longseq.memory.job import Job, job_of
 from longseq.memory.need import KINDS, Need, need
 from longseq.memory.recompute_policy import RecomputePolicy
 from longseq.memory.savings import choose
-from longseq.memory.system import OURS, System
+from longseq.memory.system import OURS
 from longseq.planning.gpus import Node
 from longseq.planning.speed import Times, step_times
+from longseq.planning.systems import Known
 from longseq.run.throughput import rates
 
 GIB = 2**30
@@ -90,18 +91,21 @@ def make_plan(
     config: Config,
     vocabulary: int,
     node: Node | None,
-    system: System = OURS,
+    known: Known | None = None,
     available: float = 0.0,
 ) -> Plan:
     """The plan of a checked run on `node`s, or with `available` bytes a rank of a CPU.
 
-    vocabulary: as the data have it.
+    vocabulary: as the data have it. known: another system that would do it.
     """
+    system = known.for_length(config.network.seq_length) if known else OURS
     device = "cuda" if node else "cpu"
     if node:
         available = node.gpu.gib * GIB
     policy = choose(config, vocabulary, available - (system.context if node else 0), device)
     job = job_of(config, vocabulary, policy, device)
+    if known:
+        job = known.job(job)
     kernel = KERNELS.get(config.memory.kernel, 1.0)
     times = (
         step_times(job, node, replace(system, attention=system.attention * kernel))
