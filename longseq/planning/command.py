@@ -22,7 +22,7 @@ from longseq.planning.systems import SYSTEMS, Known, system_named
 
 def add_arguments(parser: Parser) -> None:
     """The verb's own options; the trainer's flags come behind --."""
-    parser.usage = "%(prog)s --gpu NAME [--gpus N] [...] -- ARGUMENT ..."
+    parser.usage = "%(prog)s --gpu NAME [...] -- ARGUMENT ..."
     parser.add_argument("--gpu", metavar="NAME", help=f"one of {', '.join(GPUS)}")
     parser.add_argument("--machine", metavar="NAME", help=f"one of {', '.join(machines())}")
     parser.add_argument("--gpus", metavar="N", help="ranks (the product of the axes given)")
