@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from longseq.config.arguments import Config
+from longseq.host.machine import gpu_capability
 from longseq.memory.recompute_policy import RecomputePolicy
 from longseq.memory.savings import needed
 from longseq.reports.runs import FAILED, RUNNING, SUMMARY, read_json
@@ -41,7 +42,9 @@ def out_of_memory(
     available_gib: float,
 ) -> str:
     """One line: what was estimated, what was measured, what there is, and what helps."""
-    device = "cpu" if config.training.device == "cpu" else "cuda"
+    device = config.training.device
+    if device == "auto":
+        device = "cpu" if gpu_capability() is None else "cuda"
     expected = needed(config, vocabulary, policy, device).total / 2**30
     *most, last = remedies(config, policy)
     return (
