@@ -8,6 +8,6 @@ left_out         samples that are not trained on again, after --on-spike rewind
 request          what --load and --save ask for, looked at before any rank starts
 format/          the files: manifest, tensors, folders of checkpoints
 state/           weights and optimizer state of the engine, and this rank's share of them
-weights          whole weights out of checkpoints: of one, or the mean of several
+weights          a checkpoint in whole tensors, of one or the mean of several, which others read too
 command          `longseq checkpoint inspect|verify|convert|average`
 """

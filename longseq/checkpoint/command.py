@@ -1,12 +1,12 @@
 """`longseq checkpoint inspect|verify|convert|average`: look at them, check them, take weights.
 
-inspect and verify need no torch. convert and average read one slab of one tensor at a time.
+inspect and verify need no torch. convert and average check every block first, then read one slab of
+one tensor at a time.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 import time
@@ -40,21 +40,26 @@ def add_arguments(parser: Parser) -> None:
     verify.add_argument("path", type=Path, metavar="PATH", help=WHERE)
     verify.set_defaults(run_verb=_verify)
     for name, count, text in (
-        ("convert", 1, "its weights, whole, in safetensors files that other programs read"),
-        ("average", "+", "the same for the mean of the weights of several"),
+        ("convert", 1, "the same one in whole tensors, which --load takes and other programs read"),
+        ("average", "+", "the mean of the weights of several, in the same form"),
     ):
         one = verbs.add_parser(name, help=text)
         one.add_argument("paths", type=Path, nargs=count, metavar="PATH", help=WHERE)
         one.add_argument("--output", type=Path, required=True, help="a new folder")
-        one.add_argument("--dtype", default="fp32", choices=("fp32", "bf16", "fp16"))
+        one.add_argument(
+            "--dtype", default="fp32", choices=("fp32", "bf16", "fp16"), help="of the weights"
+        )
         one.add_argument("--shard-gib", type=float, default=4.0, metavar="N", help="size of a file")
-        one.set_defaults(run_verb=_convert)
+        one.set_defaults(run_verb=_convert, weights_only=name == "average")
+        if name == "convert":
+            text = "leave the optimizer's state out: a run that loads it begins with none"
+            one.add_argument("--weights-only", action="store_true", help=text)
 
 
-def _newest(path: Path) -> tuple[Path, Manifest]:
-    """The checkpoint that is meant; names and sizes are looked at."""
+def _newest(path: Path, hashes: bool = False) -> tuple[Path, Manifest]:
+    """The checkpoint that is meant; names and sizes are looked at, or all of it."""
     inner = path / "checkpoints"
-    return find_latest(inner if inner.is_dir() else path, _warn, hashes=False)
+    return find_latest(inner if inner.is_dir() else path, _warn, hashes=hashes)
 
 
 def _warn(text: str) -> None:
@@ -74,7 +79,7 @@ def _inspect(options: argparse.Namespace) -> int:
         "parameters": f"{weights:,}",
         "tensors": f"{len(sizes):,}: {', '.join(kinds)}",
         "files": f"{len(manifest.files):,}, {total / 2**30:.3f} GiB",
-        "optimizer": manifest.optimizer,
+        "optimizer": manifest.optimizer or "none: weights only",
         "tokenizer": f"{manifest.tokenizer}, {manifest.vocabulary:,} tokens",
         "network": _words(manifest.network),
         "written by": _words(manifest.layout),
@@ -116,26 +121,33 @@ def _check_all(path: Path, manifest: Manifest) -> None:
     total = sum(entry.size for entry in manifest.files.values())
     for start in range(0, len(blocks), SOME):
         check_blocks(path, manifest, blocks[start : start + SOME])
-        done, seconds = min(start + SOME, len(blocks)), time.monotonic() - began
-        if done < len(blocks) and sys.stderr.isatty():
-            left = seconds / done * (len(blocks) - done)
-            print(f"{path}: {done * BLOCK / 2**30:.0f} GiB, {left:.0f} s left", file=sys.stderr)
+        _tell_left(path, min((start + SOME) * BLOCK, total), total, began)
     seconds = max(time.monotonic() - began, 1e-9)
     size = total / 2**30
     print(f"{path}: whole: {len(manifest.files)} files, {size:.3f} GiB, {size / seconds:.2f} GiB/s")
 
 
 def _convert(options: argparse.Namespace) -> int:
-    from longseq.checkpoint.weights import write_weights
+    from longseq.checkpoint.weights import write_whole
 
-    chosen = [_newest(path) for path in options.paths]
-    shards = write_weights(chosen, options.output, options.dtype, int(options.shard_gib * 2**30))
-    about = {
-        "network": dict(chosen[0][1].network),
-        "vocabulary": chosen[0][1].vocabulary,
-        "tokenizer": chosen[0][1].tokenizer,
-        "checkpoints": [str(path) for path, _ in chosen],
-    }
-    (options.output / "network.json").write_text(json.dumps(about, indent=1) + "\n")
-    print(f"{options.output}: {len(shards)} files of {options.dtype} weights")
+    began, output = time.monotonic(), options.output
+    chosen = [_newest(path, hashes=True) for path in options.paths]
+
+    def tell(done: int, total: int) -> None:
+        _tell_left(output, done, total, began)
+
+    size = int(options.shard_gib * 2**30)
+    manifest = write_whole(chosen, output, options.dtype, size, tell, not options.weights_only)
+    state = f" and {manifest.optimizer}'s state" if manifest.optimizer else ""
+    names = ", ".join(str(path) for path, _ in chosen)
+    mean = "the mean of " if len(chosen) > 1 else ""
+    print(f"{output}: {options.dtype} weights{state} of {mean}{names} (--load takes it)")
     return EXIT_DONE
+
+
+def _tell_left(what: Path, done: int, total: int, began: float) -> None:
+    """How far it is, where somebody looks."""
+    if done < total and sys.stderr.isatty():
+        left = (time.monotonic() - began) / done * (total - done)
+        text = f"{what}: {done / 2**30:.1f} of {total / 2**30:.1f} GiB, {left:.0f} s left"
+        print(text, file=sys.stderr)

@@ -40,8 +40,11 @@ def network(net: Network) -> dict[str, Any]:
 
 def check_fit(path: Path, manifest: Manifest, config: Config) -> None:
     """Raise UserError where the run has another network or optimizer than the checkpoint."""
-    ours = network(config.network) | {"optimizer": config.training.optimizer}
-    theirs = {**manifest.network, "optimizer": manifest.optimizer}
+    ours = network(config.network)
+    theirs = dict(manifest.network)
+    if manifest.optimizer:  # else there are weights only
+        ours |= {"optimizer": config.training.optimizer}
+        theirs |= {"optimizer": manifest.optimizer}
     _compare(path, theirs, ours, "flags")
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from longseq.checkpoint.fit import check_fit, check_vocabulary, network
 from longseq.checkpoint.format.folder import find_latest
-from longseq.checkpoint.format.manifest import Manifest
+from longseq.checkpoint.format.manifest import Damaged, Manifest
 from longseq.checkpoint.left_out import AllLeftOut, LeftOut, read_left_out
 from longseq.checkpoint.owner import Claim, claim_folder
 from longseq.checkpoint.saver import NoRoom, Saved, Saver
@@ -80,8 +80,10 @@ class RunCheckpoints:
         folder = self.loaded.parent
         self.left_out = self._from_first(lambda: read_left_out(folder))
         before, now = manifest.layout["seq_length"], self.config.network.seq_length
+        notes = [] if manifest.optimizer else ["it holds weights only: the optimizer begins anew"]
         if before != now:
-            self.note = f"samples of {now:,} tokens from here on, {before:,} before"
+            notes.append(f"samples of {now:,} tokens from here on, {before:,} before")
+        self.note = "; ".join(notes)
         return dict(manifest.progress)
 
     def _restore(self, path: Path, warn: Callable[[str], None]) -> tuple[Path, Manifest]:
@@ -90,7 +92,13 @@ class RunCheckpoints:
         tokenizer = self.data.tokenizer.specification
         check_vocabulary(found, manifest, self.data.vocab_size, tokenizer)
         same = dict(manifest.layout) == self.layout()
-        load(self.state, found, manifest, self.ranks.rank, same)
+        try:
+            load(self.state, found, manifest, self.ranks.rank, same)
+        except Damaged as damage:  # its hashes are good: whoever wrote it wrote this
+            raise UserError(
+                f"--load {found} (LOAD) does not hold what its manifest says: {damage}: go on from"
+                " another one"
+            ) from None
         return found, manifest
 
     @property

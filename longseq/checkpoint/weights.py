@@ -1,15 +1,20 @@
-"""Whole weights out of checkpoints: of one, or the mean of several; one slab of rows at a time.
+"""A checkpoint in whole tensors, of one or the mean of several, which other programs read too.
 
-    write_weights([(path, manifest)], Path("weights"), "bf16", shard_bytes=4 << 30)
+    write_whole([(path, manifest)], Path("folder"), "bf16", 4 << 30, tell)
 
-Writes `model-00001-of-00002.safetensors` and so on, with an index, as Hugging Face names them.
+`folder` holds `model-00001-of-00002.safetensors` and so on with an index, as Hugging Face names
+them, and the optimizer's state likewise as `optimizer-…`; with its manifest it is a checkpoint that
+--load takes. One slab of rows of one tensor is in memory at a time. The mean of several is of
+weights only: moments belong to the weights that they were measured at.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,49 +22,114 @@ from torch import Tensor
 
 from longseq.checkpoint.fit import same_network
 from longseq.checkpoint.format.boxes import as_matrix
-from longseq.checkpoint.format.manifest import Manifest
+from longseq.checkpoint.format.manifest import Damaged, Entry, Manifest, describe
 from longseq.checkpoint.format.tensor_files import Record, header, write
 from longseq.checkpoint.format.tensors import Tensors, open_checkpoint
 from longseq.errors import UserError
-from longseq.host.atomic_files import reason
+from longseq.host.atomic_files import make_aside, publish_folder, reason, replace_file
 
 DTYPES = {"fp32": ("F32", torch.float32), "bf16": ("BF16", torch.bfloat16)}
 DTYPES["fp16"] = ("F16", torch.float16)
 SLAB = 1 << 26  # bytes of fp32 that are in memory at once, for each checkpoint
 KIND = "weight/"
+TOKENIZER = "vocabulary.json"
+
+Chosen = Sequence[tuple[Path, Manifest]]
+Tell = Callable[[int, int], None]  # bytes read so far, and of all
 
 
-def write_weights(
-    chosen: Sequence[tuple[Path, Manifest]], output: Path, dtype: str, shard_bytes: int
-) -> list[Path]:
-    """Write the mean weights of the checkpoints into the new folder `output`; gives the files.
+def write_whole(
+    chosen: Chosen, output: Path, dtype: str, shard_bytes: int, tell: Tell, with_state: bool = True
+) -> Manifest:
+    """Write the checkpoint, or the mean of several, as the new folder `output`; its manifest.
 
-    Raises UserError where their networks differ, or the folder is there.
+    dtype: of the weights; the optimizer's state, which only one checkpoint keeps, stays fp32.
+    Raises UserError where their networks differ, or the folder is there or cannot be written.
     """
     first_path, first = chosen[0]
     for path, manifest in chosen[1:]:
         same_network(path, manifest, first_path, first)
+    if output.exists():
+        raise UserError(f"--output {output}: it is there already: name a new folder")
+    aside = make_aside(output)
     try:
-        output.mkdir(parents=True)
+        newest = max(
+            (manifest for _, manifest in chosen), key=lambda one: one.progress["iteration"]
+        )
+        whole = _described(newest, with_state and len(chosen) == 1)
+        records = _records(whole, DTYPES[dtype][0])
+        with ExitStack() as stack:
+            opened = [stack.enter_context(open_checkpoint(path)) for path, _ in chosen]
+            files = _write_tensors(aside, opened, records, shard_bytes, tell)
+        shutil.copyfile(first_path / TOKENIZER, aside / TOKENIZER)
+        _write_about(aside, chosen)
+        files |= {path.name: describe(path) for path in aside.glob("*.json")}
+        whole = replace(whole, files=dict(sorted(files.items())))
+        whole.write(aside)
+        publish_folder(aside, output)
+    except Damaged as damage:
+        raise UserError(f"a checkpoint is damaged: {damage}") from None
     except OSError as error:
-        raise UserError(f"--output {output}: {reason(error)}: name a new folder") from None
-    names = [name for name in first.tensors if name.startswith(KIND)]
-    name_of, numbers = DTYPES[dtype]
-    records = [Record(name.removeprefix(KIND), name_of, first.tensors[name]) for name in names]
-    shards = _shards(records, shard_bytes)
-    files: list[Path] = []
-    index: dict[str, str] = {}
-    with ExitStack() as stack:
-        opened = [stack.enter_context(open_checkpoint(path)) for path, _ in chosen]
+        raise UserError(f"--output {output} cannot be written: {reason(error)}") from None
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return whole
+
+
+def _described(source: Manifest, with_state: bool) -> Manifest:
+    """No layout wrote it, so that nobody takes random states from it."""
+    layout = {"seq_length": source.layout["seq_length"]}
+    if with_state:
+        return replace(source, layout=layout)
+    weights = {name: shape for name, shape in source.tensors.items() if name.startswith(KIND)}
+    return replace(source, layout=layout, optimizer="", numbers={}, tensors=weights)
+
+
+def _records(manifest: Manifest, dtype: str) -> dict[str, list[Record]]:
+    """The records of each family of files; weights have their parameters' names."""
+    found: dict[str, list[Record]] = {"model": [], "optimizer": []}
+    for name, shape in manifest.tensors.items():
+        if name.startswith(KIND):
+            found["model"].append(Record(name.removeprefix(KIND), dtype, shape))
+        else:
+            found["optimizer"].append(Record(name, "F32", shape))
+    return found
+
+
+def _write_tensors(
+    folder: Path,
+    opened: Sequence[Tensors],
+    records: dict[str, list[Record]],
+    shard_bytes: int,
+    tell: Tell,
+) -> dict[str, Entry]:
+    files: dict[str, Entry] = {}
+    total = sum(record.bytes for family in records.values() for record in family)
+    done = 0
+    for family, of_family in records.items():
+        shards = _shards(of_family, shard_bytes) if of_family else []
+        index: dict[str, str] = {}
         for number, shard in enumerate(shards, 1):
-            path = output / f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-            write(path, _chunks(opened, shard, numbers))
-            index |= {record.key: path.name for record in shard}
-            files.append(path)
-    total = sum(record.bytes for record in records)
-    text = json.dumps({"metadata": {"total_size": total}, "weight_map": index}, indent=1)
-    (output / "model.safetensors.index.json").write_text(text + "\n")
+            name = f"{family}-{number:05d}-of-{len(shards):05d}.safetensors"
+            files[name] = write(folder / name, _chunks(opened, shard))
+            index |= dict.fromkeys((record.key for record in shard), name)
+            done += sum(record.bytes for record in shard)
+            tell(done, total)
+        if shards:
+            size = sum(record.bytes for record in of_family)
+            text = json.dumps({"metadata": {"total_size": size}, "weight_map": index}, indent=1)
+            replace_file(folder / f"{family}.safetensors.index.json", text + "\n")
     return files
+
+
+def _write_about(folder: Path, chosen: Chosen) -> None:
+    about = {
+        "network": dict(chosen[0][1].network),
+        "vocabulary": chosen[0][1].vocabulary,
+        "tokenizer": chosen[0][1].tokenizer,
+        "checkpoints": [str(path) for path, _ in chosen],
+    }
+    replace_file(folder / "network.json", json.dumps(about, indent=1) + "\n")
 
 
 def _shards(records: Sequence[Record], shard_bytes: int) -> list[list[Record]]:
@@ -74,16 +144,16 @@ def _shards(records: Sequence[Record], shard_bytes: int) -> list[list[Record]]:
     return shards
 
 
-def _chunks(
-    opened: Sequence[Tensors], shard: Sequence[Record], dtype: torch.dtype
-) -> Iterator[memoryview | bytes]:
+def _chunks(opened: Sequence[Tensors], shard: Sequence[Record]) -> Iterator[memoryview | bytes]:
     yield header(shard, {"format": "pt"})
+    dtypes = dict(DTYPES.values())
     for record in shard:
+        name = record.key if "/" in record.key else KIND + record.key
         height, width = as_matrix(record.shape)
         rows = max(1, SLAB // (4 * max(width, 1)))
         for start in range(0, height, rows):
             slab = slice(start, min(start + rows, height))
-            mean = _mean([one.tensor(KIND + record.key, slab) for one in opened]).to(dtype)
+            mean = _mean([one.tensor(name, slab) for one in opened]).to(dtypes[record.dtype])
             yield mean.flatten().contiguous().view(torch.uint8).numpy().data
 
 

@@ -1,6 +1,7 @@
 """Run under mpiexec: trainings that save on one layout and go on on another; prints JSON.
 
-The argument lists them: {"name": …, "flags": …, "steps": 5, "save": FOLDER, "at": 3}, or "load".
+The argument lists them: {"name": …, "flags": …, "steps": 5, "save": FOLDER, "at": 3}, or "load";
+{"command": ["checkpoint", "convert", …]} is a verb of ./longseq.sh, on rank 0.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from typing import Any
 
 import torch
 
+from longseq import __main__ as longseq
 from longseq.checkpoint.run_checkpoints import RunCheckpoints
 from longseq.config import arguments as settings
 from longseq.config.checks import parse_config
 from longseq.data.opening import open_data
 from longseq.engine.distributed import start_distributed, stop_distributed
+from longseq.parallel.agreement import torch_ranks
 from longseq.training.feed import Feed
 from longseq.training.trainer import Trainer
 from tests.parallel.losses import GENOME
@@ -57,6 +60,10 @@ def main() -> None:
     start_distributed(torch.device("cpu"))
     done = {}
     for job in json.loads(sys.argv[1]):
+        if "command" in job:
+            code = longseq.main(job["command"]) if os.environ["RANK"] == "0" else 0
+            assert not any(torch_ranks().gather(code)), job["command"]
+            continue
         places = "".join(f" --{name} {job[name]}" for name in ("save", "load") if name in job)
         done[job["name"]] = train(job["flags"] + places, job["steps"], job.get("at", 0))
     if os.environ["RANK"] == "0":

@@ -58,7 +58,15 @@ class SmallEngine:
 
 def manifest_of(step: int) -> Manifest:
     progress = {"iteration": step, "consumed_samples": 2 * step, "consumed_tokens": 64 * step}
-    return Manifest(progress, {"num_layers": 1}, "adam", 8, "nucleotide", {"tp": 1}, {"torch": "2"})
+    return Manifest(
+        progress,
+        {"num_layers": 1},
+        "adam",
+        8,
+        "nucleotide",
+        {"tp": 1, "seq_length": 32},
+        {"torch": "2"},
+    )
 
 
 def save_step(
@@ -77,10 +85,10 @@ def save_step(
     return saved
 
 
-def load_newest(folder: Path, engine: SmallEngine) -> int:
+def load_newest(folder: Path, engine: SmallEngine, same_layout: bool = True) -> int:
     """Put the newest checkpoint into the engine; its iteration. Nothing may be damaged."""
     said: list[str] = []
     path, manifest = find_latest(folder, said.append)
     assert said == []
-    load(engine_state(engine, Mesh.single()), path, manifest, 0, same_layout=True)
+    load(engine_state(engine, Mesh.single()), path, manifest, 0, same_layout)
     return manifest.progress["iteration"]

@@ -44,6 +44,24 @@ PAIRS = {
 }
 
 
+# Checkpoints in whole tensors, made of these, and those that go on from each
+WHOLE = {
+    "whole": ("convert", ["tp, split"], ["--shard-gib", "1e-4"]),
+    "whole, bf16": ("convert", ["bf16, zero 1"], ["--dtype", "bf16"]),
+    "weights": ("convert", ["tp, split"], ["--weights-only"]),
+    "mean": ("average", ["tp, split", "zero 3"], []),
+}
+FROM_WHOLE = {
+    ("whole", "tp, split"): SAVED["tp, split"],
+    ("whole", "zero 3"): SAVED["zero 3"],
+    ("whole", "ring, zero 2"): "--context-parallel-size 2 --zero-stage 2" + GROUPED,
+    ("whole, bf16", "bf16, zero 0"): "--bf16",
+    ("weights", "zero 1, sgd"): "--zero-stage 1 --optimizer sgd --lr 1e-1" + GROUPED,
+    ("weights", "zero 1"): "--zero-stage 1" + GROUPED,
+    ("mean", "zero 1"): "--zero-stage 1" + GROUPED,
+}
+
+
 def jobs(folder: Path) -> list[dict[str, Any]]:
     saved, pairs = dict(SAVED), dict(PAIRS)
     if operator_is_built():
@@ -56,6 +74,11 @@ def jobs(folder: Path) -> list[dict[str, Any]]:
         {"name": name, "flags": flags, "steps": STEPS, "save": places[name], "at": AT}
         for name, flags in saved.items()
     ]
+    for name, (verb, sources, options) in WHOLE.items():
+        places[name] = str(folder / name.replace(" ", "-").replace(",", "-"))
+        command = ["checkpoint", verb, *(places[source] for source in sources)]
+        result.append({"command": [*command, "--output", places[name], *options]})
+    pairs |= FROM_WHOLE
     same = {(name, name): flags for name, flags in saved.items()}
     for (before, after), flags in (pairs | same).items():
         name = f"{before} > {after}"
@@ -85,6 +108,34 @@ def test_other_layout(losses: dict[str, dict[str, float]], before: str, after: s
     rest = losses[f"{before} > {after}"]
     tolerance = 2e-3 if "bf16" in before else 1e-6  # bf16 has 8 bits: the layouts round elsewhere
     assert rest == pytest.approx(left(losses[before]), rel=0, abs=tolerance)
+
+
+def test_converted_goes_on_exactly_on_the_layout_that_wrote_it(
+    losses: dict[str, dict[str, float]],
+) -> None:
+    assert losses["whole > tp, split"] == left(losses["tp, split"])
+
+
+@pytest.mark.parametrize("after", ["zero 3", "ring, zero 2"])
+def test_converted_goes_on_on_others(losses: dict[str, dict[str, float]], after: str) -> None:
+    whole = left(losses["tp, split"])
+    assert losses[f"whole > {after}"] == pytest.approx(whole, rel=0, abs=1e-6)
+
+
+def test_converted_to_bf16(losses: dict[str, dict[str, float]]) -> None:
+    """The masters are rounded once."""
+    rest = losses["whole, bf16 > bf16, zero 0"]
+    assert rest == pytest.approx(left(losses["bf16, zero 1"]), rel=0, abs=2e-3)
+
+
+def test_weights_only_begin_with_another_optimizer(losses: dict[str, dict[str, float]]) -> None:
+    """The first loss is that of the weights; what comes then is the new optimizer's."""
+    whole = losses["tp, split"]
+    for name in ("weights > zero 1, sgd", "weights > zero 1", "mean > zero 1"):
+        assert losses[name].keys() == left(whole).keys()
+        assert losses[name]["4"] == pytest.approx(whole["4"], rel=0, abs=1e-6)
+    assert losses["weights > zero 1"]["5"] != pytest.approx(whole["5"], rel=0, abs=1e-3)
+    assert losses["mean > zero 1"] == pytest.approx(losses["weights > zero 1"], rel=0, abs=1e-5)
 
 
 @pytest.mark.skipif(not operator_is_built(), reason="async_io is not built")

@@ -43,9 +43,9 @@ class Manifest:
 
     progress: how far the run was: iteration, consumed_samples (its position in the data) and
     consumed_tokens. network, optimizer, vocabulary and tokenizer must be those of whoever loads it;
-    layout is for the reader, and says whose random states these are. numbers: what the optimizer
-    counts, and fp16's loss scale. tensors: whole shapes, by names such as
-    "weight/layers.0.mlp.up.weight" and "exp_avg/layers.0.mlp.up.weight".
+    optimizer is "" where there are weights only. layout is for the reader, and says whose random
+    states these are. numbers: what the optimizer counts, and fp16's loss scale. tensors: whole
+    shapes, by names such as "weight/layers.0.mlp.up.weight" and "exp_avg/layers.0.mlp.up.weight".
     """
 
     progress: Mapping[str, int]

@@ -65,7 +65,7 @@ class Tensors:
             common = box.meet(stored)
             if common is not None:
                 rows, columns = common.within(stored)
-                numbers = self._file(name).get_slice(key)[rows, columns]
+                numbers = self._part(name, key, rows, columns)
                 target[common.within(box)].copy_(numbers)
 
     def tensor(self, name: str, rows: slice | None = None) -> Tensor:
@@ -76,6 +76,15 @@ class Tensors:
         numbers = torch.empty((stop - start) * width)
         self.read(name, Box(start, 0, stop - start, width), numbers)
         return numbers.view(stop - start, *shape[1:]) if shape else numbers.view(())
+
+    def _part(self, name: str, key: str, rows: slice, columns: slice) -> Tensor:
+        """Rows and columns of a record seen as a matrix, [rows, columns]."""
+        stored = self._file(name).get_slice(key)
+        if len(stored.get_shape()) == 2:
+            part: Tensor = stored[rows, columns]
+            return part
+        whole: Tensor = stored[rows]
+        return whole.view(len(whole), -1)[:, columns]
 
     def random_states(self, name: str) -> bytes:
         """What a rank's file holds of its random generators, JSON."""
@@ -92,7 +101,14 @@ class Tensors:
 
 
 def _placed(key: str, shape: tuple[int, ...]) -> tuple[str, Box] | None:
-    """The tensor of a record "kind/name@row:column", and which rectangle of it that is."""
+    """The tensor of a record, and which rectangle of it that is.
+
+    Records are "kind/name@row:column" as ranks write them, "kind/name" or, of weights, "name" where
+    a tensor is whole (weights.py).
+    """
+    if "@" not in key:
+        whole = Box(0, 0, *as_matrix(shape))
+        return (key if "/" in key else f"weight/{key}"), whole
     tensor, _, corner = key.rpartition("@")
     row, _, column = corner.partition(":")
     if not (row.isdecimal() and column.isdecimal() and len(shape) == 2):

@@ -85,15 +85,19 @@ class EngineState:
     def finish_loading(self) -> None:
         """All weights have changed."""
 
-    def pieces(self, loading: bool = False) -> Iterator[tuple[Piece, Tensor]]:
-        """Everything that this rank holds, group after group."""
+    def pieces(
+        self, loading: bool = False, weights_only: bool = False
+    ) -> Iterator[tuple[Piece, Tensor]]:
+        """Everything that this rank holds, or the weights of it, group after group."""
         if loading:
             self.begin_loading()
         for number, (group, parts) in enumerate(self.groups()):
             self.hold(number)
-            if loading and not self._state(group):
+            if loading and not weights_only and not self._state(group):
                 self._make_state(number, group)
-            yield from self._of_group(group, parts)
+            for piece, numbers in self._of_group(group, parts):
+                if not weights_only or piece.tensor.startswith(f"{WEIGHT}/"):
+                    yield piece, numbers
             self.release(number, loading)
         if loading:
             self.finish_loading()

@@ -26,11 +26,13 @@ TABLES = ("tokens.weight", "head.weight")  # whose last rows may be padding
 def load(state: EngineState, path: Path, manifest: Manifest, rank: int, same_layout: bool) -> None:
     """Put a verified checkpoint into the engine; random states only where the layout is the same.
 
+    Of one that holds weights only the optimizer's state stays what it is.
+
     Raises Damaged where a tensor, or a part of one, is not there.
     """
     with open_tensors(path, manifest) as tensors:
         _look(tensors, _needed(state, manifest), file_name(rank))
-        for piece, numbers in state.pieces(loading=True):
+        for piece, numbers in state.pieces(loading=True, weights_only=not manifest.optimizer):
             if piece.tensor not in manifest.tensors:
                 raise Damaged(f"{piece.tensor} is not in it")
             for box, part in _boxes_in(piece, numbers, manifest):

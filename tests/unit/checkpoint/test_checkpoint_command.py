@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from longseq.__main__ import main
 from longseq.checkpoint import weights
-from tests.faults.small_engine import SmallEngine, save_step
+from tests.faults.small_engine import SmallEngine, load_newest, save_step
 
 
 @pytest.fixture
@@ -75,4 +75,35 @@ def test_convert_and_average(
     mean = (expected[0].double() + expected[1]) / 2
     assert torch.equal(weight_of(three / "mean"), mean.float().bfloat16())
     assert main(["checkpoint", "convert", steps[0], "--output", str(out)]) == 2
-    assert f"--output {out}: File exists: name a new folder" in capsys.readouterr().err
+    assert f"--output {out}: it is there already: name a new" in capsys.readouterr().err
+    assert sorted(path.name for path in three.iterdir()) == ["checkpoints", "mean", "one"]
+
+
+def test_what_they_write_is_a_checkpoint(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whole, with its manifest; one has the optimizer's state, the other leaves it as it is."""
+    source = SmallEngine(0.0, width=64)
+    load_newest(three / "checkpoints", source)
+    out = {verb: three / verb for verb in ("convert", "average")}
+    for verb, path in out.items():
+        assert main(["checkpoint", verb, str(three), "--output", str(path)]) == 0
+        assert main(["checkpoint", "verify", str(path)]) == 0
+        engine = SmallEngine(7.0, width=64)
+        assert load_newest(path, engine, same_layout=False) == 3
+        assert torch.equal(engine.linear.weight, source.linear.weight)
+        if verb == "convert":
+            assert engine.numbers() == source.numbers()
+        else:
+            assert not engine.optimizer.inner.state
+    capsys.readouterr()
+    assert main(["checkpoint", "inspect", str(out["average"])]) == 0
+    assert "optimizer         none: weights only" in capsys.readouterr().out
+
+
+def test_a_damaged_one_is_not_converted(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = three / "checkpoints" / "step-3"
+    data = bytearray((path / "rank-00000.safetensors").read_bytes())
+    data[-2000] ^= 1
+    (path / "rank-00000.safetensors").write_bytes(data)
+    assert main(["checkpoint", "convert", str(path), "--output", str(three / "out")]) == 2
+    assert "step-3 is damaged: rank-00000.safetensors" in capsys.readouterr().err
+    assert not (three / "out").exists()
