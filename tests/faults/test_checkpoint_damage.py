@@ -37,15 +37,19 @@ HARM: dict[str, Callable[[Path], object]] = {
 }
 
 
-@pytest.fixture
-def two(tmp_path: Path) -> Path:
+def save_two(folder: Path) -> Path:
     """step-1, all ones before their step, and step-2, all twos."""
     for step in (1, 2):
         engine = SmallEngine(step)
         engine.step()
-        save_step(tmp_path, engine, step)
-    assert sorted(path.name for path in (tmp_path / "step-2").iterdir()) == sorted(FILES)
-    return tmp_path
+        save_step(folder, engine, step)
+    assert sorted(path.name for path in (folder / "step-2").iterdir()) == sorted(FILES)
+    return folder
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Path:
+    return save_two(tmp_path)
 
 
 @pytest.mark.parametrize("harm", HARM)

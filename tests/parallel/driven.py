@@ -101,7 +101,9 @@ def larger_batch(folder: Path) -> dict[str, Any]:
 
 
 def refused_update(stage: int) -> dict[str, Any]:
-    """A batch that is not a number on rank 1, between two good ones; and the same without it."""
+    """A batch that is not a number on rank 1, between two good ones; and the same without it; at stage 0
+    also with nobody who refuses it.
+    """
     asked: list[tuple[float, float]] = []
 
     def finite(loss: float, norm: float) -> bool:
@@ -109,10 +111,12 @@ def refused_update(stage: int) -> dict[str, Any]:
         return math.isfinite(loss) and math.isfinite(norm)
 
     ends, updated = [], []
-    for poisoned in (True, False):
+    guards = [finite, finite] + [lambda _loss, _norm: True] * (stage == 0)
+    for number, may_update in enumerate(guards):
+        poisoned = number != 1
         trainer, feed, _ = make(f"--zero-stage {stage} --lr 1e-2 --bf16")
         with trainer:
-            trainer.guard(finite)
+            trainer.guard(may_update)
             trainer.step(feed.step(0))
             if poisoned:
                 batches = list(feed.step(4))
@@ -122,7 +126,8 @@ def refused_update(stage: int) -> dict[str, Any]:
                 trainer.iteration, trainer.consumed_samples = 1, 4
             updated.append(trainer.step(feed.step(4)).updated)
             ends.append(trainer.evaluate(feed, 1).hex())
-    return {"asked": len(asked), "updated": updated, "same": ends[0] == ends[1]}
+    same = [end == ends[0] for end in ends[1:]]
+    return {"asked": len(asked), "updated": updated, "same": same}
 
 
 def main() -> None:

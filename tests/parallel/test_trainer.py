@@ -19,7 +19,9 @@ def test_a_driven_trainer(tmp_path: Path) -> None:
         assert done == {"iteration": 2, "consumed_samples": 8, "consumed_tokens": 8 * 64}
     # Nothing of a batch that is not a number on one rank reaches weights or optimizer, on any
     for stage in range(4):
-        expected = {"asked": 5, "updated": [False, True, True], "same": True}
+        expected = {"asked": 5, "updated": [False, True, True], "same": [True]}
+        if stage == 0:  # and all of it does, where nobody refuses the update
+            expected |= {"updated": [False, True, True, True, True], "same": [True, False]}
         assert found[f"refused, zero {stage}"] == expected, stage
     # The position is what was consumed, not the iteration times this run's batch
     larger = found["larger batch"]

@@ -37,11 +37,16 @@ def flip(path: Path, at: int = 0) -> None:
     path.write_bytes(data)
 
 
+def write_two(folder: Path) -> Path:
+    """step-9 and step-10."""
+    for step in (9, 10):
+        write_checkpoint(folder, step)
+    return folder
+
+
 @pytest.fixture
 def two(tmp_path: Path) -> Path:
-    for step in (9, 10):
-        write_checkpoint(tmp_path, step)
-    return tmp_path
+    return write_two(tmp_path)
 
 
 def found(folder: Path) -> tuple[str, list[str]]:

@@ -21,11 +21,14 @@ class Clock:
         return self.now
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    fake = Clock()
+def set_clock(monkeypatch: pytest.MonkeyPatch, fake: Clock) -> Clock:
     monkeypatch.setattr(stopping, "time", fake)
     return fake
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return set_clock(monkeypatch, Clock())
 
 
 @pytest.mark.parametrize(
