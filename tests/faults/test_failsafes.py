@@ -1,4 +1,4 @@
-"""With a protection switched off, the test that watches it fails; else that test would watch nothing.
+"""With a protection switched off, the test that watches it fails; else it would watch nothing.
 
 Each case takes one protection away and runs the test. Those with a failsafe of their own stand
 beside it: renaming after writing (test_checkpoint_crashes.py), pickles (test_checkpoint_damage.py),
@@ -7,6 +7,7 @@ going back (test_rewind.py), refusing an update (tests/parallel/test_trainer.py)
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,7 @@ def no_names(folder: Path, off: Patch) -> None:
 
 def no_checksum_of_the_manifest(folder: Path, off: Patch) -> None:
     off.setattr(manifests, "_checksum", lambda _: mock.ANY)
-    off.setattr(manifests.json, "dumps", json_of_anything(manifests.json.dumps))
+    off.setattr(json, "dumps", json_of_anything(json.dumps))
     for at in range(0, 620, 7):
         folder_tests.test_any_flipped_bit_in_the_manifest_is_noticed(folder / str(at), at)
 

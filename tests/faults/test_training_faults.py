@@ -178,15 +178,18 @@ def test_failing_rank_ends_all_and_is_named(start: Start) -> None:
     assert f"failed on {socket.gethostname()}" in log
 
 
-def test_signal_to_one_rank_saves_and_resumes_exactly(start: Start) -> None:
+def test_signal_to_one_rank_in_a_save_and_it_resumes_exactly(start: Start) -> None:
     """SIGTERM to rank 1 alone: both stop at one iteration; going on equals never stopping."""
-    run = start("run", iterations=80)
+    run = start("run", "--save-interval", "1", iterations=80)
     run.until_iteration(3)
+    while not list(run.folder.glob("checkpoints/step-*.tmp")):
+        assert run.process.poll() is None, run.text()
     os.kill(run.rank(1), signal.SIGTERM)
     assert run.exit_code() == 75
     assert "SIGTERM" in run.text()
     last = max(run.losses())
     assert (run.folder / "checkpoints" / "latest").read_text() == f"step-{last}\n"
+    assert not list(run.folder.glob("checkpoints/*.tmp"))
     rest = start("rest", "--load", str(run.folder / "checkpoints"), iterations=80)
     whole = start("whole", iterations=80)
     assert (rest.exit_code(120), whole.exit_code(120)) == (0, 0)

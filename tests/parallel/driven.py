@@ -101,8 +101,9 @@ def larger_batch(folder: Path) -> dict[str, Any]:
 
 
 def refused_update(stage: int) -> dict[str, Any]:
-    """A batch that is not a number on rank 1, between two good ones; and the same without it; at stage 0
-    also with nobody who refuses it.
+    """A batch that is not a number on rank 1, between two good ones; and the same without it.
+
+    At stage 0 also with nobody who refuses it.
     """
     asked: list[tuple[float, float]] = []
 
