@@ -120,13 +120,18 @@ def clean(folder: Path) -> None:
 
 
 def commit(folder: Path, step: int, manifest: Manifest) -> Path:
-    """Make `step-N.tmp`, whose files are written, a checkpoint, and the newest one."""
+    """Make `step-N.tmp`, whose files are written, a checkpoint, and the newest one.
+
+    The pointer goes first: one that points to nothing yet means the checkpoint before. A later one
+    than it points to would mean that somebody has set it back, and a run that was killed in between
+    could not go on.
+    """
     final = folder / f"step-{step}"
     aside = folder / f"step-{step}.tmp"
     manifest.write(aside)
     replaced = final.with_name(final.name + ".replaced")
-    replace_folder(aside, final, replaced)  # a damaged one, or a step that is run again
     replace_file(folder / POINTER, final.name + "\n")
+    replace_folder(aside, final, replaced)  # a damaged one, or a step that is run again
     shutil.rmtree(replaced, ignore_errors=True)
     return final
 
