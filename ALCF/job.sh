@@ -23,11 +23,13 @@ source "$LONGSEQ_JOB/settings.sh"
 export PYTHONPATH=$LONGSEQ_ROOT${PYTHONPATH:+:$PYTHONPATH}
 
 newest_run() { # sets REPLY to the newest run of this job that has a whole checkpoint
-    local run
+    local run whole
     REPLY=
     [[ -f $LONGSEQ_JOB/runs.txt ]] || return 0
     while IFS= read -r -d '' run; do
-        [[ ! -e $run/checkpoints/latest ]] || REPLY=$run
+        for whole in "$run"/checkpoints/step-*[0-9]/manifest.json; do
+            [[ ! -e $whole ]] || REPLY=$run
+        done
     done <"$LONGSEQ_JOB/runs.txt"
 }
 
