@@ -7,6 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from longseq.config.flags import Parser
+from longseq.data.input_flags import (
+    add_input_flags,
+    check_input_flags,
+    columns_of,
+    features_of,
+    tags_of,
+)
 from longseq.errors import EXIT_DONE, UserError
 
 
@@ -22,12 +29,7 @@ def add_prepare(parser: Parser) -> None:
         help="nucleotide (default), codon, codon:69, kmer:K, byte, huggingface:FILE or"
         " gpt2:VOCAB,MERGES",
     )
-    parser.add_argument(
-        "--column", default="", metavar="NAME", help="of a table, what holds the sequences"
-    )
-    parser.add_argument(
-        "--name-column", default="", metavar="NAME", help="of a table, what holds their names"
-    )
+    add_input_flags(parser)
     parser.add_argument(
         "--genes", action="store_true", help="find genes with pyrodigal; one document each"
     )
@@ -41,12 +43,6 @@ def add_prepare(parser: Parser) -> None:
         " fold them into N, split the record there, drop the record, or refuse the file",
     )
     parser.add_argument("--mask-lower-case", action="store_true", help="read lower case as N")
-    parser.add_argument(
-        "--group-by",
-        default="auto",
-        choices=("auto", "record", "file"),
-        help="what a split never divides; auto: records, unless they are too few",
-    )
     parser.add_argument(
         "--workers", type=int, default=0, metavar="N", help="processes; 0: what is fastest"
     )
@@ -88,11 +84,10 @@ def prepare(options: argparse.Namespace) -> int:
     from longseq.data.prepare.recipe import Recipe
     from longseq.data.prepare.settings import Settings
     from longseq.data.sources.inputs import expand
-    from longseq.data.sources.tables import Columns
 
-    _check_recipe(options)
+    text = _check_recipe(options)
     inputs = expand(options.inputs)
-    _check_columns(options, inputs.paths)
+    check_input_flags(options, inputs.paths, text)
     recipe = Recipe(
         options.tokenizer,
         options.ambiguous,
@@ -102,6 +97,10 @@ def prepare(options: argparse.Namespace) -> int:
         options.min_length,
         options.lower_case_weight,
         options.unknown_weight,
+        features=features_of(options),
+        translation_table=options.translation_table,
+        tags=",".join(tags_of(options)),
+        tag_weight=options.tag_weight,
     )
     settings = Settings(
         recipe,
@@ -109,7 +108,10 @@ def prepare(options: argparse.Namespace) -> int:
         options.group_by,
         skip_bad=options.skip_bad,
         allow_unknown=options.allow_unknown,
-        columns=Columns(options.column, options.name_column),
+        columns=columns_of(options),
+        annotation=tuple(options.annotation),
+        regions=tuple(options.regions),
+        metadata=options.metadata,
     )
     started = time.monotonic()
     with _progress(inputs.bytes) as report:
@@ -135,13 +137,14 @@ def _check_numbers(options: argparse.Namespace) -> None:
         )
     if options.min_length < 0:
         raise UserError(f"--min-length {options.min_length}: give a number of letters, 0 or more")
-    for name in ("lower_case_weight", "unknown_weight", "allow_unknown"):
+    for name in ("lower_case_weight", "unknown_weight", "tag_weight", "allow_unknown"):
         value = getattr(options, name)
         if not 0 <= value <= 1:
             raise UserError(f"--{name.replace('_', '-')} {value}: give a number from 0 to 1")
 
 
-def _check_recipe(options: argparse.Namespace) -> None:
+def _check_recipe(options: argparse.Namespace) -> bool:
+    """Whether the tokenizer is one of text; UserError for what does not go together."""
     if options.genes and options.reverse_complement:
         raise UserError(
             "--reverse-complement with --genes: genes are already read from both strands"
@@ -162,19 +165,7 @@ def _check_recipe(options: argparse.Namespace) -> None:
             "--mask-lower-case makes lower-case letters N: give --unknown-weight in place of"
             " --lower-case-weight"
         )
-
-
-def _check_columns(options: argparse.Namespace, paths: tuple[str, ...]) -> None:
-    """Columns are of tables; before hours of reading, where the inputs are files here."""
-    from longseq.data.sources.inputs import has_kind
-    from longseq.data.sources.tables import KINDS
-
-    for flag in ("column", "name_column"):
-        if getattr(options, flag) and not has_kind(paths, KINDS):
-            raise UserError(
-                f"--{flag.replace('_', '-')} {getattr(options, flag)}: no input is a table"
-                " (parquet or Arrow): leave the flag out"
-            )
+    return text
 
 
 NAMES = {
@@ -182,6 +173,13 @@ NAMES = {
     "bases": "bases read",
     "bytes": "bytes of text read",
     "genes": "genes found",
+    "features": "annotated features",
+    "metadata_unused": "lines of --metadata that no record or file is called",
+    "letters_before_frame": "letters before the first whole codon of a partial CDS",
+    "cds_not_in_threes": "CDS whose length is no multiple of three",
+    "cds_without_start": "CDS that do not begin with a start codon",
+    "cds_without_stop": "CDS that do not end with a stop codon",
+    "cds_with_inner_stop": "CDS with a stop codon inside",
     "bases_outside_genes": "bases outside genes",
     "empty_records": "empty records",
     "trailing_bases": "bases after the last whole token",

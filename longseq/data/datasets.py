@@ -72,6 +72,7 @@ def documents_of(dataset: Dataset) -> Documents:
     groups = _integers(dataset, "groups")
     by_default = "record" if manifest.format == 1 else "auto"
     places = _integers(dataset, "places")
+    reaches = _integers(dataset, "reaches")
     mirrored = bool(options.get("reverse_complement"))
     if places is None and mirrored and manifest.format == 1:
         places = _alternating(offsets, options)
@@ -90,6 +91,9 @@ def documents_of(dataset: Dataset) -> Documents:
         backward,
         getattr(dataset.tokenizer, "bases", 1),
         mirrored,
+        None if reaches is None else reaches.reshape(-1, 2),
+        _integers(dataset, "group_of"),
+        len(list(filter(None, options.get("tags", "").split(",")))),
     )
 
 

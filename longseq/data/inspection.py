@@ -7,6 +7,7 @@ import numpy as np
 from longseq.config.arguments import Data
 from longseq.data.datasets import Dataset, open_datasets
 from longseq.data.held_out import document_records, split_datasets
+from longseq.data.indexed.document_table import ENDING, read_documents
 from longseq.data.indexed.format import Tokens
 from longseq.data.indexed.manifest import check_digests
 from longseq.data.samples.split import Ints, Split
@@ -124,13 +125,22 @@ def decode(prefix: str, tokenizer_type: str, numbers: list[int] | None) -> None:
     """Print documents as FASTA; their names are their numbers, and those of their records."""
     for dataset in open_datasets(prefix, tokenizer_type):
         total = dataset.tokens.num_documents
-        names = [record.name for record in document_records(dataset)]
+        names = _names(dataset)
         for number in range(total) if numbers is None else numbers:
             if not 0 <= number < total:
                 raise UserError(
                     f"--document {number}: {dataset.prefix} has documents 0 to {total - 1}"
                 )
             _print_document(dataset, number, names[number])
+
+
+def _names(dataset: Dataset) -> list[str]:
+    """What each document is called: its record, and its feature where it is one."""
+    names = [record.name for record in document_records(dataset)]
+    if dataset.manifest is None or ENDING not in dataset.manifest.files:
+        return names
+    titles = [document.title for document in read_documents(dataset.prefix)]
+    return [f"{name} {title}" for name, title in zip(names, titles, strict=True)]
 
 
 def _print_document(dataset: Dataset, number: int, name: str) -> None:

@@ -88,6 +88,8 @@ def _other_strand(dataset: Dataset, chance: float) -> OtherStrand | None:
     for name, why in (
         ("reverse_complement", "hold both strands of everything"),
         ("genes", "are genes, each read on its own strand"),
+        ("features", "are features, each read on its own strand"),
+        ("tags", "begin with tags, which must stay in front"),
     ):
         if made.get(name):
             raise UserError(
@@ -122,6 +124,8 @@ def _describe(dataset: Dataset, split: Split) -> list[str]:
     notes = list(split.notes)
     if dataset.manifest is not None and WEIGHTS in dataset.manifest.files:
         options = dataset.manifest.options
+        if options.get("tags"):
+            notes.append(f"tags before documents count {options['tag_weight']:g} in the loss")
         notes.append(
             f"lower-case letters count {options['lower_case_weight']:g} in the loss, letters other"
             f" than ACGT {options['unknown_weight']:g}"

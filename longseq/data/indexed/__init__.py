@@ -2,6 +2,6 @@
 
 format        the pair, read in pieces, its halves checked against each other
 writer        the pair, written in pieces, with weights beside it
-record_table  the records' names, files and documents
+record_table  the records' names, files and documents;  document_table: what features documents are
 manifest      what the tokens are, where they come from, and the digests of every file
 """

@@ -1,19 +1,21 @@
 """PREFIX.records.tsv: the name of each record, the file it came from, its bases and its documents.
 
-    documents  bases    file                 name
-    1          4938920  genomes/536.fna      NC_008253.1 Escherichia coli 536
+    documents  bases    file                 name                               facts
+    1          4938920  genomes/536.gbk      NC_008253.1                        {"organism": …}
 
-Written as records come, read where a record is asked for by name.
+facts is JSON of what the file says of the record, or nothing. Written as records come, read where a
+record is asked for by name.
 """
 
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TextIO
 
 from longseq.errors import UserError
 
 ENDING = "records.tsv"
-HEADER = "documents\tbases\tfile\tname\n"
+HEADERS = ("documents\tbases\tfile\tname\tfacts\n", "documents\tbases\tfile\tname\n")
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Record:
     bases: int
     file: str
     name: str
+    facts: dict[str, str] = field(default_factory=dict)
 
     @property
     def names(self) -> set[str]:
@@ -34,11 +37,15 @@ class Record:
 
 
 def write_records(
-    file: TextIO, path: str, names: list[str], sizes: list[int], documents: list[int]
-) -> None:
-    """Append the records of a file: names, bases and documents of each."""
-    rows = zip(documents, sizes, names, strict=True)
-    file.write("".join([f"{count}\t{bases}\t{path}\t{name}\n" for count, bases, name in rows]))
+    file: TextIO, path: str, names: list[str], sizes: list[int], documents: list[int],
+    facts: list[str],
+) -> None:  # fmt: skip
+    """Append the records of a file: names, bases, documents and facts of each; facts may be [],
+    where nothing is known.
+    """
+    rows = zip(documents, sizes, names, facts or [""] * len(names), strict=True)
+    lines = [f"{count}\t{bases}\t{path}\t{name}\t{known}\n" for count, bases, name, known in rows]
+    file.write("".join(lines))
 
 
 def read_records(prefix: str) -> Iterator[Record]:
@@ -46,11 +53,12 @@ def read_records(prefix: str) -> Iterator[Record]:
     path = f"{prefix}.{ENDING}"
     try:
         with open(path, encoding="utf-8") as file:
-            if file.readline() != HEADER:
+            if file.readline() not in HEADERS:
                 raise UserError(f"{path} is not a table of records: prepare the data again")
             for line in file:
-                documents, bases, name_of_file, name = line.rstrip("\n").split("\t", 3)
-                yield Record(int(documents), int(bases), name_of_file, name)
+                documents, bases, name_of_file, name, *facts = line.rstrip("\n").split("\t")
+                known = json.loads(facts[0]) if facts and facts[0] else {}
+                yield Record(int(documents), int(bases), name_of_file, name, known)
     except OSError:
         raise UserError(
             f"{prefix} does not say what its records are called: prepare the data again"

@@ -4,25 +4,27 @@ Every letter is accounted for: bases read = bases in tokens + what the counts sa
 every document knows its place, so that a split can hold out the other strand of what it holds out.
 """
 
+import mmap
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
 
 from longseq.data.indexed.format import Tokens
-from longseq.data.prepare.encoded import Encoded, Runs, Stretch, Units
+from longseq.data.prepare.encoded import Encoded, Runs, Stretch
 from longseq.data.prepare.fasta import marked, usual_fasta
-from longseq.data.prepare.recipe import BASES, Recipe
+from longseq.data.prepare.recipe import Recipe
 from longseq.data.prepare.text import TextEncoder
+from longseq.data.prepare.units import Units, feature_units, left_out, record_units
 from longseq.data.samples.split import Flags, Ints
-from longseq.data.sources.gene_calling import find_genes
+from longseq.data.sources.features import kinds_of
 from longseq.data.sources.pieces import TEXTS, Chunk, Parsed
 from longseq.data.sources.records import records
 from longseq.data.tokenizers.alphabet import (
-    COMPLEMENT,
     GAPS,
     LAYOUT,
-    UNKNOWN,
     letters,
     reverse_complement,
 )
@@ -30,8 +32,6 @@ from longseq.data.tokenizers.base import SequenceTokenizer, Tokenizer
 from longseq.data.tokenizers.nucleotides import Nucleotides
 from longseq.data.tokenizers.registry import tokenizer_from
 from longseq.data.tokenizers.text import TextTokenizer
-
-COMPLEMENT_TABLE = COMPLEMENT.tobytes() + bytes(range(len(COMPLEMENT), 256))
 
 
 class Encoder:
@@ -45,7 +45,9 @@ class Encoder:
         self.weight_table = recipe.weight_table()
         self.split = recipe.ambiguous == "split"
         self.marked = marked(self.table, self.tokenizer.end_of_document % 256)
-        self.plain = not (recipe.genes or recipe.reverse_complement or self.weighted)
+        self.features = kinds_of(recipe.features)
+        several = recipe.genes or recipe.reverse_complement or recipe.features
+        self.plain = not (several or self.weighted)
         known = recipe.ambiguous in ("keep", "n") and not recipe.min_length
         self.usual = self.plain and known and isinstance(self.tokenizer, Nucleotides)
 
@@ -92,57 +94,38 @@ class Encoder:
         counts: Counter[str] = Counter()
         names: list[str] = []
         sizes: list[int] = []
-        for name, raw in records(chunk):
+        facts: list[str] = []
+        for name, raw, known, features in records(chunk, self.features):
             codes = self.codes(raw)
             recipe.check(chunk.path, name, codes)
             if b"-" in raw or b"." in raw:
                 counts["gaps"] += count_gaps(raw)
-            if left_out(recipe, len(codes), codes, counts):
+            if self.features:
+                weights = self.weights(raw)
+                feature_units(recipe, codes, weights, features, len(names), units, counts)
+            elif left_out(recipe, len(codes), codes, counts):
                 pass
             elif self.plain:  # the usual case, and the quickest
                 units.add(codes, len(names), 0, False, b"")
             else:
-                self._units(codes, self.weights(raw), len(names), units, counts)
+                record_units(recipe, codes, self.weights(raw), len(names), units, counts)
             names.append(name)
             sizes.append(len(codes))
+            facts.append(known)
         counts["records"] += len(names)
         counts["bases"] += sum(sizes)
-        return self._joined(tokenizer, units, counts, names, sizes)
-
-    def _units(
-        self, codes: bytes, weights: bytes, owner: int, units: Units, counts: Counter[str]
-    ) -> None:
-        """The documents of one record: itself, with its other strand, or its genes."""
-        if self.recipe.genes:
-            sequence = letters(np.minimum(np.frombuffer(codes, np.uint8), UNKNOWN)).encode()
-            genes = find_genes(sequence)
-            counts["genes"] += len(genes.spans)
-            counts["bases_outside_genes"] += len(codes) - genes.covered
-            for first, last, backward in genes.spans:
-                self._unit(codes, weights, owner, (first, last), backward, units)
-            return
-        self._unit(codes, weights, owner, (0, len(codes)), False, units)
-        if self.recipe.reverse_complement:
-            self._unit(codes, weights, owner, (0, len(codes)), True, units)
-
-    def _unit(
-        self, codes: bytes, weights: bytes, owner: int, span: tuple[int, int], backward: bool,
-        units: Units,
-    ) -> None:  # fmt: skip
-        first, last = span
-        codes, weights = codes[first:last], weights[first:last]
-        if backward:
-            codes, weights = codes[::-1].translate(COMPLEMENT_TABLE), weights[::-1]
-        units.add(codes, owner, last if backward else first, backward, weights)
+        return self._joined(tokenizer, units, counts, names, sizes, facts)
 
     def _encode_stretch(self, tokenizer: SequenceTokenizer, task: Stretch) -> Encoded:
+        counts: Counter[str] = Counter()
+        if self.features:
+            return self._encode_features(tokenizer, task, counts)
         codes = _read(task.spool, task)
         weights = _read(task.weights, task) if task.weights else codes[:0]
-        counts: Counter[str] = Counter()
         if self.recipe.genes:
             units = Units()
-            self._units(codes.tobytes(), weights.tobytes(), 0, units, counts)
-            return self._joined(tokenizer, units, counts, [], [])
+            record_units(self.recipe, codes.tobytes(), weights.tobytes(), 0, units, counts)
+            return self._joined(tokenizer, units, counts, [], [], [])
         if task.backward:
             codes, weights = reverse_complement(codes), weights[::-1]
         tokens = tokenizer.encode(codes)
@@ -162,9 +145,18 @@ class Encoder:
         runs = Runs(np.zeros_like(begin), begin, np.full(len(begin), task.backward))
         return Encoded(tokens, lengths, runs, counts, weights=classes)
 
+    def _encode_features(
+        self, tokenizer: SequenceTokenizer, task: Stretch, counts: Counter[str]
+    ) -> Encoded:
+        """Some of a long record's features; of its letters only theirs are read."""
+        units = Units()
+        with mapped(task.spool) as codes, mapped(task.weights) as weights:
+            feature_units(self.recipe, codes, weights, task.features, 0, units, counts)
+        return self._joined(tokenizer, units, counts, [], [], [])
+
     def _joined(
         self, tokenizer: SequenceTokenizer, units: Units, counts: Counter[str],
-        names: list[str], sizes: list[int],
+        names: list[str], sizes: list[int], facts: list[str],
     ) -> Encoded:  # fmt: skip
         """Documents of many records as one array of tokens."""
         size = tokenizer.bases
@@ -176,13 +168,17 @@ class Encoder:
             np.array(units.owner, dtype=np.int64),
             np.array(units.begin, dtype=np.int64),
             np.array(units.backward, dtype=bool),
+            np.arange(len(units.codes)) if self.features else None,
         )
         documents = lengths // size + 1
         if self.split or (lengths < size).any():
             tokens, classes, documents, runs = self._divided(
                 tokenizer, tokens, classes, documents, runs, counts
             )
-        return Encoded(tokens, documents, runs, counts, names, sizes, classes)
+        return Encoded(
+            tokens, documents, runs, counts, names, sizes, classes,
+            facts=facts, features=units.features,
+        )  # fmt: skip
 
     def _classes(self, units: Units, size: int) -> Tokens:
         """The weights of tokens, of end tokens 1."""
@@ -208,7 +204,10 @@ class Encoder:
         tokens = np.where(closing, tokenizer.end_of_document, tokens)[kept].astype(tokens.dtype)
         classes = None if classes is None else np.where(closing, 0, classes)[kept]
         lengths = np.diff(np.flatnonzero(closing[kept]), prepend=-1)
-        return tokens, classes, lengths, Runs(runs.owner[unit], begin, runs.backward[unit])
+        divided = Runs(
+            runs.owner[unit], begin, runs.backward[unit], unit if self.features else None
+        )
+        return tokens, classes, lengths, divided
 
     def _encode_texts(self, tokenizer: TextTokenizer, task: Chunk | Parsed | Stretch) -> Encoded:
         encoder = TextEncoder(tokenizer)
@@ -221,12 +220,14 @@ class Encoder:
             runs = Runs(none, none, none.astype(bool))
             return Encoded(tokens, none[:0], runs, encoder.counts, unknown=encoder.unknown)
         texts: list[bytes] = []
-        for name, raw in records(task):
+        facts: list[str] = []
+        for name, raw, known, _ in records(task):
             text = self._text(task, name, raw, counts)
             if not left_out(self.recipe, len(text), b"", counts):
                 texts.append(text)
             names.append(name)
             sizes.append(len(text))
+            facts.append(known)
         counts["records"] += len(names)
         counts["bytes" if task.kind in TEXTS else "bases"] += sum(sizes)
         owner = np.flatnonzero([size > 0 and size >= self.recipe.min_length for size in sizes])
@@ -234,7 +235,9 @@ class Encoder:
         tokens, lengths = encoder.documents(task.path, named, texts)
         runs = Runs(owner, np.zeros_like(owner), np.zeros(len(owner), dtype=bool))
         counts.update(encoder.counts)
-        return Encoded(tokens, lengths, runs, counts, names, sizes, unknown=encoder.unknown)
+        return Encoded(
+            tokens, lengths, runs, counts, names, sizes, unknown=encoder.unknown, facts=facts
+        )
 
     def _text(self, task: Chunk | Parsed, name: str, raw: bytes, counts: Counter[str]) -> bytes:
         """What a text tokenizer sees of a record: text as it is, sequences in upper case."""
@@ -263,19 +266,14 @@ def _character(raw: bytes, place: int) -> int:
     return place
 
 
-def left_out(recipe: Recipe, length: int, codes: bytes, counts: Counter[str]) -> bool:
-    """Whether a record makes no document; counts say why."""
-    if not length:
-        counts["empty_records"] += 1
-    elif length < recipe.min_length:
-        counts["short_records"] += 1
-        counts["short_bases"] += length
-    elif recipe.ambiguous == "drop" and codes.translate(None, BASES):
-        counts["dropped_records"] += 1
-        counts["dropped_bases"] += length
-    else:
-        return False
-    return True
+@contextmanager
+def mapped(path: str) -> Iterator[bytes | mmap.mmap]:
+    """A file of which only what is asked for is read; nothing where there is none."""
+    if not path:
+        yield b""
+        return
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        yield content
 
 
 def count_gaps(raw: bytes) -> int:

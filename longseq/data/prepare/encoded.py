@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from longseq.data.indexed.format import Tokens
 from longseq.data.prepare.text import Unknown
 from longseq.data.samples.split import Flags, Ints
+from longseq.data.sources.features import Feature
 
 
 @dataclass(frozen=True)
@@ -14,6 +15,7 @@ class Stretch:
 
     start, stop: letters of the record. backward: of the other strand; closes: the document ends
     here; final: the record does. weights: the file of its letters' weights, or "".
+    features: annotated ones of the record, each a document.
     """
 
     path: str
@@ -25,6 +27,7 @@ class Stretch:
     final: bool
     weights: str = ""
     text: bool = False
+    features: tuple[Feature, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,14 @@ class Runs:
     """Where each document of a result starts reading; the first may go on with an open one.
 
     owner: int64 [n], its record, counted within the result. begin: int64 [n], of its record's bases
-    the first it reads, or, of the other strand, one past it. backward: bool [n].
+    the first it reads, or, of the other strand, one past it. backward: bool [n]. unit: int64 [n],
+    its feature, counted within the result; None where documents are no features.
     """
 
     owner: Ints
     begin: Ints
     backward: Flags
+    unit: Ints | None = None
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,8 @@ class Encoded:
     """tokens: any dtype [n], each document closed by its end token, except perhaps the last.
 
     lengths: int64 [documents], tokens of each closed document with its end. names, sizes: of each
-    record, its name and bases. weights: uint8 [n], places in Recipe.weights, or None.
+    record, its name and bases; facts: JSON of what is known of it, or "", or none at all. weights:
+    uint8 [n], places in Recipe.weights, or None. features: what Runs.unit counts.
     """
 
     tokens: Tokens
@@ -56,21 +62,5 @@ class Encoded:
     sizes: list[int] = field(default_factory=list)
     weights: Tokens | None = None
     unknown: Unknown | None = None
-
-
-class Units:
-    """Stretches of codes that become documents, with the places they come from."""
-
-    def __init__(self) -> None:
-        self.codes: list[bytes] = []
-        self.owner: list[int] = []
-        self.begin: list[int] = []
-        self.backward: list[bool] = []
-        self.weights: list[bytes] = []
-
-    def add(self, codes: bytes, owner: int, begin: int, backward: bool, weights: bytes) -> None:
-        self.codes.append(codes)
-        self.owner.append(owner)
-        self.begin.append(begin)
-        self.backward.append(backward)
-        self.weights.append(weights)
+    facts: list[str] = field(default_factory=list)
+    features: list[Feature] = field(default_factory=list)

@@ -10,6 +10,8 @@ from longseq.data.prepare.output import Output
 from longseq.data.prepare.settings import Settings
 from longseq.data.prepare.tasks import Reader
 from longseq.data.prepare.workers import encode_all
+from longseq.data.sources.annotation import Annotation, read_annotation, read_regions
+from longseq.data.sources.features import kinds_of
 from longseq.data.sources.inputs import Inputs
 from longseq.errors import UserError
 from longseq.host.atomic_files import make_aside, publish_files
@@ -42,7 +44,8 @@ def write_tokens(
 ) -> DatasetManifest:
     """Write PREFIX.bin, .idx and .json into a folder that nobody looks into yet."""
     encoder = Encoder(settings.recipe)
-    reader = Reader(encoder, prefix, settings.chunk, settings.skip_bad, settings.columns)
+    annotation = annotation_of(settings)
+    reader = Reader(encoder, prefix, settings, annotation)
     output = Output(prefix, settings, encoder)
     try:
         tasks = reader.tasks(list(inputs.paths), report)
@@ -50,9 +53,18 @@ def write_tokens(
             tasks, encoder, settings.workers, lambda: _more(inputs.bytes, reader.bytes_read)
         ):
             output.write(task, result)
-        return output.finish(inputs)
+        return output.finish(inputs, annotation)
     finally:
         output.abandon()
+
+
+def annotation_of(settings: Settings) -> Annotation | None:
+    """The features that come in files of their own, read whole."""
+    if settings.regions:
+        return read_regions(settings.regions)
+    if settings.annotation:
+        return read_annotation(settings.annotation, kinds_of(settings.recipe.features))
+    return None
 
 
 def _more(total: int, done: int) -> float:

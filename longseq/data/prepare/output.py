@@ -10,12 +10,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from longseq.data.indexed.document_table import ENDING as DOCUMENTS
 from longseq.data.indexed.manifest import DatasetManifest, write_manifest
-from longseq.data.indexed.record_table import ENDING, HEADER, write_records
+from longseq.data.indexed.record_table import ENDING, HEADERS, write_records
 from longseq.data.indexed.writer import IndexedWriter, Mark
+from longseq.data.prepare.accounts import check_sums, check_unknown
 from longseq.data.prepare.encode import Encoder
 from longseq.data.prepare.encoded import Encoded, Stretch
+from longseq.data.prepare.feature_table import FeatureMark, FeatureTable
+from longseq.data.prepare.known import Known
 from longseq.data.prepare.settings import Settings
+from longseq.data.prepare.tags import Tags
 from longseq.data.prepare.tasks import (
     FileEnd,
     FileStart,
@@ -25,10 +30,10 @@ from longseq.data.prepare.tasks import (
 )
 from longseq.data.prepare.text import Unknown
 from longseq.data.samples.split import Ints
+from longseq.data.sources.annotation import Annotation
 from longseq.data.sources.inputs import Inputs
 from longseq.data.sources.names import printable
 from longseq.data.sources.remote import shown
-from longseq.data.tokenizers.base import SequenceTokenizer
 from longseq.errors import UserError
 from longseq.host.atomic_files import digest, sync_open
 
@@ -45,6 +50,7 @@ class _Before:
     largest: int
     counts: Counter[str]
     unknown: Unknown | None
+    features: FeatureMark | None
 
 
 class Output:
@@ -54,9 +60,12 @@ class Output:
         self.prefix = prefix
         self.settings = settings
         self.tokenizer = encoder.tokenizer
-        self.writer = IndexedWriter(prefix, self.tokenizer.dtype, settings.recipe.weighted)
+        self.known = Known(settings)
+        self.tags = Tags(settings.recipe, self.tokenizer) if settings.recipe.tags else None
+        dtype = self.tokenizer.dtype if self.tags is None else self.tags.dtype
+        self.writer = IndexedWriter(prefix, dtype, len(settings.recipe.weights) > 1)
         self.table = open(f"{prefix}.{ENDING}", "w", encoding="utf-8")  # noqa: SIM115
-        self.table.write(HEADER)
+        self.table.write(HEADERS[0])
         self.counts: Counter[str] = Counter()
         self.sources: list[dict[str, Any]] = []
         self.skipped: list[dict[str, str]] = []
@@ -65,6 +74,7 @@ class Output:
         self.records = 0
         self.largest = 0
         self.unknown: Unknown | None = None
+        self.features = FeatureTable(prefix) if settings.recipe.features else None
         self._path = ""
         self._bad = ""  # why the file that is being read is left out
         self._before = self._state()
@@ -90,21 +100,26 @@ class Output:
 
     def _take(self, task: Task, result: Encoded | None) -> None:
         if isinstance(task, LongStart):
-            self._long = task
+            facts = self.known.facts(self._path, [task.name], [task.facts])[0]
+            self._long = replace(task, facts=facts)
             self._documents_before = self.writer.num_documents
             self.counts.update(task.counts)
             if not task.kept:
-                self._add_records([task.name], [task.length], [0])
+                self._add_records([task.name], [task.length], [0], [facts])
         elif result is not None:
-            self._add(result)
             if isinstance(task, Stretch):
+                self._add(result, [self._long.facts])
                 self._end_stretch(task)
             else:
+                known = self.known.facts(self._path, result.names, result.facts)
+                self._add(result, known)
                 documents = np.bincount(result.runs.owner, minlength=len(result.names))
-                self._add_records(result.names, result.sizes, documents.tolist())
+                self._add_records(result.names, result.sizes, documents.tolist(), known)
 
-    def _add(self, result: Encoded) -> None:
+    def _add(self, result: Encoded, facts: list[str]) -> None:
         """Append tokens, and the places of the documents that they end."""
+        if self.tags is not None:
+            result = self.tags.put(result, facts, self._open is not None)
         runs = result.runs
         rows = np.stack((self.records + runs.owner, runs.begin, runs.backward), axis=1)
         if self._open is not None:
@@ -113,14 +128,21 @@ class Output:
         ended = self.writer.add_documents(result.tokens, result.lengths, result.weights)
         self._open = rows[-1] if len(rows) > len(ended) else None
         self._add_places(rows[: len(ended)], ended)
+        if self.features is not None and runs.unit is not None:
+            self.features.add(result.features, runs.unit[: len(ended)])
         if len(result.tokens):
             self.largest = max(self.largest, int(result.tokens.max()))
         self.counts.update(result.counts)
         self.unknown = self.unknown or result.unknown
 
+    @property
+    def _lead(self) -> int:
+        """Tags before each document."""
+        return 0 if self.tags is None else len(self.tags.names)
+
     def _add_places(self, rows: npt.NDArray[Any], lengths: Ints) -> None:
         """rows: record, where reading begins, whether backward, [documents, 3]."""
-        bases = (lengths - 1) * getattr(self.tokenizer, "bases", 1)
+        bases = (lengths - 1 - self._lead) * getattr(self.tokenizer, "bases", 1)
         stored = np.where(rows[:, 2] == 1, ~(rows[:, 1] - bases), rows[:, 1])
         self.places.frombytes(np.stack((rows[:, 0], stored), axis=1).tobytes())
 
@@ -133,10 +155,14 @@ class Output:
             self._open = None
         if task.final:
             documents = self.writer.num_documents - self._documents_before
-            self._add_records([self._long.name], [self._long.length], [documents])
+            long = self._long
+            self._add_records([long.name], [long.length], [documents], [long.facts])
 
-    def _add_records(self, names: list[str], sizes: list[int], documents: list[int]) -> None:
-        write_records(self.table, printable(self._path), names, sizes, documents)
+    def _add_records(
+        self, names: list[str], sizes: list[int], documents: list[int], facts: list[str]
+    ) -> None:
+        write_records(self.table, printable(self._path), names, sizes, documents, facts)
+        self.known.group(self._path, names, facts)
         self.records += len(names)
 
     def _state(self) -> _Before:
@@ -149,6 +175,7 @@ class Output:
             self.largest,
             self.counts.copy(),
             self.unknown,
+            None if self.features is None else self.features.mark(),
         )
 
     def _end_file(self, task: FileEnd) -> None:
@@ -163,27 +190,49 @@ class Output:
         self.table.truncate()
         del self.places[before.places :]
         del self.file_starts[before.groups :]
+        del self.known.groups[before.records :]
         self.records, self.largest = before.records, before.largest
         self.counts, self.unknown = before.counts.copy(), before.unknown
+        if self.features is not None and before.features is not None:
+            self.features.rollback(before.features)
         self._open = None
 
     def abandon(self) -> None:
         """Close what is open; what was written does not open."""
         self.writer.abandon()
         self.table.close()
+        if self.features is not None:
+            self.features.close()
 
-    def finish(self, inputs: Inputs) -> DatasetManifest:
+    def finish(self, inputs: Inputs, annotation: Annotation | None) -> DatasetManifest:
         """Check the sums, then write what makes the tokens readable, the index last."""
         if not self.writer.num_documents:
             reason = f"{self.skipped[0]['reason']}; " if self.skipped else ""
             named = ", ".join(map(shown, inputs.paths))
             raise UserError(f"{reason}{named}: no sequence in it that makes a token")
-        self._check_sums()
-        self._check_unknown()
+        check_sums(
+            self.settings.recipe,
+            self.counts,
+            self.tokenizer,
+            self.writer.num_tokens - self.writer.num_documents * (1 + self._lead),
+        )
+        check_unknown(self.counts, self.unknown, self.settings.allow_unknown)
+        if self.tags is not None:
+            self.tags.check()
+            self.tokenizer = self.tags.tokenizer
         files: dict[str, dict[str, Any]] = {}
         sync_open(self.table)
         files[ENDING] = self._facts(ENDING)
-        for name, array_of in (("places", self._places()), ("groups", self._groups())):
+        arrays = {"places": self._places()}
+        if self.known.by:
+            records = np.frombuffer(self.places, dtype="<i8")[::2]
+            arrays["group_of"] = np.frombuffer(self.known.groups, dtype="<i8")[records]
+        else:
+            arrays["groups"] = self._groups()
+        if self.features is not None:
+            arrays["reaches"] = self.features.finish()
+            files[DOCUMENTS] = self._facts(DOCUMENTS)
+        for name, array_of in arrays.items():
             if array_of is not None:
                 self._write_array(name, array_of)
                 files[name] = self._facts(name)
@@ -193,6 +242,10 @@ class Output:
         self.writer.finish()
         for name, sha in self.writer.digests.items():
             files[name] = {"bytes": os.stat(f"{self.prefix}.{name}").st_size, "sha256": sha}
+        self.sources += [] if annotation is None else annotation.sources
+        if self.known.metadata is not None:
+            self.sources.append(self.known.metadata.source)
+            self.counts["metadata_unused"] = self.known.metadata.unused
         manifest = self._manifest(files)
         write_manifest(self.prefix, manifest)
         return manifest
@@ -211,30 +264,6 @@ class Output:
             options={**asdict(self.settings.recipe), "group_by": self.settings.group_by},
             skipped=self.skipped,
             weights=list(self.settings.recipe.weights),
-        )
-
-    def _check_sums(self) -> None:
-        """Bases in = bases in tokens + what the counts say was left out; else it is our fault."""
-        recipe, counts = self.settings.recipe, self.counts
-        if recipe.genes or not isinstance(self.tokenizer, SequenceTokenizer):
-            return
-        strands = 2 if recipe.reverse_complement else 1
-        expected = strands * (counts["bases"] - counts["dropped_bases"] - counts["short_bases"])
-        expected -= counts["trailing_bases"] + counts["ambiguous_left_out"]
-        found = (self.writer.num_tokens - self.writer.num_documents) * self.tokenizer.bases
-        if found != expected:
-            raise RuntimeError(f"{found} bases were written where {expected} were read")
-
-    def _check_unknown(self) -> None:
-        """A tokenizer of text that knows none of these letters would train on nothing."""
-        letters, unknown = self.counts["letters"], self.counts["unknown_letters"]
-        if self.unknown is None or unknown <= self.settings.allow_unknown * letters:
-            return
-        first = self.unknown
-        raise UserError(
-            f"{first.path}: record {first.record or '(no name)'}: the tokenizer has no token for"
-            f" {first.text!r}, nor for {unknown / letters:.1%} of all letters: use another"
-            f" --tokenizer, or --allow-unknown {min(1.0, unknown / letters + 0.001):.3f}"
         )
 
     def _places(self) -> Ints | None:

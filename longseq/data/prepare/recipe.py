@@ -15,8 +15,11 @@ BASES = bytes(range(4))
 class Recipe:
     """The same for every worker, and kept in the manifest.
 
-    min_length: bases below which a record is left out. lower_case_weight, unknown_weight: how much
-    of a loss lower-case letters, and letters other than ACGT, are to count for.
+    min_length: bases below which a record is left out. features: the kinds of features that are
+    documents, or "" for whole records; translation_table: the genetic code of all, or 0.
+    lower_case_weight, unknown_weight: how much of a loss lower-case letters, and letters other than
+    ACGT, are to count for. tags: what is told of a document by tokens before it, "organism,gene";
+    tag_weight: what these count for.
     """
 
     tokenizer: str = "nucleotide"
@@ -27,15 +30,29 @@ class Recipe:
     min_length: int = 0
     lower_case_weight: float = 1.0
     unknown_weight: float = 1.0
+    features: str = ""
+    translation_table: int = 0
+    tags: str = ""
+    tag_weight: float = 0.0
 
     @property
     def weights(self) -> tuple[float, ...]:
         """The weights a token can have, from 1 down; a token is stored with its place here."""
-        return tuple(sorted({1.0, self.lower_case_weight, self.unknown_weight}, reverse=True))
+        known = {1.0, self.lower_case_weight, self.unknown_weight}
+        return tuple(sorted(known | ({self.tag_weight} if self.tags else set()), reverse=True))
 
     @property
     def weighted(self) -> bool:
-        return len(self.weights) > 1
+        """Whether letters have weights."""
+        return self.lower_case_weight < 1 or self.unknown_weight < 1
+
+    @property
+    def tag_names(self) -> tuple[str, ...]:
+        return tuple(filter(None, self.tags.split(",")))
+
+    @property
+    def in_codons(self) -> bool:
+        return self.tokenizer.partition(":")[0] == "codon"
 
     def code_table(self) -> bytes:
         """Letter → code (tokenizers/alphabet.py), for bytes.translate."""

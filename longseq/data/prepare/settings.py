@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from longseq.data.prepare.recipe import Recipe
 from longseq.data.sources.tables import Columns
 
+BUILT_IN = ("auto", "record", "file")  # of group_by; anything else is the name of a fact
 CHUNK = 1 << 20  # bytes; calling genes takes a second for as many, so that workers stay busy
 
 
@@ -12,9 +13,11 @@ CHUNK = 1 << 20  # bytes; calling genes takes a second for as many, so that work
 class Settings:
     """recipe: how letters become tokens. workers: 0 for as many as make it faster.
 
-    group_by: what a split must not divide, record or file; auto: records, where they are enough.
+    group_by: what a split must not divide, record, file or all that have the same value of a fact;
+    auto: records, where they are enough.
     skip_bad: leave out files that cannot be read. allow_unknown: the part of a text's letters that
     a text tokenizer may have no token for. columns: what to read of tables.
+    annotation, regions: GFF and BED files of features. metadata: a table about the records.
     """
 
     recipe: Recipe = field(default_factory=Recipe)
@@ -24,6 +27,9 @@ class Settings:
     skip_bad: bool = False
     allow_unknown: float = 0.001
     columns: Columns = field(default_factory=Columns)
+    annotation: tuple[str, ...] = ()
+    regions: tuple[str, ...] = ()
+    metadata: str = ""
 
     @property
     def chunk(self) -> int:

@@ -11,14 +11,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from longseq.data.prepare.encode import Encoder, count_gaps, left_out
+import numpy as np
+
+from longseq.data.prepare.encode import Encoder, count_gaps
 from longseq.data.prepare.encoded import Stretch
 from longseq.data.prepare.recipe import BASES
+from longseq.data.prepare.settings import Settings
+from longseq.data.prepare.units import left_out
+from longseq.data.sources.annotation import Annotation
 from longseq.data.sources.chunks import pieces
+from longseq.data.sources.features import Feature
 from longseq.data.sources.inputs import open_source
 from longseq.data.sources.pieces import TEXTS, Chunk, LongRecord, Parsed
+from longseq.data.sources.records import records
 from longseq.data.sources.remote import shown
-from longseq.data.sources.tables import Columns
 from longseq.data.tokenizers.base import SequenceTokenizer
 from longseq.data.tokenizers.text import TextTokenizer
 from longseq.errors import UserError
@@ -46,6 +52,7 @@ class LongStart:
     length: int
     counts: Counter[str]
     kept: bool = True
+    facts: str = ""
 
 
 Note = FileStart | FileEnd | LongStart
@@ -57,13 +64,18 @@ class Reader:
     """Reads files into tasks; `bytes_read` says how far it is."""
 
     def __init__(
-        self, encoder: Encoder, folder_prefix: str, chunk: int, skip_bad: bool, columns: Columns
+        self,
+        encoder: Encoder,
+        prefix: str,
+        settings: Settings,
+        annotation: Annotation | None,
     ) -> None:
         self.encoder = encoder
-        self.prefix = folder_prefix
-        self.chunk = chunk
-        self.skip_bad = skip_bad
-        self.columns = columns
+        self.prefix = prefix
+        self.chunk = settings.chunk
+        self.skip_bad = settings.skip_bad
+        self.columns = settings.columns
+        self.annotation = annotation
         self.bytes_read = 0
         self._spools = 0
 
@@ -77,6 +89,8 @@ class Reader:
                 if not self.skip_bad:
                     raise
                 yield FileEnd(shown(path), {}, str(error))
+        if self.annotation is not None:
+            self.annotation.check_met()
 
     def _file(self, path: str, report: Callable[[int], None]) -> Iterator[Task]:
         before = self.bytes_read
@@ -87,15 +101,24 @@ class Reader:
                 if isinstance(piece, LongRecord):
                     yield from self._long(piece)
                 else:
-                    yield piece
+                    yield self._annotated(piece)
             self.bytes_read = before + source.meter.bytes_read
-            facts = {
-                "path": source.path,
-                "kind": source.kind,
-                "bytes": source.meter.bytes_read,
-                "sha256": source.meter.hexdigest(),
-            }
+            facts = source.facts()
         yield FileEnd(source.path, facts)
+
+    def _annotated(self, piece: Chunk | Parsed) -> Chunk | Parsed:
+        """A piece with the features that other files say its records have."""
+        if self.annotation is None:
+            return piece
+        found = []
+        for record in records(piece):
+            length = len(self.encoder.codes(record.content))
+            features = self._take(piece.path, record.name, length)
+            found.append(record._replace(features=features))
+        return Parsed(piece.kind, piece.path, found)
+
+    def _take(self, path: str, name: str, length: int) -> tuple[Feature, ...]:
+        return () if self.annotation is None else self.annotation.take(path, name, length)
 
     def _long(self, record: LongRecord) -> Iterator[LongStart | Stretch]:
         """Write a long record's codes to a file of their own and hand it out in stretches."""
@@ -117,16 +140,36 @@ class Reader:
                 length += file.write(codes)
         counts["records"] += 1
         counts["bytes" if text else "bases"] += length
+        if self.encoder.features:
+            yield from self._feature_stretches(record, spool, weights, length, counts)
+            return
         if left_out(self.encoder.recipe, length, foreign, counts):
-            yield LongStart(record.name, length, counts, kept=False)
+            yield LongStart(record.name, length, counts, False, record.facts)
             _remove(spool, weights)
             return
         tokenizer = self.encoder.tokenizer
         trailing = length % tokenizer.bases if isinstance(tokenizer, SequenceTokenizer) else 0
         strands = 2 if self.encoder.recipe.reverse_complement else 1
         counts["trailing_bases"] += 0 if self.encoder.recipe.genes else trailing * strands
-        yield LongStart(record.name, length, counts)
+        yield LongStart(record.name, length, counts, True, record.facts)
         yield from self._stretches(record.path, spool, weights, length, text)
+
+    def _feature_stretches(
+        self, record: LongRecord, spool: str, weights: str, length: int, counts: Counter[str]
+    ) -> Iterator[LongStart | Stretch]:
+        """A long record's features, about as many letters of them at a time as a piece has."""
+        features = self._take(record.path, record.name, length)
+        yield LongStart(record.name, length, counts, bool(features), record.facts)
+        if not features:
+            _remove(spool, weights)
+        ends = np.cumsum([feature.length for feature in features])
+        runs = np.split(np.arange(len(features)), np.flatnonzero(np.diff(ends // self.chunk)) + 1)
+        for run in runs if features else []:
+            some = features[run[0] : run[-1] + 1]
+            final = run[-1] + 1 == len(features)
+            yield Stretch(
+                record.path, spool, 0, length, False, False, final, weights, features=some
+            )
 
     def _stretches(
         self, path: str, spool: str, weights: str, length: int, text: bool

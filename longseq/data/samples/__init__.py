@@ -1,5 +1,6 @@
 """Documents → batches, all of it computed from the seed and a sample's number. In this order:
 
+shares        what --split asks for
 split         which documents are for training, validation and test
 stream        the documents of a part as an endless stream, in a new order each epoch
 shuffle       a random order in closed form

@@ -31,6 +31,10 @@ class Documents:
     record, start, backward   [documents]: the record a document lies in, its first base there, and
               whether it reads the other strand; None: each is a record, read forward
     bases     of a token; mirrored: each stretch is there on both strands
+    reaches   [documents, 2], lowest base and one past the highest of joined exons, which no cut
+              divides; below 0 for other documents
+    group_of  [documents], the group of each, where those of a group are not side by side
+    lead      tags before each document
     """
 
     offsets: Ints
@@ -42,6 +46,9 @@ class Documents:
     backward: Flags | None = None
     bases: int = 1
     mirrored: bool = False
+    reaches: Ints | None = None
+    group_of: Ints | None = None
+    lead: int = 0
 
     @property
     def count(self) -> int:
@@ -51,6 +58,14 @@ class Documents:
     def firsts(self) -> Ints:
         """The first document of each group, [groups]."""
         return np.arange(self.count) if self.groups is None else self.groups
+
+    @property
+    def owner(self) -> Ints:
+        """The group of each document, [documents]."""
+        if self.group_of is not None:
+            return self.group_of
+        sizes = np.diff(np.append(self.firsts, self.count))
+        return np.repeat(np.arange(len(sizes)), sizes)
 
 
 @dataclass(frozen=True)
@@ -72,27 +87,11 @@ class Segments:
 
 @dataclass(frozen=True)
 class Split:
-    """The three parts, how they were cut (by "group", "document" or "position"), and what a user
-    should know of it.
-    """
+    """The parts, how they were cut ("group", "document" or "position"), and what to say of it."""
 
     parts: dict[str, Segments]
     by: str
     notes: list[str] = field(default_factory=list)
-
-
-def parse_split(text: str) -> list[Fraction]:
-    """Weights as in 949,50,1 → shares that sum to 1."""
-    try:
-        weights = [Fraction(part.strip()) for part in text.split(",")]
-    except (ValueError, ZeroDivisionError):
-        weights = []
-    if not 1 <= len(weights) <= 3 or min(weights) < 0 or sum(weights) == 0:
-        raise UserError(
-            f"--split {text!r}: give up to three weights that are not negative, like 949,50,1"
-        )
-    weights += [Fraction(0)] * (3 - len(weights))
-    return [weight / sum(weights) for weight in weights]
 
 
 def split_documents(
@@ -133,11 +132,11 @@ def _by_group(
     documents: Documents, shares: list[Fraction], seed: int, named: Mapping[str, Flags]
 ) -> Split:
     """Whole groups, in an order drawn by the seed, the first for validation."""
-    firsts = documents.firsts
-    sizes = np.diff(np.append(documents.offsets[firsts], documents.offsets[-1]))
-    part_of = np.full(len(firsts), -1)
+    owner = documents.owner
+    sizes = np.bincount(owner, np.diff(documents.offsets)).astype(np.int64)
+    part_of = np.full(len(sizes), -1)
     for part in named:
-        chosen = np.logical_or.reduceat(named[part], firsts)
+        chosen = np.bincount(owner, named[part], len(sizes)) > 0
         if (part_of[chosen] >= 0).any():
             raise UserError("--valid-records and --test-records name the same group: name it once")
         part_of[chosen] = PARTS.index(part)
@@ -154,11 +153,11 @@ def _by_group(
         valid = 1  # the smallest there can be, rather than none
     test = max(valid, _nearest(ends, (rest[1] + rest[2]) * scale))
     part_of[order[:valid]], part_of[order[valid:test]], part_of[order[test:]] = 1, 2, 0
-    counts = np.diff(np.append(firsts, documents.count))
-    of_document = np.repeat(part_of, counts)
+    of_document = part_of[owner]
     parts = {name: _whole(documents, of_document == number) for number, name in enumerate(PARTS)}
-    by = "document" if documents.groups is None else "group"
-    return Split(parts, by, _unmet(parts, shares, named, len(firsts)))
+    single = documents.groups is None and documents.group_of is None
+    by = "document" if single else "group"
+    return Split(parts, by, _unmet(parts, shares, named, len(sizes)))
 
 
 def _nearest(ends: Ints, wanted: Fraction) -> int:
@@ -213,7 +212,9 @@ class _Cut:
 
 def _cuts(documents: Documents, shares: list[Fraction], whole_documents: bool) -> list[_Cut]:
     """Where the parts meet: between two documents, or anywhere."""
-    forward = np.flatnonzero(_forward(documents))
+    forward = np.arange(documents.count)
+    if documents.mirrored and documents.backward is not None:  # one strand is counted along
+        forward = np.flatnonzero(~documents.backward)
     starts, lengths = _starts(documents), np.diff(documents.offsets)[forward]
     ends = np.cumsum(lengths)
     total, cuts = int(ends[-1]), []
@@ -227,16 +228,9 @@ def _cuts(documents: Documents, shares: list[Fraction], whole_documents: bool) -
             continue
         document = int(forward[place])
         within = wanted - int(ends[place] - lengths[place])
-        base = int(starts[document]) + within * documents.bases
+        base = int(starts[document]) + max(0, within - documents.lead) * documents.bases
         cuts.append(_Cut(int(_records(documents)[document]), base))
     return cuts
-
-
-def _forward(documents: Documents) -> Flags:
-    """The documents along which positions are counted: one strand where there are both."""
-    if documents.mirrored and documents.backward is not None:
-        return ~documents.backward
-    return np.ones(documents.count, dtype=bool)
 
 
 def _records(documents: Documents) -> Ints:
@@ -269,21 +263,27 @@ Interval = tuple[Ints, Ints]  # of each document's tokens, [documents]
 
 def _sides(documents: Documents, cut: _Cut) -> tuple[Interval, Interval]:
     """Each document's tokens below and above a cut: first and one past the last, [documents]."""
-    size, sizes = documents.bases, np.diff(documents.offsets)
-    bases = (sizes - documents.closed).clip(0) * size
+    size, sizes, lead = documents.bases, np.diff(documents.offsets), documents.lead
+    bases = (sizes - documents.closed - lead).clip(0) * size
     before = _records(documents) < cut.record
     inside = _records(documents) == cut.record
     below = np.where(inside, (cut.base - _starts(documents)).clip(0, bases), bases * before)
     above = bases - below
     zero = np.zeros_like(sizes)
     wholly = before | (inside & (above == 0))
-    lower = (zero, np.where(wholly, sizes, below // size))
-    upper = (np.where(wholly, sizes, -(-below // size)), sizes)
+    lower = (zero, np.where(wholly, sizes, below // size + lead * (below > 0)))
+    upper = (np.where(wholly, sizes, -(-below // size) + lead * (below > 0)), sizes)
+    if documents.reaches is not None:
+        low, high = documents.reaches.T
+        joined = inside & (high >= 0)
+        under, over = joined & (high <= cut.base), joined & (low >= cut.base)
+        lower = _choose(joined, (zero, np.where(under, sizes, 0)), lower)
+        upper = _choose(joined, (np.where(over, 0, sizes), sizes), upper)
     if documents.backward is None:
         return lower, upper
     wholly = ~before & (below == 0)  # above; the other strand is read from there down
-    first = (zero, np.where(wholly, sizes, above // size))
-    second = (np.where(wholly, sizes, -(-above // size)), sizes)
+    first = (zero, np.where(wholly, sizes, above // size + lead * (above > 0)))
+    second = (np.where(wholly, sizes, -(-above // size) + lead * (above > 0)), sizes)
     back = documents.backward
     return _choose(back, second, lower), _choose(back, first, upper)
 

@@ -4,7 +4,9 @@ inputs        names, folders, @LIST, URLs and standard input → streams of byte
 remote        what is behind a URL, and what may be shown of it
 pieces        what a stream comes in: pieces of bounded memory, cut between records
 chunks        the pieces of FASTA, FASTQ, GenBank, EMBL and text;  tables, twobit: of the others
-records       a piece → its records
+records       a piece → its records;  flat_files: of GenBank and EMBL
+metadata      a table that says what records are
+features      annotated stretches of a record;  annotation: those of GFF3, GTF and BED files
 names         what may be shown of a record's name
 gene_calling  a record → its genes, by pyrodigal
 """

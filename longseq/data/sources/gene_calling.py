@@ -5,6 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from longseq.errors import UserError
+
+BACTERIAL = 11
 SINGLE_FROM = 100_000  # bases; below, pyrodigal advises its meta models over training
 
 
@@ -18,9 +21,11 @@ class Genes:
     covered: int
 
 
-def find_genes(sequence: bytes) -> Genes:
-    """Call genes in one record, given as letters A, C, G, T and N."""
-    genes: Any = _finder(sequence).find_genes(sequence)
+def find_genes(sequence: bytes, table: int = 0) -> Genes:
+    """Call genes in one record, given as letters A, C, G, T and N; table: its genetic code, or 0
+    for what pyrodigal takes.
+    """
+    genes: Any = _finder(sequence, table).find_genes(sequence)
     inside = np.zeros(len(sequence), dtype=bool)
     found = []
     for gene in genes:
@@ -29,11 +34,20 @@ def find_genes(sequence: bytes) -> Genes:
     return Genes(found, int(inside.sum()))
 
 
-def _finder(sequence: bytes) -> Any:
-    from pyrodigal import GeneFinder
+def _finder(sequence: bytes, table: int) -> Any:
+    from pyrodigal import METAGENOMIC_BINS, GeneFinder, MetagenomicBins
 
-    if len(sequence) < SINGLE_FROM:
+    if len(sequence) >= SINGLE_FROM:
+        finder = GeneFinder()
+        finder.train(sequence, translation_table=table or BACTERIAL)
+        return finder
+    if not table:
         return GeneFinder(meta=True)
-    finder = GeneFinder()
-    finder.train(sequence)
-    return finder
+    bins = [m for m in METAGENOMIC_BINS if m.training_info.translation_table == table]
+    if not bins:
+        known = sorted({m.training_info.translation_table for m in METAGENOMIC_BINS})
+        raise UserError(
+            f"--translation-table {table}: for records under {SINGLE_FROM:,} bases pyrodigal has"
+            f" models of {' and '.join(map(str, known))} only: leave them out with --min-length"
+        )
+    return GeneFinder(meta=True, metagenomic_bins=MetagenomicBins(bins))

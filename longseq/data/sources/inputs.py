@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from longseq.data.sources.remote import is_url, matches, open_url, shown, trouble
 from longseq.errors import UserError
@@ -186,6 +186,15 @@ class Source:
                 raise
             raise UserError(_damaged(self.path, error)) from None
 
+    def facts(self) -> dict[str, Any]:
+        """What the manifest says of an input that was read to its end."""
+        return {
+            "path": self.path,
+            "kind": self.kind,
+            "bytes": self.meter.bytes_read,
+            "sha256": self.meter.hexdigest(),
+        }
+
     @contextmanager
     def local(self, scratch: str) -> Iterator[str]:
         """Read all of it, and name a file that holds it uncompressed: itself, or a copy at
@@ -209,8 +218,11 @@ def _damaged(path: str, error: Exception) -> str:
 
 
 @contextmanager
-def open_source(name: str, text_tokens: bool = False) -> Iterator[Source]:
-    """Open and recognise one input. text_tokens: unrecognised content counts as plain text."""
+def open_source(name: str, text_tokens: bool = False, kind: str = "") -> Iterator[Source]:
+    """Open and recognise one input, unless its kind is known.
+
+    text_tokens: unrecognised content counts as plain text.
+    """
     import xopen
 
     path = shown(name)
@@ -225,7 +237,9 @@ def open_source(name: str, text_tokens: bool = False) -> Iterator[Source]:
             head = stream.peek(PEEK)[:PEEK]
         except Exception as error:
             raise UserError(_damaged(path, error)) from None
-        kind = recognise(path, head, text_tokens)
+        if not head:
+            raise UserError(f"{path} is empty: leave it out")
+        kind = kind or recognise(path, head, text_tokens)
         is_file = head == plain and os.path.isfile(name)
         yield Source(path, kind, cast(BinaryIO, stream), meter, is_file)
 
@@ -256,8 +270,6 @@ def has_kind(paths: tuple[str, ...], kinds: tuple[str, ...]) -> bool:
 def recognise(path: str, head: bytes, text_tokens: bool) -> str:
     """The format of a file by its first bytes."""
     start = head.lstrip()
-    if not head:
-        raise UserError(f"{path} is empty: leave it out")
     if start.startswith(b">") and b"\r" in head and b"\n" not in head:
         raise UserError(f"{path} has line ends of old Macintoshes: convert it with tr '\\r' '\\n'")
     by_name = _kind_by_name(os.path.basename(path))

@@ -8,14 +8,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from longseq.data.sources.features import Feature
+
 TEXTS = ("text", "jsonl", "table")  # for a tokenizer of text, what they hold is text as it is
 
 
 class Record(NamedTuple):
-    """One record as a library gave it: its name and its letters, or text in UTF-8."""
+    """One record: its name and its letters, or text in UTF-8.
+
+    facts: JSON of what its file says of it ("organism"), or "". features: its annotated stretches.
+    """
 
     name: str
     content: bytes
+    facts: str = ""
+    features: tuple[Feature, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,7 @@ class LongRecord:
     path: str
     name: str
     pieces: Iterator[bytes]
+    facts: str = ""
 
 
 Piece = Chunk | Parsed | LongRecord
@@ -63,7 +71,7 @@ def gathered(
         if isinstance(record, LongRecord):
             yield record
         elif long:
-            yield LongRecord(kind, path, record.name, _slices(record.content, size))
+            yield LongRecord(kind, path, record.name, _slices(record.content, size), record.facts)
         else:
             waiting.append(record)
             total += len(record.content)

@@ -8,8 +8,9 @@ import io
 import json
 from collections.abc import Iterator
 
+from longseq.data.sources.flat_files import flat_records
 from longseq.data.sources.names import header_name, printable
-from longseq.data.sources.pieces import Chunk, Parsed
+from longseq.data.sources.pieces import Chunk, Parsed, Record
 from longseq.errors import UserError
 
 NEWLINE = ord("\n")
@@ -17,8 +18,11 @@ JSON_KEYS = ("text", "sequence")
 ASCII = bytes(range(128)) + b"?" * 128
 
 
-def records(chunk: Chunk | Parsed) -> Iterator[tuple[str, bytes]]:
-    """Name and content of each record; UserError names file and record."""
+def records(chunk: Chunk | Parsed, features: tuple[str, ...] = ()) -> Iterator[Record]:
+    """The records of a piece; UserError names file and record.
+
+    features: which are wanted of files that hold annotation.
+    """
     if isinstance(chunk, Parsed):
         return iter(chunk.records)
     if chunk.kind == "fasta":
@@ -26,13 +30,13 @@ def records(chunk: Chunk | Parsed) -> Iterator[tuple[str, bytes]]:
     if chunk.kind == "fastq":
         return _fastq(chunk)
     if chunk.kind in ("genbank", "embl"):
-        return _flat_file(chunk)
+        return flat_records(chunk, features)
     if chunk.kind == "jsonl":
         return _json_lines(chunk)
     return _lines(chunk)
 
 
-def _fasta(chunk: Chunk) -> Iterator[tuple[str, bytes]]:
+def _fasta(chunk: Chunk) -> Iterator[Record]:
     """The sequence with its line ends: who takes the letters drops them anyway."""
     raw = chunk.raw
     at = len(raw) - len(raw.lstrip())
@@ -42,7 +46,7 @@ def _fasta(chunk: Chunk) -> Iterator[tuple[str, bytes]]:
         line = raw.find(b"\n", at)
         line = len(raw) if line < 0 else line
         end = next_header(raw, line)
-        yield header_name(raw[at:line]), raw[line + 1 : end]
+        yield Record(header_name(raw[at:line]), raw[line + 1 : end])
         at = end
 
 
@@ -56,37 +60,19 @@ def next_header(raw: bytes, at: int) -> int:
     return len(raw) if at < 0 else at
 
 
-def _fastq(chunk: Chunk) -> Iterator[tuple[str, bytes]]:
+def _fastq(chunk: Chunk) -> Iterator[Record]:
     import dnaio
 
     raw = chunk.raw if chunk.raw.isascii() else chunk.raw.translate(ASCII)  # names in Latin-1
     try:
         with dnaio.open(io.BytesIO(raw), fileformat=chunk.kind) as reader:
             for record in reader:
-                yield printable(record.name), record.sequence.encode("ascii")
+                yield Record(printable(record.name), record.sequence.encode("ascii"))
     except (dnaio.FileFormatError, dnaio.UnknownFileFormat) as error:
         raise UserError(f"{chunk.path} is not FASTQ: {printable(str(error))}") from None
 
 
-def _flat_file(chunk: Chunk) -> Iterator[tuple[str, bytes]]:
-    """GenBank's and EMBL's records."""
-    from Bio.SeqIO.InsdcIO import EmblIterator, GenBankIterator
-
-    kind, reader = (
-        ("GenBank", GenBankIterator) if chunk.kind == "genbank" else ("EMBL", EmblIterator)
-    )
-    if not chunk.raw.rstrip().endswith(b"//"):
-        raise UserError(f"{chunk.path} is cut off: its last record does not end with //")
-    try:
-        for record in reader(io.StringIO(chunk.raw.decode("latin-1"))):
-            yield printable(record.id), bytes(record.seq)
-    except Exception as error:
-        raise UserError(
-            f"{chunk.path} is not {kind}, or has no sequence in it ({printable(str(error))})"
-        ) from None
-
-
-def _json_lines(chunk: Chunk) -> Iterator[tuple[str, bytes]]:
+def _json_lines(chunk: Chunk) -> Iterator[Record]:
     for line in chunk.raw.split(b"\n"):
         if not line.strip():
             continue
@@ -99,9 +85,9 @@ def _json_lines(chunk: Chunk) -> Iterator[tuple[str, bytes]]:
             raise UserError(
                 f"{chunk.path}: a line without one string named text or sequence: {line[:60]!r}"
             )
-        yield printable(str(value.get("id", ""))), texts[0].encode("utf-8")
+        yield Record(printable(str(value.get("id", ""))), texts[0].encode("utf-8"))
 
 
-def _lines(chunk: Chunk) -> Iterator[tuple[str, bytes]]:
+def _lines(chunk: Chunk) -> Iterator[Record]:
     for line in chunk.raw.removesuffix(b"\n").split(b"\n"):
-        yield "", line.removesuffix(b"\r")
+        yield Record("", line.removesuffix(b"\r"))

@@ -3,6 +3,7 @@
 Rows come in batches of bounded memory; of a file with many columns only those asked for are read.
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -19,10 +20,13 @@ STREAM_END = b"\xff\xff\xff\xff\0\0\0\0"
 
 @dataclass(frozen=True)
 class Columns:
-    """What to read of a table. sequence: "" for the only column of strings there is."""
+    """What to read of a table. sequence: "" for the only column of strings there is; facts: columns
+    that are kept as what is known of a record, where a table has them.
+    """
 
     sequence: str = ""
     name: str = ""
+    facts: tuple[str, ...] = ()
 
 
 def table_pieces(source: Source, size: int, columns: Columns, scratch: str) -> Iterator[Piece]:
@@ -58,7 +62,8 @@ def _parquet(source: Source, size: int, columns: Columns, scratch: str) -> Itera
             group = file.metadata.row_group(number)
             rows = max(1, group.num_rows)
             row_bytes = max(1, group.column(place).total_uncompressed_size // rows)
-            for batch in file.iter_batches(max(1, size // row_bytes), [number], chosen):
+            read = list(filter(None, chosen))
+            for batch in file.iter_batches(max(1, size // row_bytes), [number], read):
                 yield from _records(batch, chosen)
 
 
@@ -104,7 +109,7 @@ class _Ended:
 
 
 def _choose(path: str, schema: Any, columns: Columns) -> list[str]:
-    """The columns to read: the sequence's, then the name's."""
+    """The columns to read: the sequence's, the name's (or ""), those of facts."""
     for flag, wanted in (("--column", columns.sequence), ("--name-column", columns.name)):
         if wanted and schema.names.count(wanted) != 1:
             raise UserError(
@@ -114,14 +119,18 @@ def _choose(path: str, schema: Any, columns: Columns) -> list[str]:
     if columns.sequence:
         if columns.sequence not in strings:
             raise UserError(f"{path}: --column {columns.sequence} holds no strings")
-        return [columns.sequence, *filter(None, [columns.name])]
-    strings = [name for name in strings if name != columns.name]
+        return [columns.sequence, columns.name, *_facts(schema, columns)]
+    strings = [name for name in strings if name not in (columns.name, *columns.facts)]
     if len(strings) != 1:
         some = f"{len(strings)} columns hold strings ({_some(strings)})"
         raise UserError(
             f"{path}: {some if strings else 'no column holds strings'}: say which with --column"
         )
-    return [strings[0], *filter(None, [columns.name])]
+    return [strings[0], columns.name, *_facts(schema, columns)]
+
+
+def _facts(schema: Any, columns: Columns) -> list[str]:
+    return [name for name in columns.facts if schema.names.count(name) == 1]
 
 
 def _some(names: list[str]) -> str:
@@ -142,7 +151,15 @@ def _records(batch: Any, chosen: list[str]) -> Iterator[Record]:
     import pyarrow
 
     contents = batch.column(chosen[0]).cast(pyarrow.large_binary())
-    names = batch.column(chosen[1]) if len(chosen) > 1 else None
+    names = batch.column(chosen[1]) if chosen[1] else None
+    facts = [(key, batch.column(key)) for key in chosen[2:]]
     for row in range(batch.num_rows):
-        name = "" if names is None else names[row].as_py()
-        yield Record(printable("" if name is None else str(name)), contents[row].as_py() or b"")
+        name = "" if names is None else _text(names[row])
+        known = {key: _text(column[row]) for key, column in facts}
+        told = json.dumps(known, ensure_ascii=False) if known else ""
+        yield Record(name, contents[row].as_py() or b"", told)
+
+
+def _text(value: Any) -> str:
+    """A cell as it may be shown, "" where it is empty."""
+    return printable(str(value.as_py())) if value.is_valid else ""

@@ -4,6 +4,7 @@ alphabet      nucleotide letters as small codes; the other strand
 base          what a tokenizer is
 nucleotides   one token a base
 words         k-mers and codons, by table
+tagged        any of them with tokens for tags
 text          bytes, and Hugging Face's and GPT-2's files
 registry      --tokenizer → one of these; a new one is a module and a row there
 """

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from longseq.data.datasets import documents_of, open_datasets
 from longseq.data.held_out import split_datasets, write_held_out
 from longseq.data.opening import open_data
-from longseq.data.samples.split import Documents, parse_split, split_documents
+from longseq.data.samples.shares import parse_split
+from longseq.data.samples.split import Documents, split_documents
 from longseq.errors import UserError
 
 WORD = 40

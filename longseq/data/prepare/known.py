@@ -1,0 +1,43 @@
+"""What is known of each record, from its file and from --metadata, and so its group."""
+
+import json
+from array import array
+
+from longseq.data.prepare.settings import BUILT_IN, Settings
+from longseq.data.sources.metadata import Metadata, merged
+from longseq.data.sources.names import printable
+from longseq.errors import UserError
+
+
+class Known:
+    """groups: int64 [records], the group of each, where --group-by names a fact."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.metadata = Metadata(settings.metadata) if settings.metadata else None
+        self.by = "" if settings.group_by in BUILT_IN else settings.group_by
+        self.groups = array("q")
+        self._numbers: dict[str, int] = {}
+
+    def facts(self, path: str, names: list[str], own: list[str]) -> list[str]:
+        """JSON of what is known of each record; [] where nothing is."""
+        if self.metadata is None:
+            return own
+        of_all = own or [""] * len(names)
+        return [
+            merged(text, self.metadata.of(path, name))
+            for name, text in zip(names, of_all, strict=True)
+        ]
+
+    def group(self, path: str, names: list[str], facts: list[str]) -> None:
+        """Note the groups of the next records."""
+        if not self.by:
+            return
+        for name, text in zip(names, facts or [""] * len(names), strict=True):
+            said = json.loads(text) if text else {}
+            if self.by not in said:
+                has = ", ".join(said) or "nothing"
+                raise UserError(
+                    f"{path}: record {printable(name) or '(no name)'} does not say its {self.by!r},"
+                    f" which --group-by asks for (it says {has}): give it with --metadata"
+                )
+            self.groups.append(self._numbers.setdefault(said[self.by], len(self._numbers)))

@@ -1,0 +1,220 @@
+"""Annotation in files of its own → features by record: GFF3, GTF (gffutils) and BED.
+
+Read whole before the sequences: a record's features may lie anywhere in a file. What belongs
+together (the exons of a coding sequence) is joined.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from longseq.data.sources.features import CODING, Feature, Span, in_order, on_circle
+from longseq.data.sources.inputs import open_source
+from longseq.data.sources.names import printable
+from longseq.errors import UserError
+
+GENES = ("gene", "pseudogene", "ncRNA_gene")
+NAMES = ("locus_tag", "protein_id", "transcript_id", "Name", "gene", "gene_id", "ID")
+FACTS = ("gene", "locus_tag", "protein_id", "product", "gene_id", "transcript_id", "gene_biotype")
+REGION = "region"
+
+
+@dataclass
+class Annotation:
+    """features: by the name of their record; circular: records that are circles; files: of which
+    file each record's features are. sources: what the manifest says of the files.
+    other: file and name of the first record that has none.
+    """
+
+    features: dict[str, list[Feature]] = field(default_factory=dict)
+    circular: set[str] = field(default_factory=set)
+    files: dict[str, str] = field(default_factory=dict)
+    taken: set[str] = field(default_factory=set)
+    sources: list[dict[str, Any]] = field(default_factory=list)
+    other: tuple[str, str] | None = None
+
+    def take(self, path: str, name: str, length: int) -> tuple[Feature, ...]:
+        """The features of a record, by the first word of its name, in the order of their places."""
+        word = name.split(" ")[0]
+        if word not in self.files:
+            self.other = self.other or (path, word)
+            return ()
+        if word in self.taken:
+            raise UserError(f"{path}: {word} is annotated, and two records are called so")
+        self.taken.add(word)
+        placed = []
+        for feature in self.features.pop(word, []):
+            fits = on_circle(feature, length, word in self.circular)
+            if fits is None:
+                raise UserError(
+                    f"{self.files[word]}: {feature.kind} {feature.name} of {word} ends at base"
+                    f" {feature.high:,}, but {path} has {length:,} of it: annotation and sequence"
+                    " must be of the same assembly"
+                )
+            placed.append(fits)
+        return tuple(sorted(placed, key=lambda feature: feature.low))
+
+    def check_met(self) -> None:
+        """Every annotated record was among the sequences."""
+        left = sorted(set(self.files) - self.taken)
+        if left:
+            path, name = self.other or ("no other sequence", "")
+            has = f"{path} has {name!r}" if name else path
+            raise UserError(
+                f"{self.files[left[0]]} annotates {left[0]!r}, which no sequence is called ({has}):"
+                " use the same names in both"
+            )
+
+
+def read_annotation(paths: tuple[str, ...], kinds: tuple[str, ...]) -> Annotation:
+    """GFF3 and GTF files; kinds: which features are wanted."""
+    annotation = Annotation()
+    for path in paths:
+        shown, before = path, set(annotation.files)
+        found = _Joined(kinds)
+        with open_source(path, kind="gff") as source:
+            shown = source.path
+            for number, line in enumerate(_lines(source), 1):
+                if line.startswith("##FASTA") or line.startswith(">"):
+                    break
+                if line.strip() and not line.startswith("#"):
+                    try:
+                        found.add(line)
+                    except (ValueError, IndexError, KeyError):
+                        raise UserError(
+                            f"{shown}: line {number:,} is not GFF3 or GTF: {printable(line)[:60]!r}"
+                        ) from None
+            annotation.sources.append(source.facts())
+        annotation.circular |= found.circular
+        for record, feature in found.features():
+            _add(annotation, before, shown, record, feature)
+        if set(annotation.files) == before:
+            raise UserError(
+                f"{shown}: no {' or '.join(kinds)} in it: name others with --features"
+                f" (it has {', '.join(sorted(found.kinds)[:9]) or 'none'})"
+            )
+    return annotation
+
+
+def read_regions(paths: tuple[str, ...]) -> Annotation:
+    """BED files; a region a line, with its blocks joined where it has twelve columns."""
+    annotation = Annotation()
+    for path in paths:
+        before = set(annotation.files)
+        with open_source(path, kind="bed") as source:
+            shown = source.path
+            for number, line in enumerate(_lines(source), 1):
+                if not line.strip() or line.startswith(("#", "track", "browser")):
+                    continue
+                try:
+                    record, feature = _region(line.split("\t") if "\t" in line else line.split())
+                except (ValueError, IndexError):
+                    raise UserError(
+                        f"{shown}: line {number:,} is not BED: {printable(line)[:60]!r}"
+                    ) from None
+                _add(annotation, before, shown, record, feature)
+            annotation.sources.append(source.facts())
+        if set(annotation.files) == before:
+            raise UserError(f"{shown}: no region in it: leave it out")
+    return annotation
+
+
+def _add(
+    annotation: Annotation, before: set[str], path: str, record: str, feature: Feature
+) -> None:
+    if record in before:
+        raise UserError(
+            f"{path} and {annotation.files[record]} both annotate {record}: records of two genomes"
+            " need names of their own"
+        )
+    annotation.files[record] = path
+    annotation.features.setdefault(record, []).append(feature)
+
+
+def _lines(source: Any) -> Iterator[str]:
+    """Lines of text, however long the blocks are that they come in."""
+    rest = b""
+    while block := source.read(1 << 20):
+        *whole, rest = (rest + block).split(b"\n")
+        for line in whole:
+            yield line.decode("utf-8", "replace").rstrip("\r")
+    if rest:
+        yield rest.decode("utf-8", "replace")
+
+
+def _region(columns: list[str]) -> tuple[str, Feature]:
+    record, start, stop = columns[0], int(columns[1]), int(columns[2])
+    back = len(columns) > 5 and columns[5] == "-"
+    name = columns[3] if len(columns) > 3 and columns[3] != "." else f"{start + 1}-{stop}"
+    spans: list[Span] = [(start, stop, back)]
+    if len(columns) >= 12:
+        sizes = [int(size) for size in columns[10].split(",") if size]
+        offsets = [int(offset) for offset in columns[11].split(",") if offset]
+        spans = [(start + o, start + o + s, back) for s, o in zip(sizes, offsets, strict=True)]
+    if any(not 0 <= low < high for low, high, _ in spans):
+        raise ValueError
+    return record, Feature(REGION, printable(name), in_order(spans))
+
+
+class _Joined:
+    """The lines of one GFF3 or GTF file, those of one feature together."""
+
+    def __init__(self, kinds: tuple[str, ...]) -> None:
+        self.wanted = kinds
+        self.kinds: set[str] = set()
+        self.circular: set[str] = set()
+        self._genes: set[str] = set()
+        self._groups: dict[tuple[str, str, str], list[Any]] = {}
+        self._dialect: Any = None
+
+    def add(self, line: str) -> None:
+        """One line; ValueError, IndexError or KeyError where it is none."""
+        columns = line.split("\t")
+        if len(columns) != 9:
+            raise ValueError
+        record, kind = columns[0], columns[2]
+        self.kinds.add(kind)
+        if "Is_circular=true" in columns[8]:
+            self.circular.add(record)
+        stop = kind == "stop_codon" and CODING in self.wanted
+        if kind not in self.wanted and kind not in GENES and not stop:
+            return
+        feature = self._read(line)
+        if not 1 <= feature.start <= feature.end:
+            raise ValueError
+        identity = feature.attributes.get("ID", [""])[0]
+        if kind in GENES:
+            self._genes.add(identity)
+        gtf = self._dialect["fmt"] == "gtf"
+        if kind in self.wanted or (stop and gtf):
+            for owner in self._owners(feature, identity, gtf):
+                key = (record, CODING if stop else kind, owner or f"line {len(self._groups)}")
+                self._groups.setdefault(key, []).append(feature)
+
+    def _read(self, line: str) -> Any:
+        from gffutils.feature import feature_from_line
+
+        feature = feature_from_line(line, dialect=self._dialect)
+        self._dialect = self._dialect or feature.dialect
+        return feature
+
+    def _owners(self, feature: Any, identity: str, gtf: bool) -> list[str]:
+        """What a line is a part of: its transcript, if it codes; else its own ID."""
+        coding = feature.featuretype in (CODING, "stop_codon")
+        if gtf:
+            return feature.attributes.get("transcript_id", [""]) if coding else [""]
+        parents = [p for p in feature.attributes.get("Parent", []) if p not in self._genes]
+        return parents if coding and parents else [identity]
+
+    def features(self) -> Iterator[tuple[str, Feature]]:
+        """Each feature with the name of its record, in the order of their first lines."""
+        for (record, kind, _), lines in self._groups.items():
+            parts = [(line.start - 1, line.end, line.strand == "-") for line in lines]
+            ordered = in_order(sorted(set(parts), key=parts.index))
+            first = lines[parts.index(ordered[0])]
+            said = {key: values[0] for key, values in first.attributes.items() if values}
+            name = next((said[key] for key in NAMES if said.get(key)), "")
+            facts = tuple((key, printable(said[key])) for key in FACTS if said.get(key))
+            phase = int(first.frame) if first.frame in ("0", "1", "2") else 0
+            table = int(said["transl_table"]) if said.get("transl_table", "").isdecimal() else 0
+            yield record, Feature(kind, printable(name), ordered, phase, table, facts)

@@ -1,0 +1,61 @@
+"""A table beside the sequences that says what they are: --metadata TABLE.tsv."""
+
+import csv
+import io
+import json
+import os
+
+from longseq.data.sources.inputs import open_source
+from longseq.data.sources.names import printable
+from longseq.errors import UserError
+
+
+class Metadata:
+    """The rows of a table by the record or the file that their first column names.
+
+    Separated by TABs, or by commas where the first line has no TAB; the first line has the names.
+    """
+
+    def __init__(self, path: str) -> None:
+        with open_source(path, kind="metadata") as source:
+            raw = b"".join(iter(lambda: source.read(1 << 20), b""))
+            self.source = source.facts()
+        shown = self.source["path"]
+        text = raw.decode("utf-8-sig", "replace")
+        separator = "\t" if "\t" in text.partition("\n")[0] else ","
+        header, *rows = csv.reader(io.StringIO(text), delimiter=separator)
+        if len(header) < 2:
+            raise UserError(f"{shown}: its first line names no column beside the sequences' names")
+        self._rows: dict[str, dict[str, str]] = {}
+        self._used: set[str] = set()
+        for number, row in enumerate(rows, 2):
+            if not row:
+                continue
+            if len(row) != len(header):
+                raise UserError(
+                    f"{shown}: line {number:,} has {len(row)} columns, its first line {len(header)}"
+                )
+            if row[0] in self._rows:
+                raise UserError(f"{shown}: two lines are about {printable(row[0])}: keep one")
+            pairs = zip(header[1:], row[1:], strict=True)
+            self._rows[row[0]] = {key: printable(value) for key, value in pairs if value}
+
+    @property
+    def unused(self) -> int:
+        """Rows that no record or file is called."""
+        return len(self._rows) - len(self._used)
+
+    def of(self, path: str, name: str) -> dict[str, str]:
+        """What the table says of a record, of its name's first word, or of its file."""
+        for key in (name, name.split(" ")[0], path, os.path.basename(path)):
+            if key in self._rows:
+                self._used.add(key)
+                return self._rows[key]
+        return {}
+
+
+def merged(own: str, more: dict[str, str]) -> str:
+    """JSON of what a file says of a record, with what a table says beside it, which counts more."""
+    if not more:
+        return own
+    return json.dumps({**(json.loads(own) if own else {}), **more}, ensure_ascii=False)

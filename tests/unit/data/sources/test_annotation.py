@@ -1,0 +1,231 @@
+"""Annotated features become the documents that Biopython extracts, from every kind of file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from Bio import SeqIO
+from Bio.Seq import Seq
+from Bio.SeqFeature import CompoundLocation, SeqFeature, SimpleLocation
+from Bio.SeqRecord import SeqRecord
+from data_helpers import options, texts
+
+from longseq.__main__ import run_verb
+from longseq.data.datasets import documents_of, open_datasets
+from longseq.data.held_out import split_datasets
+from longseq.data.indexed.document_table import read_documents
+from longseq.data.indexed.manifest import read_manifest
+from longseq.data.indexed.record_table import read_records
+from longseq.data.prepare.job import prepare, quiet
+from longseq.data.prepare.recipe import Recipe
+from longseq.data.prepare.settings import Settings
+from longseq.data.sources.inputs import expand
+from longseq.errors import UserError
+
+#          123456789 123456789 123456789 (30 bases)
+GENOME = "ATGAAACCCGGGTTTTAACCCGGGATGCAT"
+# Written down by hand: an operon of two exons, a partial gene on the other strand, and two genes
+# over the origin of the circle, one on each strand.
+BY_HAND = ["ATGAAACCCTTTTAA", "ATGCATCCCG", "ATGCATATG", "CATATGCAT"]
+GFF = """##gff-version 3
+##sequence-region c1 1 30
+c1\tx\tregion\t1\t30\t.\t+\t.\tID=c1:1..30;Is_circular=true
+c1\tx\tgene\t1\t18\t.\t+\t.\tID=gene-a
+c1\tx\tmRNA\t1\t18\t.\t+\t.\tID=rna-a;Parent=gene-a
+c1\tx\tCDS\t13\t18\t.\t+\t0\tID=cds-2;Parent=rna-a;locus_tag=a
+c1\tx\tCDS\t1\t9\t.\t+\t0\tID=cds-1;Parent=rna-a;locus_tag=a;product=x%3By
+c1\tx\tgene\t21\t30\t.\t-\t.\tID=gene-b
+c1\tx\tCDS\t21\t30\t.\t-\t1\tID=cds-b;Parent=gene-b;locus_tag=b
+c1\tx\tCDS\t25\t33\t.\t+\t0\tID=cds-c;locus_tag=c
+c1\tx\ttRNA\t25\t33\t.\t-\t.\tID=d;locus_tag=d
+##FASTA
+>c1
+"""
+GTF = """c1\tx\texon\t1\t18\t.\t+\t.\tgene_id "g"; transcript_id "t";
+c1\tx\tCDS\t1\t9\t.\t+\t0\tgene_id "g"; transcript_id "t";
+c1\tx\tCDS\t13\t15\t.\t+\t0\tgene_id "g"; transcript_id "t";
+c1\tx\tstop_codon\t16\t18\t.\t+\t0\tgene_id "g"; transcript_id "t";
+c1\tx\tCDS\t21\t30\t.\t-\t1\tgene_id "h"; transcript_id "u";
+"""
+BED = "track name=x\nc1\t0\t18\ta\t0\t+\t0\t0\t0\t2\t9,6,\t0,12,\nc1\t20\t30\tb\t0\t-\nc1\t3\t6\n"
+
+
+def genbank(path: Path, kind: str) -> list[str]:
+    """Write the genome with its features; what Biopython itself extracts of them."""
+    record = SeqRecord(Seq(GENOME), id="c1", name="c1", annotations={"molecule_type": "DNA"})
+    record.annotations |= {"topology": "circular", "organism": "E. test", "taxonomy": ["B", "T"]}
+    over = [SimpleLocation(24, 30, 1), SimpleLocation(0, 3, 1)]
+    back = [SimpleLocation(0, 3, -1), SimpleLocation(24, 30, -1)]
+    exons = SimpleLocation(0, 9, 1) + SimpleLocation(12, 18, 1)
+    for location, feature, name, said in (
+        (exons, "CDS", "a", {"product": ["x;y"]}),
+        (SimpleLocation(20, 30, -1), "CDS", "b", {"codon_start": ["2"]}),
+        (CompoundLocation(over), "CDS", "c", {}),
+        (CompoundLocation(back), "tRNA", "d", {}),
+    ):
+        record.features.append(
+            SeqFeature(location, feature, qualifiers={"locus_tag": [name], **said})
+        )
+    SeqIO.write([record], path, kind)
+    (read,) = SeqIO.parse(path, kind)
+    return [str(feature.extract(read.seq)) for feature in read.features]
+
+
+def fasta(folder: Path, genome: str = GENOME, name: str = "c1 a circle") -> str:
+    (folder / "x.fa").write_text(f">{name}\n{genome[:7]}\n{genome[7:]}\n>other\nACGT\n")
+    return str(folder / "x.fa")
+
+
+def run(folder: Path, *words: str) -> str:
+    prefix = str(folder / "out")
+    assert run_verb(["prepare", *words, "--output", prefix, "--overwrite"]) == 0
+    return prefix
+
+
+@pytest.mark.parametrize("kind", ["genbank", "embl"])
+def test_flat_files(tmp_path: Path, kind: str) -> None:
+    extracted = genbank(tmp_path / f"x.{kind}", kind)
+    assert extracted == BY_HAND
+    prefix = run(tmp_path, str(tmp_path / f"x.{kind}"), "--features", "CDS,tRNA")
+    assert texts(prefix) == extracted
+    documents = list(read_documents(prefix))
+    assert [document.location for document in documents] == [
+        "1..9+,13..18+", "21..30-", "25..30+,1..3+", "1..3-,25..30-"
+    ]  # fmt: skip
+    assert documents[0].facts == {"locus_tag": "a", "product": "x;y"}
+    (record,) = read_records(prefix)
+    assert record.facts["organism"] == "E. test"
+    assert record.facts["taxonomy"] == "B; T"
+
+
+@pytest.mark.parametrize("chunk", [0, 16])
+@pytest.mark.parametrize(
+    ("name", "content", "features", "expected"),
+    [
+        ("x.gff3", GFF, "CDS,tRNA", BY_HAND),
+        ("x.gtf", GTF, "CDS", BY_HAND[:2]),
+        ("x.bed", BED, "region", ["ATGAAACCCTTTTAA", "AAA", "ATGCATCCCG"]),
+    ],
+)
+def test_files_beside_the_sequence(
+    tmp_path: Path, name: str, content: str, features: str, expected: list[str], chunk: int
+) -> None:
+    """Also of a record that is longer than a piece, which is read in windows."""
+    (tmp_path / name).write_text(content)
+    files = (str(tmp_path / name),)
+    which = {"regions" if name == "x.bed" else "annotation": files}
+    settings = Settings(Recipe(features=features), chunk_bytes=chunk, **which)  # type: ignore[arg-type]
+    prefix = str(tmp_path / "out")
+    manifest = prepare(expand([fasta(tmp_path)]), prefix, settings, True, quiet)
+    assert sorted(texts(prefix)) == sorted(expected)
+    assert [record.documents for record in read_records(prefix)] == [len(expected), 0]
+    assert [Path(source["path"]).name for source in manifest.sources] == ["x.fa", name]
+
+
+def test_codons_are_in_frame_and_looked_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """b begins one letter before its first whole codon; only a is as table 11 has it."""
+    genbank(tmp_path / "x.gb", "genbank")
+    words = [str(tmp_path / "x.gb"), "--features", "CDS", "--tokenizer", "codon"]
+    prefix = run(tmp_path, *words)
+    assert texts(prefix) == ["ATGAAACCCTTTTAA", "TGCATCCCG", "ATGCATATG"]
+    counts = read_manifest(prefix).counts  # type: ignore[union-attr]
+    assert counts["letters_before_frame"] == 1
+    assert (counts["cds_without_start"], counts["cds_without_stop"]) == (1, 2)
+    assert "CDS that do not end with a stop codon: 2" in capsys.readouterr().out
+    made = read_manifest(run(tmp_path, *words, "--translation-table", "2"))
+    assert made is not None
+    assert made.counts["cds_without_stop"] == 2
+    mend = GENOME.replace("TTTTAA", "AGATAG")  # AGA stops in table 2 only
+    (tmp_path / "y.gff").write_text(GFF.replace("tRNA", "CDS"))
+    flags = ["--annotation", str(tmp_path / "y.gff"), "--tokenizer", "codon"]
+    for table, inner in (("11", 0), ("2", 1)):
+        made = read_manifest(
+            run(tmp_path, fasta(tmp_path, mend), *flags, "--translation-table", table)
+        )
+        assert made is not None
+        assert made.counts.get("cds_with_inner_stop", 0) == inner
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--annotation", "{0}/names.gff"], r"names\.gff annotates 'chr1', .*x\.fa has 'c1'"),
+        (["--annotation", "{0}/long.gff"], r"of c1 ends at base 40, but .*x\.fa has 30 of it"),
+        (["--annotation", "{0}/x.bed"], r"x\.bed: line 1 is not GFF3 or GTF"),
+        (["--annotation", "{0}/x.gff", "--features", "gen"], "no gen in it.*it has CDS, gene"),
+        (["--annotation", "{0}/x.gff", "--annotation", "{0}/y.gff"], "both annotate c1"),
+        (["--annotation", "{0}/none.gff"], "No such file"),
+        (["--annotation", "{0}/empty.gff"], "is empty"),
+        (["--regions", "{0}/x.gff"], r"x\.gff: line 3 is not BED"),
+        (["--regions", "{0}/x.bed", "--features", "CDS"], "--regions with --features"),
+        (["--features", "CDS"], "no input is GenBank or EMBL"),
+        (["--annotation", "{0}/x.gff", "--genes"], "--annotation with --genes"),
+        (["--annotation", "{0}/x.gff", "--tokenizer", "byte"], "a tokenizer of sequences"),
+        (["--annotation", "{0}/x.gff", "--translation-table", "11"], "acts where genes"),
+        (["--genes", "--translation-table", "7"], "NCBI's genetic codes are 1, 2"),
+        (["--genes", "--translation-table", "3"], "pyrodigal has models of 4 and 11"),
+        (["--features", "CDS,CDS"], "each once"),
+        (["--column", "x"], "no input is a table"),
+    ],
+)
+def test_what_does_not_fit(tmp_path: Path, words: list[str], message: str) -> None:
+    (tmp_path / "x.gff").write_text(GFF)
+    (tmp_path / "y.gff").write_text(GFF)
+    (tmp_path / "empty.gff").write_text("")
+    (tmp_path / "names.gff").write_text(GFF.replace("c1", "chr1"))
+    (tmp_path / "long.gff").write_text(GFF.replace("true", "false").replace("\t33", "\t40"))
+    (tmp_path / "x.bed").write_text("c1\t0\t9\n")
+    with pytest.raises(UserError, match=message) as caught:
+        run(tmp_path, fasta(tmp_path), *[word.format(tmp_path) for word in words])
+    assert str(caught.value).isprintable()
+
+
+def test_a_cut_goes_through_no_joined_gene(tmp_path: Path) -> None:
+    """Genes that share an exon far from where they begin, or lie in one, are never in two parts."""
+    rng = np.random.default_rng(2)
+    genome = "".join(rng.choice(list("ACGT"), 6000))
+    exons = {"t": [(100, 200), (3000, 3400)], "u": [(3000, 3400), (5000, 5100)]}
+    lines = [(f"s{at}", [(at, at + 60)]) for at in range(250, 2900, 100)]
+    lines += [(f"s{at}", [(at, at + 60)]) for at in range(3500, 5100, 100)]  # the last within u
+    gff = "".join(
+        f"c1\tx\tCDS\t{start + 1}\t{stop}\t.\t+\t0\tID={name}\n"
+        for name, parts in [*exons.items(), *lines]
+        for start, stop in parts
+    )
+    (tmp_path / "x.gff").write_text(gff)
+    prefix = run(tmp_path, fasta(tmp_path, genome), "--annotation", str(tmp_path / "x.gff"))
+    (dataset,) = open_datasets(prefix)
+    reaches = documents_of(dataset).reaches
+    assert reaches is not None
+    names = [document.name for document in read_documents(prefix)]
+    assert reaches[names.index("t")].tolist() == [100, 3400]
+    locations = dict([*exons.items(), *lines])
+    for seed in range(3):
+        flags: dict[str, Any] = {"split": "60,40,0", "split_seed": seed}
+        (split,) = split_datasets([dataset], options(prefix, **flags))
+        offsets = dataset.tokens.document_offsets
+        bases = {}
+        for part in ("train", "valid"):
+            starts = set(split.parts[part].start.tolist())
+            held = [name for name, at in zip(names, offsets.tolist(), strict=False) if at in starts]
+            assert held, part
+            bases[part] = {b for n in held for low, high in locations[n] for b in range(low, high)}
+        assert not bases["train"] & bases["valid"]
+
+
+def test_names_of_records_reach_decode(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "x.gff").write_text(GFF)
+    prefix = run(tmp_path, fasta(tmp_path), "--annotation", str(tmp_path / "x.gff"))
+    capsys.readouterr()
+    assert run_verb(["data", "decode", prefix, "--document", "0"]) == 0
+    assert capsys.readouterr().out.startswith(">0 c1 a circle CDS a 1..9+,13..18+\nATG")
+    assert run_verb(["data", "verify", prefix]) == 0
+    values = json.loads(Path(f"{prefix}.json").read_text())
+    assert values["options"]["features"] == "CDS"
+    assert {"documents.tsv", "reaches"} <= set(values["files"])
