@@ -26,7 +26,7 @@ from longseq.data.prepare.recipe import Recipe
 from longseq.data.prepare.text import TextEncoder
 from longseq.data.sources.chunks import pieces
 from longseq.data.sources.inputs import expand, open_source
-from longseq.data.sources.pieces import LongRecord
+from longseq.data.sources.pieces import LongRecord, Record
 from longseq.data.sources.records import records
 from longseq.data.sources.tables import Columns
 from longseq.data.tokenizers.alphabet import GAPS, LAYOUT
@@ -141,13 +141,14 @@ class Reader:
         with open_source(path, text) as source, TemporaryDirectory() as folder:
             for piece in pieces(source, CHUNK, Columns(), os.path.join(folder, "copy")):
                 found = (
-                    [(piece.name, b"".join(piece.pieces))]
+                    [Record(piece.name, b"".join(piece.pieces))]
                     if isinstance(piece, LongRecord)
                     else records(piece)
                 )
-                for name, raw in found:
+                for record in found:
                     number += 1
-                    yield self.encode(path, name.split(" ")[0] or f"record-{number}", raw)
+                    name = record.name.split(" ")[0] or f"record-{number}"
+                    yield self.encode(path, name, record.content)
                     self.done = before + source.meter.bytes_read
 
     def encode(self, path: str, name: str, raw: bytes) -> Sequence:
