@@ -93,7 +93,7 @@ def tags_of(options: argparse.Namespace) -> list[str]:
 def features_of(options: argparse.Namespace) -> str:
     """The kinds of features that are documents, or "" for whole records."""
     if options.regions:
-        from longseq.data.sources.annotation import REGION
+        from longseq.data.sources.annotation.beside import REGION
 
         return REGION
     return options.features or ("CDS" if options.annotation else "")
@@ -120,8 +120,8 @@ def check_input_flags(options: argparse.Namespace, paths: tuple[str, ...], text:
 
 
 def _check_features(options: argparse.Namespace, text: bool) -> None:
-    from longseq.data.prepare.coding import codon_classes
-    from longseq.data.sources.features import CODING, kinds_of
+    from longseq.data.sources.annotation.coding import codon_classes
+    from longseq.data.sources.annotation.features import CODING, kinds_of
 
     for one, other in (("regions", "annotation"), ("regions", "features")):
         if getattr(options, one) and getattr(options, other):

@@ -3,13 +3,11 @@
 recipe        how letters become tokens: what was asked for, and its tables;  settings: the rest
 tasks         the files as one row of pieces to encode and of notes between them
 encode        what a worker does with a piece: letters → tokens, every letter accounted for
-units         a record → the stretches that become documents;  coding: how whole its genes are
+units         a record → the stretches that become documents
 encoded       what goes to a worker and what comes back
 fasta         the usual piece, quickly;  text: pieces for tokenizers of text
 workers       several processes, where they are worth it; results in the order of the pieces
-known         what is told of each record, and its group;  tags: tokens of it before documents
-feature_table what features documents are, and how far they reach
-accounts      whether what was written is what was read
+known/        what is known of records and documents, kept beside the tokens
 output        what is written, in the order of the tasks, and taken back where a file is bad
 job           one preparation, whole or not there
 fasta_cache   a FASTA named by --data-path, prepared once and found again by its content

@@ -19,7 +19,7 @@ from longseq.data.prepare.recipe import Recipe
 from longseq.data.prepare.text import TextEncoder
 from longseq.data.prepare.units import Units, feature_units, left_out, record_units
 from longseq.data.samples.split import Flags, Ints
-from longseq.data.sources.features import kinds_of
+from longseq.data.sources.annotation.features import kinds_of
 from longseq.data.sources.pieces import TEXTS, Chunk, Parsed
 from longseq.data.sources.records import records
 from longseq.data.tokenizers.alphabet import (

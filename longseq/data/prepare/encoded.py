@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from longseq.data.indexed.format import Tokens
 from longseq.data.prepare.text import Unknown
 from longseq.data.samples.split import Flags, Ints
-from longseq.data.sources.features import Feature
+from longseq.data.sources.annotation.features import Feature
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from longseq.data.prepare.output import Output
 from longseq.data.prepare.settings import Settings
 from longseq.data.prepare.tasks import Reader
 from longseq.data.prepare.workers import encode_all
-from longseq.data.sources.annotation import Annotation, read_annotation, read_regions
-from longseq.data.sources.features import kinds_of
+from longseq.data.sources.annotation.beside import Annotation, read_annotation, read_regions
+from longseq.data.sources.annotation.features import kinds_of
 from longseq.data.sources.inputs import Inputs
 from longseq.errors import UserError
 from longseq.host.atomic_files import make_aside, publish_files

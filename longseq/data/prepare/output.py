@@ -14,13 +14,12 @@ from longseq.data.indexed.document_table import ENDING as DOCUMENTS
 from longseq.data.indexed.manifest import DatasetManifest, write_manifest
 from longseq.data.indexed.record_table import ENDING, HEADERS, write_records
 from longseq.data.indexed.writer import IndexedWriter, Mark
-from longseq.data.prepare.accounts import check_sums, check_unknown
 from longseq.data.prepare.encode import Encoder
 from longseq.data.prepare.encoded import Encoded, Stretch
-from longseq.data.prepare.feature_table import FeatureMark, FeatureTable
-from longseq.data.prepare.known import Known
+from longseq.data.prepare.known.features import FeatureMark, FeatureTable
+from longseq.data.prepare.known.records import Known
+from longseq.data.prepare.known.tags import Tags
 from longseq.data.prepare.settings import Settings
-from longseq.data.prepare.tags import Tags
 from longseq.data.prepare.tasks import (
     FileEnd,
     FileStart,
@@ -28,9 +27,10 @@ from longseq.data.prepare.tasks import (
     Task,
     remove_spool,
 )
-from longseq.data.prepare.text import Unknown
+from longseq.data.prepare.text import Unknown, check_unknown
+from longseq.data.prepare.units import check_sums
 from longseq.data.samples.split import Ints
-from longseq.data.sources.annotation import Annotation
+from longseq.data.sources.annotation.beside import Annotation
 from longseq.data.sources.inputs import Inputs
 from longseq.data.sources.names import printable
 from longseq.data.sources.remote import shown

@@ -18,9 +18,9 @@ from longseq.data.prepare.encoded import Stretch
 from longseq.data.prepare.recipe import BASES
 from longseq.data.prepare.settings import Settings
 from longseq.data.prepare.units import left_out
-from longseq.data.sources.annotation import Annotation
+from longseq.data.sources.annotation.beside import Annotation
+from longseq.data.sources.annotation.features import Feature
 from longseq.data.sources.chunks import pieces
-from longseq.data.sources.features import Feature
 from longseq.data.sources.inputs import open_source
 from longseq.data.sources.pieces import TEXTS, Chunk, LongRecord, Parsed
 from longseq.data.sources.records import records

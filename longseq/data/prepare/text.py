@@ -13,6 +13,7 @@ from longseq.data.indexed.format import Tokens
 from longseq.data.samples.split import Ints
 from longseq.data.sources.names import printable
 from longseq.data.tokenizers.text import TextTokenizer
+from longseq.errors import UserError
 
 PIECE = 1 << 16  # a library's encoding takes a hundred bytes for each letter
 BATCH = 1 << 20
@@ -70,6 +71,18 @@ class TextEncoder:
             self.counts["unknown_letters"] += unknown
             shown = printable(piece[first : first + SHOWN].decode("utf-8", "replace"))
             self.unknown = self.unknown or Unknown(path, name, shown)
+
+
+def check_unknown(counts: Counter[str], first: Unknown | None, allowed: float) -> None:
+    """A tokenizer of text that knows none of these letters would train on nothing."""
+    letters, unknown = counts["letters"], counts["unknown_letters"]
+    if first is None or unknown <= allowed * letters:
+        return
+    raise UserError(
+        f"{first.path}: record {first.record or '(no name)'}: the tokenizer has no token for"
+        f" {first.text!r}, nor for {unknown / letters:.1%} of all letters: use another"
+        f" --tokenizer, or --allow-unknown {min(1.0, unknown / letters + 0.001):.3f}"
+    )
 
 
 def pieces_of(text: bytes) -> list[bytes]:

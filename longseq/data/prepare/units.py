@@ -7,11 +7,12 @@ from collections import Counter
 
 import numpy as np
 
-from longseq.data.prepare.coding import check_coding
 from longseq.data.prepare.recipe import BASES, Recipe
-from longseq.data.sources.features import CODING, Feature
+from longseq.data.sources.annotation.coding import check_coding
+from longseq.data.sources.annotation.features import CODING, Feature
 from longseq.data.sources.gene_calling import find_genes
 from longseq.data.tokenizers.alphabet import COMPLEMENT, UNKNOWN, letters
+from longseq.data.tokenizers.base import SequenceTokenizer, Tokenizer
 
 COMPLEMENT_TABLE = COMPLEMENT.tobytes() + bytes(range(len(COMPLEMENT), 256))
 Letters = bytes | mmap.mmap  # slices of either are bytes
@@ -71,7 +72,7 @@ def feature_units(
     """A record's features, each its parts joined as they are read.
 
     Coding sequences that become codons begin at their first whole one. A feature of several parts
-    has no place that a cut could divide: how far it reaches is kept beside (feature_table.py).
+    has no place that a cut could divide: how far it reaches is kept beside (known/features.py).
     """
     for feature in features:
         coding = recipe.in_codons and feature.kind == CODING
@@ -115,3 +116,19 @@ def left_out(recipe: Recipe, length: int, codes: bytes, counts: Counter[str]) ->
     else:
         return False
     return True
+
+
+def check_sums(recipe: Recipe, counts: Counter[str], tokenizer: Tokenizer, tokens: int) -> None:
+    """Bases in = bases in tokens + what the counts say was left out; else it is our fault.
+
+    tokens: without ends and tags.
+    """
+    if recipe.genes or not isinstance(tokenizer, SequenceTokenizer):
+        return
+    strands = 2 if recipe.reverse_complement else 1
+    read = counts["feature_bases" if recipe.features else "bases"]
+    expected = strands * (read - counts["dropped_bases"] - counts["short_bases"])
+    expected -= counts["trailing_bases"] + counts["ambiguous_left_out"]
+    found = tokens * tokenizer.bases
+    if found != expected:
+        raise RuntimeError(f"{found} bases were written where {expected} were read")

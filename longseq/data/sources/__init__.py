@@ -5,8 +5,7 @@ remote        what is behind a URL, and what may be shown of it
 pieces        what a stream comes in: pieces of bounded memory, cut between records
 chunks        the pieces of FASTA, FASTQ, GenBank, EMBL and text;  tables, twobit: of the others
 records       a piece → its records;  flat_files: of GenBank and EMBL
-metadata      a table that says what records are
-features      annotated stretches of a record;  annotation: those of GFF3, GTF and BED files
+annotation/   what files say of the sequences, and of stretches of them
 names         what may be shown of a record's name
 gene_calling  a record → its genes, by pyrodigal
 """

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from longseq.data.sources.features import Feature, Span
+from longseq.data.sources.annotation.features import Feature, Span
 from longseq.data.sources.names import printable
 from longseq.data.sources.pieces import Chunk, Record
 from longseq.errors import UserError

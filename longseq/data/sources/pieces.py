@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from longseq.data.sources.features import Feature
+from longseq.data.sources.annotation.features import Feature
 
 TEXTS = ("text", "jsonl", "table")  # for a tokenizer of text, what they hold is text as it is
 

@@ -4,7 +4,7 @@ import json
 from array import array
 
 from longseq.data.prepare.settings import BUILT_IN, Settings
-from longseq.data.sources.metadata import Metadata, merged
+from longseq.data.sources.annotation.metadata import Metadata, merged
 from longseq.data.sources.names import printable
 from longseq.errors import UserError
 

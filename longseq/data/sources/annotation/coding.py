@@ -10,10 +10,10 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from longseq.data.prepare.recipe import BASES
 from longseq.data.tokenizers.alphabet import LETTERS
 from longseq.errors import UserError
 
+BASES = 4  # codes below are those of A, C, G, T
 CODON = 3
 UNKNOWN_CODON = 64
 Classes = npt.NDArray[np.bool_]
@@ -23,7 +23,7 @@ def check_coding(codes: bytes, table: int, counts: Counter[str]) -> None:
     """Count what is not as in a whole coding sequence, given as codes in reading order."""
     starts, stops = codon_classes(table)
     whole = np.frombuffer(codes, np.uint8, len(codes) - len(codes) % CODON).reshape(-1, CODON)
-    known = (whole < len(BASES)).all(axis=1)
+    known = (whole < BASES).all(axis=1)
     numbers = np.where(known, whole.astype(np.int64) @ np.array([16, 4, 1]), UNKNOWN_CODON)
     counts["cds_not_in_threes"] += len(codes) % CODON > 0
     counts["cds_without_start"] += not len(numbers) or not starts[numbers[0]]

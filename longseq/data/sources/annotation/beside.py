@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from longseq.data.sources.features import CODING, Feature, Span, in_order, on_circle
+from longseq.data.sources.annotation.features import CODING, Feature, Span, in_order, on_circle
 from longseq.data.sources.inputs import open_source
 from longseq.data.sources.names import printable
 from longseq.errors import UserError

@@ -1,0 +1,6 @@
+"""What is known of records and documents, kept beside the tokens.
+
+records    of each record, from its file and --metadata; and so its group
+features   of documents that are annotated features: the table of them, and how far they reach
+tags       what is known as tokens before documents
+"""
