@@ -207,6 +207,8 @@ def layer_bytes(job: Job, system: System) -> float:
         scores = _scores(job, system) * (2 if job.recompute == "selective" else 1)
         return (job.hidden + job.mlp / 2) * at_once + scores + gathered
     attention = system.outer * job.hidden + system.inner * job.queries + system.keys * job.keys
+    if system.query_sums and job.device != "cpu":
+        attention += job.queries * 4 / job.number
     if job.ring > 1:  # the block that comes, and sums in fp32 (parallel/ring.py)
         attention += 4 * job.keys + (job.queries + 4 * job.keys) * 4 / job.number
     if job.chunk:

@@ -22,6 +22,7 @@ class System:
     hidden states, `inner` as wide as the query heads, `keys` as the key heads; where its MLP is not
     in tiles, `mlp` hidden states beside all that a layer keeps. whole: hidden states of all tokens
     that sequence parallelism gathers at once. sums: gradients of several micro batches are in fp32.
+    query_sums: `inner` leaves out the fp32 sums that flash attention on a GPU makes of dq.
     scores: bytes a score where attention writes them. kept: the part of a layer's activations that
     is kept where nothing, or only something (selective), is recomputed.
     products, attention: speed of matrix products and of the attention kernel, over what the GPU's
@@ -42,6 +43,7 @@ class System:
     tiles_mlp: bool = True
     bucket: float = 2
     sums: bool = False
+    query_sums: bool = False
     outer: float = 2
     inner: float = 4
     keys: float = 4
@@ -57,4 +59,6 @@ class System:
 
 # Layer at work: dy and dx; q, k, v, output and their gradients (memory/recompute.py). context: what
 # CUDA, cuBLAS and NCCL take before the first tensor, about a GiB; no GPU has run ours yet
-OURS = System("longseq", "this trainer", context=1.1 * 2**30, slack=0.05, bucket=6, sums=True)
+OURS = System(
+    "longseq", "this trainer", context=1.1 * 2**30, slack=0.05, bucket=6, sums=True, query_sums=True
+)

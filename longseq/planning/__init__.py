@@ -4,7 +4,9 @@ gpus     GPUs by name, nodes by the machine's profile
 speed    seconds of a step: matrix products, attention, messages
 systems  other training systems: what they keep and do
 plan     one run: the verdict, and the numbers behind it
-show     the plan as a table, as JSON, as a picture
+show     the plan as a table, as a picture
+search   layouts, ZeRO, offload and recomputation tried against the estimate
+advice   what was found: the line to type, and why others lost
 command  `longseq plan`
 
 The bytes are counted in memory/need.py, which also chooses what is recomputed when a run starts.

@@ -9,13 +9,15 @@ import argparse
 import json
 from pathlib import Path
 
-from longseq.config.arguments import GROUPS, Config
+from longseq.config.arguments import GROUPS, Data, Training
 from longseq.config.checks import make_config
 from longseq.config.flags import Parser, parse
 from longseq.errors import EXIT_DONE, UserError
 from longseq.host.machine import Machine, gpu_capability
+from longseq.planning.advice import draw_lengths, lengths, numbers, suggestion
 from longseq.planning.gpus import GPUS, Node, gpu_named, machines, node_of, usual_node
 from longseq.planning.plan import Plan, as_json, make_plan
+from longseq.planning.search import Request, longest, suggest
 from longseq.planning.show import draw, table
 from longseq.planning.systems import SYSTEMS, Known, system_named
 
@@ -33,6 +35,8 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--like", metavar="SYSTEM", help=f"as another system does it: {', '.join(SYSTEMS)}"
     )
+    parser.add_argument("--suggest", action="store_true", help="the fastest way that fits")
+    parser.add_argument("--longest", action="store_true", help="the longest sequence that fits")
     parser.add_argument("--json", action="store_true", help="the plan in numbers (docs/plan.md)")
     parser.add_argument("--picture", metavar="FILE", help="memory by kind: .svg, .png or .pdf")
     parser.add_argument("arguments", nargs="*", metavar="ARGUMENT", help="the trainer's, behind --")
@@ -44,12 +48,43 @@ def run(options: argparse.Namespace) -> int:
     if options.arguments:
         raise UserError(f"{options.arguments[0]!r}: the trainer's arguments go behind --")
     node = _node(options)
+    if options.suggest or options.longest:
+        return advise(options, node)
     known = system_named(options.like) if options.like else None
     ranks = _count("--gpus", options.gpus)
     found = plan_of(options.behind, node, ranks, options.vocab_size, known)
     if options.picture:
         draw(found, Path(options.picture))
     print(json.dumps(as_json(found), indent=2) if options.json else table(found))
+    return EXIT_DONE
+
+
+def advise(options: argparse.Namespace, node: Node | None) -> int:
+    """Search, and print what was found; raises UserError."""
+    name = "--suggest" if options.suggest else "--longest"
+    if options.suggest and options.longest:
+        raise UserError("--suggest and --longest exclude each other: give one")
+    if node is None or not options.gpus:
+        missing = "--gpu NAME or --machine NAME" if node is None else "--gpus N"
+        raise UserError(f"{name} needs {missing}")
+    if options.like:
+        raise UserError(f"{name} is of this trainer: leave --like {options.like} out")
+    if options.suggest and options.picture:
+        raise UserError("--picture with --suggest shows nothing: give --longest, or neither")
+    groups = parse(GROUPS, options.behind, "longseq plan --")
+    _check_gpu(groups[3], node)
+    ranks = _count("--gpus", options.gpus)
+    vocabulary = _count("--vocab-size", options.vocab_size) or vocabulary_of(groups[4])
+    request = Request(groups, ranks, node, vocabulary)
+    if options.suggest:
+        found, refused = suggest(request)
+        text = suggestion(request, found, refused)
+    else:
+        found = longest(request)
+        text = lengths(request, found)
+        if options.picture:
+            draw_lengths(found, Path(options.picture))
+    print(json.dumps(numbers(request, found[:20]), indent=2) if options.json else text)
     return EXIT_DONE
 
 
@@ -62,11 +97,17 @@ def plan_of(
 ) -> Plan:
     """The plan of the trainer's arguments on so many ranks; 0: as many as their axes make."""
     groups = parse(GROUPS, argv, "longseq plan --")
+    _check_gpu(groups[3], node)
     machine = Machine(node.gpu.capability if node else None)
     config = make_config(groups, ranks or groups[1].model_ranks, machine)
-    vocabulary = _count("--vocab-size", vocab_size) or vocabulary_of(config)
+    vocabulary = _count("--vocab-size", vocab_size) or vocabulary_of(config.data)
     available = 0.0 if node else _share(config.layout.world_size)
     return make_plan(config, vocabulary, node, known, available)
+
+
+def _check_gpu(train: Training, node: Node | None) -> None:
+    if train.bf16 and node and (0, 0) < node.gpu.capability < (8, 0):
+        raise UserError(f"--bf16: a {node.gpu.title} has no bf16: give --fp16")
 
 
 def _count(name: str, text: str | None) -> int:
@@ -104,16 +145,16 @@ def _share(ranks: int) -> float:
     return available_bytes() / ranks
 
 
-def vocabulary_of(config: Config) -> int:
+def vocabulary_of(data: Data) -> int:
     """Tokens of the data's vocabulary; of nucleotides where nothing says what the data are."""
     from longseq.data.tokenizers.registry import tokenizer_from
 
-    beside = Path(f"{config.data.data_path}.json")
-    if config.data.data_path and beside.is_file():
+    beside = Path(f"{data.data_path}.json")
+    if data.data_path and beside.is_file():
         try:
             return int(json.loads(beside.read_text(encoding="utf-8"))["vocab_size"])
         except (OSError, ValueError, KeyError, TypeError):
             raise UserError(
                 f"--data-path: {beside} says no vocab_size: give --vocab-size"
             ) from None
-    return tokenizer_from(config.data.tokenizer_type or "nucleotide").vocab_size
+    return tokenizer_from(data.tokenizer_type or "nucleotide").vocab_size

@@ -62,21 +62,27 @@ class Plan:
         return ranks * (sum(self.need.host.values()) + HOST_OWN) / GIB
 
     @property
-    def fits(self) -> str:
-        """yes, close (too close to say) or no; the GPU's memory and its host's."""
-        part = self.need.total / self.available
+    def fullness(self) -> float:
+        """The part that is needed of the GPU's memory, or of its host's: the greater.
+
+        The host's is scaled so that the same bounds hold.
+        """
         host = 0.0
         if self.node is not None:
-            host = self.host_gib_per_node / (HOST_USABLE * self.node.host_gib)
-        if max(part, host) > HOPELESS:
+            host = self.host_gib_per_node / self.node.host_gib * SURE / HOST_USABLE
+        return max(self.need.total / self.available, host)
+
+    @property
+    def fits(self) -> str:
+        """yes, close (too close to say) or no."""
+        if self.fullness > HOPELESS:
             return "no"
-        return "close" if part > SURE or host > 1 else "yes"
+        return "close" if self.fullness > SURE else "yes"
 
     @property
     def first_to_break(self) -> str:
         """What is too small, or nearest to it, and the kind that takes most of it."""
-        host = self.host_gib_per_node / self.node.host_gib if self.node else 0.0
-        if host > self.need.total / self.available:
+        if self.fullness > self.need.total / self.available:
             largest = max(self.need.host, key=lambda kind: self.need.host[kind], default="programs")
             return f"host memory ({largest})"
         by_kind = self.need.by_kind

@@ -11,6 +11,7 @@ from longseq.planning.plan import GIB, SAVED, SPREAD, Plan
 from longseq.planning.speed import PARTS
 
 VERDICTS = {"yes": "fits", "close": "too close to say", "no": "does not fit"}
+PICTURES = (".svg", ".png", ".pdf")
 BAR, WIDTH = 40, 80  # characters
 
 
@@ -25,6 +26,11 @@ def table(plan: Plan) -> str:
             "speed       not planned for a CPU: --gpu NAME or --machine NAME plans for one",
         ]
     return "\n".join(lines)
+
+
+def reason_of(plan: Plan) -> str:
+    """The verdict and what breaks first, in a line."""
+    return f"{VERDICTS[plan.fits]}: {plan.first_to_break}"
 
 
 def _verdict(plan: Plan) -> str:
@@ -90,8 +96,8 @@ def _speed(plan: Plan) -> list[str]:
 
 def draw(plan: Plan, path: Path) -> None:
     """Memory of a rank by kind as a bar beside what there is; `path` ends in svg, png or pdf."""
-    if path.suffix not in (".svg", ".png", ".pdf"):
-        raise UserError(f"--picture {path}: give a name that ends in .svg, .png or .pdf")
+    if path.suffix not in PICTURES:
+        raise UserError(f"--picture {path}: give a name that ends in {', '.join(PICTURES)}")
     from matplotlib import pyplot
 
     from longseq.reports.plots import STYLE

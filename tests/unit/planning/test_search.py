@@ -1,0 +1,106 @@
+"""What is suggested can be trained, is the best there is, and is as long as fits."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from longseq.__main__ import main
+from longseq.config.arguments import GROUPS
+from longseq.config.flags import parse
+from longseq.planning.gpus import gpu_named, usual_node
+from longseq.planning.plan import make_plan
+from longseq.planning.search import Choice, Request, Way, longest, pareto, suggest
+
+SHAPE = "--num-layers 32 --hidden-size 4096 --num-attention-heads 24 --bf16 --seq-length 98304"
+SHAPE = SHAPE.replace("4096", "3072") + " --use-rotary-position-embeddings --use-flash-attn-sdpa"
+
+
+def request(gpus: int, *more: str) -> Request:
+    groups = parse(GROUPS, [*SHAPE.split(), *more])
+    return Request(groups, gpus, usual_node(gpu_named("a100-40")), 50304)
+
+
+@pytest.fixture(scope="module")
+def ways() -> list[Way]:
+    return suggest(request(16))[0]
+
+
+def test_a_suggestion_uses_all_ranks_and_heads_as_the_trainer_allows(ways: list[Way]) -> None:
+    """24 heads: 16 ranks cannot be tensor parallel, and Ulysses takes what tp leaves."""
+    assert ways[0].plan.fits == "yes"
+    for way in ways:
+        choice = way.choice
+        assert 16 % (choice.tp * choice.ulysses * choice.ring) == 0
+        assert 24 % choice.tp == 0
+        assert choice.tp * choice.ulysses <= 24
+    assert {way.choice.tp for way in ways} == {1, 2, 4, 8}
+
+
+def test_the_fastest_that_fits_is_first(ways: list[Way]) -> None:
+    fitting = [way for way in ways if way.plan.fits == "yes"]
+    assert ways[: len(fitting)] == fitting
+    assert ways[0].speed == max(way.speed for way in fitting)
+
+
+def test_a_longest_sequence_fits_and_one_a_little_longer_does_not() -> None:
+    asked = request(8)
+    found = longest(asked)
+    best = found[0]
+    assert best.plan.fits == "yes"
+    config = best.choice.config(asked, best.tokens * 33 // 32 // 16384 * 16384 + 16384)
+    assert make_plan(config, 50304, asked.node).fits != "yes"
+    front = pareto(found)
+    assert [way.tokens for way in front] == sorted((w.tokens for w in front), reverse=True)
+    assert [way.speed for way in front] == sorted(way.speed for way in front)
+
+
+def plan(words: str, capsys: pytest.CaptureFixture[str], code: int = 0) -> str:
+    assert main(["plan", *words.split(), "--", *SHAPE.split()]) == code
+    captured = capsys.readouterr()
+    return captured.err if code else captured.out
+
+
+def test_the_line_and_why_others_lost(capsys: pytest.CaptureFixture[str]) -> None:
+    text = plan("--gpu a100-40 --gpus 4 --suggest", capsys)
+    assert "NGPUS=4 MPSIZE=" in text
+    assert "slower: more time in" in text or "as fast" in text
+    found = json.loads(plan("--gpu a100-40 --gpus 4 --suggest --json", capsys))
+    assert found[0]["line"] in text
+    assert found[0]["fits"] == "yes"
+
+
+def test_nothing_fits_says_what_the_nearest_lacks(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["plan", "--gpu", "a100-40", "--gpus", "1", "--suggest", "--", *SHAPE.split()]
+    assert main([*words, "--num-layers", "96", "--hidden-size", "12288"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("nothing fits 98,304 tokens; the nearest lacks")
+    assert "GiB" in text.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--gpu h100 --suggest", "--suggest needs --gpus N"),
+        ("--gpus 4 --longest", "--longest needs --gpu NAME"),
+        ("--gpu h100 --gpus 4 --suggest --longest", "exclude each other"),
+        ("--gpu h100 --gpus 4 --suggest --like alst", "leave --like alst out"),
+        ("--gpu h100 --gpus 4 --longest --picture x.gif", "ends in .svg"),
+        ("--gpu h100 --like mine", "--like 'mine' is not known"),
+    ],
+)
+def test_a_mistake_is_one_line(words: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = plan(words, capsys, code=2)
+    assert text.count("\n") == 1
+    assert said in text
+
+
+def test_the_line_names_every_choice() -> None:
+    choice = Choice(2, 4, 2, 3, 1, "full", True, True, True)
+    line = choice.line(request(16), 4096)
+    for word in (
+        "MPSIZE=2 SPSIZE=4 RINGSIZE=2 SEQ_LEN=4096 MICRO_BATCH=1 ZERO_STAGE=3 OFFLOAD_DEVICE=cpu"
+        " OFFLOAD_PARAM=cpu USE_FLASH_ATTN=sdpa --recompute-granularity full --checkpoint-in-cpu"
+    ).split():
+        assert word in line.split()
