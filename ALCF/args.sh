@@ -39,7 +39,8 @@ longseq_share_out() { # sets MPSIZE, SPSIZE, RINGSIZE, and the global batch that
  $ring = $shared: the ranks must be a multiple of that" || return
     fi
     data=$((ranks / shared))
-    global=$((data * LONGSEQ_VALUE[MICRO_BATCH] * LONGSEQ_VALUE[GAS]))
+    longseq_share_batch "$data" || return
+    global=${LONGSEQ_VALUE[GLOBAL_BATCH]}
     LONGSEQ_VALUE[MPSIZE]=$tp LONGSEQ_VALUE[SPSIZE]=$ulysses LONGSEQ_VALUE[RINGSIZE]=$ring
     LONGSEQ_LAYOUT=tp$tp
     ((ulysses == 1)) || LONGSEQ_LAYOUT+=_ulysses$ulysses
@@ -47,6 +48,19 @@ longseq_share_out() { # sets MPSIZE, SPSIZE, RINGSIZE, and the global batch that
     ((data == 1)) || LONGSEQ_LAYOUT+=_dp$data
     LONGSEQ_NOTES+=("layout    $ranks ranks = tensor $tp x Ulysses $ulysses x ring $ring x data $data; global batch $global")
     LONGSEQ_ARGS+=(--global-batch-size "$global")
+}
+
+longseq_share_batch() { # longseq_share_batch DATA: sets GLOBAL_BATCH or GAS, whichever follows from the other
+    local pass=$(($1 * LONGSEQ_VALUE[MICRO_BATCH])) global=${LONGSEQ_VALUE[GLOBAL_BATCH]}
+    if [[ -n $global && -z ${GAS-}${GRADIENT_ACCUMULATION_STEPS-} ]]; then
+        ((global % pass == 0)) || longseq_refuse "GLOBAL_BATCH=$global cannot be shared out over $1 data-parallel\
+ rank(s) with MICRO_BATCH=${LONGSEQ_VALUE[MICRO_BATCH]}: it must be a multiple of $pass" || return
+        LONGSEQ_VALUE[GAS]=$((global / pass))
+    fi
+    pass=$((pass * LONGSEQ_VALUE[GAS]))
+    [[ -z $global ]] || ((global == pass)) || longseq_refuse "GLOBAL_BATCH=$global is not MICRO_BATCH x GAS x\
+ data-parallel ranks = $pass: leave GAS out" || return
+    LONGSEQ_VALUE[GLOBAL_BATCH]=$pass
 }
 
 longseq_complete() { # sets the values that follow from others, where the user gave none

@@ -172,6 +172,10 @@ longseq_choose_hosts() { # sets REPLY to how many hosts are used, of all there a
     most=$((all - spare))
     ((most >= 1)) || longseq_refuse "SPARE_NODES=$spare leaves no host: there are $all" || return
     REPLY=${NHOSTS:-$most}
+    if [[ -n ${LONGSEQ_JOB-} ]] && ((REPLY > most)); then # rather fewer than no job
+        longseq_fewer_hosts "$REPLY" "$all"
+        return
+    fi
     ((REPLY <= most)) || longseq_refuse "NHOSTS=$REPLY: there are $all host(s) here${SPARE_NODES:+ and SPARE_NODES=$spare}; give at most $most" || return
     [[ -z ${NHOSTS-} && -n ${NGPUS-} ]] || return 0
     # As few hosts as hold them: ranks on one host talk faster
@@ -185,6 +189,13 @@ longseq_choose_hosts() { # sets REPLY to how many hosts are used, of all there a
     ((least <= most)) || least=$most
     while ((least < most && NGPUS % least)); do least=$((least + 1)); done
     REPLY=$least
+}
+
+longseq_fewer_hosts() { # longseq_fewer_hosts WANTED ALL: sets REPLY; in a chain whose job was given other nodes
+    REPLY=$(($1 < $2 ? $1 : $2))
+    ((REPLY < $1)) || return 0
+    longseq_say "note: this job has $2 host(s), where $1 were asked for: it trains on those; the global batch is kept"
+    [[ -z ${NGPUS-} ]] || ((NGPUS % $1)) || NGPU_PER_HOST=$((NGPUS / $1)) NGPUS=
 }
 
 longseq_count_ranks() { # sets LONGSEQ_RANKS and LONGSEQ_RANKS_PER_HOST from NGPUS, NGPU_PER_HOST, NHOSTS

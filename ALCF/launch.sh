@@ -296,8 +296,11 @@ longseq_end_time() { # sets REPLY to when the scheduler ends this job, in second
 
 longseq_prepare_launch() { # what ranks and those after us find in the run's folder
     longseq_host_file >"$LONGSEQ_RUN/hosts.txt"
-    # A chain's next job goes on from this run
-    [[ -z ${LONGSEQ_JOB-} ]] || printf '%s\0' "$LONGSEQ_RUN" >>"$LONGSEQ_JOB/runs.txt"
+    # A chain's next job goes on from this run, with the same batch
+    [[ -n ${LONGSEQ_JOB-} ]] || return 0
+    { printf '%s\0' "$LONGSEQ_RUN" >>"$LONGSEQ_JOB/runs.txt"; } 2>/dev/null ||
+        longseq_say "$LONGSEQ_JOB/runs.txt cannot be written, so the next job will not go on from $LONGSEQ_RUN"
+    [[ -s $LONGSEQ_JOB/global-batch.txt ]] || longseq_leave global-batch.txt "${LONGSEQ_VALUE[GLOBAL_BATCH]}"
 }
 
 longseq_run() { # runs LONGSEQ_COMMAND and returns its status
@@ -322,6 +325,7 @@ longseq_finish() { # longseq_finish STATUS: sets REPLY to the run's exit code; s
         # A user's mistake needs one line and no more
         [[ $code == 2 ]] || longseq_introduce_failure "$first"
         sed -n '5,$p' "$first" >&2
+        [[ $code != 69 ]] || longseq_blame "$(sed -n 2p "$first")" "$(sed -n 5p "$first")"
         REPLY=${code:-$1}
     else
         longseq_say "the launcher ended with status $1, and no rank said why: $log/rank*.out"

@@ -64,7 +64,7 @@ longseq_examine() { # longseq_examine FOLDER HOST... -- [--json]: probe, and aga
 
 longseq_preflight() { # looks at all hosts of a run on several; leaves bad ones out where SPARE_NODES allows
     local all=("${LONGSEQ_HOSTS[@]}" ${LONGSEQ_SPARES[@]+"${LONGSEQ_SPARES[@]}"}) good wanted=${#LONGSEQ_HOSTS[@]}
-    local folder=$LONGSEQ_RUN/log/doctor text status=0 LONGSEQ_OUTPUT=$LONGSEQ_RUN
+    local folder=$LONGSEQ_RUN/log/doctor text status=0 host LONGSEQ_OUTPUT=$LONGSEQ_RUN
     ((${#all[@]} > 1)) || [[ ${LONGSEQ_VALUE[PREFLIGHT]} == 1 ]] || return 0
     [[ ${LONGSEQ_VALUE[PREFLIGHT]} != 0 ]] || return 0
     mkdir -p -- "$folder"
@@ -76,6 +76,9 @@ longseq_preflight() { # looks at all hosts of a run on several; leaves bad ones 
     fi
     printf '%s\n' "$text" | grep -v '  ok   ' >&2 || :
     mapfile -t good <"$folder/good.txt"
+    for host in "${all[@]}"; do
+        [[ " ${good[*]-} " == *" $host "* ]] || longseq_blame "$host" 'by the preflight'
+    done
     if ((${#good[@]} >= wanted && ${#good[@]} < ${#all[@]})); then
         LONGSEQ_HOSTS=("${good[@]:0:wanted}")
         longseq_say "the run starts without the bad host(s), on ${LONGSEQ_HOSTS[*]}"

@@ -95,7 +95,9 @@ longseq_setup() { # everything above, in order
     longseq_find_python || return
     longseq_find_environment || return
     longseq_find_hosts || return
+    longseq_bad_last
     longseq_count_ranks || return
+    longseq_tell_bad
 }
 
 longseq_activate() { # for a person's shell, where nothing may end it: our environment's programs on the path
@@ -118,5 +120,6 @@ if [[ -z ${LONGSEQ_ROOT-} ]]; then
 fi
 source "$LONGSEQ_ROOT/ALCF/variables.sh"
 source "$LONGSEQ_ROOT/ALCF/machine.sh"
+source "$LONGSEQ_ROOT/ALCF/chain.sh"
 source "$LONGSEQ_ROOT/ALCF/hosts.sh"
 [[ -z $LONGSEQ_BY_HAND ]] || longseq_activate

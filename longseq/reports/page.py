@@ -69,6 +69,7 @@ def cards(run: RunRecord) -> list[tuple[str, str]]:
         (number(run.typical("model_tflops"), "{:.3g}"), "model TFLOPS a rank"),
         (number(run.typical("tflops"), "{:.3g}"), "TFLOPS by Megatron's count"),
         (number(run.last("peak_memory_gib"), "{:.2f} GiB"), "peak memory of rank 0"),
+        (run.slowest_rank(), "slowest rank over the others, alone"),
     ]
     return [card for card in found if card[0]]
 

@@ -40,6 +40,16 @@ class RunRecord:
         values = self.column(key)[1]
         return statistics.median(values[WARM_UP:] or values) if values else None
 
+    def slowest_rank(self) -> str:
+        """The rank that was the slowest at most looks, its host, and by how much (the median)."""
+        looks = [m for m in self.metrics if isinstance(m.get("slowest_rank"), int)]
+        if not looks:
+            return ""
+        rank = statistics.mode(m["slowest_rank"] for m in looks)
+        its = [m for m in looks if m["slowest_rank"] == rank]
+        over = statistics.median(float(m["slowest_over_median"]) for m in its)
+        return f"rank {rank} on {its[-1]['slowest_host']}: {over:.2f} x ({len(its)} of {len(looks)})"
+
     @property
     def status(self) -> str:
         """How the run ended; one that says it runs may have been killed."""

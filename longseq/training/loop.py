@@ -35,6 +35,7 @@ from longseq.reports.runs import DONE, RUNNING, STOPPED, read_run
 from longseq.run.environment import write_environment
 from longseq.run.safety.failure import is_out_of_memory, out_of_memory, record_failure
 from longseq.run.safety.spikes import Spikes, Trouble
+from longseq.run.safety.stragglers import Stragglers
 from longseq.run.safety.watch import Watch
 from longseq.run.screen import Screen, open_log, terminal_width
 from longseq.run.summary import closing_rows, opening_rows, write_summary
@@ -193,6 +194,13 @@ class Training:
         if self.spikes.trouble:
             said.append(self._act(self.spikes.trouble, record))
         return record | ({"event": "; ".join(said)} if said else {})
+
+    def _look_for_stragglers(self, seconds: float) -> dict[str, Any]:
+        """The slowest rank for the record, about once a minute."""
+        found = self.stragglers.look(self.trainer.iteration, seconds)
+        if self.stragglers.warning:
+            self.screen.warn(self.stragglers.warning)
+        return found
 
     def _act(self, trouble: Trouble, record: dict[str, Any]) -> str:
         """Say what is wrong with this step, and what is done about it."""

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 # The n-th start ends with the n-th word of the file named by WANDB_NOTES, a variable that travels.
-# "wait": when told by a signal; a word that begins with "x": before its first iteration
+# "wait": when told by a signal; "stop": by RUN/STOP; "host": its host is at fault; a word that
+# begins with "x": before its first iteration
 PLANNED = """
 import json, os, pathlib, signal, sys, time
 value = lambda name: sys.argv[sys.argv.index(name) + 1] if name in sys.argv else None
@@ -40,6 +41,13 @@ if code == "wait":
     while not told and time.time() < end:
         time.sleep(0.1)
     code = 75 if told else 1
+if code == "stop":
+    (run / "STOP").touch()
+    code = 75
+if code == "host":
+    from longseq.run.safety.abort import report
+    report(69, "this host has stopped")
+    code = 69
 os._exit(int(str(code).strip("x")))
 """
 

@@ -277,6 +277,17 @@ def test_a_chain_is_told_and_started_again(slurm: Slurm, chain: Chain) -> None:
     assert all(when and chain.begin < float(when) < end for _, when, _ in seen(chain.plan))
 
 
+def test_a_chain_leaves_a_bad_host_out(tree: Tree, slurm: Slurm, tmp_path: Path) -> None:
+    """Slurm itself is told, as it chooses the next job's hosts."""
+    (tmp_path / "plan").write_text("host 0")
+    job = planned(tree, slurm, tmp_path / "plan", "-t", "5m", "--chain", "2")
+    wait_for_job(job, 2)
+    assert (job / "bad-hosts.txt").read_text() == f"{NIDS[0]} this host has stopped\n"
+    first, then = runs_of(job)
+    assert (first / "hosts.txt").read_text().split() == NIDS[:1]
+    assert (then / "hosts.txt").read_text().split() == NIDS[1:]
+
+
 # ---------------------------------------------------------------- a rank that is killed
 
 

@@ -7,13 +7,15 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from longseq.run.safety.abort import report
 from tests.launch.planned import PLANNED, runs_of, seen, wait_for_job, wait_until
-from tests.launch.shell import ROOT, Result, Tree, traced, write_script
+from tests.launch.shell import ROOT, Result, Tree, options, traced, write_script
 from tests.launch.test_machines import compare, dry_run
 
 QUEUES = {"debug": [2, 60], "debug-scaling": [10, 60], "full-node": [24, 1440], "q": [8, 600]}
@@ -259,6 +261,7 @@ def test_a_chain_goes_on_until_training_is_done(tmp_path: Path, kind: str) -> No
         ("x1 0", 1, "before its first iteration"),
         ("x137 x137 0", 2, "failed twice after iteration 0"),
         ("x69 0 0", 2, "training is done"),  # bad hosts: the next job has others
+        ("75 stop 0", 2, "there is a file STOP in "),
     ],
 )
 def test_a_chain_stops_at_once_on_what_would_repeat(
@@ -270,6 +273,75 @@ def test_a_chain_stops_at_once_on_what_would_repeat(
     assert reason in (job / "stopped.txt").read_text()
     assert len(seen(site.plan)) == starts
     assert said.count("nothing to do") == 4 - starts
+
+
+def test_a_folder_that_cannot_be_written_is_said(
+    tmp_path: Path, bash: Callable[..., Result]
+) -> None:
+    """As on a full disk: here the folder is gone."""
+    result = bash("LONGSEQ_JOB=$1 longseq_judge_end 0 5", str(tmp_path / "gone"))
+    assert f"{tmp_path}/gone/stopped.txt cannot be written" in result.stderr
+    result = bash("LONGSEQ_JOB=$1 longseq_judge_end 2 5", str(tmp_path / "gone"))
+    assert "no room in" in result.stderr
+    assert "no further job" not in result.stderr
+
+
+def test_a_host_at_fault_comes_last_in_the_next_job(
+    tmp_path: Path, bash: Callable[..., Result]
+) -> None:
+    """What the rank's note says in one job decides the order of hosts in the next."""
+    (tmp_path / "nodes").write_text("n1\nn2\nn3\n")
+    (tmp_path / "log").mkdir()
+    report(69, "rank 0 has stopped", {"LONGSEQ_LOG": str(tmp_path / "log")}, 0, "n1.site.edu")
+    first = """declare -A LONGSEQ_VALUE=([LOAD]=); export LONGSEQ_JOB=$1
+        LONGSEQ_HOSTS=(n1 n2 n3) LONGSEQ_RUN=$1; longseq_finish 1; echo "$REPLY" """
+    assert bash(first, str(tmp_path)).stdout.split() == ["69"]
+    assert (tmp_path / "bad-hosts.txt").read_text() == "n1 rank 0 has stopped\n"
+    then = 'longseq_setup; echo "${LONGSEQ_HOSTS[*]} / ${LONGSEQ_SPARES[*]-}"'
+    env = {"HOSTFILE": str(tmp_path / "nodes"), "DS_ACCELERATOR": "cpu", "MACHINE": "workstation"}
+    env |= {"LONGSEQ_JOB": str(tmp_path)}
+    spared = bash(then, SPARE_NODES="1", **env)
+    assert spared.stdout.strip() == "n2 n3 / n1"
+    assert "n1 is left out, as it was at fault" in spared.stderr
+    needed = bash(then, **env)
+    assert needed.stdout.strip() == "n2 n3 n1 /"
+    assert "n1 was at fault in an earlier job of this chain, and is used again" in needed.stderr
+
+
+FEWER = """longseq_setup; longseq_args
+printf '%s ' "${#LONGSEQ_HOSTS[@]}" "$LONGSEQ_RANKS" "${LONGSEQ_ARGS[@]}" """
+
+
+@pytest.mark.parametrize(
+    ("hosts", "asked", "found"),
+    [
+        (4, {"NGPU_PER_HOST": "2", "GAS": "3"}, (4, 8, 48)),  # 2 a rank x 8 ranks x 3
+        (3, {"NGPU_PER_HOST": "2"}, (3, 6, 48)),
+        (2, {"NGPUS": "8"}, (2, 4, 48)),
+        (4, {"NGPU_PER_HOST": "2", "SPARE_NODES": "1"}, (4, 8, 48)),  # the spare one is needed
+    ],
+)
+def test_a_chains_batch_is_kept_on_other_nodes(
+    tmp_path: Path,
+    bash: Callable[..., Result],
+    hosts: int,
+    asked: dict[str, str],
+    found: tuple[int, int, int],
+) -> None:
+    (tmp_path / "nodes").write_text("".join(f"n{k}\n" for k in range(hosts)))
+    env = {"HOSTFILE": str(tmp_path / "nodes"), "DS_ACCELERATOR": "cpu", "MACHINE": "workstation"}
+    env |= {"LONGSEQ_JOB": str(tmp_path), "NHOSTS": "4", "MPSIZE": "1"}
+    env |= {} if "GAS" in asked else {"GLOBAL_BATCH": "48"}
+    words = bash(FEWER, **env, **asked).stdout.split()
+    assert (int(words[0]), int(words[1]), int(options(words)["--global-batch-size"])) == found
+
+
+def test_a_batch_that_other_nodes_cannot_share_is_one_line(refusal: Callable[..., str]) -> None:
+    line = refusal(NGPUS="3", MPSIZE="1", MICRO_BATCH="2", GLOBAL_BATCH="16")
+    assert "GLOBAL_BATCH=16 cannot be shared out over 3 data-parallel" in line
+    assert "a multiple of 6" in line
+    both = refusal(NGPUS="2", MPSIZE="1", MICRO_BATCH="2", GLOBAL_BATCH="16", GAS="3")
+    assert "= 12: leave GAS out" in both
 
 
 def test_editing_the_tree_or_the_shell_changes_nothing(site: Site) -> None:

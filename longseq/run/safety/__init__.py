@@ -4,6 +4,7 @@ stopping     signals, RUN/STOP, the end of the job's time: agreed by all ranks, 
 watch        a thread beside the training, which acts where that waits in C++
 heartbeat    where each rank is, in a file that the others read
 hangs        which rank has stopped, from these files
+stragglers   which rank is slower than the others, by the same work on each
 spikes       a loss or gradient norm that is not finite, or far above the last ones
 failure      recorded in the summary; out of memory said in numbers, with the remedy
 abort        a rank that fails says so once, and takes the others with it

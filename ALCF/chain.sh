@@ -1,0 +1,132 @@
+# shellcheck shell=bash
+# Sourced by setup.sh: what the jobs of a chain leave for those after them, in the job's folder:
+#   runs.txt          the runs' folders
+#   global-batch.txt  samples in a step of the first run: kept, whatever nodes the next job is given
+#   bad-hosts.txt     "HOST why": hosts that were at fault
+#   failed-at.txt     after which iteration a job failed
+#   stopped.txt       why no further job does anything
+
+longseq_leave() { # longseq_leave FILE LINE: adds a line to one of these; says so where that cannot be done
+    { printf '%s\n' "$2" >>"$LONGSEQ_JOB/$1"; } 2>/dev/null ||
+        longseq_say "$LONGSEQ_JOB/$1 cannot be written (a full disk? a quota?), so the next job will not know: $2"
+}
+
+longseq_last_line() { # longseq_last_line FILE: sets REPLY to it; empty where there is none
+    REPLY=
+    [[ ! -f $LONGSEQ_JOB/$1 ]] || REPLY=$(tail -n 1 -- "$LONGSEQ_JOB/$1")
+}
+
+longseq_runs() { # longseq_runs COMMAND: calls it with the folder of each run of this job
+    local run
+    [[ -f $LONGSEQ_JOB/runs.txt ]] || return 0
+    while IFS= read -r -d '' run; do "$1" "$run"; done <"$LONGSEQ_JOB/runs.txt"
+}
+
+# Each is called with a run's folder, the oldest first, and sets REPLY
+longseq_with_checkpoint() { [[ ! -e $1/checkpoints/latest ]] || REPLY=$1; }
+longseq_asked_to_stop() { [[ ! -e $1/STOP ]] && REPLY='' || REPLY=$1; } # the last run counts
+longseq_iteration() {
+    [[ $(tail -n 1 -- "$1/metrics.jsonl" 2>/dev/null) =~ \"iteration\":\ *([0-9]+) ]] || return 0
+    ((BASH_REMATCH[1] <= REPLY)) || REPLY=${BASH_REMATCH[1]}
+}
+
+longseq_newest_run() { # sets REPLY to the newest run of this job that has a whole checkpoint
+    REPLY=
+    longseq_runs longseq_with_checkpoint
+}
+
+longseq_progress() { # sets REPLY to the last iteration that any run of this job has finished
+    REPLY=0
+    longseq_runs longseq_iteration
+}
+
+# ---------------------------------------------------------------- does the chain go on?
+
+longseq_stop_chain() { # longseq_stop_chain REASON: no job of this chain after this one does anything
+    longseq_leave stopped.txt "$1"
+    longseq_say "no further job of this chain will train: $1"
+}
+
+longseq_has_room() { # can a small file be written in the job's folder?
+    local file=$LONGSEQ_JOB/.room status=0
+    { head -c 65536 /dev/zero >"$file"; } 2>/dev/null || status=1
+    rm -f -- "$file" 2>/dev/null || status=1
+    return "$status"
+}
+
+longseq_judge_end() { # longseq_judge_end STATUS BEFORE: would the next job only do the same again?
+    local before=$2 place
+    longseq_progress
+    place=$REPLY
+    case $1 in
+        0) longseq_stop_chain 'training is done' ;;
+        75)
+            rm -f -- "$LONGSEQ_JOB/failed-at.txt"
+            REPLY=
+            longseq_runs longseq_asked_to_stop
+            [[ -z $REPLY ]] || longseq_stop_chain "there is a file STOP in $REPLY"
+            ;;
+        2 | 1)
+            if ! longseq_has_room; then
+                longseq_say "there is no room in $LONGSEQ_JOB: the next job tries again"
+                return 0
+            elif (($1 == 2)); then
+                longseq_stop_chain 'there is a mistake in its settings (exit code 2)'
+            elif ((place <= before)); then
+                longseq_stop_chain 'it failed (exit code 1) before its first iteration, and would again'
+            fi
+            ;;
+        69) # another host is another cause
+            longseq_last_line bad-hosts.txt
+            place+=" ${REPLY%% *}"
+            ;;
+    esac
+    [[ ! -e $LONGSEQ_JOB/stopped.txt && $1 != 75 ]] || return 0
+    longseq_last_line failed-at.txt
+    [[ $REPLY != "$place" ]] || longseq_stop_chain "it failed twice after iteration ${place/ / on } (exit code $1)"
+    longseq_leave failed-at.txt "$place"
+}
+
+# ---------------------------------------------------------------- hosts that were at fault
+
+longseq_blame() { # longseq_blame HOST WHY: the next jobs of this chain do without it, where they can
+    local host
+    [[ -n ${LONGSEQ_JOB-} ]] || return 0
+    for host in "${LONGSEQ_HOSTS[@]}" ${LONGSEQ_SPARES[@]+"${LONGSEQ_SPARES[@]}"}; do
+        [[ ${host%%.*} != "${1%%.*}" ]] || longseq_leave bad-hosts.txt "$host $2"
+    done
+}
+
+longseq_bad_last() { # puts hosts that were at fault behind the others; sets LONGSEQ_BAD, array
+    local host good=() known=()
+    LONGSEQ_BAD=()
+    [[ -n ${LONGSEQ_JOB-} && -f $LONGSEQ_JOB/bad-hosts.txt ]] || return 0
+    while read -r host _; do known+=("$host"); done <"$LONGSEQ_JOB/bad-hosts.txt"
+    for host in "${LONGSEQ_HOSTS[@]}"; do
+        if [[ " ${known[*]} " == *" $host "* ]]; then LONGSEQ_BAD+=("$host"); else good+=("$host"); fi
+    done
+    LONGSEQ_HOSTS=(${good[@]+"${good[@]}"} ${LONGSEQ_BAD[@]+"${LONGSEQ_BAD[@]}"})
+}
+
+longseq_tell_bad() { # what becomes of those, once it is known how many hosts are used
+    local host
+    for host in ${LONGSEQ_BAD[@]+"${LONGSEQ_BAD[@]}"}; do
+        if [[ " ${LONGSEQ_HOSTS[*]} " == *" $host "* ]]; then
+            longseq_say "note: $host was at fault in an earlier job of this chain, and is used again: there is no\
+ other (SPARE_NODES=1 asks for one more)"
+        else
+            longseq_say "note: $host is left out, as it was at fault in an earlier job of this chain"
+        fi
+    done
+}
+
+longseq_exclude() { # tells Slurm that the jobs of this chain which are left shall not be given those hosts
+    local id hosts='' host after=0
+    [[ -n ${SLURM_JOB_ID-} && -f $LONGSEQ_JOB/bad-hosts.txt ]] || return 0
+    while read -r host _; do [[ ,$hosts, == *",$host,"* ]] || hosts+=${hosts:+,}$host; done <"$LONGSEQ_JOB/bad-hosts.txt"
+    while read -r id; do
+        ((! after)) || timeout 20 scontrol update "jobid=$id" "excnodelist=$hosts" >/dev/null 2>&1 ||
+            longseq_say "note: Slurm does not let job $id do without $hosts"
+        [[ $id != "$SLURM_JOB_ID" ]] || after=1
+    done <"$LONGSEQ_JOB/jobs.txt"
+}

@@ -1,0 +1,80 @@
+"""Which rank is slower than the others, when that is looked for, and when it is said."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from longseq.parallel.agreement import Ranks
+from longseq.reports.runs import RunRecord
+from longseq.run.safety import stragglers as module
+from longseq.run.safety.stragglers import Stragglers, slowest
+
+
+@pytest.mark.parametrize(
+    ("seconds", "rank", "over"),
+    [([1.0, 3.0], 1, 3.0), ([2.0, 1.0, 1.0, 4.0], 3, 4.0), ([5.0, 2.0, 4.0], 0, 5 / 3)],
+)
+def test_the_slowest_is_held_against_the_others(
+    seconds: list[float], rank: int, over: float
+) -> None:
+    assert slowest(seconds) == (rank, pytest.approx(over))
+
+
+class Others:
+    """Rank 0's view of four ranks, of which rank 2 needs `factor` times as long."""
+
+    def __init__(self) -> None:
+        self.factor, self.asked = 1.5, 0
+
+    def gather(self, item: Any) -> list[Any]:
+        self.asked += 1
+        seconds, host, step = item
+        return [(seconds * (self.factor if k == 2 else 1), f"{host}{k}", step) for k in range(4)]
+
+
+@pytest.fixture
+def others(monkeypatch: pytest.MonkeyPatch) -> Others:
+    monkeypatch.setattr(module, "_timed", lambda x, products: 0.002)
+    monkeypatch.setattr("socket.gethostname", lambda: "n")
+    return Others()
+
+
+def test_it_is_looked_for_once_a_minute_and_said_after_five_times(others: Others) -> None:
+    looker = Stragglers(Ranks(0, 4, others.gather), torch.device("cpu"))
+    records, said = {}, []
+    for iteration in range(1, 40):
+        records[iteration] = looker.look(iteration, 20.0)
+        said += [(iteration, looker.warning)] if looker.warning else []
+    looked = [iteration for iteration, record in records.items() if record]
+    assert looked == list(range(2, 40, 3))  # 60 s are 3 steps
+    assert records[2] == {"slowest_rank": 2, "slowest_host": "n2", "slowest_over_median": 1.5}
+    assert [iteration for iteration, _ in said] == [14]
+    assert "rank 2 on n2 needs 1.50 times as long as the others" in said[0][1]
+
+
+def test_once_in_a_while_is_nothing(others: Others) -> None:
+    looker = Stragglers(Ranks(0, 4, others.gather), torch.device("cpu"))
+    for iteration in range(2, 40):
+        others.factor = 1.05 if iteration % 4 == 0 else 1.5
+        looker.look(iteration, 60.0)
+        assert looker.warning == ""
+
+
+def test_a_rank_alone_is_not_timed(others: Others) -> None:
+    looker = Stragglers(Ranks(0, 1, others.gather), torch.device("cpu"))
+    assert [looker.look(iteration, 1.0) for iteration in range(5)] == [{}] * 5
+    assert others.asked == 0
+
+
+def test_the_report_names_the_one_that_is_mostly_slowest(tmp_path: Any) -> None:
+    looks = [(1, "a", 1.1), (3, "b", 1.4), (3, "b", 1.2), (3, "b", 1.3)]
+    metrics: list[dict[str, Any]] = [{"iteration": 1}]
+    metrics += [
+        {"iteration": 2, "slowest_rank": r, "slowest_host": h, "slowest_over_median": o}
+        for r, h, o in looks
+    ]
+    assert RunRecord(tmp_path, metrics).slowest_rank() == "rank 3 on b: 1.30 x (3 of 4)"
+    assert RunRecord(tmp_path, metrics[:1]).slowest_rank() == ""
