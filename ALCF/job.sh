@@ -41,6 +41,7 @@ fi
 longseq_progress
 before=$REPLY status=0
 longseq_supervise "$LONGSEQ_ROOT/ALCF/train-gpt3.sh" -- ${extra[@]+"${extra[@]}"} || status=$?
+! longseq_ended_as_told "$status" || status=75 # it was told so early that it could not say so
 longseq_judge_end "$status" "$before"
 longseq_exclude
 longseq_say "job ends with exit code $status"

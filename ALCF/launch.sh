@@ -242,30 +242,39 @@ longseq_signal_for() { # longseq_signal_for SIGNAL COUNT: sets REPLY to what the
 }
 
 longseq_forward() { # longseq_forward SIGNAL: to the command that longseq_supervise runs
-    longseq_signalled=$((longseq_signalled + 1))
+    longseq_signalled=$((longseq_signalled + 1)) LONGSEQ_TOLD=$1
     longseq_signal_for "$1" "$longseq_signalled"
-    kill "-$REPLY" "$longseq_child" 2>/dev/null || :
+    [[ -z $longseq_child ]] || kill "-$REPLY" "$longseq_child" 2>/dev/null || :
 }
 
 longseq_supervise() { # longseq_supervise COMMAND...: its status; signals go on to it, so that it can save
-    local status=0 signal seen longseq_signalled=0 longseq_child REPLY
+    # Sets LONGSEQ_TOLD to the last of them, empty where there was none
+    local status=0 signal seen longseq_signalled=0 longseq_child='' REPLY before
+    LONGSEQ_TOLD=
+    before=$(trap -p INT TERM HUP USR1)
+    for signal in INT TERM HUP USR1; do
+        # shellcheck disable=SC2064 # the name of this signal is meant
+        trap "longseq_forward $signal" "$signal"
+    done
     # Under job control the launcher has a process group of its own: Ctrl-C reaches it once, from
     # here, and not a second time from the terminal, which launchers take for "abort at once"
     set -m
     "$@" </dev/null &
     longseq_child=$!
     set +m
-    for signal in INT TERM HUP USR1; do
-        # shellcheck disable=SC2064 # the name of this signal is meant
-        trap "longseq_forward $signal" "$signal"
-    done
+    [[ -z $LONGSEQ_TOLD ]] || kill -TERM "$longseq_child" 2>/dev/null || : # it came before there was a child
     while :; do
         seen=$longseq_signalled
         wait "$longseq_child" && status=0 || status=$?
         ((longseq_signalled > seen)) || break # a signal ends `wait` early
     done
     trap - INT TERM HUP USR1
+    eval "$before"
     return "$status"
+}
+
+longseq_ended_as_told() { # longseq_ended_as_told STATUS: did the signal that was sent on end it, before it could say so?
+    [[ -n ${LONGSEQ_TOLD-} ]] && (($1 > 128 && $1 != 130))
 }
 
 longseq_know_end() { # exports when this job ends, before the names that must travel are collected
@@ -327,6 +336,9 @@ longseq_finish() { # longseq_finish STATUS: sets REPLY to the run's exit code; s
         sed -n '5,$p' "$first" >&2
         [[ $code != 69 ]] || longseq_blame "$(sed -n 2p "$first")" "$(sed -n 5p "$first")"
         REPLY=${code:-$1}
+    elif [[ -n ${LONGSEQ_TOLD-} && $1 != 130 ]]; then # launchers differ in the status then
+        longseq_say "stopped by SIG$LONGSEQ_TOLD before a rank could say so"
+        REPLY=75
     else
         longseq_say "the launcher ended with status $1, and no rank said why: $log/rank*.out"
     fi

@@ -12,6 +12,7 @@
 # call. Exit code: 0 done, 2 a mistake in what was asked for, 75 stopped early with a checkpoint to
 # go on from, anything else a failure.
 set -euo pipefail
+trap 'echo "longseq: stopped before its ranks were started" >&2; exit 75' INT TERM HUP USR1
 
 LONGSEQ_ROOT=$(readlink -f -- "${BASH_SOURCE[0]}")
 LONGSEQ_ROOT=${LONGSEQ_ROOT%/*/*}
@@ -53,8 +54,16 @@ fi
 repeat=("$LONGSEQ_ROOT/ALCF/train-gpt3.sh") # what RUN/command.sh runs: the same settings, a run of its own
 ((${#extra[@]} == 0)) || repeat+=(-- "${extra[@]}")
 
-check() { # check PYTHON [--dry-run]: everything that can be wrong is found before a rank starts
-    "$1" -m longseq check "${@:2}" --world-size "$LONGSEQ_RANKS" "${LONGSEQ_ARGS[@]}" -- "${repeat[@]}"
+checking() { # checking PYTHON [--dry-run]: sets check, the command that finds what can be wrong before a rank starts
+    check=("$1" -m longseq check "${@:2}" --world-size "$LONGSEQ_RANKS" "${LONGSEQ_ARGS[@]}" -- "${repeat[@]}")
+}
+
+check_and_prepare() { # data are prepared for minutes, in which it may be told to stop
+    local status=0 LONGSEQ_SIGNALS=(INT:1=TERM)
+    checking "$LONGSEQ_PYTHON"
+    longseq_supervise "${check[@]}" || status=$?
+    ! longseq_ended_as_told "$status" || status=75
+    ((status == 0)) || exit "$status"
 }
 
 print_all() { # print_all DS_CONFIG: what a dry run shows
@@ -68,14 +77,15 @@ if ((LONGSEQ_VALUE[DRY_RUN])) || ! longseq_is_installed base; then
     # Before an installation of minutes, and where nothing may be touched: any Python will do
     ds_config=$(
         export PYTHONPATH=$LONGSEQ_ROOT${PYTHONPATH:+:$PYTHONPATH} PYTHONDONTWRITEBYTECODE=1
-        check "$LONGSEQ_BASE_PYTHON" --dry-run
+        checking "$LONGSEQ_BASE_PYTHON" --dry-run
+        "${check[@]}"
     )
     ((! LONGSEQ_VALUE[DRY_RUN])) || { print_all "$ds_config" && exit 0; }
     [[ -z ${LONGSEQ_JOB-} ]] || longseq_refuse "the environment $LONGSEQ_VENV has changed since this job was\
  submitted: submit it again"
     "$LONGSEQ_ROOT/install.sh"
 fi
-check "$LONGSEQ_PYTHON"
+check_and_prepare
 longseq_preflight
 longseq_know_end
 longseq_launch_command # now: hosts may have been left out, the launcher may have come with the environment

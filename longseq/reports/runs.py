@@ -48,7 +48,9 @@ class RunRecord:
         rank = statistics.mode(m["slowest_rank"] for m in looks)
         its = [m for m in looks if m["slowest_rank"] == rank]
         over = statistics.median(float(m["slowest_over_median"]) for m in its)
-        return f"rank {rank} on {its[-1]['slowest_host']}: {over:.2f} x ({len(its)} of {len(looks)})"
+        return (
+            f"rank {rank} on {its[-1]['slowest_host']}: {over:.2f} x ({len(its)} of {len(looks)})"
+        )
 
     @property
     def status(self) -> str:

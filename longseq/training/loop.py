@@ -84,6 +84,7 @@ class Training:
         self.valid_feed = Feed(valid, config, mesh, device) if valid else None
         flags = config.training
         self.spikes = Spikes(flags.on_spike, flags.spike_factor, flags.spike_window, self.ranks)
+        self.stragglers = Stragglers(self.ranks, device)
         self.trainer.guard(
             lambda loss, norm: self.spikes.may_update(loss, norm, self.trainer.iteration)
         )

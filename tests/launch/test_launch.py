@@ -338,6 +338,15 @@ def test_the_trainers_exit_code_comes_back(ready: Tree, code: int) -> None:
     assert result.returncode == code
 
 
+SLOW = """def prepare_run(options: argparse.Namespace) -> int:
+    import os, time
+    open(os.environ["RECORD"] + "/checking", "w").close()
+    time.sleep(60)
+"""
+FIRST = """#!/bin/sh
+kill -TERM $PPID
+exec /usr/bin/readlink "$@"
+"""
 ONE_BY_ONE = """
 import os, time
 import mpi4py
@@ -491,3 +500,29 @@ def test_two_runs_at_once_meet_in_no_file(ready: Tree) -> None:
         _, said = process.communicate(timeout=60)
         assert process.returncode == 0, said
     assert len(list((ready.root / "outputs").glob("*/ds_config.json"))) == 2
+
+
+@pytest.mark.parametrize("name", ["TERM", "INT", "USR1"])
+def test_told_while_the_data_are_prepared_it_stops(ready: Tree, name: str) -> None:
+    """Before a rank starts, and the check's process ends as well."""
+    check = ready.root / "longseq/run/check.py"
+    check.write_text(check.read_text().replace(SLOW.splitlines(True)[0], SLOW))
+    command, env = ready.command(RECORD=str(ready.home))
+    process = subprocess.Popen(command, env=env, cwd=ready.root, stderr=subprocess.PIPE, text=True)
+    assert wait_for((ready.home / "checking").exists)
+    process.send_signal(getattr(signal, f"SIG{name}"))
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == 75, said
+    assert "Traceback" not in said
+    assert recorded(ready) == []
+    assert processes_with(f"RECORD={ready.home}") == []
+
+
+def test_told_in_the_scripts_first_moments_it_stops(ready: Tree) -> None:
+    """The signal waits until bash has set its traps: a stand-in for readlink, its first program."""
+    path = write_script(ready.home / "bin/readlink", FIRST).parent
+    command, env = ready.command(RECORD=str(ready.home))
+    env["PATH"] = f"{path}:{env['PATH']}"
+    result = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert (result.returncode, recorded(ready)) == (75, [])
+    assert result.stderr == "longseq: stopped before its ranks were started\n"

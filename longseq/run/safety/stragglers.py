@@ -1,8 +1,8 @@
 """Is one rank slower than the others? All wait for it, in every step.
 
     stragglers = Stragglers(ranks, device)
-    record |= stragglers.look(iteration, seconds)     # {} but about once a minute; a collective then
-    if stragglers.warning: …                          # once, after several looks in a row
+    record |= stragglers.look(iteration, seconds)   # {}, but about once a minute (a collective)
+    if stragglers.warning: …                        # once, after several looks in a row
 
 Ranks wait for each other many times within a step, so its time is everyone's and blames nobody, and
 what a rank itself needs is seen on a device only by stopping it. So each rank is timed alone: the
