@@ -280,7 +280,10 @@ def test_a_chain_is_told_and_started_again(slurm: Slurm, chain: Chain) -> None:
 def test_a_chain_leaves_a_bad_host_out(tree: Tree, slurm: Slurm, tmp_path: Path) -> None:
     """Slurm itself is told, as it chooses the next job's hosts."""
     (tmp_path / "plan").write_text("host 0")
-    job = planned(tree, slurm, tmp_path / "plan", "-t", "5m", "--chain", "2")
+    tree.trainer(PLANNED)
+    env = {"NGPU_PER_HOST": "1", "WANDB_NOTES": str(tmp_path / "plan"), **slurm.env}
+    login = slurm.cluster.enter(NIDS[0])
+    job = submitted(tree, login, "-n", "1", "-t", "5m", "--chain", "2", **env)
     wait_for_job(job, 2)
     assert (job / "bad-hosts.txt").read_text() == f"{NIDS[0]} this host has stopped\n"
     first, then = runs_of(job)
