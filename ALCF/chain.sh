@@ -23,7 +23,12 @@ longseq_runs() { # longseq_runs COMMAND: calls it with the folder of each run of
 }
 
 # Each is called with a run's folder, the oldest first, and sets REPLY
-longseq_with_checkpoint() { [[ ! -e $1/checkpoints/latest ]] || REPLY=$1; }
+longseq_with_checkpoint() {
+    local whole
+    for whole in "$1"/checkpoints/step-*[0-9]/manifest.json; do
+        [[ ! -e $whole ]] || REPLY=$1
+    done
+}
 longseq_asked_to_stop() { [[ ! -e $1/STOP ]] && REPLY='' || REPLY=$1; } # the last run counts
 longseq_iteration() {
     [[ $(tail -n 1 -- "$1/metrics.jsonl" 2>/dev/null) =~ \"iteration\":\ *([0-9]+) ]] || return 0

@@ -346,9 +346,13 @@ longseq_finish() { # longseq_finish STATUS: sets REPLY to the run's exit code; s
 }
 
 longseq_tell_load() { # from where to go on after a run that failed
-    local latest=$LONGSEQ_RUN/checkpoints/latest load=${LONGSEQ_VALUE[LOAD]-} step
-    if [[ -f $latest ]] && IFS= read -r step <"$latest"; then
-        longseq_say "its newest checkpoint is of iteration ${step#step-}: go on with LOAD=$LONGSEQ_RUN"
+    local load=${LONGSEQ_VALUE[LOAD]-} file step newest=-1
+    for file in "$LONGSEQ_RUN"/checkpoints/step-*[0-9]/manifest.json; do
+        step=${file%/*} step=${step##*/step-}
+        [[ ! -e $file || ! $step =~ ^[0-9]{1,18}$ ]] || ((10#$step <= newest)) || newest=$((10#$step))
+    done
+    if ((newest >= 0)); then
+        longseq_say "its newest checkpoint is of iteration $newest: go on with LOAD=$LONGSEQ_RUN"
     elif [[ -n $load ]]; then
         longseq_say "it made no checkpoint of its own: go on as it did, with LOAD=$load"
     fi

@@ -54,10 +54,10 @@ os._exit(int(str(code).strip("x")))
 # Rank 1 is killed from outside, after a checkpoint
 KILLED = """
 import os, pathlib, sys, time
-folder = pathlib.Path(sys.argv[sys.argv.index("--run-dir") + 1], "checkpoints")
+folder = pathlib.Path(sys.argv[sys.argv.index("--run-dir") + 1], "checkpoints", "step-7")
 if os.environ["RANK"] == "1":
-    folder.mkdir(exist_ok=True)
-    (folder / "latest").write_text("step-7\\n")
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").touch()
     os.kill(os.getpid(), 9)
 time.sleep(50)
 """
