@@ -24,6 +24,10 @@ VERBS = {
     "data": ("longseq.data.commands:add_data", "look at prepared data, check it, turn it back"),
     "checkpoint": ("longseq.checkpoint.command:add_arguments", "look at, check, take weights"),
     "score": ("longseq.inference.score:add_arguments", "how likely a network finds sequences"),
+    "generate": (
+        "longseq.inference.generation.generate:add_arguments",
+        "sequences that a network makes up",
+    ),
     "report": ("longseq.reports.command:add_arguments", "a page for each run, a table of them"),
     "doctor": ("longseq.doctor.command:add_arguments", "is every host of this allocation fit?"),
     "plan": ("longseq.planning.command:add_arguments", "what a run needs, and whether it fits"),

@@ -10,4 +10,5 @@ forward    windows → the loss of each token, over all ranks
 tables     what is written: whole or not there
 progress   how far it is, and how long it will take
 score      the verb: log-likelihoods of records
+generation/   the verb `generate`: sequences made up
 """
