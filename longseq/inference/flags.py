@@ -39,7 +39,7 @@ class Computing(KernelFlags):
 
 def add_computing(parser: Parser) -> None:
     """The argument RUN, and the flags."""
-    parser.usage = "%(prog)s RUN [FILE ...] [--flag VALUE ...]"
+    parser.usage = "%(prog)s RUN [FILE ...] [--flag ...]"
     parser.add_argument(
         "run", type=Path, metavar="RUN", help="a run's folder, its checkpoints, or one of them"
     )
