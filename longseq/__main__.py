@@ -28,6 +28,14 @@ VERBS = {
         "longseq.inference.generation.generate:add_arguments",
         "sequences that a network makes up",
     ),
+    "embed": (
+        "longseq.inference.embedding.embed:add_arguments",
+        "what a network makes of sequences",
+    ),
+    "evaluate": (
+        "longseq.inference.evaluation.evaluate:add_arguments",
+        "what a network has learned",
+    ),
     "report": ("longseq.reports.command:add_arguments", "a page for each run, a table of them"),
     "doctor": ("longseq.doctor.command:add_arguments", "is every host of this allocation fit?"),
     "plan": ("longseq.planning.command:add_arguments", "what a run needs, and whether it fits"),

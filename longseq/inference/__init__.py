@@ -9,6 +9,8 @@ windows    a record → what the network sees of it at once
 forward    windows → the loss of each token, over all ranks
 tables     what is written: whole or not there
 progress   how far it is, and how long it will take
-score      the verb: log-likelihoods of records
+score      the verb: log-likelihoods of records;  variants: of alleles between the same flanks
 generation/   the verb `generate`: sequences made up
+embedding/    the verb `embed`: states behind a layer
+evaluation/   the verb `evaluate`: what was learned, beside what knows nothing of it
 """

@@ -40,7 +40,7 @@ def scored(
             yield from found
 
     done: list[Losses] = []
-    for window, losses in _in_turn(ready, all_windows()):
+    for window, losses in in_turn(ready, all_windows()):
         done.append(losses[window.context :])
         record, count = waiting[0]
         if len(done) == count:
@@ -49,7 +49,7 @@ def scored(
             done = []
 
 
-def _in_turn(ready: Ready, windows: Iterator[Window]) -> Iterator[tuple[Window, Losses]]:
+def in_turn(ready: Ready, windows: Iterator[Window]) -> Iterator[tuple[Window, Losses]]:
     """Each window with the loss of its labels [n]; a round is a batch for each data-parallel
     rank.
     """

@@ -2,6 +2,7 @@
 
     longseq score RUN genes.fa > scores.tsv
     longseq score RUN genome.fa --window 8192 --stride 4096 --per-position each.parquet
+    longseq score RUN reference.fa --variants calls.vcf
 
 A record's log-likelihood is Σ w log p(token | those before it) in nats, its bits per base are
 - log-likelihood / (ln 2 · letters), with letters weighed by w as well where weights are asked for.
@@ -22,12 +23,14 @@ from longseq.config.flags import Parser
 from longseq.errors import EXIT_DONE, UserError
 from longseq.inference.flags import add_computing, read_computing
 from longseq.inference.forward import Losses, scored
-from longseq.inference.network import make_ready
+from longseq.inference.network import Ready, make_ready
 from longseq.inference.progress import progress
 from longseq.inference.ranks import on_ranks, warner, world_size
 from longseq.inference.sequences import Reader, Sequence, Weighing
 from longseq.inference.tables import SUFFIXES, Nothing, Table, check_output, open_table
 from longseq.inference.trained import find_trained
+from longseq.inference.variants import COLUMNS as VARIANTS
+from longseq.inference.variants import check_variants, letters_of, variant_rows
 from longseq.inference.windows import cutting
 from longseq.parallel.agreement import Ranks
 
@@ -47,6 +50,10 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--per-position", type=Path, metavar="FILE",
         help="each token's log-likelihood: a .tsv, .parquet or .npy (float32, records in order)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--variants", type=Path, metavar="FILE",
+        help="score a VCF's alternatives against FILE, its reference, in windows",
     )  # fmt: skip
     parser.set_defaults(run_verb=score)
 
@@ -86,7 +93,7 @@ def weighing(options: argparse.Namespace) -> Weighing:
     return Weighing(options.lower_case_weight, options.unknown_weight, options.weighted)
 
 
-def check_sizes(options: argparse.Namespace) -> None:
+def check_window(options: argparse.Namespace) -> None:
     """Refuse numbers that mean nothing, and standard input where several ranks would read it."""
     for name in ("window", "stride"):
         if getattr(options, name) < 0:
@@ -98,27 +105,27 @@ def check_sizes(options: argparse.Namespace) -> None:
 def score(options: argparse.Namespace) -> int:
     """`longseq score`: returns the exit code, raises UserError."""
     layout, computing = read_computing(options)
-    check_sizes(options)
+    check_window(options)
     check_output("--output", options.output, SUFFIXES[:2])
     check_output("--per-position", options.per_position)
     counts_for = weighing(options)
 
+    if options.variants:
+        _check_variants(options)
+
     def work(device: torch.device, ranks: Ranks) -> int:
         trained = find_trained(options.run, warner(ranks), ranks)
         reader = Reader(trained, options.files, counts_for)
+        reference: dict[str, str] = {}
+        count = 0
+        if options.variants:
+            reference = letters_of(reader)
+            count = check_variants(options.variants, reference, ", ".join(options.files))
         ready = make_ready(trained, layout, computing, device, ranks)
-        cuts = cutting(ready.length, options.window, options.stride)
-        names = trained.tokenizer.names()
-        with ExitStack() as stack:
-            table = _table(stack, options.output, RECORDS, ranks)
-            each: Table = Nothing(POSITIONS)
-            if options.per_position:
-                each = _table(stack, options.per_position, POSITIONS, ranks)
-            advance = stack.enter_context(progress("scoring", reader.total, ranks.rank))
-            for number, (sequence, losses) in enumerate(scored(ready, reader, cuts), 1):
-                table.add(_row(sequence, losses))
-                each.add(_positions(sequence, losses, names))
-                advance(reader.done, f"{number:,} records")
+        if options.variants:
+            _score_variants(ready, reader, reference, count, options)
+        else:
+            _score_records(ready, reader, options)
         if reader.left_out:
             warner(ranks)(
                 f"{reader.left_out:,} letters behind the last whole token of their record were not"
@@ -127,6 +134,57 @@ def score(options: argparse.Namespace) -> int:
         return EXIT_DONE
 
     return on_ranks(computing, work)
+
+
+def _score_records(ready: Ready, reader: Reader, options: argparse.Namespace) -> None:
+    ranks, names = ready.ranks, ready.trained.tokenizer.names()
+    cuts = cutting(ready.length, options.window, options.stride)
+    with ExitStack() as stack:
+        table = _table(stack, options.output, RECORDS, ranks)
+        each: Table = Nothing(POSITIONS)
+        if options.per_position:
+            each = _table(stack, options.per_position, POSITIONS, ranks)
+        advance = stack.enter_context(progress("scoring", reader.total, ranks.rank))
+        for number, (sequence, losses) in enumerate(scored(ready, reader, cuts), 1):
+            table.add(_row(sequence, losses))
+            each.add(_positions(sequence, losses, names))
+            advance(reader.done, f"{number:,} records")
+
+
+def _check_variants(options: argparse.Namespace) -> None:
+    """Refuse what says nothing about variants."""
+    given = {
+        "--per-position": options.per_position,
+        "--stride": options.stride,
+        "--weighted": options.weighted,
+        "--lower-case-weight": options.lower_case_weight != 1,
+        "--unknown-weight": options.unknown_weight != 1,
+    }
+    for flag, value in given.items():
+        if value:
+            raise UserError(f"{flag} and --variants exclude each other: leave one out")
+
+
+def _score_variants(
+    ready: Ready,
+    reader: Reader,
+    reference: dict[str, str],
+    count: int,
+    options: argparse.Namespace,
+) -> None:
+    size = cutting(ready.length, options.window, 0).size or ready.length
+    strange = 0
+    with ExitStack() as stack:
+        table = _table(stack, options.output, VARIANTS, ready.ranks)
+        advance = stack.enter_context(progress("scoring", count, ready.ranks.rank))
+        rows = variant_rows(ready, reference, options.variants, size, reader.tokens)
+        for number, row in enumerate(rows, 1):
+            table.add(row)
+            strange += math.isnan(row["difference"][0])
+            advance(number, f"{number:,} variants")
+    reader.left_out = 0  # of flanks: both alleles have the same
+    if strange:
+        warner(ready.ranks)(f"{strange:,} alternatives are no sequence (symbolic): nan")
 
 
 def _table(stack: ExitStack, path: Path | None, columns: dict[str, type], ranks: Ranks) -> Table:

@@ -136,6 +136,15 @@ class Reader:
             self.done += len(tokens)
 
     def _records(self, path: str) -> Iterator[Sequence]:
+        for name, raw in self._raw(path):
+            yield self.encode(path, name, raw)
+
+    def raw(self) -> Iterator[tuple[str, bytes]]:
+        """The name and the letters, as they stand there, of each record of the files."""
+        for path in self.paths:
+            yield from self._raw(path)
+
+    def _raw(self, path: str) -> Iterator[tuple[str, bytes]]:
         before, number = self.done, 0
         text = isinstance(self.trained.tokenizer, TextTokenizer)
         with open_source(path, text) as source, TemporaryDirectory() as folder:
@@ -148,8 +157,12 @@ class Reader:
                 for record in found:
                     number += 1
                     name = record.name.split(" ")[0] or f"record-{number}"
-                    yield self.encode(path, name, record.content)
+                    yield name, record.content
                     self.done = before + source.meter.bytes_read
+
+    def tokens(self, name: str, raw: bytes) -> Tokens:
+        """The tokens of a part of a record."""
+        return self.encode(self.paths[0], name, raw).tokens
 
     def encode(self, path: str, name: str, raw: bytes) -> Sequence:
         """The tokens of one record; UserError where it is empty or a letter has no token."""

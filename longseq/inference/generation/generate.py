@@ -97,7 +97,8 @@ def generate(options: argparse.Namespace) -> int:
             for start in range(0, len(prompts), rows):
                 batch = prompts[start : start + rows]
                 for step in grow(ready, batch, sampling, stops, options.max_new_tokens):
-                    advance(done + step * len(batch), f"{done:,} sequences")
+                    made = done * options.max_new_tokens + step * len(batch)
+                    advance(made, f"{done:,} sequences")
                 done += len(batch)
                 write("".join(_fasta(trained, one, options) for one in batch))
         return EXIT_DONE

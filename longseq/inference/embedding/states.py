@@ -1,0 +1,113 @@
+"""Rows of states in a file, with the names of the records that they are of.
+
+with open_states(Path("genes.npy"), width=512) as output:
+    output.add("gene-1", states)          # [n, 512] float32
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from longseq.inference.tables import Tsv, written_aside
+
+States = npt.NDArray[np.float32]
+GROUP = 4096  # rows of a parquet file that are written together
+RECORDS = {"record": str, "first_row": int, "rows": int}
+
+
+class Output(ABC):
+    """Takes the states of one record after another."""
+
+    @abstractmethod
+    def add(self, name: str, states: States) -> None:
+        """Append the rows [n, width] of a record."""
+
+
+class Nothing(Output):
+    """Where another rank writes."""
+
+    def add(self, name: str, states: States) -> None:
+        pass
+
+
+class Matrix(Output):
+    """One .npy [rows, width], whose header is written again at the end, and a table of records."""
+
+    def __init__(self, path: Path, width: int, names: Tsv) -> None:
+        self._file, self._names = path.open("wb"), names
+        self._rows, self._width = 0, width
+        self._header()
+
+    def _header(self) -> None:
+        shape = (self._rows, self._width)
+        facts = {"descr": "<f4", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(self._file, facts)
+
+    def add(self, name: str, states: States) -> None:
+        self._names.add({"record": [name], "first_row": [self._rows], "rows": [len(states)]})
+        self._file.write(states.astype("<f4").tobytes())
+        self._rows += len(states)
+
+    def close(self) -> None:
+        self._file.seek(0)
+        self._header()
+        self._file.close()
+
+
+class Parquet(Output):
+    """A row a row: the record, which of its rows, and the numbers as a list of fixed length."""
+
+    def __init__(self, path: Path, width: int) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        self._list = pa.list_(pa.float32(), width)
+        fields = [("record", pa.string()), ("row", pa.int64()), ("state", self._list)]
+        self._schema = pa.schema(fields)
+        self._writer: Any = pq.ParquetWriter(path, self._schema)
+        self._waiting: list[Any] = []
+
+    def add(self, name: str, states: States) -> None:
+        import pyarrow as pa
+
+        numbers = pa.FixedSizeListArray.from_arrays(pa.array(states.ravel()), type=self._list)
+        columns = [pa.array([name] * len(states)), pa.array(np.arange(len(states))), numbers]
+        self._waiting.append(pa.table(columns, schema=self._schema))
+        if sum(len(one) for one in self._waiting) >= GROUP:
+            self._write()
+
+    def _write(self) -> None:
+        import pyarrow as pa
+
+        if self._waiting:
+            self._writer.write_table(pa.concat_tables(self._waiting))
+            self._waiting = []
+
+    def close(self) -> None:
+        self._write()
+        self._writer.close()
+
+
+@contextmanager
+def open_states(path: Path | None, width: int) -> Iterator[Output]:
+    """A .npy with its table of records, or a .parquet; None: nothing is written."""
+    if path is None:
+        yield Nothing()
+        return
+    with ExitStack() as stack:
+        aside = stack.enter_context(written_aside(path))
+        if path.suffix == ".npy":
+            beside = stack.enter_context(written_aside(path.with_suffix(".records.tsv")))
+            file = stack.enter_context(beside.open("w", encoding="utf-8"))
+            output: Matrix | Parquet = Matrix(aside, width, Tsv(RECORDS, file))
+        else:
+            output = Parquet(aside, width)
+        yield output
+        output.close()

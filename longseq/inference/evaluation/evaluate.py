@@ -1,0 +1,225 @@
+"""`longseq evaluate`: what a network has learned, beside what knows nothing of it.
+
+    longseq evaluate RUN --genes --picture evaluation.svg          what the run held out
+    longseq evaluate RUN new.fa --train old.fa --json figures.json
+
+Loss by the number of tokens that stand before (does the network use its length?), by record, by
+codon position, and on the same letters Markov models, whose order is chosen on the end of the
+training part, and compressors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from longseq.config.flags import Parser
+from longseq.data.tokenizers.nucleotides import Nucleotides
+from longseq.errors import EXIT_DONE, UserError
+from longseq.host.atomic_files import reason, replace_file
+from longseq.inference.evaluation.baselines import compression, markov
+from longseq.inference.evaluation.codons import by_codon, coding, genes_of, places, shuffled
+from longseq.inference.evaluation.held_out import MOST, Given, from_files, held_out
+from longseq.inference.evaluation.losses import Found, network_losses
+from longseq.inference.evaluation.picture import picture
+from longseq.inference.flags import add_computing, read_computing
+from longseq.inference.forward import scored
+from longseq.inference.network import Ready, make_ready
+from longseq.inference.progress import progress
+from longseq.inference.ranks import on_ranks, warner
+from longseq.inference.score import check_window
+from longseq.inference.sequences import Sequence
+from longseq.inference.tables import check_output
+from longseq.inference.trained import Trained, find_trained
+from longseq.inference.windows import Cutting, cutting
+from longseq.parallel.agreement import Ranks
+
+SHUFFLED = 200  # genes that are scored against themselves with codons shuffled
+
+
+def add_arguments(parser: Parser) -> None:
+    """The arguments of `longseq evaluate`."""
+    add_computing(parser)
+    add = parser.add_argument
+    add("files", nargs="*", metavar="FILE", help="FASTA, …, or prepared data; else what RUN kept")
+    add("--part", default="valid", choices=("valid", "test"), help="which part RUN kept (valid)")
+    add(
+        "--train", action="append", default=[], metavar="FILE",
+        help="what baselines of FILE learn from; may be repeated",
+    )  # fmt: skip
+    add("--window", type=int, default=0, metavar="N", help="tokens seen at once (training length)")
+    add("--stride", type=int, default=0, metavar="M", help="tokens between two windows (N / 2)")
+    add(
+        "--genes", action="store_true",
+        help="call genes: losses by codon position, genes against their codons shuffled",
+    )  # fmt: skip
+    add("--picture", type=Path, metavar="FILE", help="the figures drawn, a .svg")
+    add("--json", type=Path, metavar="FILE", help="all figures, a .json")
+    parser.set_defaults(run_verb=evaluate)
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    """`longseq evaluate`: returns the exit code, raises UserError."""
+    layout, computing = read_computing(options)
+    check_window(options)
+    check_output("--picture", options.picture, (".svg",))
+    check_output("--json", options.json, (".json",))
+    if options.train and not options.files:
+        raise UserError("--train is for files: of its own data RUN knows what it was trained on")
+
+    def work(device: torch.device, ranks: Ranks) -> int:
+        trained = find_trained(options.run, warner(ranks), ranks)
+        nucleotides = isinstance(trained.tokenizer, Nucleotides)
+        if options.genes and not nucleotides:
+            raise UserError(
+                f"--genes: codon positions need a token for each letter, and {trained.name} has"
+                f" {trained.tokenizer.specification}: leave it out"
+            )
+        given = _given(trained, options)
+        ready = make_ready(trained, layout, computing, device, ranks)
+        cuts = cutting(ready.length, options.window or ready.length, options.stride)
+        total = sum(len(record.tokens) for record in given.records)
+        with progress("evaluating", total, ranks.rank) as advance:
+            found = network_losses(ready, given.records, cuts, advance)
+        codons = {}
+        if nucleotides and (options.genes or given.genes):
+            codons = _codons(ready, given, found, cuts, options.genes)
+        if ranks.rank == 0:
+            figures = _figures(trained, given, found) | codons
+            _print(figures)
+            _write(options, figures)
+        return EXIT_DONE
+
+    return on_ranks(computing, work)
+
+
+def _given(trained: Trained, options: argparse.Namespace) -> Given:
+    if options.files:
+        return from_files(trained, options.files, options.train)
+    return held_out(trained, options.part)
+
+
+def _figures(trained: Trained, given: Given, found: Found) -> dict[str, Any]:
+    """All but those of codons."""
+    letters = sum(record.letters for record in given.records)
+    tokens = sum(len(record.tokens) for record in given.records)
+    nats = sum(float(each.sum(dtype=np.float64)) for each in found.each)
+    a_token = letters / tokens
+    bits = {"network": nats / math.log(2) / letters}
+    figures: dict[str, Any] = {
+        "checkpoint": trained.name,
+        "evaluated": given.name,
+        "records": len(given.records),
+        "letters": letters,
+        "tokens": tokens,
+        "letters_a_token": a_token,
+        "baselines_learned_from_tokens": sum(map(len, given.train)),
+        "bits_per_letter": bits,
+        "by_position": found.by_position.bins(),
+        "by_record": [
+            {"record": record.name, "tokens": len(each), "bits_per_letter": _bits(record, each)}
+            for record, each in zip(given.records, found.each, strict=True)
+        ],
+    }
+    if given.train:
+        orders, chosen = markov(given.train, [record.tokens for record in given.records])
+        orders = {order: value / a_token for order, value in orders.items()}
+        figures["markov"] = {"orders": {str(k): v for k, v in orders.items()}, "chosen": chosen}
+        for order in sorted({min(2, max(orders)), chosen}):
+            name = "Markov, order" if order != chosen else "Markov, chosen order"
+            bits[f"{name} {order}"] = orders[order]
+    decode = trained.tokenizer.decode
+    text = "".join(decode(record.tokens) for record in given.records)
+    bits |= compression("".join(map(decode, given.train)).encode(), text.encode())
+    return figures
+
+
+def _bits(record: Sequence, losses: Any) -> float:
+    return float(losses.sum(dtype=np.float64)) / math.log(2) / max(1, record.letters)
+
+
+def _codons(ready: Ready, given: Given, found: Found, cuts: Cutting, call: bool) -> dict[str, Any]:
+    """Losses by codon position; where genes are called, those genes against themselves shuffled."""
+    decode = ready.trained.tokenizer.decode
+    texts = [decode(record.tokens) for record in given.records]
+    genes = [
+        [(0, len(text) - len(text) % 3, False)] if given.genes else genes_of(text) for text in texts
+    ]
+    where = [places(len(text), some) for text, some in zip(texts, genes, strict=True)]
+    figures: dict[str, Any] = {"by_codon_position": by_codon(found.each, where)}
+    if call:
+        pairs = zip(texts, genes, strict=True)
+        whole = [gene for text, some in pairs for gene in coding(text, some)][:SHUFFLED]
+        figures["genes"] = _against_shuffled(ready, whole, cuts)
+    return figures
+
+
+def _against_shuffled(ready: Ready, genes: list[str], cuts: Cutting) -> dict[str, Any]:
+    """log p(gene) - log p(the same with synonymous codons shuffled), a codon, in nats."""
+    generator = np.random.default_rng(0)
+    letters = [text for gene in genes for text in (gene, shuffled(gene, generator))]
+    encode = ready.trained.tokenizer
+    assert isinstance(encode, Nucleotides)
+    names = encode.names()
+    table = np.zeros(128, np.uint8)
+    table[[ord(name) for name in names[:4]]] = range(4)
+    records = [
+        Sequence(f"gene-{number}", table[np.frombuffer(text.encode(), np.uint8)], len(text))
+        for number, text in enumerate(letters)
+    ]
+    totals = [-float(each.sum(dtype=np.float64)) for _, each in scored(ready, records, cuts)]
+    gains = [
+        (own - other) / (len(gene) / 3)
+        for gene, own, other in zip(genes, totals[::2], totals[1::2], strict=True)
+    ]
+    return {
+        "compared": len(genes),
+        "scored_above_shuffled": sum(gain > 0 for gain in gains),
+        "nats_a_codon_above_shuffled": float(np.mean(gains)) if gains else 0.0,
+    }
+
+
+def _print(figures: dict[str, Any]) -> None:
+    """What the terminal shows: a few lines a subject."""
+    print(f"{figures['checkpoint']} on {figures['evaluated']}:"
+          f" {figures['letters']:,} letters in {figures['records']:,} records")  # fmt: skip
+    print("\nbits a letter")
+    for name, value in sorted(figures["bits_per_letter"].items(), key=lambda item: item[1]):
+        print(f"  {name:<28} {value:.4f}")
+    scale = 1 / math.log(2) / figures["letters_a_token"]
+    print("\nby tokens of context          bits a letter")
+    for one in figures["by_position"]:
+        span = f"{one['from']:,} to {one['to']:,}" if one["to"] > one["from"] else f"{one['from']}"
+        print(f"  {span:<28} {one['loss'] * scale:.4f} ± {one['error'] * scale:.4f}")
+    if "by_codon_position" in figures:
+        print("\nby codon position             bits a letter")
+        for name, value in figures["by_codon_position"].items():
+            print(f"  {name:<28} {value / math.log(2):.4f}")
+    if "genes" in figures:
+        of = figures["genes"]
+        print(
+            f"\n{of['scored_above_shuffled']} of {of['compared']} genes score above themselves with"
+            f" synonymous codons shuffled, by {of['nats_a_codon_above_shuffled']:.4f} nats a codon"
+        )
+    if figures["baselines_learned_from_tokens"] >= MOST:
+        print(f"\nbaselines learned from {MOST:,} tokens of the training part only")
+    sys.stdout.flush()
+
+
+def _write(options: argparse.Namespace, figures: dict[str, Any]) -> None:
+    for path, text in (
+        (options.json, json.dumps(figures, indent=1) + "\n"),
+        (options.picture, picture(figures) if options.picture else ""),
+    ):
+        if path is not None:
+            try:
+                replace_file(path, text)
+            except OSError as error:
+                raise UserError(f"{path} cannot be written: {reason(error)}") from None

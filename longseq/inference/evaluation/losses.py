@@ -1,0 +1,89 @@
+"""The network's losses on records: all of them, and their mean by place in the window.
+
+found = network_losses(ready, records, cutting, advance)
+found.each[n]                    # of record n's tokens, nats
+found.by_position.bins()         # does it use its length?
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from longseq.inference.forward import Losses, in_turn
+from longseq.inference.network import Ready
+from longseq.inference.sequences import Sequence
+from longseq.inference.windows import Cutting, Window
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass
+class ByPosition:
+    """Sums by the number of tokens that stood before: of losses, their squares, their count."""
+
+    sums: Floats
+    squares: Floats
+    counts: Floats
+
+    def add(self, losses: Losses) -> None:
+        """Losses [n] of a window."""
+        here = slice(0, len(losses))
+        self.sums[here] += losses
+        self.squares[here] += np.square(losses, dtype=np.float64)
+        self.counts[here] += 1
+
+    def bins(self) -> list[dict[str, Any]]:
+        """Means over 1, 2, 3-4, 5-8, … tokens of context, with their standard errors, in nats."""
+        found, low = [], 1
+        while low <= len(self.sums):
+            high = min(len(self.sums), 1 if low == 1 else 2 * (low - 1))
+            here = slice(low - 1, high)
+            count = float(self.counts[here].sum())
+            if count:
+                mean = float(self.sums[here].sum()) / count
+                spread = max(0.0, float(self.squares[here].sum()) / count - mean * mean)
+                error = (spread / count) ** 0.5
+                found.append({"from": low, "to": high, "loss": mean, "error": error})
+            low = high + 1
+        return found
+
+
+@dataclass
+class Found:
+    """each: losses [n] of each record, in their order."""
+
+    by_position: ByPosition
+    each: list[Losses] = field(default_factory=list)
+
+
+def network_losses(
+    ready: Ready, records: list[Sequence], cutting: Cutting, advance: Callable[[int, str], None]
+) -> Found:
+    """One pass over all windows; what is context in one counts for its position there as well."""
+    begin = ready.trained.tokenizer.end_of_document
+    size = min(cutting.size or ready.length, max(len(record.tokens) for record in records))
+    found = Found(ByPosition(*(np.zeros(size) for _ in range(3))))
+    lasts: list[bool] = []
+
+    def windows() -> Iterator[Window]:
+        for record in records:
+            cut = list(cutting.windows(record.name, record.tokens, begin))
+            lasts.extend([False] * (len(cut) - 1) + [True])
+            yield from cut
+
+    parts: list[Losses] = []
+    done = 0
+    for number, (window, losses) in enumerate(in_turn(ready, windows())):
+        found.by_position.add(losses)
+        parts.append(losses[window.context :])
+        done += len(parts[-1])
+        advance(done, f"{done:,} tokens")
+        if lasts[number]:
+            found.each.append(np.concatenate(parts))
+            parts = []
+    return found

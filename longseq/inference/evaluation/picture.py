@@ -1,0 +1,85 @@
+"""The figures of an evaluation as one SVG: against baselines, by position, by codon position."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from longseq.inference.evaluation.codons import BETWEEN, OTHER
+from longseq.reports.plots import BLUE, FAINT, GREEN, ORANGE, STYLE, VIOLET
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+BITS = 1 / math.log(2)
+
+
+def picture(figures: dict[str, Any]) -> str:
+    """Two or three panels, as far as there is something to draw."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    panels: list[Callable[[Axes], None]] = [
+        lambda axes: _baselines(axes, figures),
+        lambda axes: _positions(axes, figures),
+    ]
+    if "by_codon_position" in figures:
+        panels.append(lambda axes: _codons(axes, figures))
+    with rc_context(STYLE):
+        figure = Figure(figsize=(4.1 * len(panels), 3.4), layout="constrained")
+        for number, draw in enumerate(panels, 1):
+            draw(figure.add_subplot(1, len(panels), number))
+        text = io.StringIO()
+        figure.savefig(text, format="svg", facecolor="white", metadata={"Date": None})
+    return text.getvalue()
+
+
+def _baselines(axes: Axes, figures: dict[str, Any]) -> None:
+    """Points from the worst to the best, the network's in another colour."""
+    bits = dict(figures["bits_per_letter"])
+    names = sorted(bits, key=lambda name: -float(bits[name]))
+    for at, name in enumerate(names):
+        colour = BLUE if name == "network" else FAINT
+        axes.plot(bits[name], at, "o", color=colour, markersize=7)
+        axes.annotate(f"{bits[name]:.3f}", (bits[name], at), (8, 0), va="center", fontsize=8,
+                      textcoords="offset points")  # fmt: skip
+    axes.set_yticks(range(len(names)), names)
+    axes.margins(x=0.25, y=0.1)
+    axes.set_xlabel("bits a letter")
+    axes.grid(axis="y", visible=False)
+
+
+def _positions(axes: Axes, figures: dict[str, Any]) -> None:
+    """The network's loss by how much stands before a token; beside it the chosen Markov model."""
+    bins = figures["by_position"]
+    middle = [(one["from"] * one["to"]) ** 0.5 for one in bins]
+    scale = BITS / figures["letters_a_token"]
+    axes.errorbar(
+        middle, [one["loss"] * scale for one in bins], [2 * one["error"] * scale for one in bins],
+        color=BLUE, marker="o", markersize=4, capsize=2, label="network",
+    )  # fmt: skip
+    if "markov" in figures:
+        chosen = figures["markov"]["chosen"]
+        bits = figures["markov"]["orders"][str(chosen)]
+        axes.axhline(bits, color=ORANGE, linestyle="--", label=f"Markov, order {chosen}")
+    axes.set_xscale("log", base=2)
+    axes.set_xlabel("tokens of context")
+    axes.set_ylabel("bits a letter")
+    axes.legend()
+
+
+def _codons(axes: Axes, figures: dict[str, Any]) -> None:
+    """Points by codon position, on both strands, and between genes."""
+    found = {name: value * BITS for name, value in figures["by_codon_position"].items()}
+    for strand, colour, label in (("", GREEN, "this strand"), (OTHER, VIOLET, OTHER[2:])):
+        names = [name for name in ("1", "2", "3") if name + strand in found]
+        values = [found[name + strand] for name in names]
+        axes.plot(names, values, "o-", color=colour, label=label)
+    if BETWEEN in found:
+        axes.axhline(found[BETWEEN], color=FAINT, linestyle="--", label=BETWEEN)
+    axes.margins(x=0.15)
+    axes.set_xlabel("codon position")
+    axes.set_ylabel("bits a letter")
+    axes.legend()

@@ -1,0 +1,166 @@
+"""Variants → what they do to the log-likelihood of the sequence around them.
+
+    for row in variant_rows(ready, reference, "calls.vcf", window): …
+
+Both alleles stand between the same flanks, in one window of the network's length; what they differ
+in is log p(alternative) - log p(reference), in nats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from longseq.data.indexed.format import Tokens
+from longseq.data.tokenizers.alphabet import LAYOUT
+from longseq.errors import UserError
+from longseq.inference.forward import in_turn
+from longseq.inference.network import Ready
+from longseq.inference.sequences import Reader
+from longseq.inference.windows import Window
+
+COLUMNS = {
+    "record": str, "position": int, "id": str, "ref": str, "alt": str,
+    "log_likelihood_ref": float, "log_likelihood_alt": float, "difference": float,
+}  # fmt: skip
+BASES = frozenset("ACGTNacgtn")
+Encode = Callable[[str, bytes], Tokens]  # name and letters → the tokens of their whole words
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One alternative at `start`, the place of its first letter counted from 0."""
+
+    record: str
+    start: int
+    name: str
+    ref: str
+    alt: str
+
+    @property
+    def is_sequence(self) -> bool:
+        """Whether letters are there to score: no symbolic allele, breakend or missing one."""
+        return bool(self.alt) and BASES.issuperset(self.alt)
+
+
+def read_variants(path: Path) -> Iterator[Variant]:
+    """The alternatives of a VCF or BCF, by pysam; UserError where it is none."""
+    import pysam
+
+    pysam.set_verbosity(0)  # htslib says on the screen what the exception says as well
+    try:
+        with pysam.VariantFile(str(path)) as file:
+            for row in file:
+                for alt in row.alts or ("",):
+                    yield Variant(row.chrom, row.start, row.id or ".", row.ref or "", alt)
+    except (OSError, ValueError) as error:
+        raise UserError(f"--variants {path} cannot be read as VCF: {error}") from None
+
+
+def letters_of(reader: Reader) -> dict[str, str]:
+    """The letters of each record of the reference, upper case; UserError for a name given twice."""
+    if reader.datasets:
+        raise UserError("--variants needs the reference's letters: give its FASTA, not tokens")
+    found: dict[str, str] = {}
+    for name, raw in reader.raw():
+        if name in found:
+            raise UserError(f"--variants: the reference has two records {name}: give one")
+        found[name] = raw.translate(None, LAYOUT).decode("ascii", "replace").upper()
+    return found
+
+
+def check_variants(path: Path, reference: dict[str, str], fasta: str) -> int:
+    """How many alternatives there are; UserError for one that was called on another reference."""
+    count = 0
+    for variant in read_variants(path):
+        count += 1
+        where = f"--variants {path}: {variant.record}:{variant.start + 1}"
+        letters = reference.get(variant.record)
+        if letters is None:
+            raise UserError(f"{where}: {fasta} has no record {variant.record}: give its FASTA")
+        found = letters[variant.start : variant.start + len(variant.ref)]
+        if found.upper() != variant.ref.upper():
+            raise UserError(
+                f"{where} has REF {variant.ref} and {fasta} has {found or 'no letter'} there: give"
+                " the FASTA that it was called on"
+            )
+    if not count:
+        raise UserError(f"--variants {path} holds no variant")
+    return count
+
+
+def variant_rows(
+    ready: Ready, reference: dict[str, str], path: Path, size: int, encode: Encode
+) -> Iterator[dict[str, list[Any]]]:
+    """A row of COLUMNS for each alternative, in the file's order; NaN where it is no sequence.
+
+    size: tokens of the longer allele with its flanks.
+    """
+    waiting: list[Variant] = []
+    begin = ready.trained.tokenizer.end_of_document
+    bases = getattr(ready.trained.tokenizer, "bases", 1)
+
+    def alleles() -> Iterator[Window]:
+        for variant in read_variants(path):
+            waiting.append(variant)
+            if variant.is_sequence:
+                for letters, at_start in _alleles(variant, reference, size * bases, bases):
+                    yield _window(
+                        encode(variant.record, letters.encode()), begin if at_start else None
+                    )
+
+    scores: list[float] = []
+    for _, losses in in_turn(ready, alleles()):
+        scores.append(-float(losses.sum(dtype=np.float64)))
+        if len(scores) == 2:
+            while not waiting[0].is_sequence:
+                yield _row(waiting.pop(0), float("nan"), float("nan"))
+            yield _row(waiting.pop(0), *scores)
+            scores = []
+    for variant in waiting:
+        yield _row(variant, float("nan"), float("nan"))
+
+
+def _alleles(
+    variant: Variant, reference: dict[str, str], letters: int, bases: int
+) -> Iterator[tuple[str, bool]]:
+    """Reference and alternative between the same flanks, at most `letters` long; whether they begin
+    with the record. The left flank keeps the frame of words of `bases` letters.
+    """
+    whole = reference[variant.record]
+    longest = max(len(variant.ref), len(variant.alt))
+    if longest > letters:
+        raise UserError(
+            f"{variant.record}:{variant.start + 1}: an allele of {longest:,} letters is longer than"
+            f" the window of {letters:,}: leave it out"
+        )
+    left = max(0, variant.start - (letters - longest) // 2)
+    left -= left % bases
+    stop = variant.start + len(variant.ref)
+    right = min(len(whole), stop + letters - longest - (variant.start - left))
+    for allele in (variant.ref, variant.alt):
+        yield whole[left : variant.start] + allele + whole[stop:right], left == 0
+
+
+def _window(tokens: Tokens, begin: int | None) -> Window:
+    """All tokens are labels where they begin a record; else the first one is context."""
+    before = [] if begin is None else [begin]
+    stream = np.concatenate((np.array(before, np.int64), tokens.astype(np.int64)))
+    return Window(stream[:-1], stream[1:])
+
+
+def _row(variant: Variant, ref: float, alt: float) -> dict[str, list[Any]]:
+    return {
+        "record": [variant.record],
+        "position": [variant.start + 1],
+        "id": [variant.name],
+        "ref": [variant.ref],
+        "alt": [variant.alt or "."],
+        "log_likelihood_ref": [ref],
+        "log_likelihood_alt": [alt],
+        "difference": [alt - ref],
+    }

@@ -1,0 +1,122 @@
+"""Figures of an evaluation against what counts, Biopython and the scores themselves say."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from Bio.Seq import Seq
+
+from longseq.__main__ import main
+from longseq.inference.evaluation.baselines import ALPHA, markov
+from longseq.inference.evaluation.codons import coding, places, shuffled
+from tests.unit.inference.trained_run import LLAMA, make_model, write_run
+
+GENERATOR = np.random.default_rng(3)
+TRAIN = "".join(GENERATOR.choice(list("ACGT"), 600, p=[0.4, 0.1, 0.2, 0.3]))
+RECORDS = ["".join(GENERATOR.choice(list("ACGT"), n)) for n in (150, 96, 40)]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(write_run(make_model(LLAMA), tmp_path_factory.mktemp("run")))
+
+
+def fasta(path: Path, texts: list[str]) -> str:
+    path.write_text("".join(f">r{n}\n{text}\n" for n, text in enumerate(texts)))
+    return str(path)
+
+
+def bits_by_counting(train: str, texts: list[str], order: int) -> float:
+    """How often each letter followed each context; 4 letters and a document's start."""
+    follows: Counter[tuple[str, str]] = Counter()
+    seen: Counter[str] = Counter()
+    padding = "^" * order
+    for at, letter in enumerate(train):
+        context = (padding + train)[at : at + order]
+        follows[context, letter] += 1
+        seen[context] += 1
+    total = 0.0
+    for text in texts:
+        for at, letter in enumerate(text):
+            context = (padding + text)[at : at + order]
+            p = (follows[context, letter] + ALPHA) / (seen[context] + 5 * ALPHA)
+            total -= math.log2(p)
+    return total / sum(map(len, texts))
+
+
+def test_figures_are_those_of_scores_and_counts(run: str, tmp_path: Path) -> None:
+    files = fasta(tmp_path / "new.fa", RECORDS), fasta(tmp_path / "old.fa", [TRAIN])
+    found, drawn = tmp_path / "found.json", tmp_path / "found.svg"
+    words = ["--train", files[1], "--json", str(found), "--picture", str(drawn), "--stride", "96"]
+    assert main(["evaluate", run, files[0], *words]) == 0
+    figures = json.loads(found.read_text())
+    each = tmp_path / "each.npy"
+    more = ["--window", "96", "--stride", "96", "--per-position", str(each)]
+    assert main(["score", run, files[0], *more, "--output", str(tmp_path / "s.tsv")]) == 0
+    losses = -np.load(each)
+    letters = sum(map(len, RECORDS))
+    bits = figures["bits_per_letter"]
+    assert bits["network"] == pytest.approx(losses.sum() / math.log(2) / letters, rel=1e-5)
+    # windows begin with the records, 96 tokens further on (the last one ends with its record)
+    first = losses[[0, 150, 246]]
+    assert figures["by_position"][0]["to"] == 1
+    one = figures["by_position"][0]["loss"] * 4 - first.sum()
+    assert one > 0  # the fourth window's first token, which is context there
+    assert figures["by_record"][1]["bits_per_letter"] == pytest.approx(
+        losses[150:246].sum() / math.log(2) / 96, rel=1e-5
+    )
+    for order in (0, 2, 3):
+        expected = bits_by_counting(TRAIN, RECORDS, order)
+        assert figures["markov"]["orders"][str(order)] == pytest.approx(expected, rel=1e-9)
+    chosen = min(range(4), key=lambda k: bits_by_counting(TRAIN[:540], [TRAIN[540:]], k))
+    assert figures["markov"]["chosen"] == chosen
+    assert drawn.read_text().startswith("<?xml")
+
+
+def test_a_markov_model_learns_a_rule_of_its_order() -> None:
+    text = np.tile(np.array([0, 0, 1, 1], np.uint8), 400)  # two letters tell the next one
+    orders, chosen = markov([text], [text[:100]])
+    assert orders[1] > 0.9
+    assert orders[2] < 0.1
+    assert chosen >= 2
+
+
+def test_places_and_coding_follow_the_strand() -> None:
+    letters = "TTATGAAATAGCCTTACATGG"
+    genes = [(2, 11, False), (11, 20, True)]
+    assert places(21, genes).tolist() == [0, 0, *[1, 2, 3] * 3, *[-3, -2, -1] * 3, 0]
+    expected = [letters[2:11], str(Seq(letters[11:20]).reverse_complement())]
+    assert coding(letters, genes) == expected
+
+
+def test_shuffled_genes_are_the_same_protein() -> None:
+    gene = "ATG" + "".join(GENERATOR.choice(["CTG", "TTA", "AAA", "AAG", "GGC", "GGT"], 60)) + "TAA"
+    other = shuffled(gene, np.random.default_rng(1))
+    assert other != gene
+    assert Seq(other).translate(table=11) == Seq(gene).translate(table=11)
+    codons = [Counter(text[at : at + 3] for at in range(0, len(gene), 3)) for text in (gene, other)]
+    assert codons[0] == codons[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "held_out.tsv: No such file or directory: name files to evaluate"),
+        (["--train", "x.fa"], "--train is for files"),
+        (["new.fa", "--picture", "x.png"], "--picture x.png: end it in one of .svg"),
+        (["nowhere.fa"], "nowhere.fa: no such file or folder"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    words: list[str], said: str, run: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", run, *words]) == 2
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert said in error
+    assert error.count("\n") == 1
