@@ -1,0 +1,88 @@
+"""./ALCF/use.sh: a verb on all ranks gives what it gives alone, and a mistake is one line."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from longseq.__main__ import main
+from tests.launch.shell import Result, Tree
+from tests.unit.inference.trained_run import LLAMA, make_model, write_run
+
+
+def use(tree: Tree, *words: str, **env: str) -> Result:
+    _, full = tree.command(**env)
+    command = [str(tree.root / "ALCF/use.sh"), *words]
+    return subprocess.run(
+        command, env=full, cwd=tree.root, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[str, str]:
+    """A run, and a FASTA file whose first record is longer than a window."""
+    fasta = tmp_path / "a.fa"
+    fasta.write_text(">a\n" + "ACGTTGCA" * 30 + "\n>b\nGATTACA\n")
+    return str(write_run(make_model(LLAMA), tmp_path / "run")), str(fasta)
+
+
+def test_two_ranks_score_as_one(
+    tree: Tree, files: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree.environment()
+    words = ["score", *files, "--window", "64"]
+    assert main(words) == 0
+    alone = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    done = use(tree, *words, SP_TYPE="ds")
+    assert done.returncode == 0, done.stderr
+    found = [line.split("\t") for line in done.stdout.splitlines()]
+    assert [row[:3] for row in found] == [row[:3] for row in alone]
+    for ours, theirs in zip(found[1:], alone[1:], strict=True):
+        assert float(ours[3]) == pytest.approx(float(theirs[3]), abs=1e-5 * int(theirs[2]))
+    assert list((tree.root / "outputs").iterdir()) == []
+    wrong = use(tree, "score", files[0], "nowhere.fa", SP_TYPE="ds")
+    assert wrong.returncode == 2
+    assert wrong.stderr.count("\n") == 1
+    assert "nowhere.fa: no such file or folder" in wrong.stderr
+
+
+def test_the_command_has_the_layout_and_the_kernel(tree: Tree) -> None:
+    given = {"NGPUS": "4", "SPSIZE": "2", "DTYPE": "bf16", "USE_FLASH_ATTN": "sdpa", "DRY_RUN": "1"}
+    before = tree.listing()
+    done = use(tree, "embed", "RUN", "a.fa", "--output", "a b.npy", **given)
+    assert done.returncode == 0, done.stderr
+    text = " ".join(done.stdout.replace("\\\n", "").split())
+    layout = (
+        "--tensor-model-parallel-size 2 --ds-sequence-parallel-size 2 --context-parallel-size 1"
+    )
+    assert f"-m longseq embed --device cpu {layout} --use-flash-attn-sdpa" in text
+    assert "--sequence-parallel --bf16 RUN a.fa --output a\\ b.npy" in text
+    assert " -n 4 " in text
+    assert tree.listing() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "env", "said"),
+    [
+        ([], {}, "no verb: give one of score, generate, embed, evaluate"),
+        (["scor"], {}, "scor: give one of score"),
+        (["score", "RUN"], {"TRAIN_ITERS": "4"}, "TRAIN_ITERS=4 is of training and says nothing"),
+        (["score", "RUN"], {"DTYPE": "fp16"}, "DTYPE=fp16 is for training: give fp32 or bf16"),
+        (["score", "RUN"], {"MPSIZE": "3"}, "2 ranks (NGPUS) cannot be shared out"),
+        (["score", "RUN"], {}, "there is no finished environment yet: ./install.sh makes it"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    tree: Tree, words: list[str], env: dict[str, str], said: str
+) -> None:
+    done = use(tree, *words, **env)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_it_explains_itself(tree: Tree) -> None:
+    assert use(tree, "--help").stdout.startswith("Asks a trained network on all ranks")
