@@ -39,7 +39,7 @@ BATCH_TOKENS = 8192  # of a micro batch, where the user names none
 
 @dataclass(frozen=True)
 class Ready:
-    """A network to ask: `length` tokens it may see at once, `batch` windows of that length."""
+    """A network to ask, on this rank; it may see `length` tokens at once."""
 
     trained: Trained
     config: Config

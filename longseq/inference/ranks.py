@@ -3,7 +3,7 @@
     return on_ranks(computing, work)      # work(device, ranks) → exit code
 
 Started alone a verb is one rank. Started by a launcher through ALCF/rank.sh it is one of several,
-with the numbers that a training's ranks get: `./ALCF/score.sh`, or by hand
+with the numbers that a training's ranks get: `./ALCF/use.sh`, or by hand
 
     mpiexec -n 2 sh ALCF/rank.sh python -m longseq score RUN genome.fa --ds-sequence-parallel-size 2
 """

@@ -1,4 +1,4 @@
-"""What every rank of test_scored.py runs: a network scores records on several layouts.
+"""What every rank of test_scored.py runs: a network scores, embeds, generates on several layouts.
 
 python tests/parallel/scored.py FOLDER      (an empty folder; under mpiexec, see ranks.py)
 """
@@ -17,9 +17,12 @@ import torch
 
 from longseq.config.arguments import Layout
 from longseq.engine.distributed import start_distributed, stop_distributed
+from longseq.inference.embedding.embed import embedded
 from longseq.inference.flags import Computing
 from longseq.inference.forward import scored
-from longseq.inference.network import make_ready
+from longseq.inference.generation.generate import Made, grow
+from longseq.inference.generation.sampling import Sampling
+from longseq.inference.network import Ready, make_ready
 from longseq.inference.sequences import Sequence
 from longseq.inference.trained import find_trained
 from longseq.inference.windows import Cutting
@@ -45,12 +48,30 @@ def sequences() -> Iterator[Sequence]:
         yield Sequence(f"r{length}", tokens, length)
 
 
-def losses(folder: Path, layout: Layout, ranks: Ranks) -> np.ndarray:
-    """Of all tokens, one after the other."""
+def made(folder: Path, layout: Layout, ranks: Ranks) -> Ready:
     trained = find_trained(folder, print, ranks)
     computing = Computing(tile_size=100, micro_batch_size=2)
-    ready = make_ready(trained, layout, computing, CPU, ranks)
+    return make_ready(trained, layout, computing, CPU, ranks)
+
+
+def losses(ready: Ready) -> np.ndarray:
+    """Of all tokens, one after the other."""
     return np.concatenate([each for _, each in scored(ready, sequences(), Cutting(LENGTH))])
+
+
+def states(ready: Ready) -> np.ndarray:
+    """Of each token behind the first layer, and the mean of each record behind the last norm."""
+    each = [rows for _, rows in embedded(ready, sequences(), 1, True)]
+    return np.concatenate([*each, *(rows for _, rows in embedded(ready, sequences(), -1, False))])
+
+
+def likeliest(ready: Ready) -> list[list[int]]:
+    """What follows two prompts of different lengths."""
+    prompts = [np.array([0, 1, 2]), np.array([3])]
+    batch = [Made("", prompt, torch.Generator()) for prompt in prompts]
+    for _ in grow(ready, batch, Sampling(0), {}, 40):
+        pass
+    return [one.tokens for one in batch]
 
 
 def main() -> None:
@@ -60,11 +81,21 @@ def main() -> None:
     if ranks.rank == 0:
         write_run(make_model(f"{LLAMA} --init-method-std 0.1", length=LENGTH), folder)
     ranks.wait()
-    alone = losses(folder, Layout(), Ranks())
-    found = {name: losses(folder, layout, ranks) for name, layout in LAYOUTS.items()}
-    largest = {name: float(np.abs(each - alone).max()) for name, each in found.items()}
+    one = made(folder, Layout(), Ranks())
+    alone, seen = losses(one), states(one)
+    largest = {}
+    for name, layout in LAYOUTS.items():
+        ready = made(folder, layout, ranks)
+        largest[name] = float(np.abs(losses(ready) - alone).max())
+        largest[f"{name}, states"] = float(np.abs(states(ready) - seen).max())
+    found = {
+        "tokens": len(alone),
+        "largest": largest,
+        "generated alone": likeliest(one),
+        "generated": likeliest(made(folder, LAYOUTS["tp"], ranks)),
+    }
     if os.environ["RANK"] == "0":
-        print(json.dumps({"tokens": len(alone), "mean": float(alone.mean()), "largest": largest}))
+        print(json.dumps(found))
     stop_distributed()
 
 

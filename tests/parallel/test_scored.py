@@ -1,4 +1,4 @@
-"""Scores on two ranks are those of one, token for token, whatever the ranks share."""
+"""Scores, states and sequences on two ranks are those of one, whatever the ranks share."""
 
 from __future__ import annotations
 
@@ -11,5 +11,7 @@ from tests.parallel.scored import LAYOUTS
 def test_two_ranks_score_as_one(tmp_path: Path) -> None:
     found = run_ranks(2, Path(__file__).with_name("scored.py"), str(tmp_path / "run"))
     assert found["tokens"] == 1024 + 7 + 613 + 1 + 1023 + 300
-    assert found["largest"].keys() == LAYOUTS.keys()
+    assert len(found["largest"]) == 2 * len(LAYOUTS)
     assert max(found["largest"].values()) < 1e-5
+    assert found["generated"] == found["generated alone"]
+    assert [len(tokens) for tokens in found["generated"]] == [40, 40]
