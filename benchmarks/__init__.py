@@ -9,6 +9,7 @@ __main__  finds a benchmark by its name      readme  measures README's table aga
 start     starts ranks                       worker  what they run: some steps of a Trainer
 timing    runs in turn, and their ratio      table   prints rows as they come
 predicted rows of published tables as runs that can be planned
+plot      the pictures in docs/
 
 A benchmark says in its docstring what it measures and against what, and has two functions:
 `arguments(parser)` adds its options, `main(options)` measures, prints and may return its figures in

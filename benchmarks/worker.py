@@ -25,6 +25,7 @@ import torch.distributed as dist
 
 from benchmarks.start import TOO_LARGE, Found, Job, rank
 from longseq.attention.zigzag import held_spans
+from longseq.config.arguments import Config
 from longseq.config.checks import parse_config
 from longseq.data.opening import open_data
 from longseq.engine.distributed import start_distributed, stop_distributed
@@ -42,9 +43,21 @@ from longseq.training.trainer import Trainer
 
 def make_trainer(flags: list[str], vocabulary: int = 16) -> Trainer:
     """A trainer on CPU ranks that recomputes what the flags say and nothing else."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    config = parse_config([*flags, "--device", "cpu"], world)
+    config = config_of(flags)
     return Trainer(config, vocabulary, torch.device("cpu"), asked(config))
+
+
+def config_of(flags: list[str]) -> Config:
+    return parse_config([*flags, "--device", "cpu"], int(os.environ.get("WORLD_SIZE", "1")))
+
+
+def genome_feed(flags: list[str]) -> tuple[Trainer, Feed]:
+    """A trainer, and its micro batches of the data that the flags name."""
+    config = config_of(flags)
+    data = open_data(config.data, config.network.seq_length, config.training.seed)
+    assert data.train is not None
+    trainer = make_trainer(flags, data.vocab_size)
+    return trainer, Feed(data.train, config, trainer.mesh, trainer.device)
 
 
 def random_batches(
@@ -62,15 +75,6 @@ def random_batches(
     documents = ((*range(document, s, document), s),) * b if document else None
     batch = MicroBatch(tokens[:, at], tokens[:, at + 1], weights, at[None], documents)
     return [batch] * config.accumulation
-
-
-def genome_trainer(job: Job) -> tuple[Trainer, Feed]:
-    """A trainer on the data that the flags name."""
-    config = parse_config([*job.flags, "--device", "cpu"], int(os.environ.get("WORLD_SIZE", "1")))
-    data = open_data(config.data, config.network.seq_length, config.training.seed)
-    assert data.train is not None
-    trainer = Trainer(config, data.vocab_size, torch.device("cpu"), asked(config))
-    return trainer, Feed(data.train, config, trainer.mesh, trainer.device)
 
 
 def as_plain_torch(trainer: Trainer, job: Job) -> None:
@@ -133,21 +137,15 @@ def do(job: Job) -> Found:
     tidy()
     reset_peak()
     base, others = resident_gib(), living_bytes()
-    feed = None
     if job.genome:
-        trainer, feed = genome_trainer(job)
+        trainer, feed = genome_feed(job.flags)
     else:
-        trainer = make_trainer(job.flags, job.vocabulary)
+        trainer, feed = make_trainer(job.flags, job.vocabulary), None
     as_plain_torch(trainer, job)
-    fixed = (
-        []
-        if feed
-        else random_batches(
-            trainer, trainer.config.network.seq_length, job.vocabulary, job.document
-        )
-    )
+    batches_of = partial(random_batches, trainer, vocabulary=job.vocabulary, document=job.document)
+    fixed = [] if feed else batches_of(trainer.config.network.seq_length)
     if job.short:
-        trainer.step(random_batches(trainer, job.short, job.vocabulary, job.document))
+        trainer.step(batches_of(job.short))
         reset_peak()
         base = resident_gib()
     if job.limit_gib is not None:

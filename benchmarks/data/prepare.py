@@ -40,36 +40,23 @@ class Measured:
 
 def measure(command: list[str]) -> Measured:
     """Run a command on one core; time and memory as the kernel counts them."""
-    child = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, preexec_fn=_one_core, cwd=ROOT
-    )
-    if child.stderr is None:
-        raise RuntimeError("no pipe")
-    errors = child.stderr.read()
+    core = str(min(os.sched_getaffinity(0)))
+    child = subprocess.Popen(["taskset", "-c", core, *command], stdout=subprocess.DEVNULL, cwd=ROOT)
     _, status, usage = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:
-        raise SystemExit(f"{' '.join(command[:6])} failed:\n{errors.decode()[-2000:]}")
+        raise SystemExit(f"{' '.join(command[:6])} failed")
     return Measured(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
-def _one_core() -> None:
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-
-
 def write_genes(path: Path, bases: int) -> None:
-    """Random genes as FASTA, a million bases at a time."""
-    rng = np.random.default_rng(1)
-    per_block = 700
+    """Random genes as FASTA."""
+    rng, letters = np.random.default_rng(1), np.frombuffer(b"ACGT", np.uint8)
     with path.open("wb") as file:
-        for block in range(-(-bases // (per_block * GENE))):
-            letters = np.frombuffer(b"ACGT", np.uint8)[
-                rng.integers(0, 4, (per_block, GENE), np.uint8)
-            ]
-            for number, gene in enumerate(letters):
-                text = gene.tobytes()
-                lines = [text[i : i + WIDTH] for i in range(0, GENE, WIDTH)]
-                file.write(b">gene%d\n%s\n" % (block * per_block + number, b"\n".join(lines)))
+        for number in range(-(-bases // GENE)):
+            gene = letters[rng.integers(0, 4, GENE, np.uint8)].tobytes()
+            lines = [gene[i : i + WIDTH] for i in range(0, GENE, WIDTH)]
+            file.write(b">gene%d\n%s\n" % (number, b"\n".join(lines)))
 
 
 def write_line(path: Path, bases: int) -> None:
@@ -90,33 +77,21 @@ def ours(source: Path, prefix: Path, tokenizer: str) -> Measured:
 
 def upstream(checkout: Path, source: Path, folder: Path) -> tuple[Measured, int]:
     """Megatron's preprocess_data on the same sequences, and their bytes as FASTA."""
-    used = 0
+    from Bio.SeqIO.FastaIO import SimpleFastaParser
+
     with source.open() as fasta, (folder / "genes.jsonl").open("w") as lines:
-        gene: list[str] = []
-        for line in fasta:
-            used += len(line)
-            if not line.startswith(">"):
-                gene.append(line.strip())
-            elif gene:
-                lines.write(json.dumps({"text": "".join(gene)}) + "\n")
-                gene = []
-                if used > UPSTREAM_PART:
-                    break
+        for _, gene in SimpleFastaParser(fasta):
+            lines.write(json.dumps({"text": gene}) + "\n")
+            if (used := fasta.tell()) > UPSTREAM_PART:
+                break
     vocabulary = {letter: number for number, letter in enumerate("ACGTN")}
     (folder / "vocab.json").write_text(json.dumps({**vocabulary, "<|endoftext|>": 5}))
     (folder / "merges.txt").write_text("#version: 0.2\n")
-    words = {
-        "--input": folder / "genes.jsonl",
-        "--output-prefix": folder / "theirs",
-        "--tokenizer-type": "GPT2BPETokenizer",
-        "--vocab-file": folder / "vocab.json",
-        "--merge-file": folder / "merges.txt",
-        "--workers": 1,
-    }
-    flags = [str(word) for pair in words.items() for word in pair]
+    files = f"--input {folder}/genes.jsonl --output-prefix {folder}/theirs"
+    tables = f"--vocab-file {folder}/vocab.json --merge-file {folder}/merges.txt"
+    flags = f"{files} {tables} --tokenizer-type GPT2BPETokenizer --workers 1 --append-eod".split()
     tool = str(checkout / "tools" / "preprocess_data.py")
-    measured = measure([sys.executable, "-W", "ignore", tool, *flags, "--append-eod"])
-    return measured, used
+    return measure([sys.executable, "-W", "ignore", tool, *flags]), used
 
 
 def table_of(title: str) -> Table:

@@ -18,17 +18,8 @@ from argparse import ArgumentParser, Namespace
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.start import (
-    FULL,
-    RING,
-    SPLIT,
-    ULYSSES,
-    Job,
-    TooLargeError,
-    network,
-    run,
-    say,
-)
+from benchmarks.plot import bars
+from benchmarks.start import FULL, RING, SPLIT, ULYSSES, Job, TooLargeError, network, run, say
 from benchmarks.table import Table
 
 VOCABULARY, DOCUMENT, STEP = 50304, 2048, 1024
@@ -64,7 +55,7 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--gib", type=float, default=8.0)
     parser.add_argument("--run-to", type=int, default=262144)
     parser.add_argument("--rungs", nargs="+", choices=RUNGS, default=list(RUNGS))
-    parser.add_argument("--plot", help="an SVG file")
+    parser.add_argument("--plot", type=Path, help="an SVG file")
     parser.add_argument("--results", type=Path, help="a JSON file, read and added to")
 
 
@@ -126,23 +117,6 @@ def main(options: Namespace) -> str:
     for name, ran, used, allowed in rows:
         table.row(RUNGS[name].title, ran, used, ran / first, allowed, allowed / first)
     if options.plot:
-        plot([(RUNGS[name].title, ran, allowed) for name, ran, _, allowed in rows], options.plot)
+        ladder = [(RUNGS[name].title, ran, allowed) for name, ran, _, allowed in rows]
+        bars(options.plot, ladder, "tokens in 8 GiB a rank, 2 ranks")
     return "; ".join(f"{name} {ran:,} in {used:.1f} GiB" for name, ran, used, _ in rows)
-
-
-def plot(rows: list[tuple[str, int, int]], path: str) -> None:
-    import matplotlib
-
-    matplotlib.use("svg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(7.2, 3.8), layout="constrained")
-    titles = [title for title, _, _ in rows]
-    axes.barh(titles, [allowed for *_, allowed in rows], color="#c9d8e8", label="predicted")
-    axes.barh(titles, [ran for _, ran, _ in rows], color="#3b6ea5", label="ran")
-    axes.set(xscale="log", xlabel="tokens in 8 GiB a rank, 2 ranks", xlim=(8 * 1024, None))
-    axes.set_xticks([2**13, 2**15, 2**17, 2**19, 2**21], ["8k", "32k", "128k", "512k", "2M"])
-    axes.set_xticks([], minor=True)
-    axes.invert_yaxis()
-    axes.legend()
-    figure.savefig(path, metadata={"Date": None})

@@ -43,12 +43,10 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--tokens", type=int, default=2048)
 
 
-def gelu(x: Tensor) -> Tensor:
-    return F.gelu(x, approximate="tanh")
-
-
-def bias_gelu(x: Tensor, bias: Tensor) -> Tensor:
-    return F.gelu(x + bias, approximate="tanh")
+def rotary_fused(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    one, two = x.chunk(2, -1)
+    cos, sin = cos.to(x.dtype), sin.to(x.dtype)
+    return torch.cat((one * cos - two * sin, two * cos + one * sin), -1)
 
 
 def swiglu(x: Tensor) -> Tensor:
@@ -56,56 +54,40 @@ def swiglu(x: Tensor) -> Tensor:
     return F.silu(gate) * up
 
 
-def dropout_add_eager(x: Tensor, y: Tensor) -> Tensor:
-    return x + DROPOUT(y, 0)
-
-
-def dropout_add_fused(x: Tensor, y: Tensor) -> Tensor:
-    return x + F.dropout(y, 0.1)
-
-
-def rotary_eager(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    return rotate(x, (cos, sin))
-
-
-def rotary_fused(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    one, two = x.chunk(2, -1)
-    cos, sin = cos.to(x.dtype), sin.to(x.dtype)
-    return torch.cat((one * cos - two * sin, two * cos + one * sin), -1)
-
-
-def layer_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return F.layer_norm(x, x.shape[-1:], weight, bias, 1e-5)
-
-
-def rms_norm(x: Tensor, weight: Tensor) -> Tensor:
-    return F.rms_norm(x, x.shape[-1:], weight, 1e-5)
-
-
 class Part(NamedTuple):
-    """A pointwise part as the trainer runs it, the same for the compiler, and its inputs."""
+    """A pointwise part as the trainer runs it, its inputs, and the same for the compiler."""
 
     name: str
     eager: Callable[..., Tensor]
-    fused: Callable[..., Tensor]
     inputs: tuple[Tensor, ...]
+    fused: Callable[..., Tensor] | None = None
 
 
 def parts(tokens: int, dtype: torch.dtype, device: str) -> list[Part]:
     def draw(*shape: int) -> Tensor:
         return torch.randn(shape, dtype=dtype, device=device, requires_grad=True)
 
+    def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        return rotate(x, (cos, sin))
+
+    gelu = partial(F.gelu, approximate="tanh")
     table = rotary_table(torch.arange(tokens, device=device)[None], HIDDEN // HEADS, 1e4)
     x, y, wide = draw(tokens, 1, HIDDEN), draw(tokens, 1, HIDDEN), draw(tokens, 1, 4 * HIDDEN)
-    turning = draw(tokens, 1, 2 * HEADS, HIDDEN // HEADS)
+    weight, bias, heads = draw(HIDDEN), draw(HIDDEN), draw(tokens, 1, 2 * HEADS, HIDDEN // HEADS)
+    h = (HIDDEN,)
     return [
-        Part("GELU", gelu, gelu, (wide,)),
-        Part("bias + GELU", bias_gelu, bias_gelu, (wide, draw(4 * HIDDEN))),
-        Part("SwiGLU", swiglu, swiglu, (draw(tokens, 1, 4096),)),
-        Part("dropout + add", dropout_add_eager, dropout_add_fused, (x, y)),
-        Part("LayerNorm", layer_norm, layer_norm, (x, draw(HIDDEN), draw(HIDDEN))),
-        Part("RMSNorm", rms_norm, rms_norm, (x, draw(HIDDEN))),
-        Part("rotary", rotary_eager, rotary_fused, (turning, *table)),
+        Part("GELU", gelu, (wide,)),
+        Part("bias + GELU", lambda x, bias: gelu(x + bias), (wide, draw(4 * HIDDEN))),
+        Part("SwiGLU", swiglu, (draw(tokens, 1, 4096),)),
+        Part(
+            "dropout + add",
+            lambda x, y: x + DROPOUT(y, 0),
+            (x, y),
+            lambda x, y: x + F.dropout(y, 0.1),
+        ),
+        Part("LayerNorm", lambda x, w, b: F.layer_norm(x, h, w, b, 1e-5), (x, weight, bias)),
+        Part("RMSNorm", lambda x, w: F.rms_norm(x, h, w, 1e-5), (x, weight)),
+        Part("rotary", turn, (heads, *table), rotary_fused),
     ]
 
 
@@ -130,7 +112,7 @@ def forward_backward(function: Callable[..., Tensor], inputs: tuple[Tensor, ...]
 
 def measure(part: Part, device: str) -> tuple[float, float, float]:
     """Milliseconds eager and compiled, medians of calls in turn, and seconds of compiling."""
-    compiled = torch.compile(part.fused, dynamic=False)
+    compiled = torch.compile(part.fused or part.eager, dynamic=False)
     first = seconds(partial(forward_backward, compiled, part.inputs))
     calls = [partial(forward_backward, way, part.inputs) for way in (part.eager, compiled)]
     pairs = in_turn(CALLS, *(partial(milliseconds, device, call) for call in calls))

@@ -1,4 +1,6 @@
-"""Attention: the kernels, chosen by name, and what they are made of. Read in this order:
+"""Attention: its kernels and what each needs; which tokens of a sequence a rank of a ring holds.
+
+Read in this order:
 
 kernel       what a kernel takes and gives; `kernel(name)`
 limits       the list of them, with what each needs: GPU, package, heads, precision

@@ -1,4 +1,6 @@
-"""argv → one checked, frozen `Config` that everything else is given. Read in this order:
+"""argv → one checked, frozen `Config`: batch and kernel settled, what cannot act refused.
+
+Read in this order:
 
 flags       how a flag is declared and parsed
 arguments   every flag there is, by subject, as dataclasses

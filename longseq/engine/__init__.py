@@ -1,4 +1,6 @@
-"""DeepSpeed around the network, and what changes the network from outside. Read in this order:
+"""DeepSpeed around the network: optimizer, learning rate, ZeRO; parallelism put in from outside.
+
+Read in this order:
 
 distributed    this rank's device, and torch.distributed
 engine         from a checked configuration to an engine: model, optimizer, DeepSpeed

@@ -1,4 +1,6 @@
-"""Time for memory: what a rank need not keep. Read in this order:
+"""Time for memory: what a rank need not keep, and an estimate of what it keeps.
+
+Read in this order:
 
 recompute_policy    what is recomputed, and what the flags say of it
 job                 what a rank does, in the numbers that memory and time follow from

@@ -2,7 +2,7 @@
 
 On one host MPI's shared memory is far quicker than gloo's sockets: two ranks reached 0.60 of the
 speed of one rank with two threads over gloo, 0.93 over MPI, at 512 tokens (`python -m benchmarks
-two_ranks`; `collectives` has both side by side). GPUs use NCCL; ranks without MPI use gloo.
+pairs two_ranks`; `collectives` has both side by side). GPUs use NCCL; ranks without MPI use gloo.
 """
 
 from __future__ import annotations

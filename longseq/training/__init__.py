@@ -1,4 +1,6 @@
-"""A training, from its first to its last iteration. Read in this order:
+"""A training, from its first to its last iteration: a rank's batches, steps, the mean loss.
+
+Read in this order:
 
 loop     from the first to the last iteration: set up, resume, step, validate, save, end
 trainer  device, mesh, network, engine and step, without anything around them
