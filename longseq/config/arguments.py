@@ -168,11 +168,10 @@ class Layout:
         return self.tokens_split * (2 if self.ring > 1 else 1)
 
     def __str__(self) -> str:
-        split = " with sequence parallel" if self.sequence_parallel else ""
-        return (
-            f"{self.world_size} ranks = tp {self.tp}{split} x ulysses {self.ulysses}"
-            f" x ring {self.ring} x dp {self.dp}"
-        )
+        sizes = {name: str(size) for name, size in self.axes.items()}
+        if self.sequence_parallel:
+            sizes["tp"] += " with sequence parallel"
+        return f"{self.world_size} ranks = {' x '.join(map(' '.join, sizes.items()))}"
 
 
 @dataclass(frozen=True)

@@ -67,10 +67,10 @@ def _layout(config: Config) -> None:
         )
     shared = axes.model_ranks
     if axes.world_size % shared:
+        product = " x ".join(f"{name} {size}" for name, size in axes.axes.items() if name != "dp")
         raise UserError(
-            f"{axes.world_size} ranks cannot be shared out as tensor parallel {axes.tp} x Ulysses"
-            f" {axes.ulysses} x ring {axes.ring} = {shared}: the number of ranks must be a"
-            f" multiple of {shared}"
+            f"{axes.world_size} ranks cannot be shared out as {product} = {shared}: the number of"
+            f" ranks must be a multiple of {shared}"
         )
     if axes.sequence_parallel and axes.tp == 1:
         raise UserError(

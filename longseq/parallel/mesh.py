@@ -19,6 +19,9 @@ import torch.distributed as dist
 from longseq.config.arguments import Layout
 from longseq.parallel import mpi
 
+# Groups that span several axes
+SPANS = {"sequence": {"ulysses", "ring"}, "replicas": {"ulysses", "ring", "dp"}}
+
 
 @dataclass(frozen=True)
 class Group:
@@ -46,8 +49,8 @@ class Mesh:
     @classmethod
     def single(cls) -> Mesh:
         """The mesh of one rank, without torch.distributed."""
-        tp, ulysses, ring, dp = (Group(name) for name in ("tp", "ulysses", "ring", "dp"))
-        return cls(tp, ulysses, ring, dp, Group("sequence"), Group("replicas"))
+        groups = {name: Group(name) for name in (*Layout().axes, *SPANS)}
+        return cls(**groups, sequence_parallel=False)
 
     @classmethod
     def create(cls, layout: Layout) -> Mesh:
@@ -57,8 +60,7 @@ class Mesh:
         comm = None
         if layout.world_size > 1 and dist.get_backend() == "gloo":
             comm = mpi.world(rank, layout.world_size)
-        axes = {name: {name} for name in sizes}
-        axes |= {"sequence": {"ulysses", "ring"}, "replicas": {"ulysses", "ring", "dp"}}
+        axes = {name: {name} for name in sizes} | SPANS
         groups = {name: _group(name, chosen, sizes, rank, comm) for name, chosen in axes.items()}
         return cls(**groups, sequence_parallel=layout.sequence_parallel)
 
