@@ -14,7 +14,6 @@ what a ring's blocks take on its slowest rank over its fastest. Bar: at most 1.1
 
 from __future__ import annotations
 
-import shlex
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 
@@ -35,26 +34,24 @@ from benchmarks.timing import Pairs
 from longseq.config.arguments import Network
 from longseq.run.throughput import model_flops
 
-Way = Callable[[int, list[str]], list[Found]]  # of so many tokens, with further flags
+Way = Callable[[int, int], list[Found]]  # so many tokens, so many steps
 NETWORK = Network(num_layers=4, hidden_size=256, num_attention_heads=8)
 
 
-def job(tokens: int, *flags: str) -> Job:
-    return Job(network(tokens, *flags), steps=max(1, 40960 // tokens), warm=1)
-
-
-def together(ranks: int, *usual: str) -> Way:
+def together(ranks: int, *flags: str) -> Way:
     """Ranks that share two threads."""
-    return lambda tokens, flags: [run(ranks, job(tokens, *usual, *flags), threads=2 // ranks)]
+    return lambda tokens, steps: [
+        run(ranks, Job(network(tokens, *flags), steps, warm=1), threads=2 // ranks)
+    ]
 
 
-def alone(tokens: int, flags: list[str]) -> list[Found]:
-    return run_apart(2, job(half_of(tokens), *OUTSIDE, *flags))
+def alone(tokens: int, steps: int) -> list[Found]:
+    return run_apart(2, Job(network(half_of(tokens), *OUTSIDE), steps, warm=1))
 
 
-def whole(tokens: int, flags: list[str]) -> list[Found]:
+def whole(tokens: int, steps: int) -> list[Found]:
     """One tile."""
-    return together(1, *FULL, "--tile-size", str(tokens))(tokens, flags)
+    return together(1, *FULL, "--tile-size", str(tokens))(tokens, steps)
 
 
 PAIRS: dict[str, tuple[list[int], Way, Way]] = {
@@ -69,7 +66,7 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("names", nargs="+", choices=PAIRS)
     parser.add_argument("--lengths", type=int, nargs="+", help="tokens; else those of the figures")
     parser.add_argument("--pairs", type=int, default=3)
-    parser.add_argument("--flags", default="", help="further flags of both")
+    parser.add_argument("--steps", type=int, help="of a run; else 40,960 tokens of them")
 
 
 def half_of(tokens: int) -> int:
@@ -82,13 +79,14 @@ def half_of(tokens: int) -> int:
 
 
 def main(options: Namespace) -> str:
-    flags, said = shlex.split(options.flags), []
+    said = []
     columns = ("first, s", ".3f"), ("second, s", ".3f"), ("ratio", ".3f"), ("of pairs", "<12")
     table = Table(("pair", "<10"), ("tokens", ","), *columns, ("blocks", ".3f"))
     for name in options.names:
         usual, first, second = PAIRS[name]
         for tokens in options.lengths or usual:
-            found = [(first(tokens, flags), second(tokens, flags)) for _ in range(options.pairs)]
+            steps = options.steps or max(1, 40960 // tokens)
+            found = [(first(tokens, steps), second(tokens, steps)) for _ in range(options.pairs)]
             firsts = [max(one.seconds for one in ones) for ones, _ in found]
             seconds = [max(one.seconds for one in ones) for _, ones in found]
             rings = [f.ring_seconds for _, (f,) in found if all(f.ring_seconds)]
