@@ -61,10 +61,10 @@ class _Chunked(torch.autograd.Function):
         """q [b, heads, s, d], k and v [b, groups, s, d] → [b, heads, s, d]."""
         qs, ks, vs = host.out(q), host.out(k), host.out(v)
         outputs, weights = [], []
-        for i, mine in enumerate(host.back(qs)):
+        for i, mine in enumerate(host.fetch(qs)):
             y = torch.zeros(mine.shape, dtype=torch.float32, device=q.device)
             lse = torch.full(mine.shape[:3], -math.inf, dtype=torch.float32, device=q.device)
-            pairs = zip(host.back(ks[: i + 1]), host.back(vs[: i + 1]), strict=True)
+            pairs = zip(host.fetch(ks[: i + 1]), host.fetch(vs[: i + 1]), strict=True)
             for j, (keys, values) in enumerate(pairs):
                 for at, seen, causal in _pieces(i, j, qs, documents):
                     part = block_forward(mine[at], keys[seen], values[seen], causal)
@@ -84,10 +84,10 @@ class _Chunked(torch.autograd.Function):
         dys = dy.split(host.size, 2)
         d_qs = [torch.zeros(q.shape, dtype=torch.float32, device=q.device) for q in qs]
         d_ks, d_vs = [], []
-        for j, (keys, values) in enumerate(zip(host.back(ks), host.back(vs), strict=True)):
+        for j, (keys, values) in enumerate(zip(host.fetch(ks), host.fetch(vs), strict=True)):
             d_keys = torch.zeros(keys.shape, dtype=torch.float32, device=dy.device)
             d_values = torch.zeros_like(d_keys)
-            later = zip(host.back(qs[j:]), host.back(ys[j:]), strict=True)
+            later = zip(host.fetch(qs[j:]), host.fetch(ys[j:]), strict=True)
             for i, (mine, y) in enumerate(later, j):
                 d_mine = torch.zeros(mine.shape, dtype=torch.float32, device=dy.device)
                 for at, seen, causal in _pieces(i, j, qs, ctx.documents):

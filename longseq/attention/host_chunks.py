@@ -2,7 +2,7 @@
 
     host = HostChunks(chunk, on_host=True, device=q.device)
     chunks = host.out(q)                 # along dim 2
-    for here in host.back(chunks): …
+    for here in host.fetch(chunks): …
 
 Without `on_host` the chunks are views and nothing is copied. No GPU has run the copies yet.
 """
@@ -34,7 +34,7 @@ class HostChunks:
         host = torch.empty(chunk.shape, dtype=chunk.dtype, pin_memory=True)
         return host.copy_(chunk, non_blocking=True)
 
-    def back(self, chunks: Sequence[Tensor]) -> Iterator[Tensor]:
+    def fetch(self, chunks: Sequence[Tensor]) -> Iterator[Tensor]:
         """Each chunk [b, heads, size, d] on the device; the next one is on its way meanwhile."""
         if not self.on_host:
             yield from chunks

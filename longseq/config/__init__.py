@@ -3,9 +3,11 @@
 Read in this order:
 
 flags       how a flag is declared and parsed
-arguments   every flag there is, by subject, as dataclasses
+network     the flags of the network, and the sizes that follow from them
+arguments   every other flag, by subject, as dataclasses
 optimizers  the optimizers there are
 kernels     which attention kernel a run gets on this machine: the one it names, or the best
+shape_checks    what has to divide by what: ranks, heads, the sequence, the batch
 checks      what goes together: `parse_config(argv, world_size)`
 
 Standard library only: a login node checks a run before anything is installed.

@@ -30,7 +30,7 @@ from longseq.engine.ds_config import deepspeed_settings
 from longseq.engine.initialize import initialized_parameters
 from longseq.engine.optimizer import make_optimizer, parameter_groups, set_learning_rate
 from longseq.engine.parallelize import parallelize
-from longseq.engine.recompute import save_memory
+from longseq.engine.recompute import apply_recompute_policy
 from longseq.host import shared_memory
 from longseq.memory.allocator import give_back_large
 from longseq.memory.recompute_policy import RecomputePolicy
@@ -105,7 +105,7 @@ def build_model(
             config.training.seed,
         )
     parallelize(model, mesh)
-    save_memory(model, policy, mesh.tp.size if mesh.sequence_parallel else 1)
+    apply_recompute_policy(model, policy, mesh.tp.size if mesh.sequence_parallel else 1)
     if device.type == "cpu" and policy.recompute in ("full", "outside-attention"):
         give_back_large(hidden_bytes(config))
     dtype = DTYPES[config.training.dtype]

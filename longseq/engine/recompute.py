@@ -1,7 +1,7 @@
 """Recomputation put into a plain or parallel GPT, from outside.
 
     parallelize(model, mesh)
-    save_memory(model, policy)
+    apply_recompute_policy(model, policy)
 
 With the policy "none" nothing is replaced: each layer runs as it is written and autograd keeps
 what it needs.
@@ -26,7 +26,7 @@ from longseq.model.gpt import GPT
 from longseq.model.layers import Layer
 
 
-def save_memory(model: GPT, policy: RecomputePolicy, parts: int = 1) -> None:
+def apply_recompute_policy(model: GPT, policy: RecomputePolicy, parts: int = 1) -> None:
     """Replace, in place, how the layers of `model` are run.
 
     parts: tensor-parallel ranks that split the sequence between them, else 1.

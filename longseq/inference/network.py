@@ -23,7 +23,7 @@ from longseq.config.arguments import Config, Data, Layout, Run, Training
 from longseq.config.checks import make_config
 from longseq.engine.engine import DTYPES, attention_kernel
 from longseq.engine.parallelize import parallelize
-from longseq.engine.recompute import save_memory
+from longseq.engine.recompute import apply_recompute_policy
 from longseq.errors import UserError
 from longseq.inference.flags import Computing
 from longseq.inference.trained import Trained
@@ -64,7 +64,7 @@ def make_ready(
         model = GPT(config.network, trained.manifest.vocabulary, kernel, seed=0)
     parallelize(model, mesh)
     parts = mesh.tp.size if mesh.sequence_parallel else 1
-    save_memory(model, RecomputePolicy("full", tile=computing.tile_size), parts)
+    apply_recompute_policy(model, RecomputePolicy("full", tile=computing.tile_size), parts)
     try:
         with open_checkpoint(trained.path) as tensors:
             _fill(model, tensors, device, DTYPES[config.training.dtype])

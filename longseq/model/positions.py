@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from longseq.config.arguments import position_block
+from longseq.config.network import position_block
 
 
 class _Rows(torch.autograd.Function):

@@ -16,7 +16,7 @@ import torch
 
 from longseq import __main__ as longseq
 from longseq.checkpoint.run_checkpoints import RunCheckpoints
-from longseq.config import arguments as settings
+from longseq.config import network
 from longseq.config.checks import parse_config
 from longseq.data.opening import open_data
 from longseq.engine.distributed import start_distributed, stop_distributed
@@ -55,7 +55,7 @@ def train(flags: str, steps: int, at: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    vars(settings).update(POSITION_UNIT=8)  # several blocks of learned positions
+    vars(network).update(POSITION_UNIT=8)  # several blocks of learned positions
     warnings.simplefilter("ignore")
     start_distributed(torch.device("cpu"))
     done = {}

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from longseq.config import arguments as settings
+from longseq.config import network
 from longseq.config.arguments import Config
 from longseq.config.checks import parse_config
 from longseq.data.opening import open_data
@@ -57,7 +57,7 @@ def train(config: Config) -> dict[str, list[float]]:
 def run_cases(step: Callable[[Config], Any], common: list[str]) -> None:
     """Print what `step` gives for each case of the first argument, on top of `common` flags."""
     warnings.simplefilter("ignore")
-    vars(settings).update(POSITION_UNIT=8)  # three blocks for the positions of 128 tokens
+    vars(network).update(POSITION_UNIT=8)  # three blocks for the positions of 128 tokens
     os.environ.setdefault("LOCAL_SIZE", os.environ["WORLD_SIZE"])
     start_distributed(torch.device("cpu"))
     cases = json.loads(sys.argv[1])

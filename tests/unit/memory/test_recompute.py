@@ -12,7 +12,7 @@ from longseq.attention.kernel import kernel
 from longseq.attention.kernels.sdpa import attend as sdpa
 from longseq.config.arguments import Network
 from longseq.engine.initialize import initialize
-from longseq.engine.recompute import save_memory
+from longseq.engine.recompute import apply_recompute_policy
 from longseq.memory.detached_attention import DetachedAttention
 from longseq.memory.offload import HostStore
 from longseq.memory.recompute_policy import RecomputePolicy
@@ -37,7 +37,7 @@ def loss_and_gradients(
     initialize(model, net, 3, torch.device("cpu"))
     model.double()
     if policy:
-        save_memory(model, policy)
+        apply_recompute_policy(model, policy)
     generator = torch.Generator().manual_seed(1)
     tokens = torch.randint(11, (2, 50), generator=generator)
     weights = torch.rand(2, 50, generator=generator, dtype=torch.float64) / 100
@@ -119,7 +119,7 @@ def test_tiles_drop_differently_from_each_other() -> None:
     dropped = Network(**(net.__dict__ | {"hidden_dropout": 0.5}))
     model = GPT(dropped, 11, kernel("sdpa"), seed=3)
     initialize(model, dropped, 3, torch.device("cpu"))
-    save_memory(model, RecomputePolicy("full", tile=25))
+    apply_recompute_policy(model, RecomputePolicy("full", tile=25))
     seen: list[torch.Tensor] = []
     layer: Any = model.layers[0]
     layer.mlp_dropout.register_forward_hook(lambda _, __, y: seen.append(y == 0))

@@ -10,7 +10,7 @@ from longseq.config.arguments import Config
 from longseq.config.checks import parse_config
 from longseq.engine.distributed import pick_device
 from longseq.engine.initialize import initialize
-from longseq.engine.recompute import save_memory
+from longseq.engine.recompute import apply_recompute_policy
 from longseq.errors import UserError
 from longseq.memory.recompute_policy import TILE, RecomputePolicy, asked
 from longseq.memory.savings import USABLE, choose, estimate
@@ -40,7 +40,7 @@ def peak(config: Config, policy: RecomputePolicy) -> int:
     s = config.network.seq_length
     model = GPT(config.network, 512, kernel("sdpa"), seed=1)
     initialize(model, config.network, 1, torch.device("cpu"))
-    save_memory(model, policy)
+    apply_recompute_policy(model, policy)
     tokens = torch.zeros(1, s, dtype=torch.int64)
     with Watch() as watch:
         model(tokens, tokens, torch.full((1, s), 1 / s), torch.arange(s)[None]).backward()
