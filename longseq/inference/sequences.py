@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from tempfile import TemporaryDirectory
 
 import numpy as np
@@ -30,7 +30,8 @@ from longseq.data.sources.pieces import LongRecord, Record
 from longseq.data.sources.records import records
 from longseq.data.sources.tables import Columns
 from longseq.data.tokenizers.alphabet import GAPS, LAYOUT
-from longseq.data.tokenizers.base import SequenceTokenizer
+from longseq.data.tokenizers.base import SequenceTokenizer, Tokenizer
+from longseq.data.tokenizers.tagged import Tagged
 from longseq.data.tokenizers.text import TextTokenizer
 from longseq.data.tokenizers.words import Words
 from longseq.errors import UserError
@@ -115,6 +116,9 @@ class Reader:
 
     def _documents(self, dataset: Dataset) -> Iterator[Sequence]:
         end, bases = dataset.tokenizer.end_of_document, getattr(dataset.tokenizer, "bases", 1)
+        tags = dataset.tokenizer.vocab_size  # those from here on stand for no letter
+        if isinstance(dataset.tokenizer, Tagged):
+            tags = dataset.tokenizer.inner.vocab_size
         beside = None
         if self.weighing.prepared and dataset.manifest is not None:
             beside = TokenFile(f"{dataset.prefix}.{WEIGHTS}", np.dtype(np.uint8))
@@ -132,7 +136,8 @@ class Reader:
             weights = None
             if beside is not None:
                 weights = levels[beside.read(start, stop - start)]
-            yield Sequence(name, tokens, len(tokens) * bases, weights)
+            letters = int((tokens < tags).sum()) * bases
+            yield Sequence(name, tokens, letters, weights)
             self.done += len(tokens)
 
     def _records(self, path: str) -> Iterator[Sequence]:
@@ -165,8 +170,22 @@ class Reader:
         return self.encode(self.paths[0], name, raw).tokens
 
     def encode(self, path: str, name: str, raw: bytes) -> Sequence:
-        """The tokens of one record; UserError where it is empty or a letter has no token."""
+        """The tokens of one record; UserError where it is empty or a letter has no token.
+
+        It may begin with tags that the network was trained with, "<organism=Escherichia coli>ACGT".
+        """
         tokenizer = self.trained.tokenizer
+        if isinstance(tokenizer, Tagged):
+            lead, raw = tokenizer.lead(raw)
+            sequence = self._encode(tokenizer.inner, path, name, raw)
+            tokens = np.concatenate((lead, sequence.tokens.astype(lead.dtype)))
+            weights = sequence.weights
+            if weights is not None:
+                weights = np.concatenate((np.zeros(len(lead), np.float32), weights))
+            return replace(sequence, tokens=tokens, weights=weights)
+        return self._encode(tokenizer, path, name, raw)
+
+    def _encode(self, tokenizer: Tokenizer, path: str, name: str, raw: bytes) -> Sequence:
         if isinstance(tokenizer, TextTokenizer):
             sequence = _text(tokenizer, path, name, raw)
         else:

@@ -19,6 +19,9 @@ from longseq.checkpoint.format.manifest import Manifest
 from longseq.config.arguments import Network
 from longseq.data.tokenizers.base import Tokenizer
 from longseq.data.tokenizers.registry import tokenizer_from
+from longseq.data.tokenizers.tagged import FILE as TAGS
+from longseq.data.tokenizers.tagged import KIND as TAGGED
+from longseq.data.tokenizers.tagged import Tagged, read_tags
 from longseq.errors import UserError
 from longseq.parallel.agreement import Ranks
 
@@ -72,10 +75,12 @@ def _network(path: Path, manifest: Manifest) -> Network:
 
 def _tokenizer(path: Path, manifest: Manifest) -> Tokenizer:
     """The tokenizer of the training, from what lies beside the weights."""
-    kind = manifest.tokenizer
+    kind = manifest.tokenizer.removeprefix(TAGGED)
     if kind in FILES:
         kind += ":" + ",".join(str(path / name) for name in FILES[kind])
     tokenizer = tokenizer_from(kind)
+    if manifest.tokenizer.startswith(TAGGED):
+        tokenizer = Tagged(tokenizer, read_tags(str(path / TAGS)))
     if tokenizer.vocab_size != manifest.vocabulary or tokenizer.names() != _names(path):
         raise UserError(
             f"{path} was trained on other tokens than its tokenizer {manifest.tokenizer} has in"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from longseq.data.tokenizers.base import Tokenizer
 from longseq.data.tokenizers.nucleotides import nucleotides
+from longseq.data.tokenizers.tagged import FILE as TAGS
 from longseq.data.tokenizers.tagged import KIND, Tagged, read_tags
 from longseq.data.tokenizers.text import byte_tokens, gpt2, huggingface
 from longseq.data.tokenizers.words import codons, kmers
@@ -38,7 +39,7 @@ def tokenizer_beside(prefix: str, specification: str) -> Tokenizer:
     """The tokenizer of prepared data; text tokenizers from the files copied beside it."""
     if specification.startswith(KIND):
         inner = tokenizer_beside(prefix, specification.removeprefix(KIND))
-        return Tagged(inner, read_tags(prefix))
+        return Tagged(inner, read_tags(f"{prefix}.{TAGS}"))
     if specification == "huggingface":
         return tokenizer_from(f"huggingface:{prefix}.tokenizer.json")
     if specification == "gpt2":

@@ -33,6 +33,18 @@ class Tagged(Tokenizer):
         listed = json.dumps(tags, indent=1, ensure_ascii=False) + "\n"
         self.files = {**inner.files, FILE: listed.encode()}
 
+    def lead(self, text: bytes) -> tuple[Tokens, bytes]:
+        """The tags that a text begins with, as tokens, and the rest of it."""
+        numbers = {name.encode(): at for at, name in enumerate(self.tags, self.inner.vocab_size)}
+        found = []
+        while text.startswith(b"<"):
+            name = next((name for name in numbers if text.startswith(name)), b"")
+            if not name:
+                break
+            found.append(numbers[name])
+            text = text[len(name) :]
+        return np.array(found, dtype=self.dtype), text
+
     def decode(self, tokens: Tokens) -> str:
         edges = np.flatnonzero(np.diff(tokens >= self.inner.vocab_size)) + 1
         return "".join(map(self._decode_run, np.split(tokens, edges)))
@@ -48,9 +60,8 @@ class Tagged(Tokenizer):
         return [*self.inner.names(), *self.tags]
 
 
-def read_tags(prefix: str) -> list[str]:
-    """The tags of prepared data."""
-    path = f"{prefix}.{FILE}"
+def read_tags(path: str) -> list[str]:
+    """The tags of prepared data, or of a network."""
     try:
         with open(path, encoding="utf-8") as file:
             tags = json.load(file)
