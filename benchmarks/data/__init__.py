@@ -1,6 +1,7 @@
 """Preparing data, reading batches, saving and loading.
 
 prepare     `longseq prepare`, beside numpy_table and Megatron's own tool
+formats     one genome in each format that is read: the same tokens
 batches     how soon a batch is there
 checkpoint  what a save stalls the step by, and a load against a read
 """

@@ -126,10 +126,12 @@ def _describe(dataset: Dataset, split: Split) -> list[str]:
         options = dataset.manifest.options
         if options.get("tags"):
             notes.append(f"tags before documents count {options['tag_weight']:g} in the loss")
-        notes.append(
-            f"lower-case letters count {options['lower_case_weight']:g} in the loss, letters other"
-            f" than ACGT {options['unknown_weight']:g}"
-        )
+        lower, unknown = options["lower_case_weight"], options["unknown_weight"]
+        if min(lower, unknown) < 1:
+            notes.append(
+                f"lower-case letters count {lower:g} in the loss, letters other than ACGT"
+                f" {unknown:g}"
+            )
     return [first, *(f"{dataset.prefix}: {note}" for note in notes)]
 
 

@@ -208,18 +208,18 @@ def log_likelihood(sequence: Sequence, losses: Losses) -> tuple[float, float]:
     """Of a record, in nats, and the letters that count for it."""
     if sequence.weights is None:
         return -float(losses.sum(dtype=np.float64)), float(sequence.letters)
-    a_token = sequence.letters / len(losses)
+    a_token = sequence.letters / (len(losses) - sequence.tags)
     weights = sequence.weights.astype(np.float64)
     return -float(weights @ losses.astype(np.float64)), float(weights.sum()) * a_token
 
 
 def _positions(sequence: Sequence, losses: Losses, names: list[str]) -> dict[str, Any]:
-    """position: the first letter of a token, counted from 1."""
-    count = len(losses)
-    step = sequence.letters // count if sequence.letters % count == 0 else 1
+    """position: the first letter of a token, counted from 1; 0 for tags."""
+    count, spelt = len(losses), len(losses) - sequence.tags
+    step = sequence.letters // spelt if sequence.letters % spelt == 0 else 1
     return {
         "record": [sequence.name] * count,
-        "position": np.arange(count) * step + 1,
+        "position": ((np.arange(count) - sequence.tags) * step + 1).clip(0),
         "token": [names[token] for token in sequence.tokens.tolist()],
         "log_likelihood": -losses.astype(np.float64),
     }

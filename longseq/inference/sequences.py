@@ -57,13 +57,14 @@ class Weighing:
 @dataclass(frozen=True)
 class Sequence:
     """One record: tokens [n] without an end token, the letters that they stand for, and what each
-    token counts for [n], None where all count 1.
+    token counts for [n], None where all count 1. tags: tokens in front that stand for no letter.
     """
 
     name: str
     tokens: Tokens
     letters: int
     weights: Weights | None = None
+    tags: int = 0
 
 
 class Reader:
@@ -116,9 +117,9 @@ class Reader:
 
     def _documents(self, dataset: Dataset) -> Iterator[Sequence]:
         end, bases = dataset.tokenizer.end_of_document, getattr(dataset.tokenizer, "bases", 1)
-        tags = dataset.tokenizer.vocab_size  # those from here on stand for no letter
-        if isinstance(dataset.tokenizer, Tagged):
-            tags = dataset.tokenizer.inner.vocab_size
+        letters = dataset.tokenizer.vocab_size
+        if isinstance(dataset.tokenizer, Tagged):  # tokens from there on stand for no letter
+            letters = dataset.tokenizer.inner.vocab_size
         beside = None
         if self.weighing.prepared and dataset.manifest is not None:
             beside = TokenFile(f"{dataset.prefix}.{WEIGHTS}", np.dtype(np.uint8))
@@ -136,8 +137,8 @@ class Reader:
             weights = None
             if beside is not None:
                 weights = levels[beside.read(start, stop - start)]
-            letters = int((tokens < tags).sum()) * bases
-            yield Sequence(name, tokens, letters, weights)
+            tags = int((tokens >= letters).sum())
+            yield _tagged(Sequence(name, tokens, (len(tokens) - tags) * bases, weights), tags)
             self.done += len(tokens)
 
     def _records(self, path: str) -> Iterator[Sequence]:
@@ -172,17 +173,18 @@ class Reader:
     def encode(self, path: str, name: str, raw: bytes) -> Sequence:
         """The tokens of one record; UserError where it is empty or a letter has no token.
 
-        It may begin with tags that the network was trained with, "<organism=Escherichia coli>ACGT".
+        It may begin with tags that the network was trained with, "<organism=Escherichia coli>ACGT",
+        which count nothing.
         """
         tokenizer = self.trained.tokenizer
         if isinstance(tokenizer, Tagged):
             lead, raw = tokenizer.lead(raw)
-            sequence = self._encode(tokenizer.inner, path, name, raw)
-            tokens = np.concatenate((lead, sequence.tokens.astype(lead.dtype)))
-            weights = sequence.weights
+            found = self._encode(tokenizer.inner, path, name, raw)
+            tokens = np.concatenate((lead, found.tokens.astype(lead.dtype)))
+            weights = found.weights
             if weights is not None:
-                weights = np.concatenate((np.zeros(len(lead), np.float32), weights))
-            return replace(sequence, tokens=tokens, weights=weights)
+                weights = np.append(np.zeros(len(lead), np.float32), weights)
+            return _tagged(replace(found, tokens=tokens, weights=weights), len(lead))
         return self._encode(tokenizer, path, name, raw)
 
     def _encode(self, tokenizer: Tokenizer, path: str, name: str, raw: bytes) -> Sequence:
@@ -220,6 +222,14 @@ class Reader:
             words = places[:size].reshape(-1, tokenizer.bases).max(axis=1, initial=0)
             weights = np.array(recipe.weights, dtype=np.float32)[words]
         return Sequence(name, tokens, size, weights)
+
+
+def _tagged(sequence: Sequence, tags: int) -> Sequence:
+    """A sequence whose first tokens are tags, which count nothing unless the data say so."""
+    weights = sequence.weights
+    if tags and weights is None:
+        weights = (np.arange(len(sequence.tokens)) >= tags).astype(np.float32)
+    return replace(sequence, weights=weights, tags=tags)
 
 
 def _text(tokenizer: TextTokenizer, path: str, name: str, raw: bytes) -> Sequence:

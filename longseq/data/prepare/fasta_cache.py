@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 
 from longseq.data.indexed.manifest import check_sizes, read_manifest
+from longseq.data.sources.remote import is_url, shown
 from longseq.errors import UserError
 from longseq.host.atomic_files import digest, make_aside, publish_folder
 
@@ -41,6 +42,10 @@ def ensure_prepared(
     """The prefix of the tokens of `path`: itself when it is prepared, else one in the cache."""
     if (prefix := prefix_of(path)) is not None:
         return prefix
+    if is_url(path):
+        raise UserError(
+            f"--data-path {shown(path)} is a URL: './longseq.sh prepare' it and name its prefix"
+        )
     source = Path(path)
     if source.is_dir():
         raise UserError(

@@ -104,3 +104,9 @@ def test_found_without_numpy(tmp_path: Path) -> None:
     ensure_prepared(str(LAMBDA), tmp_path)
     code = CALL + "; assert 'numpy' not in sys.modules"
     subprocess.run([sys.executable, "-c", code, str(LAMBDA), str(tmp_path)], check=True)
+
+
+def test_a_url_is_prepared_first_and_its_secrets_are_not_said() -> None:
+    with pytest.raises(UserError, match=r"--data-path https://host/x\.fa is a URL") as caught:
+        ensure_prepared("https://user:hunter2@host/x.fa?key=hunter2")
+    assert "hunter2" not in str(caught.value)

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from data_helpers import options
-from format_helpers import parquet
 
 from longseq.__main__ import run_verb
 from longseq.data.datasets import check_data, documents_of, open_datasets
@@ -16,6 +15,7 @@ from longseq.data.held_out import split_datasets
 from longseq.data.indexed.record_table import read_records
 from longseq.data.opening import open_data
 from longseq.errors import UserError
+from tests.file_formats import parquet
 
 GENOMES = ["a", "b", "a", "c", "b", "a"]  # of six records; those of a group are not side by side
 TABLE = "name,genome,clade\n" + "".join(

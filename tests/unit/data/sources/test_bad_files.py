@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from format_helpers import arrow_file, arrow_stream, flat_file, parquet, twobit
 
 from longseq.__main__ import run_verb
 from longseq.errors import UserError
+from tests.file_formats import arrow_file, arrow_stream, flat_file, parquet, twobit, zstandard
 
 RNG = np.random.default_rng(11)
 RECORDS = [(f"r{number}", "".join(RNG.choice(list("ACGT"), 700))) for number in range(4)]
@@ -29,7 +29,7 @@ GOOD: dict[str, bytes] = {
     "x.fa.gz": gzip.compress(FASTA),
     "x.fa.bz2": bz2.compress(FASTA),
     "x.fa.xz": lzma.compress(FASTA),
-    "x.fa.zst": pytest.importorskip("backports.zstd").compress(FASTA),
+    "x.fa.zst": zstandard(FASTA),
     "x.fq": FASTQ,
     "x.jsonl": JSONL,
     "x.gbk": flat_file("genbank", RECORDS),

@@ -12,7 +12,6 @@ from typing import Any
 import fsspec
 import pytest
 from data_helpers import make, texts
-from format_helpers import parquet
 
 from longseq.data.indexed.manifest import DatasetManifest
 from longseq.data.prepare.job import prepare, quiet
@@ -20,6 +19,7 @@ from longseq.data.prepare.settings import Settings
 from longseq.data.sources.inputs import expand
 from longseq.data.sources.remote import shown
 from longseq.errors import UserError
+from tests.file_formats import parquet
 
 SECRET = "hunter2"
 

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow
 import pytest
 from data_helpers import make, texts
-from format_helpers import arrow_file, arrow_stream, parquet, twobit
 
 from longseq.data.indexed.record_table import read_records
 from longseq.data.prepare.job import prepare, quiet
@@ -19,6 +18,7 @@ from longseq.data.prepare.settings import Settings
 from longseq.data.sources.inputs import expand
 from longseq.data.sources.tables import Columns
 from longseq.errors import UserError
+from tests.file_formats import arrow_file, arrow_stream, parquet, twobit
 
 RNG = np.random.default_rng(5)
 LETTERS = ["".join(RNG.choice(list("ACGTacgtN"), n)) for n in (3, 700, 0, 64, 65, 5000, 1, 1)]

@@ -44,6 +44,12 @@ def _runs(flags: list[bool]) -> list[tuple[int, int]]:
     return runs
 
 
+def zstandard(content: bytes) -> bytes:
+    from backports import zstd
+
+    return bytes(zstd.compress(content))
+
+
 def table(columns: dict[str, Any]) -> pyarrow.Table:
     return pyarrow.table(columns)
 
