@@ -86,7 +86,7 @@ def loss(prefix: Path, iterations: int, folder: Path) -> float:
     words += ["--train-iters", str(iterations), "--run-dir", str(run)]
     subprocess.run(words, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
     lines = (run / "metrics.jsonl").read_text().splitlines()
-    return float([json.loads(line) for line in lines if '"loss"' in line][-1]["loss"])
+    return float(json.loads(lines[-1])["lm_loss"])
 
 
 def compare(
