@@ -8,7 +8,6 @@ a tiny network trains as long on each. Ends with 1 where tokens differ.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from benchmarks.data.prepare import measure
 from benchmarks.table import Table
+from longseq.host.atomic_files import digest
 from tests import file_formats
 from tests.parallel.ranks import ROOT
 
@@ -99,7 +99,7 @@ def compare(
         prefix = folder / f"out-{name}"
         words = [str(source), *flags, "--output", str(prefix), "--workers", "1"]
         found = measure([sys.executable, "-m", "longseq", "prepare", *words])
-        tokens = hashlib.sha256(Path(f"{prefix}.bin").read_bytes()).hexdigest()[:8]
+        tokens = digest(f"{prefix}.bin")[:8]
         expected = expected or tokens
         same &= tokens == expected
         last = loss(prefix, iterations, folder) if iterations else None
