@@ -4,7 +4,6 @@
 #   LONGSEQ_SPARES                  array: hosts of the allocation kept for one that turns out bad
 #   LONGSEQ_HOSTS_FROM              which variable named them; empty: this host alone
 #   LONGSEQ_SLOTS                   ranks a host by HOSTFILE; empty: not said
-#   LONGSEQ_DEVICE, LONGSEQ_DEVICES cuda or cpu, and how many of them one host has
 #   LONGSEQ_RANKS, LONGSEQ_RANKS_PER_HOST
 
 LONGSEQ_HOST_NAME='^[A-Za-z0-9][A-Za-z0-9._-]{0,252}$' # what may reach a launcher's command line
@@ -94,65 +93,6 @@ longseq_expand_brackets() { # longseq_expand_brackets DONE REST: a name with ran
             longseq_expand_brackets "$1$before$range" "$after" || return
         done
     done
-}
-
-# ---------------------------------------------------------------- devices
-
-longseq_is_dry() { # is nothing to be started here? DRY_RUN's value itself is checked in args.sh
-    [[ ${LONGSEQ_NODE-} == login || ${DRY_RUN-} == 1 || ${DRY_RUN-} == on || ${DRY_RUN-} == true ||
-        ${DRY_RUN-} == yes ]]
-}
-
-longseq_seen_gpus() { # sets REPLY to the GPUs that this host shows
-    local line visible
-    REPLY=0
-    if command -v nvidia-smi >/dev/null; then
-        while IFS= read -r line; do
-            [[ $line == GPU\ * ]] && REPLY=$((REPLY + 1))
-        done < <(nvidia-smi -L 2>/dev/null)
-    fi
-    if [[ -n ${CUDA_VISIBLE_DEVICES+set} ]]; then
-        IFS=, read -r -a visible <<<"$CUDA_VISIBLE_DEVICES"
-        [[ ${visible[0]--1} == -1 ]] && visible=()
-        ((${#visible[@]} < REPLY)) && REPLY=${#visible[@]}
-    fi
-    return 0
-}
-
-longseq_count_cores() { # sets REPLY to the cores that this process may use
-    # nproc obeys the affinity mask, but also OMP_NUM_THREADS, which is no count of cores
-    REPLY=$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc)
-}
-
-longseq_count_devices() { # sets LONGSEQ_DEVICE and LONGSEQ_DEVICES
-    local site=${LONGSEQ_GPUS_PER_HOST:-0} seen trust=0
-    case ${DS_ACCELERATOR-} in
-        '' | cuda | cpu) ;;
-        *) longseq_refuse "DS_ACCELERATOR=$DS_ACCELERATOR: choose cuda or cpu" || return ;;
-    esac
-    longseq_seen_gpus
-    seen=$REPLY
-    LONGSEQ_DEVICE=cuda LONGSEQ_DEVICES=$seen
-    # A login node has none of the GPUs that the job will have
-    if longseq_is_dry || [[ -z ${LONGSEQ_GPU_COUNTER-nvidia-smi} ]]; then trust=1; fi
-    if [[ ${DS_ACCELERATOR-} == cpu ]] || ((seen + site == 0)); then
-        [[ ${DS_ACCELERATOR-} != cuda ]] ||
-            longseq_refuse "DS_ACCELERATOR=cuda: no GPU is seen here; leave it out for CPU ranks" || return
-        longseq_count_cores
-        LONGSEQ_DEVICE=cpu LONGSEQ_DEVICES=$REPLY
-    elif ((site == 0)); then
-        return 0
-    elif [[ $LONGSEQ_ACCELERATOR != cuda ]]; then
-        longseq_refuse "the GPUs of $LONGSEQ_MACHINE are driven by $LONGSEQ_ACCELERATOR, and the trainer knows\
- CUDA and CPUs only: DS_ACCELERATOR=cpu trains on the cores of its nodes"
-    elif ((trust)); then
-        LONGSEQ_DEVICES=$site
-    elif ((seen == 0)); then
-        longseq_refuse "no GPU is seen here, and a node of $LONGSEQ_MACHINE has $site (nvidia-smi -L,\
- CUDA_VISIBLE_DEVICES): leave this node out, or set DS_ACCELERATOR=cpu for CPU ranks"
-    elif ((seen < site)); then
-        longseq_say "note: this host shows $seen GPU(s), where a node of $LONGSEQ_MACHINE has $site"
-    fi
 }
 
 # ---------------------------------------------------------------- ranks

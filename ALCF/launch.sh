@@ -49,6 +49,7 @@ longseq_use_launcher() { # longseq_use_launcher NAME [PROGRAM]: sets LONGSEQ_STA
     "longseq_$1_facts"
     longseq_split "${LAUNCH_ARGS-}"
     ! longseq_binds || LONGSEQ_BIND=()
+    [[ $LONGSEQ_DEVICE != cpu ]] || LONGSEQ_BIND=() # a profile's are for a rank a GPU
     "longseq_$1_command" "${@:2}"
     LONGSEQ_LAUNCHER+=(${LONGSEQ_WORDS[@]+"${LONGSEQ_WORDS[@]}"})
 }

@@ -8,31 +8,31 @@
 # What the functions here set: LONGSEQ_MACHINE, LONGSEQ_NODE (login: jobs are submitted from here;
 # compute: ranks are started from here), LONGSEQ_HOSTNAME, and the facts:
 
-longseq_default_facts() {          # a machine of which nothing is known
-    LONGSEQ_SCHEDULER=none         # pbs, cobalt, slurm, none
-    LONGSEQ_MPI=mpiexec            # a file of launchers/; mpiexec: the one that is here, whichever it is
-    LONGSEQ_PER_HOST_FLAG=-N       # Open MPI's name for ranks a host
-    LONGSEQ_ACCELERATOR=cuda       # what its GPUs are driven by
-    LONGSEQ_GPU_COUNTER=nvidia-smi # lists the GPUs of a node; empty: trust LONGSEQ_GPUS_PER_HOST
-    LONGSEQ_GPUS_PER_HOST=0        # ranks a compute node takes; 0: as many as are seen
-    LONGSEQ_GPU_ORDER=             # GPUs in the order of the CPU cores, as 3,2,1,0; empty: 0 and up
-    LONGSEQ_GPU=                   # its GPU's name in longseq/planning/gpus.py, for plans
-    LONGSEQ_NODE_NETWORK=          # GB/s of all network cards of a node, in one direction
-    LONGSEQ_HOST_GIB=              # memory of a node
-    LONGSEQ_BIND=()                # the launcher's flags that bind ranks to cores
-    LONGSEQ_FABRIC=                # suffix of a host's name on the fast network
-    LONGSEQ_PROXY=                 # for web traffic of compute nodes
-    LONGSEQ_SCRATCH=               # a node's own disk, with a short name
-    LONGSEQ_QUEUES=()              # "NAME LEAST-MOST[gpus] LONGEST": a queue's nodes (or GPUs) and time
-    LONGSEQ_QUEUE_FLAG=-q          # the scheduler's option that takes the queue
-    LONGSEQ_QUEUE=                 # where a job goes unless QUEUE says otherwise
-    LONGSEQ_LEAST_TIME=0:00:00     # shorter jobs are refused
-    LONGSEQ_FILESYSTEMS=           # must be asked for
-    LONGSEQ_NEEDS_PROJECT=0        # 1: no job without a project
-    LONGSEQ_SUBMIT=()              # further options of every submission
-    LONGSEQ_RERUN_QUEUES=()        # queues that take only jobs which may be started again
-    LONGSEQ_NCCL=()                # NAME=VALUE that the site advises; SITE_NCCL=0 leaves them out
-    LONGSEQ_NCCL_LIBRARIES=()      # folders that go before LD_LIBRARY_PATH with them
+longseq_default_facts() {      # a machine of which nothing is known
+    LONGSEQ_SCHEDULER=none     # pbs, cobalt, slurm, none
+    LONGSEQ_MPI=mpiexec        # a file of launchers/; mpiexec: the one that is here, whichever it is
+    LONGSEQ_PER_HOST_FLAG=-N   # Open MPI's name for ranks a host
+    LONGSEQ_ACCELERATOR=cuda   # what its GPUs are driven by
+    LONGSEQ_GPUS_PER_HOST=0    # ranks a compute node takes; 0: as many as are seen
+    LONGSEQ_GPU_ORDER=         # GPUs in the order of the CPU cores, as 3,2,1,0; empty: 0 and up
+    LONGSEQ_GPU=               # its GPU's name in longseq/planning/gpus.py, for plans
+    LONGSEQ_NODE_NETWORK=      # GB/s of all network cards of a node, in one direction
+    LONGSEQ_HOST_GIB=          # memory of a node
+    LONGSEQ_BIND=()            # the launcher's flags that bind ranks to cores
+    LONGSEQ_FABRIC=            # suffix of a host's name on the fast network
+    LONGSEQ_PROXY=             # for web traffic of compute nodes
+    LONGSEQ_SCRATCH=           # a node's own disk, with a short name
+    LONGSEQ_QUEUES=()          # "NAME LEAST-MOST[gpus] LONGEST": a queue's nodes (or GPUs) and time
+    LONGSEQ_QUEUE_FLAG=-q      # the scheduler's option that takes the queue
+    LONGSEQ_QUEUE=             # where a job goes unless QUEUE says otherwise
+    LONGSEQ_LEAST_TIME=0:00:00 # shorter jobs are refused
+    LONGSEQ_FILESYSTEMS=       # must be asked for
+    LONGSEQ_NEEDS_PROJECT=0    # 1: no job without a project
+    LONGSEQ_SUBMIT=()          # further options of every submission
+    LONGSEQ_SELECT_GPUS=       # PBS's resource that asks for a node's GPUs; empty: whole nodes have them
+    LONGSEQ_RERUN_QUEUES=()    # queues that take only jobs which may be started again
+    LONGSEQ_NCCL=()            # NAME=VALUE that the site advises; SITE_NCCL=0 leaves them out
+    LONGSEQ_NCCL_LIBRARIES=()  # folders that go before LD_LIBRARY_PATH with them
 }
 
 longseq_load_profile() { # longseq_load_profile NAME: its functions, over those of the last one

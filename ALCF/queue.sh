@@ -56,7 +56,9 @@ longseq_choose_queue() { # sets LONGSEQ_NODES, LONGSEQ_JOB_QUEUE and LONGSEQ_SEC
     LONGSEQ_JOB_QUEUE=${LONGSEQ_VALUE[QUEUE]:-$LONGSEQ_QUEUE}
     LONGSEQ_NODES=$((${NHOSTS:-1} + ${SPARE_NODES:-0}))
     # What reaches the scheduler's command line must not look like an option
-    for name in QUEUE PROJECT FILESYSTEMS; do
+    [[ -z ${LONGSEQ_VALUE[GPU_TYPE]} || $LONGSEQ_SCHEDULER == slurm ]] || longseq_refuse "GPU_TYPE=${LONGSEQ_VALUE[GPU_TYPE]}:\
+ only Slurm has one name for that everywhere; say it to $LONGSEQ_SCHEDULER by SUBMIT_ARGS" || return
+    for name in QUEUE PROJECT FILESYSTEMS GPU_TYPE; do
         [[ ${LONGSEQ_VALUE[$name]} =~ ^([A-Za-z0-9_][A-Za-z0-9_.:,@-]*)?$ ]] ||
             longseq_refuse "$name=${LONGSEQ_VALUE[$name]} is no name" || return
     done
@@ -144,6 +146,7 @@ longseq_counts_gpus() { # does this queue count GPUs in place of nodes?
 longseq_request_pbs() { # longseq_request_pbs HH:MM:SS
     local select=$LONGSEQ_NODES name files=${LONGSEQ_VALUE[FILESYSTEMS]:-$LONGSEQ_FILESYSTEMS} rerun=n
     ! longseq_counts_gpus || select=$LONGSEQ_RANKS
+    [[ $LONGSEQ_DEVICE == cpu || -z $LONGSEQ_SELECT_GPUS ]] || select+=:$LONGSEQ_SELECT_GPUS=$LONGSEQ_RANKS_PER_HOST
     for name in ${LONGSEQ_RERUN_QUEUES[@]+"${LONGSEQ_RERUN_QUEUES[@]}"}; do
         [[ $name != "$LONGSEQ_JOB_QUEUE" ]] || rerun=y
     done
@@ -168,7 +171,7 @@ longseq_request_slurm() { # longseq_request_slurm HH:MM:SS
         "--time=$1" --requeue --open-mode=append "--signal=B:USR1@$notice"
     )
     [[ $LONGSEQ_DEVICE == cpu || " ${LONGSEQ_SUBMIT[*]-} " == *--gpus* ]] ||
-        LONGSEQ_REQUEST+=("--gpus-per-node=$LONGSEQ_RANKS_PER_HOST")
+        LONGSEQ_REQUEST+=("--gpus-per-node=${LONGSEQ_VALUE[GPU_TYPE]:+${LONGSEQ_VALUE[GPU_TYPE]}:}$LONGSEQ_RANKS_PER_HOST")
 }
 
 longseq_scheduler_settings() { # sets LONGSEQ_SETTINGS to the SBATCH_... that are set, which sbatch takes for options

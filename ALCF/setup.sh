@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Sourced by every entry point: the table of variables (variables.sh), which machine (machine.sh), which Python,
-# how many hosts and ranks (hosts.sh). Defines functions only; sets no shell options. What those of this file set:
+# what the ranks compute on (gpus.sh), how many hosts and ranks (hosts.sh). Defines functions only; sets no shell options. What those of this file set:
 #   LONGSEQ_BASE_PYTHON             the machine's Python that the environment stands on
 #   LONGSEQ_VENV, LONGSEQ_PYTHON    our environment's folder, and its Python
 # LONGSEQ_ROOT, the repository's folder, is set by whoever sources this file. Where it is not set, a person has
@@ -64,7 +64,8 @@ longseq_find_environment() { # sets LONGSEQ_VENV and LONGSEQ_PYTHON, in install.
     local name=python${LONGSEQ_PYTHON_VERSION%.*} venvs=$LONGSEQ_ROOT/venvs
     [[ ! -L $venvs ]] || venvs=$(readlink -f -- "$venvs") # a job's frozen tree stands on the same environment
     if [[ -n ${CONDA_PREFIX-} && $LONGSEQ_BASE_PYTHON == "$CONDA_PREFIX"/* ]]; then
-        name=conda-${CONDA_PREFIX##*/}
+        name=$(cksum <<<"$CONDA_PREFIX") # releases of a site's conda all have the same last name
+        name=conda-${CONDA_PREFIX##*/}-${name%% *}
     fi
     LONGSEQ_VENV=$venvs/$LONGSEQ_MACHINE/${name//[!A-Za-z0-9._-]/_}
     LONGSEQ_PYTHON=$LONGSEQ_VENV/bin/python
@@ -121,5 +122,6 @@ fi
 source "$LONGSEQ_ROOT/ALCF/variables.sh"
 source "$LONGSEQ_ROOT/ALCF/machine.sh"
 source "$LONGSEQ_ROOT/ALCF/chain.sh"
+source "$LONGSEQ_ROOT/ALCF/gpus.sh"
 source "$LONGSEQ_ROOT/ALCF/hosts.sh"
 [[ -z $LONGSEQ_BY_HAND ]] || longseq_activate

@@ -11,6 +11,8 @@ longseq_pals_facts() { # it may not say how many ranks there are
 }
 
 longseq_pals_command() {
+    # Unasked it binds each rank to one core
+    [[ $LONGSEQ_DEVICE != cpu ]] || longseq_binds || LONGSEQ_BIND=(--cpu-bind none)
     LONGSEQ_LAUNCHER=(
         mpiexec --envall --line-buffer -n "$LONGSEQ_RANKS" --ppn "$LONGSEQ_RANKS_PER_HOST"
         --hostfile "$LONGSEQ_RUN/hosts.txt" ${LONGSEQ_BIND[@]+"${LONGSEQ_BIND[@]}"}

@@ -7,7 +7,7 @@
 longseq_profile_recognise() {
     case $LONGSEQ_HOSTNAME in
         aurora-uan-*) LONGSEQ_NODE=login ;;
-        x4*) LONGSEQ_NODE=compute ;;
+        x4[0-9][0-9][0-9]c[0-9]*s[0-9]*b[0-9]*) LONGSEQ_NODE=compute ;;
         *) return 1 ;;
     esac
 }
@@ -15,7 +15,6 @@ longseq_profile_recognise() {
 longseq_profile_facts() {
     local cores=1-8:9-16:17-24:25-32:33-40:41-48:53-60:61-68:69-76:77-84:85-92:93-100
     LONGSEQ_SCHEDULER=pbs LONGSEQ_MPI=pals LONGSEQ_GPUS_PER_HOST=12 LONGSEQ_ACCELERATOR=xpu
-    LONGSEQ_GPU_COUNTER= # nvidia-smi does not know them: taken to be all there
     LONGSEQ_BIND=("--cpu-bind=list:$cores")
     LONGSEQ_FABRIC=.hsn.cm.aurora.alcf.anl.gov
     LONGSEQ_PROXY=http://proxy.alcf.anl.gov:3128 # U

@@ -1,17 +1,16 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034 # machine.sh and those after it read the facts
 # Frontier (OLCF): 4 AMD MI250X a node, which are 8 GPUs of 64 GB, Slurm. What is marked U is unverified.
-# torch calls AMD's GPUs cuda as well; it must be its ROCm build, which our constraints.txt does not pin (U).
+# torch calls AMD's GPUs cuda as well; install.sh takes its ROCm build. No GPU of AMD's has run this.
 
 longseq_profile_recognise() { # U: the name that Lmod has there
-    [[ $LONGSEQ_HOSTNAME == frontier* || ${LMOD_SYSTEM_NAME-} == frontier ]] || return 1
+    [[ $LONGSEQ_HOSTNAME == frontier[0-9]* || ${LMOD_SYSTEM_NAME-} == frontier ]] || return 1
     LONGSEQ_NODE=compute
     [[ $LONGSEQ_HOSTNAME != login* ]] || LONGSEQ_NODE=login # U
 }
 
 longseq_profile_facts() {
     LONGSEQ_SCHEDULER=slurm LONGSEQ_MPI=srun LONGSEQ_GPUS_PER_HOST=8
-    LONGSEQ_GPU_COUNTER=                         # nvidia-smi does not know them: taken to be all there
     LONGSEQ_BIND=(--cpus-per-task=7)             # U: 56 of its 64 cores are for programs
     LONGSEQ_PROXY=http://proxy.ccs.ornl.gov:3128 # U
     LONGSEQ_SCRATCH=/tmp                         # U

@@ -15,6 +15,7 @@ longseq_profile_recognise() { # Slurm has a qsub of its own
 
 longseq_profile_facts() {
     LONGSEQ_SCHEDULER=pbs
+    LONGSEQ_SELECT_GPUS=ngpus # PBS's own name; whole nodes need no count of cores at most sites
 }
 
 longseq_profile_modules() {

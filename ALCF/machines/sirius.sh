@@ -5,7 +5,7 @@
 
 longseq_profile_recognise() { # its compute nodes are named as those of Polaris; PBS says where from (U)
     case $LONGSEQ_HOSTNAME in
-        sirius*) LONGSEQ_NODE=login ;;
+        sirius-login-* | sirius-[0-9]*) LONGSEQ_NODE=login ;;
         x3*) [[ ${PBS_O_HOST-} == sirius* ]] && LONGSEQ_NODE=compute ;;
         *) return 1 ;;
     esac

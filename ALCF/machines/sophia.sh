@@ -6,7 +6,7 @@
 longseq_profile_recognise() { # U: which of its names are login nodes
     case $LONGSEQ_HOSTNAME in
         sophia-login-*) LONGSEQ_NODE=login ;;
-        sophia-*) LONGSEQ_NODE=compute ;;
+        sophia-gpu-[0-9]* | sophia-[0-9]*) LONGSEQ_NODE=compute ;;
         *) return 1 ;;
     esac
 }

@@ -5,8 +5,8 @@
 
 longseq_profile_recognise() { # its service nodes, where jobs are submitted, are thetagpusn1 and 2
     case $LONGSEQ_HOSTNAME in
-        thetagpusn*) LONGSEQ_NODE=login ;;
-        thetagpu*) LONGSEQ_NODE=compute ;;
+        thetagpusn[0-9]*) LONGSEQ_NODE=login ;;
+        thetagpu[0-9]*) LONGSEQ_NODE=compute ;;
         *) return 1 ;;
     esac
 }

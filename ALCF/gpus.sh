@@ -1,0 +1,127 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2034 # the other files read what is set here
+# Sourced by setup.sh: what the ranks compute on. Sets
+#   LONGSEQ_DEVICE, LONGSEQ_DEVICES  cuda or cpu, and how many of them one host has. torch calls AMD's GPUs cuda too
+# A host's own GPUs are counted; those of the nodes that a job will have are the profile's, else NGPU_PER_HOST, else
+# asked of the scheduler.
+
+longseq_is_dry() { # is nothing to be started here? DRY_RUN's value itself is checked in args.sh
+    [[ ${LONGSEQ_NODE-} == login || ${DRY_RUN-} == 1 || ${DRY_RUN-} == on || ${DRY_RUN-} == true ||
+        ${DRY_RUN-} == yes ]]
+}
+
+longseq_seen_nvidia() { # sets REPLY to the NVIDIA GPUs that this host shows
+    local line
+    REPLY=0
+    command -v nvidia-smi >/dev/null || return 0
+    while IFS= read -r line; do
+        [[ $line != GPU\ * ]] || REPLY=$((REPLY + 1))
+    done < <(nvidia-smi -L 2>/dev/null)
+}
+
+longseq_seen_amd() { # sets REPLY to AMD's, by the kernel's own list: of its nodes those without SIMDs are processors
+    local file
+    REPLY=0
+    for file in "${LONGSEQ_SYSFS:-/sys}"/class/kfd/kfd/topology/nodes/*/properties; do
+        [[ ! -r $file ]] || ! grep -q '^simd_count [1-9]' "$file" || REPLY=$((REPLY + 1))
+    done
+}
+
+longseq_seen_gpus() { # sets REPLY to the GPUs that this host shows to a program
+    local name visible
+    longseq_seen_nvidia
+    ((REPLY)) || longseq_seen_amd
+    for name in CUDA_VISIBLE_DEVICES HIP_VISIBLE_DEVICES ROCR_VISIBLE_DEVICES; do
+        [[ -n ${!name+set} ]] || continue
+        IFS=, read -r -a visible <<<"${!name}"
+        [[ ${visible[0]--1} != -1 ]] || visible=()
+        ((${#visible[@]} >= REPLY)) || REPLY=${#visible[@]}
+    done
+}
+
+longseq_count_cores() { # sets REPLY to the cores that this process may use
+    # nproc obeys the affinity mask, but also OMP_NUM_THREADS, which is no count of cores
+    REPLY=$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc)
+}
+
+# ---------------------------------------------------------------- nodes that are elsewhere
+
+longseq_slurm_gpus() { # prints how many GPUs nodes have, a line each: this job's, else those of the partition
+    local text part kind='^gpu(:[^:(]+)?:([0-9]+)' tres='TresPerNode=[^[:space:]]*gpu[^[:space:]]*:([0-9]+)'
+    local queue=("${QUEUE:+--partition=$QUEUE}")
+    text=${SLURM_GPUS_PER_NODE:-${SLURM_GPUS_ON_NODE-}}
+    if [[ -n $text ]]; then
+        printf '%s\n' "${text##*:}"
+    elif [[ -n ${SLURM_JOB_ID-} ]]; then
+        text=$(timeout 20 scontrol show job "$SLURM_JOB_ID" 2>/dev/null) || return 0
+        [[ ! $text =~ $tres ]] || printf '%s\n' "${BASH_REMATCH[1]}"
+    else
+        text=$(timeout 20 sinfo -h -o %G ${queue[0]:+"${queue[0]}"} 2>/dev/null) || return 0
+        for part in ${text//,/ }; do # gpu:a100:4(S:0-1)
+            [[ ! $part =~ $kind ]] || printf '%s\n' "${BASH_REMATCH[2]}"
+        done
+    fi
+}
+
+longseq_pbs_gpus() { # the same of PBS's nodes
+    timeout 20 pbsnodes -a 2>/dev/null | sed -n 's/^ *resources_available\.ngpus = \([1-9][0-9]*\)$/\1/p'
+}
+
+longseq_asked_gpus() { # sets REPLY to the GPUs of a node of the scheduler's, 0 where it has none or does not say
+    local counts=()
+    REPLY=0
+    case $LONGSEQ_SCHEDULER in
+        slurm) mapfile -t counts < <(longseq_slurm_gpus | sort -un) ;;
+        pbs) mapfile -t counts < <(longseq_pbs_gpus | sort -un) ;;
+    esac
+    ((${#counts[@]})) || return 0
+    REPLY=${counts[${#counts[@]} - 1]}
+    ((${#counts[@]} == 1)) || [[ -n ${NGPU_PER_HOST-} || ${DS_ACCELERATOR-} == cpu ]] ||
+        longseq_refuse "the nodes here have ${counts[*]} GPUs: say how many yours have (NGPU_PER_HOST), or which (QUEUE)"
+}
+
+longseq_is_elsewhere() { # are the GPUs that count on other hosts: from a login node, or in a shell of salloc's there?
+    longseq_is_dry && return
+    [[ -n ${SLURM_JOB_ID-} && -z ${SLURM_STEP_ID-} && -z ${SLURM_NODENAME-}${SLURMD_NODENAME-} ]]
+}
+
+# ---------------------------------------------------------------- which, and how many
+
+longseq_count_devices() { # sets LONGSEQ_DEVICE and LONGSEQ_DEVICES
+    local site=${LONGSEQ_GPUS_PER_HOST:-0} seen trust=0
+    case ${DS_ACCELERATOR-} in
+        '' | cuda | cpu) ;;
+        *) longseq_refuse "DS_ACCELERATOR=$DS_ACCELERATOR: choose cuda or cpu" || return ;;
+    esac
+    longseq_seen_gpus
+    seen=$REPLY
+    if ((site + seen == 0)) && longseq_is_elsewhere; then
+        longseq_asked_gpus || return
+        site=$REPLY trust=1
+        [[ ${DS_ACCELERATOR-} != cuda ]] || site=${NGPU_PER_HOST:-$site}
+        ((site)) || [[ ${DS_ACCELERATOR-} != cuda ]] ||
+            longseq_refuse "DS_ACCELERATOR=cuda: the scheduler does not say how many GPUs a node has: set NGPU_PER_HOST" ||
+            return
+    fi
+    LONGSEQ_DEVICE=cuda LONGSEQ_DEVICES=$seen
+    # A login node has none of the GPUs that the job will have
+    ! longseq_is_dry || trust=1
+    if [[ ${DS_ACCELERATOR-} == cpu ]] || ((seen + site == 0)); then
+        [[ ${DS_ACCELERATOR-} != cuda ]] ||
+            longseq_refuse "DS_ACCELERATOR=cuda: no GPU is seen here; leave it out for CPU ranks" || return
+        longseq_count_cores
+        LONGSEQ_DEVICE=cpu LONGSEQ_DEVICES=$REPLY
+    elif ((site == 0)); then
+        return 0
+    elif [[ $LONGSEQ_ACCELERATOR != cuda ]]; then
+        longseq_refuse "the GPUs of $LONGSEQ_MACHINE are driven by $LONGSEQ_ACCELERATOR, and the trainer knows\
+ CUDA and CPUs only: DS_ACCELERATOR=cpu trains on the cores of its nodes"
+    elif ((trust)); then
+        LONGSEQ_DEVICES=$site
+    elif ((seen == 0)); then
+        longseq_refuse "no GPU is seen here, and a node of $LONGSEQ_MACHINE has $site (nvidia-smi -L, /sys/class/kfd,\
+ CUDA_VISIBLE_DEVICES): leave this node out, or set DS_ACCELERATOR=cpu for CPU ranks"
+    elif ((seen < site)); then
+        longseq_say "note: this host shows $seen GPU(s), where a node of $LONGSEQ_MACHINE has $site"
+    fi
+}
