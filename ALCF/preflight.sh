@@ -13,7 +13,22 @@ longseq_probe() { # longseq_probe FOLDER SECONDS HOST...: a process on each of t
     local data=${LONGSEQ_VALUE[DATA_PATH]:-$LONGSEQ_ROOT/data/NC_001416.1.fa}
     longseq_wrap "$LONGSEQ_PYTHON" -m longseq doctor probe "$folder" "$LONGSEQ_DEVICE" "$data" "$LONGSEQ_OUTPUT"
     longseq_host_file >"$folder/hosts.txt"
-    timeout -k 5 "$seconds" "${LONGSEQ_COMMAND[@]}" </dev/null >"$folder/launcher.txt" 2>&1
+    timeout -k 5 "$seconds" env "LONGSEQ_PREFLIGHT=$seconds" "${LONGSEQ_COMMAND[@]}" \
+        </dev/null >"$folder/launcher.txt" 2>&1 &
+    longseq_wait_for_probe $! "$folder" "$seconds" "${@:3}"
+}
+
+longseq_wait_for_probe() { # longseq_wait_for_probe PROCESS FOLDER SECONDS HOST...: its status; says what it waits for
+    local began=$SECONDS next=20 count=$(($# - 3)) reports nets
+    while kill -0 "$1" 2>/dev/null; do
+        sleep 0.2
+        ((SECONDS - began >= next)) || continue
+        next=$((next * 2))
+        reports=$(compgen -G "$2/report-*.json" | wc -l) nets=$(compgen -G "$2/net-*.json" | wc -l) || :
+        longseq_say "preflight: $reports of $count host(s) have answered after $((SECONDS - began)) s, $nets have added\
+ up with the others; it waits for $3 s (PREFLIGHT_SECONDS)"
+    done
+    wait "$1"
 }
 
 longseq_probe_missing() { # longseq_probe_missing FOLDER HOST...: each that has not reported, alone, at once
@@ -50,7 +65,8 @@ longseq_examine() { # longseq_examine FOLDER HOST... -- [--json]: probe, and aga
         [[ $host != -- ]] || break
         hosts+=("$host")
     done
-    longseq_probe "$folder" 60 "${hosts[@]}" || :
+    # From a cold file system hundreds of hosts import for minutes
+    longseq_probe "$folder" "${LONGSEQ_VALUE[PREFLIGHT_SECONDS]:-$((60 + ${#hosts[@]}))}" "${hosts[@]}" || :
     longseq_judge "$folder" "${hosts[@]}" -- >/dev/null || status=$?
     if ((status == LONGSEQ_EXIT_BAD_HOST)) && (($(longseq_good_hosts "$folder") < ${#hosts[@]})); then
         # A launcher that cannot start one rank starts none, so who is silent may yet be well

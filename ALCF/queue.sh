@@ -42,10 +42,8 @@ longseq_submission() { # longseq_submission [EXTRA...]: everything up to the req
     longseq_request
 }
 
-longseq_check_files() { # the job would find this out after hours in the queue
-    local data=${LONGSEQ_VALUE[DATA_PATH]} load=${LONGSEQ_VALUE[LOAD]}
-    [[ -z $data || -r $data || (-r $data.bin && -r $data.idx) ]] ||
-        longseq_refuse "DATA_PATH=$data: neither that file nor $data.bin and .idx can be read here" || return
+longseq_check_files() { # the job would find this out after hours in the queue; of the data `longseq check` does
+    local load=${LONGSEQ_VALUE[LOAD]}
     [[ -z $load || -d $load ]] || longseq_refuse "LOAD=$load is no folder of a run or of checkpoints"
 }
 

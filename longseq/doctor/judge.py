@@ -93,6 +93,11 @@ def judge(folder: Path, hosts: Sequence[str], device: str, per_host: int) -> Ver
             continue
         reasons = [*_of_software(report, usual), *_of_gpus(report, device, per_host)]
         reasons += [*_of_files(report), *_of_network(verdict.nets.get(host))]
+        if verdict.nets and host not in verdict.nets:
+            reasons.append(
+                "answered, but did not come to the all-reduce in time: does it still import"
+                " (PREFLIGHT_SECONDS)?"
+            )
         if reasons:
             verdict.bad[host] = "; ".join(reasons)
         elif report["output_gib"] < LEAST_OUTPUT_GIB:

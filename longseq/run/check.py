@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -58,6 +59,7 @@ def prepare_run(options: argparse.Namespace) -> int:
     _tell_attention(config, machine, load=not dry_run)
     text = json.dumps(_settings(config), indent=2) + "\n"
     if dry_run:
+        _look_for_data(config.data.data_path)
         _tell_batch(config)
         print(text, end="")
         return EXIT_DONE
@@ -66,6 +68,19 @@ def prepare_run(options: argparse.Namespace) -> int:
     if config.run.run_dir:
         _make_folder(Path(config.run.run_dir), text, options.behind)
     return EXIT_DONE
+
+
+def _look_for_data(data_path: str) -> None:
+    """Is it there at all? Preparing it would touch something; an address is not asked."""
+    from longseq.data.samples.blend import read_blend
+    from longseq.data.sources.remote import is_url
+
+    for part in read_blend(data_path) if data_path else ():
+        names = (part.path, f"{part.path}.bin")
+        if not is_url(part.path) and not any(os.access(name, os.R_OK) for name in names):
+            raise UserError(
+                f"--data-path (DATA_PATH={part.path}): neither that nor {names[1]} can be read here"
+            )
 
 
 def _tell_attention(config: Config, machine: Machine, load: bool) -> None:

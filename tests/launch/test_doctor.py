@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,36 @@ def test_who_says_nothing_does_not_answer(tmp_path: Path) -> None:
     verdict = judge(tmp_path, HOSTS, "cpu", 4)
     assert verdict.bad == {"delta": "does not answer"}
     assert verdict.slowest is None
+
+
+def test_who_does_not_come_to_the_all_reduce_is_named(tmp_path: Path) -> None:
+    """Its imports take longer than the others wait, and they have an error to tell."""
+    for host in HOSTS:
+        told(tmp_path, host)
+    (tmp_path / "net-1.json").unlink()
+    verdict = judge(tmp_path, HOSTS, "cpu", 4)
+    assert list(verdict.bad) == ["beta"]
+    assert "did not come to the all-reduce in time" in verdict.bad["beta"]
+
+
+def test_the_all_reduce_waits_for_half_of_the_preflight() -> None:
+    assert probe.patience({"LONGSEQ_PREFLIGHT": "572"}).total_seconds() == 286
+    assert probe.patience({"LONGSEQ_PREFLIGHT": "40"}).total_seconds() == 30
+    assert probe.patience({}).total_seconds() == 30
+
+
+def test_what_a_preflight_waits_for_is_said(bash: Callable[..., Result], tmp_path: Path) -> None:
+    """As if it had begun 30 seconds ago."""
+    (tmp_path / "report-0.json").touch()
+    script = """sleep 1 & began=$SECONDS; SECONDS=0
+        eval "$(declare -f longseq_wait_for_probe | sed 's/began=$SECONDS/began=-30/')"
+        longseq_wait_for_probe $! "$1" 64 alpha beta"""
+    said = bash(script, str(tmp_path)).stderr
+    assert re.fullmatch(
+        r"longseq: preflight: 1 of 2 host\(s\) have answered after 3\d s, 0 have added up with the"
+        r" others; it waits for 64 s \(PREFLIGHT_SECONDS\)\n",
+        said,
+    )
 
 
 def test_little_room_for_the_output_is_a_remark(tmp_path: Path) -> None:

@@ -190,6 +190,13 @@ def test_a_dry_run_touches_nothing(tree: Tree) -> None:
     assert tree.listing() == before
 
 
+def test_a_dry_run_looks_for_the_data(tree: Tree) -> None:
+    result = tree.launch(DRY_RUN="1", DATA_PATH="/no/such.fa")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "DATA_PATH=/no/such.fa" in result.stderr
+    assert tree.launch(DRY_RUN="1", DATA_PATH="https://site.edu/x.fa").returncode == 0
+
+
 def test_a_dry_run_prints_the_deepspeed_config(tree: Tree) -> None:
     text = tree.launch(DRY_RUN="1", MICRO_BATCH="3", GAS="2", ZERO_STAGE="1").stdout
     config = json.loads(text.split("# ds_config.json\n")[1].split("# command\n")[0])

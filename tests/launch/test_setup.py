@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -103,7 +104,7 @@ def test_condas_python_comes_first_and_names_the_environment(bash: Bash, tmp_pat
     script = """LONGSEQ_MACHINE=workstation; longseq_find_python; longseq_find_environment
         echo "${LONGSEQ_VENV#"$(readlink -m "$LONGSEQ_ROOT/venvs")"}" """
     found = bash(script, CONDA_PREFIX=f"{tmp_path}/conda env").stdout.strip()
-    assert found == "/workstation/conda-conda_env"
+    assert re.fullmatch(r"/workstation/conda-conda_env-\d+", found)
 
 
 def test_the_environment_is_looked_for_where_it_is_made(tree: Tree) -> None:
@@ -179,6 +180,76 @@ def test_a_person_may_source_setup(tree: Tree) -> None:
 def test_gpus_are_counted(bash: Bash, tmp_path: Path, visible: str | None, expected: str) -> None:
     env = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
     assert bash(COUNT, PATH=gpus(tmp_path, 4), **env).stdout.strip() == expected
+
+
+@pytest.mark.parametrize(
+    ("visible", "expected"), [({}, "cuda 8"), ({"ROCR_VISIBLE_DEVICES": "0,1"}, "cuda 2")]
+)
+def test_amds_gpus_are_counted(
+    bash: Bash, tmp_path: Path, visible: dict[str, str], expected: str
+) -> None:
+    """As the kernel lists a node of Frontier: four processors' nodes, eight GPUs."""
+    for node in range(12):
+        folder = tmp_path / f"class/kfd/kfd/topology/nodes/{node}"
+        folder.mkdir(parents=True)
+        (folder / "properties").write_text(f"cpu_cores_count 16\nsimd_count {440 * (node > 3)}\n")
+    assert bash(COUNT, LONGSEQ_SYSFS=str(tmp_path), **visible).stdout.strip() == expected
+
+
+SINFO = """#!/bin/sh
+case "$*" in
+    *mixed*) printf 'gpu:a100:4(S:0-1)\ngpu:8\n' ;;
+    *cpu*) echo '(null)' ;;
+    *) printf 'gpu:a100:4(S:0-1),tmp:1\n(null)\n' ;;
+esac
+"""
+PBSNODES = """#!/bin/sh
+printf 'n1\n     resources_available.ngpus = 4\nn2\n     resources_available.ngpus = 0\n'
+"""
+
+
+@pytest.mark.parametrize(
+    ("env", "expected"),
+    [
+        ({}, "cuda 4"),
+        ({"QUEUE": "mixed", "NGPU_PER_HOST": "6"}, "cuda 8"),
+        ({"QUEUE": "cpu"}, "cpu"),
+        ({"QUEUE": "cpu", "NGPU_PER_HOST": "4", "DS_ACCELERATOR": "cuda"}, "cuda 4"),
+        ({"DS_ACCELERATOR": "cpu"}, "cpu"),
+        ({"MACHINE": "pbs"}, "cuda 4"),
+        ({"SLURM_JOB_ID": "7", "SLURM_GPUS_PER_NODE": "a100:2"}, "cuda 2"),  # a shell of salloc's
+        ({"SLURM_JOB_ID": "7", "SLURMD_NODENAME": "n1"}, "cpu"),  # a node of the job has none
+    ],
+)
+def test_gpus_of_nodes_elsewhere_are_asked_of_the_scheduler(
+    bash: Bash, tmp_path: Path, env: dict[str, str], expected: str
+) -> None:
+    write_script(tmp_path / "sinfo", SINFO)
+    write_script(tmp_path / "pbsnodes", PBSNODES)
+    node = "compute" if "SLURM_JOB_ID" in env else "login"
+    script = f"longseq_find_machine; LONGSEQ_NODE={node}; {COUNT}"
+    given = {"MACHINE": "slurm", "PATH": f"{tmp_path}:/usr/bin:/bin", **env}
+    assert bash(script, **given).stdout.startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("env", "said"),
+    [
+        (
+            {"QUEUE": "mixed"},
+            "the nodes here have 4 8 GPUs: say how many yours have (NGPU_PER_HOST)",
+        ),
+        ({"QUEUE": "cpu", "DS_ACCELERATOR": "cuda"}, "does not say how many GPUs a node has"),
+    ],
+)
+def test_what_the_scheduler_leaves_open_is_asked_of_the_user(
+    bash: Bash, tmp_path: Path, env: dict[str, str], said: str
+) -> None:
+    write_script(tmp_path / "sinfo", SINFO)
+    script = f"longseq_find_machine; LONGSEQ_NODE=login; {COUNT}"
+    result = bash(script, MACHINE="slurm", PATH=f"{tmp_path}:/usr/bin:/bin", **env)
+    assert result.returncode == 2
+    assert said in result.stderr
 
 
 @pytest.mark.parametrize("visible", ["", "-1"])

@@ -144,6 +144,12 @@ def test_the_old_positional_form(idle: Site) -> None:
             "--reservation=r\\ 1 --mem=0",
         ),
         ({"MACHINE": "slurm", "SBATCH_RESERVATION": "r1"}, "", "# obeyed: SBATCH_RESERVATION=r1"),
+        (
+            {"MACHINE": "slurm", "NGPU_PER_HOST": "4", "GPU_TYPE": "a100"},
+            "",
+            "--gpus-per-node=a100:4",
+        ),
+        ({"MACHINE": "pbs", "NGPU_PER_HOST": "2"}, "-n 4", "-l select=4:ngpus=2"),
         ({"MACHINE": "polaris", "SITE_LIMITS": "0"}, "-q prod -n 1 -t 100h", "walltime=100:00:00"),
     ],
 )
@@ -172,6 +178,7 @@ def test_what_a_request_holds(tmp_path: Path, env: dict[str, str], words: str, l
         ({}, "-A p -q $(touch${IFS}PWN)", "QUEUE="),
         ({"FILESYSTEMS": "a b"}, "-A p -q debug", "FILESYSTEMS=a b"),
         ({"SUBMIT_ARGS": "-l 'x"}, "-A p -q debug", "SUBMIT_ARGS: a quote is open"),
+        ({"GPU_TYPE": "a100"}, "-A p -q debug", "GPU_TYPE=a100: only Slurm"),
         ({"MASTER_ADDR": "n1"}, "-A p -q debug", "MASTER_ADDR=n1: a job's hosts"),
         ({}, "-A p -q debug --chain 0", "--chain 0"),
         ({}, "-A p -q debug --chain 1e3", "--chain 1e3"),
