@@ -78,6 +78,10 @@ class Library(TextTokenizer):
     def decode(self, tokens: Tokens) -> str:
         return str(self._inner.decode(tokens.tolist(), skip_special_tokens=False))
 
+    def as_json(self) -> str:
+        """What a tokenizer.json holds."""
+        return str(self._inner.to_str())
+
     def names(self) -> list[str]:
         """Ids that the files leave out have the empty name."""
         return [self._names.get(number, "") for number in range(self.vocab_size)]

@@ -1,0 +1,119 @@
+"""The verbs.
+
+./longseq.sh export RUN --to huggingface FOLDER
+./longseq.sh import FOLDER --output CHECKPOINT
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+from longseq.checkpoint.format.folder import find_latest
+from longseq.config.arguments import Network
+from longseq.config.flags import Parser, flags_of
+from longseq.errors import EXIT_DONE, UserError
+from longseq.host.atomic_files import make_aside, publish_folder, reason
+
+WHERE = "a checkpoint, a folder of them, or a run's folder"
+
+
+def add_export(parser: Parser) -> None:
+    """The arguments of `export`."""
+    parser.add_argument("path", type=Path, metavar="RUN", help=WHERE)
+    parser.add_argument("--to", required=True, choices=("huggingface",), help="whose form")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="a new folder")
+    parser.add_argument("--dtype", default="fp32", choices=("fp32", "bf16", "fp16"))
+    parser.add_argument(
+        "--shard-size", default="4GB", metavar="SIZE", help="of a file of weights (default 4GB)"
+    )
+    parser.set_defaults(run_verb=_export)
+
+
+def add_import(parser: Parser) -> None:
+    """The arguments of `import`."""
+    parser.add_argument("source", type=Path, metavar="FOLDER", help="a folder of transformers")
+    parser.add_argument("--output", type=Path, required=True, help="a new folder: a checkpoint")
+    parser.set_defaults(run_verb=_import)
+
+
+UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def size_of(text: str) -> int:
+    """Bytes of "4GB", "512MiB" or "1000000"; raises UserError."""
+    number = text.upper().rstrip("KMGIB")
+    unit = text.upper()[len(number) :]
+    try:
+        size = int(float(number) * (UNITS[unit] if unit else 1))
+    except (KeyError, ValueError, OverflowError):
+        size = 0
+    if size <= 0:
+        raise UserError(f"--shard-size {text!r} is no size: write it as 4GB or 500MB")
+    return size
+
+
+def _export(options: argparse.Namespace) -> int:
+    from longseq.huggingface.card import card
+    from longseq.huggingface.to_folder import export
+
+    size = size_of(options.shard_size)
+    inner = options.path / "checkpoints"
+    path, manifest = find_latest(inner if inner.is_dir() else options.path, _warn, hashes=False)
+    aside = _new(options.folder, "FOLDER")
+    try:
+        done = export(path, manifest, aside, options.dtype, size)
+        text = card(path, manifest, done, options.dtype)
+        (aside / "README.md").write_text(text, encoding="utf-8")
+        _publish(aside, options.folder, "FOLDER")
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    print(f"{options.folder}: {done.architecture}, {len(done.shards)} files of {options.dtype}")
+    return EXIT_DONE
+
+
+def _import(options: argparse.Namespace) -> int:
+    from longseq.huggingface.from_folder import bring_in
+
+    aside = _new(options.output, "--output")
+    try:
+        net, tokenizer = bring_in(options.source, aside)
+        _publish(aside, options.output, "--output")
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    print(f"{options.output}: weights of {net.parameter_count(tokenizer.vocab_size):,} parameters")
+    print(f"go on training on data with the tokenizer {tokenizer.specification}, with:")
+    words = ["./pretrain_gpt.py", "--load", str(options.output), *network_flags(net)]
+    print(shlex.join(words))
+    return EXIT_DONE
+
+
+def network_flags(net: Network) -> list[str]:
+    """The flags that make this network, those that differ from their defaults."""
+    words: list[str] = []
+    for item in flags_of(Network):
+        value = getattr(net, item.field)
+        if value != item.default:
+            words += [item.name] if item.kind is bool else [item.name, str(value)]
+    return words
+
+
+def _new(folder: Path, flag: str) -> Path:
+    """A folder aside that becomes `folder`, which must not be there."""
+    if folder.exists():
+        raise UserError(f"{flag} {folder} exists: name a new folder")
+    return make_aside(folder)
+
+
+def _publish(aside: Path, folder: Path, flag: str) -> None:
+    try:
+        publish_folder(aside, folder)
+    except OSError as error:
+        raise UserError(f"{flag} {folder}: {reason(error)}: name a new folder") from None
+
+
+def _warn(text: str) -> None:
+    print(f"longseq: warning: {text}", file=sys.stderr)

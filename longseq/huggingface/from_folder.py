@@ -1,0 +1,169 @@
+"""A folder of transformers → a checkpoint of ours with weights alone, to go on training.
+
+    network, tokenizer = bring_in(Path("exported"), Path("imported"))
+
+One tensor is in memory at a time. The optimizer starts anew.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from longseq.attention.kernel import kernel
+from longseq.checkpoint.fit import network
+from longseq.checkpoint.format.boxes import as_matrix
+from longseq.checkpoint.format.manifest import PROGRESS, Manifest, describe, list_files
+from longseq.checkpoint.format.tensor_files import Record, header, write
+from longseq.checkpoint.state.load import TABLES
+from longseq.checkpoint.state.share import file_name
+from longseq.config.arguments import Network
+from longseq.data.tokenizers.base import Tokenizer
+from longseq.data.tokenizers.registry import tokenizer_from, write_tokenizer
+from longseq.errors import UserError
+from longseq.huggingface.families.choosing import family_of
+from longseq.huggingface.families.moves import Move
+from longseq.huggingface.tokenizer_file import OURS
+from longseq.model.gpt import GPT
+from longseq.run.environment import package_versions
+
+INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
+
+
+def bring_in(source: Path, folder: Path) -> tuple[Network, Tokenizer]:
+    """Write what is in `source` as a checkpoint into `folder`, which is there and empty.
+
+    Raises UserError where its network is none of ours, or a file of it is missing or damaged.
+    """
+    config = _read_json(source / "config.json")
+    family = family_of(config)
+    try:
+        net = family.network(config)
+    except KeyError as missing:
+        raise UserError(f"{source / 'config.json'} has no {missing}") from None
+    tokenizer = _tokenizer(source)
+    if config.get("vocab_size", 0) < tokenizer.vocab_size:
+        raise UserError(
+            f"{source / 'config.json'}: vocab_size {config.get('vocab_size')}, and the tokenizer"
+            f" has {tokenizer.vocab_size} tokens"
+        )
+    moves = family.moves(net, config["vocab_size"])
+    with ExitStack() as stack:
+        weights = _Weights(source, stack)
+        shapes = _shapes(weights, moves)
+        _check_shapes(source, net, config["vocab_size"], shapes)
+        records = [Record(f"weight/{name}@0:0", "F32", as_matrix(shapes[name])) for name in shapes]
+        write(folder / file_name(0), _chunks(weights, moves, records))
+    write_tokenizer(tokenizer, folder)
+    manifest = Manifest(
+        progress=dict.fromkeys(PROGRESS, 0),
+        network=network(net),
+        optimizer="",
+        vocabulary=tokenizer.vocab_size,
+        tokenizer=tokenizer.specification,
+        layout={"seq_length": net.seq_length},
+        versions=package_versions(),
+        tensors={f"weight/{name}": shape for name, shape in shapes.items()},
+        files={name: describe(folder / name) for name in list_files(folder)},
+    )
+    manifest.write(folder)
+    return net, tokenizer
+
+
+class _Weights:
+    """The tensors of a folder by name, whichever file they are in."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self.folder = folder
+        if (folder / INDEX).exists():
+            self.places: Mapping[str, str] = _read_json(folder / INDEX)["weight_map"]
+        elif (folder / SINGLE).exists():
+            self.places = {}
+        else:
+            raise UserError(
+                f"{folder} has neither {SINGLE} nor {INDEX}: save it with safe_serialization"
+            )
+        try:
+            self._files = {
+                name: stack.enter_context(safe_open(str(folder / name), "pt"))
+                for name in set(self.places.values()) or {SINGLE}
+            }
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{folder}: its weights cannot be read: {error}") from None
+
+    def _file(self, name: str) -> Any:
+        try:
+            file = self._files[self.places.get(name, SINGLE)]
+            file.get_slice(name)
+            return file
+        except (KeyError, SafetensorError):
+            raise UserError(f"{self.folder} holds no tensor {name}") from None
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(self._file(name).get_slice(name).get_shape())
+
+    def tensor(self, name: str) -> Tensor:
+        """Whole, fp32."""
+        found: Tensor = self._file(name).get_tensor(name)
+        return found.float()
+
+
+def _shapes(weights: _Weights, moves: Sequence[Move]) -> dict[str, tuple[int, ...]]:
+    """The shapes of our tensors, in the order of the moves."""
+    shapes = {}
+    for move in moves:
+        empty = [torch.empty(weights.shape(name), device="meta") for name in move.theirs]
+        for name, tensor in zip(move.ours, move.back(empty), strict=True):
+            shapes[name] = tuple(tensor.shape)
+    return shapes
+
+
+def _check_shapes(
+    source: Path, net: Network, rows: int, found: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Raise UserError where the tensors are not those of the network that config.json names."""
+    with torch.device("meta"):
+        model = GPT(net, rows, kernel("sdpa"), 0)
+    for name, parameter in model.named_parameters():
+        if name not in TABLES and (shape := found.get(name)) != tuple(parameter.shape):
+            raise UserError(
+                f"{source}: {name} has shape {shape} and config.json makes it"
+                f" {tuple(parameter.shape)}"
+            )
+
+
+def _chunks(
+    weights: _Weights, moves: Sequence[Move], records: Sequence[Record]
+) -> Iterator[memoryview | bytes]:
+    yield header(records)
+    for move in moves:
+        for tensor in move.back([weights.tensor(name) for name in move.theirs]):
+            yield tensor.contiguous().flatten().view(torch.uint8).numpy().data
+
+
+def _tokenizer(source: Path) -> Tokenizer:
+    """Ours where an export of ours says which one, else its tokenizer.json."""
+    facts = source / "tokenizer_config.json"
+    ours = _read_json(facts).get(OURS, "") if facts.exists() else ""
+    if ours and not ours.startswith(("huggingface", "gpt2")):
+        return tokenizer_from(str(ours))
+    return tokenizer_from(f"huggingface:{source / 'tokenizer.json'}")
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}: name a folder of transformers") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is no JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path} is no JSON object")
+    return found

@@ -1,0 +1,93 @@
+"""Our tokenizers in the form that transformers loads, the library `tokenizers`: the same tokens.
+
+    inner = as_library(tokenizer)            # tokenizers.Tokenizer
+    write_tokenizer_files(tokenizer, folder, length)
+
+What ours refuses, a letter that stands for no base, is an error there where the vocabulary has no
+[UNK], and [UNK] where it has.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
+from tokenizers import Tokenizer as Inner
+
+from longseq.data.tokenizers.alphabet import LETTERS, code_table
+from longseq.data.tokenizers.base import SequenceTokenizer, Tokenizer
+from longseq.data.tokenizers.text import Bytes, Library
+from longseq.errors import UserError
+
+OURS = "longseq_tokenizer"  # our specification, in tokenizer_config.json
+
+
+def as_library(tokenizer: Tokenizer) -> Any:
+    """The tokenizer of the library that gives the same tokens."""
+    if isinstance(tokenizer, SequenceTokenizer):
+        inner = _of_letters(tokenizer)
+    elif isinstance(tokenizer, Bytes):
+        inner = _of_bytes()
+    elif isinstance(tokenizer, Library):
+        inner = Inner.from_str(tokenizer.as_json())
+    else:
+        raise UserError(f"tokenizer {tokenizer.specification} has no form in transformers")
+    inner.add_special_tokens([tokenizer.names()[tokenizer.end_of_document]])
+    return inner
+
+
+def _of_letters(tokenizer: SequenceTokenizer) -> Any:
+    """Letters folded as ours are, then words of as many letters as a token has, looked up.
+
+    Letters behind the last whole word are left out.
+    """
+    vocabulary = {name: number for number, name in enumerate(tokenizer.names())}
+    inner = Inner(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    steps: list[Any] = [normalizers.Replace(Regex(r"[\s.\-]+"), "")]
+    table = code_table()
+    for byte in range(256):
+        letter = chr(byte)
+        if table[byte] < len(LETTERS) and letter != (meant := LETTERS[table[byte]]):
+            steps.append(normalizers.Replace(letter, meant))
+    inner.normalizer = normalizers.Sequence(steps)
+    word = Regex(f"[^\\s]{{{tokenizer.bases}}}")
+    inner.pre_tokenizer = pre_tokenizers.Split(word, behavior="removed", invert=True)
+    inner.decoder = decoders.Fuse()
+    return inner
+
+
+def _of_bytes() -> Any:
+    """A token a byte, by the byte's own number."""
+    letters = _byte_letters()
+    inner = Inner(models.BPE({letter: byte for byte, letter in enumerate(letters)}, []))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    inner.decoder = decoders.ByteLevel()
+    return inner
+
+
+def _byte_letters() -> list[str]:
+    """The letter that the library's ByteLevel writes for each byte: itself where it is printable,
+    the others in order from 256 on (arXiv 1909.03341's reference code; a test asks the library).
+    """
+    printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
+    others = [byte for byte in range(256) if byte not in printable]
+    return [chr(byte if byte in printable else 256 + others.index(byte)) for byte in range(256)]
+
+
+def write_tokenizer_files(tokenizer: Tokenizer, folder: Path, length: int) -> None:
+    """tokenizer.json and tokenizer_config.json; length: the longest sequence of the model."""
+    as_library(tokenizer).save(str(folder / "tokenizer.json"))
+    names = tokenizer.names()
+    facts = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "eos_token": names[tokenizer.end_of_document],
+        "bos_token": names[tokenizer.end_of_document],
+        **({"unk_token": "[UNK]"} if "[UNK]" in names else {}),
+        "model_max_length": length,
+        "clean_up_tokenization_spaces": False,
+        OURS: tokenizer.specification,
+    }
+    text = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
+    (folder / "tokenizer_config.json").write_text(text, encoding="utf-8")

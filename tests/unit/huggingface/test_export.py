@@ -1,0 +1,80 @@
+"""Exports against transformers itself, whose classes share no code with ours."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from longseq.__main__ import main
+from longseq.config.arguments import Network
+from longseq.huggingface.families.choosing import FAMILIES
+from tests.unit.huggingface.making import LLAMA, ROTARY, SMALL, make_model, write_checkpoint
+
+# name → the class that must be chosen, and the network
+NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
+    "neox": ("GPTNeoXForCausalLM", {**ROTARY, "rotary_percent": 0.5, "rope_theta": 5000.0}),
+    "neox-untied": (
+        "GPTNeoXForCausalLM",
+        {**ROTARY, "untie_embeddings_and_output_weights": True, "layernorm_epsilon": 1e-3},
+    ),
+    "llama": ("LlamaForCausalLM", {**LLAMA, "disable_bias_linear": True, "num_key_value_heads": 2}),
+    "llama-biases": ("LlamaForCausalLM", {**LLAMA, "untie_embeddings_and_output_weights": True}),
+    "gpt2": ("GPT2LMHeadModel", {**SMALL, "max_position_embeddings": 7000}),
+    "starcoder2": ("Starcoder2ForCausalLM", {**ROTARY, "num_key_value_heads": 1}),
+    "starcoder2-bare": ("Starcoder2ForCausalLM", {**ROTARY, "disable_bias_linear": True}),
+    "stablelm": (
+        "StableLmForCausalLM",
+        {**ROTARY, "swiglu": True, "disable_bias_linear": True, "rotary_percent": 0.25},
+    ),
+}
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def exported(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """(class, our model, the folder of its export, that of its checkpoint)."""
+    name, values = NETWORKS[request.param]
+    folder = tmp_path_factory.mktemp(request.param)
+    model = make_model(Network(**values), 16)
+    write_checkpoint(model, "nucleotide", folder / "checkpoint")
+    words = ["export", str(folder / "checkpoint"), "--to", "huggingface", str(folder / "out")]
+    assert main([*words, "--shard-size", "20KB"]) == 0
+    return name, model, folder / "out", folder / "checkpoint"
+
+
+def test_logits_and_loss_are_those_of_transformers(exported: Any) -> None:
+    from transformers import AutoModelForCausalLM
+
+    name, model, folder, _ = exported
+    theirs = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
+    assert type(theirs).__name__ == name
+    tokens = torch.randint(0, 16, (2, 48), generator=torch.Generator().manual_seed(3))
+    positions = torch.arange(48)[None]
+    with torch.no_grad():
+        hidden = model.hidden(tokens, positions)
+        ours = model.head.logits(hidden).transpose(0, 1)
+        losses = model.head.losses(hidden[:-1], tokens.t()[1:])
+        out = theirs(input_ids=tokens, labels=tokens)
+    assert out.logits.shape == ours.shape  # no padding of the vocabulary goes out
+    torch.testing.assert_close(ours, out.logits, rtol=1e-5, atol=1e-5)
+    assert float(out.loss) == pytest.approx(float(losses.mean()), abs=1e-6)
+
+
+def test_back_again_gives_the_same_bytes(exported: Any, tmp_path: Path) -> None:
+    _, _, folder, checkpoint = exported
+    assert main(["import", str(folder), "--output", str(tmp_path / "back")]) == 0
+    again = ["export", str(tmp_path / "back"), "--to", "huggingface", str(tmp_path / "again")]
+    assert main([*again, "--shard-size", "20KB"]) == 0
+    names = sorted(path.name for path in folder.glob("*.safetensors"))
+    assert len(names) > 1
+    for name in names:
+        assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes(), name
+    ours = json.loads((checkpoint / "manifest.json").read_text())["network"]
+    assert json.loads((tmp_path / "back/manifest.json").read_text())["network"] == ours
+
+
+def test_all_families_are_tried() -> None:
+    assert {family.architecture for family in FAMILIES} == {name for name, _ in NETWORKS.values()}

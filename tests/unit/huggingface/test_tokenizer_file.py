@@ -1,0 +1,70 @@
+"""Our tokenizers as files of the library, loaded by transformers: the same tokens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from longseq.data.tokenizers.alphabet import LAYOUT, LETTERS, code_table
+from longseq.data.tokenizers.base import SequenceTokenizer, Tokenizer
+from longseq.data.tokenizers.registry import tokenizer_from
+from longseq.data.tokenizers.text import TextTokenizer
+from longseq.huggingface.tokenizer_file import write_tokenizer_files
+
+RECORDS = 1000
+
+
+def records(with_blanks: bool) -> list[str]:
+    """Records of 0 to 60 letters: mostly bases, some ambiguous, lower case, gaps, U and X."""
+    draw = np.random.default_rng(11)
+    letters = list("ACGT" * 12 + LETTERS + LETTERS.lower() + "UuXxacgt" + ("-. \n\t" * with_blanks))
+    sizes = draw.integers(0, 61, RECORDS)
+    return ["".join(draw.choice(letters, size)) for size in sizes]
+
+
+def ours(tokenizer: Tokenizer, text: str) -> list[int]:
+    """What `longseq prepare` makes of a record's letters."""
+    if isinstance(tokenizer, TextTokenizer):
+        return [int(token) for token in tokenizer.encode_all([text.encode()])[0]]
+    assert isinstance(tokenizer, SequenceTokenizer)
+    codes = np.frombuffer(text.encode().translate(code_table(), LAYOUT + b"-."), dtype=np.uint8)
+    whole = codes[: len(codes) - len(codes) % tokenizer.bases]
+    return [int(token) for token in tokenizer.encode(whole)]
+
+
+@pytest.mark.parametrize("name", ["nucleotide", "codon", "codon:69", "kmer:1", "kmer:4", "byte"])
+def test_a_thousand_records_have_the_same_tokens(name: str, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = tokenizer_from(name)
+    write_tokenizer_files(tokenizer, tmp_path, 128)
+    theirs = AutoTokenizer.from_pretrained(tmp_path)
+    texts = records(with_blanks=name != "byte")
+    if name == "byte":
+        texts += ["".join(map(chr, range(0, 0x180))), "é☃"]
+    found = theirs(texts)["input_ids"]
+    for text, tokens in zip(texts, found, strict=True):
+        assert tokens == ours(tokenizer, text), text
+    assert theirs.eos_token_id == tokenizer.end_of_document
+    assert len(theirs) == tokenizer.vocab_size
+    end = tokenizer.names()[tokenizer.end_of_document]
+    assert theirs("ACG" * 4 + end)["input_ids"][-1] == tokenizer.end_of_document
+
+
+@pytest.mark.parametrize("name", ["nucleotide", "codon", "kmer:4"])
+def test_tokens_read_back_as_the_letters(name: str, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    write_tokenizer_files(tokenizer_from(name), tmp_path, 128)
+    theirs = AutoTokenizer.from_pretrained(tmp_path)
+    assert theirs.decode(theirs("acgtACGTTTGA")["input_ids"]) == "ACGTACGTTTGA"
+
+
+def test_a_letter_that_ours_refuses_is_an_error_there(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    write_tokenizer_files(tokenizer_from("nucleotide"), tmp_path, 128)
+    with pytest.raises(Exception, match="UNK"):
+        AutoTokenizer.from_pretrained(tmp_path)("ACGE")
