@@ -97,6 +97,11 @@ def test_our_own_environment_is_not_its_own_base(bash: Bash, tmp_path: Path) -> 
     script = f'LONGSEQ_ROOT={tmp_path}; longseq_find_python; echo "$LONGSEQ_PYTHON_VERSION"'
     path = f"{tmp_path}/venvs/workstation/python3.12/bin:{tmp_path}/bin:/usr/bin:/bin"
     assert bash(script, PATH=path).stdout.strip() == "3.11.7"
+    # Nor through the link that a job's frozen tree has to the folder
+    (tmp_path / "job").mkdir()
+    (tmp_path / "job/venvs").symlink_to(tmp_path / "venvs")
+    linked = script.replace(str(tmp_path), str(tmp_path / "job"))
+    assert bash(linked, PATH=path).stdout.strip() == "3.11.7"
 
 
 def test_condas_python_comes_first_and_names_the_environment(bash: Bash, tmp_path: Path) -> None:
