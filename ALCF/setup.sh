@@ -75,7 +75,11 @@ longseq_find_environment() { # sets LONGSEQ_VENV and LONGSEQ_PYTHON, in install.
 
 longseq_stamp() { # longseq_stamp [DEVICE]: what a finished environment was made from
     local sums
-    sums=$(cat -- "$LONGSEQ_ROOT/constraints.txt" "$LONGSEQ_ROOT/pyproject.toml" | sha256sum) || return
+    # Of pyproject.toml what is installed alone: settings of the linters change nothing
+    sums=$({
+        cat -- "$LONGSEQ_ROOT/constraints.txt"
+        sed -n '/^dependencies = /,/^\[project.scripts\]/p' -- "$LONGSEQ_ROOT/pyproject.toml"
+    } | sha256sum) || return
     # Not the path of Python: another environment of the same version may be activated now
     printf 'folder %s\npython %s\ndevice %s\nversions %s\n' "$LONGSEQ_VENV" \
         "$LONGSEQ_PYTHON_VERSION" "${1:-$LONGSEQ_DEVICE}" "${sums%% *}"

@@ -170,7 +170,8 @@ def test_what_has_changed_is_made_anew(machine: Machine, what: str) -> None:
         env["VERSION"] = "3.11.9"
     else:
         path = machine.tree.root / what
-        path.write_text(path.read_text() + "\n# changed\n")
+        text = path.read_text().replace("\ndependencies = [", "\ndependencies = [ # changed")
+        path.write_text(text if what == "pyproject.toml" else text + "\n# changed\n")
     assert machine.install(**env).returncode == 0
     assert len(machine.asked("venv")) == 1
 

@@ -126,7 +126,13 @@ def test_an_environment_of_other_versions_is_not_finished(tree: Tree, what: str)
     venv = tree.environment()
     assert tree.bash(state).stdout == "yes\n"
     path = venv / what if what.startswith("installed") else tree.root / what
-    path.write_text(path.read_text() + "x")
+    text = path.read_text()
+    if what == "pyproject.toml":
+        path.write_text(text + "# a setting of the linters\n")
+        assert tree.bash(state).stdout == "yes\n"
+        path.write_text(text.replace("\ntest = [", "\ntest = [ # changed"))
+    else:
+        path.write_text(text + "x")
     assert tree.bash(state).stdout == "no\n"
 
 
