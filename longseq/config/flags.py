@@ -16,7 +16,7 @@ import argparse
 import dataclasses
 import difflib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar, get_type_hints
 
 from longseq.errors import UserError
@@ -129,6 +129,16 @@ def read_flags(classes: Sequence[type], given: argparse.Namespace) -> list[Any]:
     """One instance of each class from what argparse found; UserError for a value that cannot be."""
     found = {field: text for field, text in vars(given).items() if text is not None}
     return [_build(cls, found) for cls in classes]
+
+
+def given_flags(cls: type, values: Mapping[str, Any]) -> list[str]:
+    """The words that give the fields of `cls` these values, where they differ from the defaults."""
+    words: list[str] = []
+    for item in flags_of(cls):
+        value = values.get(item.field, item.default)
+        if value != item.default:
+            words += [item.name] if item.kind is bool else [item.name, str(value)]
+    return words
 
 
 def parse(classes: Sequence[type], argv: Sequence[str], prog: str = "pretrain_gpt.py") -> list[Any]:

@@ -1,20 +1,27 @@
 """The model card: README.md beside an export, of what the checkpoint and its run say of themselves.
 
-(folder / "README.md").write_text(card(path, manifest, exported))
+    (folder / "README.md").write_text(card(path, manifest, exported, "fp32"))
+
+The losses are those at the checkpoint's iteration, not the run's last.
 """
 
 from __future__ import annotations
 
-import json
+import math
 import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from longseq.checkpoint.format.manifest import Manifest
+from longseq.config.arguments import GROUPS, Run
+from longseq.config.flags import given_flags
+from longseq.data.tokenizers.base import SequenceTokenizer
+from longseq.errors import UserError
 from longseq.huggingface.to_folder import Exported
+from longseq.reports.runs import RunRecord, read_json, read_run
 
-FP32_EXACT = 1 << 24  # whole numbers that fp32 holds; transformers forms rotary angles in it
+Rows = Iterable[tuple[str, Any]]
 
 HEAD = """---
 library_name: transformers
@@ -24,8 +31,8 @@ tags: [longseq, long-context]
 
 # {name}
 
-A causal language model on sequences of up to {length:,} tokens, trained by
-[longseq](https://pypi.org/project/longseq/), for `transformers.{architecture}`.
+A causal language model on sequences of up to {length:,} tokens, trained with longseq; transformers
+reads it as `{architecture}`.
 
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -35,27 +42,42 @@ tokenizer = AutoTokenizer.from_pretrained(FOLDER)
 ```
 """
 
+ROTARY = """
+transformers forms rotary angles in fp32, longseq in fp64: in sequences beyond some hundred thousand
+tokens the fast frequencies of the two differ.
+"""
+
 
 def card(path: Path, manifest: Manifest, exported: Exported, dtype: str) -> str:
     """The text of README.md; what the run's folder does not say is left out."""
-    run = _run_folder(path)
-    facts = _read(run / "summary.json") if run else {}
-    net = exported.network
+    run = _run_of(path)
     text = HEAD.format(
-        name=run.name if run else path.name,
-        length=net.seq_length,
+        name=run.folder.name if run else path.name,
+        length=exported.network.seq_length,
         architecture=exported.architecture,
     )
     text += _section("Network", _network(manifest, exported, dtype))
-    text += _section("Training", _training(manifest, facts))
-    text += _section("Data", _data(facts))
+    text += _section("Training", [*_training(manifest), *(_losses(run, manifest, exported))])
+    if run:
+        text += _section("Data", _data(run))
     text += _section("Versions", manifest.versions.items())
-    if run and (command := _command(run)):
-        text += f"\n## Command\n\n```bash\n{command}\n```\n"
-    return text + _limits(exported)
+    if run:
+        words = ["./pretrain_gpt.py", *_arguments(run.summary.get("settings", {}))]
+        text += f"\n## Arguments\n\n```bash\n{shlex.join(words)}\n```\n"
+    end = exported.tokenizer.names()[exported.tokenizer.end_of_document]
+    text += f"\n## Limits\n\n`{end}` ends a document, and another one begins after it.\n"
+    return text + (ROTARY if exported.network.use_rotary_position_embeddings else "")
 
 
-def _section(title: str, rows: Iterable[tuple[str, Any]]) -> str:
+def _run_of(path: Path) -> RunRecord | None:
+    """The run that RUN/checkpoints/step-N belongs to."""
+    try:
+        return read_run(path.resolve().parents[1])
+    except (UserError, IndexError):
+        return None
+
+
+def _section(title: str, rows: Rows) -> str:
     lines = [f"| {name} | {_cell(value)} |" for name, value in rows if value not in (None, "")]
     if not lines:
         return ""
@@ -64,71 +86,63 @@ def _section(title: str, rows: Iterable[tuple[str, Any]]) -> str:
 
 def _cell(value: Any) -> str:
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return f"{value:.4f}"
     text = f"{value:,}" if isinstance(value, int) else str(value)
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def _network(manifest: Manifest, exported: Exported, dtype: str) -> list[tuple[str, Any]]:
+def _network(manifest: Manifest, exported: Exported, dtype: str) -> Rows:
     net = exported.network
+    heads = f"{net.num_attention_heads} on {net.key_value_heads}"
     return [
         ("parameters", net.parameter_count(manifest.vocabulary)),
-        ("layers, width, heads", f"{net.num_layers}, {net.hidden_size}, {net.num_attention_heads}"),
-        ("key and value heads", net.key_value_heads),
+        ("layers, width", f"{net.num_layers}, {net.hidden_size}"),
+        ("query heads on key and value heads", heads),
         ("tokenizer", f"{manifest.tokenizer}, {manifest.vocabulary:,} tokens"),
         ("weights", f"{dtype}, {len(exported.shards)} files"),
     ]
 
 
-def _training(manifest: Manifest, facts: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    progress = manifest.progress
+def _training(manifest: Manifest) -> Rows:
     return [
-        ("iterations", progress["iteration"]),
-        ("tokens", progress["consumed_tokens"]),
+        ("iterations", manifest.progress["iteration"]),
+        ("tokens", manifest.progress["consumed_tokens"]),
         ("tokens of a sample", manifest.layout.get("seq_length")),
         ("samples of an iteration", manifest.layout.get("global_batch_size")),
         ("optimizer", manifest.optimizer),
         ("precision", manifest.layout.get("dtype")),
-        *((name, facts.get(key)) for name, key in LOSSES.items()),
     ]
 
 
-LOSSES = {"training loss (nats a token)": "loss", "validation loss (nats a token)": "valid_loss"}
+def _losses(run: RunRecord | None, manifest: Manifest, exported: Exported) -> Rows:
+    """Losses at the checkpoint's iteration, in nats a token and, of sequences, in bits a base."""
+    for name, key in (("training loss", "lm_loss"), ("validation loss", "validation_loss")):
+        found = dict(zip(*run.column(key), strict=True)) if run else {}
+        loss = found.get(manifest.progress["iteration"])
+        if loss is not None:
+            yield f"{name}, nats a token", loss
+            if isinstance(exported.tokenizer, SequenceTokenizer):
+                yield f"{name}, bits a base", loss / math.log(2) / exported.tokenizer.bases
 
 
-def _data(facts: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    config = facts.get("config", {})
-    data = config.get("data", {}) if isinstance(config, dict) else {}
-    return [("path", data.get("data_path")), ("split", data.get("split"))]
+def _arguments(settings: Mapping[str, Any]) -> list[str]:
+    """The flags of a run but those of places, where they differ from their defaults."""
+    words: list[str] = []
+    for group in GROUPS:
+        values = settings.get(group.__name__.lower(), {}) if group is not Run else {}
+        words += given_flags(group, values)
+    return words
 
 
-def _limits(exported: Exported) -> str:
-    text = "\n## Limits\n\nA new document begins after the token that ends one"
-    text += f" (`{exported.tokenizer.names()[exported.tokenizer.end_of_document]}`).\n"
-    if exported.network.use_rotary_position_embeddings:
-        text += (
-            "transformers forms rotary angles in fp32, longseq in fp64: with sequences beyond some"
-            " hundred thousand tokens the two differ in the fast frequencies.\n"
-        )
-    return text
-
-
-def _run_folder(path: Path) -> Path | None:
-    """RUN of RUN/checkpoints/step-N."""
-    run = path.resolve().parents[1]
-    return run if (run / "command.sh").exists() else None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _command(run: Path) -> str:
-    """The last line of command.sh: what ran, a word at a time."""
-    lines = (run / "command.sh").read_text(encoding="utf-8").rstrip().splitlines()
-    words = shlex.split(lines[-1].removeprefix("exec ")) if lines else []
-    return shlex.join(words)
+def _data(run: RunRecord) -> Rows:
+    """What the run was trained on, and what the manifest beside it says."""
+    data = run.summary.get("settings", {}).get("data", {})
+    path = str(data.get("data_path", ""))
+    facts = read_json(Path(f"{path}.json"))
+    return [
+        ("path", path),
+        ("documents", facts.get("num_documents")),
+        ("tokens", facts.get("num_tokens")),
+        ("split", data.get("split")),
+        ("held out", data.get("valid_records")),
+    ]

@@ -10,11 +10,12 @@ import argparse
 import shlex
 import shutil
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from longseq.checkpoint.format.folder import find_latest
 from longseq.config.arguments import Network
-from longseq.config.flags import Parser, flags_of
+from longseq.config.flags import Parser, given_flags
 from longseq.errors import EXIT_DONE, UserError
 from longseq.host.atomic_files import make_aside, publish_folder, reason
 
@@ -86,19 +87,9 @@ def _import(options: argparse.Namespace) -> int:
         shutil.rmtree(aside, ignore_errors=True)
     print(f"{options.output}: weights of {net.parameter_count(tokenizer.vocab_size):,} parameters")
     print(f"go on training on data with the tokenizer {tokenizer.specification}, with:")
-    words = ["./pretrain_gpt.py", "--load", str(options.output), *network_flags(net)]
-    print(shlex.join(words))
+    flags = shlex.join(given_flags(Network, asdict(net)))
+    print(f"LOAD={shlex.quote(str(options.output))} ./ALCF/train-gpt3.sh -- {flags}")
     return EXIT_DONE
-
-
-def network_flags(net: Network) -> list[str]:
-    """The flags that make this network, those that differ from their defaults."""
-    words: list[str] = []
-    for item in flags_of(Network):
-        value = getattr(net, item.field)
-        if value != item.default:
-            words += [item.name] if item.kind is bool else [item.name, str(value)]
-    return words
 
 
 def _new(folder: Path, flag: str) -> Path:

@@ -1,0 +1,37 @@
+"""The model card says what the run and the checkpoint say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from longseq.__main__ import main
+from longseq.config.arguments import Network
+from tests.unit.huggingface.making import LLAMA, make_model, write_checkpoint
+
+
+def test_the_card_has_the_losses_of_the_checkpoint_not_the_last_ones(tmp_path: Path) -> None:
+    run = tmp_path / "run|1"
+    network = {**LLAMA, "rope_theta": 5e5}
+    write_checkpoint(make_model(Network(**network), 69), "codon:69", run / "checkpoints/step-7")
+    records = [
+        {"iteration": 7, "lm_loss": 3.0 * 0.6931471805599453, "validation_loss": 2.5},
+        {"iteration": 9, "lm_loss": 1.0},
+    ]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(one) + "\n" for one in records))
+    settings = {"network": network, "run": {"save": "/a/secret/place"}, "training": {"bf16": True}}
+    (run / "summary.json").write_text(json.dumps({"settings": settings}))
+    assert main(["export", str(run), "--to", "huggingface", str(tmp_path / "out")]) == 0
+    card = (tmp_path / "out/README.md").read_text()
+    assert card.startswith("---\nlibrary_name: transformers\n")
+    for line in (
+        "| iterations | 7 |",
+        "| training loss, nats a token | 2.0794 |",
+        "| training loss, bits a base | 1.0000 |",  # 3 bits a codon
+        "| validation loss, nats a token | 2.5000 |",
+        "| tokenizer | codon:69, 69 tokens |",
+    ):
+        assert line in card, card
+    assert "--rope-theta 500000.0" in card
+    assert "--bf16" in card
+    assert "secret" not in card
