@@ -1,7 +1,6 @@
 """Whether a checkpoint fits a run: the same network and optimizer; everything else may differ.
 
     network(config.network)                  # what the network is, as a manifest keeps it
-    network_of(manifest)                     # the same back from a manifest
     check_fit(path, manifest, config)        # raises UserError in one line
 
 Layout, stage, offload, precision, batch and schedule are the run's own. Standard library only.
@@ -37,11 +36,6 @@ def network(net: Network) -> dict[str, Any]:
         "rotary_percent": net.rotary_percent,
         "rope_theta": net.rope_theta,
     }
-
-
-def network_of(manifest: Manifest) -> Network:
-    """The network of a checkpoint; its samples are as long as those of the run that wrote it."""
-    return Network(**manifest.network, seq_length=manifest.layout["seq_length"])
 
 
 def check_fit(path: Path, manifest: Manifest, config: Config) -> None:

@@ -1,6 +1,6 @@
 """The model card: README.md beside an export, of what the checkpoint and its run say of themselves.
 
-    (folder / "README.md").write_text(card(path, manifest, exported, "fp32"))
+    (folder / "README.md").write_text(card(exported, "fp32"))
 
 The losses are those at the checkpoint's iteration, not the run's last.
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from longseq.checkpoint.format.manifest import Manifest
+from longseq.checkpoint.trained import Trained
 from longseq.config.arguments import GROUPS, Run
 from longseq.config.flags import given_flags
 from longseq.data.tokenizers.base import SequenceTokenizer
@@ -48,25 +49,27 @@ tokens the fast frequencies of the two differ.
 """
 
 
-def card(path: Path, manifest: Manifest, exported: Exported, dtype: str) -> str:
+def card(exported: Exported, dtype: str) -> str:
     """The text of README.md; what the run's folder does not say is left out."""
-    run = _run_of(path)
+    trained = exported.trained
+    manifest = trained.manifest
+    run = _run_of(trained.path)
     text = HEAD.format(
-        name=run.folder.name if run else path.name,
-        length=exported.network.seq_length,
+        name=trained.name,
+        length=trained.network.seq_length,
         architecture=exported.architecture,
     )
-    text += _section("Network", _network(manifest, exported, dtype))
-    text += _section("Training", [*_training(manifest), *(_losses(run, manifest, exported))])
+    text += _section("Network", _network(exported, dtype))
+    text += _section("Training", [*_training(manifest), *(_losses(run, trained))])
     if run:
         text += _section("Data", _data(run))
     text += _section("Versions", manifest.versions.items())
     if run:
         words = ["./pretrain_gpt.py", *_arguments(run.summary.get("settings", {}))]
         text += f"\n## Arguments\n\n```bash\n{shlex.join(words)}\n```\n"
-    end = exported.tokenizer.names()[exported.tokenizer.end_of_document]
+    end = trained.tokenizer.names()[trained.tokenizer.end_of_document]
     text += f"\n## Limits\n\n`{end}` ends a document, and another one begins after it.\n"
-    return text + (ROTARY if exported.network.use_rotary_position_embeddings else "")
+    return text + (ROTARY if trained.network.use_rotary_position_embeddings else "")
 
 
 def _run_of(path: Path) -> RunRecord | None:
@@ -91,8 +94,8 @@ def _cell(value: Any) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def _network(manifest: Manifest, exported: Exported, dtype: str) -> Rows:
-    net = exported.network
+def _network(exported: Exported, dtype: str) -> Rows:
+    net, manifest = exported.trained.network, exported.trained.manifest
     heads = f"{net.num_attention_heads} on {net.key_value_heads}"
     return [
         ("parameters", net.parameter_count(manifest.vocabulary)),
@@ -114,15 +117,15 @@ def _training(manifest: Manifest) -> Rows:
     ]
 
 
-def _losses(run: RunRecord | None, manifest: Manifest, exported: Exported) -> Rows:
+def _losses(run: RunRecord | None, trained: Trained) -> Rows:
     """Losses at the checkpoint's iteration, in nats a token and, of sequences, in bits a base."""
     for name, key in (("training loss", "lm_loss"), ("validation loss", "validation_loss")):
         found = dict(zip(*run.column(key), strict=True)) if run else {}
-        loss = found.get(manifest.progress["iteration"])
+        loss = found.get(trained.manifest.progress["iteration"])
         if loss is not None:
             yield f"{name}, nats a token", loss
-            if isinstance(exported.tokenizer, SequenceTokenizer):
-                yield f"{name}, bits a base", loss / math.log(2) / exported.tokenizer.bases
+            if isinstance(trained.tokenizer, SequenceTokenizer):
+                yield f"{name}, bits a base", loss / math.log(2) / trained.tokenizer.bases
 
 
 def _arguments(settings: Mapping[str, Any]) -> list[str]:

@@ -13,11 +13,12 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from longseq.checkpoint.format.folder import find_latest
+from longseq.checkpoint.trained import find_trained
 from longseq.config.arguments import Network
 from longseq.config.flags import Parser, given_flags
 from longseq.errors import EXIT_DONE, UserError
 from longseq.host.atomic_files import make_aside, publish_folder, reason
+from longseq.parallel.agreement import Ranks
 
 WHERE = "a checkpoint, a folder of them, or a run's folder"
 
@@ -62,13 +63,11 @@ def _export(options: argparse.Namespace) -> int:
     from longseq.huggingface.to_folder import export
 
     size = size_of(options.shard_size)
-    inner = options.path / "checkpoints"
-    path, manifest = find_latest(inner if inner.is_dir() else options.path, _warn, hashes=False)
+    trained = find_trained(options.path, _warn, Ranks())
     aside = _new(options.folder, "FOLDER")
     try:
-        done = export(path, manifest, aside, options.dtype, size)
-        text = card(path, manifest, done, options.dtype)
-        (aside / "README.md").write_text(text, encoding="utf-8")
+        done = export(trained, aside, options.dtype, size)
+        (aside / "README.md").write_text(card(done, options.dtype), encoding="utf-8")
         _publish(aside, options.folder, "FOLDER")
     finally:
         shutil.rmtree(aside, ignore_errors=True)

@@ -1,6 +1,6 @@
 """A checkpoint → a folder that transformers loads: weights in shards, config.json, tokenizer.
 
-    export(path, manifest, Path("exported"), dtype="fp32", shard_bytes=4 << 30)
+    export(trained, Path("exported"), dtype="fp32", shard_bytes=4 << 30)
 
 One tensor is in memory at a time, whatever layout wrote the checkpoint.
 """
@@ -15,13 +15,11 @@ from typing import Any
 
 import torch
 
-from longseq.checkpoint.fit import network_of
-from longseq.checkpoint.format.manifest import Manifest
 from longseq.checkpoint.format.tensor_files import Record, header, write
 from longseq.checkpoint.format.tensors import Tensors, open_checkpoint
+from longseq.checkpoint.trained import Trained
 from longseq.config.arguments import Network
 from longseq.data.tokenizers.base import Tokenizer
-from longseq.data.tokenizers.registry import tokenizer_of_checkpoint
 from longseq.errors import UserError
 from longseq.huggingface.families.choosing import family_for
 from longseq.huggingface.families.family import Family
@@ -41,26 +39,24 @@ class Exported:
     """What was written: the class that reads it, and the files of weights."""
 
     architecture: str
-    network: Network
-    tokenizer: Tokenizer
+    trained: Trained
     shards: Sequence[str]
 
 
-def export(path: Path, manifest: Manifest, folder: Path, dtype: str, shard_bytes: int) -> Exported:
-    """Write the checkpoint at `path` into `folder`, which is there and empty.
+def export(trained: Trained, folder: Path, dtype: str, shard_bytes: int) -> Exported:
+    """Write a checkpoint into `folder`, which is there and empty.
 
     Raises UserError where no class of transformers is this network.
     """
-    net = network_of(manifest)
+    net, tokenizer = trained.network, trained.tokenizer
     family = family_for(net)
-    tokenizer = tokenizer_of_checkpoint(path, manifest.tokenizer)
     config = _config(net, family, tokenizer, dtype)
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     write_tokenizer_files(tokenizer, folder, net.seq_length)
-    moves = family.moves(net, manifest.vocabulary)
-    with open_checkpoint(path) as checkpoint:
+    moves = family.moves(net, trained.manifest.vocabulary)
+    with open_checkpoint(trained.path) as checkpoint:
         shards = _write_shards(checkpoint, moves, folder, dtype, shard_bytes)
-    return Exported(family.architecture, net, tokenizer, shards)
+    return Exported(family.architecture, trained, shards)
 
 
 def _config(net: Network, family: Family, tokenizer: Tokenizer, dtype: str) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """What a trained network is for: to score, generate, look inside (docs/use.md). In this order:
 
-trained    a run or a checkpoint → which network, which tokens; no torch
 flags      how these verbs compute, and what of it the user may say
 network    → this rank's share of the network, filled from the checkpoint
 ranks      a verb on several ranks: how it starts, how it ends, what a mistake does

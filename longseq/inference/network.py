@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from longseq.checkpoint.format.boxes import Box, as_matrix, boxes
 from longseq.checkpoint.format.manifest import Damaged
 from longseq.checkpoint.format.tensors import Tensors, open_checkpoint
+from longseq.checkpoint.trained import Trained
 from longseq.config.arguments import Config, Data, Layout, Run, Training
 from longseq.config.checks import make_config
 from longseq.engine.engine import DTYPES, attention_kernel
@@ -26,7 +27,6 @@ from longseq.engine.parallelize import parallelize
 from longseq.engine.recompute import apply_recompute_policy
 from longseq.errors import UserError
 from longseq.inference.flags import Computing
-from longseq.inference.trained import Trained
 from longseq.memory.recompute_policy import RecomputePolicy
 from longseq.model.gpt import GPT
 from longseq.parallel.agreement import Ranks

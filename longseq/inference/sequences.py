@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import numpy.typing as npt
 
+from longseq.checkpoint.trained import Trained, same_tokens
 from longseq.data.datasets import Dataset, open_datasets
 from longseq.data.held_out import document_records
 from longseq.data.indexed.format import TokenFile, Tokens
@@ -35,7 +36,6 @@ from longseq.data.tokenizers.tagged import Tagged
 from longseq.data.tokenizers.text import TextTokenizer
 from longseq.data.tokenizers.words import Words
 from longseq.errors import UserError
-from longseq.inference.trained import Trained, same_tokens
 
 CHUNK = 1 << 24  # bytes read at once
 Weights = npt.NDArray[np.float32]

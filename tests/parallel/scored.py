@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from longseq.checkpoint.trained import find_trained
 from longseq.config.arguments import Layout
 from longseq.engine.distributed import start_distributed, stop_distributed
 from longseq.inference.embedding.embed import embedded
@@ -24,7 +25,6 @@ from longseq.inference.generation.generate import Made, grow
 from longseq.inference.generation.sampling import Sampling
 from longseq.inference.network import Ready, make_ready
 from longseq.inference.sequences import Sequence
-from longseq.inference.trained import find_trained
 from longseq.inference.windows import Cutting
 from longseq.parallel.agreement import Ranks, torch_ranks
 from tests.unit.inference.trained_run import LLAMA, make_model, write_run

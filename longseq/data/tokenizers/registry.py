@@ -47,15 +47,6 @@ def tokenizer_beside(prefix: str, specification: str) -> Tokenizer:
     return tokenizer_from(specification)
 
 
-def tokenizer_of_checkpoint(folder: Path, specification: str) -> Tokenizer:
-    """The tokenizer that write_tokenizer kept in a folder; text tokenizers from their files."""
-    if specification == "huggingface":
-        return tokenizer_from(f"huggingface:{folder / 'tokenizer.json'}")
-    if specification == "gpt2":
-        return tokenizer_from(f"gpt2:{folder / 'vocab.json'},{folder / 'merges.txt'}")
-    return tokenizer_from(specification)
-
-
 def write_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     """Keep a tokenizer beside a model: vocabulary.json, and the files a text tokenizer came from.
 

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from longseq.attention.zigzag import Spans
+from longseq.checkpoint.trained import find_trained
 from longseq.config.flags import Parser
 from longseq.errors import EXIT_DONE, UserError
 from longseq.inference import sequences
@@ -34,7 +35,6 @@ from longseq.inference.progress import progress
 from longseq.inference.ranks import on_ranks, warner
 from longseq.inference.sequences import Reader, Weighing
 from longseq.inference.tables import check_output
-from longseq.inference.trained import find_trained
 from longseq.model.context import Context
 from longseq.model.layers import Layer
 from longseq.parallel.agreement import Ranks

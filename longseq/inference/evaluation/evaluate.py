@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from longseq.checkpoint.trained import Trained, find_trained
 from longseq.config.flags import Parser
 from longseq.data.tokenizers.nucleotides import Nucleotides
 from longseq.errors import EXIT_DONE, UserError
@@ -37,7 +38,6 @@ from longseq.inference.ranks import on_ranks, warner
 from longseq.inference.score import check_window
 from longseq.inference.sequences import Sequence
 from longseq.inference.tables import check_output
-from longseq.inference.trained import Trained, find_trained
 from longseq.inference.windows import Cutting, cutting
 from longseq.parallel.agreement import Ranks
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import csv
 from dataclasses import dataclass
 
+from longseq.checkpoint.trained import Trained, same_tokens
 from longseq.data.datasets import Dataset, open_datasets
 from longseq.data.indexed.format import Tokens
 from longseq.errors import UserError
 from longseq.inference.sequences import Reader, Sequence, Weighing
-from longseq.inference.trained import Trained, same_tokens
 
 MOST = 1 << 24  # tokens of the training part that baselines learn from
 

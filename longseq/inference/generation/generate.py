@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from longseq.checkpoint.trained import Trained, find_trained
 from longseq.config.arguments import Layout
 from longseq.config.flags import Parser
 from longseq.data.tokenizers.base import Tokenizer
@@ -30,7 +31,6 @@ from longseq.inference.progress import progress
 from longseq.inference.ranks import on_ranks, warner
 from longseq.inference.sequences import Reader, Weighing
 from longseq.inference.tables import check_output, written_aside
-from longseq.inference.trained import Trained, find_trained
 from longseq.model.dropout import mix
 from longseq.parallel.agreement import Ranks
 
