@@ -29,12 +29,8 @@ from longseq.inference.progress import progress
 from longseq.inference.ranks import on_ranks, warner, world_size
 from longseq.inference.sequences import Reader, Sequence, Weighing
 from longseq.inference.tables import SUFFIXES, Nothing, Table, check_output, open_table
-<<<<<<< HEAD
-from longseq.checkpoint.trained import find_trained
 from longseq.inference.variants import COLUMNS as VARIANTS
 from longseq.inference.variants import check_variants, letters_of, variant_rows
-=======
->>>>>>> b3a0cd4 (What was trained is found in the room of checkpoints: scoring and export ask the same)
 from longseq.inference.windows import cutting
 from longseq.parallel.agreement import Ranks
 
