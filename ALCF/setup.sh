@@ -37,7 +37,7 @@ longseq_python_version() { # longseq_python_version PYTHON: prints 3.11.7, nothi
 }
 
 longseq_find_python() { # sets LONGSEQ_BASE_PYTHON and LONGSEQ_PYTHON_VERSION: 3.10 to 3.13
-    local candidate version seen='' entry entries path= venvs
+    local candidate version seen='' entry entries path='' venvs
     # Not the environment that stands on it, should that be activated: made anew it would remove itself.
     # A job's frozen tree has a link to the folder.
     venvs=$(readlink -f -- "$LONGSEQ_ROOT/venvs") || venvs=$LONGSEQ_ROOT/venvs
