@@ -5,6 +5,7 @@ Imports run downward (.importlinter):
 __main__     the verbs of ./longseq.sh
 planning/    what a run needs, whether that fits, and what would
 inference/   what a trained network is for: to score, generate, look inside
+huggingface/ a checkpoint to the form of transformers, and back
 training/    from the first to the last iteration; read it first
 checkpoint/  whole or not there
 doctor/      is every host fit?
