@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from longseq.config.arguments import Network, position_block
+from longseq.config.arguments import Network
+from longseq.config.network import position_block
 from longseq.huggingface.families.family import (
     ALL_HEADS,
     BIASES,
