@@ -9,12 +9,12 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from longseq.checkpoint import trained as checkpoint
 from longseq.checkpoint.trained import Trained
 from longseq.data.tokenizers.nucleotides import Nucleotides
 from longseq.data.tokenizers.registry import write_tokenizer
 from longseq.data.tokenizers.tagged import Tagged
 from longseq.errors import UserError
-from longseq.inference import trained as checkpoint
 from longseq.inference.score import log_likelihood
 from longseq.inference.sequences import Reader, Weighing
 
