@@ -47,6 +47,9 @@ class Limits:
     large: LargeHeads | None = None
     dropout: bool = True
     dropout_on_cpu: bool = True
+    speed: float = (
+        1.0  # over that of torch's and flash-attn 2's, by its makers' figures: to plan with
+    )
     in_blocks: bool = False  # blocks.py has its forward and backward, for the ring and for chunks
 
 
@@ -65,6 +68,7 @@ KERNELS = {
         bf16=(8, 0),
         half=True,
         heads=(8, 128, 8),
+        speed=0.6,
         large=LargeHeads(64, (((8, 0), (8, 1)), ((9, 0), (9, 1))), "A100 and H100"),
     ),
     "v2": Limits(
@@ -96,6 +100,7 @@ KERNELS = {
         half=True,
         heads=(8, 256, 8),
         dropout=False,
+        speed=1.5,
     ),
     "triton": Limits(
         "flex",
@@ -109,6 +114,7 @@ KERNELS = {
         capability=(7, 0),
         heads=(16, 256, 1),
         dropout=False,
+        speed=0.8,
     ),
     "sdpa": Limits(
         "sdpa",

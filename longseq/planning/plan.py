@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from longseq.attention.limits import KERNELS
 from longseq.config.arguments import Config
 from longseq.memory.job import Job, job_of
 from longseq.memory.need import KINDS, Need, need
@@ -27,8 +28,6 @@ SURE, HOPELESS = 0.92, 1.06  # of what there is: between them it is too close to
 HOST_USABLE = 0.9  # of a node's memory: the rest is the system's and the data's
 HOST_OWN = 4 * GIB  # of each rank: Python, libraries and batches
 SAVED = 14  # bytes a parameter of a checkpoint: masters and moments in fp32, weights as trained
-# Speed of the kernels over that of torch's and flash-attn 2's, by their makers' own figures
-KERNELS = {"v1": 0.6, "triton": 0.8, "v3": 1.5}
 SPREAD = 0.25  # of published speeds: half are nearer than this to what is planned for them
 
 
@@ -112,7 +111,8 @@ def make_plan(
     job = job_of(config, vocabulary, policy, device)
     if known:
         job = known.job(job)
-    kernel = KERNELS.get(config.memory.kernel, 1.0)
+    name = config.memory.kernel
+    kernel = KERNELS[name].speed if name in KERNELS else 1.0  # "best" is not known before the GPU
     times = (
         step_times(job, node, replace(system, attention=system.attention * kernel))
         if node
