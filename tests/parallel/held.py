@@ -1,6 +1,6 @@
 """Run under mpiexec: the most bytes of parameters that a rank holds while a model is built.
 
-Prints {"whole": …, "held": […]} as JSON: bytes of the network, and each rank's peak.
+Prints as JSON, for ZeRO stages 3 and 0: bytes of the network, and each rank's peak.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from longseq.training.trainer import Trainer
 
 
 def held() -> int:
-    """Bytes in storages of all living tensors."""
+    """Bytes in storages of all living tensors that were made since `gc.freeze`."""
     storages = {}
     for thing in gc.get_objects():
         if isinstance(thing, torch.Tensor) and thing.device.type == "cpu":
@@ -32,26 +32,33 @@ def held() -> int:
     return sum(storages.values())
 
 
-def main() -> None:
-    warnings.simplefilter("ignore")
-    os.environ.setdefault("LOCAL_SIZE", os.environ["WORLD_SIZE"])
-    start_distributed(torch.device("cpu"))
-    config = parse_config(sys.argv[1:], dist.get_world_size())
-    before = held()
-    peaks = []
+def build(flags: list[str]) -> dict[str, Any]:
+    """Bytes of the network, and the most that each rank holds of it while it is built."""
+    gc.collect()
+    gc.freeze()  # what is there already is not looked at again
+    peaks: list[int] = []
     usual = vars(engine)["initialized_parameters"]
 
     def watched(*arguments: Any) -> Iterator[nn.Parameter]:
         for parameter in usual(*arguments):
-            peaks.append(held() - before)
+            peaks.append(held())
             yield parameter
 
     vars(engine)["initialized_parameters"] = watched
-    trainer = Trainer(config, vocabulary=16)
-    whole = sum(4 * getattr(p, "ds_numel", p.numel()) for p in trainer.model.parameters())
-    found = trainer.ranks.gather(max(peaks))
+    with Trainer(parse_config(flags, dist.get_world_size()), vocabulary=16) as trainer:
+        whole = sum(4 * getattr(p, "ds_numel", p.numel()) for p in trainer.model.parameters())
+        found = trainer.ranks.gather(max(peaks))
+    vars(engine)["initialized_parameters"] = usual
+    return {"whole": whole, "held": found, "parameters": len(peaks)}
+
+
+def main() -> None:
+    warnings.simplefilter("ignore")
+    os.environ.setdefault("LOCAL_SIZE", os.environ["WORLD_SIZE"])
+    start_distributed(torch.device("cpu"))
+    found = {stage: build([*sys.argv[1:], "--zero-stage", stage]) for stage in ("3", "0")}
     if dist.get_rank() == 0:
-        print(json.dumps({"whole": whole, "held": found, "parameters": len(peaks)}), flush=True)
+        print(json.dumps(found), flush=True)
     stop_distributed()
 
 

@@ -5,6 +5,7 @@ parameter.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,11 +18,15 @@ NETWORK = (
 LARGEST = 4 * 4 * 128 * 128  # bytes of the widest matrix
 
 
+@pytest.fixture(scope="module")
+def built() -> Any:
+    return run_ranks(2, Path(__file__).with_name("held.py"), *NETWORK)
+
+
 @pytest.mark.parametrize(("stage", "parts"), [("3", 2), ("0", 1)])
-def test_peak_of_parameters(stage: str, parts: int) -> None:
+def test_peak_of_parameters(stage: str, parts: int, built: Any) -> None:
     """Stage 0 is there to show that the count sees a whole network."""
-    program = Path(__file__).with_name("held.py")
-    found = run_ranks(2, program, *NETWORK, "--zero-stage", stage)
+    found = built[stage]
     share = found["whole"] / parts
     for held in found["held"]:
         # Besides its share: one parameter whole, its draw, and some for the message that cuts it
