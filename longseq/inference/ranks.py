@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 import warnings
@@ -27,6 +28,7 @@ from longseq.errors import EXIT_FAILED, EXIT_USER_ERROR, UserError
 from longseq.inference.flags import Computing
 from longseq.parallel.agreement import Ranks, torch_ranks
 from longseq.run.safety.abort import report, tell_launcher
+from longseq.run.safety.starters import lives, starters
 
 Work = Callable[[torch.device, Ranks], int]
 EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143
@@ -45,6 +47,7 @@ def on_ranks(computing: Computing, work: Work) -> int:
         device = _device(computing)
         if world_size() == 1:
             return work(device, Ranks())
+        threading.Thread(target=_end_with_starters, daemon=True).start()
         start_distributed(device)
         code = work(device, torch_ranks())
         stop_distributed()
@@ -76,6 +79,14 @@ def warner(ranks: Ranks) -> Callable[[str], None]:
 def _device(computing: Computing) -> torch.device:
     training = Training(device=computing.device, bf16=computing.bf16)
     return pick_device(Config(Network(), Layout(), Memory(), training, Data(), Run()))
+
+
+def _end_with_starters() -> None:
+    """End this rank where whoever started it is gone: nobody waits for what it finds."""
+    found = starters(os.environ)
+    while all(map(lives, found)):
+        time.sleep(1)
+    os._exit(EXIT_TERMINATED)
 
 
 def _terminated(_number: int, _frame: FrameType | None) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from longseq.__main__ import main
-from tests.launch.shell import Result, Tree
+from tests.launch.shell import Result, Tree, processes_with
 from tests.unit.inference.trained_run import LLAMA, make_model, write_run
+
+T = TypeVar("T")
 
 
 def use(tree: Tree, *words: str, **env: str) -> Result:
@@ -46,6 +52,38 @@ def test_two_ranks_score_as_one(
     assert wrong.returncode == 2
     assert wrong.stderr.count("\n") == 1
     assert "nowhere.fa: no such file or folder" in wrong.stderr
+
+
+def test_ranks_end_with_the_script_that_started_them(tree: Tree, files: tuple[str, str]) -> None:
+    """Killed, it can tell them nothing: they wait for a file that never comes."""
+    tree.environment()
+    endless = tree.home / "endless.fa"
+    os.mkfifo(endless)
+    command = [str(tree.root / "ALCF/use.sh"), "score", files[0], str(endless)]
+    script = subprocess.Popen(command, env=tree.command()[1], cwd=tree.root)
+    writing = when(lambda: opened(endless))
+    script.kill()
+    script.wait()
+    assert when(lambda: not processes_with(str(endless)))
+    os.close(writing)
+
+
+def opened(fifo: Path) -> int | None:
+    """The end to write to, once a rank has opened the other one; then that rank waits."""
+    try:
+        return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:
+        return None
+
+
+def when(found: Callable[[], T | None]) -> T:
+    """What is found, as soon as it is."""
+    end = time.monotonic() + 100
+    while time.monotonic() < end:
+        if here := found():
+            return here
+        time.sleep(0.1)
+    raise AssertionError("waited for 100 seconds")
 
 
 def test_the_command_has_the_layout_and_the_kernel(tree: Tree) -> None:

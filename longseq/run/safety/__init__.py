@@ -2,6 +2,7 @@
 
 stopping     signals, RUN/STOP, the end of the job's time: agreed by all ranks, with a checkpoint
 watch        a thread beside the training, which acts where that waits in C++
+starters     who started a rank, and whether they are still there
 heartbeat    where each rank is, in a file that the others read
 hangs        which rank has stopped, from these files
 stragglers   which rank is slower than the others, by the same work on each

@@ -32,6 +32,7 @@ from longseq.host.atomic_files import reason, replace_file
 from longseq.run.safety.abort import report, tell_launcher
 from longseq.run.safety.hangs import Listener, Seen, Verdict, find_stopped
 from longseq.run.safety.heartbeat import Beat, Heart
+from longseq.run.safety.starters import lives, starters
 from longseq.run.safety.stopping import GO_ON, INT, ORPHAN, STOP_FILE, TERM, USR1, Stopper
 
 SIGNALS = {signal.SIGUSR1: USR1, signal.SIGTERM: TERM, signal.SIGINT: INT}
@@ -52,7 +53,7 @@ class Watch:
     def __init__(self, stopper: Stopper, environ: Mapping[str, str] = os.environ) -> None:
         self.stopper = stopper
         self._environ = environ
-        self._parent, self._starters = os.getppid(), _starters(environ)
+        self._parent, self._starters = os.getppid(), starters(environ)
         self._step, self._phase, self._done = 0, "start", 0
         self._asked_at = self._interrupted_at = 0.0
         self._at_once = self._ended = False
@@ -153,7 +154,7 @@ class Watch:
         """Is there a file STOP? Are those that started us still there?"""
         if self._heart and (self._folder / "STOP").exists():
             self.stopper.ask(STOP_FILE)
-        if os.getppid() == self._parent and all(map(_lives, self._starters)):
+        if os.getppid() == self._parent and all(map(lives, self._starters)):
             return
         self.stopper.ask(ORPHAN)
         self._asked_at = self._asked_at or time.monotonic()
@@ -202,26 +203,3 @@ class Watch:
             report(code, f"longseq: {text}", self._environ)
         tell_launcher(code, self._environ)
         os._exit(code)
-
-
-def _starters(environ: Mapping[str, str]) -> list[tuple[int, str]]:
-    """Processes of this host that started the run, and when they began: ALCF/train-gpt3.sh, where
-    it is on this host, and the launcher's own, the parent of ALCF/rank.sh.
-    """
-    host, _, script = environ.get("LONGSEQ_SCRIPT", "").rpartition(":")
-    numbers = [script if host == socket.gethostname() else "", environ.get("LONGSEQ_PARENT", "")]
-    found = [(int(number), _began(int(number))) for number in numbers if number.isdecimal()]
-    return [process for process in found if process[1]]
-
-
-def _lives(process: tuple[int, str]) -> bool:
-    return _began(process[0]) == process[1]
-
-
-def _began(pid: int) -> str:
-    """When a process began, in the kernel's ticks; "" where there is none, or a dead one."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if fields[0] in "ZX" else fields[19]

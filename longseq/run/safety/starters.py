@@ -1,0 +1,37 @@
+"""Who started this rank, and whether they are still there: a run whose script has died must end.
+
+mine = starters(os.environ)
+all(map(lives, mine))
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+Process = tuple[int, str]  # its number, and when it began
+
+
+def starters(environ: Mapping[str, str]) -> list[Process]:
+    """Processes of this host that started the run, and when they began: ALCF/train-gpt3.sh, where
+    it is on this host, and the launcher's own, the parent of ALCF/rank.sh.
+    """
+    host, _, script = environ.get("LONGSEQ_SCRIPT", "").rpartition(":")
+    numbers = [script if host == socket.gethostname() else "", environ.get("LONGSEQ_PARENT", "")]
+    found = [(int(number), _began(int(number))) for number in numbers if number.isdecimal()]
+    return [process for process in found if process[1]]
+
+
+def lives(process: Process) -> bool:
+    """Whether it is still there: the same one, not another of its number."""
+    return _began(process[0]) == process[1]
+
+
+def _began(pid: int) -> str:
+    """When a process began, in the kernel's ticks; "" where there is none, or a dead one."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] in "ZX" else fields[19]
