@@ -147,7 +147,8 @@ longseq_site_settings() { # adds GPU order, NCCL and scratch to LONGSEQ_SETTINGS
     if [[ $LONGSEQ_DEVICE == cuda && -n $LONGSEQ_GPU_ORDER && -z ${CUDA_VISIBLE_DEVICES-} ]]; then
         IFS=, read -r -a gpus <<<"$LONGSEQ_GPU_ORDER"
         printf -v name '%s,' "${gpus[@]:0:LONGSEQ_RANKS_PER_HOST}"
-        LONGSEQ_SETTINGS+=("CUDA_VISIBLE_DEVICES=${name%,}")
+        # Slurm sets CUDA_VISIBLE_DEVICES of its tasks anew, so rank.sh gives it this value again
+        LONGSEQ_SETTINGS+=("CUDA_VISIBLE_DEVICES=${name%,}" "LONGSEQ_GPUS=${name%,}")
     fi
     # A long TMPDIR, as PBS makes one, is too long for the names of sockets
     if [[ -n $LONGSEQ_SCRATCH ]] && { [[ -z ${TMPDIR-} ]] || ((${#TMPDIR} > 60)); }; then

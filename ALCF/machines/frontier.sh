@@ -11,7 +11,9 @@ longseq_profile_recognise() { # U: the name that Lmod has there
 
 longseq_profile_facts() {
     LONGSEQ_SCHEDULER=slurm LONGSEQ_MPI=srun LONGSEQ_GPUS_PER_HOST=8
-    LONGSEQ_BIND=(--cpus-per-task=7)             # U: 56 of its 64 cores are for programs
+    LONGSEQ_BIND=(--cpus-per-task=7) # U: 56 of its 64 cores are for programs
+    # GPUs beside the eight L3 caches in their order; the first core of each cache is the system's
+    LONGSEQ_GPU_ORDER=4,5,2,3,6,7,0,1
     LONGSEQ_PROXY=http://proxy.ccs.ornl.gov:3128 # U
     LONGSEQ_SCRATCH=/tmp                         # U
     LONGSEQ_QUEUE=batch LONGSEQ_QUEUE_FLAG=--partition LONGSEQ_NEEDS_PROJECT=1

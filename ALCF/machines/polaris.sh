@@ -14,8 +14,8 @@ longseq_profile_recognise() { # Sirius has compute nodes of the same names
 
 longseq_profile_facts() {
     LONGSEQ_SCHEDULER=pbs LONGSEQ_MPI=pals LONGSEQ_GPUS_PER_HOST=4
-    LONGSEQ_BIND=(--depth=16 --cpu-bind depth) # 64 hardware threads: 16 for a rank and its data workers
-    LONGSEQ_GPU_ORDER=3,2,1,0                  # GPU 3 is nearest to core 0
+    LONGSEQ_BIND=(--depth=8 --cpu-bind depth) # the 8 cores that are near its GPU; 16 would go on to another's
+    LONGSEQ_GPU_ORDER=3,2,1,0                 # GPU 3 is nearest to core 0
     LONGSEQ_FABRIC=.hsn.cm.polaris.alcf.anl.gov
     LONGSEQ_PROXY=http://proxy.alcf.anl.gov:3128
     LONGSEQ_SCRATCH=/local/scratch

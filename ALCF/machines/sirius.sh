@@ -13,7 +13,7 @@ longseq_profile_recognise() { # its compute nodes are named as those of Polaris;
 
 longseq_profile_facts() {
     LONGSEQ_SCHEDULER=pbs LONGSEQ_MPI=pals LONGSEQ_GPUS_PER_HOST=4
-    LONGSEQ_BIND=(--depth=16 --cpu-bind depth)
+    LONGSEQ_BIND=(--depth=8 --cpu-bind depth)
     LONGSEQ_GPU_ORDER=3,2,1,0
     LONGSEQ_FABRIC=.hsn.cm.sirius.alcf.anl.gov
     LONGSEQ_PROXY=http://proxy.alcf.anl.gov:3128

@@ -2,6 +2,7 @@
 
 atomic_files    the only place with fsync, rename and digests
 machine         GPUs' compute capability and packages' versions, asked before torch is imported
+affinity        which CPUs and which GPU a rank has, and whether they are near each other
 host_memory     how much memory this process took, and its peak
 shared_memory   what earlier runs left in /dev/shm, removed
 variables       the table of variables (ALCF/variables.txt), and which of them a run keeps

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import socket
 import sys
 import time
 from dataclasses import asdict
@@ -27,6 +26,7 @@ from longseq.data.samples.samples import Samples
 from longseq.engine.distributed import pick_device, start_distributed
 from longseq.engine.update_guard import are_finite
 from longseq.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED_EARLY, UserError
+from longseq.host.affinity import complaints, pci_address, where
 from longseq.host.host_memory import available_gib, peak_memory_gib
 from longseq.parallel.agreement import torch_ranks
 from longseq.reports.format import duration
@@ -105,9 +105,12 @@ class Training:
         )
         self.tracker = self._tracker()
         self.rewind = Rewind(self.trainer, self.kept, self.spikes, self.tracker)
-        hosts = self.ranks.gather(socket.gethostname())
+        places = self.ranks.gather(where(pci_address(device) if device.type == "cuda" else ""))
+        for line in complaints(places):
+            self.screen.warn(line)
         if self.folder and self.ranks.rank == 0:
-            write_environment(self.folder, list(dict.fromkeys(hosts)))
+            hosts = list(dict.fromkeys(place.host for place in places))
+            write_environment(self.folder, hosts, ranks=[asdict(place) for place in places])
             write_held_out(self.folder / "held_out.tsv", self.data.cuts)
 
     def _tracker(self) -> Tracker:
