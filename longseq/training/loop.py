@@ -137,6 +137,7 @@ class Training:
             if self.rewind.due:
                 self._go_back(record)
                 continue
+            record |= self._look_for_stragglers(record["iteration_time"])
             if self._due(run.eval_interval) or trainer.iteration == total:
                 record |= self.validate()
             if saved := self.kept.advance():
