@@ -26,6 +26,7 @@ source "$LONGSEQ_ROOT/ALCF/args.sh"
 source "$LONGSEQ_ROOT/ALCF/launch.sh"
 source "$LONGSEQ_ROOT/ALCF/queue.sh"
 source "$LONGSEQ_ROOT/ALCF/freeze.sh"
+source "$LONGSEQ_ROOT/ALCF/plan.sh"
 
 chain=1 extra=() positional=()
 while (($#)); do
@@ -62,6 +63,13 @@ longseq_submission ${extra[@]+"${extra[@]}"} # machine, queue, nodes, time, argu
 printf '%s\n' "${LONGSEQ_NOTES[@]}" >&2
 PYTHONPATH=$LONGSEQ_ROOT${PYTHONPATH:+:$PYTHONPATH} PYTHONDONTWRITEBYTECODE=1 "$LONGSEQ_BASE_PYTHON" -m longseq check --dry-run --world-size "$LONGSEQ_RANKS" \
     "${LONGSEQ_ARGS[@]}" >/dev/null
+if [[ ${LONGSEQ_VALUE[PLAN]} == 1 ]]; then
+    longseq_plan show
+    exit 0
+fi
+if [[ ${LONGSEQ_VALUE[PLAN]} != 0 && -n $LONGSEQ_GPU ]]; then
+    longseq_plan check >&2
+fi
 if ((LONGSEQ_VALUE[DRY_RUN])); then
     longseq_print_submission "$chain"
     exit 0

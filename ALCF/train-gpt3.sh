@@ -6,6 +6,7 @@
 #
 #   SEQ_LEN=4k MODEL_SIZE_KEY=GPT125M ./ALCF/train-gpt3.sh
 #   DRY_RUN=1 ./ALCF/train-gpt3.sh            print the command and touch nothing
+#   PLAN=1 ./ALCF/train-gpt3.sh               print what it would need and whether it fits
 #   ./ALCF/train-gpt3.sh -- --swiglu          arguments for the trainer; they come last and win
 #
 # --list-variables prints what can be set (docs/variables.md). The environment is made by install.sh at the first
@@ -21,6 +22,7 @@ source "$LONGSEQ_ROOT/ALCF/models.sh"
 source "$LONGSEQ_ROOT/ALCF/args.sh"
 source "$LONGSEQ_ROOT/ALCF/launch.sh"
 source "$LONGSEQ_ROOT/ALCF/preflight.sh"
+source "$LONGSEQ_ROOT/ALCF/plan.sh"
 
 extra=()
 while (($#)); do
@@ -45,6 +47,10 @@ if [[ $LONGSEQ_NODE == login ]]; then
 fi
 longseq_setup
 longseq_args ${extra[@]+"${extra[@]}"}
+if [[ ${LONGSEQ_VALUE[PLAN]} == 1 ]]; then
+    longseq_plan show
+    exit 0
+fi
 longseq_launch_command
 if ((LONGSEQ_VALUE[DRY_RUN])); then
     printf '%s\n' "${LONGSEQ_NOTES[@]}" >&2

@@ -224,15 +224,15 @@ def layer_bytes(job: Job, system: System) -> float:
 
 
 def _chunked_layer(job: Job, system: System) -> float:
-    """Hidden states, q, k, v or their gradients where they do not wait in host memory, and two
-    chunks of each with fp32 sums.
+    """Two chunks of q, k, v, output and gradients with sums in fp32, beside all of them.
+
+    What waits in host memory is what attention keeps for its backward; the layer itself has q, k,
+    v, output and gradients of all tokens on the GPU, but no fp32 sums of them.
     """
-    at_once = job.tokens * job.number
-    waiting = system.inner * job.queries + system.keys * job.keys
+    whole = system.outer * job.hidden + system.inner * job.queries + system.keys * job.keys
     heads = job.network.num_attention_heads / job.tp / job.ulysses
     chunk = min(job.chunk, job.network.seq_length) * job.network.head_size * heads
-    here = waiting if job.chunks_at == "gpu" else job.queries + 2 * job.keys
-    return (system.outer * job.hidden + here) * at_once + 8 * chunk * (job.number + 4)
+    return whole * job.tokens * job.number + 8 * chunk * (job.number + 4)
 
 
 def _buffers(job: Job, system: System) -> float:

@@ -16,9 +16,9 @@ from longseq.errors import EXIT_DONE, UserError
 from longseq.host.machine import Machine, gpu_capability
 from longseq.planning.advice import draw_lengths, lengths, numbers, suggestion
 from longseq.planning.gpus import GPUS, Node, gpu_named, machines, node_of, usual_node
-from longseq.planning.plan import Plan, as_json, make_plan
+from longseq.planning.plan import GIB, REFUSED, Plan, as_json, make_plan
 from longseq.planning.search import Request, longest, suggest
-from longseq.planning.show import draw, table
+from longseq.planning.show import draw, reason_of, table
 from longseq.planning.systems import SYSTEMS, Known, system_named
 
 
@@ -37,6 +37,9 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument("--suggest", action="store_true", help="the fastest way that fits")
     parser.add_argument("--longest", action="store_true", help="the longest sequence that fits")
+    parser.add_argument(
+        "--check", action="store_true", help="one line; refuse a run that needs far too much"
+    )
     parser.add_argument("--json", action="store_true", help="the plan in numbers (docs/plan.md)")
     parser.add_argument("--picture", metavar="FILE", help="memory by kind: .svg, .png or .pdf")
     parser.add_argument("arguments", nargs="*", metavar="ARGUMENT", help="the trainer's, behind --")
@@ -52,11 +55,35 @@ def run(options: argparse.Namespace) -> int:
         return advise(options, node)
     known = system_named(options.like) if options.like else None
     ranks = _count("--gpus", options.gpus)
-    found = plan_of(options.behind, node, ranks, options.vocab_size, known)
+    try:
+        found = plan_of(options.behind, node, ranks, options.vocab_size, known)
+    except ImportError as error:
+        if options.check:  # before anything is installed: what needs it looks again
+            print(f"longseq: note: the plan was not looked at, as {error.name} is not here yet")
+            return EXIT_DONE
+        raise UserError(f"plan needs {error.name}, which ./install.sh installs") from None
+    if options.check:
+        print(f"longseq: {checked(found)}")
+        return EXIT_DONE
     if options.picture:
         draw(found, Path(options.picture))
     print(json.dumps(as_json(found), indent=2) if options.json else table(found))
     return EXIT_DONE
+
+
+def checked(plan: Plan) -> str:
+    """One line; raises UserError where more is needed than any estimate is wrong by."""
+    peak, there = plan.peak_gib, plan.available / GIB
+    text = f"{peak:.1f} of {there:.1f} GiB a GPU by the plan"
+    if plan.fullness > REFUSED:
+        raise UserError(
+            f"{text}: {reason_of(plan)}: PLAN=1 shows it, ./longseq.sh plan --suggest says what"
+            " would fit, PLAN=0 goes on all the same"
+        )
+    if plan.fits != "yes":
+        return f"warning: {text}: {reason_of(plan)}: PLAN=1 shows it"
+    days = plan.speed["tokens_per_second"] * 86400 / 1e9 if plan.speed else 0
+    return f"fits: {text}" + (f", {days:.3g} billion tokens a day" if days else "")
 
 
 def advise(options: argparse.Namespace, node: Node | None) -> int:

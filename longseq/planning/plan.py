@@ -25,6 +25,7 @@ from longseq.run.throughput import rates
 
 GIB = 2**30
 SURE, HOPELESS = 0.92, 1.06  # of what there is: between them it is too close to say
+REFUSED = 1.3  # before a queue: what needs more fits by no estimate
 HOST_USABLE = 0.9  # of a node's memory: the rest is the system's and the data's
 HOST_OWN = 4 * GIB  # of each rank: Python, libraries and batches
 SAVED = 14  # bytes a parameter of a checkpoint: masters and moments in fp32, weights as trained
@@ -85,7 +86,8 @@ class Plan:
             largest = max(self.need.host, key=lambda kind: self.need.host[kind], default="programs")
             return f"host memory ({largest})"
         by_kind = self.need.by_kind
-        return f"GPU memory ({KINDS[max(by_kind, key=lambda kind: by_kind[kind])]})"
+        memory = "GPU memory" if self.node else "memory"
+        return f"{memory} ({KINDS[max(by_kind, key=lambda kind: by_kind[kind])]})"
 
     @property
     def step_seconds(self) -> float | None:

@@ -39,6 +39,10 @@ def _verdict(plan: Plan) -> str:
     return f"{VERDICTS[plan.fits]}: {peak:.1f} of {there:.1f} GiB\n{first}: {plan.first_to_break}"
 
 
+def _count(number: int) -> str:
+    return f"{number / 1e9:.2f} billion" if number >= 1e9 else f"{number / 1e6:.2f} million"
+
+
 def _layout(plan: Plan) -> list[str]:
     job, net = plan.job, plan.job.network
     axes = f"tp {job.tp} x ulysses {job.ulysses} x ring {job.ring} x dp {job.dp}"
@@ -46,7 +50,7 @@ def _layout(plan: Plan) -> list[str]:
         f"{job.ranks} x {plan.node.gpu.title}" if plan.node else f"{job.ranks} ranks of this CPU"
     )
     return [
-        f"network     {plan.parameters / 1e9:.2f} billion parameters, {net.seq_length:,} tokens",
+        f"network     {_count(plan.parameters)} parameters, {net.seq_length:,} tokens",
         f"layout      {where} = {axes}",
         f"            ZeRO stage {job.zero}, {job.dtype}, {job.micro_batches} x micro batch"
         f" {job.micro_batch}",
@@ -103,7 +107,7 @@ def draw(plan: Plan, path: Path) -> None:
     from longseq.reports.plots import STYLE
 
     with pyplot.rc_context(STYLE):
-        figure, axes = pyplot.subplots(figsize=(8, 2.4), layout="constrained")
+        figure, axes = pyplot.subplots(figsize=(8, 3.2), layout="constrained")
         left = 0.0
         for number, (kind, size) in enumerate(plan.by_kind.items()):
             if size > 0.005:
@@ -114,7 +118,7 @@ def draw(plan: Plan, path: Path) -> None:
         axes.axvline(plan.available / GIB, color="#2b2f36", linestyle="--")
         axes.set_yticks([])
         axes.set_xlabel("GiB of a rank; dashed: what there is")
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.35), ncols=2, fontsize=8)
+        figure.legend(loc="outside lower center", ncols=2, fontsize=8)
         try:
             figure.savefig(path)
         except OSError as error:

@@ -137,6 +137,7 @@ ACTS: list[tuple[dict[str, str], dict[str, str | None]]] = [
     ({"WANDB_PROJECT": "genes"}, {"--wandb-project": "genes"}),
     ({"WANDB_MODE": "offline"}, {}),
     ({"DRY_RUN": "1"}, {}),
+    ({"PLAN": "1"}, {}),
     ({"MACHINE": "workstation"}, {}),
     ({"PYTHON": "/usr/bin/python3"}, {}),
     ({"DATA_PATH": "/data/x"}, {"--data-path": "/data/x"}),

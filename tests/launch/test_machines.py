@@ -56,7 +56,8 @@ def dry_run(folder: Path, env: dict[str, str], program: str = "train-gpt3.sh", *
     smi = "\n".join(f"GPU {n}: A100" for n in range(4))
     bin_ = write_script(folder / "bin/nvidia-smi", f"#!/bin/sh\necho '{smi}'\n").parent
     write_script(bin_ / "mpiexec", "#!/bin/sh\necho HYDRA\n")
-    full = clean_env(folder, {"DRY_RUN": "1", "OUTPUT_DIR": "/runs", **EXAMPLE, **env})
+    usual = {"DRY_RUN": "1", "PLAN": "0", "OUTPUT_DIR": "/runs"}  # test_plan_switch.py plans
+    full = clean_env(folder, {**usual, **EXAMPLE, **env})
     full["PATH"] = f"{bin_}:{full['PATH']}"
     done = subprocess.run(
         [str(ROOT / "ALCF" / program), *words],

@@ -1,0 +1,39 @@
+"""PLAN=1 says what a run needs and starts nothing; a job that needs far too much is refused."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.launch.shell import ROOT, clean_env
+
+POLARIS = {"MACHINE": "polaris", "PROJECT": "x", "QUEUE": "debug-scaling", "SEQ_LEN": "128k"}
+LARGE = POLARIS | {"MODEL_SIZE_KEY": "GPT25B", "NHOSTS": "8"}
+
+
+def call(folder: Path, script: str, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    given = clean_env(folder, {"OUTPUT_DIR": str(folder / "runs"), **env})
+    command = ["/bin/bash", str(ROOT / "ALCF" / script), *words]
+    return subprocess.run(command, env=given, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("env", [LARGE, {"SEQ_LEN": "4k"}])
+def test_plan_is_printed_and_nothing_is_touched(tmp_path: Path, env: dict[str, str]) -> None:
+    """On a login node of Polaris, and on the CPU of this host."""
+    done = call(tmp_path, "train-gpt3.sh", PLAN="1", **env)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("fits: ")
+    assert f"{32 if env is LARGE else 2} " in done.stdout.split("layout")[1].split("=")[0]
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_submission_is_looked_at(tmp_path: Path) -> None:
+    """29 billion parameters: 16 bytes of each are 1.7 times what 8 GPUs of 40 GB have."""
+    assert "longseq: fits: " in call(tmp_path, "submit.sh", "--dry-run", **LARGE).stderr
+    small = LARGE | {"NHOSTS": "2"}
+    done = call(tmp_path, "submit.sh", "--dry-run", **small)
+    assert done.returncode == 2
+    assert "of 39.4 GiB a GPU by the plan: does not fit" in done.stderr.splitlines()[-1]
+    assert call(tmp_path, "submit.sh", "--dry-run", PLAN="0", **small).returncode == 0
