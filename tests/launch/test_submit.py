@@ -223,7 +223,8 @@ def test_without_a_scheduler_here_nothing_is_made(tmp_path: Path) -> None:
     result = subprocess.run(
         [str(ROOT / "ALCF/submit.sh"), "-A", "p", "-q", "debug"],
         env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "MACHINE": "polaris", **traced()}
-        | {"OUTPUT_DIR": str(tmp_path / "out"), "SITE_MODULES": "0", "PYTHON": sys.executable},
+        | {"OUTPUT_DIR": str(tmp_path / "out"), "SITE_MODULES": "0", "PYTHON": sys.executable}
+        | {"MODEL_SIZE_KEY": "GPT125M"},
         capture_output=True,
         text=True,
         check=False,
