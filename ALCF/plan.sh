@@ -9,7 +9,8 @@ longseq_plan() { # longseq_plan show|check: prints the plan, or a line of it; re
  ./longseq.sh plan --gpu NAME -- ARGUMENTS plans for one" || return
         where+=(--machine "$LONGSEQ_MACHINE")
     fi
-    ! longseq_is_installed base || python=$LONGSEQ_PYTHON
+    # As in longseq.sh: finished once is enough
+    [[ ! -x $LONGSEQ_PYTHON || ! -f $LONGSEQ_VENV/installed-base.txt ]] || python=$LONGSEQ_PYTHON
     PYTHONPATH=$LONGSEQ_ROOT${PYTHONPATH:+:$PYTHONPATH} PYTHONDONTWRITEBYTECODE=1 "$python" -m longseq plan \
         ${where[@]+"${where[@]}"} --gpus "$LONGSEQ_RANKS" -- "${LONGSEQ_ARGS[@]}"
 }

@@ -21,6 +21,8 @@ from longseq.planning.search import Request, longest, suggest
 from longseq.planning.show import draw, reason_of, table
 from longseq.planning.systems import SYSTEMS, Known, system_named
 
+NUCLEOTIDES = 16  # letters and EOD: known without numpy, on a login node with nothing installed
+
 
 def add_arguments(parser: Parser) -> None:
     """The verb's own options; the trainer's flags come behind --."""
@@ -174,8 +176,6 @@ def _share(ranks: int) -> float:
 
 def vocabulary_of(data: Data) -> int:
     """Tokens of the data's vocabulary; of nucleotides where nothing says what the data are."""
-    from longseq.data.tokenizers.registry import tokenizer_from
-
     beside = Path(f"{data.data_path}.json")
     if data.data_path and beside.is_file():
         try:
@@ -184,4 +184,8 @@ def vocabulary_of(data: Data) -> int:
             raise UserError(
                 f"--data-path: {beside} says no vocab_size: give --vocab-size"
             ) from None
-    return tokenizer_from(data.tokenizer_type or "nucleotide").vocab_size
+    if data.tokenizer_type in ("", "nucleotide"):
+        return NUCLEOTIDES
+    from longseq.data.tokenizers.registry import tokenizer_from
+
+    return tokenizer_from(data.tokenizer_type).vocab_size

@@ -11,9 +11,11 @@ import pytest
 
 from longseq.__main__ import main
 from longseq.config.arguments import Network
+from longseq.data.tokenizers.registry import tokenizer_from
 from longseq.memory.job import Job
 from longseq.memory.need import kept_bytes, states
 from longseq.memory.system import OURS
+from longseq.planning.command import NUCLEOTIDES
 from longseq.planning.gpus import gpu_named, machines, node_of, usual_node
 from longseq.planning.speed import sent_bytes
 
@@ -144,3 +146,7 @@ def test_a_group_over_nodes_is_as_fast_as_their_network() -> None:
     assert node.bus(32) == 200e9
     assert node.bus(4, stride=8) == 25e9
     assert node.swap(16) == pytest.approx(50e9)
+
+
+def test_the_vocabulary_of_nucleotides_is_the_tokenizers() -> None:
+    assert tokenizer_from("nucleotide").vocab_size == NUCLEOTIDES
