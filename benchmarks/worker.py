@@ -32,6 +32,7 @@ from longseq.engine.distributed import start_distributed, stop_distributed
 from longseq.engine.recompute import in_groups
 from longseq.errors import UserError
 from longseq.host.host_memory import peak_resident_gib, reset_peak, resident_gib
+from longseq.memory.allocator import give_back_large
 from longseq.memory.recompute_policy import asked
 from longseq.model import head_tiles
 from longseq.model.layers import as_written
@@ -134,6 +135,8 @@ def watch(limit_gib: float) -> None:
 
 def do(job: Job) -> Found:
     """The steps of one job."""
+    if job.settled:
+        give_back_large(0)
     tidy()
     reset_peak()
     base, others = resident_gib(), living_bytes()
@@ -159,6 +162,8 @@ def do(job: Job) -> Found:
             results.append(trainer.step(batches))
             dist.barrier()
             times.append(time.perf_counter() - began)
+            if job.settled and len(times) == 1:
+                reset_peak()
         peak = peak_resident_gib()
         living, resident = 0, 0.0
         if job.living:

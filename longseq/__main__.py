@@ -41,6 +41,10 @@ VERBS = {
     "report": ("longseq.reports.command:add_arguments", "a page for each run, a table of them"),
     "doctor": ("longseq.doctor.command:add_arguments", "is every host of this allocation fit?"),
     "plan": ("longseq.planning.command:add_arguments", "what a run needs, and whether it fits"),
+    "simulate": (
+        "longseq.planning.simulate.command:add_arguments",
+        "one rank of any world, without memory",
+    ),
     "flags": ("longseq.reports.flag_table:add_arguments", "every flag with its default"),
 }
 

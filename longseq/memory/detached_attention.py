@@ -55,7 +55,8 @@ class DetachedAttention:
         self._ticket = torch.zeros((), requires_grad=True)
         self._found: list[Tensor] = []
         self._inputs: tuple[Tensor, ...] = ()
-        self._storages = [x.untyped_storage().data_ptr() for x in (q, k, v)]
+        # By identity: storages without memory, on the meta device, have no address
+        self._storages = [x.untyped_storage()._cdata for x in (q, k, v)]
         hooks = torch.autograd.graph.saved_tensors_hooks(self._pack, self._unpack)
         with torch.enable_grad(), nullcontext() if keep_inputs else hooks:
             entered = _Entrance.apply(self._ticket, self._found, q, k, v)
@@ -69,7 +70,7 @@ class DetachedAttention:
         return self._output.detach()
 
     def _pack(self, saved: Tensor) -> Any:
-        place = saved.untyped_storage().data_ptr()
+        place = saved.untyped_storage()._cdata
         if place not in self._storages:
             return saved.detach()
         number = self._storages.index(place)

@@ -71,7 +71,7 @@ class HostStore:
                 ticket.coming = ticket.copy.to(ticket.device, non_blocking=True)
             ticket.coming.record_stream(torch.cuda.current_stream(ticket.device))
         else:
-            ticket.coming = ticket.copy.clone()
+            ticket.coming = ticket.copy.to(ticket.device, copy=True)
 
     def _buffer(self, x: Tensor) -> Tensor:
         """Memory of the host in the shape and type of `x`, used again where it fits."""

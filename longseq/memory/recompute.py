@@ -13,7 +13,7 @@ their gradients. A layer has three parts, of which only the second looks from to
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -63,9 +63,9 @@ class _Call:
     options: RecomputeOptions
     learns: bool
 
-    def tiles(self, x: Tensor) -> list[Tile]:
+    def tiles(self, x: Tensor) -> Iterator[Tile]:
         """The tiles of x [s, b, h]."""
-        return list(tiles(x.shape[0], self.options.tile, self.options.parts))
+        return tiles(x.shape[0], self.options.tile, self.options.parts)
 
     def context_of(self, tile: Tile) -> Context:
         """The context of one tile's tokens; all tiles but the first have a dropout of their own."""
@@ -86,15 +86,14 @@ class _Call:
 
     def all_heads(self, x: Tensor) -> Three:
         """q, k and v of all tokens, each [s, b, heads, d]."""
-        first, *others = self.tiles(x)
-        q, k, v = self.heads(x[first.rows], first)
-        if not others:
-            return q.contiguous(), k.contiguous(), v.contiguous()
         s = x.shape[0] * self.options.parts
-        whole = tuple(piece.new_empty(s, *piece.shape[1:]) for piece in (q, k, v))
-        for tile in (first, *others):
-            pieces = (q, k, v) if tile is first else self.heads(x[tile.rows], tile)
-            for all_tokens, piece in zip(whole, pieces, strict=True):
+        whole: list[Tensor] = []
+        for tile in self.tiles(x):
+            q, k, v = self.heads(x[tile.rows], tile)
+            if q.shape[0] == s:
+                return q.contiguous(), k.contiguous(), v.contiguous()
+            whole = whole or [piece.new_empty(s, *piece.shape[1:]) for piece in (q, k, v)]
+            for all_tokens, piece in zip(whole, (q, k, v), strict=True):
                 tile.put(all_tokens, piece)
         return whole[0], whole[1], whole[2]
 

@@ -8,7 +8,8 @@ show     the plan as a table, as a picture
 search   layouts, ZeRO, offload and recomputation tried against the estimate
 advice   what was found: the line to type, and why others lost
 command  `longseq plan`
+simulate/   one rank of any world, run without memory
 
 The bytes are counted in memory/need.py, which also chooses what is recomputed when a run starts.
-Standard library only, but for the picture.
+Standard library only, but for pictures and simulate/.
 """

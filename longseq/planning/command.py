@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
     if options.suggest or options.longest:
         return advise(options, node)
     known = system_named(options.like) if options.like else None
-    ranks = _count("--gpus", options.gpus)
+    ranks = count("--gpus", options.gpus)
     try:
         found = plan_of(options.behind, node, ranks, options.vocab_size, known)
     except ImportError as error:
@@ -102,8 +102,8 @@ def advise(options: argparse.Namespace, node: Node | None) -> int:
         raise UserError("--picture with --suggest shows nothing: give --longest, or neither")
     groups = parse(GROUPS, options.behind, "longseq plan --")
     _check_gpu(groups[3], node)
-    ranks = _count("--gpus", options.gpus)
-    vocabulary = _count("--vocab-size", options.vocab_size) or vocabulary_of(groups[4])
+    ranks = count("--gpus", options.gpus)
+    vocabulary = count("--vocab-size", options.vocab_size) or vocabulary_of(groups[4])
     request = Request(groups, ranks, node, vocabulary)
     if options.suggest:
         found, refused = suggest(request)
@@ -129,7 +129,7 @@ def plan_of(
     _check_gpu(groups[3], node)
     machine = Machine(node.gpu.capability if node else None)
     config = make_config(groups, ranks or groups[1].model_ranks, machine)
-    vocabulary = _count("--vocab-size", vocab_size) or vocabulary_of(config.data)
+    vocabulary = count("--vocab-size", vocab_size) or vocabulary_of(config.data)
     available = 0.0 if node else _share(config.layout.world_size)
     return make_plan(config, vocabulary, node, known, available)
 
@@ -139,7 +139,7 @@ def _check_gpu(train: Training, node: Node | None) -> None:
         raise UserError(f"--bf16: a {node.gpu.title} has no bf16: give --fp16")
 
 
-def _count(name: str, text: str | None) -> int:
+def count(name: str, text: str | None) -> int:
     """A number above 0, or 0 where none was given."""
     if text is None:
         return 0
@@ -150,7 +150,7 @@ def _count(name: str, text: str | None) -> int:
 
 def _node(options: argparse.Namespace) -> Node | None:
     """The node that is named; None: the CPU of this host."""
-    each = _count("--gpus-per-node", options.gpus_per_node)
+    each = count("--gpus-per-node", options.gpus_per_node)
     if options.machine:
         if options.gpu or each:
             given = "--gpu" if options.gpu else "--gpus-per-node"

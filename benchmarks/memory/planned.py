@@ -1,0 +1,142 @@
+"""Planned and simulated peak beside the measured one, for random products of what decides it.
+
+Drawn are layout, ZeRO stage, recomputation, precision, vocabulary, length and network. Each is
+trained for three steps on CPU ranks; measured is the resident peak of the last two above what the
+rank held before the trainer, freed tensors given back at once. Bar: each within 10%.
+"""
+
+from __future__ import annotations
+
+import random
+import warnings
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from benchmarks.start import RING, SPLIT, ULYSSES, Job, network, run_all
+from benchmarks.table import Table
+from longseq.config.arguments import Config
+from longseq.config.checks import parse_config
+from longseq.memory.recompute_policy import RecomputePolicy, asked
+from longseq.memory.savings import needed
+
+BAR = 0.1
+LAYOUTS: dict[str, tuple[int, tuple[str, ...]]] = {
+    "alone": (1, ()),
+    "dp 2": (2, ()),
+    "tp 2": (2, SPLIT[:2]),
+    "tp 2, split": (2, SPLIT),
+    "ulysses 2": (2, ULYSSES),
+    "ring 2": (2, RING),
+    "tp 2 x ulysses 2": (4, (*SPLIT, *ULYSSES)),
+    "ulysses 2 x dp 2": (4, ULYSSES),
+}
+OFTEN = (2, 2, 2, 3, 3, 3, 1, 1)  # weights: four ranks on two cores are slow
+WAYS = ("none", "selective", "outside-attention", "full")
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Case:
+    """One product: ranks, the trainer's flags, the vocabulary; `name` says them in short."""
+
+    name: str
+    ranks: int
+    flags: list[str]
+    vocabulary: int
+
+    @property
+    def config(self) -> Config:
+        return parse_config([*self.flags, "--device", "cpu"], self.ranks)
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """Bytes of the rank that needs most."""
+
+    measured: float
+    simulated: float
+    planned: float
+
+    def off(self, found: float) -> float:
+        """How far `found` is from what was measured, as a part of that."""
+        return found / self.measured - 1
+
+
+def arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--sample", type=int, default=24, help="how many are drawn")
+    parser.add_argument("--seed", type=int, default=1)
+
+
+def draw(count: int, seed: int) -> Iterator[Case]:
+    """`count` products; the lengths are such that activations weigh something in each."""
+    dice = random.Random(seed)
+    for _ in range(count):
+        layout = dice.choices(list(LAYOUTS), OFTEN)[0]
+        ranks, axes = LAYOUTS[layout]
+        stage, way = dice.choice("0123"), dice.choice(WAYS)
+        dtype, vocabulary = dice.choice(("fp32", "bf16")), dice.choice((64, 8192, 50304))
+        layers, hidden = dice.choice((2, 4, 6)), dice.choice((256, 384, 512))
+        tokens = 1024 * dice.randint(2, 8 if way == "none" else 12) * max(1, ranks // 2)
+        flags = network(tokens, *axes, layers=layers, hidden=hidden)
+        flags += ["--zero-stage", stage, "--recompute-granularity", way]
+        flags += ["--bf16"] if dtype == "bf16" else []
+        name = (
+            f"{layout}, zero {stage}, {way}, {dtype}, {layers} x {hidden}, {vocabulary}, {tokens}"
+        )
+        yield Case(name, ranks, flags, vocabulary)
+
+
+def measure(cases: list[Case]) -> dict[str, float]:
+    """Bytes above the base, of the rank that needs most, by the case's name."""
+    first = Job(network(512), steps=2, short=0, settled=True)  # loads what is loaded once
+    found = {}
+    for ranks in sorted({case.ranks for case in cases}):
+        jobs = {
+            case.name: Job(case.flags, steps=3, short=0, vocabulary=case.vocabulary, settled=True)
+            for case in cases
+            if case.ranks == ranks
+        }
+        results = run_all(ranks, {"": first} | jobs)
+        for name in jobs:
+            pairs = zip(results[name].peak_gib, results[name].base_gib, strict=True)
+            found[name] = max(peak - base for peak, base in pairs) * 2**30
+    return found
+
+
+def planned(config: Config, vocabulary: int, policy: RecomputePolicy) -> float:
+    """What the estimator says, bytes."""
+    return needed(config, vocabulary, policy).total
+
+
+def peaks(cases: list[Case]) -> dict[str, Peaks]:
+    """All three of each case."""
+    from longseq.planning.simulate.rank import simulate
+
+    warnings.simplefilter("ignore")
+    measured = measure(cases)
+    result = {}
+    for case in cases:
+        config, policy = case.config, asked(case.config)
+        found = simulate(config, case.vocabulary, policy, on_gpu=False)
+        estimated = planned(config, case.vocabulary, policy)
+        result[case.name] = Peaks(measured[case.name], found.peak.total, estimated)
+    return result
+
+
+def main(options: Namespace) -> str:
+    cases = list(draw(options.sample, options.seed))
+    found = peaks(cases)
+    columns = ("measured MiB", ",.0f"), ("simulated", ",.0f"), ("off", "+.1%")
+    table = Table(("case", "<76"), *columns, ("planned", ",.0f"), ("off", "+.1%"))
+    missed = {"simulated": 0, "planned": 0}
+    for case in cases:
+        here = found[case.name]
+        off = here.off(here.simulated), here.off(here.planned)
+        missed["simulated"] += abs(off[0]) > BAR
+        missed["planned"] += abs(off[1]) > BAR
+        row = here.measured / MIB, here.simulated / MIB, off[0], here.planned / MIB, off[1]
+        table.row(case.name, *row)
+    return "; ".join(
+        f"{name} beyond {BAR:.0%} in {n} of {len(cases)}" for name, n in missed.items()
+    )

@@ -1,0 +1,344 @@
+"""What a step does to memory, operation by operation, though no tensor has any.
+
+with Trace(on_gpu=False) as trace:
+    ...                                    # any torch code; all its tensors are on the meta device
+trace.peak.total, trace.peak.by_kind       # bytes of tensors alive at once
+trace.messages[("tp", "send")]             # Count(calls, bytes)
+trace.flops
+
+A storage counts from the operation that makes it until its last tensor is gone. Its kind follows
+from who made it (`_kind`), and changes where its role does: what a layer leaves alive is kept.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache, partial
+from types import FrameType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._pytree import tree_iter, tree_map_only
+
+from longseq.planning.simulate.arithmetic import flops_of, workspace_of
+
+KINDS = (
+    "weights",
+    "gathered weights",
+    "gradients",
+    "optimizer",
+    "kept activations",
+    "layer at work",
+    "logits",
+    "collective buffers",
+    "batch",
+)
+WORK, KEPT = KINDS.index("layer at work"), KINDS.index("kept activations")
+HOST = len(KINDS)  # on a GPU's host: counted, but not in the peak
+META = torch.device("meta")
+ATEN = torch.ops.aten
+
+# Who makes a storage → its kind: the innermost of these files on the stack decides. ENGINE is what
+# the engine makes, else a kind.
+ENGINE = "engine"
+MAKERS = (
+    ("longseq/model/loss.py", "logits"),
+    ("longseq/parallel/collectives.py", "collective buffers"),
+    ("longseq/model/", "layer at work"),
+    ("longseq/attention/", "layer at work"),
+    ("longseq/memory/", "layer at work"),
+    ("longseq/parallel/", "layer at work"),
+    ("torch/autograd/graph.py", "layer at work"),  # backward of an operation; hooks lie within
+    ("deepspeed/runtime/zero/partition_parameters.py", "gathered weights"),
+    ("deepspeed/runtime/", ENGINE),
+    ("longseq/engine/stage0.py", ENGINE),
+)
+PHASES = {  # kind of what nobody above has made
+    "build": "optimizer",
+    "batch": "batch",
+    "forward": "layer at work",
+    "head": "layer at work",
+    "backward": "layer at work",
+    "update": "optimizer",
+}
+OF_ENGINE = {"backward": "gradients", "forward": "gathered weights"}  # where it differs
+
+
+@dataclass
+class Count:
+    """Messages of one sort: how many, and the bytes that this rank hands over."""
+
+    calls: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Bytes by kind after operation `at`, and where in the network that was."""
+
+    at: int = 0
+    total: int = 0
+    by_kind: tuple[int, ...] = (0,) * len(KINDS)
+    phase: str = ""
+    line: str = ""
+
+
+@dataclass
+class _Held:
+    bytes: int
+    kind: int
+    born: int
+    gone: Any = field(repr=False)
+
+
+class Trace(TorchDispatchMode):
+    """Counts what runs within it. `on_gpu`: host memory is apart, kernels have their workspaces."""
+
+    def __init__(self, on_gpu: bool) -> None:
+        super().__init__()
+        self.on_gpu = on_gpu
+        self.phase = "build"
+        self.operations = 0
+        self.times = self.passes = 1  # how often what runs now would run: see layers.py
+        self.axes: dict[str, str] = {}  # name of a process group → of its axis
+        self._held: dict[int, _Held] = {}
+        self._bytes = [0] * (len(KINDS) + 1)
+        self._forward_lines: dict[int, str] = {}
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget what was counted; what is alive stays so."""
+        self.flops: Counter[str] = Counter()
+        self.messages: dict[tuple[str, str], Count] = {}
+        self.moments: list[Moment] = []
+        self.phases: list[tuple[int, str]] = []
+        self.peak = Moment()
+        self.host_peak = self._bytes[HOST]
+        self.began = self.operations
+        self._forward_lines.clear()
+
+    def enter(self, phase: str) -> None:
+        """What runs from here on belongs to `phase`, a key of PHASES."""
+        if phase == "head":
+            self.keep()
+        self.phase = phase
+        self.phases.append((self.operations - self.began, phase))
+
+    @contextmanager
+    def repeated(self, times: int) -> Iterator[None]:
+        """What runs within would run so many times."""
+        before, self.times = self.times, self.times * times
+        yield
+        self.times = before
+
+    def of_passes(self, count: int) -> None:
+        """The micro batch that follows stands for `count` of them."""
+        self.passes = self.times = count
+
+    def run_times(self, times: int) -> None:
+        """What follows is run so many times in this micro batch."""
+        self.times = self.passes * times
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.operations += 1
+        kwargs = dict(kwargs or {})
+        if func is ATEN._local_scalar_dense.default:  # a norm, or whether one overflowed
+            dtype = args[0].dtype
+            return False if dtype is torch.bool else 0.0 if dtype.is_floating_point else 0
+        if func.namespace == "c10d":
+            return self._message(func, args)
+        host = self._on_host(func, args, kwargs)
+        if _takes_device(func):
+            kwargs["device"] = META
+        if any(x.device.type != "meta" for x in _tensors(args, kwargs)):
+            args, kwargs = tree_map_only(Tensor, _without_data, (args, kwargs))
+        result = args[0] if func is ATEN.lift_fresh.default else func(*args, **kwargs)
+        for kind, flops in flops_of(func, args):
+            self.flops[kind] += flops * self.times
+        self._count(result, host, workspace_of(func, args) if self.on_gpu else 0)
+        return result
+
+    def _on_host(self, func: Any, args: Any, kwargs: Any) -> bool:
+        """Whether the result lies in the memory of a GPU's host."""
+        if not self.on_gpu:
+            return False
+        asked = kwargs.get("device")
+        if asked is not None:
+            return bool(asked.type == "cpu")
+        first = next(_tensors(args, {}), None)
+        if first is None:
+            return True
+        known = self._held.get(first.untyped_storage()._cdata)
+        return known is not None and known.kind == HOST
+
+    def _message(self, func: Any, args: Any) -> Any:
+        """A collective: counted, and made of a number in place of each tensor."""
+        size, axis = 0, ""
+        for item in tree_iter(args):
+            if isinstance(item, Tensor):
+                size += item.nbytes
+            elif isinstance(item, torch.ScriptObject) and not axis:
+                name = dist.ProcessGroup.unbox(item).group_name
+                axis = self.axes.get(name, "engine")
+        kind = func._schema.name.removeprefix("c10d::").strip("_")
+        if kind != "recv":  # is another rank's send
+            # What the engine sends is sent for every layer, also for those that stand in
+            times = self.passes if axis == "replicas" else self.times
+            count = self.messages.setdefault((axis, kind), Count())
+            count.calls += times
+            count.bytes += size * times
+        sizes = [item.numel() for item in tree_iter(args) if isinstance(item, Tensor)]
+        least = max(1, min(sizes, default=1))
+
+        def few(x: Tensor) -> Tensor:
+            """Some numbers, in the proportions that are asked for."""
+            return torch.zeros(x.numel() // least, dtype=x.dtype)
+
+        with _disable_current_modes():
+            return func(*tree_map_only(Tensor, few, args))
+
+    def _count(self, result: Any, host: bool, workspace: int) -> None:
+        """Take up the storages that `result` brings, and note the memory where it grew."""
+        grown = workspace > 0
+        for item in _tensors((result,), {}):
+            storage = item.untyped_storage()
+            key = storage._cdata
+            if key not in self._held and storage.nbytes():
+                grown = True
+                kind = HOST if host else _kind(self.phase)
+                gone = weakref.ref(storage, partial(self._gone, key))
+                self._held[key] = _Held(storage.nbytes(), kind, self.operations, gone)
+                self._bytes[kind] += storage.nbytes()
+        if self.phase == "forward":
+            number = torch._C._autograd._get_sequence_nr() - 1
+            if number not in self._forward_lines:
+                self._forward_lines[number] = _line()
+        if grown:
+            self._note(workspace)
+
+    def _gone(self, key: int, _: object) -> None:
+        self._drop(key)
+
+    def _drop(self, key: int) -> None:
+        held = self._held.pop(key, None)
+        if held is not None:
+            self._bytes[held.kind] -= held.bytes
+            self._note(0)
+
+    def _note(self, workspace: int) -> None:
+        now = self._bytes.copy()
+        now[WORK] += workspace
+        self.host_peak = max(self.host_peak, now[HOST])
+        total = sum(now[:HOST])
+        line = ""
+        if total > self.peak.total:
+            line = self._line_at_work()
+        moment = Moment(self.operations - self.began, total, tuple(now[:HOST]), self.phase, line)
+        self.moments.append(moment)
+        if total > self.peak.total:
+            self.peak = moment
+
+    def _line_at_work(self) -> str:
+        """The line of the network that runs now; in backward the one whose gradient is made."""
+        line = _line()
+        if self.phase == "backward" and "longseq/training/" in line:
+            node = torch._C._current_autograd_node()
+            if node is not None:
+                return self._forward_lines.get(node._sequence_nr(), line)
+        return line
+
+    def mark(self) -> int:
+        """A number for `made_since` and `keep`."""
+        return self.operations
+
+    def made_since(self, mark: int) -> list[tuple[int, bool]]:
+        """(bytes, whether on the host) of living storages that were made after `mark`."""
+        held = [h for h in self._held.values() if h.born > mark]
+        return [(h.bytes, h.kind == HOST) for h in held]
+
+    def keep(self) -> None:
+        """What layers have left alive is kept for backward."""
+        for held in self._held.values():
+            if held.kind == WORK:
+                self._move(held, KEPT)
+
+    def label(self, tensor: Tensor | None, kind: str, arrived: bool = False) -> None:
+        """Count the storage of `tensor`, if there is one, as `kind`.
+
+        arrived: also where it was made on the host, as a move to the device is none here.
+        """
+        if tensor is None:
+            return
+        held = self._held.get(tensor.untyped_storage()._cdata)
+        if held is not None and (arrived or held.kind != HOST):
+            self._move(held, KINDS.index(kind))
+
+    def forget(self, tensor: Tensor) -> None:
+        """Do not count the storage of `tensor`, which stands for a shape."""
+        self._drop(tensor.untyped_storage()._cdata)
+
+    def _move(self, held: _Held, kind: int) -> None:
+        self._bytes[held.kind] -= held.bytes
+        self._bytes[kind] += held.bytes
+        held.kind = kind
+
+
+@cache
+def _takes_device(func: Any) -> bool:
+    return any(argument.name == "device" for argument in func._schema.arguments)
+
+
+def _tensors(args: Any, kwargs: Any) -> Iterator[Tensor]:
+    """The tensors of a call: arguments, and items of those that are lists."""
+    for item in (*args, *kwargs.values()):
+        if isinstance(item, Tensor):
+            yield item
+        elif isinstance(item, (list, tuple)):
+            yield from (x for x in item if isinstance(x, Tensor))
+
+
+def _without_data(x: Tensor) -> Tensor:
+    """x, or a tensor of its shape and strides on the meta device."""
+    if x.device.type == "meta":
+        return x
+    return torch.empty_strided(x.size(), x.stride(), dtype=x.dtype, device=META)
+
+
+def _frames() -> Iterator[FrameType]:
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def _kind(phase: str) -> int:
+    """The kind of what is made now."""
+    maker = next(filter(None, (_maker(f.f_code.co_filename) for f in _frames())), "")
+    if maker == ENGINE:
+        maker = OF_ENGINE.get(phase, "")
+    if phase in ("build", "update"):
+        maker = ""
+    return KINDS.index(maker or PHASES[phase])
+
+
+@cache
+def _maker(path: str) -> str:
+    """What MAKERS says of a file; empty where it says nothing."""
+    return next((kind for part, kind in MAKERS if part in path), "")
+
+
+def _line() -> str:
+    """The innermost line of ours, this package left out: `longseq/model/layers.py:60 forward`."""
+    for frame in _frames():
+        _, ours, path = frame.f_code.co_filename.rpartition("/longseq/")
+        if ours and not path.startswith("planning/"):
+            return f"longseq/{path}:{frame.f_lineno} {frame.f_code.co_name}"
+    return ""

@@ -1,0 +1,134 @@
+"""What a simulated rank meets: process groups without ranks, a device without memory.
+
+with a_rank_of(config, on_gpu): …      # within it Trainer(config, …, device=META) is a rank's
+
+Process groups are torch's `fake` backend's, of the run's own sizes: every message is done at once.
+Replaced is only what looks at values or at hardware: first values, the check that ranks agree, Adam
+(its states are made, its arithmetic left out), the choice of torch's attention kernel, and on which
+device DeepSpeed's accelerator says it is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from longseq.config.arguments import Config, Training
+from longseq.engine import initialize, optimizer
+from longseq.model import head_tiles, loss
+from longseq.training import trainer
+
+META = torch.device("meta")
+
+
+@contextmanager
+def replaced(place: Any, name: str, value: Any) -> Iterator[None]:
+    """`place.name` is `value` within."""
+    before = getattr(place, name)
+    setattr(place, name, value)
+    try:
+        yield
+    finally:
+        setattr(place, name, before)
+
+
+@contextmanager
+def a_rank_of(config: Config, on_gpu: bool) -> Iterator[None]:
+    """The world of rank 0 of a run, for as long as nothing else of torch.distributed runs."""
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    os.environ["LOCAL_RANK"] = "0"  # DeepSpeed insists on it
+    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=config.layout.world_size)
+    try:
+        with ExitStack() as all_of:
+            for place, name, value in [*_ours(on_gpu), *_deepspeeds()]:
+                all_of.enter_context(replaced(place, name, value))
+            yield
+    finally:
+        dist.destroy_process_group()
+
+
+def _ours(on_gpu: bool) -> list[tuple[Any, str, Any]]:
+    makers = optimizer.MAKERS | {"adam": _states}
+    found = [
+        (trainer, "start_distributed", lambda device: None),
+        (initialize, "first_value", lambda path, parameter, *_: torch.empty(parameter.shape)),
+        (optimizer, "MAKERS", makers),
+        (optimizer, "_host_adam", _host_states),
+        (torch.nn.functional, "scaled_dot_product_attention", _flash),
+    ]
+    if not on_gpu:  # tensors are on no CPU here, so that the loss would take a GPU's tiles
+        found += [
+            (head_tiles, "TILE_BYTES", _of_cpu(head_tiles.TILE_BYTES)),
+            (loss, "BLOCK", _of_cpu(loss.BLOCK)),
+        ]
+    return found
+
+
+def _of_cpu(sizes: dict[str, int]) -> dict[str, int]:
+    return dict.fromkeys(sizes, sizes["cpu"])
+
+
+def _deepspeeds() -> list[tuple[Any, str, Any]]:
+    from deepspeed.accelerator import get_accelerator
+    from deepspeed.runtime.zero import utils
+
+    accelerator = get_accelerator()
+    on_meta = {name: lambda *_: "meta" for name in ("device_name", "current_device_name")}
+    return [
+        *((accelerator, name, value) for name, value in on_meta.items()),
+        (accelerator, "on_accelerator", lambda tensor: True),
+        (accelerator, "pin_memory", lambda tensor, *_: tensor),
+        (utils, "assert_lst_len_same_as_other_ranks", lambda numbers: None),
+        (utils, "get_lst_from_rank0", lambda numbers: numbers),
+    ]
+
+
+def _flash(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """torch's flash kernel, [b, heads, s, d] → the same; torch itself takes it where data are."""
+    kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    return kernel(q, k, v, dropout_p, is_causal)[0]
+
+
+class _Moments(torch.optim.Optimizer):
+    """Adam without its arithmetic: the two moments of each parameter."""
+
+    def __init__(self, groups: list[dict[str, Any]], lr: float) -> None:
+        torch.optim.Optimizer.__init__(self, groups, {"lr": lr, "amsgrad": False})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None and not self.state[parameter]:
+                    for name in ("exp_avg", "exp_avg_sq"):
+                        self.state[parameter][name] = torch.zeros_like(parameter)
+
+
+def _states(train: Training, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    return _Moments(groups, train.lr)
+
+
+def _host_states(train: Training, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    """The same, as DeepSpeed's own class, which it insists on for offload."""
+    from deepspeed.ops.adam import DeepSpeedCPUAdam
+
+    class HostMoments(_Moments, DeepSpeedCPUAdam):  # type: ignore[misc]
+        def __del__(self) -> None:
+            """There is no kernel to let go of."""
+
+    host: torch.optim.Optimizer = HostMoments(groups, train.lr)
+    return host

@@ -1,0 +1,133 @@
+"""A simulated step against formulas, against every layer and tile run, and against a real run."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.memory.planned import Case, measure
+from benchmarks.start import SPLIT, network
+from longseq.__main__ import main
+from longseq.planning.simulate.show import highest
+from longseq.planning.simulate.trace import Moment
+
+ROOT = Path(__file__).parents[3]
+L, H, HEADS, S, V = 5, 64, 4, 1024, 128
+NET = f"--num-layers {L} --hidden-size {H} --num-attention-heads {HEADS} --seq-length {S}"
+NET += " --use-rotary-position-embeddings --use-flash-attn-sdpa --disable-bias-linear"
+CPU, GPU = " --device cpu", " --device cuda"
+TILED = " --recompute-granularity full --tile-size 256"
+CASES: dict[str, tuple[int, str, bool]] = {
+    "alone": (1, NET + CPU, True),
+    "ulysses": (4, NET + CPU + " --ds-sequence-parallel-size 4", True),
+    "tiled": (2, NET + CPU + TILED + " --bf16 --zero-stage 1 " + " ".join(SPLIT), True),
+    "tiled, all": (2, NET + CPU + TILED + " --bf16 --zero-stage 1 " + " ".join(SPLIT), False),
+    "kept, all": (4, NET + CPU + " --ds-sequence-parallel-size 4", False),
+    "stage 3": (8, NET + GPU + TILED + " --bf16 --zero-stage 3", True),
+    "inputs on the host": (1, NET + GPU + TILED + " --bf16 --checkpoint-in-cpu", True),
+    "inputs here": (1, NET + GPU + TILED + " --bf16", True),
+    "accumulated": (1, NET + CPU + " --global-batch-size 6", True),
+}
+REAL = {  # ranks, flags, vocabulary: trained as well
+    "kept": (1, network(6144, "--recompute-granularity", "none"), 8192),
+}
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, Any]:
+    """All cases, from one process that has no torch.distributed of its own."""
+    cases = [(*case, V) for case in CASES.values()]
+    cases += [(ranks, " ".join(flags) + CPU, True, v) for ranks, flags, v in REAL.values()]
+    asked = json.dumps(cases)
+    module = "tests.unit.planning.simulated"
+    done = subprocess.run(
+        [sys.executable, "-m", module, asked], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    names = [*CASES, *REAL]
+    return dict(zip(names, json.loads(done.stdout.splitlines()[-1]), strict=True))
+
+
+def test_arithmetic_is_that_of_the_formulas(found: dict[str, Any]) -> None:
+    """24 h² a token and layer forward and twice that backward; causal attention 2 s²h forward."""
+    flops = found["alone"]["flops"]
+    matmul = 3 * S * (L * 24 * H * H + 2 * H * V)
+    assert flops["matmul"] == pytest.approx(matmul, rel=1e-3)
+    assert flops["attention"] == pytest.approx(L * 2 * S * S * H * 3.5)
+    # Tiles are made again, queries, keys and values (6 h²) once more for their own gradients
+    again = S * L * (24 + 6) * H * H
+    assert found["tiled"]["flops"]["matmul"] * 2 == pytest.approx(matmul + again, rel=1e-3)
+    assert found["accumulated"]["flops"]["attention"] == 6 * flops["attention"]
+
+
+def test_messages_are_those_of_the_formulas(found: dict[str, Any]) -> None:
+    """Ulysses sends 3/4 of q, k, v and of the output, and of their gradients, in fp32."""
+    sent = {(m["axis"], m["kind"]): m for m in found["ulysses"]["messages"]}
+    each = 4 * (S // 4) * H * 3 // 4
+    assert sent["ulysses", "send"]["bytes"] == L * 8 * each
+    assert sent["ulysses", "send"]["calls"] == L * 8 * 3
+
+
+def test_layers_and_tiles_that_stand_in_change_nothing(found: dict[str, Any]) -> None:
+    for thin, full in (("tiled", "tiled, all"), ("ulysses", "kept, all")):
+        a, b = found[thin], found[full]
+        assert a["layers_standing_in"] == L - 3
+        assert b["layers_standing_in"] == 0
+        for key in ("peak_gib", "by_kind", "peak_line", "messages", "flops"):
+            assert a[key] == b[key], (thin, key)
+
+
+def test_kinds_are_those_of_the_formulas(found: dict[str, Any]) -> None:
+    """Weights of all ranks at stage 3 are one network; layers keep their inputs."""
+    parameters = L * (12 * H * H + 4 * H) + 2 * H + V * H
+    alone, gib = found["alone"], 2**30
+    assert alone["by_kind"]["weights"] * gib == pytest.approx(4 * parameters)
+    assert alone["by_kind"]["optimizer"] * gib == pytest.approx(8 * parameters, rel=1e-4)
+    share = found["stage 3"]["by_kind"]["weights"] * 8 * gib / 2
+    assert parameters <= share <= 1.6 * parameters  # each of the small ones is padded to the ranks
+    here, there = found["inputs here"], found["inputs on the host"]
+    kept = "kept activations"
+    assert L <= here["by_kind"][kept] * gib / (2 * S * H) <= L + 1
+    assert there["by_kind"][kept] < here["by_kind"][kept]
+    assert there["host_gib_per_rank"] * gib == pytest.approx(L * 2 * S * H, rel=0.05)
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_the_peak_is_within_a_tenth_of_a_real_run(found: dict[str, Any], name: str) -> None:
+    measured = measure([Case(name, *REAL[name])])[name] / 2**30
+    assert found[name]["peak_gib"] == pytest.approx(measured, rel=0.1)
+
+
+def test_the_picture_keeps_the_peak() -> None:
+    moments = [Moment(at, total) for at, total in enumerate([1, 9, 2, 3, 1, 1, 5])]
+    assert [m.total for m in highest(moments, 3)] == [9, 3, 5]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--gpus", "3", "--", "--tensor-model-parallel-size", "2"], "3 ranks cannot be shared"),
+        (["--gpus", "none", "--"], "--gpus 'none' is not a number above 0"),
+        (["--", "--num-layer", "3"], "did you mean --num-layers?"),
+        (["--gpu", "a1000", "--"], "--gpu 'a1000' is not known: use one of v100"),
+        (["--gpu", "h100", "--", "--checkpoint-activations"], "--gpu h100: the flags say what is"),
+        (["--gpu", "h100", "--", "--device", "cpu"], "--gpu h100 and --device cpu exclude"),
+        (["--picture", "x.gif", "--"], "--picture x.gif: give a name that ends in .svg"),
+        (
+            ["--", "--zero-stage", "3", "--nvme-optimizer", "--nvme-path", "x"],
+            "simulate has no files",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["simulate", *words]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert said in err
+    assert err.count("\n") == 1
