@@ -111,7 +111,7 @@ def build_model(
     dtype = DTYPES[config.training.dtype]
     values = initialized_parameters(model, config.network, config.training.seed, device, dtype)
     if config.training.zero_stage == 3:
-        _start_deepspeed()
+        start_deepspeed()
         if nvme.wanted(config):
             share = sum(p.numel() for p in model.parameters()) // mesh.replicas.size
             disk = Path(config.training.nvme_path)
@@ -182,7 +182,7 @@ def engine_settings(config: Config, model: nn.Module) -> dict[str, Any]:
     return settings
 
 
-def _start_deepspeed() -> None:
+def start_deepspeed() -> None:
     """DeepSpeed on the process groups that are there, without its shared-memory collectives."""
     import deepspeed
 
@@ -197,7 +197,7 @@ def make_engine(config: Config, mesh: Mesh, model: GPT) -> Any:
     """DeepSpeed's engine around `model`, with our optimizer and no scheduler of its own."""
     import deepspeed
 
-    _start_deepspeed()
+    start_deepspeed()
     if config.training.zero_stage == 3:
         # A layer's weights come and go together: recomputation runs parts of it at a time
         deepspeed.utils.set_z3_leaf_modules(model, [Layer])

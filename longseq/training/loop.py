@@ -24,6 +24,7 @@ from longseq.data.opening import TrainingData, open_data
 from longseq.data.samples.curriculum import curriculum_of
 from longseq.data.samples.samples import Samples
 from longseq.engine.distributed import pick_device, start_distributed
+from longseq.engine.engine import start_deepspeed
 from longseq.engine.update_guard import are_finite
 from longseq.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED_EARLY, UserError
 from longseq.host.affinity import complaints, pci_address, where
@@ -33,6 +34,7 @@ from longseq.reports.format import duration
 from longseq.reports.page import write_page
 from longseq.reports.runs import DONE, RUNNING, STOPPED, read_run
 from longseq.run.environment import write_environment
+from longseq.run.peak import HeldToPlan, Peak
 from longseq.run.safety.failure import is_out_of_memory, out_of_memory, record_failure
 from longseq.run.safety.spikes import Spikes, Trouble
 from longseq.run.safety.stragglers import Stragglers
@@ -78,6 +80,9 @@ class Training:
         self.data = open_data(config.data, config.network.seq_length, config.training.seed)
         train = _split(self.data, "train", config)
         valid = _split(self.data, "valid", config) if config.run.eval_iters else None
+        start_deepspeed()  # what libraries hold is no part of the plan
+        self.held = HeldToPlan(config, self.data.vocab_size, device.type)
+        self.peak: Peak | None = None
         self.trainer = Trainer(config, self.data.vocab_size, device)
         mesh = self.trainer.mesh
         self.train_feed = Feed(train, config, mesh, device)
@@ -194,6 +199,7 @@ class Training:
             "iteration_time": seconds,
             **asdict(self._rates(batches, length, seconds)),
             "peak_memory_gib": peak_memory_gib(trainer.device.type),
+            **self._hold_to_plan(length),
         }
         said = self.rewind.told()
         if self.spikes.trouble:
@@ -206,6 +212,18 @@ class Training:
         if self.stragglers.warning:
             self.screen.warn(self.stragglers.warning)
         return found
+
+    def _hold_to_plan(self, length: int) -> dict[str, float]:
+        """Say once how much memory the first steps took, beside what was planned."""
+        peak = self.held.after(length, self.trainer.policy)
+        if peak is None:
+            return {}
+        self.peak = peak
+        if peak.warning:
+            self.screen.warn(peak.warning)
+        else:
+            self.screen.note(f"peak memory {peak.line}")
+        return peak.record
 
     def _act(self, trouble: Trouble, record: dict[str, Any]) -> str:
         """Say what is wrong with this step, and what is done about it."""
@@ -288,6 +306,8 @@ class Training:
             self.kept.newest,
             exit_code,
         )
+        if self.peak:
+            rows.append(("peak memory", self.peak.line))
         self.screen.closing(f"{title} after {took}", rows)
         if self.folder and self.ranks.rank == 0:
             try:

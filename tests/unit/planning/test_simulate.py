@@ -13,8 +13,13 @@ import pytest
 from benchmarks.memory.planned import Case, measure
 from benchmarks.start import SPLIT, network
 from longseq.__main__ import main
+from longseq.config.checks import parse_config
+from longseq.host.machine import Machine
+from longseq.memory.recompute_policy import asked
+from longseq.memory.savings import needed
 from longseq.planning.simulate.show import highest
 from longseq.planning.simulate.trace import Moment
+from longseq.run.peak import Peak
 
 ROOT = Path(__file__).parents[3]
 L, H, HEADS, S, V = 5, 64, 4, 1024, 128
@@ -22,6 +27,7 @@ NET = f"--num-layers {L} --hidden-size {H} --num-attention-heads {HEADS} --seq-l
 NET += " --use-rotary-position-embeddings --use-flash-attn-sdpa --disable-bias-linear"
 CPU, GPU = " --device cpu", " --device cuda"
 TILED = " --recompute-granularity full --tile-size 256"
+LONG = NET + GPU + " --bf16 --recompute-granularity none --ds-sequence-parallel-size 2"
 CASES: dict[str, tuple[int, str, bool]] = {
     "alone": (1, NET + CPU, True),
     "ulysses": (4, NET + CPU + " --ds-sequence-parallel-size 4", True),
@@ -31,6 +37,9 @@ CASES: dict[str, tuple[int, str, bool]] = {
     "stage 3": (8, NET + GPU + TILED + " --bf16 --zero-stage 3", True),
     "inputs on the host": (1, NET + GPU + TILED + " --bf16 --checkpoint-in-cpu", True),
     "inputs here": (1, NET + GPU + TILED + " --bf16", True),
+    "split": (2, LONG + " --seq-length 65536", True),
+    # What a rank holds of the same run if its sequence is not split
+    "unsplit": (2, LONG + " --seq-length 131072", True),
     "accumulated": (1, NET + CPU + " --global-batch-size 6", True),
 }
 REAL = {  # ranks, flags, vocabulary: trained as well
@@ -100,6 +109,15 @@ def test_kinds_are_those_of_the_formulas(found: dict[str, Any]) -> None:
 def test_the_peak_is_within_a_tenth_of_a_real_run(found: dict[str, Any], name: str) -> None:
     measured = measure([Case(name, *REAL[name])])[name] / 2**30
     assert found[name]["peak_gib"] == pytest.approx(measured, rel=0.1)
+
+
+def test_a_sequence_that_is_not_split_is_noticed(found: dict[str, Any]) -> None:
+    config = parse_config(CASES["split"][1].split(), 2, Machine())
+    planned = needed(config, V, asked(config, device="cuda"), "cuda").tensors / 2**30
+    assert Peak(planned, found["split"]["peak_gib"]).warning == ""
+    warning = Peak(planned, found["unsplit"]["peak_gib"]).warning
+    assert "was to be split and is not" in warning
+    assert f"{planned:.2f} planned" in warning
 
 
 def test_the_picture_keeps_the_peak() -> None:
