@@ -22,6 +22,7 @@ from longseq.checkpoint.format.manifest import (
     check_names,
     read_manifest,
 )
+from longseq.checkpoint.left_out import read_left_out
 from longseq.config.flags import Parser
 from longseq.errors import EXIT_DONE, EXIT_FAILED
 
@@ -86,6 +87,8 @@ def _inspect(options: argparse.Namespace) -> int:
         "numbers": _words(manifest.numbers),
         "versions": _words(manifest.versions),
     }
+    if batches := read_left_out(path.parent).batches:
+        rows["left out"] = "samples " + ", ".join(f"{one.first} to {one.last}" for one in batches)
     for name, value in rows.items():
         print(f"{name:<18}{value}")
     if options.tensors:

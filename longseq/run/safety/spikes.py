@@ -68,7 +68,7 @@ class Spikes:
             usual = statistics.median(loss for _, loss in self._losses)
             if loss > self.factor * usual:
                 text = (
-                    f"the loss {loss:.4g} is {loss / usual:.1f} times the median {usual:.4g} of"
+                    f"the loss {loss:.4g} is {loss / usual:.3g} times the median {usual:.4g} of"
                     f" the last {len(self._losses)}"
                 )
         if not text:

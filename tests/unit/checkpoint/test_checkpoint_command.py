@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from longseq.__main__ import main
 from longseq.checkpoint import weights
+from longseq.checkpoint.left_out import AllLeftOut, LeftOut
 from tests.faults.small_engine import SmallEngine, load_newest, save_step
 
 
@@ -41,6 +42,13 @@ def test_inspect(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ):
         assert line in text
     assert "step-3" in text.splitlines()[0]
+
+
+def test_inspect_names_what_was_left_out(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    left_out = AllLeftOut((LeftOut(28, 31, 64, 1, "a spike"), LeftOut(40, 43, 64, 2, "a spike")))
+    left_out.write(three / "checkpoints")
+    assert main(["checkpoint", "inspect", str(three)]) == 0
+    assert "left out          samples 28 to 31, 40 to 43\n" in capsys.readouterr().out
 
 
 def test_verify(three: Path, capsys: pytest.CaptureFixture[str]) -> None:

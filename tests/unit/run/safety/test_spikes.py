@@ -40,7 +40,7 @@ def test_what_is_said() -> None:
     spikes = used("skip", window=4)
     assert not spikes.may_update(3.3, 1.0)
     assert spikes.trouble
-    assert spikes.trouble.text == "the loss 3.3 is 3.1 times the median 1.075 of the last 4"
+    assert spikes.trouble.text == "the loss 3.3 is 3.07 times the median 1.075 of the last 4"
     assert not spikes.may_update(1.0, math.nan)
     assert spikes.trouble.text == "the gradient's norm is nan"
 
