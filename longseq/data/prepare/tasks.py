@@ -81,6 +81,7 @@ class Reader:
 
     def tasks(self, paths: list[str], report: Callable[[int], None]) -> Iterator[Task]:
         """Everything there is to encode, file by file."""
+        left_out = False
         for path in paths:
             yield FileStart(shown(path))
             try:
@@ -88,8 +89,9 @@ class Reader:
             except UserError as error:
                 if not self.skip_bad:
                     raise
+                left_out = True
                 yield FileEnd(shown(path), {}, str(error))
-        if self.annotation is not None:
+        if self.annotation is not None and not left_out:  # else it may be of what was left out
             self.annotation.check_met()
 
     def _file(self, path: str, report: Callable[[int], None]) -> Iterator[Task]:

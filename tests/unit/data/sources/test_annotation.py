@@ -126,6 +126,30 @@ def test_files_beside_the_sequence(
     assert [Path(source["path"]).name for source in manifest.sources] == ["x.fa", name]
 
 
+@pytest.mark.parametrize("chunk", [0, 16])
+def test_weights_go_with_their_letters(tmp_path: Path, chunk: int) -> None:
+    """By hand: of 10..21 on the other strand, 13..18 lower case; an N weighs nothing."""
+    genome = GENOME[:12] + GENOME[12:18].lower() + GENOME[18:19] + "N" + GENOME[20:]
+    (tmp_path / "x.bed").write_text("c1\t9\t21\tx\t0\t-\n")
+    recipe = Recipe(features="region", lower_case_weight=0.5, unknown_weight=0.0)
+    settings = Settings(recipe, chunk_bytes=chunk, regions=(str(tmp_path / "x.bed"),))
+    prefix = str(tmp_path / "out")
+    prepare(expand([fasta(tmp_path, genome)]), prefix, settings, True, quiet)
+    assert texts(prefix) == ["GNGTTAAAACCC"]
+    found = np.fromfile(f"{prefix}.weights", np.uint8).tolist()
+    assert found == [0, 2, 0, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0]
+
+
+def test_annotation_of_a_file_that_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "x.gff").write_text(
+        GFF.replace("##FASTA", "z\tx\tCDS\t1\t3\t.\t+\t0\tID=z\n##FASTA")
+    )
+    (tmp_path / "bad.2bit").write_bytes(b"\x43\x27\x41\x1a")
+    words = ["--annotation", str(tmp_path / "x.gff"), "--skip-bad"]
+    prefix = run(tmp_path, fasta(tmp_path), str(tmp_path / "bad.2bit"), *words)
+    assert texts(prefix) == [BY_HAND[0], BY_HAND[2], BY_HAND[1]]
+
+
 def test_codons_are_in_frame_and_looked_over(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
