@@ -27,7 +27,7 @@ GIB = 2**30
 
 def add_arguments(parser: Parser) -> None:
     """The verb's own options; the trainer's flags come behind --."""
-    parser.usage = "%(prog)s [--gpus N] [...] -- ARGUMENT ..."
+    parser.usage = "%(prog)s [--gpus N] [...] -- ARGUMENTS"
     parser.add_argument("--gpus", metavar="N", help="ranks (the product of the axes given)")
     parser.add_argument("--vocab-size", metavar="N", help="tokens of the vocabulary (the data's)")
     parser.add_argument(
@@ -38,11 +38,14 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--picture", metavar="FILE", help="memory over the step: .svg, .png or .pdf"
     )
+    parser.add_argument("arguments", nargs="*", metavar="ARGUMENT", help="the trainer's, behind --")
     parser.set_defaults(run_verb=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Simulate and print; raises UserError."""
+    if options.arguments:
+        raise UserError(f"{options.arguments[0]!r}: the trainer's arguments go behind --")
     config = _config(options.behind, count("--gpus", options.gpus))
     on_gpu = config.training.device != "cpu"
     vocabulary = count("--vocab-size", options.vocab_size) or vocabulary_of(config.data)

@@ -43,7 +43,7 @@ CASES: dict[str, tuple[int, str, bool]] = {
     "accumulated": (1, NET + CPU + " --global-batch-size 6", True),
 }
 REAL = {  # ranks, flags, vocabulary: trained as well
-    "kept": (1, network(6144, "--recompute-granularity", "none"), 8192),
+    "kept": (1, network(2048, "--recompute-granularity", "none"), 8192),
 }
 
 
@@ -129,6 +129,7 @@ def test_the_picture_keeps_the_peak() -> None:
     ("words", "said"),
     [
         (["--gpus", "3", "--", "--tensor-model-parallel-size", "2"], "3 ranks cannot be shared"),
+        (["gpus"], "'gpus': the trainer's arguments go behind --"),
         (["--gpus", "none", "--"], "--gpus 'none' is not a number above 0"),
         (["--", "--num-layer", "3"], "did you mean --num-layers?"),
         (["--gpu", "a1000", "--"], "--gpu 'a1000' is not known: use one of v100"),
