@@ -21,7 +21,7 @@ VERBS = {
         "check and prepare a run",
     ),
     "prepare": ("longseq.data.commands:add_prepare", "sequence files, tables and text to tokens"),
-    "data": ("longseq.data.commands:add_data", "look at prepared data, check it, turn it back"),
+    "data": ("longseq.data.looking:add_data", "look at prepared data, check it, turn it back"),
     "checkpoint": ("longseq.checkpoint.command:add_arguments", "look at, check, take weights"),
     "score": ("longseq.inference.score:add_arguments", "how likely a network finds sequences"),
     "generate": (

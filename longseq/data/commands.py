@@ -1,4 +1,4 @@
-"""The verbs `longseq prepare` and `longseq data`."""
+"""The verb `longseq prepare`."""
 
 import argparse
 import sys
@@ -25,11 +25,24 @@ def add_prepare(parser: Parser) -> None:
     )
     parser.add_argument(
         "--tokenizer",
-        default="nucleotide",
+        default="",
         help="nucleotide (default), codon, codon:69, kmer:K, byte, huggingface:FILE or"
         " gpt2:VOCAB,MERGES",
     )
     add_input_flags(parser)
+    parser.add_argument(
+        "--train-tokenizer",
+        default="",
+        metavar="bpe:N",
+        help="in place of --tokenizer: N words of letters, found in these files",
+    )
+    parser.add_argument(
+        "--drop-duplicates",
+        default="",
+        metavar="WHICH",
+        help="exact: records that are there before, on either strand; near:0.95: and those that a"
+        " longer one holds at that identity",
+    )
     parser.add_argument(
         "--genes", action="store_true", help="find genes with pyrodigal; one document each"
     )
@@ -85,7 +98,9 @@ def prepare(options: argparse.Namespace) -> int:
     from longseq.data.prepare.settings import Settings
     from longseq.data.sources.inputs import expand
 
+    _check_tokenizer(options)
     text = _check_recipe(options)
+    _check_likeness(options)
     inputs = expand(options.inputs)
     check_input_flags(options, inputs.paths, text)
     recipe = Recipe(
@@ -112,10 +127,12 @@ def prepare(options: argparse.Namespace) -> int:
         annotation=tuple(options.annotation),
         regions=tuple(options.regions),
         metadata=options.metadata,
+        train_tokenizer=options.train_tokenizer,
+        drop_duplicates=options.drop_duplicates,
     )
     started = time.monotonic()
     with _progress(inputs.bytes) as report:
-        manifest = run(inputs, options.output, settings, options.overwrite, report)
+        manifest = run(inputs, options.output, settings, options.overwrite, report, print)
     seconds = time.monotonic() - started
     _print_summary(options.output, manifest.counts, manifest.num_tokens, manifest.num_documents)
     for bad in manifest.skipped:
@@ -143,6 +160,23 @@ def _check_numbers(options: argparse.Namespace) -> None:
             raise UserError(f"--{name.replace('_', '-')} {value}: give a number from 0 to 1")
 
 
+def _check_tokenizer(options: argparse.Namespace) -> None:
+    """One that is given, or trained; the inputs are then read twice."""
+    from longseq.data.survey.bpe import bpe_size
+
+    if not options.train_tokenizer:
+        options.tokenizer = options.tokenizer or "nucleotide"
+        return
+    bpe_size(options.train_tokenizer)
+    if options.tokenizer:
+        raise UserError(
+            f"--train-tokenizer {options.train_tokenizer} with --tokenizer {options.tokenizer}:"
+            " give one of them"
+        )
+    if "-" in options.inputs:
+        raise UserError("--train-tokenizer reads the inputs twice: give files in place of -")
+
+
 def _check_recipe(options: argparse.Namespace) -> bool:
     """Whether the tokenizer is one of text; UserError for what does not go together."""
     if options.genes and options.reverse_complement:
@@ -154,10 +188,11 @@ def _check_recipe(options: argparse.Namespace) -> bool:
 
     weighted = options.lower_case_weight < 1 or options.unknown_weight < 1
     unusable = options.genes or options.reverse_complement or options.ambiguous in ("split", "drop")
-    text = isinstance(tokenizer_from(options.tokenizer), TextTokenizer)
+    named = options.tokenizer or "byte"  # where it is trained: of text, too
+    text = isinstance(tokenizer_from(named), TextTokenizer)
     if text and (unusable or weighted):
         raise UserError(
-            f"--tokenizer {options.tokenizer}: --genes, --reverse-complement, weights and"
+            f"{_tokenizer_flag(options)}: --genes, --reverse-complement, weights and"
             " --ambiguous split or drop need a tokenizer of sequences: nucleotide, codon or kmer:K"
         )
     if options.mask_lower_case and options.lower_case_weight < 1:
@@ -166,6 +201,24 @@ def _check_recipe(options: argparse.Namespace) -> bool:
             " --lower-case-weight"
         )
     return text
+
+
+def _check_likeness(options: argparse.Namespace) -> None:
+    """What is looked for in a first pass over the inputs."""
+    from longseq.data.survey.likeness import wish_of
+    from longseq.data.survey.sketches import sketch_library
+
+    wish = wish_of(options.drop_duplicates, options.group_by)
+    if wish.anything and "-" in options.inputs:
+        raise UserError("duplicates and likeness read the inputs twice: give files in place of -")
+    if wish.near or wish.alike:
+        sketch_library()
+
+
+def _tokenizer_flag(options: argparse.Namespace) -> str:
+    if options.train_tokenizer:
+        return f"--train-tokenizer {options.train_tokenizer}"
+    return f"--tokenizer {options.tokenizer}"
 
 
 NAMES = {
@@ -189,6 +242,9 @@ NAMES = {
     "short_records": "records left out as too short",
     "short_bases": "letters in them",
     "unknown_letters": "letters the tokenizer has no token for",
+    "duplicate_records": "records dropped as duplicates",
+    "duplicate_tokens": "tokens they would have made",
+    "lower_case_bases": "letters in lower case (repeats)",
     "gaps": "alignment gaps (- and .) that stand for no base",
 }
 
@@ -223,64 +279,3 @@ def _progress(total: int) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("", total=total or None)
         yield lambda done: bar.update(task, completed=done)
-
-
-def add_data(parser: Parser) -> None:
-    """The arguments of `longseq data inspect|verify|decode`."""
-    parser.set_defaults(run_verb=data)
-    verbs = parser.add_subparsers(dest="look", metavar="WHAT", required=True)
-    inspect = verbs.add_parser(
-        "inspect", help="documents, lengths, tokens, how a run would cut them"
-    )
-    inspect.add_argument("prefix", metavar="PREFIX")
-    inspect.add_argument(
-        "--split", default="949,50,1", metavar="WEIGHTS", help="weights of the parts"
-    )
-    inspect.add_argument(
-        "--split-seed", type=int, default=1234, metavar="N", help="draws what is held out"
-    )
-    inspect.add_argument(
-        "--valid-records", default="", metavar="LIST", help="held out by name, as in a run"
-    )
-    inspect.add_argument("--test-records", default="", metavar="LIST", help="the same for the test")
-    inspect.add_argument(
-        "--seq-length", type=int, default=2048, metavar="N", help="tokens of a sample"
-    )
-    inspect.add_argument(
-        "--tokenizer-type", default="", metavar="NAME", help="for files of other programs"
-    )
-    verify = verbs.add_parser("verify", help="digests, ranges and ends of every token")
-    verify.add_argument("prefix", metavar="PREFIX")
-    verify.add_argument(
-        "--tokenizer-type", default="", metavar="NAME", help="for files of other programs"
-    )
-    decode = verbs.add_parser("decode", help="documents back to sequences, as FASTA")
-    decode.add_argument("prefix", metavar="PREFIX")
-    decode.add_argument("--document", type=int, action="append", help="its number; default: all")
-    decode.add_argument(
-        "--tokenizer-type", default="", metavar="NAME", help="for files of other programs"
-    )
-
-
-def data(options: argparse.Namespace) -> int:
-    """`longseq data inspect|verify|decode`: returns the exit code, raises UserError."""
-    from longseq.config.arguments import Data
-    from longseq.data import inspection
-
-    if options.look == "inspect":
-        inspection.inspect(
-            Data(
-                data_path=options.prefix,
-                tokenizer_type=options.tokenizer_type,
-                split=options.split,
-                split_seed=options.split_seed,
-                valid_records=options.valid_records,
-                test_records=options.test_records,
-            ),
-            options.seq_length,
-        )
-    elif options.look == "verify":
-        inspection.verify(options.prefix, options.tokenizer_type)
-    else:
-        inspection.decode(options.prefix, options.tokenizer_type, options.document)
-    return EXIT_DONE

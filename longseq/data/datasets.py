@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from longseq.data.fasta_cache import ensure_prepared
 from longseq.data.indexed.format import IndexedTokens
 from longseq.data.indexed.manifest import DatasetManifest, check_digests, check_sizes, read_manifest
-from longseq.data.prepare.fasta_cache import ensure_prepared
 from longseq.data.samples.blend import read_blend
 from longseq.data.samples.split import Documents, Ints
 from longseq.data.tokenizers.base import Tokenizer

@@ -51,9 +51,10 @@ def add_input_flags(parser: Parser) -> None:
         "--group-by",
         default="auto",
         metavar="NAME",
-        help="what a split never divides: record, file, or all that have the same value of NAME"
-        " (taxonomy of GenBank, a column of a table or of --metadata); auto: records, unless they"
-        " are too few",
+        help="what a split never divides: record, file, likeness (records that are alike, at an"
+        " identity of 0.9 or, for instance, likeness:0.95), file-likeness, or all that have the"
+        " same value of NAME (taxonomy of GenBank, a column of a table or of --metadata); auto:"
+        " records, unless they are too few",
     )
     parser.add_argument(
         "--tags",
@@ -75,7 +76,8 @@ def columns_of(options: argparse.Namespace) -> "Columns":
     from longseq.data.prepare.settings import BUILT_IN
     from longseq.data.sources.tables import Columns
 
-    wanted = [options.group_by] if options.group_by not in BUILT_IN else []
+    kind = options.group_by.partition(":")[0]
+    wanted = [options.group_by] if kind not in BUILT_IN else []
     wanted += [name for name in tags_of(options) if name not in wanted]
     return Columns(options.column, options.name_column, tuple(wanted))
 

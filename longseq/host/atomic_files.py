@@ -4,16 +4,20 @@ The only place with fsync, rename and digests.
 
     replace_file(path, text)            one small file, whole
     make_aside(target), publish_…       several files that are seen together or not at all
+    unfinished(target)                  the same, which a killed writer leaves to the next
     replace_folder(aside, target, old)  the same, where an older one may be there
     digest(path), Sha256()              of a file, of a stream
 """
 
 import errno
+import fcntl
 import hashlib
 import os
 import secrets
 import shutil
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,6 +26,8 @@ from longseq.errors import UserError
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 BLOCK = 1 << 22
 ASIDE = ".aside-"
+UNFINISHED = ".unfinished"
+LOCK = "lock"
 
 Sha256 = hashlib.sha256  # of bytes as they pass
 
@@ -86,13 +92,41 @@ def make_aside(target: Path) -> Path:
     return aside
 
 
+@contextmanager
+def unfinished(target: Path) -> Iterator[Path]:
+    """TARGET.unfinished, a folder for one writer at a time: what a killed one left is still there.
+
+    The kernel's lock ends with its owner; on a file system without locks there is none. Who is done
+    removes the folder.
+    """
+    folder = target.with_name(target.name + UNFINISHED)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / LOCK, "w")  # noqa: SIM115
+    except OSError as error:
+        raise UserError(
+            f"{target.parent}: {error.strerror}: name a folder that can be written"
+        ) from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            taken = not (folder / LOCK).exists()  # another has just finished
+        except BlockingIOError:
+            taken = True
+        except OSError:
+            taken = False
+        if taken:
+            raise UserError(f"{target}: another process writes it: wait until it has ended")
+        yield folder
+
+
 def publish_files(aside: Path, target: Path, last: str) -> None:
     """Move the files of `aside` beside each other into `target`, the one named `last` at the end.
 
     An older `last` goes first: what is opened through it stops opening before the others change.
     """
     (target / last).unlink(missing_ok=True)
-    names = sorted(path.name for path in aside.iterdir() if path.name != last)
+    names = sorted(path.name for path in aside.iterdir() if path.name not in (last, LOCK))
     for name in [*names, last]:
         os.replace(aside / name, target / name)
     sync(target)

@@ -30,13 +30,14 @@ def write_page(run: RunRecord) -> Path:
 
 def page(run: RunRecord) -> str:
     """The HTML of one run."""
-    templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
     summary = run.summary
-    return templates.get_template(TEMPLATE).render(
+    return render(
         name=run.folder.name,
         subtitle=_subtitle(run),
         cards=cards(run),
+        pictures="Curves",
         figures=list(_figures(run)),
+        by=" by iteration",
         sections=[
             ("This run", _pairs(summary.get("opening"))),
             ("How it ended", _pairs(summary.get("closing"))),
@@ -47,6 +48,14 @@ def page(run: RunRecord) -> str:
         ],
         command=run.command,
     )
+
+
+def render(**content: Any) -> str:
+    """The template with what it names: name, subtitle, cards, the heading of the pictures, figures,
+    by (what they are drawn by), sections, details and command.
+    """
+    templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
+    return templates.get_template(TEMPLATE).render(**content)
 
 
 def _subtitle(run: RunRecord) -> str:

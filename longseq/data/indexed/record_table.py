@@ -10,7 +10,6 @@ record is asked for by name.
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TextIO
 
 from longseq.errors import UserError
 
@@ -36,16 +35,15 @@ class Record:
         return {self.name, self.name.split(" ")[0], self.file, self.file.rpartition("/")[2]} - {""}
 
 
-def write_records(
-    file: TextIO, path: str, names: list[str], sizes: list[int], documents: list[int],
-    facts: list[str],
-) -> None:  # fmt: skip
-    """Append the records of a file: names, bases, documents and facts of each; facts may be [],
-    where nothing is known.
+def record_rows(
+    path: str, names: list[str], sizes: list[int], documents: list[int], facts: list[str]
+) -> bytes:
+    """Rows of the table for records of a file: names, bases, documents and facts of each; facts may
+    be [], where nothing is known.
     """
     rows = zip(documents, sizes, names, facts or [""] * len(names), strict=True)
     lines = [f"{count}\t{bases}\t{path}\t{name}\t{known}\n" for count, bases, name, known in rows]
-    file.write("".join(lines))
+    return "".join(lines).encode("utf-8", "replace")
 
 
 def read_records(prefix: str) -> Iterator[Record]:

@@ -4,92 +4,67 @@
     writer.add_documents(tokens, lengths)     # again and again
     writer.finish()
 
-Nothing opens before `finish` has written the .idx, which it does last. `mark` and `rollback` take
-back what a file brought that turned out to be bad.
+Nothing opens before `finish` has written the .idx, which it does last. Until then PREFIX.lengths
+holds the length of each document, so that memory does not grow with them.
 """
 
-from array import array
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from longseq.data.indexed.format import DTYPES, HEADER, MAGIC, Tokens, file_of
-from longseq.host.atomic_files import Sha256, digest, sync_open
+from longseq.data.indexed.growing import GrowingFile, int64_blocks
 
 LONGEST_SEQUENCE = 2**30  # lengths are int32: a longer document is several sequences
 WEIGHTS = "weights"
+LENGTHS = "lengths"  # int64 [documents], tokens; removed at the end
 
 Ints = npt.NDArray[np.int64]
 
 
-class _Output:
-    """A file that is appended to and digested as it grows."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.file = open(path, "wb")  # noqa: SIM115 - closed by finish or abandon
-        self.sha = Sha256()
-
-    def write(self, raw: memoryview) -> None:
-        self.file.write(raw)
-        self.sha.update(raw)
-
-    def cut(self, size: int, sha: Any) -> None:
-        """Go back to an earlier size, of which `sha` is the digest so far."""
-        self.file.flush()
-        self.file.truncate(size)
-        self.file.seek(size)
-        self.sha = sha
-
-
-@dataclass(frozen=True)
-class Mark:
-    """How far a writer was between two documents."""
-
-    num_tokens: int
-    sequences: int
-    documents: int
-    digests: tuple[Any, ...]
-
-
 class IndexedWriter:
-    """weighted: a weight is given with every token, one byte each (samples/samples.py)."""
+    """weighted: a weight is given with every token, one byte each (samples/samples.py).
 
-    def __init__(self, prefix: str, dtype: type[np.generic], weighted: bool = False) -> None:
+    sizes: of files that an earlier writer left between two documents, to go on with.
+    """
+
+    def __init__(
+        self, prefix: str, dtype: type[np.generic], weighted: bool = False,
+        sizes: Mapping[str, int] | None = None,
+    ) -> None:  # fmt: skip
         self.prefix = prefix
         self.dtype = np.dtype(dtype)
-        self.num_tokens = 0
-        self.digests: dict[str, str] = {}
-        self.lengths = array("i")
-        self.bounds = array("q", [0])
         self.open_length = 0  # tokens of the document that is not ended yet
-        self._bin = _Output(file_of(prefix, "bin"))
-        self._weights = _Output(file_of(prefix, WEIGHTS)) if weighted else None
+        self.facts: dict[str, dict[str, Any]] = {}  # of every file, once finished
+        endings = ["bin", LENGTHS, *([WEIGHTS] if weighted else [])]
+        self.files = {
+            ending: GrowingFile(file_of(prefix, ending), (sizes or {}).get(ending, 0))
+            for ending in endings
+        }
+
+    @property
+    def num_tokens(self) -> int:
+        return self.files["bin"].size // self.dtype.itemsize
 
     @property
     def num_documents(self) -> int:
-        return len(self.bounds) - 1
+        return self.files[LENGTHS].size // 8
 
     def add(self, tokens: Tokens, weights: Tokens | None = None) -> None:
         """Append tokens to the document that is open; weights: uint8 [tokens]."""
-        self._bin.write(np.ascontiguousarray(tokens, dtype=self.dtype).data)
-        if self._weights is not None:
+        self.files["bin"].write(_raw(tokens, self.dtype))
+        if WEIGHTS in self.files:
             classes = np.zeros(len(tokens), np.uint8) if weights is None else weights
-            self._weights.write(np.ascontiguousarray(classes, dtype=np.uint8).data)
+            self.files[WEIGHTS].write(_raw(classes, np.uint8))
         self.open_length += len(tokens)
-        self.num_tokens += len(tokens)
 
     def end_document(self) -> int:
         """End the document that is open; its tokens."""
-        length = self.open_length
-        while self.open_length > LONGEST_SEQUENCE:
-            self.lengths.append(LONGEST_SEQUENCE)
-            self.open_length -= LONGEST_SEQUENCE
-        self.lengths.append(self.open_length)
-        self.open_length = 0
-        self.bounds.append(len(self.lengths))
+        length, self.open_length = self.open_length, 0
+        self.files[LENGTHS].write(_raw(np.array([length]), "<i8"))
         return length
 
     def add_documents(self, tokens: Tokens, lengths: Ints, weights: Tokens | None = None) -> Ints:
@@ -107,11 +82,7 @@ class IndexedWriter:
             return lengths
         ended = lengths.copy()
         ended[0] += open_before
-        self.open_length = int(ended[0])
-        self.end_document()
-        first = len(self.lengths)
-        self.lengths.frombytes(lengths[1:].astype(np.intc).tobytes())
-        self.bounds.extend(range(first + 1, len(self.lengths) + 1))
+        self.files[LENGTHS].write(_raw(ended, "<i8"))
         self.open_length = tail
         return ended
 
@@ -122,44 +93,58 @@ class IndexedWriter:
         self.add(np.array([end], dtype=self.dtype))
         return np.array([self.end_document()])
 
-    def mark(self) -> Mark:
-        """This place, to come back to."""
-        digests = tuple(output.sha.copy() for output in self._outputs)
-        return Mark(self.num_tokens, len(self.lengths), len(self.bounds), digests)
-
-    def rollback(self, mark: Mark) -> None:
-        """Forget everything that came after a mark."""
-        self.num_tokens, self.open_length = mark.num_tokens, 0
-        del self.lengths[mark.sequences :]
-        del self.bounds[mark.documents :]
-        for output, sha in zip(self._outputs, mark.digests, strict=True):
-            size = self.dtype.itemsize if output is self._bin else 1
-            output.cut(mark.num_tokens * size, sha.copy())
-
     def finish(self) -> None:
         """Flush the tokens to the disk, then write the index."""
-        for output in self._outputs:
-            sync_open(output.file)
-            output.file.close()
-            self.digests[output.path.rpartition(".")[2]] = output.sha.hexdigest()
-        lengths = np.frombuffer(self.lengths, dtype="<i4") if self.lengths else np.zeros(0, "<i4")
-        ends = np.cumsum(lengths, dtype=np.int64) * self.dtype.itemsize
-        pointers = np.concatenate(([0], ends[:-1])) if len(ends) else ends
+        self.write_index()
+        os.unlink(file_of(self.prefix, LENGTHS))
+
+    def write_index(self) -> None:
+        """`finish`, of which a killed process can do any part again: PREFIX.lengths stays."""
+        for ending, file in self.files.items():
+            self.facts[ending] = file.finish()
+        del self.facts[LENGTHS]
+        lengths = file_of(self.prefix, LENGTHS)
+        index = GrowingFile(file_of(self.prefix, "idx"))
+        documents = self.num_documents
+        sequences = sum(int(_sequences(block).sum()) for block in int64_blocks(lengths))
         code = next(code for code, dtype in DTYPES.items() if np.dtype(dtype) == self.dtype)
-        raw = b"".join((
-            HEADER.pack(MAGIC, 1, code, len(lengths), len(self.bounds)),
-            lengths.tobytes(), pointers.astype("<i8").tobytes(), self.bounds.tobytes(),
-        ))  # fmt: skip
-        with open(file_of(self.prefix, "idx"), "wb") as file:
-            file.write(raw)
-            sync_open(file)
-        self.digests["idx"] = digest(file_of(self.prefix, "idx"))
+        index.write(HEADER.pack(MAGIC, 1, code, sequences, documents + 1))
+        for block in int64_blocks(lengths):
+            index.write(_raw(_cut_up(block), "<i4"))
+        for bounds in _starts(lengths, lambda block: _cut_up(block) * self.dtype.itemsize):
+            index.write(_raw(bounds[:-1], "<i8"))
+        index.write(_raw(np.zeros(1), "<i8"))
+        for bounds in _starts(lengths, _sequences):
+            index.write(_raw(bounds[1:], "<i8"))
+        self.facts["idx"] = index.finish()
 
     def abandon(self) -> None:
         """Close without an index: what was written does not open."""
-        for output in self._outputs:
-            output.file.close()
+        for file in self.files.values():
+            file.close()
 
-    @property
-    def _outputs(self) -> list[_Output]:
-        return [self._bin] if self._weights is None else [self._bin, self._weights]
+
+def _raw(values: npt.NDArray[Any], dtype: npt.DTypeLike) -> memoryview:
+    return np.ascontiguousarray(values, dtype=dtype).view(np.uint8).data
+
+
+def _sequences(lengths: Ints) -> Ints:
+    """How many sequences each document is."""
+    return np.maximum(1, -(-lengths // LONGEST_SEQUENCE))
+
+
+def _cut_up(lengths: Ints) -> Ints:
+    """The lengths of all sequences of documents of these lengths."""
+    counts = _sequences(lengths)
+    pieces = np.full(int(counts.sum()), LONGEST_SEQUENCE)
+    pieces[np.cumsum(counts) - 1] = lengths - (counts - 1) * LONGEST_SEQUENCE
+    return pieces
+
+
+def _starts(lengths: str, sizes_of: Callable[[Ints], Ints]) -> Iterator[Ints]:
+    """Where each of a row of things starts, [n + 1] with the end, block by block."""
+    at = 0
+    for block in int64_blocks(lengths):
+        bounds = np.concatenate(([at], at + np.cumsum(sizes_of(block))))
+        at = int(bounds[-1])
+        yield bounds

@@ -8,7 +8,6 @@ encoded       what goes to a worker and what comes back
 fasta         the usual piece, quickly;  text: pieces for tokenizers of text
 workers       several processes, where they are worth it; results in the order of the pieces
 known/        what is known of records and documents, kept beside the tokens
-output        what is written, in the order of the tasks, and taken back where a file is bad
+writing/      what is written, and how far it is
 job           one preparation, whole or not there
-fasta_cache   a FASTA named by --data-path, prepared once and found again by its content
 """

@@ -29,7 +29,6 @@ from longseq.data.tokenizers.alphabet import (
     reverse_complement,
 )
 from longseq.data.tokenizers.base import SequenceTokenizer, Tokenizer
-from longseq.data.tokenizers.nucleotides import Nucleotides
 from longseq.data.tokenizers.registry import tokenizer_from
 from longseq.data.tokenizers.text import TextTokenizer
 
@@ -44,12 +43,12 @@ class Encoder:
         self.weighted = recipe.weighted
         self.weight_table = recipe.weight_table()
         self.split = recipe.ambiguous == "split"
-        self.marked = marked(self.table, self.tokenizer.end_of_document % 256)
+        self.marked = marked(self.table)
         self.features = kinds_of(recipe.features)
         several = recipe.genes or recipe.reverse_complement or recipe.features
         self.plain = not (several or self.weighted)
         known = recipe.ambiguous in ("keep", "n") and not recipe.min_length
-        self.usual = self.plain and known and isinstance(self.tokenizer, Nucleotides)
+        self.usual = self.plain and known
 
     def encode(self, task: Chunk | Parsed | Stretch) -> Encoded:
         if isinstance(self.tokenizer, TextTokenizer):
@@ -68,27 +67,31 @@ class Encoder:
         """Letters → places of their weights, aligned with their codes; empty where all count 1."""
         return raw.translate(self.weight_table, LAYOUT + GAPS) if self.weighted else b""
 
-    def _encode_usual(self, chunk: Chunk | Parsed) -> Encoded | None:
+    def _encode_usual(self, tokenizer: SequenceTokenizer, chunk: Chunk | Parsed) -> Encoded | None:
         """A chunk for which there is a quick way; None where there is not."""
-        end = self.tokenizer.end_of_document
         if not self.usual or not isinstance(chunk, Chunk) or chunk.kind != "fasta":
             return None
-        if (found := usual_fasta(chunk, self.marked, end)) is None:
+        if (found := usual_fasta(chunk, self.marked, tokenizer)) is None:
             return None
-        count = len(found.names)
+        count, bases = len(found.names), int(found.sizes.sum())
         zeros = np.zeros(count, np.int64)
-        sizes = found.lengths - 1
         return Encoded(
-            np.frombuffer(found.tokens, np.uint8),
-            found.lengths,
+            found.tokens,
+            found.sizes // tokenizer.bases + 1,
             Runs(np.arange(count), zeros, zeros.astype(bool)),
-            Counter(records=count, bases=int(sizes.sum()), gaps=found.gaps),
+            Counter(
+                records=count,
+                bases=bases,
+                gaps=found.gaps,
+                trailing_bases=found.trailing,
+                lower_case_bases=found.lower_case,
+            ),
             found.names,
-            sizes.tolist(),
+            found.sizes.tolist(),
         )
 
     def _encode_chunk(self, tokenizer: SequenceTokenizer, chunk: Chunk | Parsed) -> Encoded:
-        if (usual := self._encode_usual(chunk)) is not None:
+        if (usual := self._encode_usual(tokenizer, chunk)) is not None:
             return usual
         recipe, units = self.recipe, Units()
         counts: Counter[str] = Counter()
@@ -100,6 +103,7 @@ class Encoder:
             recipe.check(chunk.path, name, codes)
             if b"-" in raw or b"." in raw:
                 counts["gaps"] += count_gaps(raw)
+            counts["lower_case_bases"] += count_lower_case(raw)
             if self.features:
                 weights = self.weights(raw)
                 feature_units(recipe, codes, weights, features, len(names), units, counts)
@@ -246,6 +250,7 @@ class Encoder:
         codes = self.codes(raw)
         self.recipe.check(task.path, name, codes)
         counts["gaps"] += count_gaps(raw)
+        counts["lower_case_bases"] += count_lower_case(raw)
         return letters(np.frombuffer(codes, np.uint8)).encode()
 
     def _text_of(self, task: Stretch) -> bytes:
@@ -274,6 +279,11 @@ def mapped(path: str) -> Iterator[bytes | mmap.mmap]:
         return
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         yield content
+
+
+def count_lower_case(raw: bytes) -> int:
+    """Letters in lower case among letters and line ends."""
+    return int(np.count_nonzero(np.frombuffer(raw, np.uint8) >= ord("a")))
 
 
 def count_gaps(raw: bytes) -> int:

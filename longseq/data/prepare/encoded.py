@@ -1,7 +1,9 @@
 """What goes to a worker and what comes back: pieces of long records, tokens and where they lie."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 from longseq.data.indexed.format import Tokens
 from longseq.data.prepare.text import Unknown
@@ -64,3 +66,27 @@ class Encoded:
     unknown: Unknown | None = None
     facts: list[str] = field(default_factory=list)
     features: list[Feature] = field(default_factory=list)
+
+
+def without(result: Encoded, dropped: Flags) -> Encoded:
+    """A result of whole records without those that are dropped, bool [records]: they stay among the
+    records, with no document.
+    """
+    documents = ~dropped[result.runs.owner]
+    kept = np.repeat(documents, result.lengths)
+    runs = result.runs
+    left_out = int((result.lengths[~documents] - 1).sum())
+    return replace(
+        result,
+        tokens=result.tokens[kept],
+        lengths=result.lengths[documents],
+        runs=Runs(
+            runs.owner[documents],
+            runs.begin[documents],
+            runs.backward[documents],
+            None if runs.unit is None else runs.unit[documents],
+        ),
+        weights=None if result.weights is None else result.weights[kept],
+        counts=result.counts
+        + Counter(duplicate_records=int(dropped.sum()), duplicate_tokens=left_out),
+    )

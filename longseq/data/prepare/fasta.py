@@ -1,39 +1,46 @@
-"""FASTA → nucleotide tokens, a chunk at once: the usual case, for which speed was measured.
+"""FASTA → tokens, a chunk at once: the usual case, for which speed was measured.
 
-Letters of all records are translated in one go, with a mark between them that becomes the end
-token. What is not usual (a letter that is no nucleotide, an empty record) gives None: the general
-way (encode.py) says what is wrong, or counts it.
+Letters of all records are translated in one go, with a mark after each that becomes the end token.
+What is not usual (a letter that is no nucleotide, an empty record) gives None: the general way
+(encode.py) says what is wrong, or counts it.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from longseq.data.indexed.format import Tokens
+from longseq.data.samples.split import Ints
 from longseq.data.sources.names import printable
 from longseq.data.sources.pieces import Chunk
 from longseq.data.sources.records import next_header
-from longseq.data.tokenizers.alphabet import GAPS, INVALID, LAYOUT
+from longseq.data.tokenizers.alphabet import GAPS, INVALID, LAYOUT, LETTERS
+from longseq.data.tokenizers.base import SequenceTokenizer
 
 MARK = b"\x01"
+END = len(LETTERS)  # the code that a mark becomes; of nucleotides it is the end token
 
 
 @dataclass(frozen=True)
 class Usual:
-    """One chunk's tokens, uint8 [n], with the length and the name of each record."""
+    """One chunk's tokens [n], with the letters and the name of each record; trailing: letters after
+    the last whole token.
+    """
 
-    tokens: bytes
-    lengths: npt.NDArray[np.int64]
+    tokens: Tokens
+    sizes: Ints
     names: list[str]
     gaps: int
+    trailing: int
+    lower_case: int
 
 
-def marked(table: bytes, end: int) -> bytes:
-    """A table of codes in which the mark between records is the end token."""
-    return table[: MARK[0]] + bytes([end]) + table[MARK[0] + 1 :]
+def marked(table: bytes) -> bytes:
+    """A table of codes in which the mark between records has one as well."""
+    return table[: MARK[0]] + bytes([END]) + table[MARK[0] + 1 :]
 
 
-def usual_fasta(chunk: Chunk, table: bytes, end: int) -> Usual | None:
+def usual_fasta(chunk: Chunk, table: bytes, tokenizer: SequenceTokenizer) -> Usual | None:
     """table: of `marked`. None: this chunk needs the general way."""
     raw = chunk.raw
     if not raw.startswith(b">") or MARK in raw:
@@ -50,14 +57,20 @@ def usual_fasta(chunk: Chunk, table: bytes, end: int) -> Usual | None:
         at = stop
     bodies.append(b"")
     letters = MARK.join(bodies)
-    tokens = letters.translate(table, LAYOUT + GAPS)
-    if INVALID in tokens:
+    raw_codes = letters.translate(table, LAYOUT + GAPS)
+    if INVALID in raw_codes:
         return None
-    lengths = np.diff(np.flatnonzero(np.frombuffer(tokens, np.uint8) == end), prepend=-1)
-    if int(lengths.min()) < 2:
+    codes = np.frombuffer(raw_codes, np.uint8)
+    sizes = np.diff(np.flatnonzero(codes == END), prepend=-1) - 1
+    if int(sizes.min()) < tokenizer.bases:
         return None
     gaps = letters.count(b"-") + letters.count(b".") if b"-" in letters or b"." in letters else 0
-    return Usual(tokens, lengths, _names(headers), gaps)
+    tokens: Tokens = codes
+    if tokenizer.end_of_document != END:
+        tokens = tokenizer.encode_documents(raw_codes.split(bytes([END]))[:-1])
+    trailing = int((sizes % tokenizer.bases).sum())
+    lower_case = int(np.count_nonzero(np.frombuffer(letters, np.uint8) >= ord("a")))
+    return Usual(tokens, sizes, _names(headers), gaps, trailing, lower_case)
 
 
 def _names(headers: list[bytes]) -> list[str]:

@@ -1,61 +1,164 @@
 """Files of sequences → PREFIX.bin, .idx and .json, in one pass and bounded memory."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from longseq.data.indexed.manifest import DatasetManifest
 from longseq.data.prepare.encode import Encoder
-from longseq.data.prepare.output import Output
 from longseq.data.prepare.settings import Settings
 from longseq.data.prepare.tasks import Reader
 from longseq.data.prepare.workers import encode_all
+from longseq.data.prepare.writing.finish import finish
+from longseq.data.prepare.writing.output import Output
+from longseq.data.prepare.writing.progress import STATE, Progress, find_progress, fingerprint
 from longseq.data.sources.annotation.beside import Annotation, read_annotation, read_regions
 from longseq.data.sources.annotation.features import kinds_of
+from longseq.data.sources.identity import identity
 from longseq.data.sources.inputs import Inputs
+from longseq.data.survey.first_pass import FirstPass
+from longseq.data.survey.likeness import Likeness, wish_of
+from longseq.data.survey.reading import RawRecord
 from longseq.errors import UserError
-from longseq.host.atomic_files import make_aside, publish_files
+from longseq.host.atomic_files import LOCK, Sha256, publish_files, unfinished
+
+SURVEY = "survey-"  # what the names of files start with that hold what was learnt before
 
 Report = Callable[[int], None]  # told how many bytes of the inputs were read so far
+Say = Callable[[str], None]
+
+
+def quiet(_: Any) -> None:
+    """No report."""
 
 
 def prepare(
-    inputs: Inputs, prefix: str, settings: Settings, overwrite: bool, report: Report
-) -> DatasetManifest:
-    """Write a prepared prefix: aside, then renamed; the .idx, without which nothing opens, last."""
+    inputs: Inputs, prefix: str, settings: Settings, overwrite: bool, report: Report,
+    say: Say = quiet,
+) -> DatasetManifest:  # fmt: skip
+    """Write a prepared prefix: aside, then renamed; the .idx, without which nothing opens, last.
+
+    What a killed or failed preparation of the same left in PREFIX.unfinished is gone on with.
+    """
     target = Path(prefix)
     if not target.name:
         raise UserError(f"--output {prefix}: give a prefix for files, such as {prefix}genomes")
     if Path(f"{prefix}.idx").exists() and not overwrite:
         raise UserError(f"{prefix}.idx exists: choose another --output, or add --overwrite")
-    aside = make_aside(target)
-    try:
-        manifest = write_tokens(inputs, str(aside / target.name), settings, report)
-        publish_files(aside, target.parent, f"{target.name}.idx")
-    except OSError as error:
-        raise UserError(f"{error.filename or target.parent}: {error.strerror}") from None
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    with unfinished(target) as folder:
+        try:
+            first = _first_pass(inputs, settings, folder, report, say)
+            likeness = first.likeness(wish_of(settings.drop_duplicates, settings.group_by))
+            if settings.train_tokenizer:
+                path = first.tokenizer(settings.train_tokenizer)
+                recipe = replace(settings.recipe, tokenizer=f"huggingface:{path}")
+                settings = replace(settings, recipe=recipe)
+            name = str(folder / target.name)
+            manifest = write_tokens(inputs, name, settings, report, say, likeness)
+            publish_files(folder, target.parent, f"{target.name}.idx")
+        except OSError as error:
+            problem = f"{error.filename or target.parent}: {error.strerror}"
+            raise UserError(problem + _kept(folder)) from None
+        except UserError as error:
+            raise UserError(f"{error}{_kept(folder)}") from None
+        finally:
+            if not (folder / STATE).exists():
+                shutil.rmtree(folder, ignore_errors=True)
     return manifest
 
 
+def _first_pass(
+    inputs: Inputs, settings: Settings, folder: Path, report: Report, say: Say
+) -> FirstPass:
+    recipe = settings.recipe
+    facts = [fingerprint(settings, {}), *map(identity, inputs.paths)]
+    kept = folder / f"{SURVEY}{Sha256(repr(facts).encode()).hexdigest()[:16]}"
+    table, columns, skip_bad = recipe.code_table(), settings.columns, settings.skip_bad
+
+    def check(record: RawRecord, codes: bytes) -> None:
+        recipe.check(record.path, record.name, codes)
+
+    return FirstPass(inputs, columns, skip_bad, table, check, kept, report, say)
+
+
+def _kept(folder: Path) -> str:
+    if not (folder / STATE).exists():
+        return ""
+    return f" (what is whole is kept in {folder}: the same command goes on from there)"
+
+
 def write_tokens(
-    inputs: Inputs, prefix: str, settings: Settings, report: Report
-) -> DatasetManifest:
-    """Write PREFIX.bin, .idx and .json into a folder that nobody looks into yet."""
+    inputs: Inputs, prefix: str, settings: Settings, report: Report,
+    say: Say = quiet, likeness: Likeness | None = None,
+) -> DatasetManifest:  # fmt: skip
+    """Write PREFIX.bin, .idx and .json into a folder that nobody looks into yet, or go on with what
+    is there. A failure leaves what is worth going on with, or nothing.
+    """
+    folder = Path(prefix).parent
     encoder = Encoder(settings.recipe)
     annotation = annotation_of(settings)
+    known = {"likeness": likeness.text().encode()} if likeness else {}
+    wanted = fingerprint(settings, {**encoder.tokenizer.files, **known})
+    progress = None
+    if settings.resumable:
+        progress = find_progress(prefix, wanted, inputs.paths, settings.skip_bad)
+    _tell(folder, progress, say)
+    progress = progress or Progress(wanted)
+    endings = [f"{Path(prefix).name}.{ending}" for ending in progress.whole.sizes]
+    _keep_only(folder, [STATE, *endings] if endings else [])
     reader = Reader(encoder, prefix, settings, annotation)
-    output = Output(prefix, settings, encoder)
+    output = Output(prefix, settings, encoder, progress, likeness)
     try:
-        tasks = reader.tasks(list(inputs.paths), report)
-        for task, result in encode_all(
-            tasks, encoder, settings.workers, lambda: _more(inputs.bytes, reader.bytes_read)
-        ):
+        for task, result in _results(reader, inputs, settings, progress, report):
             output.write(task, result)
-        return output.finish(inputs, annotation)
+        manifest = finish(output, inputs, annotation)
+    except BaseException as error:
+        # a bad file must be mended, so that what was read of it does not count
+        worth = output.progress.files or not isinstance(error, UserError)
+        with suppress(OSError):
+            if settings.resumable and worth and output.progress.whole.sizes.get("bin"):
+                output.save()
+            else:
+                _keep_only(folder, [])
+        raise
     finally:
         output.abandon()
+    _keep_only(
+        folder, [f"{Path(prefix).name}.{ending}" for ending in [*manifest.files, "json"]], True
+    )
+    return manifest
+
+
+def _results(
+    reader: Reader, inputs: Inputs, settings: Settings, progress: Progress, report: Report
+) -> Iterable[Any]:
+    """Each task that is left, with its result."""
+    reader.bytes_read = Inputs(inputs.paths[: progress.files]).bytes
+    tasks = reader.tasks(list(inputs.paths[progress.files :]), report, progress.pieces)
+    return encode_all(
+        tasks, reader.encoder, settings.workers, lambda: _more(inputs.bytes, reader.bytes_read)
+    )
+
+
+def _tell(folder: Path, progress: Progress | None, say: Say) -> None:
+    """What becomes of an earlier preparation."""
+    if progress is not None:
+        say(
+            f"goes on with what an earlier call left: {progress.files:,} files and"
+            f" {progress.whole.records:,} records are there"
+        )
+    elif (folder / STATE).exists():
+        say(f"starts again: what {folder} holds is of other options or of files that have changed")
+
+
+def _keep_only(folder: Path, names: list[str], final: bool = False) -> None:
+    """Remove whatever else is in a folder of ours; final: what was learnt before as well."""
+    for path in folder.iterdir():
+        if path.name not in (*names, LOCK) and (final or not path.name.startswith(SURVEY)):
+            path.unlink()
 
 
 def annotation_of(settings: Settings) -> Annotation | None:
@@ -70,7 +173,3 @@ def annotation_of(settings: Settings) -> Annotation | None:
 def _more(total: int, done: int) -> float:
     """How many times what was read is still to come; of standard input, as much again."""
     return max(0, total - done) / max(done, 1) if total else 1.0
-
-
-def quiet(_: int) -> None:
-    """No report."""

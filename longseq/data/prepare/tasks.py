@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from longseq.data.prepare.encode import Encoder, count_gaps
+from longseq.data.prepare.encode import Encoder, count_gaps, count_lower_case
 from longseq.data.prepare.encoded import Stretch
 from longseq.data.prepare.recipe import BASES
 from longseq.data.prepare.settings import Settings
@@ -21,6 +21,7 @@ from longseq.data.prepare.units import left_out
 from longseq.data.sources.annotation.beside import Annotation
 from longseq.data.sources.annotation.features import Feature
 from longseq.data.sources.chunks import pieces
+from longseq.data.sources.identity import identity
 from longseq.data.sources.inputs import open_source
 from longseq.data.sources.pieces import TEXTS, Chunk, LongRecord, Parsed
 from longseq.data.sources.records import records
@@ -32,7 +33,11 @@ from longseq.errors import UserError
 
 @dataclass(frozen=True)
 class FileStart:
+    """identity: of progress.py. goes_on: an earlier preparation read its first pieces."""
+
     path: str
+    identity: str
+    goes_on: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,13 +84,16 @@ class Reader:
         self.bytes_read = 0
         self._spools = 0
 
-    def tasks(self, paths: list[str], report: Callable[[int], None]) -> Iterator[Task]:
-        """Everything there is to encode, file by file."""
+    def tasks(
+        self, paths: list[str], report: Callable[[int], None], already: int = 0
+    ) -> Iterator[Task]:
+        """Everything there is to encode, file by file; of the first without its first pieces."""
         left_out = False
-        for path in paths:
-            yield FileStart(shown(path))
+        for place, path in enumerate(paths):
+            done = 0 if place else already
+            yield FileStart(shown(path), identity(path), goes_on=done > 0)
             try:
-                yield from self._file(path, report)
+                yield from self._file(path, report, done)
             except UserError as error:
                 if not self.skip_bad:
                     raise
@@ -94,13 +102,16 @@ class Reader:
         if self.annotation is not None and not left_out:  # else it may be of what was left out
             self.annotation.check_met()
 
-    def _file(self, path: str, report: Callable[[int], None]) -> Iterator[Task]:
+    def _file(self, path: str, report: Callable[[int], None], done: int) -> Iterator[Task]:
         before = self.bytes_read
         with open_source(path, isinstance(self.encoder.tokenizer, TextTokenizer)) as source:
-            for piece in pieces(source, self.chunk, self.columns, f"{self.prefix}.copy"):
+            taken = pieces(source, self.chunk, self.columns, f"{self.prefix}.copy")
+            for number, piece in enumerate(taken):
                 self.bytes_read = before + source.meter.bytes_read
                 report(self.bytes_read)
-                if isinstance(piece, LongRecord):
+                if number < done:
+                    _pass_over(piece)
+                elif isinstance(piece, LongRecord):
                     yield from self._long(piece)
                 else:
                     yield self._annotated(piece)
@@ -138,6 +149,7 @@ class Reader:
                     self.encoder.recipe.check(record.path, record.name, codes, length)
                     foreign = foreign or codes.translate(None, BASES)[:1]
                     counts["gaps"] += count_gaps(raw)
+                    counts["lower_case_bases"] += count_lower_case(raw)
                     beside.write(self.encoder.weights(raw))
                 length += file.write(codes)
         counts["records"] += 1
@@ -145,14 +157,15 @@ class Reader:
         if self.encoder.features:
             yield from self._feature_stretches(record, spool, weights, length, counts)
             return
-        if left_out(self.encoder.recipe, length, foreign, counts):
+        tokenizer, recipe = self.encoder.tokenizer, self.encoder.recipe
+        bases = tokenizer.bases if isinstance(tokenizer, SequenceTokenizer) else 1
+        unused = left_out(recipe, length, foreign, counts)
+        if not unused and not recipe.genes:
+            counts["trailing_bases"] += length % bases * (2 if recipe.reverse_complement else 1)
+        if unused or length < bases:
             yield LongStart(record.name, length, counts, False, record.facts)
             _remove(spool, weights)
             return
-        tokenizer = self.encoder.tokenizer
-        trailing = length % tokenizer.bases if isinstance(tokenizer, SequenceTokenizer) else 0
-        strands = 2 if self.encoder.recipe.reverse_complement else 1
-        counts["trailing_bases"] += 0 if self.encoder.recipe.genes else trailing * strands
         yield LongStart(record.name, length, counts, True, record.facts)
         yield from self._stretches(record.path, spool, weights, length, text)
 
@@ -193,6 +206,13 @@ class Reader:
             start = max(stop - step, trailing)
             closes = start == trailing
             yield Stretch(path, spool, start, stop, True, closes, closes, weights)
+
+
+def _pass_over(piece: Chunk | Parsed | LongRecord) -> None:
+    """Read a piece that is not needed to its end."""
+    if isinstance(piece, LongRecord):
+        for _ in piece.pieces:
+            pass
 
 
 def _remove(*paths: str) -> None:

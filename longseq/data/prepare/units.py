@@ -129,6 +129,7 @@ def check_sums(recipe: Recipe, counts: Counter[str], tokenizer: Tokenizer, token
     read = counts["feature_bases" if recipe.features else "bases"]
     expected = strands * (read - counts["dropped_bases"] - counts["short_bases"])
     expected -= counts["trailing_bases"] + counts["ambiguous_left_out"]
+    expected -= counts["duplicate_tokens"] * tokenizer.bases
     found = tokens * tokenizer.bases
     if found != expected:
         raise RuntimeError(f"{found} bases were written where {expected} were read")

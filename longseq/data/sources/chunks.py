@@ -10,14 +10,15 @@ from longseq.data.sources.twobit import twobit_pieces
 from longseq.errors import UserError
 
 LARGEST_BUFFER = 1 << 30
+LONGEST_READ = 1 << 22  # of FASTQ, with its qualities
 SEPARATORS = {"fasta": b"\n>", "genbank": b"\n//", "embl": b"\n//", "text": b"\n", "jsonl": b"\n"}
-AFTER = {
+AFTER = {  # bytes of the separator left of the cut
     "fasta": 1,
     "genbank": 3,
     "embl": 3,
     "text": 1,
     "jsonl": 1,
-}  # bytes of the separator left of the cut
+}
 
 
 def pieces(source: Source, size: int, columns: Columns, scratch: str) -> Iterator[Piece]:
@@ -34,7 +35,7 @@ def pieces(source: Source, size: int, columns: Columns, scratch: str) -> Iterato
 
 def _chunks(source: Source, size: int) -> Iterator[Chunk | LongRecord]:
     if source.kind == "fastq":
-        yield from _fastq_chunks(source, size)
+        yield from _fastq_chunks(source, max(size, LONGEST_READ))
         return
     separator, after = SEPARATORS[source.kind], AFTER[source.kind]
     buffer = source.read(size).lstrip()

@@ -37,23 +37,39 @@ class Words(SequenceTokenizer):
             self._bytes = np.resize(self._ids, 256).tobytes()
 
     def encode(self, codes: Codes) -> Tokens:
-        number = codes[0 :: self.bases].astype(np.uint8 if self.bases <= 4 else np.uint32)
-        together = codes[0 :: self.bases].copy()  # its bits tell whether a code is above 3
-        for place in range(1, self.bases):
-            letter = codes[place :: self.bases]
-            np.left_shift(number, 2, out=number)
-            np.bitwise_or(number, letter, out=number)
-            np.bitwise_or(together, letter, out=together)
-        tokens = self._look_up(number)
-        if together.size and int(together.max()) > 3:
+        tokens = self._look_up(self._numbers(codes))
+        if codes.size and int(codes.max()) > 3:
+            together = codes[0 :: self.bases].copy()  # its bits tell whether a code is above 3
+            for place in range(1, self.bases):
+                np.bitwise_or(together, codes[place :: self.bases], out=together)
             tokens[together > 3] = self.unknown
         return tokens
 
-    def _look_up(self, number: npt.NDArray[np.unsignedinteger]) -> Tokens:
-        """Ids by number; garbage where a letter is foreign, for its bits overlap the others'."""
+    def _numbers(self, codes: Codes) -> npt.NDArray[np.unsignedinteger]:
+        """Each word read as a number with base 4; garbage where a letter is foreign.
+
+        First of every stretch of up to four letters, wherever it starts: that is done without
+        strides, by vector instructions, and takes a tenth of the time.
+        """
+        block = min(self.bases, 4)
+        count = max(0, len(codes) - block + 1)
+        blocks = codes[:count].copy()
+        for place in range(1, block):
+            np.multiply(blocks, np.uint8(4), out=blocks)
+            np.bitwise_or(blocks, codes[place : count + place], out=blocks)
+        if self.bases == block:
+            return np.ascontiguousarray(blocks[:: self.bases])
+        numbers = blocks[:: self.bases].astype(np.uint32)
+        for place in range(block, self.bases, block):
+            letters = min(block, self.bases - place)
+            last = blocks[place + letters - block :: self.bases] & np.uint8(4**letters - 1)
+            numbers = numbers * np.uint32(4**letters) | last
+        return numbers
+
+    def _look_up(self, numbers: npt.NDArray[np.unsignedinteger]) -> Tokens:
         if self._bytes:
-            return np.frombuffer(bytearray(number.tobytes().translate(self._bytes)), np.uint8)
-        tokens: Tokens = self._ids[number & (len(self._ids) - 1)]
+            return np.frombuffer(bytearray(numbers.tobytes().translate(self._bytes)), np.uint8)
+        tokens: Tokens = self._ids.take(numbers & (len(self._ids) - 1))
         return tokens
 
     def ambiguous(self, tokens: Tokens) -> npt.NDArray[np.bool_]:

@@ -22,6 +22,7 @@ from longseq.data.prepare.recipe import Recipe
 from longseq.data.prepare.settings import Settings
 from longseq.data.sources.inputs import expand
 from longseq.errors import EXIT_USER_ERROR, UserError
+from longseq.host.atomic_files import unfinished
 
 OLD, NEW = ">a\nACGTACGT\n", ">b\nGGGGCCCCTTTT\n>c\nACG\n"
 
@@ -32,7 +33,7 @@ def command(source: Path, prefix: Path, *words: str) -> list[str]:
     ]  # fmt: skip
 
 
-def run_until(stop_at: int, source: Path, prefix: Path) -> bool:
+def run_until(stop_at: int, names: list[str], prefix: Path, settings: Settings) -> bool:
     """Prepare in a child that dies at the n-th flush or rename; whether it got that far."""
     child = os.fork()
     if child == 0:
@@ -49,8 +50,7 @@ def run_until(stop_at: int, source: Path, prefix: Path) -> bool:
 
         for name in ("fsync", "replace", "unlink"):
             setattr(os, name, dying(getattr(os, name)))
-        settings = Settings(Recipe(reverse_complement=True))
-        prepare(expand([str(source)]), str(prefix), settings, True, quiet)
+        prepare(expand(names), str(prefix), settings, True, quiet)
         os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 137
 
@@ -64,7 +64,8 @@ def test_killed_at_every_stage(tmp_path: Path) -> None:
         prepare(expand([str(source)]), str(prefix), Settings(), True, quiet)
         old = (tmp_path / "folder" / "out.bin").read_bytes()
         source.write_text(NEW)
-        killed = run_until(stage, source, prefix)
+        settings = Settings(Recipe(reverse_complement=True))
+        killed = run_until(stage, [str(source)], prefix, settings)
         if not (tmp_path / "folder" / "out.idx").exists():
             kinds.add("nothing")
             with pytest.raises(UserError):
@@ -77,8 +78,69 @@ def test_killed_at_every_stage(tmp_path: Path) -> None:
             break
     assert kinds == {"old", "nothing", "new"}
     prepare(expand([str(source)]), str(prefix), Settings(), True, quiet)
-    assert not list((tmp_path / "folder").glob("*aside*"))
+    assert not list((tmp_path / "folder").glob("*unfinished*"))
     assert check_data(str(prefix)) == 16
+
+
+def several_files(folder: Path) -> list[str]:
+    """Short records and long ones, both before and after a letter that makes a file bad."""
+    rng = random.Random(1)
+    names = []
+    for name, lengths in (("a", [30, 200, 40]), ("bad", [50, 300]), ("c", [7, 500, 60, 8, 90])):
+        records = [f">{name}{n}\n{''.join(rng.choices('ACGTN', k=n))}\n" for n in lengths]
+        records += [">x\nAC!\n"] if name == "bad" else []
+        names.append(str(folder / f"{name}.fa"))
+        Path(names[-1]).write_text("".join(records))
+    return names
+
+
+def test_killed_anywhere_the_same_command_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same bytes as without the kill, wherever it came, also where a file is left out."""
+    monkeypatch.setattr("longseq.data.prepare.writing.output.SAVE_EVERY", -1.0)
+    names = several_files(tmp_path)
+    recipe = Recipe("codon", reverse_complement=True, unknown_weight=0.5, ambiguous="split")
+    settings = Settings(recipe, group_by="file", chunk_bytes=64, skip_bad=True)
+    (tmp_path / "whole").mkdir()
+    prepare(expand(names), str(tmp_path / "whole" / "out"), settings, False, quiet)
+    expected = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
+    stage, went_on = 0, set()
+    while run_until(stage, names, tmp_path / "d" / "out", settings):
+        prepare(expand(names), str(tmp_path / "d" / "out"), settings, True, quiet, print)
+        assert {p.name: p.read_bytes() for p in (tmp_path / "d").iterdir()} == expected
+        went_on.add(capsys.readouterr().out)
+        stage += 7  # each save takes nine calls
+    assert len(went_on) > 6
+
+
+def test_what_changed_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file under way from its start; after a change of what was whole, all of them."""
+    monkeypatch.setattr("longseq.data.prepare.writing.output.SAVE_EVERY", -1.0)
+    names = several_files(tmp_path)
+    said: list[str] = []
+    for changed in ("bad.fa", "a.fa"):
+        prefix = str(tmp_path / f"without-{changed}" / "out")
+        with pytest.raises(UserError, match="same command goes on"):
+            prepare(expand(names), prefix, Settings(chunk_bytes=64), False, quiet)
+        mended = (tmp_path / changed).read_text().replace("!", "G")
+        (tmp_path / changed).write_text(mended + ">more\nACGT\n")
+        (tmp_path / "bad.fa").write_text((tmp_path / "bad.fa").read_text().replace("!", "G"))
+        prepare(expand(names), prefix, Settings(chunk_bytes=64), False, quiet, said.append)
+        fresh = str(tmp_path / "fresh" / changed)
+        prepare(expand(names), fresh, Settings(chunk_bytes=64), False, quiet)
+        for ending in ("bin", "idx", "records.tsv"):
+            assert Path(f"{prefix}.{ending}").read_bytes() == Path(f"{fresh}.{ending}").read_bytes()
+        names = several_files(tmp_path)
+    assert "goes on" in said[0]
+    assert "1 files and 3 records" in said[0]
+    assert "starts again" in said[1]
+
+
+def test_one_writer_at_a_time(tmp_path: Path) -> None:
+    (tmp_path / "x.fa").write_text(OLD)
+    with unfinished(tmp_path / "out"), pytest.raises(UserError, match="another process writes it"):
+        prepare(expand([f"{tmp_path}/x.fa"]), f"{tmp_path}/out", Settings(), False, quiet)
 
 
 def test_killed_with_workers_leaves_no_process(tmp_path: Path) -> None:
@@ -102,7 +164,7 @@ def test_killed_with_workers_leaves_no_process(tmp_path: Path) -> None:
             Path(f"{prefix}.idx").unlink()
     words = ("--workers", "1", "--overwrite")
     subprocess.run(command(source, prefix, *words), check=True, capture_output=True)
-    assert not list(tmp_path.glob("*aside*"))
+    assert not list(tmp_path.glob("*unfinished*"))
     assert check_data(str(prefix)) == 16
 
 

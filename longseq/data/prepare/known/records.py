@@ -3,7 +3,7 @@
 import json
 from array import array
 
-from longseq.data.prepare.settings import BUILT_IN, Settings
+from longseq.data.prepare.settings import Settings
 from longseq.data.sources.annotation.metadata import Metadata, merged
 from longseq.data.sources.names import printable
 from longseq.errors import UserError
@@ -14,7 +14,7 @@ class Known:
 
     def __init__(self, settings: Settings) -> None:
         self.metadata = Metadata(settings.metadata) if settings.metadata else None
-        self.by = "" if settings.group_by in BUILT_IN else settings.group_by
+        self.by = settings.fact
         self.groups = array("q")
         self._numbers: dict[str, int] = {}
 

@@ -25,6 +25,7 @@ from longseq.data.prepare.recipe import Recipe
 from longseq.data.prepare.settings import Settings
 from longseq.data.prepare.text import pieces_of
 from longseq.data.sources.inputs import expand
+from longseq.data.tokenizers.registry import tokenizer_from
 from longseq.errors import UserError
 
 
@@ -106,6 +107,23 @@ def test_codons_and_what_is_left_over(tmp_path: Path) -> None:
     assert manifest.num_documents == 2
 
 
+@pytest.mark.parametrize("tokenizer", ["codon", "kmer:2", "kmer:5", "kmer:6", "kmer:9"])
+def test_words_by_hand(tmp_path: Path, tokenizer: str) -> None:
+    """Many records of any length, some letters foreign: looked up one by one by their names."""
+    rng = np.random.default_rng(5)
+    records = ["".join(rng.choice(list("ACGTACGTACGTN"), n)) for n in rng.integers(9, 60, 300)]
+    content = "".join(f">{n}\n{text}\n" for n, text in enumerate(records))
+    prefix, manifest = make(tmp_path, content, tokenizer=tokenizer)
+    names = tokenizer_from(tokenizer).names()
+    places, size = {name: place for place, name in enumerate(names)}, len(names[-1])
+    tokens = IndexedTokens(prefix)
+    for number, text in enumerate(records):
+        words = [text[i : i + size] for i in range(0, len(text) - size + 1, size)]
+        expected = [places.get(word, places["[UNK]"]) for word in words]
+        assert tokens.document(number).tolist()[:-1] == expected
+    assert manifest.counts["trailing_bases"] == sum(len(text) % size for text in records)
+
+
 @pytest.mark.parametrize(
     ("policy", "expected", "left_out"),
     [
@@ -130,7 +148,7 @@ def test_refusals_name_record_and_place(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="record long: letter 2,001 is no nucleotide"):
         make(tmp_path, ">long\n" + "ACGT\n" * 500 + "!\n", chunk=64)
     assert not (tmp_path / "out.idx").exists()
-    assert not list(tmp_path.glob("*aside*"))
+    assert not list(tmp_path.glob("*unfinished*"))
 
 
 def test_lower_case_as_n(tmp_path: Path) -> None:

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from data_helpers import LAMBDA
 
+from longseq.data.fasta_cache import ensure_prepared, prefix_of
 from longseq.data.indexed.format import IndexedTokens
-from longseq.data.prepare.fasta_cache import ensure_prepared, prefix_of
 from longseq.errors import UserError
 
 CALL = (
-    "import sys; from longseq.data.prepare.fasta_cache import *;"
+    "import sys; from longseq.data.fasta_cache import *;"
     " print(ensure_prepared(sys.argv[1], Path(sys.argv[2])))"
 )
 

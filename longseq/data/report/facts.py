@@ -1,0 +1,192 @@
+"""The figures of a prepared data set, in one pass over its tokens."""
+
+from collections import Counter
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from longseq.config.arguments import Data
+from longseq.data.datasets import Dataset, documents_of
+from longseq.data.held_out import document_records, split_datasets
+from longseq.data.indexed.record_table import ENDING, read_records
+from longseq.data.samples.shares import parse_split
+from longseq.data.samples.split import PARTS, Ints, Split
+from longseq.data.tokenizers.alphabet import LETTERS
+
+BLOCK = 1 << 22  # tokens
+SHOWN = 20  # rows of a long table
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Of a split. asked, got: shares of the tokens; fair: between half and twice what was asked."""
+
+    name: str
+    asked: float
+    got: float
+    tokens: int
+    documents: int
+    groups: int
+    gc: float
+
+    @property
+    def fair(self) -> bool:
+        return self.asked / 2 <= self.got <= self.asked * 2
+
+
+@dataclass(frozen=True)
+class Facts:
+    """lengths: bases of each record (tokens of each document where records are not known). gc: of
+    each document with letters, and letters: how many those are. tokens: how often each occurs,
+    [vocab_size]. sources: file → documents, bases, tokens. weights: what a token counts for → how
+    many do.
+    """
+
+    dataset: Dataset
+    lengths: Ints
+    gc: Floats
+    letters: Ints
+    tokens: Ints
+    sources: dict[str, tuple[int, int, int]]
+    split: Split
+    parts: list[Part]
+    weights: dict[float, int]
+    duplicates: list[list[str]]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return self.dataset.manifest.counts if self.dataset.manifest else {}
+
+    @property
+    def gc_of_all(self) -> float:
+        total = int(self.letters.sum())
+        return float((self.gc * self.letters).sum()) / total if total else float("nan")
+
+    @property
+    def not_acgt(self) -> int:
+        """Tokens that hold another letter than A, C, G and T."""
+        names = self.dataset.tokenizer.names()
+        other = [name == "[UNK]" or bool(set(name) & set(LETTERS[4:])) for name in names]
+        known = [name == "[UNK]" or set(name) <= set(LETTERS) for name in names]
+        return int(self.tokens[np.array(other) & np.array(known)].sum())
+
+
+def facts_of(dataset: Dataset, flags: Data) -> Facts:
+    """All of them."""
+    (split,) = split_datasets([dataset], flags)
+    gc, acgt, tokens = _letters(dataset)
+    lengths = np.diff(dataset.tokens.document_offsets)
+    if dataset.manifest is not None and ENDING in dataset.manifest.files:
+        lengths = np.array([record.bases for record in read_records(dataset.prefix)])
+    share = np.divide(gc, acgt, where=acgt > 0, out=np.zeros(len(gc)))
+    return Facts(
+        dataset,
+        lengths[lengths > 0],
+        share[acgt > 0],
+        acgt[acgt > 0],
+        tokens,
+        _sources(dataset),
+        split,
+        _parts(dataset, split, flags.split, gc, acgt),
+        _weights(dataset),
+        _duplicates(dataset),
+    )
+
+
+def _letters(dataset: Dataset) -> tuple[Ints, Ints, Ints]:
+    """Of each document its letters G and C, and its letters A, C, G and T; how often each token
+    occurs.
+    """
+    names, offsets = dataset.tokenizer.names(), dataset.tokens.document_offsets
+    bases = [name if set(name) <= set(LETTERS) else "" for name in names]
+    gc_of = np.array([sum(map(name.count, "GC")) for name in bases])
+    acgt_of = np.array([sum(map(name.count, "ACGT")) for name in bases])
+    gc, acgt = np.zeros((2, dataset.tokens.num_documents), np.int64)
+    counts = np.zeros(len(names), np.int64)
+    for start in range(0, dataset.tokens.num_tokens, BLOCK):
+        piece = dataset.tokens.read(start, min(BLOCK, dataset.tokens.num_tokens - start))
+        counts += np.bincount(piece, minlength=len(names))[: len(names)]
+        first = int(np.searchsorted(offsets, start, side="right")) - 1
+        inside = offsets[(offsets > start) & (offsets < start + len(piece))] - start
+        starts = np.concatenate(([0], inside))
+        places = first + np.searchsorted(offsets[first + 1 :], starts + start, side="right")
+        np.add.at(gc, places, np.add.reduceat(gc_of[piece], starts))
+        np.add.at(acgt, places, np.add.reduceat(acgt_of[piece], starts))
+    return gc, acgt, counts
+
+
+def _sources(dataset: Dataset) -> dict[str, tuple[int, int, int]]:
+    """Documents, bases and tokens of each file, the largest first."""
+    documents: Counter[str] = Counter()
+    bases: Counter[str] = Counter()
+    tokens: Counter[str] = Counter()
+    if dataset.manifest is None or ENDING not in dataset.manifest.files:
+        return {}
+    lengths, at = np.diff(dataset.tokens.document_offsets), 0
+    for record in read_records(dataset.prefix):
+        documents[record.file] += record.documents
+        bases[record.file] += record.bases
+        tokens[record.file] += int(lengths[at : at + record.documents].sum())
+        at += record.documents
+    return {name: (documents[name], bases[name], count) for name, count in tokens.most_common()}
+
+
+def _parts(dataset: Dataset, split: Split, asked: str, gc: Ints, acgt: Ints) -> list[Part]:
+    documents = documents_of(dataset)
+    owner = documents.owner
+    total = sum(part.num_tokens for part in split.parts.values())
+    rows = []
+    for name, share in zip(PARTS, parse_split(asked), strict=True):
+        segments = split.parts[name]
+        inside = np.searchsorted(documents.offsets, segments.start, side="right") - 1
+        groups = np.unique(owner[inside])
+        letters = int(acgt[inside].sum())
+        rows.append(
+            Part(
+                name,
+                float(share),
+                segments.num_tokens / total if total else 0.0,
+                segments.num_tokens,
+                len(segments.start),
+                len(groups),
+                int(gc[inside].sum()) / letters if letters else float("nan"),
+            )
+        )
+    return rows
+
+
+def _weights(dataset: Dataset) -> dict[float, int]:
+    manifest = dataset.manifest
+    if manifest is None or "weights" not in manifest.files:
+        return {}
+    counts = np.zeros(256, np.int64)
+    with open(f"{dataset.prefix}.weights", "rb") as file:
+        while raw := file.read(BLOCK):
+            counts += np.bincount(np.frombuffer(raw, np.uint8), minlength=256)
+    return {weight: int(counts[place]) for place, weight in enumerate(manifest.weights)}
+
+
+def _duplicates(dataset: Dataset) -> list[list[str]]:
+    """The first rows of the table of duplicates, with its header."""
+    manifest: Any = dataset.manifest
+    if manifest is None or "duplicates.tsv" not in manifest.files:
+        return []
+    with Path(f"{dataset.prefix}.duplicates.tsv").open(encoding="utf-8") as file:
+        return [line.rstrip("\n").split("\t") for line in islice(file, SHOWN + 1)]
+
+
+def names_of_parts(facts: Facts) -> dict[str, list[str]]:
+    """The records of validation and test, by part."""
+    records = list(document_records(facts.dataset))
+    offsets = facts.dataset.tokens.document_offsets
+    found = {}
+    for part in PARTS[1:]:
+        start = facts.split.parts[part].start
+        numbers = np.searchsorted(offsets, start, side="right") - 1
+        found[part] = list(dict.fromkeys(records[n].name for n in numbers.tolist()))
+    return found

@@ -1,0 +1,104 @@
+"""The pictures of a data set's page, as SVG on a white ground."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from longseq.data.report.facts import Facts
+from longseq.reports.plots import BLUE, FAINT, GREEN, ORANGE, STYLE
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SIZE = (6.4, 3.2)  # inches
+BARS = 24
+LONGEST_NAME = 28
+
+
+def pictures(facts: Facts) -> list[tuple[str, str]]:
+    """(title, SVG) of each that the data have something for."""
+    wanted: list[tuple[str, Callable[[Axes, Facts], None], bool]] = [
+        ("Lengths of records", _lengths, len(facts.lengths) > 1),
+        ("GC of documents", _gc, len(facts.gc) > 1),
+        ("Tokens by source", _sources, len(facts.sources) > 1),
+        ("Split", _split, True),
+        ("Most frequent tokens", _tokens, True),
+        ("Loss weights", _weights, bool(facts.weights)),
+    ]
+    return [(title, _drawn(draw, facts)) for title, draw, there in wanted if there]
+
+
+def _drawn(draw: Callable[[Axes, Facts], None], facts: Facts) -> str:
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=SIZE, layout="constrained", facecolor="white")
+        axes = figure.add_subplot()
+        axes.set_axisbelow(True)
+        draw(axes, facts)
+        out = io.StringIO()
+        figure.savefig(out, format="svg", metadata={"Date": None})
+    return out.getvalue()
+
+
+def _lengths(axes: Axes, facts: Facts) -> None:
+    low, high = int(facts.lengths.min()), int(facts.lengths.max())
+    edges = np.unique(np.geomspace(low, high + 1, 40).astype(np.int64))
+    axes.hist(facts.lengths, bins=edges.tolist() if len(edges) > 1 else 10, color=BLUE)
+    if high > 10 * low:
+        axes.set_xscale("log")
+    axes.set_xlabel("bases")
+    axes.set_ylabel("records")
+
+
+def _gc(axes: Axes, facts: Facts) -> None:
+    axes.hist(100 * facts.gc, bins=50, weights=facts.letters / 1e6, color=GREEN)
+    axes.axvline(100 * facts.gc_of_all, color=ORANGE, linewidth=1.5)
+    axes.set_xlabel(f"GC of a document, % (all: {facts.gc_of_all:.1%})")
+    axes.set_ylabel("million letters")
+
+
+def _sources(axes: Axes, facts: Facts) -> None:
+    rows = list(facts.sources.items())[:BARS]
+    names = [name.rpartition("/")[2][-LONGEST_NAME:] for name, _ in rows][::-1]
+    axes.barh(range(len(rows)), [row[2] / 1e6 for _, row in rows][::-1], color=BLUE)
+    axes.set_yticks(range(len(rows)), names, fontsize=7)
+    left = len(facts.sources) - len(rows)
+    axes.set_xlabel("million tokens" + (f" ({left:,} more files)" if left else ""))
+    axes.grid(axis="y", visible=False)
+
+
+def _split(axes: Axes, facts: Facts) -> None:
+    places = np.arange(len(facts.parts))
+    asked, got = ([100 * getattr(p, name) for p in facts.parts] for name in ("asked", "got"))
+    axes.bar(places - 0.2, asked, 0.38, color=FAINT, label="asked for")
+    bars = axes.bar(places + 0.2, got, 0.38, color=BLUE, label=f"got, by {facts.split.by}")
+    axes.bar_label(bars, [f"{share:.2f}%" for share in got], fontsize=8)
+    axes.set_xticks(places, [part.name for part in facts.parts])
+    axes.set_ylabel("% of the tokens")
+    axes.legend()
+
+
+def _tokens(axes: Axes, facts: Facts) -> None:
+    names = facts.dataset.tokenizer.names()
+    shown = np.argsort(-facts.tokens, kind="stable")[:BARS]
+    shown = shown[facts.tokens[shown] > 0]
+    axes.bar(range(len(shown)), 100 * facts.tokens[shown] / facts.tokens.sum(), color=GREEN)
+    axes.set_xticks(range(len(shown)), [names[i] for i in shown], rotation=90, fontsize=8)
+    axes.set_ylabel("% of the tokens")
+
+
+def _weights(axes: Axes, facts: Facts) -> None:
+    counts = np.array(list(facts.weights.values()))
+    bars = axes.bar(range(len(counts)), 100 * counts / counts.sum(), color=ORANGE)
+    axes.bar_label(bars, [f"{count:,}" for count in counts], fontsize=8)
+    axes.set_xticks(range(len(counts)), [f"{weight:g}" for weight in facts.weights])
+    axes.set_xlabel("a token counts for")
+    axes.set_ylabel("% of the tokens")

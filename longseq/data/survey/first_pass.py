@@ -1,0 +1,107 @@
+"""What is learnt from the inputs before they are prepared, kept for a call that goes on."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from longseq.data.sources.inputs import Inputs, expand
+from longseq.data.sources.tables import Columns
+from longseq.data.survey.bpe import bpe_size, train_bpe
+from longseq.data.survey.likeness import Likeness, Wish, compare, duplicate_rows, wish_of
+from longseq.data.survey.reading import RawRecord, read_all
+from longseq.data.survey.sample import sample_of
+from longseq.data.survey.sketches import sketches
+from longseq.data.tokenizers.alphabet import INVALID, code_table
+from longseq.errors import UserError
+from longseq.host.atomic_files import replace_file
+
+
+@dataclass(frozen=True)
+class FirstPass:
+    """table, check: of the recipe, as in `sketches`. kept: what the names of the files start with
+    that hold what was learnt. report: told the bytes read; say: what was found.
+    """
+
+    inputs: Inputs
+    columns: Columns
+    skip_bad: bool
+    table: bytes
+    check: Callable[[RawRecord, bytes], None]
+    kept: Path
+    report: Callable[[int], None]
+    say: Callable[[str], None]
+    bad: set[int] = field(default_factory=set)
+
+    def likeness(self, wish: Wish) -> Likeness | None:
+        """Duplicates and groups, where they are asked for."""
+        if not wish.anything:
+            return None
+        path = self.kept.with_suffix(".likeness")
+        if path.exists():
+            return Likeness.of(path.read_text(encoding="utf-8"))
+        alike = wish.near > 0 or wish.alike > 0
+        check = self._noted if self.skip_bad else self.check
+        found = sketches(self._records(), self.table, check, self.inputs.bytes, alike)
+        likeness = compare(found, len(self.inputs.paths), wish, self.bad)
+        replace_file(path, likeness.text())
+        if wish.exact:
+            self.say(f"{sum(likeness.dropped):,} records are duplicates of others and are dropped")
+        if wish.alike:
+            groups = len(set(likeness.group))
+            self.say(f"{len(likeness.group):,} records are in {groups:,} groups by likeness")
+        if likeness.short:
+            self.say(f"{likeness.short:,} records are too short for their likeness to be judged")
+        return likeness
+
+    def _noted(self, record: RawRecord, codes: bytes) -> None:
+        """What is wrong with a record makes its file a bad one."""
+        try:
+            self.check(record, codes)
+        except UserError:
+            self.bad.add(record.file)
+
+    def tokenizer(self, wanted: str) -> Path:
+        """The tokenizer.json that --train-tokenizer asks for."""
+        size = bpe_size(wanted)
+        path = self.kept.with_suffix(".json")
+        if not path.exists():
+            sample = sample_of(self._records(), self.table)
+            replace_file(path, train_bpe(sample, size))
+            used = sum(map(len, sample.words))
+            self.say(
+                f"{wanted}: trained on {used:,} of {sample.seen:,} letters, drawn from all records;"
+                " those that a split will hold out are among them"
+            )
+        return path
+
+    def _records(self) -> Iterator[RawRecord]:
+        scratch = str(self.kept.with_suffix(".copy"))
+        return read_all(
+            self.inputs.paths, self.columns, scratch, self.skip_bad, self.report, self.bad
+        )
+
+
+def list_duplicates(names: list[str], near: float) -> None:
+    """Print each record that is another's duplicate: `longseq data duplicates`."""
+    if "-" in names:
+        raise UserError("data duplicates: give files in place of -")
+    wish = wish_of("exact" if near == 1 else f"near:{near}", "record")
+    inputs, columns = expand(names), Columns()
+
+    def check(record: RawRecord, codes: bytes) -> None:
+        place = codes.find(INVALID)
+        if place >= 0:
+            raise UserError(
+                f"{record.path}: record {record.name}: letter {place + 1:,} is no nucleotide"
+            )
+
+    with tempfile.TemporaryDirectory() as folder:
+        records = read_all(inputs.paths, columns, f"{folder}/copy", False, lambda _: None, set())
+        found = sketches(records, code_table(), check, inputs.bytes, wish.near > 0)
+        likeness = compare(found, len(inputs.paths), wish)
+    if likeness.duplicates:
+        print(duplicate_rows(likeness.duplicates), end="")
+    print(f"{len(likeness.duplicates):,} of {len(likeness.dropped):,} records are duplicates")
+    if likeness.short:
+        print(f"{likeness.short:,} are too short for their likeness to be judged")

@@ -1,0 +1,79 @@
+"""What two records are compared by: a digest for equality, a sketch for likeness.
+
+The sketch is sourmash's FracMinHash: of all words of K letters, on either strand, those whose hash
+is below one part of its range. Two sketches share what the records share, whatever their lengths.
+"""
+
+import importlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from longseq.data.sources.pieces import TEXTS
+from longseq.data.survey.reading import RawRecord
+from longseq.data.tokenizers.alphabet import GAPS, LAYOUT, LETTERS, letters, reverse_complement
+from longseq.errors import UserError
+from longseq.host.atomic_files import Sha256
+
+K = 21  # letters; identity I leaves I^K of the words as they were
+HASHES = 4_000_000  # of all records; an index of them takes about 100 bytes for each
+FEWEST = 10  # hashes of a record below which its likeness says nothing
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """file, number: as in RawRecord. digest: of either strand; hashes: uint64 [n], none without a
+    library's sketch.
+    """
+
+    file: int
+    number: int
+    path: str
+    name: str
+    bases: int
+    digest: bytes
+    hashes: npt.NDArray[np.uint64]
+
+
+def sketch_library() -> Any:
+    """sourmash; UserError where it is not installed."""
+    try:
+        return importlib.import_module("sourmash")
+    except ImportError:
+        raise UserError(
+            "likeness needs the package sourmash, which is installed from Python 3.11 on: use a"
+            " newer Python, or --drop-duplicates exact and another --group-by"
+        ) from None
+
+
+def sketches(
+    records: Iterable[RawRecord], table: bytes, check: Callable[[RawRecord, bytes], None],
+    total: int, alike: bool,
+) -> Iterator[Sketch]:  # fmt: skip
+    """One for each record, which is held in memory for it.
+
+    table: letter → code (alphabet.py); check: refuses what is no nucleotide. total: bytes of all
+    inputs, 0 where that is not known; alike: with hashes, as many of all words as make HASHES.
+    """
+    library = sketch_library() if alike else None
+    scaled = -(-total // HASHES) if total else 1000
+    for record in records:
+        if record.kind in TEXTS:
+            raise UserError(f"{record.path}: duplicates are found in sequences, and this is text")
+        codes = b"".join([part.translate(table, LAYOUT + GAPS) for part in record.parts])
+        check(record, codes)
+        forward = np.minimum(np.frombuffer(codes, np.uint8), len(LETTERS) - 1)
+        strand = min(forward.tobytes(), reverse_complement(forward).tobytes())
+        hashes = np.zeros(0, np.uint64)
+        if library is not None:
+            found = library.MinHash(n=0, ksize=K, scaled=max(1, scaled))
+            if len(codes) >= K:
+                found.add_sequence(letters(forward), force=True)  # words with N do not count
+            hashes = np.fromiter(found.hashes, np.uint64, len(found))
+        digest = Sha256(strand).digest()[:16]
+        yield Sketch(
+            record.file, record.number, record.path, record.name, len(codes), digest, hashes
+        )
