@@ -2,6 +2,7 @@
 
 prepare     `longseq prepare`, beside numpy_table and Megatron's own tool
 formats     one genome in each format that is read: the same tokens
+leaks       how much of validation is in training, by content
 batches     how soon a batch is there
 checkpoint  what a save stalls the step by, and a load against a read
 """
