@@ -32,6 +32,7 @@ TOGETHER = {
     "SPSIZE": "2",
     "RINGSIZE": "2",
     "PPSIZE": "1",
+    "GLOBAL_BATCH": "9",  # 3 a rank x 3 accumulated
     "MACHINE": "workstation",
     "DS_ACCELERATOR": "cpu",
     "USE_FLASH_ATTN1": "0",
