@@ -35,8 +35,10 @@ class Peak:
     @property
     def line(self) -> str:
         """One sentence for the screen and the report."""
-        off = self.measured / self.planned - 1
-        return f"{self.measured:.2f} GiB a rank, {self.planned:.2f} planned ({off:+.0%})"
+        both = f"{self.measured:.2f} GiB a rank, {self.planned:.2f} planned"
+        if self.planned < OWN:
+            return f"{both}: too small to compare"
+        return f"{both} ({self.measured / self.planned - 1:+.0%})"
 
     @property
     def warning(self) -> str:
