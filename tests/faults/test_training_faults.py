@@ -272,8 +272,9 @@ def test_a_rank_that_stops_is_named_and_ends_all(start: Start) -> None:
 def test_told_before_its_first_iteration_it_ends_at_once(start: Start) -> None:
     """While it imports, or waits for a rank that has not come."""
     run = start("run")
-    for _ in range(200):
-        if len(run.ranks()) == 2 and (run.folder / "log" / "beat-1.json").exists():
+    beats = [run.folder / "log" / f"beat-{rank}.json" for rank in (0, 1)]
+    for _ in range(1200):
+        if all(beat.exists() for beat in beats):  # both listen from here on
             break
         time.sleep(0.05)
     run.process.send_signal(signal.SIGTERM)
