@@ -26,13 +26,13 @@ from longseq.checkpoint.format.manifest import Damaged, Entry, Manifest, describ
 from longseq.checkpoint.format.tensor_files import Record, header, write
 from longseq.checkpoint.format.tensors import Tensors, open_checkpoint
 from longseq.errors import UserError
-from longseq.host.atomic_files import make_aside, publish_folder, reason, replace_file
+from longseq.host.atomic_files import new_folder, replace_file
 
 DTYPES = {"fp32": ("F32", torch.float32), "bf16": ("BF16", torch.bfloat16)}
 DTYPES["fp16"] = ("F16", torch.float16)
 SLAB = 1 << 26  # bytes of fp32 that are in memory at once, for each checkpoint
 KIND = "weight/"
-TOKENIZER = "vocabulary.json"
+INDEX = ".safetensors.index.json"
 
 Chosen = Sequence[tuple[Path, Manifest]]
 Tell = Callable[[int, int], None]  # bytes read so far, and of all
@@ -51,29 +51,32 @@ def write_whole(
         same_network(path, manifest, first_path, first)
     if output.exists():
         raise UserError(f"--output {output}: it is there already: name a new folder")
-    aside = make_aside(output)
     try:
-        newest = max(
-            (manifest for _, manifest in chosen), key=lambda one: one.progress["iteration"]
-        )
-        whole = _described(newest, with_state and len(chosen) == 1)
-        records = _records(whole, DTYPES[dtype][0])
-        with ExitStack() as stack:
-            opened = [stack.enter_context(open_checkpoint(path)) for path, _ in chosen]
-            files = _write_tensors(aside, opened, records, shard_bytes, tell)
-        shutil.copyfile(first_path / TOKENIZER, aside / TOKENIZER)
-        _write_about(aside, chosen)
-        files |= {path.name: describe(path) for path in aside.glob("*.json")}
-        whole = replace(whole, files=dict(sorted(files.items())))
-        whole.write(aside)
-        publish_folder(aside, output)
+        with new_folder(output, "--output") as aside:
+            newest = max(
+                (manifest for _, manifest in chosen), key=lambda one: one.progress["iteration"]
+            )
+            whole = _described(newest, with_state and len(chosen) == 1)
+            records = _records(whole, DTYPES[dtype][0])
+            _copy_tokenizer(first_path, first, aside)
+            with ExitStack() as stack:
+                opened = [stack.enter_context(open_checkpoint(path)) for path, _ in chosen]
+                files = _write_tensors(aside, opened, records, shard_bytes, tell)
+            _write_about(aside, chosen)
+            others = [path for path in aside.iterdir() if path.name not in files]
+            files |= {path.name: describe(path) for path in others}
+            whole = replace(whole, files=dict(sorted(files.items())))
+            whole.write(aside)
     except Damaged as damage:
         raise UserError(f"a checkpoint is damaged: {damage}") from None
-    except OSError as error:
-        raise UserError(f"--output {output} cannot be written: {reason(error)}") from None
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     return whole
+
+
+def _copy_tokenizer(source: Path, manifest: Manifest, folder: Path) -> None:
+    """vocabulary.json and whatever a tokenizer of text is made from: all but tensors."""
+    for name in manifest.files:
+        if not name.endswith((".safetensors", INDEX)):
+            shutil.copyfile(source / name, folder / name)
 
 
 def _described(source: Manifest, with_state: bool) -> Manifest:
@@ -118,7 +121,7 @@ def _write_tensors(
         if shards:
             size = sum(record.bytes for record in of_family)
             text = json.dumps({"metadata": {"total_size": size}, "weight_map": index}, indent=1)
-            replace_file(folder / f"{family}.safetensors.index.json", text + "\n")
+            replace_file(folder / f"{family}{INDEX}", text + "\n")
     return files
 
 

@@ -4,6 +4,7 @@ The only place with fsync, rename and digests.
 
     replace_file(path, text)            one small file, whole
     make_aside(target), publish_…       several files that are seen together or not at all
+    new_folder(target, flag)            the same for a folder that the user names
     unfinished(target)                  the same, which a killed writer leaves to the next
     replace_folder(aside, target, old)  the same, where an older one may be there
     digest(path), Sha256()              of a file, of a stream
@@ -137,6 +138,24 @@ def publish_folder(aside: Path, target: Path) -> None:
     sync(aside)
     os.rename(aside, target)
     sync(target.parent)
+
+
+@contextmanager
+def new_folder(target: Path, flag: str) -> Iterator[Path]:
+    """A folder to fill, which becomes `target` at the end, or is gone where that fails.
+
+    Raises UserError, which names the flag, where `target` is there or cannot be written.
+    """
+    if target.exists():
+        raise UserError(f"{flag} {target} exists: name a new folder")
+    aside = make_aside(target)
+    try:
+        yield aside
+        publish_folder(aside, target)
+    except OSError as error:
+        raise UserError(f"{flag} {target} cannot be written: {reason(error)}") from None
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def replace_folder(aside: Path, target: Path, old: Path) -> None:

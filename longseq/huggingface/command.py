@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import shutil
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from longseq.checkpoint.format.manifest import Damaged
 from longseq.checkpoint.trained import find_trained
 from longseq.config.arguments import Network
 from longseq.config.flags import Parser, given_flags
 from longseq.errors import EXIT_DONE, UserError
-from longseq.host.atomic_files import make_aside, publish_folder, reason
+from longseq.host.atomic_files import new_folder
 from longseq.parallel.agreement import Ranks
 
 WHERE = "a checkpoint, a folder of them, or a run's folder"
@@ -64,13 +64,12 @@ def _export(options: argparse.Namespace) -> int:
 
     size = size_of(options.shard_size)
     trained = find_trained(options.path, _warn, Ranks())
-    aside = _new(options.folder, "FOLDER")
     try:
-        done = export(trained, aside, options.dtype, size)
-        (aside / "README.md").write_text(card(done, options.dtype), encoding="utf-8")
-        _publish(aside, options.folder, "FOLDER")
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        with new_folder(options.folder, "FOLDER") as aside:
+            done = export(trained, aside, options.dtype, size)
+            (aside / "README.md").write_text(card(done, options.dtype), encoding="utf-8")
+    except Damaged as damage:
+        raise UserError(f"checkpoint {trained.path} is damaged: {damage}") from None
     print(f"{options.folder}: {done.architecture}, {len(done.shards)} files of {options.dtype}")
     return EXIT_DONE
 
@@ -78,31 +77,13 @@ def _export(options: argparse.Namespace) -> int:
 def _import(options: argparse.Namespace) -> int:
     from longseq.huggingface.from_folder import bring_in
 
-    aside = _new(options.output, "--output")
-    try:
+    with new_folder(options.output, "--output") as aside:
         net, tokenizer = bring_in(options.source, aside)
-        _publish(aside, options.output, "--output")
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     print(f"{options.output}: weights of {net.parameter_count(tokenizer.vocab_size):,} parameters")
     print(f"go on training on data with the tokenizer {tokenizer.specification}, with:")
     flags = shlex.join(given_flags(Network, asdict(net)))
     print(f"LOAD={shlex.quote(str(options.output))} ./ALCF/train-gpt3.sh -- {flags}")
     return EXIT_DONE
-
-
-def _new(folder: Path, flag: str) -> Path:
-    """A folder aside that becomes `folder`, which must not be there."""
-    if folder.exists():
-        raise UserError(f"{flag} {folder} exists: name a new folder")
-    return make_aside(folder)
-
-
-def _publish(aside: Path, folder: Path, flag: str) -> None:
-    try:
-        publish_folder(aside, folder)
-    except OSError as error:
-        raise UserError(f"{flag} {folder}: {reason(error)}: name a new folder") from None
 
 
 def _warn(text: str) -> None:

@@ -49,7 +49,7 @@ def write_checkpoint(model: GPT, tokenizer: str, folder: Path) -> None:
         network=network(model.net),
         optimizer="adam",
         vocabulary=tokens.vocab_size,
-        tokenizer=tokenizer,
+        tokenizer=tokens.specification,
         layout={"seq_length": model.net.seq_length},
         versions={"torch": "2"},
         tensors={f"weight/{name}": tuple(t.shape) for name, t in found.items()},

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from tokenizers import Tokenizer, models
+
 from longseq.__main__ import main
 from longseq.config.arguments import Network
 from tests.unit.huggingface.making import LLAMA, make_model, write_checkpoint
@@ -35,3 +37,20 @@ def test_the_card_has_the_losses_of_the_checkpoint_not_the_last_ones(tmp_path: P
     assert "--rope-theta 500000.0" in card
     assert "--bf16" in card
     assert "secret" not in card
+
+
+def test_a_text_tokenizer_goes_through_convert_and_export(tmp_path: Path) -> None:
+    """Its file lies beside the weights; without it nobody can decode a token."""
+    inner = Tokenizer(
+        models.BPE({"A": 0, "C": 1, "G": 2, "T": 3, "<eod>": 4, "AC": 5}, [("A", "C")])
+    )
+    inner.save(str(tmp_path / "tokenizer.json"))
+    model = make_model(Network(**LLAMA), 6)
+    write_checkpoint(model, f"huggingface:{tmp_path / 'tokenizer.json'}", tmp_path / "ours")
+    whole = ["checkpoint", "convert", str(tmp_path / "ours"), "--output", str(tmp_path / "whole")]
+    assert main(whole) == 0
+    assert main(["checkpoint", "verify", str(tmp_path / "whole")]) == 0
+    out = tmp_path / "out"
+    assert main(["export", str(tmp_path / "whole"), "--to", "huggingface", str(out)]) == 0
+    found = Tokenizer.from_file(str(out / "tokenizer.json"))
+    assert found.encode("ACGT").ids == [5, 2, 3]
