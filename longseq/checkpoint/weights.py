@@ -23,7 +23,7 @@ from torch import Tensor
 from longseq.checkpoint.fit import same_network
 from longseq.checkpoint.format.boxes import as_matrix
 from longseq.checkpoint.format.manifest import Damaged, Entry, Manifest, describe
-from longseq.checkpoint.format.tensor_files import Record, header, write
+from longseq.checkpoint.format.tensor_files import Record, header, in_shards, write
 from longseq.checkpoint.format.tensors import Tensors, open_checkpoint
 from longseq.errors import UserError
 from longseq.host.atomic_files import new_folder, replace_file
@@ -110,7 +110,7 @@ def _write_tensors(
     total = sum(record.bytes for family in records.values() for record in family)
     done = 0
     for family, of_family in records.items():
-        shards = _shards(of_family, shard_bytes) if of_family else []
+        shards = in_shards(of_family, lambda record: record.bytes, shard_bytes) if of_family else []
         index: dict[str, str] = {}
         for number, shard in enumerate(shards, 1):
             name = f"{family}-{number:05d}-of-{len(shards):05d}.safetensors"
@@ -133,18 +133,6 @@ def _write_about(folder: Path, chosen: Chosen) -> None:
         "checkpoints": [str(path) for path, _ in chosen],
     }
     replace_file(folder / "network.json", json.dumps(about, indent=1) + "\n")
-
-
-def _shards(records: Sequence[Record], shard_bytes: int) -> list[list[Record]]:
-    shards: list[list[Record]] = [[]]
-    size = 0
-    for record in records:
-        if shards[-1] and size + record.bytes > shard_bytes:
-            shards.append([])
-            size = 0
-        shards[-1].append(record)
-        size += record.bytes
-    return shards
 
 
 def _chunks(opened: Sequence[Tensors], shard: Sequence[Record]) -> Iterator[memoryview | bytes]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from longseq.checkpoint.format.tensor_files import Record, header, write
+from longseq.checkpoint.format.tensor_files import Record, header, in_shards, write
 from longseq.checkpoint.format.tensors import Tensors, open_checkpoint
 from longseq.checkpoint.trained import Trained
 from longseq.config.arguments import Network
@@ -76,7 +76,8 @@ def _config(net: Network, family: Family, tokenizer: Tokenizer, dtype: str) -> d
 def _write_shards(
     checkpoint: Tensors, moves: Sequence[Move], folder: Path, dtype: str, shard_bytes: int
 ) -> list[str]:
-    shards = _shards(_sized(checkpoint, moves, DTYPES[dtype][0]), shard_bytes)
+    sized = _sized(checkpoint, moves, DTYPES[dtype][0])
+    shards = in_shards(sized, lambda one: sum(record.bytes for record in one[1]), shard_bytes)
     names = [f"model-{n:05d}-of-{len(shards):05d}.safetensors" for n in range(1, len(shards) + 1)]
     if len(names) == 1:
         names = ["model.safetensors"]
@@ -106,19 +107,6 @@ def _sized(checkpoint: Tensors, moves: Iterable[Move], dtype: str) -> list[Sized
         out = zip(move.theirs, move.out(empty), strict=True)
         sized.append((move, [Record(name, dtype, tuple(one.shape)) for name, one in out]))
     return sized
-
-
-def _shards(sized: Sequence[Sized], shard_bytes: int) -> list[list[Sized]]:
-    shards: list[list[Sized]] = [[]]
-    size = 0
-    for move, records in sized:
-        need = sum(record.bytes for record in records)
-        if shards[-1] and size + need > shard_bytes:
-            shards.append([])
-            size = 0
-        shards[-1].append((move, records))
-        size += need
-    return shards
 
 
 def _chunks(

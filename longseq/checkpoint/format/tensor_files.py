@@ -12,12 +12,15 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from longseq.checkpoint.format.manifest import BLOCK, Damaged, Entry
 from longseq.host.atomic_files import Sha256, sync_open
+
+T = TypeVar("T")
 
 SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "U8": 1}
 LARGEST_HEADER = 1 << 30
@@ -56,6 +59,20 @@ def header(records: Sequence[Record], metadata: dict[str, str] | None = None) ->
     text = json.dumps(names, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return struct.pack("<Q", len(text)) + text
+
+
+def in_shards(items: Iterable[T], size: Callable[[T], int], shard_bytes: int) -> list[list[T]]:
+    """The items in their order, divided so that a part has at most `shard_bytes`, or one item."""
+    shards: list[list[T]] = [[]]
+    filled = 0
+    for item in items:
+        need = size(item)
+        if shards[-1] and filled + need > shard_bytes:
+            shards.append([])
+            filled = 0
+        shards[-1].append(item)
+        filled += need
+    return shards
 
 
 def write(path: Path, chunks: Iterable[memoryview | bytes]) -> Entry:
