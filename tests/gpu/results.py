@@ -1,0 +1,73 @@
+"""What one step of tests/gpu/run.sh found: rows that are printed and kept as they come.
+
+    results = Results(options.out, "what", "TFLOPS", "MFU")
+    if not results.has("GPT125M 8192"):                    # a step that was cut off goes on
+        results.row("GPT125M 8192", "ok", TFLOPS=311.2, MFU=0.31)
+    sys.exit(results.exit_code)
+
+A verdict is ok, wrong, failed, out of memory, or not run; the last three say why in `why`. The file
+is replaced whole after each row, so that a killed step keeps what it has found.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from longseq.host.atomic_files import replace_file
+
+VERDICTS = ("ok", "wrong", "failed", "out of memory", "not run")
+
+
+class Results:
+    """Rows of one step, in the order in which they came."""
+
+    def __init__(self, path: Path | None, *columns: str) -> None:
+        """path: where they are kept; rows that are there already stay. columns: to be shown."""
+        self.path, self.columns = path, columns
+        self.rows: list[dict[str, Any]] = []
+        if path and path.exists():
+            self.rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+
+    def has(self, what: str) -> bool:
+        """Whether there is a row of `what` already."""
+        return any(row["what"] == what for row in self.rows)
+
+    def row(self, what: str, verdict: str, why: str = "", **values: Any) -> None:
+        """Print a row and keep it; values are numbers or text."""
+        assert verdict in VERDICTS
+        row = {"what": what, "verdict": verdict, **values} | ({"why": why} if why else {})
+        self.rows.append(row)
+        shown = [f"{name} {_short(value)}" for name, value in values.items()]
+        print(f"{what:<44} {verdict:<13}", "  ".join(shown), why[:300], flush=True)
+        if self.path:
+            text = json.dumps({"columns": self.columns, "rows": self.rows}, indent=1)
+            replace_file(self.path, text + "\n")
+
+    @contextmanager
+    def kept(self, what: str, **values: Any) -> Iterator[None]:
+        """What goes wrong inside becomes a row; memory that ran out is told apart."""
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            self.row(what, "out of memory", _line(error), **values)
+        except Exception as error:
+            self.row(what, "failed", f"{type(error).__name__}: {_line(error)}", **values)
+
+    @property
+    def exit_code(self) -> int:
+        """1 where a row is wrong or failed."""
+        return int(any(row["verdict"] in ("wrong", "failed") for row in self.rows))
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:400]
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
