@@ -2,8 +2,9 @@
 
 Read in this order:
 
-loop     from the first to the last iteration: set up, resume, step, validate, save, end
-trainer  device, mesh, network, engine and step, without anything around them
-rewind   --on-spike rewind: back to the last checkpoint, without the batch at fault
-feed     this rank's micro batches
+loop       from the first to the last iteration: set up, resume, step, validate, save, end
+trainer    device, mesh, network, engine and step, without anything around them
+announcer  what people are told: screen, tracker, summary, page; how it ended or failed
+rewind     --on-spike rewind: back to the last checkpoint, without the batch at fault
+feed       this rank's micro batches
 """

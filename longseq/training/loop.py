@@ -3,12 +3,11 @@
     exit_code = train(config, watch)
 
 Reads top to bottom: set up, resume, step after step, validate, save, say how it ended. The step
-itself is trainer.py's; here is what surrounds it.
+itself is trainer.py's, what people see of it announcer.py's; here is what surrounds both.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import sys
@@ -19,7 +18,6 @@ from typing import Any
 
 from longseq.checkpoint.run_checkpoints import RunCheckpoints
 from longseq.config.arguments import Config
-from longseq.data.held_out import write_held_out
 from longseq.data.opening import TrainingData, open_data
 from longseq.data.samples.curriculum import curriculum_of
 from longseq.data.samples.samples import Samples
@@ -27,23 +25,15 @@ from longseq.engine.distributed import pick_device, start_distributed
 from longseq.engine.engine import start_deepspeed
 from longseq.engine.update_guard import are_finite
 from longseq.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED_EARLY, UserError
-from longseq.host.affinity import complaints, pci_address, where
-from longseq.host.host_memory import available_gib, peak_memory_gib
+from longseq.host.host_memory import peak_memory_gib
 from longseq.parallel.agreement import torch_ranks
-from longseq.reports.format import duration
-from longseq.reports.page import write_page
-from longseq.reports.runs import DONE, RUNNING, STOPPED, read_run
-from longseq.run.environment import write_environment
-from longseq.run.peak import HeldToPlan, Peak
-from longseq.run.safety.failure import is_out_of_memory, out_of_memory, record_failure
+from longseq.run.peak import HeldToPlan
 from longseq.run.safety.spikes import Spikes, Trouble
 from longseq.run.safety.stragglers import Stragglers
 from longseq.run.safety.watch import Watch
-from longseq.run.screen import Screen, open_log, terminal_width
-from longseq.run.summary import closing_rows, opening_rows, write_summary
-from longseq.run.throughput import Rates, document_lengths, rates
-from longseq.run.tracking import Tracker, open_tracker
-from longseq.training.feed import Feed, MicroBatch
+from longseq.run.screen import open_log
+from longseq.training.announcer import Announcer
+from longseq.training.feed import Feed
 from longseq.training.rewind import Rewind
 from longseq.training.trainer import Trainer
 
@@ -54,9 +44,11 @@ def train(config: Config, watch: Watch) -> int:
     code = EXIT_FAILED
     try:
         code = training.run()
-        training.say_how_it_ended(code)
+        training.announcer.ended(
+            code, training.last_loss, training.validation_loss, training.stopper.began
+        )
     except Exception as error:
-        training.say_it_failed(error)
+        training.announcer.failed(error)
         raise
     finally:
         training.close(code)
@@ -73,16 +65,14 @@ class Training:
         device = pick_device(config)
         start_distributed(device)
         self.ranks = torch_ranks()
-        self.folder = Path(config.run.run_dir) if config.run.run_dir else None
-        if self.folder:
-            open_log(self.folder, self.ranks.rank)
+        if config.run.run_dir:
+            open_log(Path(config.run.run_dir), self.ranks.rank)
 
         self.data = open_data(config.data, config.network.seq_length, config.training.seed)
         train = _split(self.data, "train", config)
         valid = _split(self.data, "valid", config) if config.run.eval_iters else None
         start_deepspeed()  # what libraries hold is no part of the plan
-        self.held = HeldToPlan(config, self.data.vocab_size, device.type)
-        self.peak: Peak | None = None
+        held = HeldToPlan(config, self.data.vocab_size, device.type)
         self.trainer = Trainer(config, self.data.vocab_size, device)
         mesh = self.trainer.mesh
         self.train_feed = Feed(train, config, mesh, device)
@@ -101,40 +91,13 @@ class Training:
         if progress := self.kept.load(_warn_early):
             self.trainer.resume(progress)
         self.kept.claim(lambda text: self.screen.warn(text))
-        self.screen = Screen(
-            rank=self.ranks.rank,
-            total=config.training.train_iters,
-            start=self.trainer.iteration,
-            log_interval=config.run.log_interval,
-            width=terminal_width(),
-        )
-        self.tracker = self._tracker()
+        self.announcer = Announcer(config, self.data, self.trainer, self.kept, held)
+        self.screen, self.tracker = self.announcer.screen, self.announcer.tracker
         self.rewind = Rewind(self.trainer, self.kept, self.spikes, self.tracker)
-        places = self.ranks.gather(where(pci_address(device) if device.type == "cuda" else ""))
-        for line in complaints(places):
-            self.screen.warn(line)
-        if self.folder and self.ranks.rank == 0:
-            hosts = list(dict.fromkeys(place.host for place in places))
-            write_environment(self.folder, hosts, ranks=[asdict(place) for place in places])
-            write_held_out(self.folder / "held_out.tsv", self.data.cuts)
-
-    def _tracker(self) -> Tracker:
-        if self.folder is None:
-            return Tracker(self.screen.warn)
-        run = self.config.run
-        return open_tracker(
-            self.folder,
-            self.screen.warn,
-            rank=self.ranks.rank,
-            resume_after=self.trainer.iteration,
-            tensorboard=Path(run.tensorboard_dir) if run.tensorboard_dir else None,
-            wandb_project=run.wandb_project or None,
-            settings={k: v for part in asdict(self.config).values() for k, v in part.items()},
-        )
 
     def run(self) -> int:
         """All iterations that are left; returns the exit code."""
-        self._say_what_runs()
+        self.announcer.began()
         total, run, trainer = self.config.training.train_iters, self.config.run, self.trainer
         while trainer.iteration < total:
             self.watch.at(trainer.iteration + 1, "step")
@@ -146,7 +109,7 @@ class Training:
             if self._due(run.eval_interval) or trainer.iteration == total:
                 record |= self.validate()
             if saved := self.kept.advance():
-                self._say_saved(saved)
+                self.announcer.saved(saved)
             self.tracker.log(record | saved)
             self.screen.iteration(record)
             if self._due(run.save_interval):
@@ -157,27 +120,13 @@ class Training:
         self.save()
         if saved := self.kept.finish():
             self.tracker.add_to_last(saved)
-            self._say_saved(saved)
+            self.announcer.saved(saved)
         if trainer.iteration >= total and self.kept.has(total):
             return EXIT_DONE
         return EXIT_STOPPED_EARLY if self.kept.newest else EXIT_FAILED
 
     def _due(self, interval: int) -> bool:
         return interval > 0 and self.trainer.iteration % interval == 0
-
-    def _say_what_runs(self) -> None:
-        trainer = self.trainer
-        self.opening = opening_rows(
-            self.config,
-            self.data,
-            trainer.device.type,
-            trainer.iteration,
-            recompute=trainer.policy.describe(),
-            note=self.kept.note,
-        )
-        self.screen.opening("longseq", self.opening)
-        if self.folder and self.ranks.rank == 0:
-            write_summary(self.folder, self.config, self.data, RUNNING, self.opening, [])
 
     def step(self) -> dict[str, Any]:
         """One iteration; its record for the screen and the files."""
@@ -197,9 +146,9 @@ class Training:
             "grad_norm": result.grad_norm,
             "learning_rate": result.learning_rate,
             "iteration_time": seconds,
-            **asdict(self._rates(batches, length, seconds)),
+            **asdict(self.announcer.rates(batches, length, seconds)),
             "peak_memory_gib": peak_memory_gib(trainer.device.type),
-            **self._hold_to_plan(length),
+            **self.announcer.peak_memory(length),
         }
         said = self.rewind.told()
         if self.spikes.trouble:
@@ -212,18 +161,6 @@ class Training:
         if self.stragglers.warning:
             self.screen.warn(self.stragglers.warning)
         return found
-
-    def _hold_to_plan(self, length: int) -> dict[str, float]:
-        """Say once how much memory the first steps took, beside what was planned."""
-        peak = self.held.after(length, self.trainer.policy)
-        if peak is None:
-            return {}
-        self.peak = peak
-        if peak.warning:
-            self.screen.warn(peak.warning)
-        else:
-            self.screen.note(f"peak memory {peak.line}")
-        return peak.record
 
     def _act(self, trouble: Trouble, record: dict[str, Any]) -> str:
         """Say what is wrong with this step, and what is done about it."""
@@ -252,24 +189,6 @@ class Training:
         self.screen.note(self.rewind.go(self.screen.warn))
         self.stopper.saved_in(0.0, time.monotonic() - began)
 
-    def _rates(self, batches: list[MicroBatch], length: int, seconds: float) -> Rates:
-        config = self.config
-        documents = None
-        if config.data.reset_attention_mask:  # this rank's documents stand for all ranks'
-            rows = [row for batch in batches for row in batch.documents or ()]
-            documents = [n for row in rows for n in document_lengths(row, length)]
-            documents = documents * config.layout.dp
-        return rates(
-            config.network,
-            self.data.vocab_size,
-            batch=config.global_batch_size,
-            seq_length=length,
-            ranks=config.layout.world_size,
-            recompute=self.trainer.policy.recompute == "full",
-            seconds=seconds,
-            documents=documents,
-        )
-
     def validate(self) -> dict[str, float]:
         """The validation loss for the record, if there is validation."""
         if self.valid_feed is None:
@@ -290,56 +209,11 @@ class Training:
         self.kept.save(self.trainer.progress())
         self.stopper.saved_in(self.kept.seconds, time.monotonic() - began)
 
-    def _say_saved(self, saved: dict[str, float]) -> None:
-        at, seconds = saved["checkpoint_iteration"], saved["checkpoint_seconds"]
-        self.screen.note(f"checkpoint of iteration {at} saved in {seconds:.1f} s")
-
-    def say_how_it_ended(self, exit_code: int) -> None:
-        """The last lines: how it ended, where everything is, how to go on."""
-        title = DONE if exit_code == EXIT_DONE else STOPPED
-        took = duration(time.monotonic() - self.stopper.began)
-        rows = closing_rows(
-            self.config,
-            self.data,
-            self.last_loss,
-            self.validation_loss,
-            self.kept.newest,
-            exit_code,
-        )
-        if self.peak:
-            rows.append(("peak memory", self.peak.line))
-        self.screen.closing(f"{title} after {took}", rows)
-        if self.folder and self.ranks.rank == 0:
-            try:
-                write_summary(self.folder, self.config, self.data, title, self.opening, rows)
-                write_page(read_run(self.folder))
-            except (OSError, UserError) as error:  # a full disk must not fail what has ended well
-                self.screen.warn(f"the report could not be written: {error}")
-
-    def say_it_failed(self, error: Exception) -> None:
-        """Record it; where memory ran out, raise what was estimated, measured and helps instead."""
-        if self.folder:
-            with contextlib.suppress(OSError):  # a full disk may be the reason
-                record_failure(self.folder, error)
-        if not is_out_of_memory(error):
-            return
-        trainer, device = self.trainer, self.trainer.device.type
-        line = out_of_memory(
-            self.config,
-            self.data.vocab_size,
-            trainer.policy,
-            trainer.iteration + 1,
-            peak_memory_gib(device),
-            available_gib(device),
-        )
-        raise UserError(line) from error
-
     def close(self, exit_code: int) -> None:
         """End what this rank started, whatever happened before."""
         self.trainer.close()
         self.kept.close()
-        self.tracker.close(exit_code)
-        self.screen.close()
+        self.announcer.close(exit_code)
 
 
 def _split(data: TrainingData, name: str, config: Config) -> Samples:

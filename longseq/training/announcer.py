@@ -1,0 +1,184 @@
+"""What a training tells people: on the screen, in its log, in its files and on its page.
+
+    announcer = Announcer(config, data, trainer, kept, held)      # when it has resumed
+    announcer.began()
+    announcer.screen.iteration(record); announcer.tracker.log(record)
+    announcer.ended(exit_code, last_loss, validation_loss, since)     # or failed(error)
+
+Every rank makes one and calls it alike; rank 0's is seen and writes the files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from longseq.checkpoint.run_checkpoints import RunCheckpoints
+from longseq.config.arguments import Config
+from longseq.data.held_out import write_held_out
+from longseq.data.opening import TrainingData
+from longseq.errors import EXIT_DONE, UserError
+from longseq.host.affinity import complaints, pci_address, where
+from longseq.host.host_memory import available_gib, peak_memory_gib
+from longseq.reports.format import duration
+from longseq.reports.page import write_page
+from longseq.reports.runs import DONE, RUNNING, STOPPED, read_run
+from longseq.run import throughput
+from longseq.run.environment import write_environment
+from longseq.run.peak import HeldToPlan, Peak
+from longseq.run.safety.failure import is_out_of_memory, out_of_memory, record_failure
+from longseq.run.screen import Screen, terminal_width
+from longseq.run.summary import closing_rows, opening_rows, write_summary
+from longseq.run.tracking import Tracker, open_tracker
+from longseq.training.feed import MicroBatch
+from longseq.training.trainer import Trainer
+
+
+class Announcer:
+    """A training's screen, tracker and folder, and what is said there."""
+
+    def __init__(
+        self,
+        config: Config,
+        data: TrainingData,
+        trainer: Trainer,
+        kept: RunCheckpoints,
+        held: HeldToPlan,
+    ) -> None:
+        """Says already where a rank runs badly placed.
+
+        held: made before the network was there.
+        """
+        self.config, self.data, self.trainer, self.kept = config, data, trainer, kept
+        self.held = held
+        self.peak: Peak | None = None
+        self.ranks = trainer.ranks
+        self.folder = Path(config.run.run_dir) if config.run.run_dir else None
+        self.screen = Screen(
+            rank=self.ranks.rank,
+            total=config.training.train_iters,
+            start=trainer.iteration,
+            log_interval=config.run.log_interval,
+            width=terminal_width(),
+        )
+        self.tracker = self._tracker()
+        device = trainer.device
+        places = self.ranks.gather(where(pci_address(device) if device.type == "cuda" else ""))
+        for line in complaints(places):
+            self.screen.warn(line)
+        if self.folder and self.ranks.rank == 0:
+            hosts = list(dict.fromkeys(place.host for place in places))
+            write_environment(self.folder, hosts, ranks=[asdict(place) for place in places])
+            write_held_out(self.folder / "held_out.tsv", data.cuts)
+
+    def _tracker(self) -> Tracker:
+        if self.folder is None:
+            return Tracker(self.screen.warn)
+        run = self.config.run
+        return open_tracker(
+            self.folder,
+            self.screen.warn,
+            rank=self.ranks.rank,
+            resume_after=self.trainer.iteration,
+            tensorboard=Path(run.tensorboard_dir) if run.tensorboard_dir else None,
+            wandb_project=run.wandb_project or None,
+            settings={k: v for part in asdict(self.config).values() for k, v in part.items()},
+        )
+
+    def began(self) -> None:
+        """What runs, before its first iteration."""
+        trainer = self.trainer
+        self.opening = opening_rows(
+            self.config,
+            self.data,
+            trainer.device.type,
+            trainer.iteration,
+            recompute=trainer.policy.describe(),
+            note=self.kept.note,
+        )
+        self.screen.opening("longseq", self.opening)
+        if self.folder and self.ranks.rank == 0:
+            write_summary(self.folder, self.config, self.data, RUNNING, self.opening, [])
+
+    def rates(self, batches: list[MicroBatch], length: int, seconds: float) -> throughput.Rates:
+        """Tokens and FLOPS a second of an iteration with samples of `length` tokens."""
+        config = self.config
+        documents = None
+        if config.data.reset_attention_mask:  # this rank's documents stand for all ranks'
+            rows = [row for batch in batches for row in batch.documents or ()]
+            documents = [n for row in rows for n in throughput.document_lengths(row, length)]
+            documents = documents * config.layout.dp
+        return throughput.rates(
+            config.network,
+            self.data.vocab_size,
+            batch=config.global_batch_size,
+            seq_length=length,
+            ranks=config.layout.world_size,
+            recompute=self.trainer.policy.recompute == "full",
+            seconds=seconds,
+            documents=documents,
+        )
+
+    def peak_memory(self, length: int) -> dict[str, float]:
+        """Say once how much the first steps took, beside what was planned; what to record of it."""
+        peak = self.held.after(length, self.trainer.policy)
+        if peak is None:
+            return {}
+        self.peak = peak
+        if peak.warning:
+            self.screen.warn(peak.warning)
+        else:
+            self.screen.note(f"peak memory {peak.line}")
+        return peak.record
+
+    def saved(self, figures: dict[str, float]) -> None:
+        """A checkpoint stands."""
+        at, seconds = figures["checkpoint_iteration"], figures["checkpoint_seconds"]
+        self.screen.note(f"checkpoint of iteration {at} saved in {seconds:.1f} s")
+
+    def ended(
+        self, exit_code: int, last_loss: float, validation_loss: float | None, since: float
+    ) -> None:
+        """The last lines: how it ended, where everything is, how to go on.
+
+        since: time.monotonic() when the run began.
+        """
+        title = DONE if exit_code == EXIT_DONE else STOPPED
+        took = duration(time.monotonic() - since)
+        rows = closing_rows(
+            self.config, self.data, last_loss, validation_loss, self.kept.newest, exit_code
+        )
+        if self.peak:
+            rows.append(("peak memory", self.peak.line))
+        self.screen.closing(f"{title} after {took}", rows)
+        if self.folder and self.ranks.rank == 0:
+            try:
+                write_summary(self.folder, self.config, self.data, title, self.opening, rows)
+                write_page(read_run(self.folder))
+            except (OSError, UserError) as error:  # a full disk must not fail what has ended well
+                self.screen.warn(f"the report could not be written: {error}")
+
+    def failed(self, error: Exception) -> None:
+        """Record it; where memory ran out, raise what was estimated, measured and helps instead."""
+        if self.folder:
+            with contextlib.suppress(OSError):  # a full disk may be the reason
+                record_failure(self.folder, error)
+        if not is_out_of_memory(error):
+            return
+        trainer, device = self.trainer, self.trainer.device.type
+        line = out_of_memory(
+            self.config,
+            self.data.vocab_size,
+            trainer.policy,
+            trainer.iteration + 1,
+            peak_memory_gib(device),
+            available_gib(device),
+        )
+        raise UserError(line) from error
+
+    def close(self, exit_code: int) -> None:
+        """Let go of tracker and screen."""
+        self.tracker.close(exit_code)
+        self.screen.close()
