@@ -17,8 +17,8 @@ from benchmarks.start import RING, SPLIT, ULYSSES, Job, network, run_all
 from benchmarks.table import Table
 from longseq.config.arguments import Config
 from longseq.config.checks import parse_config
+from longseq.memory.need import needed
 from longseq.memory.recompute_policy import RecomputePolicy, asked
-from longseq.memory.savings import needed
 
 BAR = 0.1
 LAYOUTS: dict[str, tuple[int, tuple[str, ...]]] = {

@@ -13,8 +13,8 @@ import torch
 
 from longseq.config.arguments import Config
 from longseq.host.host_memory import available_bytes
+from longseq.memory.choosing import choose
 from longseq.memory.recompute_policy import RecomputePolicy
-from longseq.memory.savings import choose
 from longseq.parallel.agreement import Ranks
 
 

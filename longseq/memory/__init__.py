@@ -6,7 +6,7 @@ recompute_policy    what is recomputed, and what the flags say of it
 job                 what a rank does, in the numbers that memory and time follow from
 system              what a training system keeps and holds: ours
 need                the estimator: bytes a rank needs, by kind
-savings             what is recomputed where the flags leave it open
+choosing            what is recomputed where the flags leave it open
 recompute           a layer of which only the input is kept
 tiles               some tokens of a sequence at a time
 detached_attention  an attention kernel that runs once and whose inputs are dropped

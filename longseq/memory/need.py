@@ -2,7 +2,7 @@
 
 What chooses recomputation, what `longseq plan` prints and what a run is held to are all this:
 
-    found = need(job_of(config, vocabulary, policy, "cuda"))
+    found = needed(config, vocabulary, policy, "cuda")      # or need(job), of any job and system
     found.total, found.by_kind["activations"], found.host["optimizer"]
 
 A step has three moments at which a rank can hold most: backward of the last layer, the head, and
@@ -15,7 +15,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from longseq.memory.job import Job
+from longseq.config.arguments import Config
+from longseq.memory.job import Job, job_of
+from longseq.memory.recompute_policy import RecomputePolicy
 from longseq.memory.system import OURS, System
 from longseq.model.head_tiles import tile_tokens
 
@@ -53,6 +55,11 @@ class Need:
     def tensors(self) -> float:
         """Without what the driver and libraries take before the first tensor."""
         return self.total - self.by_kind["context"]
+
+
+def needed(config: Config, vocabulary: int, policy: RecomputePolicy, device: str = "cpu") -> Need:
+    """What a rank of this run needs; `vocabulary` as the data have it."""
+    return need(job_of(config, vocabulary, policy, device))
 
 
 def need(job: Job, system: System = OURS) -> Need:

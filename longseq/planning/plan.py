@@ -13,10 +13,10 @@ from typing import Any
 
 from longseq.attention.limits import KERNELS
 from longseq.config.arguments import Config
+from longseq.memory.choosing import choose
 from longseq.memory.job import Job, job_of
 from longseq.memory.need import KINDS, Need, need
 from longseq.memory.recompute_policy import RecomputePolicy
-from longseq.memory.savings import choose
 from longseq.memory.system import OURS
 from longseq.planning.gpus import Node
 from longseq.planning.speed import Times, step_times

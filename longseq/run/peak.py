@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 
 from longseq.config.arguments import Config
 from longseq.host.host_memory import peak_memory_gib, reset_peak, resident_gib
+from longseq.memory.need import needed
 from longseq.memory.recompute_policy import RecomputePolicy
-from longseq.memory.savings import needed
 
 GIB = 2**30
 FAR = {"cpu": 0.5}  # of what was planned; elsewhere FIFTH

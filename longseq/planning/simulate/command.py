@@ -17,8 +17,8 @@ from longseq.config.checks import make_config
 from longseq.config.flags import Parser, parse
 from longseq.errors import EXIT_DONE, UserError
 from longseq.host.machine import Machine
+from longseq.memory.choosing import choose
 from longseq.memory.recompute_policy import RecomputePolicy, asked
-from longseq.memory.savings import choose
 from longseq.planning.command import count, vocabulary_of
 from longseq.planning.gpus import GPUS, gpu_named
 

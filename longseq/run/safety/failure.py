@@ -10,8 +10,8 @@ from pathlib import Path
 
 from longseq.config.arguments import Config
 from longseq.host.machine import gpu_capability
+from longseq.memory.need import needed
 from longseq.memory.recompute_policy import RecomputePolicy
-from longseq.memory.savings import needed
 from longseq.reports.runs import FAILED, RUNNING, SUMMARY, read_json
 from longseq.run.summary import put_summary
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -12,8 +14,9 @@ from longseq.engine.distributed import pick_device
 from longseq.engine.initialize import initialize
 from longseq.engine.recompute import apply_recompute_policy
 from longseq.errors import UserError
+from longseq.memory.choosing import USABLE, choose
+from longseq.memory.need import needed
 from longseq.memory.recompute_policy import TILE, RecomputePolicy, asked
-from longseq.memory.savings import USABLE, choose, estimate
 from longseq.model import head_tiles
 from longseq.model.gpt import GPT
 from tests.unit.attention.watch import Watch
@@ -24,9 +27,15 @@ SMALL = "--hidden-size 64 --num-attention-heads 4 --use-rotary-position-embeddin
 SMALL += ["--use-flash-attn-sdpa"]
 
 
+def estimate(config: Config, way: str) -> float:
+    """Bytes of a rank's tensors at their peak if `way` is what is recomputed."""
+    policy = replace(asked(config, way), recompute=way)
+    return needed(config, 512, policy).tensors
+
+
 def test_the_least_that_fits_is_chosen() -> None:
     config = parse_config(LONG, 1)
-    needs = [estimate(config, 512, way) for way in ("none", "outside-attention", "full")]
+    needs = [estimate(config, way) for way in ("none", "outside-attention", "full")]
     assert needs == sorted(needs, reverse=True)
     for way, need in zip(("none", "outside-attention", "full"), needs, strict=True):
         assert choose(config, 512, int(need / USABLE) + 1).recompute == way
@@ -56,7 +65,7 @@ def test_the_estimate_grows_as_memory_does(way: str, monkeypatch: pytest.MonkeyP
     for length in (1024, 2048):
         config = parse_config([*SMALL, *extra, "--seq-length", str(length)], 1)
         measured.append(peak(config, RecomputePolicy(recompute, tile=128)))
-        estimated.append(estimate(config, 512, recompute))
+        estimated.append(estimate(config, recompute))
     found, expected = measured[1] - measured[0], estimated[1] - estimated[0]
     assert expected == pytest.approx(found, rel=0.1)
 

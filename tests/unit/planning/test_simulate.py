@@ -15,8 +15,8 @@ from benchmarks.start import SPLIT, network
 from longseq.__main__ import main
 from longseq.config.checks import parse_config
 from longseq.host.machine import Machine
+from longseq.memory.need import needed
 from longseq.memory.recompute_policy import asked
-from longseq.memory.savings import needed
 from longseq.planning.simulate.show import highest
 from longseq.planning.simulate.trace import Moment
 from longseq.run.peak import Peak

@@ -11,8 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from longseq.config.arguments import Config
-from longseq.memory.job import job_of
-from longseq.memory.need import Need, need
+from longseq.memory.need import needed
 from longseq.memory.recompute_policy import RecomputePolicy, asked
 
 USABLE = 0.9  # of what is available: fragments, and what libraries take of it later
@@ -35,14 +34,3 @@ def choose(
     fits = "of" if size <= USABLE * available else "may be too much for"
     why = f"chosen: about {size / gib:.1f} GiB {fits} {available / gib:.1f} GiB a rank"
     return replace(policy, why=why)
-
-
-def needed(config: Config, vocabulary: int, policy: RecomputePolicy, device: str = "cpu") -> Need:
-    """What a rank of this run needs, by kind; `vocabulary` as the data have it."""
-    return need(job_of(config, vocabulary, policy, device))
-
-
-def estimate(config: Config, vocabulary: int, recompute: str, device: str = "cpu") -> float:
-    """Bytes of a rank's tensors at their peak if `recompute` is what is recomputed."""
-    policy = replace(asked(config, recompute, device), recompute=recompute)
-    return needed(config, vocabulary, policy, device).tensors
