@@ -7,19 +7,17 @@ trace.messages[("tp", "send")]             # Count(calls, bytes)
 trace.flops
 
 A storage counts from the operation that makes it until its last tensor is gone. Its kind follows
-from who made it (`_kind`), and changes where its role does: what a layer leaves alive is kept.
+from who made it (kinds.py), and changes where its role does: what a layer leaves alive is kept.
 """
 
 from __future__ import annotations
 
-import sys
 import weakref
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
-from types import FrameType
 from typing import Any
 
 import torch
@@ -29,47 +27,10 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_iter, tree_map_only
 
 from longseq.planning.simulate.arithmetic import flops_of, workspace_of
+from longseq.planning.simulate.kinds import HOST, KEPT, KINDS, WORK, kind_now, line_now
 
-KINDS = (
-    "weights",
-    "gathered weights",
-    "gradients",
-    "optimizer",
-    "kept activations",
-    "layer at work",
-    "logits",
-    "collective buffers",
-    "batch",
-)
-WORK, KEPT = KINDS.index("layer at work"), KINDS.index("kept activations")
-HOST = len(KINDS)  # on a GPU's host: counted, but not in the peak
 META = torch.device("meta")
 ATEN = torch.ops.aten
-
-# Who makes a storage → its kind: the innermost of these files on the stack decides. ENGINE is what
-# the engine makes, else a kind.
-ENGINE = "engine"
-MAKERS = (
-    ("longseq/model/loss.py", "logits"),
-    ("longseq/parallel/collectives.py", "collective buffers"),
-    ("longseq/model/", "layer at work"),
-    ("longseq/attention/", "layer at work"),
-    ("longseq/memory/", "layer at work"),
-    ("longseq/parallel/", "layer at work"),
-    ("torch/autograd/graph.py", "layer at work"),  # backward of an operation; hooks lie within
-    ("deepspeed/runtime/zero/partition_parameters.py", "gathered weights"),
-    ("deepspeed/runtime/", ENGINE),
-    ("longseq/engine/stage0.py", ENGINE),
-)
-PHASES = {  # kind of what nobody above has made
-    "build": "optimizer",
-    "batch": "batch",
-    "forward": "layer at work",
-    "head": "layer at work",
-    "backward": "layer at work",
-    "update": "optimizer",
-}
-OF_ENGINE = {"backward": "gradients", "forward": "gathered weights"}  # where it differs
 
 
 @dataclass
@@ -126,7 +87,7 @@ class Trace(TorchDispatchMode):
         self._forward_lines.clear()
 
     def enter(self, phase: str) -> None:
-        """What runs from here on belongs to `phase`, a key of PHASES."""
+        """What runs from here on belongs to `phase`, a key of kinds.PHASES."""
         if phase == "head":
             self.keep()
         self.phase = phase
@@ -213,14 +174,14 @@ class Trace(TorchDispatchMode):
             key = storage._cdata
             if key not in self._held and storage.nbytes():
                 grown = True
-                kind = HOST if host else _kind(self.phase)
+                kind = HOST if host else kind_now(self.phase)
                 gone = weakref.ref(storage, partial(self._gone, key))
                 self._held[key] = _Held(storage.nbytes(), kind, self.operations, gone)
                 self._bytes[kind] += storage.nbytes()
         if self.phase == "forward":
             number = torch._C._autograd._get_sequence_nr() - 1
             if number not in self._forward_lines:
-                self._forward_lines[number] = _line()
+                self._forward_lines[number] = line_now()
         if grown:
             self._note(workspace)
 
@@ -248,7 +209,7 @@ class Trace(TorchDispatchMode):
 
     def _line_at_work(self) -> str:
         """The line of the network that runs now; in backward the one whose gradient is made."""
-        line = _line()
+        line = line_now()
         if self.phase == "backward" and "longseq/training/" in line:
             node = torch._C._current_autograd_node()
             if node is not None:
@@ -310,35 +271,3 @@ def _without_data(x: Tensor) -> Tensor:
     if x.device.type == "meta":
         return x
     return torch.empty_strided(x.size(), x.stride(), dtype=x.dtype, device=META)
-
-
-def _frames() -> Iterator[FrameType]:
-    frame: FrameType | None = sys._getframe(2)
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
-
-
-def _kind(phase: str) -> int:
-    """The kind of what is made now."""
-    maker = next(filter(None, (_maker(f.f_code.co_filename) for f in _frames())), "")
-    if maker == ENGINE:
-        maker = OF_ENGINE.get(phase, "")
-    if phase in ("build", "update"):
-        maker = ""
-    return KINDS.index(maker or PHASES[phase])
-
-
-@cache
-def _maker(path: str) -> str:
-    """What MAKERS says of a file; empty where it says nothing."""
-    return next((kind for part, kind in MAKERS if part in path), "")
-
-
-def _line() -> str:
-    """The innermost line of ours, this package left out: `longseq/model/layers.py:60 forward`."""
-    for frame in _frames():
-        _, ours, path = frame.f_code.co_filename.rpartition("/longseq/")
-        if ours and not path.startswith("planning/"):
-            return f"longseq/{path}:{frame.f_lineno} {frame.f_code.co_name}"
-    return ""
