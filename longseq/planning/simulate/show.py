@@ -8,8 +8,8 @@ from typing import Any
 
 from longseq.config.arguments import Config
 from longseq.memory.recompute_policy import RecomputePolicy
-from longseq.planning.simulate.rank import Simulation
 from longseq.planning.simulate.kinds import KINDS
+from longseq.planning.simulate.rank import Simulation
 from longseq.planning.simulate.trace import Moment
 from longseq.reports.format import short
 
