@@ -36,7 +36,8 @@ def packing(s: int, b: int, documents: Documents, device: torch.device) -> Packi
     edges = [row * s + start for row in range(b) for start in starts(s, documents, row)]
     edges.append(b * s)
     longest = max(stop - start for start, stop in pairwise(edges))
-    return Packing(torch.tensor(edges, dtype=torch.int32, device=device), longest)
+    offsets = torch.tensor(edges, dtype=torch.int32, pin_memory=device.type == "cuda")
+    return Packing(offsets.to(device, non_blocking=True), longest)  # else a GPU is waited for
 
 
 def pack(x: Tensor) -> Tensor:

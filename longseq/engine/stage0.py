@@ -88,10 +88,15 @@ class BareOptimizer(torch.optim.Optimizer):
             grads = [p.grad for p in parameters if p.grad is not None]
             torch._foreach_mul_(grads, self.limit / (norm + 1e-6))
         self.inner.step()
-        for weight, master in zip(self.weights, self.masters, strict=True):
-            if weight is not master:
-                weight.copy_(master)
-                master.grad = None
+        self._round()
+
+    def _round(self) -> None:
+        """The masters rounded into the weights; in one call, so that a GPU is not kept waiting."""
+        pairs = [(w, m) for w, m in zip(self.weights, self.masters, strict=True) if w is not m]
+        if pairs:
+            torch._foreach_copy_([weight for weight, _ in pairs], [master for _, master in pairs])
+        for _, master in pairs:
+            master.grad = None
 
     def _copies(self) -> list[nn.Parameter]:
         """The masters that are not the weights themselves."""
@@ -122,8 +127,11 @@ def _master(weight: nn.Parameter) -> nn.Parameter:
 
 
 def gradient_norm(parameters: list[nn.Parameter], tp: Group) -> float:
-    """The 2-norm of the whole gradient: sharded parameters from all ranks, whole ones once."""
-    squares = torch.zeros(2, dtype=torch.float32)
+    """The 2-norm of the whole gradient: sharded parameters from all ranks, whole ones once.
+
+    It is added up where the gradients are, and is the only number that a step waits for.
+    """
+    squares = torch.zeros(2, dtype=torch.float32, device=parameters[0].device)
     for place, sharded in enumerate((True, False)):
         grads: list[Tensor] = [
             p.grad
@@ -132,7 +140,5 @@ def gradient_norm(parameters: list[nn.Parameter], tp: Group) -> float:
         ]
         if grads:
             squares[place] = torch.stack(torch._foreach_norm(grads)).square().sum()
-    if tp.size > 1:
-        shared = squares[:1].clone().to(parameters[0].device)
-        squares[0] = all_reduce(shared, tp)[0]
+    all_reduce(squares[:1], tp)
     return math.sqrt(float(squares.sum()))

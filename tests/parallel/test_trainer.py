@@ -14,7 +14,7 @@ def test_a_driven_trainer(tmp_path: Path) -> None:
     found = run_ranks(2, Path(__file__).with_name("driven.py"), str(tmp_path))
     for name in LAYOUTS:
         done = found[name]
-        assert done.pop("seen"), f"{name}: the detector does not see a read-back"
+        assert done.pop("waits") == {}, name
         assert 1 < done.pop("loss") < 3
         assert done == {"iteration": 2, "consumed_samples": 8, "consumed_tokens": 8 * 64}
     # Nothing of a batch that is not a number on one rank reaches weights or optimizer, on any
