@@ -23,7 +23,7 @@ fi
 export PATH=$LONGSEQ_VENV/bin:$PATH PYTHONNOUSERSITE=1 OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 export HF_HUB_OFFLINE=1 WANDB_MODE=${WANDB_MODE:-offline}
 
-scripts=(install.sh longseq.sh tests/run.sh .ci/run ALCF/*.sh ALCF/machines/*.sh ALCF/launchers/*.sh
+scripts=(install.sh longseq.sh tests/run.sh tests/gpu/run.sh .ci/run ALCF/*.sh ALCF/machines/*.sh ALCF/launchers/*.sh
     tests/launch/*.sh tests/launch/stand_ins/*.sh)
 failed=() summary=()
 

@@ -1,6 +1,7 @@
 """What one step of tests/gpu/run.sh found: rows that are printed and kept as they come.
 
-    results = Results(options.out, "what", "TFLOPS", "MFU")
+    options = step_options(__doc__)
+    results = Results(options.out, "TFLOPS", "MFU")
     if not results.has("GPT125M 8192"):                    # a step that was cut off goes on
         results.row("GPT125M 8192", "ok", TFLOPS=311.2, MFU=0.31)
     sys.exit(results.exit_code)
@@ -11,8 +12,12 @@ is replaced whole after each row, so that a killed step keeps what it has found.
 
 from __future__ import annotations
 
+import argparse
 import json
-from collections.abc import Iterator
+import signal
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +27,31 @@ import torch
 from longseq.host.atomic_files import replace_file
 
 VERDICTS = ("ok", "wrong", "failed", "out of memory", "not run")
+CUT_OFF = 3  # the exit code of a step whose time ran out
+
+
+def step_parser(doc: str | None) -> argparse.ArgumentParser:
+    """The options that every step has."""
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    here = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--out", type=Path, help="file for the rows; those in it are not run again")
+    parser.add_argument("--within", type=float, default=0, help="seconds, then it ends; 0: none")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default=here)
+    parser.add_argument("--tiny", action="store_true", help="sizes for a CPU")
+    return parser
+
+
+def step_options(doc: str | None, argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Its command line, read; from now on its time runs."""
+    warnings.simplefilter("ignore")  # libraries' about their own future, once a call
+    options = step_parser(doc).parse_args(argv)
+    if options.within > 0:
+        # SystemExit, so that `kept` does not take it for a failure
+        signal.signal(signal.SIGALRM, lambda *_: sys.exit(CUT_OFF))
+        signal.setitimer(signal.ITIMER_REAL, options.within)
+    return options
 
 
 class Results:
@@ -43,7 +73,7 @@ class Results:
         assert verdict in VERDICTS
         row = {"what": what, "verdict": verdict, **values} | ({"why": why} if why else {})
         self.rows.append(row)
-        shown = [f"{name} {_short(value)}" for name, value in values.items()]
+        shown = [f"{name} {short(value)}" for name, value in values.items()]
         print(f"{what:<44} {verdict:<13}", "  ".join(shown), why[:300], flush=True)
         if self.path:
             text = json.dumps({"columns": self.columns, "rows": self.rows}, indent=1)
@@ -69,5 +99,6 @@ def _line(error: BaseException) -> str:
     return " ".join(str(error).split())[:400]
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A value as tables show it."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,6 +1,6 @@
 """flash-attn 1, 2 and 3 and torch's variable-length kernel, against stand-ins of their packages.
 
-These kernels run on GPUs only; tests/gpu/prove_kernels.py proves the real ones there.
+These kernels run on GPUs only; tests/gpu/kernels.py proves the real ones there.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """FlexAttention: its block tables against torch's own, which come from a whole mask; its values.
 
-Without a GPU there is no backward and no Triton; tests/gpu/prove_kernels.py proves those.
+Without a GPU there is no backward and no Triton; tests/gpu/kernels.py proves those.
 """
 
 from __future__ import annotations

@@ -1,36 +1,34 @@
-"""Proves every attention kernel that this machine can run against the CPU's core kernel in fp32.
+"""Step 1: every attention kernel that this machine can run against the CPU's core kernel in fp32.
 
-    python tests/gpu/prove_kernels.py [--device cuda|cpu] [--speed]
+    python -m tests.gpu.kernels [--device cuda|cpu] [--out FILE]
 
 Forward and the three gradients, on views of one fused product as the model makes them: whole
 samples and documents, grouped heads, two sizes of heads; then dropout: its rate, that a seed
-repeats it, that backward drops what forward dropped. A row says "not here" with the reason where a
-kernel cannot run. Exit code 0: all that ran agree; 1: one does not. --speed adds milliseconds.
+repeats it, that backward drops what forward dropped; on a GPU then milliseconds. A row says "not
+run" with the reason where a kernel cannot run. Exit code 0: all that ran agree; 1: one does not.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[2])]
-
-from longseq.attention.kernel import AttentionDropout, Documents, Kernel, kernel  # noqa: E402
-from longseq.attention.limits import KERNELS  # noqa: E402
-from longseq.config.arguments import GROUPS, Config  # noqa: E402
-from longseq.config.flags import parse  # noqa: E402
-from longseq.config.kernels import this_machine, why_not  # noqa: E402
-from longseq.errors import UserError  # noqa: E402
+from longseq.attention.kernel import AttentionDropout, Documents, Kernel, kernel
+from longseq.attention.limits import KERNELS
+from longseq.config.arguments import GROUPS, Config
+from longseq.config.flags import parse
+from longseq.config.kernels import this_machine, why_not
+from tests.gpu.results import Results, step_options
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 TOLERANCE = {"fp32": 2e-5, "bf16": 2e-2, "fp16": 3e-3}  # of the norm of the difference
+COLUMNS = ("output", "dq", "dk", "dv")  # differences of these
 S, B, HEADS = 333, 2, 8
 DOCUMENTS: Documents = ((1, 7, 130, 131, 256, 333), (300,))
 
@@ -135,55 +133,51 @@ def wait(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def prove(name: str, dtype: str, device: str, speed: bool) -> bool:
-    """Print the rows of one kernel in one precision; False if a row is wrong."""
-    good, ran, last = True, False, ""
-    machine = this_machine()
-    for case in CASES:
-        title = f"{name:<7} {dtype:<5} {case!s:<32}"
-        reason = why_not(name, config_of(name, dtype, device, case.size, 0.0), machine)
-        if reason:
-            if reason != last:
-                print(f"{title} not here: {reason}")
-            last = reason
+def prove(results: Results, name: str, dtype: str, device: str, cases: Sequence[Case]) -> None:
+    """The rows of one kernel in one precision."""
+    ran, last = False, ""
+    for case in cases:
+        reason = why_not(name, config_of(name, dtype, device, case.size, 0.0), this_machine())
+        what = f"{name} {dtype} {case}"
+        ran |= not reason
+        if results.has(what) or (reason and reason == last):
             continue
-        try:
+        last = reason
+        if reason:
+            results.row(what, "not run", reason)
+            continue
+        with results.kept(what):
             found = differences(kernel(name), case, dtype, device)
-        except (UserError, RuntimeError, TypeError, ValueError) as error:
-            print(f"{title} FAILED: {' '.join(str(error).split())[:300]}")
-            return False
-        right, ran = max(found) <= TOLERANCE[dtype], True
-        good &= right
-        print(title, " ".join(f"{x:>8.1e}" for x in found), "ok" if right else "WRONG", flush=True)
+            right = all(x <= TOLERANCE[dtype] for x in found)  # not so where it is NaN
+            values: dict[str, Any] = dict(zip(COLUMNS, found, strict=True))
+            results.row(what, "ok" if right else "wrong", **values)
     if ran:
-        title = f"{name:<7} {dtype:<5} {'dropout':<32}"
-        reason = why_not(name, config_of(name, dtype, device, 64, 0.2), machine)
-        faults = [] if reason else list(dropout_faults(kernel(name), DTYPES[dtype], device))
-        print(title, f"not here: {reason}" if reason else "; ".join(faults) or "ok")
-        good &= not faults
-    if speed and ran:
-        took = milliseconds(kernel(name), DTYPES[dtype], device)
-        print(f"{name:<7} {dtype:<5} {'8192 tokens, there and back':<32} {took:.2f} ms")
-    return good
+        prove_dropout(results, name, dtype, device)
 
 
-def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    here = "cuda" if torch.cuda.is_available() else "cpu"
-    parser.add_argument("--device", choices=("cpu", "cuda"), default=here)
-    parser.add_argument("--speed", action="store_true")
-    args = parser.parse_args(argv)
-    device = torch.cuda.get_device_name() if args.device == "cuda" else "CPU"
-    versions = ", ".join(
-        f"{name} {version}" for name, version in this_machine().versions if version
-    )
-    print(f"{device}; {versions}")
-    print(f"{'':<46} {'output':>8} {'dq':>8} {'dk':>8} {'dv':>8}")
-    dtypes = DTYPES if args.device == "cuda" else ("fp32", "bf16")
-    verdicts = [prove(name, dtype, args.device, args.speed) for name in KERNELS for dtype in dtypes]
-    print("all that ran agree" if all(verdicts) else "NOT all agree")
-    return 0 if all(verdicts) else 1
+def prove_dropout(results: Results, name: str, dtype: str, device: str) -> None:
+    """The row about dropout, and on a GPU the one about speed."""
+    what = f"{name} {dtype} dropout"
+    if not results.has(what):
+        reason = why_not(name, config_of(name, dtype, device, 64, 0.2), this_machine())
+        with results.kept(what):
+            faults = [] if reason else list(dropout_faults(kernel(name), DTYPES[dtype], device))
+            verdict = "not run" if reason else "wrong" if faults else "ok"
+            results.row(what, verdict, reason or "; ".join(faults))
+    what = f"{name} {dtype} 8192 tokens, there and back"
+    if device == "cuda" and not results.has(what):
+        with results.kept(what):
+            results.row(what, "ok", ms=milliseconds(kernel(name), DTYPES[dtype], device))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = step_options(__doc__, argv)
+    results = Results(options.out, *COLUMNS, "ms")
+    for name in KERNELS:
+        for dtype in DTYPES if options.device == "cuda" else ("fp32", "bf16"):
+            prove(results, name, dtype, options.device, CASES[:2] if options.tiny else CASES)
+    return results.exit_code
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""docs/gpu.md, made from what tests/gpu/run.sh has found.
+
+    python -m tests.gpu.page DIR [DIR ...]     # of a step that is in several, the last one counts
+
+Without a folder the page says that no GPU has run anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from longseq.host.atomic_files import replace_file
+from tests.gpu.results import short
+from tests.gpu.steps import STEPS, Step
+
+PAGE = Path(__file__).parents[2] / "docs" / "gpu.md"
+NO_VALUES = ("what", "verdict", "why")  # of a row; the others are what was measured
+UNSEEN = "**No GPU has run this.**"
+
+HEAD = """# On a GPU
+
+One command proves and measures every path that needs a GPU, on any machine that has one, in half
+an hour:
+
+```
+./tests/gpu/run.sh --within 25m
+```
+
+It takes the environment of `install.sh` where that sees the GPU, else the machine's own `python3`
+with its torch, to which it adds what is missing from a folder of wheels; the machine's own packages
+are not touched. That folder is made where there is a network, for the other machine's Python:
+
+```
+./install.sh --wheels DIR --python 3.12
+./tests/gpu/run.sh --wheels DIR
+```
+
+Each step is a process of its own with its share of the time. What was cut off goes on at the next
+call, what is finished is not run again while the code is the same; `--steps kernels,repeat` runs
+those only; `--out DIR` says where `results.json` and each step's output go. Memory that ran out and
+failures are results. Without a GPU the steps run on the CPU as far as it can show them. This page
+is made from the results: `./tests/gpu/run.sh --docs`, or `python -m tests.gpu.page DIR` from those
+of another machine.
+"""
+
+
+def title(machine: dict[str, Any]) -> str:
+    """Where results are from, in a line."""
+    versions = machine["packages"]
+    commit = machine["commit"]
+    code = f"commit {commit['id'][:10]}" if commit else f"code {machine['code']}"
+    if commit and commit["changed_files"]:
+        code += f" with {commit['changed_files']} files changed (code {machine['code']})"
+    where = machine["gpus"][0] if machine["gpu"] and machine["gpus"] else machine["gpu"]
+    parts = [where or f"no GPU, {machine['cpu']['model']}", f"torch {versions.get('torch', '?')}"]
+    parts += [f"DeepSpeed {versions.get('deepspeed', '?')}", machine["time"][:10], code]
+    return "; ".join(parts)
+
+
+def results_of(found: Sequence[dict[str, Any]], step: Step) -> tuple[str, dict[str, Any]] | None:
+    """Where a step was run last on a GPU, and what it found there."""
+    for result in reversed(found):
+        kept = result["steps"].get(step.name, {})
+        if result["machine"]["gpu"] and kept.get("rows"):
+            return title(result["machine"]), kept
+    return None
+
+
+def rows_table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """A table of rows; a column for each value that one of them has."""
+    columns = list(dict.fromkeys(key for row in rows for key in row if key not in NO_VALUES))
+    noted = any(row.get("why") for row in rows)
+    head = ["what", *columns, "verdict", *(["why"] if noted else [])]
+    yield _line(head)
+    yield "|" + "---|" * len(head)
+    for row in rows:
+        values = [short(row[name]) if name in row else "" for name in columns]
+        why = [row.get("why", "")[:200]] if noted else []
+        yield _line([row["what"], *values, row["verdict"], *why])
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def page(found: Sequence[dict[str, Any]]) -> str:
+    """The text of docs/gpu.md."""
+    lines = [HEAD]
+    for step in STEPS:
+        lines += [f"## {step.shows[0].upper()}{step.shows[1:]}", ""]
+        lines += [f"`./tests/gpu/run.sh --steps {step.name}`", ""]
+        last = results_of(found, step)
+        if last is None:
+            lines += [UNSEEN, ""]
+            continue
+        where, kept = last
+        rest = f" {kept['why'][0].upper()}{kept['why'][1:]}." if kept["why"] else ""
+        lines += [f"{where}; {kept['seconds']:.0f} s.{rest}", ""]
+        lines += [*rows_table(kept["rows"]), ""]
+    return "\n".join(lines)
+
+
+def write(paths: Sequence[Path]) -> None:
+    """Write docs/gpu.md from files of results."""
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    replace_file(PAGE, page(found))
+    print(f"wrote {PAGE}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folders", nargs="*", type=Path, metavar="DIR")
+    folders = parser.parse_args(argv).folders
+    missing = [folder for folder in folders if not (folder / "results.json").exists()]
+    if missing:
+        parser.error(f"{missing[0]} has no results.json: name the --out of tests/gpu/run.sh")
+    write([folder / "results.json" for folder in folders])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
