@@ -4,6 +4,7 @@
 #   LONGSEQ_ARGS        array: the argument list
 #   LONGSEQ_RUN         the run's folder
 #   LONGSEQ_NOTES       array: what was chosen, and why, for the screen
+#   LONGSEQ_INHERITED   array: flags of the run that LOAD goes on from, which no variable makes
 # and in LONGSEQ_VALUE the values that follow from others.
 
 longseq_network_args() {
@@ -11,6 +12,10 @@ longseq_network_args() {
     longseq_model "$key" || return
     [[ $LONGSEQ_DEVICE == cuda ]] || where=CPU
     [[ -n ${MODEL_SIZE_KEY-} ]] || why="the default on a ${where}; MODEL_SIZE_KEY chooses another"
+    if [[ -n $LONGSEQ_NETWORK ]]; then
+        why="as in the run that LOAD goes on from"
+        read -r LONGSEQ_LAYERS LONGSEQ_HIDDEN LONGSEQ_HEADS <<<"$LONGSEQ_NETWORK"
+    fi
     LONGSEQ_NOTES+=("model     $key ($why): $LONGSEQ_LAYERS layers, hidden $LONGSEQ_HIDDEN, $LONGSEQ_HEADS heads")
     if [[ " ${LONGSEQ_MODELS[*]%% *} " == *" ${key}_PUBLISHED "* ]]; then
         LONGSEQ_NOTES+=("          the $key of the tables of 2023 is ${key}_PUBLISHED, another network (--list-models)")
@@ -19,6 +24,30 @@ longseq_network_args() {
     LONGSEQ_ARGS+=(
         --num-layers "$LONGSEQ_LAYERS" --hidden-size "$LONGSEQ_HIDDEN" --num-attention-heads "$LONGSEQ_HEADS"
     )
+}
+
+longseq_inherit() { # takes over what the run that LOAD names was set to, where nothing else is asked for
+    local entry name row REPLY load=${LONGSEQ_VALUE[LOAD]} entries=()
+    LONGSEQ_INHERITED=() LONGSEQ_NETWORK=
+    [[ -n $load ]] || return 0
+    while IFS= read -r -d '' entry; do entries+=("$entry"); done < <(
+        export PYTHONPATH=$LONGSEQ_ROOT${PYTHONPATH:+:$PYTHONPATH} PYTHONDONTWRITEBYTECODE=1
+        "$LONGSEQ_BASE_PYTHON" -m longseq.run.resumed "$load" "$LONGSEQ_RANKS" && printf 'end\0'
+    )
+    ((${#entries[@]})) || return 2 # Python has said why
+    unset "entries[$((${#entries[@]} - 1))]"
+    for entry in ${entries[@]+"${entries[@]}"}; do
+        name=${entry%%=*}
+        case $entry in
+            LONGSEQ_NETWORK=*) LONGSEQ_NETWORK=${entry#*=} ;;
+            flag=*) LONGSEQ_INHERITED+=("${entry#*=}") ;;
+            *)
+                longseq_row "$name" && row=${REPLY#*|}
+                longseq_parse "$name" "${row%%|*}" "${entry#*=}" || return
+                LONGSEQ_VALUE[$name]=$REPLY
+                ;;
+        esac
+    done
 }
 
 longseq_share_out() { # sets MPSIZE, SPSIZE, RINGSIZE, and the global batch that follows; needs LONGSEQ_RANKS
@@ -53,6 +82,10 @@ longseq_share_out() { # sets MPSIZE, SPSIZE, RINGSIZE, and the global batch that
 longseq_share_batch() { # longseq_share_batch DATA: sets GLOBAL_BATCH or GAS, whichever follows from the other
     local pass=$(($1 * LONGSEQ_VALUE[MICRO_BATCH])) global=${LONGSEQ_VALUE[GLOBAL_BATCH]}
     if [[ -n $global && -z ${GAS-}${GRADIENT_ACCUMULATION_STEPS-} ]]; then
+        # The batch of the run before, on other ranks: each works on fewer samples at once
+        while [[ -n ${LONGSEQ_INHERITED[*]-} && -z ${MICRO_BATCH-} ]] && ((pass > $1 && global % pass)); do
+            LONGSEQ_VALUE[MICRO_BATCH]=$((LONGSEQ_VALUE[MICRO_BATCH] - 1)) pass=$((pass - $1))
+        done
         ((global % pass == 0)) || longseq_refuse "GLOBAL_BATCH=$global cannot be shared out over $1 data-parallel\
  rank(s) with MICRO_BATCH=${LONGSEQ_VALUE[MICRO_BATCH]}: it must be a multiple of $pass" || return
         LONGSEQ_VALUE[GAS]=$((global / pass))
@@ -127,6 +160,7 @@ longseq_args() { # longseq_args [EXTRA...]: sets LONGSEQ_ARGS; what is in EXTRA 
     LONGSEQ_ARGS=() LONGSEQ_NOTES=()
     longseq_check_names || return
     longseq_read_variables || return
+    longseq_inherit || return
     longseq_network_args || return
     longseq_share_out || return
     longseq_complete
@@ -136,5 +170,5 @@ longseq_args() { # longseq_args [EXTRA...]: sets LONGSEQ_ARGS; what is in EXTRA 
     if [[ " $* " == *" -- "* ]]; then
         longseq_refuse "a second -- among the trainer's arguments: give it once" || return
     fi
-    LONGSEQ_ARGS+=("$@")
+    LONGSEQ_ARGS+=(${LONGSEQ_INHERITED[@]+"${LONGSEQ_INHERITED[@]}"} "$@")
 }

@@ -38,6 +38,7 @@ from longseq.host.atomic_files import reason
 from longseq.parallel.agreement import Ranks
 from longseq.parallel.mesh import Mesh
 from longseq.run.environment import package_versions
+from longseq.run.resumed import find_before
 
 
 class RunCheckpoints:
@@ -51,7 +52,7 @@ class RunCheckpoints:
         self.loaded: Path | None = None  # what --load found
         self.newest: Path | None = None  # what this run has written, whole
         self.left_out = AllLeftOut()
-        self.note = ""  # what a resumed run does otherwise than the one before
+        self.notes: list[str] = []  # what a resumed run does otherwise than the one before
         self.seconds = 0.0  # of the longest save
         self._saver: Saver | None = None
         self._claim: Claim | None = None
@@ -80,10 +81,12 @@ class RunCheckpoints:
         folder = self.loaded.parent
         self.left_out = self._from_first(lambda: read_left_out(folder))
         before, now = manifest.layout["seq_length"], self.config.network.seq_length
-        notes = [] if manifest.optimizer else ["it holds weights only: the optimizer begins anew"]
+        if not manifest.optimizer:
+            self.notes.append("it holds weights only: the optimizer begins anew")
         if before != now:
-            notes.append(f"samples of {now:,} tokens from here on, {before:,} before")
-        self.note = "; ".join(notes)
+            self.notes.append(f"samples of {now:,} tokens from here on, {before:,} before")
+        if self.ranks.rank == 0 and (run := find_before(self.loaded)):
+            self.notes += run.differences(self.config)
         return dict(manifest.progress)
 
     def _restore(self, path: Path, warn: Callable[[str], None]) -> tuple[Path, Manifest]:

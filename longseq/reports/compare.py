@@ -29,7 +29,7 @@ def row(run: RunRecord) -> list[str]:
     return [
         run.status or "unknown",
         str(run.metrics[-1]["iteration"]),
-        number(run.last("lm_loss"), "{:.4f}"),
+        number(run.recent("lm_loss"), "{:.4f}"),
         number(run.last("validation_loss"), "{:.4f}"),
         short(run.typical("tokens_per_sec")),
         number(run.typical("tflops"), "{:.3g}"),

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import math
+
 
 def number(value: float | None, form: str) -> str:
     """`value` in a format, or nothing where it is not known."""
     return form.format(value) if isinstance(value, (int, float)) else ""
+
+
+def loss(nats: float, bases: int | None) -> str:
+    """Nats a token, and bits a base where a token is `bases`: `1.3863 (2.000 bits a base)`."""
+    text = f"{nats:.4f}"
+    return f"{text} ({bits_a_base(nats, bases):.3f} bits a base)" if bases else text
+
+
+def bits_a_base(nats: float, bases: int) -> float:
+    """From nats a token of `bases` letters."""
+    return nats / math.log(2) / bases
 
 
 def short(value: float | None) -> str:

@@ -11,8 +11,8 @@ from jinja2 import Environment, FileSystemLoader
 
 from longseq.errors import UserError
 from longseq.reports import plots
-from longseq.reports.format import duration, number, short
-from longseq.reports.runs import RunRecord
+from longseq.reports.format import duration, loss, number, short
+from longseq.reports.runs import LAST, RunRecord
 
 PAGE = "report.html"
 TEMPLATE = "page.html.j2"
@@ -41,6 +41,8 @@ def page(run: RunRecord) -> str:
         sections=[
             ("This run", _pairs(summary.get("opening"))),
             ("How it ended", _pairs(summary.get("closing"))),
+            ("The runs before", [("", text) for text in run.earlier]),
+            ("Damage", _damage(run)),
         ],
         details=[
             ("Settings", flat(summary.get("settings", {}))),
@@ -65,12 +67,11 @@ def _subtitle(run: RunRecord) -> str:
 
 def cards(run: RunRecord) -> list[tuple[str, str]]:
     """The figures at the top: (value, what it is)."""
-    unigram = run.summary.get("unigram_loss")
     found = [
         (run.status, "status"),
-        (number(run.last("lm_loss"), "{:.4f}"), "training loss"),
-        (number(run.last("validation_loss"), "{:.4f}"), "validation loss"),
-        (number(unigram, "{:.4f}"), "unigram loss, no context"),
+        (_loss(run, run.recent("lm_loss")), f"training loss, mean of {LAST} iterations"),
+        (_loss(run, run.last("validation_loss")), "validation loss"),
+        *((_loss(run, value), f"{name} loss, without a network") for name, value in run.marks()),
         (str(run.metrics[-1]["iteration"]), "iterations"),
         (short(run.last("consumed_tokens")), "tokens"),
         (duration(run.seconds()), "in iterations"),
@@ -84,6 +85,10 @@ def cards(run: RunRecord) -> list[tuple[str, str]]:
     return [card for card in found if card[0]]
 
 
+def _loss(run: RunRecord, nats: float | None) -> str:
+    return "" if nats is None else loss(nats, run.bases)
+
+
 def _against_plan(run: RunRecord) -> str:
     """`97% of 3.10 GiB`; empty where the run was not held to a plan."""
     planned, measured = run.last("planned_memory_gib"), run.last("measured_memory_gib")
@@ -94,6 +99,7 @@ def _figures(run: RunRecord) -> Iterable[tuple[str, str]]:
     """(title, the SVG in base64) of each picture."""
     pictures = (
         ("Loss", plots.loss_plot),
+        ("Loss beside what knows no network", plots.near_marks_plot),
         ("Throughput", plots.speed_plot),
         ("Arithmetic", plots.tflops_plot),
         ("Memory", plots.memory_plot),
@@ -102,6 +108,13 @@ def _figures(run: RunRecord) -> Iterable[tuple[str, str]]:
     )
     for title, draw in pictures:
         yield title, base64.b64encode(draw(run).encode()).decode()
+
+
+def _damage(run: RunRecord) -> list[tuple[str, str]]:
+    """What of the run's files cannot be used."""
+    if not run.lost:
+        return []
+    return [("metrics.jsonl", f"{run.lost} of its lines cannot be read and are left out")]
 
 
 def _pairs(rows: Any) -> list[tuple[str, str]]:

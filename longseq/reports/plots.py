@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -61,24 +62,61 @@ def smooth_both_ways(values: Sequence[float], weight: float) -> list[float]:
 
 
 def loss_plot(run: RunRecord) -> str:
-    """Training and validation loss, with the loss of guessing from frequencies alone."""
+    """Training and validation loss, from the first iteration on."""
 
     def draw(axes: Axes) -> None:
-        xs, ys = run.column("lm_loss")
-        x, y = thin(xs, ys)
-        if len(y) > 50:
-            axes.plot(x, y, color=BLUE, alpha=0.25, linewidth=0.8)
-            y = smooth_both_ways(y, 0.9)
-        axes.plot(x, y, color=BLUE, linewidth=1.8, label="training")
-        vx, vy = run.column("validation_loss")
-        axes.plot(vx, vy, color=ORANGE, marker="o", markersize=4, linewidth=1.5, label="validation")
-        unigram = run.summary.get("unigram_loss")
-        if isinstance(unigram, (int, float)):
-            axes.axhline(unigram, color=FAINT, linestyle="--", linewidth=1.2, label="unigram")
-        axes.set_ylabel("loss (nats a token)")
+        _losses(axes, run)
         axes.legend()
 
     return _svg(draw)
+
+
+def near_marks_plot(run: RunRecord) -> str:
+    """The same, where it comes near to what knows no network: frequencies and Markov models."""
+
+    def draw(axes: Axes) -> None:
+        losses = _losses(axes, run)
+        marks = run.marks()
+        for (name, value), line in zip(marks, ("--", "-.", ":"), strict=False):
+            axes.axhline(value, color=INK, linestyle=line, linewidth=1.2, label=name)
+        axes.set_ylim(*near(losses, [value for _, value in marks]))
+        axes.legend()
+
+    return _svg(draw)
+
+
+def near(losses: Sequence[float], marks: Sequence[float]) -> tuple[float, float]:
+    """Bounds that hold the marks and the better half of the losses, with some air."""
+    shown = sorted(losses)[: max(1, len(losses) // 2)] + list(marks)
+    low, high = min(shown, default=0.0), max(shown, default=1.0)
+    air = 0.15 * (high - low) or 0.05 * abs(high) or 0.05
+    return low - air, high + air
+
+
+def _losses(axes: Axes, run: RunRecord) -> list[float]:
+    """Draw the loss of training, drawn through by its local mean, and of validation."""
+    x, y = thin(*run.column("lm_loss"))
+    if len(y) > 50:
+        axes.plot(x, y, color=BLUE, alpha=0.25, linewidth=0.8)
+        y = smooth_both_ways(y, 0.9)
+    axes.plot(x, y, color=BLUE, linewidth=1.8, label="training")
+    vx, vy = run.column("validation_loss")
+    axes.plot(vx, vy, color=ORANGE, marker="o", markersize=4, linewidth=1.5, label="validation")
+    if run.history:
+        axes.axvline(run.metrics[0]["iteration"], color=FAINT, linewidth=1.0, label="went on")
+    axes.set_ylabel("loss (nats a token)")
+    if bases := run.bases:
+        bits = math.log(2) * bases  # nats of one bit a base
+
+        def to_bits(nats: Any) -> Any:
+            return nats / bits
+
+        def to_nats(base: Any) -> Any:
+            return base * bits
+
+        other = axes.secondary_yaxis("right", functions=(to_bits, to_nats))
+        other.set_ylabel("bits a base")
+    return y + vy
 
 
 def speed_plot(run: RunRecord) -> str:

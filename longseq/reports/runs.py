@@ -12,22 +12,31 @@ from longseq.errors import UserError
 
 SUMMARY = "summary.json"
 RUNNING, DONE, STOPPED, FAILED = "running", "done", "stopped early", "failed"  # its status
+LAST = 20  # iterations that a run's training loss is the mean of: one batch's says little
 WARM_UP = 2  # first iterations, slower than the rest, are left out of typical speeds
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """`metrics` as in metrics.jsonl; `summary` is empty where the run did not end."""
+    """`metrics` as in metrics.jsonl; `summary` is empty where the run did not end.
+
+    history: of the runs that this one goes on from, up to where each was left; earlier: what is to
+    be said of them. lost: lines of metrics.jsonl that are damaged.
+    """
 
     folder: Path
     metrics: list[dict[str, Any]]
     summary: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
     command: str = ""
+    history: list[dict[str, Any]] = field(default_factory=list)
+    earlier: list[str] = field(default_factory=list)
+    lost: int = 0
 
-    def column(self, key: str) -> tuple[list[int], list[float]]:
-        """Iterations and values of a metric, where it was measured."""
-        known = [m for m in self.metrics if isinstance(m.get(key), (int, float))]
+    def column(self, key: str, own: bool = False) -> tuple[list[int], list[float]]:
+        """Iterations and values of a metric, where it was measured; own: by this run alone."""
+        records = self.metrics if own else self.history + self.metrics
+        known = [m for m in records if isinstance(m.get(key), (int, float))]
         return [m["iteration"] for m in known], [float(m[key]) for m in known]
 
     def last(self, key: str) -> float | None:
@@ -36,9 +45,27 @@ class RunRecord:
         return values[-1] if values else None
 
     def typical(self, key: str) -> float | None:
-        """The median of a metric over the iterations after the first ones."""
-        values = self.column(key)[1]
+        """The median of a metric over this run's iterations after the first ones."""
+        values = self.column(key, own=True)[1]
         return statistics.median(values[WARM_UP:] or values) if values else None
+
+    def recent(self, key: str) -> float | None:
+        """The mean of a metric over the last iterations."""
+        values = self.column(key)[1][-LAST:]
+        return sum(values) / len(values) if values else None
+
+    def marks(self) -> list[tuple[str, float]]:
+        """Losses to hold this one's against, in nats a token: (whose, how much), highest first."""
+        found = [("unigram", self.summary.get("unigram_loss"))]
+        markov = self.summary.get("markov_losses")
+        found += [(f"Markov, order {n}", v) for n, v in (markov or {}).items()]
+        return [(name, float(v)) for name, v in found if isinstance(v, (int, float))]
+
+    @property
+    def bases(self) -> int | None:
+        """Letters of a token; None where tokens are of text, or it is not known."""
+        bases = self.summary.get("bases_a_token")
+        return bases if isinstance(bases, int) and bases > 0 else None
 
     def slowest_rank(self) -> str:
         """The rank that was the slowest at most looks, its host, and by how much (the median)."""
@@ -59,36 +86,82 @@ class RunRecord:
         return "running, or killed" if status == RUNNING else str(status)
 
     def seconds(self) -> float:
-        """Time spent in iterations."""
-        return sum(self.column("iteration_time")[1])
+        """Time that this run spent in iterations."""
+        return sum(self.column("iteration_time", own=True)[1])
 
 
 def read_run(folder: Path) -> RunRecord:
     """Read a run's folder; raises UserError where there is nothing to report."""
     path = folder / "metrics.jsonl"
     try:
-        metrics = read_metrics(path)
+        metrics, lost = read_metrics(path)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; name the folder of a run") from None
     if not metrics:
         raise UserError(f"{path} holds no iteration yet")
+    summary = read_json(folder / SUMMARY)
+    history, earlier = _history(summary, metrics[0]["iteration"])
     return RunRecord(
         folder.absolute(),
         metrics,
-        read_json(folder / SUMMARY),
+        summary,
         read_json(folder / "environment.json"),
         _text(folder / "command.sh"),
+        history,
+        earlier,
+        lost,
     )
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The records of a metrics.jsonl; a last line cut short by a kill is left out."""
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        record = parse_record(line)
-        if record is not None:
-            records.append(record)
-    return records
+def _history(summary: dict[str, Any], first: int) -> tuple[list[dict[str, Any]], list[str]]:
+    """Records before iteration `first`, of the runs that --load goes back to, and what they are."""
+    records: list[dict[str, Any]] = []
+    said: list[str] = []
+    seen: set[Path] = set()
+    while first > 1:
+        load = nested(summary, "settings", "run", "load")
+        folder = run_of(Path(str(summary.get("directory", "")), str(load))) if load else None
+        try:
+            if folder is None or folder in seen:
+                raise FileNotFoundError
+            found = read_metrics(folder / "metrics.jsonl")[0]
+        except OSError:
+            said.append(f"iterations before {first}: the run they are of is not there")
+            break
+        seen.add(folder)
+        before = [record for record in found if record["iteration"] < first]
+        if not before:
+            summary = read_json(folder / SUMMARY)
+            continue
+        said.append(f"iterations {before[0]['iteration']} to {first - 1}: {folder.name}")
+        records[:0] = before
+        first, summary = before[0]["iteration"], read_json(folder / SUMMARY)
+    return records, said[::-1]
+
+
+def run_of(load: Path) -> Path | None:
+    """The folder of the run that wrote the checkpoints in `load`."""
+    for folder in (load, *list(load.parents)[:2]):
+        if (folder / SUMMARY).is_file():
+            return folder
+    return None
+
+
+def nested(tree: Any, *keys: str) -> Any:
+    """What a file says under these keys; None where it does not."""
+    for key in keys:
+        tree = tree.get(key) if isinstance(tree, dict) else None
+    return tree
+
+
+def read_metrics(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The records of a metrics.jsonl, and how many lines are none; the last one, cut short by a
+    kill, is not counted.
+    """
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    records = [parse_record(line) for line in lines]
+    lost = sum(record is None for record in records[:-1])
+    return [record for record in records if record is not None], lost
 
 
 def parse_record(line: str) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 check        everything that can go wrong before a rank starts goes wrong here: `longseq check`
 folder       outputs/RUN, made so that two jobs never share it
+resumed      what a run that goes on takes over from the one before, and what it does otherwise
 screen       one updating line and the lines that stay, or plain lines; the log behind them
 tracking     metrics.jsonl, TensorBoard, Weights & Biases (wandb_sink)
 throughput   FLOPs of a step, counted in the two ways that people compare

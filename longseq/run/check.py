@@ -29,6 +29,7 @@ from longseq.errors import EXIT_DONE, UserError
 from longseq.host.atomic_files import reason
 from longseq.host.machine import Machine, in_environment, without_packages
 from longseq.run.folder import claim_run_folder, write_command
+from longseq.run.resumed import find_before
 
 
 def add_arguments(parser: Parser, check_request: Callable[[Config, int], None]) -> None:
@@ -61,6 +62,7 @@ def prepare_run(options: argparse.Namespace) -> int:
     if dry_run:
         _look_for_data(config.data.data_path)
         _tell_batch(config)
+        _tell_differences(config)
         print(text, end="")
         return EXIT_DONE
     options.check_request(config, _check_data(config))
@@ -104,6 +106,13 @@ def _tell_batch(config: Config) -> None:
             f" global batch {config.global_batch_size} x {shared} ranks that share each sequence",
             file=sys.stderr,
         )
+
+
+def _tell_differences(config: Config) -> None:
+    """From the run that --load goes on from; a training says it in its opening."""
+    before = find_before(Path(config.run.load)) if config.run.load else None
+    for line in before.differences(config) if before else ():
+        print(f"load      {line}", file=sys.stderr)
 
 
 def _settings(config: Config) -> dict[str, Any]:

@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from longseq.config.arguments import Config
 from longseq.data.opening import TrainingData
+from longseq.data.samples.entropy import CELLS, markov
 from longseq.host.atomic_files import replace_file
+from longseq.reports.format import loss
 from longseq.reports.runs import SUMMARY
 
 Rows = list[tuple[str, object]]
+LEARNT, JUDGED = 1 << 20, 1 << 18  # tokens that Markov models see: a second at most
+CELLS_A_TOKEN = 16  # a table with more counts than that for each token learns nothing
 
 
 def opening_rows(
-    config: Config, data: TrainingData, device: str, iteration: int, recompute: str, note: str = ""
+    config: Config,
+    data: TrainingData,
+    device: str,
+    iteration: int,
+    recompute: str,
+    notes: Iterable[str] = (),
 ) -> Rows:
-    """Network, layout with every factor, batch, precision, attention and data, as (name, value)."""
+    """Network, layout with every factor, batch, precision, attention and data, as (name, value).
+
+    notes: what a resumed run does otherwise than the one before.
+    """
     net, train = config.network, config.training
     parameters = net.parameter_count(net.padded_vocabulary(data.vocab_size))
     heads = f"{net.num_attention_heads} heads"
@@ -34,6 +48,7 @@ def opening_rows(
         ("layout", config.layout),
         ("batch", f"{config.global_batch_size} x {net.seq_length:,} tokens ({parts})"),
         *_curriculum(config),
+        *_schedule(config),
         ("precision", f"{train.dtype}, ZeRO stage {train.zero_stage}, on {device}"),
         ("attention", config.memory.kernel),
         ("memory", recompute),
@@ -42,9 +57,7 @@ def opening_rows(
     ]
     if iteration:
         rows.append(("resumed", f"after iteration {iteration} from {config.run.load}"))
-    if note:
-        rows.append(("", note))
-    return rows
+    return rows + [("", note) for note in notes]
 
 
 def _curriculum(config: Config) -> Rows:
@@ -56,20 +69,39 @@ def _curriculum(config: Config) -> Rows:
     return [("", f"samples grow from {first:,} tokens, {growth}, over {steps:,} iterations")]
 
 
+def _schedule(config: Config) -> Rows:
+    """Said where it is not that of the iterations there are, as in a run that goes on longer."""
+    train = config.training
+    if train.decay_iters == train.train_iters or train.lr_decay_style == "constant":
+        return []
+    how = f"over {train.decay_iters:,} iterations; another: --lr-decay-iters {train.train_iters}"
+    return [("schedule", f"{train.lr_decay_style} {how}")]
+
+
 def closing_rows(
     config: Config,
-    data: TrainingData,
-    loss: float,
+    marks: dict[str, Any],
+    losses: Sequence[float],
     validation_loss: float | None,
     saved: Path | None,
     exit_code: int,
 ) -> Rows:
-    """Losses beside the data's own entropy, where everything is, and how to go on."""
-    rows: Rows = [("training loss", f"{loss:.4f}")]
-    if data.valid is not None and validation_loss is not None:
-        rows.append(("validation loss", f"{validation_loss:.4f}"))
-        unigram = data.valid.unigram_loss()
-        rows.append(("unigram loss", f"{unigram:.4f} (validation tokens, no context)"))
+    """Losses beside the data's own marks, where everything is, and how to go on.
+
+    marks: of `baselines`, empty on other ranks than 0. losses: of the last iterations, nats a
+    token.
+    """
+    bases = marks.get("bases_a_token")
+    rows: Rows = []
+    if losses:
+        mean = sum(losses) / len(losses)
+        rows.append(("training loss", f"{loss(mean, bases)}, mean of {len(losses)} iterations"))
+    if validation_loss is not None:
+        rows.append(("validation loss", loss(validation_loss, bases)))
+    if marks.get("unigram_loss"):
+        rows.append(("unigram loss", f"{loss(marks['unigram_loss'], bases)}, without context"))
+        for order, value in marks["markov_losses"].items():
+            rows.append((f"Markov, order {order}", loss(value, bases)))
     if config.run.run_dir:
         rows.append(("everything", f"{config.run.run_dir} (report.html shows it)"))
     if saved:
@@ -79,7 +111,12 @@ def closing_rows(
 
 
 def write_summary(
-    folder: Path, config: Config, data: TrainingData, status: str, opening: Rows, closing: Rows
+    folder: Path,
+    config: Config,
+    marks: dict[str, Any],
+    status: str,
+    opening: Rows,
+    closing: Rows,
 ) -> None:
     """RUN/summary.json, which the report reads: at the start, so that a run that fails has one, and
     at the end.
@@ -89,7 +126,8 @@ def write_summary(
         "opening": [(name, str(value)) for name, value in opening],
         "closing": [(name, str(value)) for name, value in closing],
         "settings": asdict(config),
-        **baselines(data),
+        "directory": str(Path.cwd()),  # what paths in the settings start from
+        **marks,
     }
     put_summary(folder, summary)
 
@@ -100,5 +138,21 @@ def put_summary(folder: Path, summary: dict[str, Any]) -> None:
 
 
 def baselines(data: TrainingData) -> dict[str, Any]:
-    """Losses that the validation loss can be held against."""
-    return {"unigram_loss": data.valid.unigram_loss() if data.valid else None}
+    """Losses that the validation loss can be held against, in nats a token.
+
+    `markov_losses`: of Markov models of order 2 and of the order that is best for what it learns
+    from, by the order; `bases_a_token`: letters of a sequence, None where tokens are of text.
+    """
+    found: dict[str, Any] = {
+        "unigram_loss": None,
+        "markov_losses": {},
+        "bases_a_token": getattr(data.tokenizer, "bases", None),
+    }
+    if data.valid is None or data.train is None:
+        return found
+    found["unigram_loss"] = data.valid.unigram_loss()
+    train, valid = data.train.some_tokens(LEARNT), data.valid.some_tokens(JUDGED)
+    bits, best = markov(train, valid, min(CELLS, CELLS_A_TOKEN * sum(map(len, train))))
+    orders = {min(2, max(bits)), best} - {0}
+    found["markov_losses"] = {str(n): bits[n] * math.log(2) for n in sorted(orders)}
+    return found

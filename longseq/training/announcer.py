@@ -3,7 +3,7 @@
     announcer = Announcer(config, data, trainer, kept, held)      # when it has resumed
     announcer.began()
     announcer.screen.iteration(record); announcer.tracker.log(record)
-    announcer.ended(exit_code, last_loss, validation_loss, since)     # or failed(error)
+    announcer.ended(exit_code, losses, validation_loss, since)     # or failed(error)
 
 Every rank makes one and calls it alike; rank 0's is seen and writes the files.
 """
@@ -30,7 +30,7 @@ from longseq.run.environment import write_environment
 from longseq.run.peak import HeldToPlan, Peak
 from longseq.run.safety.failure import is_out_of_memory, out_of_memory, record_failure
 from longseq.run.screen import Screen, terminal_width
-from longseq.run.summary import closing_rows, opening_rows, write_summary
+from longseq.run.summary import baselines, closing_rows, opening_rows, write_summary
 from longseq.run.tracking import Tracker, open_tracker
 from longseq.training.feed import MicroBatch
 from longseq.training.trainer import Trainer
@@ -68,6 +68,7 @@ class Announcer:
         places = self.ranks.gather(where(pci_address(device) if device.type == "cuda" else ""))
         for line in complaints(places):
             self.screen.warn(line)
+        self.marks = baselines(data) if self.ranks.rank == 0 else {}
         if self.folder and self.ranks.rank == 0:
             hosts = list(dict.fromkeys(place.host for place in places))
             write_environment(self.folder, hosts, ranks=[asdict(place) for place in places])
@@ -96,11 +97,11 @@ class Announcer:
             trainer.device.type,
             trainer.iteration,
             recompute=trainer.policy.describe(),
-            note=self.kept.note,
+            notes=self.kept.notes,
         )
         self.screen.opening("longseq", self.opening)
         if self.folder and self.ranks.rank == 0:
-            write_summary(self.folder, self.config, self.data, RUNNING, self.opening, [])
+            write_summary(self.folder, self.config, self.marks, RUNNING, self.opening, [])
 
     def rates(self, batches: list[MicroBatch], length: int, seconds: float) -> throughput.Rates:
         """Tokens and FLOPS a second of an iteration with samples of `length` tokens."""
@@ -139,23 +140,23 @@ class Announcer:
         self.screen.note(f"checkpoint of iteration {at} saved in {seconds:.1f} s")
 
     def ended(
-        self, exit_code: int, last_loss: float, validation_loss: float | None, since: float
+        self, exit_code: int, losses: list[float], validation_loss: float | None, since: float
     ) -> None:
         """The last lines: how it ended, where everything is, how to go on.
 
-        since: time.monotonic() when the run began.
+        losses: of the last iterations. since: time.monotonic() when the run began.
         """
         title = DONE if exit_code == EXIT_DONE else STOPPED
         took = duration(time.monotonic() - since)
         rows = closing_rows(
-            self.config, self.data, last_loss, validation_loss, self.kept.newest, exit_code
+            self.config, self.marks, losses, validation_loss, self.kept.newest, exit_code
         )
         if self.peak:
             rows.append(("peak memory", self.peak.line))
         self.screen.closing(f"{title} after {took}", rows)
         if self.folder and self.ranks.rank == 0:
             try:
-                write_summary(self.folder, self.config, self.data, title, self.opening, rows)
+                write_summary(self.folder, self.config, self.marks, title, self.opening, rows)
                 write_page(read_run(self.folder))
             except (OSError, UserError) as error:  # a full disk must not fail what has ended well
                 self.screen.warn(f"the report could not be written: {error}")

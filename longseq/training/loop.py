@@ -9,9 +9,9 @@ itself is trainer.py's, what people see of it announcer.py's; here is what surro
 from __future__ import annotations
 
 import logging
-import math
 import sys
 import time
+from collections import deque
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from longseq.engine.update_guard import are_finite
 from longseq.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED_EARLY, UserError
 from longseq.host.host_memory import peak_memory_gib
 from longseq.parallel.agreement import torch_ranks
+from longseq.reports.runs import LAST
 from longseq.run.peak import HeldToPlan
 from longseq.run.safety.spikes import Spikes, Trouble
 from longseq.run.safety.stragglers import Stragglers
@@ -45,7 +46,7 @@ def train(config: Config, watch: Watch) -> int:
     try:
         code = training.run()
         training.announcer.ended(
-            code, training.last_loss, training.validation_loss, training.stopper.began
+            code, list(training.losses), training.validation_loss, training.stopper.began
         )
     except Exception as error:
         training.announcer.failed(error)
@@ -84,7 +85,7 @@ class Training:
             lambda loss, norm: self.spikes.may_update(loss, norm, self.trainer.iteration)
         )
         self.lengths = curriculum_of(config)
-        self.last_loss = math.nan
+        self.losses: deque[float] = deque(maxlen=LAST)
         self.validation_loss: float | None = None
 
         self.kept = RunCheckpoints(config, self.data, self.trainer.engine, mesh, self.ranks)
@@ -136,7 +137,7 @@ class Training:
         self.rewind.skip_left_out()
         batches = list(self.train_feed.step(trainer.consumed_samples, length))
         result = trainer.step(batches)
-        self.last_loss = result.loss
+        self.losses.append(result.loss)
         seconds = time.perf_counter() - began
         record = {
             "iteration": trainer.iteration,

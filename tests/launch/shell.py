@@ -38,7 +38,7 @@ def traced() -> dict[str, str]:
 
 ARGS_SCRIPT = r"""
 longseq_default_facts
-LONGSEQ_DEVICE=$1 LONGSEQ_DEVICES=$2 LONGSEQ_HOSTS=(localhost)
+LONGSEQ_DEVICE=$1 LONGSEQ_DEVICES=$2 LONGSEQ_HOSTS=(localhost) LONGSEQ_BASE_PYTHON=python3
 shift 2
 longseq_count_ranks
 longseq_args "$@"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -355,6 +357,43 @@ def test_load_takes_a_runs_folder(arguments: Arguments, tmp_path: object) -> Non
     subprocess.run(["mkdir", "-p", f"{folder}/checkpoints"], check=True)
     assert options(arguments(LOAD=folder))["--load"] == f"{folder}/checkpoints"
     assert options(arguments(LOAD=f"{folder}/checkpoints"))["--load"] == f"{folder}/checkpoints"
+
+
+def earlier_run(folder: Path, *words: str) -> Path:
+    """What of a run its successor looks at."""
+    (folder / "checkpoints").mkdir(parents=True)
+    settings = asdict(parse_config([*words, "--data-path", "a b"], 4))
+    summary = {"settings": settings, "directory": "/$(data)"}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    return folder
+
+
+def test_load_takes_over_the_settings_of_that_run(arguments: Arguments, tmp_path: Path) -> None:
+    words = "--num-layers 3 --seq-length 256 --lr 1e-3 --train-iters 30 --global-batch-size 8"
+    run = earlier_run(tmp_path / "run", *words.split(), "--micro-batch-size", "4", "--swiglu")
+    found = options(arguments(LOAD=str(run), TRAIN_ITERS="60", LR="2e-3"))
+    expected = {
+        "--num-layers": "3",
+        "--seq-length": "256",
+        "--data-path": "/$(data)/a b",
+        "--train-iters": "60",
+        "--lr": "2e-3",
+        "--lr-decay-iters": "30",
+        "--swiglu": "",
+        "--global-batch-size": "8",
+    }
+    assert {name: found.get(name) for name in expected} == expected
+    # Eight ranks, a batch of eight: a rank has one sample, where it had four
+    on_more = options(arguments(LOAD=str(run), NGPUS="8", MPSIZE="1"))
+    assert (on_more["--global-batch-size"], on_more["--micro-batch-size"]) == ("8", "1")
+    told = options(arguments("--lr-decay-iters", "60", LOAD=str(run), SEQ_LEN="1k"))
+    assert (told["--lr-decay-iters"], told["--seq-length"]) == ("60", "1024")
+
+
+def test_load_of_a_damaged_run_is_refused(refusal: Callable[..., str], tmp_path: Path) -> None:
+    run = earlier_run(tmp_path / "run", "--num-layers", "2")
+    (run / "summary.json").write_text("{")
+    assert "does not say how that run was set" in refusal(LOAD=str(run))
 
 
 @pytest.mark.parametrize("job", ["PBS_JOBID", "SLURM_JOB_ID", "COBALT_JOBID"])

@@ -9,5 +9,5 @@ samples       sample i, its labels, its mask
 batch         what a rank gets
 blend         several datasets, each as often as its weight says
 curriculum    samples that grow over a run
-entropy       a mark to hold a loss against
+entropy       marks to hold a loss against: frequencies, Markov models
 """

@@ -63,6 +63,10 @@ class Samples(ABC):
     def frequencies(self) -> Frequencies:
         """How frequent each token is, [vocab_size], sum 1."""
 
+    @abstractmethod
+    def some_tokens(self, most: int) -> list[Ints]:
+        """At most `most` tokens of an epoch, an array for each dataset."""
+
     @property
     def all_labels_count(self) -> bool:
         """Whether loss_mask is all ones in every batch."""
@@ -135,6 +139,9 @@ class FileSamples(Samples):
 
     def frequencies(self) -> Frequencies:
         return token_frequencies(self.stream, self.vocab_size)
+
+    def some_tokens(self, most: int) -> list[Ints]:
+        return [self.stream.read(0, min(most, self.stream.epoch_tokens))]
 
     def row(self, index: int, pieces: Spans) -> Row:
         window = self.layout.window(index)
@@ -213,3 +220,7 @@ class BlendedSamples(Samples):
         for part, weight in zip(self.parts, self.weights, strict=True):
             total += part.frequencies() * float(weight)
         return total
+
+    def some_tokens(self, most: int) -> list[Ints]:
+        pairs = zip(self.parts, self.weights, strict=True)
+        return [one for part, weight in pairs for one in part.some_tokens(int(most * weight))]

@@ -3,7 +3,7 @@
 evaluate   the verb: figures on the screen, in JSON, in a picture
 held_out   what is evaluated, and what the baselines may learn from
 losses     the network's losses: in all, by position, by document
-baselines  Markov models and compressors on the same letters
+baselines  compressors on the same letters (Markov models: data/samples/entropy.py)
 codons     by codon position, and genes against their synonymous codons shuffled
 picture    three panels
 """

@@ -22,10 +22,11 @@ import torch
 
 from longseq.checkpoint.trained import Trained, find_trained
 from longseq.config.flags import Parser
+from longseq.data.samples.entropy import markov
 from longseq.data.tokenizers.nucleotides import Nucleotides
 from longseq.errors import EXIT_DONE, UserError
 from longseq.host.atomic_files import reason, replace_file
-from longseq.inference.evaluation.baselines import compression, markov
+from longseq.inference.evaluation.baselines import compression
 from longseq.inference.evaluation.codons import by_codon, coding, genes_of, places, shuffled
 from longseq.inference.evaluation.held_out import MOST, Given, from_files, held_out
 from longseq.inference.evaluation.losses import Found, network_losses

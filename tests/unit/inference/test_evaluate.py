@@ -12,7 +12,7 @@ import pytest
 from Bio.Seq import Seq
 
 from longseq.__main__ import main
-from longseq.inference.evaluation.baselines import ALPHA, markov
+from longseq.data.samples.entropy import ALPHA, markov
 from longseq.inference.evaluation.codons import coding, places, shuffled
 from tests.unit.inference.trained_run import LLAMA, make_model, write_run
 

@@ -13,7 +13,7 @@ import pytest
 from longseq.__main__ import main
 from longseq.errors import UserError
 from longseq.reports.page import flat, write_page
-from longseq.reports.plots import smooth, smooth_both_ways, thin
+from longseq.reports.plots import near, smooth, smooth_both_ways, thin
 from longseq.reports.runs import read_run
 
 
@@ -73,7 +73,7 @@ def test_page_has_the_numbers_and_stands_alone(tmp_path: Path) -> None:
     page = Page(write_page(read_run(run)).read_text())
     for text in (
         "failed",
-        "1.4000",
+        "1.4950",  # the mean of 1.40 to 1.59
         "1.9000",
         "1.7500",
         "60",
@@ -88,7 +88,7 @@ def test_page_has_the_numbers_and_stands_alone(tmp_path: Path) -> None:
     assert page.words[page.words.index("a.b") + 1] == "1, 2"
     assert "script" not in page.tags
     assert page.outside == []
-    assert len(page.pictures) == 6
+    assert len(page.pictures) == 7
 
 
 def path_points(svg: str, name: str) -> int:
@@ -101,12 +101,63 @@ def path_points(svg: str, name: str) -> int:
 
 def test_curves_are_drawn(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", unigram_loss=1.5)
-    (
-        loss,
-        *_,
-    ) = Page(write_page(read_run(run)).read_text()).pictures
-    assert path_points(loss, "unigram") >= 2
+    loss, near_marks, *_ = Page(write_page(read_run(run)).read_text()).pictures
+    assert path_points(near_marks, "unigram") >= 2
     assert "validation" in loss
+    assert "bits a base" not in loss
+
+
+def test_losses_are_in_bits_a_base_too(tmp_path: Path) -> None:
+    marks: dict[str, Any] = {
+        "unigram_loss": 2 * 1.3863,
+        "markov_losses": {"2": 2.75},
+        "bases_a_token": 2,
+    }
+    run = read_run(make_run(tmp_path / "run", **marks))
+    assert run.marks() == [("unigram", 2 * 1.3863), ("Markov, order 2", 2.75)]
+    page = Page(write_page(run).read_text())
+    assert "2.7726 (2.000 bits a base)" in page.words
+    assert "2.7500 (1.984 bits a base)" in page.words
+    assert all("bits a base" in picture for picture in page.pictures[:2])
+
+
+def test_the_second_picture_is_of_the_losses_near_the_marks() -> None:
+    low, high = near([9.0, 5.0, 1.9, 1.8, 1.7, 1.6], [1.75, 1.9])
+    assert 1.5 < low < 1.6
+    assert 1.9 < high < 2.0
+    assert near([], [])[0] < near([], [])[1]
+
+
+def test_a_run_that_goes_on_has_the_history_of_those_before(tmp_path: Path) -> None:
+    def goes_on(name: str) -> dict[str, Any]:
+        return {"settings": {"run": {"load": name}}, "directory": str(tmp_path)}
+
+    make_run(tmp_path / "a", 60)
+    later = [make_run(tmp_path / "b", 60, **goes_on("a")), make_run(tmp_path / "c", 60)]
+    for folder, first in zip(later, (21, 41), strict=True):
+        lines = (folder / "metrics.jsonl").read_text().splitlines()
+        (folder / "metrics.jsonl").write_text("\n".join(lines[first - 1 : 60]))
+    (later[1] / "summary.json").write_text(json.dumps(goes_on("b/checkpoints/step-40")))
+    run = read_run(later[1])
+    assert run.column("lm_loss")[0] == list(range(1, 61))
+    assert run.earlier == ["iterations 1 to 20: a", "iterations 21 to 40: b"]
+    assert (len(run.metrics), run.seconds()) == (20, 10.0)
+    (tmp_path / "a" / "metrics.jsonl").unlink()
+    run = read_run(later[1])
+    assert run.column("lm_loss")[0] == list(range(21, 61))
+    assert run.earlier[0] == "iterations before 21: the run they are of is not there"
+    assert run.earlier[0] in Page(write_page(run).read_text()).words
+
+
+def test_damaged_lines_are_left_out_and_counted(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", 60)
+    lines = (folder / "metrics.jsonl").read_bytes().splitlines()
+    lines[9:11] = [b"\xff\x00{", b"[]"]
+    (folder / "metrics.jsonl").write_bytes(b"\n".join(lines))
+    run = read_run(folder)
+    assert [n for n in range(1, 61) if n not in run.column("lm_loss")[0]] == [10, 11]
+    assert run.lost == 2
+    assert any("2 of its lines" in word for word in Page(write_page(run).read_text()).words)
 
 
 def test_long_runs_stay_small(tmp_path: Path) -> None:
@@ -136,13 +187,13 @@ def test_verb_shows_a_line_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[s
         "a[red]",
         "done",
         "60",
-        "1.4000",
+        "1.4950",
         "1.9000",
         "12.3k",
         "0.50",
         "0:00:47",
     ]
-    assert lines[2].split()[:4] == ["b", "unknown", "20", "1.8000"]
+    assert lines[2].split()[:4] == ["b", "unknown", "20", "1.8950"]
     assert lines[3:] == [str(run / "report.html") for run in runs]
 
 

@@ -23,7 +23,7 @@ def record(iteration: int, **more: Any) -> dict[str, Any]:
 
 
 def iterations(path: Path) -> list[int]:
-    return [r["iteration"] for r in read_metrics(path)]
+    return [r["iteration"] for r in read_metrics(path)[0]]
 
 
 def test_each_line_is_on_disk_at_once_and_strict_json(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_resumed_run_has_every_iteration_once(tmp_path: Path) -> None:
         again.write(record(i, attempt=2))
     again.close(0)
     assert iterations(path) == list(range(1, 10))
-    assert [r.get("attempt") for r in read_metrics(path)] == [None] * 5 + [2] * 4
+    assert [r.get("attempt") for r in read_metrics(path)[0]] == [None] * 5 + [2] * 4
     aside = (tmp_path / "metrics-abandoned.jsonl").read_text().splitlines()
     assert [json.loads(line)["iteration"] for line in aside[:2]] == [6, 7]
     assert aside[2].startswith('{"iteration": 8')
@@ -74,7 +74,7 @@ def test_going_back_in_the_middle_and_adding_to_the_last_line(tmp_path: Path) ->
     tracker.log({"iteration": 5, "lm_loss": 2.0})
     tracker.add_to_last({"bytes": 8})
     tracker.close()
-    found = read_metrics(tmp_path / "metrics.jsonl")
+    found = read_metrics(tmp_path / "metrics.jsonl")[0]
     assert [(r["iteration"], r["lm_loss"], r.get("bytes")) for r in found] == [
         (1, 1.0, None),
         (2, 1.0, None),

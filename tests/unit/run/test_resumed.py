@@ -1,0 +1,104 @@
+"""A run that goes on has the settings of the one before, unless it is told otherwise."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from longseq.config.checks import parse_config
+from longseq.errors import UserError
+from longseq.host.variables import read_table
+from longseq.run.resumed import find_before, taken_over
+
+RUN = """--num-layers 2 --hidden-size 32 --num-attention-heads 4 --seq-length 256
+    --max-position-embeddings 256 --use-rotary-position-embeddings --swiglu --data-path genome.fa
+    --micro-batch-size 2 --global-batch-size 4 --train-iters 30 --lr 1e-3 --zero-stage 3 --bf16
+    --ds-sequence-parallel-size 2 --lr-warmup-fraction 0.1 --device cpu --remote-device cpu
+    --recompute-granularity selective --wandb-project p --load elsewhere"""
+
+
+def make_run(folder: Path, words: str = RUN, **more: object) -> Path:
+    settings = asdict(parse_config(words.split(), 2))
+    (folder / "checkpoints" / "step-30").mkdir(parents=True)
+    summary = {"settings": settings, "directory": "/data", **more}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    (folder / "command.sh").write_text("cd /x\nexport MODEL_SIZE_KEY='GPT_SMALL'\nexec y\n")
+    return folder
+
+
+def over(run: Path, *told: str, ranks: int = 2) -> tuple[dict[str, str], list[str]]:
+    before = find_before(run / "checkpoints")
+    assert before is not None
+    return taken_over(before, ranks, told, read_table())
+
+
+def test_variables_and_flags_are_those_of_the_run_before(tmp_path: Path) -> None:
+    variables, words = over(make_run(tmp_path / "run"))
+    expected = {
+        "SEQ_LEN": "256",
+        "USE_ROTARY": "1",
+        "DATA_PATH": "/data/genome.fa",
+        "MPSIZE": "1",
+        "SPSIZE": "2",
+        "GLOBAL_BATCH": "4",
+        "MICRO_BATCH": "2",
+        "TRAIN_ITERS": "30",
+        "LR": "0.001",
+        "LR_WARMUP_FRACTION": "0.1",
+        "ZERO_STAGE": "3",
+        "DTYPE": "bf16",
+        "OFFLOAD_PARAM": "cpu",
+        "OFFLOAD_DEVICE": "none",
+        "USE_FLASH_ATTN": "0",
+        "WB_PROJECT": "p",
+        "MODEL_SIZE_KEY": "GPT_SMALL",
+        "LONGSEQ_NETWORK": "2 32 4",
+    }
+    assert {name: variables.get(name) for name in expected} == expected
+    assert not {"LOAD", "USE_ACTIVATION_CHECKPOINTING", "NVME_PATH"} & set(variables)
+    assert words == [
+        "--swiglu", "--recompute-granularity", "selective", "--lr-decay-iters", "30",
+    ]  # fmt: skip
+
+
+def test_what_is_told_wins_under_any_of_its_names(tmp_path: Path) -> None:
+    told = ("SEQ_LEN", "GLOBAL_BATCH_SIZE", "USE_FLASH_ATTN2", "DTYPE", "MODEL_SIZE_KEY")
+    variables, words = over(make_run(tmp_path / "run"), *told, "USE_ACTIVATION_CHECKPOINTING")
+    left_out = {"SEQ_LEN", "GLOBAL_BATCH", "USE_FLASH_ATTN", "DTYPE", "LONGSEQ_NETWORK"}
+    assert not left_out & set(variables)
+    assert words == ["--swiglu", "--lr-decay-iters", "30"]
+
+
+def test_the_layout_stays_on_as_many_ranks_only(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    variables, _ = over(run, ranks=4)
+    assert {"MPSIZE", "SPSIZE", "RINGSIZE"}.isdisjoint(variables)
+    assert (variables["SP_TYPE"], variables["GLOBAL_BATCH"]) == ("ds", "4")
+    assert "SPSIZE" not in over(run, "MPSIZE")[0]
+
+
+def test_each_difference_is_said(tmp_path: Path) -> None:
+    before = find_before(make_run(tmp_path / "run") / "checkpoints" / "step-30")
+    assert before is not None
+    words = RUN.replace("genome.fa", "/data/genome.fa").split()
+    same = parse_config([*words, "--lr-decay-iters", "30", "--train-iters", "60"], 2)
+    assert before.differences(same) == ["--train-iters 60; before, 30"]
+    words[words.index("--bf16")] = "--untie-embeddings-and-output-weights"
+    words[words.index("--ds-sequence-parallel-size")] = "--tensor-model-parallel-size"
+    assert before.differences(parse_config([*words, "--lr-decay-iters", "40"], 2)) == [
+        "on 2 ranks = tp 2 x ulysses 1 x ring 1 x dp 1; before, 2 ranks = tp 1 x ulysses 2 x ring 1"
+        " x dp 1",
+        "--untie-embeddings-and-output-weights on; before, off",
+        "--lr-decay-iters 40; before, 30",
+        "--bf16 off; before, on",
+    ]
+
+
+def test_a_folder_without_a_run_gives_nothing_and_a_damaged_one_is_named(tmp_path: Path) -> None:
+    assert find_before(tmp_path / "checkpoints") is None
+    run = make_run(tmp_path / "run")
+    for text, named in (("{", "does not say"), ('{"settings": {"a": {"lr": "x"}}}', "--lr")):
+        (run / "summary.json").write_text(text)
+        with pytest.raises(UserError, match=named):
+            find_before(run)
