@@ -43,8 +43,7 @@ longseq_inherit() { # takes over what the run that LOAD names was set to, where 
             flag=*) LONGSEQ_INHERITED+=("${entry#*=}") ;;
             *)
                 longseq_row "$name" && row=${REPLY#*|}
-                longseq_parse "$name" "${row%%|*}" "${entry#*=}" || return
-                LONGSEQ_VALUE[$name]=$REPLY
+                longseq_take "$name" "${row%%|*}" "${entry#*=}" || return
                 ;;
         esac
     done
