@@ -362,7 +362,7 @@ def test_load_takes_a_runs_folder(arguments: Arguments, tmp_path: object) -> Non
 def earlier_run(folder: Path, *words: str) -> Path:
     """What of a run its successor looks at."""
     (folder / "checkpoints").mkdir(parents=True)
-    settings = asdict(parse_config([*words, "--data-path", "a b"], 4))
+    settings = asdict(parse_config([*words, "--data-path", "a b"], 1))
     summary = {"settings": settings, "directory": "/$(data)"}
     (folder / "summary.json").write_text(json.dumps(summary))
     return folder
