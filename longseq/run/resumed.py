@@ -128,6 +128,7 @@ def taken_over(
     given = _main_names(told, table)
     variables: dict[str, str] = {}
     words: list[str] = []
+    zero: set[str] = set()  # what a run can have and its variable cannot say
     left = {item.field for item in FLAGS.values()} - OWN - set(NETWORK) - {"lr_decay_iters"}
     for variable in table.ours.values():
         fields = _fields(variable)
@@ -135,6 +136,8 @@ def taken_over(
             continue
         if variable.name in given or not left.issuperset(fields):
             left -= set(fields)
+        elif variable.type == "count" and before.values[fields[0]] == 0:
+            zero |= set(fields)
         elif (value := _value(variable, fields, before.values)) is not None:
             variables[variable.name] = value
             one = ":" not in variable.flags  # the value is that of the first flag, mostly of all
@@ -143,7 +146,7 @@ def taken_over(
     left -= {item.field for item in flags_of(Layout)} | {"global_batch_size"}
     for item in FLAGS.values():
         value = before.values[item.field]
-        if item.field in left and value != item.default:
+        if item.field in left and (value != item.default or item.field in zero):
             words += [item.name] if item.kind is bool else [item.name, str(value)]
     words += ["--lr-decay-iters", str(before.schedule())]
     if "MODEL_SIZE_KEY" not in given:

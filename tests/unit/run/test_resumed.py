@@ -58,13 +58,15 @@ def test_variables_and_flags_are_those_of_the_run_before(tmp_path: Path) -> None
     assert {name: variables.get(name) for name in expected} == expected
     assert not {"LOAD", "USE_ACTIVATION_CHECKPOINTING", "NVME_PATH"} & set(variables)
     assert words == [
-        "--swiglu", "--recompute-granularity", "selective", "--lr-decay-iters", "30",
+        "--swiglu", "--recompute-granularity", "selective", "--save-interval", "0",
+        "--eval-interval", "0", "--lr-decay-iters", "30",
     ]  # fmt: skip
 
 
 def test_what_is_told_wins_under_any_of_its_names(tmp_path: Path) -> None:
     told = ("SEQ_LEN", "GLOBAL_BATCH_SIZE", "USE_FLASH_ATTN2", "DTYPE", "MODEL_SIZE_KEY")
-    variables, words = over(make_run(tmp_path / "run"), *told, "USE_ACTIVATION_CHECKPOINTING")
+    told += ("USE_ACTIVATION_CHECKPOINTING", "SAVE_INTERVAL", "EVAL_INTERVAL")
+    variables, words = over(make_run(tmp_path / "run"), *told)
     left_out = {"SEQ_LEN", "GLOBAL_BATCH", "USE_FLASH_ATTN", "DTYPE", "LONGSEQ_NETWORK"}
     assert not left_out & set(variables)
     assert words == ["--swiglu", "--lr-decay-iters", "30"]
