@@ -64,9 +64,9 @@ def test_variables_and_flags_are_those_of_the_run_before(tmp_path: Path) -> None
 
 
 def test_what_is_told_wins_under_any_of_its_names(tmp_path: Path) -> None:
-    told = ("SEQ_LEN", "GLOBAL_BATCH_SIZE", "USE_FLASH_ATTN2", "DTYPE", "MODEL_SIZE_KEY")
-    told += ("USE_ACTIVATION_CHECKPOINTING", "SAVE_INTERVAL", "EVAL_INTERVAL")
-    variables, words = over(make_run(tmp_path / "run"), *told)
+    told = """SEQ_LEN GLOBAL_BATCH_SIZE USE_FLASH_ATTN2 DTYPE MODEL_SIZE_KEY SAVE_INTERVAL
+        EVAL_INTERVAL USE_ACTIVATION_CHECKPOINTING"""
+    variables, words = over(make_run(tmp_path / "run"), *told.split())
     left_out = {"SEQ_LEN", "GLOBAL_BATCH", "USE_FLASH_ATTN", "DTYPE", "LONGSEQ_NETWORK"}
     assert not left_out & set(variables)
     assert words == ["--swiglu", "--lr-decay-iters", "30"]
