@@ -31,6 +31,7 @@ from longseq.engine.initialize import initialized_parameters
 from longseq.engine.optimizer import make_optimizer, parameter_groups, set_learning_rate
 from longseq.engine.parallelize import parallelize
 from longseq.engine.recompute import apply_recompute_policy
+from longseq.engine.stage0 import scale_losses
 from longseq.host import shared_memory
 from longseq.memory.allocator import give_back_large
 from longseq.memory.recompute_policy import RecomputePolicy
@@ -212,6 +213,7 @@ def make_engine(config: Config, mesh: Mesh, model: GPT) -> Any:
     )
     if config.training.fp16 and config.training.zero_stage == 0:
         optimizer.state.clear()  # what that step has left: Adam would count it
+        scale_losses(engine)
     if mesh.replicas.size == 1 and config.training.zero_stage == 0:
         # Nothing to average: this spares a copy of all gradients there and back, every step.
         engine.enable_backward_allreduce = False

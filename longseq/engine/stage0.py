@@ -3,6 +3,8 @@
 DeepSpeed neither measures nor clips them in fp32, and its own bf16 wrapper of stage 0 takes a step
 before the first one, which leaves Adam's bias correction one step ahead of stages 1 to 3. So this
 does it all: the norm, the clipping and, below fp32, the fp32 master weights.
+
+In fp16 DeepSpeed's wrapper is kept, for its loss scale, and `scale_losses` makes that act.
 """
 
 from __future__ import annotations
@@ -114,6 +116,26 @@ class BareOptimizer(torch.optim.Optimizer):
         self.param_groups, self.state = self.inner.param_groups, self.inner.state
         for master, saved in zip(self._copies(), state_dict["masters"], strict=True):
             master.copy_(saved)
+
+
+def scale_losses(engine: Any) -> None:
+    """fp16: multiply losses by the loss scale, and take it out of the norm that is reported.
+
+    DeepSpeed's wrapper divides gradients by its scale, but at stage 0 its engine multiplies no loss
+    (seen in 0.19.8): gradients would be thousands of times too small, never clipped, and lost
+    beside Adam's epsilon.
+    """
+    scaler = engine.optimizer.loss_scale_config
+    backward, norm = engine.backward, engine.get_global_grad_norm
+    used = 1.0
+
+    def scaled(loss: Tensor) -> None:
+        nonlocal used
+        used = scaler.cur_scale
+        backward(loss * used)
+
+    engine.backward = scaled
+    engine.get_global_grad_norm = lambda: norm() / used
 
 
 def _master(weight: nn.Parameter) -> nn.Parameter:

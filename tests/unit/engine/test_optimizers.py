@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from longseq.config.arguments import Config
 from longseq.config.checks import parse_config
 from longseq.config.optimizers import OPTIMIZERS
 from longseq.engine.optimizer import MAKERS, make_optimizer, parameter_groups, set_learning_rate
-from longseq.engine.stage0 import BareOptimizer
+from longseq.engine.stage0 import BareOptimizer, scale_losses
 from longseq.parallel.mesh import Group, Mesh
 
 STEPS = 4
@@ -157,3 +158,20 @@ def test_bf16_keeps_fp32_masters_and_fp32_sums(micro: int) -> None:
         for mine_p, master in zip(net.parameters(), ours.masters, strict=True):
             assert torch.equal(mine_p, master.bfloat16())
             assert mine_p.grad is None
+
+
+def test_a_loss_scale_reaches_the_gradients_and_not_the_norm() -> None:
+    """With an engine that does of fp16 at stage 0 what DeepSpeed's does: nothing."""
+    weight = torch.tensor([3.0, 4.0], requires_grad=True)
+    scaler = SimpleNamespace(cur_scale=4096.0)
+    engine = SimpleNamespace(
+        optimizer=SimpleNamespace(loss_scale_config=scaler),
+        backward=lambda loss: loss.backward(),
+        get_global_grad_norm=lambda: float(weight.grad.norm()),  # type: ignore[union-attr]
+    )
+    scale_losses(engine)
+    engine.backward(weight.square().sum() / 2)  # whose gradient is the weight
+    scaler.cur_scale *= 2  # as an update may do
+    assert weight.grad is not None
+    assert torch.equal(weight.grad, 4096 * weight.detach())
+    assert engine.get_global_grad_norm() == 5.0
