@@ -77,7 +77,7 @@ def why_not(name: str, config: Config, machine: Machine) -> str:
     )
     limits, asked = KERNELS[name], f"--use-flash-attn-{name} (USE_FLASH_ATTN={name})"
     dropout = config.network.attention_dropout
-    in_blocks = _needs_blocks(limits, config)
+    in_blocks = _needs_blocks(limits, config) or ("" if on_cpu else _blocks_in_half(config))
     if in_blocks:
         return in_blocks
     if on_cpu and dropout > 0 and not limits.dropout_on_cpu:
@@ -106,6 +106,16 @@ def _needs_blocks(limits: Limits, config: Config) -> str:
             " --use-flash-attn-sdpa (USE_FLASH_ATTN=sdpa)"
         )
     return ""
+
+
+def _blocks_in_half(config: Config) -> str:
+    """Those blocks on a GPU are of its flash kernel, which has no fp32."""
+    if config.training.dtype != "fp32":
+        return ""
+    asked = [f"--context-parallel-size {config.layout.ring}"] if config.layout.ring > 1 else []
+    asked += ["--ds-sequence-parallel-fpdt"] if config.memory.ds_sequence_parallel_fpdt else []
+    what = "is made of torch's flash kernel, which on GPUs computes in bf16 and fp16 only"
+    return f"{asked[0]} {what}: give --bf16 (DTYPE=bf16)" if asked else ""
 
 
 def _shape(limits: Limits, config: Config) -> str:

@@ -132,6 +132,17 @@ def test_a_ring_takes_no_other_kernel() -> None:
             with_kernel(config_of(f"--bf16 --context-parallel-size 2 {flags}"), H100)
 
 
+@pytest.mark.parametrize("flag", ["--context-parallel-size 2", "--ds-sequence-parallel-fpdt"])
+@pytest.mark.parametrize("kernel", ["sdpa", "best"])
+def test_blocks_on_a_gpu_are_of_half_precision(flag: str, kernel: str) -> None:
+    flags = f"{flag} --use-flash-attn-{kernel}".split()
+    with pytest.raises(UserError, match=rf"^{flag} is made of .* give --bf16"):
+        with_kernel(config_of(" ".join(flags)), H100)
+    assert with_kernel(config_of(" ".join([*flags, "--fp16"])), H100).memory.kernel == "sdpa"
+    on_cpu = Config(*parse(GROUPS, [*flags, "--device", "cpu"]))
+    assert with_kernel(on_cpu, LAPTOP).memory.kernel == "sdpa"
+
+
 def test_one_list_of_kernels() -> None:
     """What cannot be derived from the list is held to it: the variable, the page, the modules."""
     table = (ROOT / "docs/variables.md").read_text(encoding="utf-8")  # ALCF's own, printed

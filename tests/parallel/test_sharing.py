@@ -1,0 +1,28 @@
+"""Two ranks on one device, as tests/gpu/sharing.py proves them on a GPU: here its wiring.
+
+Messages go through copies, as they do for a GPU's tensors, and one case fails on purpose.
+"""
+
+from __future__ import annotations
+
+from tests.gpu import sharing
+from tests.gpu.results import Results
+from tests.gpu.sharing import AXES, COMMON, SIZES
+
+BASE = f"{COMMON} {SIZES[True]} --device cpu --bf16".split()
+HOW = {"device": "cpu", "backend": "gloo"}
+TRIED = ("tensor and sequence parallel", "data parallel, ZeRO 2", "data parallel, ZeRO 3")
+
+
+def test_messages_through_host_memory_change_no_number() -> None:
+    one, said = sharing.run_ranks(1, {**HOW, "cases": {"": BASE}}, 300)
+    assert not said
+    cases = {f"{axis}, bf16": [*BASE, *AXES[axis].split()] for axis in TRIED}
+    cases["broken, bf16"] = [*BASE, "--data-path", "/nowhere"]
+    found, said = sharing.run_ranks(2, {**HOW, "cases": cases}, 300)
+    assert "/nowhere" in said
+    results = Results(None)
+    for case, two in found.items():
+        sharing.compare(results, case, one[""], two)
+    assert [row["what"] for row in results.rows] == list(cases)[:-1]
+    assert {row["verdict"] for row in results.rows} == {"ok"}
