@@ -1,11 +1,11 @@
 """Speed and memory of `longseq prepare`, beside numpy's tables and Megatron's own tool.
 
-Every line is measured in a process of its own on one core, the compared ones one after the other on
-the same sequences: random genes of 1,500 bases, 70 letters a line. Megatron's tool (--upstream, a
-checkout) gets them as JSON lines and tokens of one letter, the nearest it has; it is slow, so that
-it gets a part of them and its speed counts. Seconds are those of the core, so that a busy machine
-does not disturb the ratios. The last lines are the peak memory on a large file of genes and on a
-genome on a single line.
+Every line is measured in a process of its own on one core, the compared ones in turn on the same
+sequences: random genes of 1,500 bases, 70 letters a line. Seconds are those of the core, imports
+included as Python keeps them compiled; medians of --pairs. Megatron's tool (--upstream, a checkout)
+gets the genes as JSON lines and tokens of one letter, the nearest it has; it is slow, so that it
+gets a part of them, once, and its speed counts. The last lines are the peak memory on a large file
+of genes and on a genome on a single line.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ import subprocess
 import sys
 import tempfile
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 
@@ -41,7 +43,10 @@ class Measured:
 def measure(command: list[str]) -> Measured:
     """Run a command on one core; time and memory as the kernel counts them."""
     core = str(min(os.sched_getaffinity(0)))
-    child = subprocess.Popen(["taskset", "-c", core, *command], stdout=subprocess.DEVNULL, cwd=ROOT)
+    kept = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    child = subprocess.Popen(
+        ["taskset", "-c", core, *command], stdout=subprocess.DEVNULL, cwd=ROOT, env=kept
+    )
     _, status, usage = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:
@@ -95,11 +100,11 @@ def upstream(checkout: Path, source: Path, folder: Path) -> tuple[Measured, int]
 
 
 def table_of(title: str) -> Table:
-    columns = ("core s", ".1f"), ("MB/s", ".1f"), ("peak MiB", ".0f"), ("ours is, times", ".1f")
+    columns = ("core s", ".1f"), ("MB/s", ".1f"), ("peak MiB", ".0f"), ("ours is, times", ".2f")
     return Table((title, "<34"), *columns)
 
 
-def speeds(folder: Path, megabytes: int, checkout: Path | None) -> None:
+def speeds(folder: Path, megabytes: int, pairs: int, checkout: Path | None) -> None:
     source = folder / "genes.fa"
     write_genes(source, megabytes * 1_000_000)
     size = source.stat().st_size / 1e6
@@ -107,16 +112,32 @@ def speeds(folder: Path, megabytes: int, checkout: Path | None) -> None:
     table = table_of("")
     theirs = upstream(checkout, source, folder) if checkout else None
     for tokenizer in ("nucleotide", "codon", "kmer:6"):
-        own = ours(source, folder / "out", tokenizer)
-        speed = size / own.seconds
-        table.row(f"longseq prepare, {tokenizer}", own.seconds, speed, own.peak, None)
-        words = [str(source), str(folder / "table"), tokenizer]
-        others = {f"parser and numpy, {tokenizer}": (measure([*TABLE, *words]), size)}
+        words = [*TABLE, str(source), str(folder / "table"), tokenizer]
+        own, other = in_turn(
+            lambda: ours(source, folder / "out", tokenizer),  # noqa: B023
+            lambda: measure(words),  # noqa: B023
+            pairs,
+        )
+        seconds = median(found.seconds for found in own)
+        table.row(f"longseq prepare, {tokenizer}", seconds, size / seconds, own[0].peak, None)
+        ratio = median(b.seconds / a.seconds for a, b in zip(own, other, strict=True))
+        others = median(found.seconds for found in other)
+        row = others, size / others, other[0].peak, ratio
+        table.row(f"parser and numpy, {tokenizer}", *row)
         if theirs:
-            others["Megatron's preprocess_data"] = theirs[0], theirs[1] / 1e6
-        for name, (found, read) in others.items():
-            other = read / found.seconds
-            table.row(name, found.seconds, other, found.peak, speed / other)
+            found, read = theirs[0], theirs[1] / 1e6
+            speed = read / found.seconds
+            row = found.seconds, speed, found.peak, size / seconds / speed
+            table.row("Megatron's preprocess_data", *row)
+
+
+def in_turn(
+    one: Callable[[], Measured], other: Callable[[], Measured], pairs: int
+) -> tuple[list[Measured], list[Measured]]:
+    """So many measurements of each, after one that compiles what they import."""
+    one(), other()
+    found = [(one(), other()) for _ in range(pairs)]
+    return [a for a, _ in found], [b for _, b in found]
 
 
 def memory(folder: Path, megabytes: int) -> None:
@@ -135,12 +156,13 @@ def memory(folder: Path, megabytes: int) -> None:
 
 def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--megabytes", type=int, default=100)
+    parser.add_argument("--pairs", type=int, default=5, help="measurements of each (5)")
     parser.add_argument("--memory-megabytes", type=int, default=2000, help="0: no memory lines")
     parser.add_argument("--upstream", type=Path, help="a checkout of Megatron-DeepSpeed")
 
 
 def main(options: Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        speeds(Path(folder), options.megabytes, options.upstream)
+        speeds(Path(folder), options.megabytes, options.pairs, options.upstream)
         if options.memory_megabytes:
             memory(Path(folder), options.memory_megabytes)

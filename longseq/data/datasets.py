@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from longseq.data.fasta_cache import ensure_prepared
-from longseq.data.indexed.format import IndexedTokens
+from longseq.data.indexed.format import IndexedTokens, Ints
 from longseq.data.indexed.manifest import DatasetManifest, check_digests, check_sizes, read_manifest
 from longseq.data.samples.blend import read_blend
-from longseq.data.samples.split import Documents, Ints
+from longseq.data.samples.split import Documents
 from longseq.data.tokenizers.base import Tokenizer
 from longseq.data.tokenizers.registry import tokenizer_beside
 from longseq.errors import UserError

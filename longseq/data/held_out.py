@@ -8,9 +8,10 @@ import numpy as np
 
 from longseq.config.arguments import Data
 from longseq.data.datasets import Dataset, documents_of
+from longseq.data.indexed.format import Flags
 from longseq.data.indexed.record_table import ENDING, Record, read_records
 from longseq.data.samples.shares import parse_split
-from longseq.data.samples.split import Flags, Split, split_documents
+from longseq.data.samples.split import Split, split_documents
 from longseq.errors import UserError
 
 HEADER = "part\tdata\tdocument\ttokens\trecord\tfile\n"

@@ -8,9 +8,9 @@ from longseq.config.arguments import Data
 from longseq.data.datasets import Dataset, open_datasets
 from longseq.data.held_out import document_records, split_datasets
 from longseq.data.indexed.document_table import ENDING, read_documents
-from longseq.data.indexed.format import Tokens
+from longseq.data.indexed.format import Ints, Tokens
 from longseq.data.indexed.manifest import check_digests
-from longseq.data.samples.split import Ints, Split
+from longseq.data.samples.split import Split
 from longseq.errors import UserError
 
 BLOCK = 1 << 24

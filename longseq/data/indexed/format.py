@@ -28,6 +28,8 @@ DTYPES: dict[int, type[np.generic]] = {
 }  # fmt: skip
 
 Tokens = npt.NDArray[np.integer]
+Ints = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 
 
 def file_of(prefix: str, kind: str) -> str:

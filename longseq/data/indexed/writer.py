@@ -15,14 +15,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from longseq.data.indexed.format import DTYPES, HEADER, MAGIC, Tokens, file_of
+from longseq.data.indexed.format import DTYPES, HEADER, MAGIC, Ints, Tokens, file_of
 from longseq.data.indexed.growing import GrowingFile, int64_blocks
 
 LONGEST_SEQUENCE = 2**30  # lengths are int32: a longer document is several sequences
 WEIGHTS = "weights"
 LENGTHS = "lengths"  # int64 [documents], tokens; removed at the end
-
-Ints = npt.NDArray[np.int64]
 
 
 class IndexedWriter:

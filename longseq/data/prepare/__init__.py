@@ -6,7 +6,7 @@ encode        what a worker does with a piece: letters → tokens, every letter 
 units         a record → the stretches that become documents
 encoded       what goes to a worker and what comes back
 fasta         the usual piece, quickly;  text: pieces for tokenizers of text
-workers       several processes, where they are worth it; results in the order of the pieces
+workers       here, or in several processes where they are worth it (pool); results in order
 known/        what is known of records and documents, kept beside the tokens
 writing/      what is written, and how far it is
 job           one preparation, whole or not there

@@ -12,13 +12,12 @@ from contextlib import contextmanager
 import numpy as np
 import numpy.typing as npt
 
-from longseq.data.indexed.format import Tokens
+from longseq.data.indexed.format import Flags, Ints, Tokens
 from longseq.data.prepare.encoded import Encoded, Runs, Stretch
 from longseq.data.prepare.fasta import marked, usual_fasta
 from longseq.data.prepare.recipe import Recipe
 from longseq.data.prepare.text import TextEncoder
 from longseq.data.prepare.units import Units, feature_units, left_out, record_units
-from longseq.data.samples.split import Flags, Ints
 from longseq.data.sources.annotation.features import kinds_of
 from longseq.data.sources.pieces import TEXTS, Chunk, Parsed
 from longseq.data.sources.records import records

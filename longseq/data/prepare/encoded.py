@@ -5,10 +5,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from longseq.data.indexed.format import Tokens
+from longseq.data.indexed.format import Flags, Ints, Tokens
 from longseq.data.prepare.text import Unknown
-from longseq.data.samples.split import Flags, Ints
 from longseq.data.sources.annotation.features import Feature
+from longseq.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,9 @@ class Encoded:
     unknown: Unknown | None = None
     facts: list[str] = field(default_factory=list)
     features: list[Feature] = field(default_factory=list)
+
+
+Result = Encoded | UserError | None  # what is wrong with a task; nothing of a note
 
 
 def without(result: Encoded, dropped: Flags) -> Encoded:

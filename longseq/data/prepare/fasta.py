@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from longseq.data.indexed.format import Tokens
-from longseq.data.samples.split import Ints
+from longseq.data.indexed.format import Ints, Tokens
+from longseq.data.indexed.growing import Raw
 from longseq.data.sources.names import printable
 from longseq.data.sources.pieces import Chunk
-from longseq.data.sources.records import next_header
+from longseq.data.sources.records import NEWLINE
 from longseq.data.tokenizers.alphabet import GAPS, INVALID, LAYOUT, LETTERS
 from longseq.data.tokenizers.base import SequenceTokenizer
 
@@ -45,15 +45,21 @@ def usual_fasta(chunk: Chunk, table: bytes, tokenizer: SequenceTokenizer) -> Usu
     raw = chunk.raw
     if not raw.startswith(b">") or MARK in raw:
         return None
-    headers, bodies = [], []
+    whole = memoryview(raw)
+    headers: list[bytes] = []
+    bodies: list[Raw] = []
     at = 0
     while at < len(raw):
         line = raw.find(b"\n", at)
         if line < 0:
             return None
-        stop = next_header(raw, line)
+        stop = raw.find(b">", line)
+        if stop < 0:
+            stop = len(raw)
+        elif raw[stop - 1] != NEWLINE:
+            return None
         headers.append(raw[at + 1 : line])
-        bodies.append(raw[line + 1 : stop])
+        bodies.append(whole[line + 1 : stop])
         at = stop
     bodies.append(b"")
     letters = MARK.join(bodies)
@@ -61,7 +67,8 @@ def usual_fasta(chunk: Chunk, table: bytes, tokenizer: SequenceTokenizer) -> Usu
     if INVALID in raw_codes:
         return None
     codes = np.frombuffer(raw_codes, np.uint8)
-    sizes = np.diff(np.flatnonzero(codes == END), prepend=-1) - 1
+    ends = np.flatnonzero(codes == END)
+    sizes = ends - np.append(-1, ends[:-1]) - 1
     if int(sizes.min()) < tokenizer.bases:
         return None
     gaps = letters.count(b"-") + letters.count(b".") if b"-" in letters or b"." in letters else 0

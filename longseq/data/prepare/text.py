@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from longseq.data.indexed.format import Tokens
-from longseq.data.samples.split import Ints
+from longseq.data.indexed.format import Ints, Tokens
 from longseq.data.sources.names import printable
 from longseq.data.tokenizers.text import TextTokenizer
 from longseq.errors import UserError

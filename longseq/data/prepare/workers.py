@@ -5,26 +5,17 @@ another process and taking them back, so that one process is fastest; genes and 
 So the first tasks are encoded here, and timed.
 """
 
-import multiprocessing
 import os
 import pickle
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 
 from longseq.data.prepare.encode import Encoder
-from longseq.data.prepare.encoded import Encoded
-from longseq.data.prepare.recipe import Recipe
+from longseq.data.prepare.encoded import Result
 from longseq.data.prepare.tasks import Task, Work
 from longseq.errors import UserError
 
 TRIED = 0.2  # seconds of encoding after which workers are thought of
-
-Result = Encoded | UserError | None
-_encoder: Encoder | None = None  # of a worker process
 
 
 def available_cores() -> int:
@@ -55,7 +46,9 @@ def encode_all(
         for task in tasks:
             yield task, _result(encoder, task)
         return
-    yield from _in_workers(tasks, encoder, workers)
+    from longseq.data.prepare.pool import encode_in_pool
+
+    yield from encode_in_pool(tasks, encoder.recipe, workers)
 
 
 class _Trial:
@@ -89,40 +82,6 @@ class _Trial:
         return with_workers < left
 
 
-def _in_workers(
-    tasks: Iterator[Task], encoder: Encoder, workers: int
-) -> Iterator[tuple[Task, Result]]:
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _start_worker, (encoder.recipe,)) as pool:
-        waiting: deque[tuple[Task, Future[Encoded] | None]] = deque()
-        try:
-            for task in tasks:
-                future = None
-                if isinstance(task, Work):
-                    future = pool.submit(_encode, task)
-                waiting.append((task, future))
-                if len(waiting) > workers + 1:
-                    yield _next(waiting)
-            while waiting:
-                yield _next(waiting)
-        finally:
-            for _, future in waiting:
-                if future is not None:
-                    future.cancel()
-
-
-def _next(waiting: deque[tuple[Task, Future[Encoded] | None]]) -> tuple[Task, Result]:
-    task, future = waiting.popleft()
-    try:
-        return task, None if future is None else future.result()
-    except UserError as error:
-        return task, error
-    except BrokenProcessPool:
-        raise UserError(
-            "a worker of prepare was killed, most likely for memory: use fewer --workers"
-        ) from None
-
-
 def _result(encoder: Encoder, task: Task) -> Result:
     if not isinstance(task, Work):
         return None
@@ -130,24 +89,3 @@ def _result(encoder: Encoder, task: Task) -> Result:
         return encoder.encode(task)
     except UserError as error:
         return error
-
-
-def _start_worker(recipe: Recipe) -> None:
-    global _encoder
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # our processes are the parallelism
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    _encoder = Encoder(recipe)
-
-
-def _end_with_parent() -> None:
-    """A killed parent must not leave workers that wait for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _encode(task: Work) -> Encoded:
-    if _encoder is None:
-        raise RuntimeError("the worker was not started")
-    return _encoder.encode(task)

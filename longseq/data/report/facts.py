@@ -12,9 +12,10 @@ import numpy.typing as npt
 from longseq.config.arguments import Data
 from longseq.data.datasets import Dataset, documents_of
 from longseq.data.held_out import document_records, split_datasets
+from longseq.data.indexed.format import Ints
 from longseq.data.indexed.record_table import ENDING, read_records
 from longseq.data.samples.shares import parse_split
-from longseq.data.samples.split import PARTS, Ints, Split
+from longseq.data.samples.split import PARTS, Split
 from longseq.data.tokenizers.alphabet import LETTERS
 
 BLOCK = 1 << 22  # tokens

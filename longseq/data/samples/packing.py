@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from longseq.data.indexed.format import Ints
 from longseq.data.samples.shuffle import shuffled
-from longseq.data.samples.split import Ints
 from longseq.data.samples.stream import Stream
 from longseq.errors import UserError
 

@@ -15,11 +15,11 @@ import numpy.typing as npt
 import torch
 
 from longseq.config.arguments import Data
+from longseq.data.indexed.format import Ints
 from longseq.data.samples.batch import Batch
 from longseq.data.samples.blend import place
 from longseq.data.samples.entropy import Frequencies, entropy, token_frequencies
 from longseq.data.samples.packing import Packed, Packing, Separate, Window
-from longseq.data.samples.split import Ints
 from longseq.data.samples.stream import Stream
 from longseq.errors import UserError
 

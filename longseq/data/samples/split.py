@@ -11,14 +11,12 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 import numpy as np
-import numpy.typing as npt
 
+from longseq.data.indexed.format import Flags, Ints
 from longseq.data.samples.shuffle import generator
 from longseq.errors import UserError
 
 PARTS = ("train", "valid", "test")
-Ints = npt.NDArray[np.int64]
-Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from longseq.data.indexed.format import IndexedTokens, TokenFile
+from longseq.data.indexed.format import Flags, IndexedTokens, Ints, TokenFile
 from longseq.data.samples.shuffle import generator
-from longseq.data.samples.split import Flags, Ints, Segments
+from longseq.data.samples.split import Segments
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from longseq.data.indexed.document_table import ENDING, HEADER, document_line
-from longseq.data.samples.split import Ints
+from longseq.data.indexed.format import Ints
 from longseq.data.sources.annotation.features import Feature
 from longseq.host.atomic_files import sync_open
 

@@ -5,10 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from longseq.data.indexed.format import Tokens
+from longseq.data.indexed.format import Ints, Tokens
 from longseq.data.prepare.encoded import Encoded
 from longseq.data.prepare.recipe import Recipe
-from longseq.data.samples.split import Ints
 from longseq.data.sources.annotation.features import Feature
 from longseq.data.tokenizers.base import Tokenizer
 from longseq.data.tokenizers.tagged import Tagged, tag

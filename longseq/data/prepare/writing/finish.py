@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from longseq.data.indexed.document_table import ENDING as DOCUMENTS
+from longseq.data.indexed.format import Ints
 from longseq.data.indexed.growing import GrowingFile, int64_blocks
 from longseq.data.indexed.manifest import DatasetManifest, write_manifest
 from longseq.data.indexed.record_table import ENDING
@@ -17,7 +18,6 @@ from longseq.data.prepare.text import check_unknown
 from longseq.data.prepare.units import check_sums
 from longseq.data.prepare.writing.output import LABELS, PLACES, Output
 from longseq.data.prepare.writing.progress import SOURCES, read_sources
-from longseq.data.samples.split import Ints
 from longseq.data.sources.annotation.beside import Annotation
 from longseq.data.sources.inputs import Inputs
 from longseq.data.sources.remote import shown
@@ -130,8 +130,8 @@ def _write_groups(output: Output, file_starts: list[int]) -> Files:
         labels = np.fromfile(output.files[LABELS].path, "<i8")
         return {GROUP_OF: _write(output, GROUP_OF, _groups_of(places, labels))}
     documents = output.writer.num_documents
-    firsts = np.unique(file_starts)
-    blocks: Iterable[Ints] = [firsts[firsts < documents]]
+    firsts = sorted(set(file_starts) - {documents})
+    blocks: Iterable[Ints] = [np.array(firsts)]
     if output.settings.group_by != "file":
         blocks = _first_documents(places)
     facts = _write(output, GROUPS, (block.astype("<i8").tobytes() for block in blocks))

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from longseq.data.indexed.format import Flags, Ints
 from longseq.data.indexed.growing import GrowingFile, Place
 from longseq.data.indexed.record_table import ENDING, HEADERS, record_rows
 from longseq.data.indexed.writer import IndexedWriter
@@ -31,7 +32,6 @@ from longseq.data.prepare.writing.progress import (
     Progress,
     write_progress,
 )
-from longseq.data.samples.split import Flags, Ints
 from longseq.data.sources.names import printable
 from longseq.data.survey.likeness import Likeness
 from longseq.errors import UserError
@@ -183,7 +183,8 @@ class Output:
         self._add_places(rows[: len(ended)], ended)
         if self.features is not None and runs.unit is not None:
             self.features.add(result.features, runs.unit[: len(ended)])
-        if len(result.tokens):
+        may_grow = self.tags is not None or self.largest < self.tokenizer.vocab_size - 1
+        if len(result.tokens) and may_grow:
             self.largest = max(self.largest, int(result.tokens.max()))
         self.counts.update(result.counts)
         self.unknown = self.unknown or result.unknown
@@ -197,13 +198,15 @@ class Output:
         """rows: record, where reading begins, whether backward, [documents, 3]."""
         if not len(rows):
             return
+        record, begin, backward = rows.T
         bases = (lengths - 1 - self.lead) * getattr(self.tokenizer, "bases", 1)
-        stored = np.where(rows[:, 2] == 1, ~(rows[:, 1] - bases), rows[:, 1])
-        places = np.stack((rows[:, 0], stored), axis=1).astype("<i8")
+        places = np.empty((len(rows), 2), "<i8")
+        places[:, 0] = record
+        places[:, 1] = np.where(backward == 1, ~(begin - bases), begin)
         self.files[PLACES].write(places.tobytes())
-        own = bool((np.diff(rows[:, 0], prepend=self._last_record) > 0).all())
-        self.plain = self.plain and own and not stored.any()
-        self._last_record = int(rows[-1, 0])
+        own = record[0] > self._last_record and (record[1:] > record[:-1]).all()
+        self.plain = bool(self.plain and own and not places[:, 1].any())
+        self._last_record = int(record[-1])
 
     def _end_stretch(self, task: Stretch) -> None:
         if self.unknown is not None and not self.unknown.record:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from longseq.data.prepare import workers
@@ -33,7 +35,7 @@ def test_what_is_nearly_done_stays_in_one_process(monkeypatch: pytest.MonkeyPatc
     """With nothing left to read the pool is not started, and every task has its result."""
     monkeypatch.setattr(workers, "available_cores", lambda: 64)
     monkeypatch.setattr(workers, "TRIED", 0.0)
-    monkeypatch.setattr(workers, "_in_workers", None)
+    monkeypatch.setitem(sys.modules, "longseq.data.prepare.pool", None)  # importing it fails
     chunks = [Chunk("fasta", "x", b">a\n" + b"ACGT" * (1 << 18) + b"\n")] * 3
     done = list(workers.encode_all(iter(chunks), Encoder(Recipe()), 0, lambda: 0.0))
     assert [len(result.tokens) for _, result in done if isinstance(result, Encoded)] == [
