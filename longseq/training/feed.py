@@ -1,7 +1,11 @@
 """This rank's micro batches: which samples, which part of each, and how much each token counts.
 
+    batches = feed.step(consumed, length)
+    feed.ahead(next_consumed, next_length)      # while a GPU is at work on these
+
 Sample numbers are a function of the samples consumed so far, so that a resumed run reads on at the
-same token whatever its number of data-parallel ranks.
+same token whatever its number of data-parallel ranks. Batches go to a GPU through pinned memory,
+where their copies wait for nothing.
 """
 
 from __future__ import annotations
@@ -43,11 +47,31 @@ class Feed:
         self.samples, self.config, self.mesh, self.device = samples, config, mesh, device
         self.equal = samples.all_labels_count
         self.same_positions = not config.data.reset_position_ids
+        self._ahead: tuple[tuple[int, int], list[MicroBatch]] | None = None
+
+    @property
+    def pinned(self) -> bool:
+        """Whether batches go through pinned memory, a step ahead: where a GPU is kept at work."""
+        return self.device.type in ("cuda", "xpu")
 
     def step(self, consumed: int, length: int = 0) -> Iterator[MicroBatch]:
         """The micro batches of the step that follows `consumed` samples; 0: whole samples."""
-        micro, dp = self.config.training.micro_batch_size, self.mesh.dp
         length = length or self.config.network.seq_length
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and ahead[0] == (consumed, length):
+            return iter(ahead[1])
+        return self._micro_batches(consumed, length)
+
+    def ahead(self, consumed: int, length: int = 0) -> None:
+        """Make the batches of that step for a GPU, which is busy meanwhile. The next `step` gives
+        them if it is asked for just these, else they are dropped. On a CPU nothing is won.
+        """
+        if self.pinned:
+            length = length or self.config.network.seq_length
+            self._ahead = (consumed, length), list(self._micro_batches(consumed, length))
+
+    def _micro_batches(self, consumed: int, length: int) -> Iterator[MicroBatch]:
+        micro, dp = self.config.training.micro_batch_size, self.mesh.dp
         for number in range(self.config.accumulation):
             first = consumed + (number * dp.size + dp.rank) * micro
             yield self._micro_batch(list(range(first, first + micro)), length)
@@ -62,14 +86,18 @@ class Feed:
         )
         batch = self.samples.batch(indices, spans, length)
         positions = batch.positions[:1] if self.same_positions else batch.positions
-        mask = batch.loss_mask.to(self.device)
+        mask = self._sent(batch.loss_mask)
         return MicroBatch(
-            batch.tokens.to(self.device),
-            batch.labels.to(self.device),
+            self._sent(batch.tokens),
+            self._sent(batch.labels),
             mask * (self.mesh.sequence.size / self._counted(mask)),
-            positions.to(self.device),
+            self._sent(positions),
             batch.documents,
         )
+
+    def _sent(self, x: Tensor) -> Tensor:
+        """x, of any shape, on its way to the device."""
+        return (x.pin_memory() if self.pinned else x).to(self.device, non_blocking=self.pinned)
 
     def _counted(self, mask: Tensor) -> float | Tensor:
         """Tokens that count of mask [b, s], over all ranks that share its samples; a scalar."""

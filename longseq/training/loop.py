@@ -134,9 +134,9 @@ class Training:
         began = time.perf_counter()
         trainer = self.trainer
         length = self.lengths.length(trainer.iteration)
-        self.rewind.skip_left_out()
+        trainer.consumed_samples = self.rewind.next_sample()
         batches = list(self.train_feed.step(trainer.consumed_samples, length))
-        result = trainer.step(batches)
+        result = trainer.step(batches, meanwhile=self._read_ahead)
         self.losses.append(result.loss)
         seconds = time.perf_counter() - began
         record = {
@@ -155,6 +155,12 @@ class Training:
         if self.spikes.trouble:
             said.append(self._act(self.spikes.trouble, record))
         return record | ({"event": "; ".join(said)} if said else {})
+
+    def _read_ahead(self) -> None:
+        """The batches of the step after the one that a GPU is at work on."""
+        following = self.trainer.iteration + 1
+        if following < self.config.training.train_iters:
+            self.train_feed.ahead(self.rewind.next_sample(), self.lengths.length(following))
 
     def _look_for_stragglers(self, seconds: float) -> dict[str, Any]:
         """The slowest rank for the record, about once a minute."""

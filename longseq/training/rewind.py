@@ -1,7 +1,7 @@
 """--on-spike rewind: back to the last checkpoint, and on without the batch that was at fault.
 
     rewind = Rewind(trainer, kept, spikes, tracker)
-    rewind.skip_left_out()                    # before each batch
+    trainer.consumed_samples = rewind.next_sample()    # before each batch
     done = rewind.plan(why, first, last)      # after a step whose update was left out for it
     if rewind.due:
         said = rewind.go(warn)                # the next step is the one after that checkpoint
@@ -33,10 +33,10 @@ class Rewind:
         self.trainer, self.kept, self.spikes, self.tracker = trainer, kept, spikes, tracker
         self.due: tuple[str, int, int] | None = None
 
-    def skip_left_out(self) -> None:
-        """Move the position in the data behind samples that are left out, where they are next."""
+    def next_sample(self) -> int:
+        """The position in the data, behind samples that are left out where they would be next."""
         trainer, config = self.trainer, self.trainer.config
-        trainer.consumed_samples = self.kept.left_out.next_sample(
+        return self.kept.left_out.next_sample(
             trainer.consumed_samples, config.global_batch_size, config.network.seq_length
         )
 

@@ -78,9 +78,16 @@ class Trainer:
         self.iteration = self.consumed_samples = self.consumed_tokens = 0
         self._loss = torch.zeros(())
 
-    def step(self, batches: Iterable[MicroBatch]) -> StepResult:
-        """One iteration on this rank's micro batches."""
+    def step(
+        self, batches: Iterable[MicroBatch], meanwhile: Callable[[], None] = lambda: None
+    ) -> StepResult:
+        """One iteration on this rank's micro batches.
+
+        meanwhile: called when forward and backward are under way on a GPU, which nothing waits for
+        before it returns.
+        """
         loss = self._loss = self.forward_backward(batches)
+        meanwhile()
         rate = self.update()
         norm = float(self.engine.get_global_grad_norm())
         return StepResult(float(loss), norm, rate, not was_left_out(self.engine))

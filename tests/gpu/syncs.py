@@ -138,20 +138,21 @@ def counted(device: torch.device) -> Iterator[Counter[str]]:
             places[f"{warning.filename}:{warning.lineno}".removeprefix(f"{ROOT}/")] += 1
 
 
-def look(flags: str, device: torch.device) -> tuple[Counter[str], Counter[str]]:
-    """What the second step of a training waits for: in forward and backward, and in its update."""
+def look(flags: str, device: torch.device) -> dict[str, Counter[str]]:
+    """What the second step of a training waits for, by part of it."""
     config = parse_config(f"{COMMON} {flags} --device {device.type}".split(), 1)
     data = open_data(config.data, config.network.seq_length, config.training.seed)
     assert data.train is not None
     with Trainer(config, data.vocab_size, device) as trainer:
         feed = Feed(data.train, config, trainer.mesh, device)
         trainer.step(feed.step(0))
-        batches = list(feed.step(trainer.consumed_samples))
+        with counted(device) as sending:
+            batches = list(feed.step(trainer.consumed_samples))
         with counted(device) as forward:
             trainer.forward_backward(batches)
         with counted(device) as update:
             trainer.update()
-    return forward, update
+    return {"batches": sending, "forward and backward": forward, "update": update}
 
 
 def judge(results: Results, what: str, places: Counter[str], allowed: int) -> None:
@@ -177,9 +178,8 @@ def main(argv: list[str]) -> int:
         if results.has(f"{name}: update"):
             continue
         with results.kept(name):
-            forward, update = look(f"{SIZES[args.tiny]} {flags}", device)
-            judge(results, f"{name}: forward and backward", forward, 0)
-            judge(results, f"{name}: update", update, 1)
+            for part, places in look(f"{SIZES[args.tiny]} {flags}", device).items():
+                judge(results, f"{name}: {part}", places, allowed=part == "update")
     return results.exit_code
 
 

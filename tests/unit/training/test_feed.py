@@ -1,0 +1,78 @@
+"""Batches made a step ahead, as for a GPU, are those of the step, or they are dropped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from longseq.config.checks import parse_config
+from longseq.data.samples.batch import Batch
+from longseq.parallel.mesh import Mesh
+from longseq.training.feed import Feed, MicroBatch
+
+FLAGS = "--seq-length 8 --micro-batch-size 2 --global-batch-size 4 --device cpu"
+
+
+class Counted:
+    """Samples whose tokens are their number, and how often they were asked for."""
+
+    all_labels_count = True
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[list[int], int]] = []
+
+    def batch(self, indices: list[int], spans: Any, length: int) -> Batch:
+        self.asked.append((indices, length))
+        tokens = torch.tensor(indices)[:, None].repeat(1, length)
+        return Batch(tokens, tokens + 1, torch.ones(tokens.shape), tokens * 0, None)
+
+
+@pytest.fixture
+def feed(monkeypatch: pytest.MonkeyPatch) -> Feed:
+    monkeypatch.setattr(Feed, "pinned", True)
+    monkeypatch.setattr(Tensor, "pin_memory", lambda self: self)  # which needs a GPU
+    samples: Any = Counted()
+    return Feed(samples, parse_config(FLAGS.split(), 1), Mesh.single(), torch.device("cpu"))
+
+
+def tokens(batches: Any) -> list[list[list[int]]]:
+    return [batch.tokens.tolist() for batch in batches if isinstance(batch, MicroBatch)]
+
+
+def test_the_next_step_takes_them(feed: Feed) -> None:
+    asked: Any = feed.samples
+    feed.ahead(4, 3)
+    assert asked.asked == [([4, 5], 3), ([6, 7], 3)]
+    assert tokens(feed.step(4, 3)) == [[[4] * 3, [5] * 3], [[6] * 3, [7] * 3]]
+    assert len(asked.asked) == 2
+    assert tokens(feed.step(4, 3)) == [[[4] * 3, [5] * 3], [[6] * 3, [7] * 3]]  # a second time anew
+    assert len(asked.asked) == 4
+
+
+@pytest.mark.parametrize("other", [(0, 3), (8, 3), (4, 2), (4, 0)])
+def test_another_step_makes_its_own(feed: Feed, other: tuple[int, int]) -> None:
+    asked: Any = feed.samples
+    feed.ahead(4, 3)
+    first, length = other[0], other[1] or 8
+    expected = [[[n] * length, [n + 1] * length] for n in (first, first + 2)]
+    assert tokens(feed.step(*other)) == expected
+    assert len(asked.asked) == 4
+    feed.step(4, 3)  # and what was made ahead is gone
+    assert tokens(feed.step(4, 3)) == [[[4] * 3, [5] * 3], [[6] * 3, [7] * 3]]
+
+
+def test_a_whole_sample_is_its_length(feed: Feed) -> None:
+    asked: Any = feed.samples
+    feed.ahead(0)
+    feed.step(0, 8)
+    assert len(asked.asked) == 2
+
+
+def test_nothing_is_made_ahead_for_a_cpu(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Feed, "pinned", False)
+    asked: Any = feed.samples
+    feed.ahead(4, 3)
+    assert asked.asked == []
