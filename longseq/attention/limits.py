@@ -46,6 +46,7 @@ class Limits:
     heads: tuple[int, int, int] = (1, 1 << 30, 1)  # smallest, largest, multiple of
     large: LargeHeads | None = None
     dropout: bool = True
+    documents: bool = True  # attention can stop at document boundaries
     dropout_on_cpu: bool = True
     speed: float = (
         1.0  # over that of torch's and flash-attn 2's, by its makers' figures: to plan with
@@ -116,6 +117,17 @@ KERNELS = {
         dropout=False,
         speed=0.8,
     ),
+    "cudnn": Limits(
+        "cudnn",
+        "cuDNN's kernel",
+        flag="attention by NVIDIA's cuDNN (Hopper GPU)",
+        no_cpu="runs on GPUs only",
+        capability=(9, 0),
+        half=True,
+        heads=(8, 128, 8),
+        documents=False,
+        speed=1.5,
+    ),
     "sdpa": Limits(
         "sdpa",
         "torch's flash kernel",
@@ -127,4 +139,4 @@ KERNELS = {
 
 # The first of these that can do a run is the best. v1 and triton act only where they are named:
 # torch's own kernels descend from flash-attn 2's and need no package.
-BEST_FIRST = ("v3", "v2", "sdpa", "core")
+BEST_FIRST = ("v3", "cudnn", "v2", "sdpa", "core")

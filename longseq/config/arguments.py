@@ -180,6 +180,12 @@ class Training:
     bf16: bool = flag(False, "bfloat16 with fp32 master weights")
     fp16: bool = flag(False, "float16 with loss scaling (GPU)")
     device: str = flag("auto", "where to compute", choices=("auto", "cpu", "cuda", "xpu"))
+    compile: str = flag(
+        "auto",
+        "compile what layers do around attention by torch.compile: auto does on GPUs below ZeRO"
+        " stage 3",
+        choices=("auto", "on", "off"),
+    )
     zero_stage: int = flag(0, "DeepSpeed ZeRO stage", low=0, high=3)
     cpu_optimizer: bool = flag(False, "optimizer state and step in host memory")
     nvme_optimizer: bool = flag(False, "optimizer state in files, its step on the host (stage 3)")

@@ -56,6 +56,12 @@ def _precision(config: Config) -> None:
         raise UserError("--bf16 and --fp16 exclude each other: give one")
     if train.device == "cpu":
         check_cpu(config)
+    if train.compile == "on" and train.zero_stage == 3:
+        raise UserError(
+            "--compile on (COMPILE=on) with --zero-stage 3 (ZERO_STAGE=3), which takes weights away"
+            " between their uses, where compiled code would keep them: use --compile auto, or"
+            " stage 2"
+        )
 
 
 def check_cpu(config: Config) -> None:

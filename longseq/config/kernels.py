@@ -131,6 +131,8 @@ def _shape(limits: Limits, config: Config) -> str:
             f" {config.network.hidden_size} / --num-attention-heads"
             f" {config.network.num_attention_heads}): change those, or use sdpa"
         )
+    if config.data.reset_attention_mask and not limits.documents:
+        return "takes whole samples (no --reset-attention-mask): use sdpa"
     if config.network.attention_dropout > 0 and not limits.dropout:
         return (
             f"has no dropout: give --attention-dropout 0 in place of"

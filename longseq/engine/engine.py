@@ -26,6 +26,7 @@ from longseq.attention.chunked import chunked
 from longseq.attention.kernel import Kernel, kernel
 from longseq.config.arguments import Config, Memory
 from longseq.engine import nvme
+from longseq.engine.compile import compile_layers, wants_compiling
 from longseq.engine.ds_config import deepspeed_settings
 from longseq.engine.initialize import initialized_parameters
 from longseq.engine.optimizer import make_optimizer, parameter_groups, set_learning_rate
@@ -106,6 +107,8 @@ def build_model(
             config.training.seed,
         )
     parallelize(model, mesh)
+    if wants_compiling(config, device):
+        compile_layers(model)
     apply_recompute_policy(model, policy, mesh.tp.size if mesh.sequence_parallel else 1)
     if device.type == "cpu" and policy.recompute in ("full", "outside-attention"):
         give_back_large(hidden_bytes(config))

@@ -62,5 +62,11 @@ class Dropout(nn.Module):
         """x of any shape, itself in evaluation; another choice in each forward pass."""
         if not self.training or self.probability == 0:
             return x
-        dropped: Tensor = _Drop.apply(x, self.probability, self.seed_of(forward_pass))
-        return dropped
+        return _dropped(x, self, forward_pass)
+
+
+@torch.compiler.disable
+def _dropped(x: Tensor, dropout: Dropout, forward_pass: int) -> Tensor:
+    """x of any shape → the same; compiled code would draw other masks, and one for all seeds."""
+    result: Tensor = _Drop.apply(x, dropout.probability, dropout.seed_of(forward_pass))
+    return result

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from longseq.attention.exchange import Exchange
+from longseq.attention.exchange import Exchange, Three
 from longseq.attention.kernel import AttentionDropout, Kernel
 from longseq.config.arguments import Network
 from longseq.model.context import Context
@@ -35,7 +35,7 @@ class SelfAttention(nn.Module):
         self.kernel, self.dropout = kernel, dropout
         self.exchange = Exchange()
 
-    def heads(self, x: Tensor, context: Context) -> tuple[Tensor, Tensor, Tensor]:
+    def heads(self, x: Tensor, context: Context) -> Three:
         """[s, b, h] → queries [s, b, heads, d], keys and values [s, b, groups, d]."""
         heads = self.qkv(x).unflatten(-1, (-1, self.head_size))
         groups = heads.shape[2] // (self.queries_per_group + 2)
@@ -92,25 +92,36 @@ class Layer(nn.Module):
         self.mlp_dropout = Dropout(net.hidden_dropout, seed, places[2])
 
         self.run: RunLayer = as_written
+        self.before, self.after = before_attention, after_attention
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
         """[s, b, h] → [s, b, h]."""
         return self.run(self, x, context)
 
-    def heads(self, x: Tensor, context: Context) -> tuple[Tensor, Tensor, Tensor]:
+    def heads(self, x: Tensor, context: Context) -> Three:
         """[s, b, h] → queries [s, b, heads, d], keys and values [s, b, groups, d]."""
-        return self.attention.heads(self.attention_norm(x), context)
+        return self.before(self, x, context)
 
     def finish(self, x: Tensor, attended: Tensor, context: Context) -> Tensor:
         """The rest of the layer: its input x [s, b, h] and attention's output [s, b, heads, d] →
         [s, b, h].
         """
-        y = self.attention.projection(attended.flatten(2))
-        x = x + self.attention_dropout(y, context.forward_pass)
-        return x + self.mlp_dropout(self.mlp(self.mlp_norm(x)), context.forward_pass)
+        return self.after(self, x, attended, context)
 
 
 RunLayer = Callable[[Layer, Tensor, Context], Tensor]
+
+
+def before_attention(layer: Layer, x: Tensor, context: Context) -> Three:
+    """What a layer does before attention; shapes as in Layer.heads."""
+    return layer.attention.heads(layer.attention_norm(x), context)
+
+
+def after_attention(layer: Layer, x: Tensor, attended: Tensor, context: Context) -> Tensor:
+    """What it does after attention; shapes as in Layer.finish."""
+    y = layer.attention.projection(attended.flatten(2))
+    x = x + layer.attention_dropout(y, context.forward_pass)
+    return x + layer.mlp_dropout(layer.mlp(layer.mlp_norm(x)), context.forward_pass)
 
 
 def as_written(layer: Layer, x: Tensor, context: Context) -> Tensor:

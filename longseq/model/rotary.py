@@ -24,6 +24,8 @@ def rotary_table(positions: Tensor, size: int, theta: float) -> tuple[Tensor, Te
 
 def rotate(x: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
     """x [s, b, heads, d] with its leading channels turned; any strides, a new tensor out."""
+    if torch.compiler.is_compiling():
+        return _turned(x, *table)
     rotated: Tensor = _Rotate.apply(x, *table)
     return rotated
 
@@ -54,3 +56,11 @@ def _turn(x: Tensor, cos: Tensor, sin: Tensor, sign: int) -> Tensor:
     torch.mul(two, cos, out=out[..., half : 2 * half]).addcmul_(one, sin, value=sign)
     out[..., 2 * half :] = x[..., 2 * half :]
     return out
+
+
+def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """What _turn gives, written without memory of its own: torch.compile makes one kernel of it."""
+    half = cos.shape[-1]
+    cos, sin = cos.to(x.dtype), sin.to(x.dtype)
+    one, two, rest = x.split((half, half, x.shape[-1] - 2 * half), -1)
+    return torch.cat((one * cos - two * sin, two * cos + one * sin, rest), -1)

@@ -134,6 +134,7 @@ class SumGradients:
     def __init__(self, group: Group) -> None:
         self.group = group
 
+    @torch.compiler.disable  # messages
     def __call__(self, *parameters: Tensor | None) -> tuple[Tensor | None, ...]:
         """Parameters of any shape, or None → their aliases, in the same order."""
         given = [p for p in parameters if p is not None]
@@ -155,6 +156,7 @@ class ColumnParallelLinear(nn.Linear):
         self.register_parameter("bias", bias)
         self.group, self.sequence_parallel = group, sequence_parallel
 
+    @torch.compiler.disable  # messages
     def forward(self, x: Tensor) -> Tensor:
         """[s/tp, b, i] under sequence parallelism, else [s, b, i] → [s, b, o/tp]."""
         if self.sequence_parallel:
@@ -173,6 +175,7 @@ class RowParallelLinear(nn.Linear):
         self.group, self.sequence_parallel = group, sequence_parallel
         self.sum_gradients = SumGradients(group)
 
+    @torch.compiler.disable  # messages
     def forward(self, x: Tensor) -> Tensor:
         """[s, b, i/tp] → [s/tp, b, o] under sequence parallelism, else [s, b, o]."""
         if not self.sequence_parallel:

@@ -1,0 +1,192 @@
+"""Speed and memory of one GPU by length: TFLOPS in both countings, MFU, peak beside the plan.
+
+    python -m tests.gpu.speed --out speed.json [--within 300] [--networks GPT125M,GPT1_5B]
+        [--lengths 2048,8192,…] [--ways none,chosen,least] [-- FLAGS]
+
+A row is one network at one length, in bf16, micro batch 1: with nothing recomputed, with what the
+trainer chooses, and with all that saves memory (layers recomputed, their inputs in host memory).
+One trainer takes all lengths of a way, the short ones first, until memory or time ends. MFU is
+the causal counting over the maker's peak.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from longseq.config.arguments import Config
+from longseq.config.checks import parse_config
+from longseq.errors import UserError
+from longseq.host.host_memory import peak_memory_gib, reset_peak
+from longseq.memory.recompute_policy import RecomputePolicy, asked
+from longseq.memory.savings import choose, needed
+from longseq.planning.gpus import GPUS, Gpu
+from longseq.run.throughput import rates
+from longseq.training.trainer import Trainer
+from tests.gpu.networks import VOCABULARY, network, random_batch
+from tests.gpu.results import Results
+
+WAYS = {
+    "none": ("--recompute-granularity", "none"),
+    "outside": ("--recompute-granularity", "outside-attention"),
+    "full": ("--recompute-granularity", "full"),
+    "least": ("--recompute-granularity", "full", "--checkpoint-in-cpu"),
+}
+NAMES = {"outside-attention": "outside"}
+LENGTHS = (2048, 8192, 32768, 65536, 131072, 262144)
+COLUMNS = ("tokens", "recomputed", "seconds", "TFLOPS", "model_TFLOPS", "MFU", "GiB", "planned_GiB")
+
+
+def gpu_here() -> Gpu | None:
+    """What the table of GPUs knows of this one."""
+    if not torch.cuda.is_available():
+        return None
+    name, gib = torch.cuda.get_device_name(), torch.cuda.mem_get_info()[1] / 2**30
+    alike = [gpu for gpu in GPUS.values() if gpu.title.split()[0].lower() in name.lower()]
+    return min(alike, key=lambda gpu: abs(gpu.gib - gib), default=None)
+
+
+def config_of(key: str, tokens: int, way: str, device: str, more: list[str]) -> Config:
+    words = network(key, tokens, *WAYS[way], "--device", device, *more)
+    if not any(word.startswith("--use-flash-attn") for word in more):
+        words.append("--use-flash-attn-best" if device == "cuda" else "--use-flash-attn-sdpa")
+    return parse_config([*words, "--bf16"], 1)
+
+
+def chosen(config: Config, available: float, device: str) -> str:
+    """The way that the trainer would choose for it."""
+    memory = replace(config.memory, recompute_granularity="auto", checkpoint_in_cpu=False)
+    policy = choose(replace(config, memory=memory), VOCABULARY, available, device)
+    return NAMES.get(policy.recompute, policy.recompute)
+
+
+def steps(trainer: Trainer, tokens: int, until: float) -> tuple[list[float], float]:
+    """Seconds of each timed step, and the peak in GiB: as many as ten, one where time is short."""
+    batch, times = random_batch(trainer, tokens), []
+    cuda = trainer.device.type == "cuda"
+    for _ in range(2):  # compiles, and makes the optimizer's state
+        began = time.perf_counter()
+        trainer.step([batch])
+        if time.monotonic() + 2 * (time.perf_counter() - began) > until:
+            break
+    reset_peak()
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
+    while len(times) < 10 and (not times or time.monotonic() + times[-1] < until):
+        began = time.perf_counter()
+        trainer.step([batch])  # ends with a read of the loss
+        times.append(time.perf_counter() - began)
+        if sum(times) > 6:
+            break
+    return times, peak_memory_gib(trainer.device.type)
+
+
+def measure(
+    results: Results, key: str, way: str, lengths: list[int], options: argparse.Namespace
+) -> None:
+    """One way of one network, all lengths."""
+    until, device = options.until, options.device
+    config = config_of(key, max(lengths), way, device, options.flags)
+    trainer = Trainer(config, VOCABULARY, torch.device(device), asked(config, device=device))
+    with trainer:
+        for tokens in lengths:
+            what = f"{key} {tokens} {way}"
+            if results.has(what):
+                continue
+            if time.monotonic() > until:
+                results.row(what, "not run", "no time was left", tokens=tokens, recomputed=way)
+                continue
+            with results.kept(what, tokens=tokens, recomputed=way):
+                times, peak = steps(trainer, tokens, until)
+                here = replace(config, network=replace(config.network, seq_length=tokens))
+                values = figures(here, trainer.policy, statistics.median(times), device)
+                results.row(what, "ok", recomputed=way, GiB=peak, steps=len(times), **values)
+            if results.rows[-1]["verdict"] != "ok":
+                break  # what is longer needs more
+
+
+def figures(
+    config: Config, policy: RecomputePolicy, seconds: float, device: str
+) -> dict[str, float]:
+    """What a row says of a step of so many seconds."""
+    tokens, gpu = config.network.seq_length, gpu_here()
+    full = policy.recompute == "full"
+    speed = rates(
+        config.network,
+        VOCABULARY,
+        batch=1,
+        seq_length=tokens,
+        ranks=1,
+        recompute=full,
+        seconds=seconds,
+    )
+    planned = needed(config, VOCABULARY, policy, device).tensors / 2**30
+    return {
+        "tokens": tokens,
+        "seconds": seconds,
+        "TFLOPS": speed.tflops,
+        "model_TFLOPS": speed.model_tflops,
+        "MFU": speed.model_tflops * 1e12 / gpu.peak("bf16") if gpu else 0.0,
+        "planned_GiB": planned,
+    }
+
+
+def plan(options: argparse.Namespace) -> Iterator[tuple[str, str, list[int]]]:
+    """(network, way, lengths) in the order of their worth."""
+    for key in options.networks.split(","):
+        lengths = sorted(int(word) for word in options.lengths.split(","))
+        ways: dict[str, list[int]] = {}
+        for tokens in lengths:
+            for word in options.ways.split(","):
+                way = word
+                if word == "chosen":
+                    config = config_of(key, tokens, "none", options.device, options.flags)
+                    way = chosen(config, options.available, options.device)
+                if tokens not in ways.setdefault(way, []):
+                    ways[way].append(tokens)
+        for way, some in ways.items():
+            yield key, way, some
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--within", type=float, default=600)
+    parser.add_argument("--networks", default="GPT1_5B,GPT125M")
+    parser.add_argument("--lengths", default=",".join(map(str, LENGTHS)))
+    parser.add_argument("--ways", default="none,chosen,least")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--tiny", action="store_true", help="a try on a CPU")
+    parser.add_argument("flags", nargs="*", help="more of the trainer's, after --")
+    options = parser.parse_args(argv)
+    if options.tiny:
+        options.networks, options.lengths = "TINY", "256,512"
+    options.until = time.monotonic() + options.within
+    results = Results(options.out, *COLUMNS)
+    cuda = options.device == "cuda"
+    options.available = torch.cuda.mem_get_info()[0] if cuda else 8 * 2**30
+    for key, way, lengths in plan(options):
+        if time.monotonic() > options.until:
+            break
+        with results.kept(f"{key} {way}"):
+            measure(results, key, way, lengths, options)
+        gc.collect()
+        if cuda:
+            torch.cuda.empty_cache()
+    return results.exit_code
+
+
+if __name__ == "__main__":
+    try:
+        code = main(sys.argv[1:])
+    except UserError as error:
+        sys.exit(str(error))
+    sys.exit(code)
