@@ -29,7 +29,7 @@ from longseq.config.arguments import Config
 from longseq.config.checks import parse_config
 from longseq.data.opening import open_data
 from longseq.engine.distributed import start_distributed, stop_distributed
-from longseq.engine.recompute import in_groups
+from longseq.engine.network.recompute import in_groups
 from longseq.errors import UserError
 from longseq.host.host_memory import peak_resident_gib, reset_peak, resident_gib
 from longseq.memory.allocator import give_back_large

@@ -62,8 +62,9 @@ class Plain(nn.Module):
         self.head_size = hidden // heads
 
     def forward(self, tokens: Tensor, labels: Tensor) -> Tensor:
-        steps = torch.arange(0, self.head_size, 2) / self.head_size
-        angles = torch.arange(tokens.shape[1])[:, None] * 10000.0**-steps
+        steps = torch.arange(0, self.head_size, 2, device=tokens.device) / self.head_size
+        at = torch.arange(tokens.shape[1], device=tokens.device)
+        angles = at[:, None] * 10000.0**-steps
         x = self.table(tokens)
         cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
         for layer in self.layers:

@@ -26,7 +26,7 @@ from benchmarks.table import Table
 from benchmarks.timing import in_turn, seconds
 from longseq.attention.kernel import kernel
 from longseq.config.checks import parse_config
-from longseq.engine.initialize import initialize
+from longseq.engine.network.initialize import initialize
 from longseq.model.dropout import Dropout
 from longseq.model.gpt import GPT
 from longseq.model.rotary import rotary_table, rotate

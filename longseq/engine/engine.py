@@ -26,12 +26,12 @@ from longseq.attention.chunked import chunked
 from longseq.attention.kernel import Kernel, kernel
 from longseq.config.arguments import Config, Memory
 from longseq.engine import nvme
-from longseq.engine.compile import compile_layers, wants_compiling
 from longseq.engine.ds_config import deepspeed_settings
-from longseq.engine.initialize import initialized_parameters
+from longseq.engine.network.compile import compile_layers, in_one_piece, wants_compiling
+from longseq.engine.network.initialize import initialized_parameters
+from longseq.engine.network.parallelize import parallelize
+from longseq.engine.network.recompute import apply_recompute_policy
 from longseq.engine.optimizer import make_optimizer, parameter_groups, set_learning_rate
-from longseq.engine.parallelize import parallelize
-from longseq.engine.recompute import apply_recompute_policy
 from longseq.engine.stage0 import scale_losses
 from longseq.host import shared_memory
 from longseq.memory.allocator import give_back_large
@@ -107,9 +107,9 @@ def build_model(
             config.training.seed,
         )
     parallelize(model, mesh)
-    if wants_compiling(config, device):
-        compile_layers(model)
     apply_recompute_policy(model, policy, mesh.tp.size if mesh.sequence_parallel else 1)
+    if wants_compiling(config, device):
+        compile_layers(model, in_one_piece(config))
     if device.type == "cpu" and policy.recompute in ("full", "outside-attention"):
         give_back_large(hidden_bytes(config))
     dtype = DTYPES[config.training.dtype]

@@ -17,6 +17,8 @@ from torch import nn
 
 from longseq.config.arguments import Config, Training
 from longseq.config.optimizers import OPTIMIZERS
+from longseq.engine.network.compile import wants_compiling
+from longseq.engine.one_pass_adam import OnePassAdam
 from longseq.engine.stage0 import BareOptimizer
 from longseq.parallel.mesh import Mesh
 
@@ -77,6 +79,10 @@ def make_optimizer(
     if train.offload_optimizer != "none":
         return _host_adam(train, groups)
     make = partial(MAKERS[train.optimizer], train)
+    device = groups[0]["params"][0].device
+    by_us = train.zero_stage == 0 and train.bf16
+    if by_us and train.optimizer == "adam" and wants_compiling(config, device):
+        make = partial(_one_pass_adam, train)
     if train.zero_stage == 0 and not train.fp16:
         return BareOptimizer(make, groups, train.clip_grad, mesh.tp, config.accumulation > 1)
     return make(groups)
@@ -85,6 +91,11 @@ def make_optimizer(
 def _adam(train: Training, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
     betas = (train.adam_beta1, train.adam_beta2)
     return torch.optim.AdamW(groups, lr=train.lr, betas=betas, eps=train.adam_eps, fused=True)
+
+
+def _one_pass_adam(train: Training, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    betas = (train.adam_beta1, train.adam_beta2)
+    return OnePassAdam(groups, lr=train.lr, betas=betas, eps=train.adam_eps)
 
 
 def _sgd(train: Training, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:

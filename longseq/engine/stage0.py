@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from longseq.engine.one_pass_adam import OnePassAdam
 from longseq.parallel.collectives import all_reduce
 from longseq.parallel.mesh import Group
 from longseq.parallel.sharding import sharding_of
@@ -73,24 +74,40 @@ class BareOptimizer(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        if isinstance(self.inner, OnePassAdam):
+            self._in_one_pass(self.inner)
+            return
         for weight, master in zip(self.weights, self.masters, strict=True):
             grad = self._gradient(weight)
             master.grad = None if grad is None else grad.float()
             if weight is not master:
                 weight.grad = None
         self._sums.clear()
-        parameters = [p for p in self.masters if p.grad is not None]
-        self._global_grad_norm = norm = gradient_norm(parameters, self.tp)
+        given = [(p, p.grad) for p in self.masters if p.grad is not None]
+        self._global_grad_norm = norm = gradient_norm(given, self.tp)
         self.overflow = not self.may_update(norm)
         if self.overflow:
             for master in self.masters:
                 master.grad = None
             return
         if self.limit > 0 and norm > self.limit:
-            grads = [p.grad for p in parameters if p.grad is not None]
-            torch._foreach_mul_(grads, self.limit / (norm + 1e-6))
+            torch._foreach_mul_([grad for _, grad in given], self.limit / (norm + 1e-6))
         self.inner.step()
         self._round()
+
+    def _in_one_pass(self, adam: OnePassAdam) -> None:
+        """What `step` does, where the optimizer takes the weights' own gradients."""
+        gradients = [self._gradient(weight) for weight in self.weights]
+        for weight in self.weights:
+            weight.grad = None
+        self._sums.clear()
+        given = [(p, g) for p, g in zip(self.weights, gradients, strict=True) if g is not None]
+        self._global_grad_norm = norm = gradient_norm(given, self.tp)
+        self.overflow = not self.may_update(norm)
+        if not self.overflow:
+            clipped = self.limit > 0 and norm > self.limit
+            scale = self.limit / (norm + 1e-6) if clipped else 1.0
+            adam.step_from(self.weights, self.masters, gradients, scale)
 
     def _round(self) -> None:
         """The masters rounded into the weights; in one call, so that a GPU is not kept waiting."""
@@ -148,19 +165,17 @@ def _master(weight: nn.Parameter) -> nn.Parameter:
     return master
 
 
-def gradient_norm(parameters: list[nn.Parameter], tp: Group) -> float:
+def gradient_norm(given: list[tuple[nn.Parameter, Tensor]], tp: Group) -> float:
     """The 2-norm of the whole gradient: sharded parameters from all ranks, whole ones once.
 
-    It is added up where the gradients are, and is the only number that a step waits for.
+    given: parameters, or their masters, with their gradients. It is added up where these are, and
+    is the only number that a step waits for.
     """
-    squares = torch.zeros(2, dtype=torch.float32, device=parameters[0].device)
+    squares = torch.zeros(2, dtype=torch.float32, device=given[0][1].device)
     for place, sharded in enumerate((True, False)):
-        grads: list[Tensor] = [
-            p.grad
-            for p in parameters
-            if p.grad is not None and (sharding_of(p) is not None) == sharded
-        ]
+        grads = [grad for p, grad in given if (sharding_of(p) is not None) == sharded]
         if grads:
-            squares[place] = torch.stack(torch._foreach_norm(grads)).square().sum()
+            norms = torch._foreach_norm(grads, dtype=torch.float32)
+            squares[place] = torch.stack(norms).square().sum()
     all_reduce(squares[:1], tp)
     return math.sqrt(float(squares.sum()))

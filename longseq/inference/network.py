@@ -23,8 +23,8 @@ from longseq.checkpoint.trained import Trained
 from longseq.config.arguments import Config, Data, Layout, Run, Training
 from longseq.config.checks import make_config
 from longseq.engine.engine import DTYPES, attention_kernel
-from longseq.engine.parallelize import parallelize
-from longseq.engine.recompute import apply_recompute_policy
+from longseq.engine.network.parallelize import parallelize
+from longseq.engine.network.recompute import apply_recompute_policy
 from longseq.errors import UserError
 from longseq.inference.flags import Computing
 from longseq.memory.recompute_policy import RecomputePolicy

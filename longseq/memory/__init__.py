@@ -13,5 +13,5 @@ detached_attention  an attention kernel that runs once and whose inputs are drop
 offload             layer inputs that wait in host memory
 allocator           glibc told to give freed memory back
 
-engine/recompute.py puts them into the network.
+engine/network/recompute.py puts them into the network.
 """

@@ -10,11 +10,12 @@ To be read in this order:
     context.py     what layers need to know of one forward pass
 
 It imports torch, longseq.config and longseq.attention, and knows neither processes nor what saves
-memory. Those change it from outside (engine/parallelize.py, engine/recompute.py), at these places,
-each with its plain value beside it:
+memory. Those change it from outside (engine/network/), at these places, each with its plain value
+beside it:
 
     GPT.run_layers        one_by_one      how the layers follow each other
     Layer.run             as_written      how one layer is computed
+    Layer.before, .after  before_attention, after_attention    its two halves
     SelfAttention.kernel, .exchange       the attention kernel, and what ranks swap around it
     Head.exchange         HeadExchange    what ranks that share the vocabulary do around the logits
     Norm.sum_gradients    unchanged       for parameters that several ranks hold whole

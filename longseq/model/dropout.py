@@ -6,6 +6,7 @@ ranks that hold different tokens or heads (a split region) have different ones.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -62,11 +63,14 @@ class Dropout(nn.Module):
         """x of any shape, itself in evaluation; another choice in each forward pass."""
         if not self.training or self.probability == 0:
             return x
-        return _dropped(x, self, forward_pass)
+        return _uncompiled(x, self, forward_pass)
 
 
-@torch.compiler.disable
 def _dropped(x: Tensor, dropout: Dropout, forward_pass: int) -> Tensor:
-    """x of any shape → the same; compiled code would draw other masks, and one for all seeds."""
+    """x of any shape → the same."""
     result: Tensor = _Drop.apply(x, dropout.probability, dropout.seed_of(forward_pass))
     return result
+
+
+# Compiled code would draw other masks, and be made anew for every seed
+_uncompiled: Callable[[Tensor, Dropout, int], Tensor] = torch.compiler.disable(_dropped)

@@ -92,7 +92,8 @@ class Layer(nn.Module):
         self.mlp_dropout = Dropout(net.hidden_dropout, seed, places[2])
 
         self.run: RunLayer = as_written
-        self.before, self.after = before_attention, after_attention
+        self.before: Before = before_attention
+        self.after: After = after_attention
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
         """[s, b, h] → [s, b, h]."""
@@ -110,6 +111,8 @@ class Layer(nn.Module):
 
 
 RunLayer = Callable[[Layer, Tensor, Context], Tensor]
+Before = Callable[[Layer, Tensor, Context], Three]
+After = Callable[[Layer, Tensor, Tensor, Context], Tensor]
 
 
 def before_attention(layer: Layer, x: Tensor, context: Context) -> Three:

@@ -10,5 +10,5 @@ ulysses      sequence swapped for heads around attention
 ring         attention whose keys and values go round
 agreement    small things that ranks tell each other outside the step
 
-engine/parallelize.py puts them into a plain network.
+engine/network/parallelize.py puts them into a plain network.
 """

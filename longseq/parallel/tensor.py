@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from longseq.parallel.collectives import Gather, ScatterSum, all_reduce
+from longseq.parallel.collectives import Gather, ScatterSum, all_reduce, uncompiled
 from longseq.parallel.mesh import Group
 from longseq.parallel.sharding import Sharding, shard_parameter
 
@@ -134,7 +134,7 @@ class SumGradients:
     def __init__(self, group: Group) -> None:
         self.group = group
 
-    @torch.compiler.disable  # messages
+    @uncompiled
     def __call__(self, *parameters: Tensor | None) -> tuple[Tensor | None, ...]:
         """Parameters of any shape, or None → their aliases, in the same order."""
         given = [p for p in parameters if p is not None]
@@ -156,7 +156,7 @@ class ColumnParallelLinear(nn.Linear):
         self.register_parameter("bias", bias)
         self.group, self.sequence_parallel = group, sequence_parallel
 
-    @torch.compiler.disable  # messages
+    @uncompiled
     def forward(self, x: Tensor) -> Tensor:
         """[s/tp, b, i] under sequence parallelism, else [s, b, i] → [s, b, o/tp]."""
         if self.sequence_parallel:
@@ -175,7 +175,7 @@ class RowParallelLinear(nn.Linear):
         self.group, self.sequence_parallel = group, sequence_parallel
         self.sum_gradients = SumGradients(group)
 
-    @torch.compiler.disable  # messages
+    @uncompiled
     def forward(self, x: Tensor) -> Tensor:
         """[s, b, i/tp] → [s/tp, b, o] under sequence parallelism, else [s, b, o]."""
         if not self.sequence_parallel:

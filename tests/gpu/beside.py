@@ -18,13 +18,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from benchmarks.anchors.plain import Plain, plain_step
 from longseq.memory.recompute_policy import asked
 from longseq.training.trainer import Trainer
-from tests.gpu.networks import VOCABULARY, random_batch, shape
+from tests.gpu.networks import VOCABULARY, place, random_batch, shape
 from tests.gpu.results import Results
 from tests.gpu.speed import config_of
 
@@ -36,7 +37,7 @@ LENGTHS = (2048, 8192, 16384, 24576, 32768, 49152, 65536)
 def ours(key: str, longest: int, device: str) -> Callable[[int], Step]:
     """Nothing recomputed."""
     config = config_of(key, longest, "none", device, [])
-    trainer = Trainer(config, VOCABULARY, torch.device(device), asked(config, device=device))
+    trainer = Trainer(config, VOCABULARY, place(device), asked(config, device=device))
 
     def at(tokens: int) -> Step:
         batch = random_batch(trainer, tokens)
@@ -47,8 +48,8 @@ def ours(key: str, longest: int, device: str) -> Callable[[int], Step]:
 
 def plain(key: str, longest: int, device: str, compiled: bool = False) -> Callable[[int], Step]:
     layers, hidden, heads = shape(key)
-    torch.set_default_device(device)
-    model = Plain(layers, hidden, heads, ROWS).bfloat16()
+    with torch.device(device):
+        model = Plain(layers, hidden, heads, ROWS).bfloat16()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     if compiled:
         model.compile()
@@ -72,20 +73,21 @@ def huggingface(key: str, longest: int, device: str) -> Callable[[int], Step]:
 
     layers, hidden, heads = shape(key)
     flash = device == "cuda" and importlib.util.find_spec("flash_attn") is not None
-    config = GPTNeoXConfig(
-        vocab_size=ROWS,
-        hidden_size=hidden,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        intermediate_size=4 * hidden,
-        max_position_embeddings=longest,
-        hidden_act="gelu_new",
-        rotary_pct=1.0,
-        use_parallel_residual=False,
-        tie_word_embeddings=True,
-        use_cache=False,
-        attn_implementation="flash_attention_2" if flash else "sdpa",
-    )
+    settings: dict[str, Any] = {
+        "vocab_size": ROWS,
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "intermediate_size": 4 * hidden,
+        "max_position_embeddings": longest,
+        "hidden_act": "gelu_new",
+        "rotary_pct": 1.0,
+        "use_parallel_residual": False,
+        "tie_word_embeddings": True,
+        "use_cache": False,
+        "attn_implementation": "flash_attention_2" if flash else "sdpa",
+    }
+    config = GPTNeoXConfig(**settings)
     with torch.device(device):
         model = GPTNeoXForCausalLM(config).bfloat16()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
@@ -99,7 +101,7 @@ def huggingface(key: str, longest: int, device: str) -> Callable[[int], Step]:
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
-            return float(loss)
+            return float(loss.detach())
 
         return step
 
@@ -122,7 +124,6 @@ def seconds(step: Step, until: float) -> float:
 
 
 def tidy(device: str) -> None:
-    torch.set_default_device(None)
     gc.collect()
     if device == "cuda":
         torch.cuda.empty_cache()

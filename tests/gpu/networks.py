@@ -1,8 +1,8 @@
 """The networks that speed is measured on, and a step's batch for one rank, on its device.
 
-    flags = network("GPT1_5B", 8192, "--bf16")
-    trainer = Trainer(parse_config(flags, 1), VOCABULARY)
-    trainer.step([random_batch(trainer, 8192)])
+flags = network("GPT1_5B", 8192, "--bf16")
+trainer = Trainer(parse_config(flags, 1), VOCABULARY)
+trainer.step([random_batch(trainer, 8192)])
 """
 
 from __future__ import annotations
@@ -35,6 +35,11 @@ def network(key: str, tokens: int, *flags: str) -> list[str]:
     words = f"--num-layers {layers} --hidden-size {hidden} --num-attention-heads {heads}"
     usual = f"--use-rotary-position-embeddings --seq-length {tokens} --lr 1e-4"
     return [*words.split(), *usual.split(), *flags]
+
+
+def place(device: str) -> torch.device:
+    """The CPU, or the first GPU."""
+    return torch.device(device, 0) if device != "cpu" else torch.device(device)
 
 
 def random_batch(trainer: Trainer, tokens: int, batch: int = 1) -> MicroBatch:

@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -26,12 +27,13 @@ from longseq.config.arguments import Config
 from longseq.config.checks import parse_config
 from longseq.errors import UserError
 from longseq.host.host_memory import peak_memory_gib, reset_peak
+from longseq.memory.choosing import choose
+from longseq.memory.need import needed
 from longseq.memory.recompute_policy import RecomputePolicy, asked
-from longseq.memory.savings import choose, needed
 from longseq.planning.gpus import GPUS, Gpu
 from longseq.run.throughput import rates
 from longseq.training.trainer import Trainer
-from tests.gpu.networks import VOCABULARY, network, random_batch
+from tests.gpu.networks import VOCABULARY, network, place, random_batch
 from tests.gpu.results import Results
 
 WAYS = {
@@ -70,7 +72,8 @@ def chosen(config: Config, available: float, device: str) -> str:
 
 def steps(trainer: Trainer, tokens: int, until: float) -> tuple[list[float], float]:
     """Seconds of each timed step, and the peak in GiB: as many as ten, one where time is short."""
-    batch, times = random_batch(trainer, tokens), []
+    batch = random_batch(trainer, tokens)
+    times: list[float] = []
     cuda = trainer.device.type == "cuda"
     for _ in range(2):  # compiles, and makes the optimizer's state
         began = time.perf_counter()
@@ -95,7 +98,7 @@ def measure(
     """One way of one network, all lengths."""
     until, device = options.until, options.device
     config = config_of(key, max(lengths), way, device, options.flags)
-    trainer = Trainer(config, VOCABULARY, torch.device(device), asked(config, device=device))
+    trainer = Trainer(config, VOCABULARY, place(device), asked(config, device=device))
     with trainer:
         for tokens in lengths:
             what = f"{key} {tokens} {way}"
@@ -113,9 +116,7 @@ def measure(
                 break  # what is longer needs more
 
 
-def figures(
-    config: Config, policy: RecomputePolicy, seconds: float, device: str
-) -> dict[str, float]:
+def figures(config: Config, policy: RecomputePolicy, seconds: float, device: str) -> dict[str, Any]:
     """What a row says of a step of so many seconds."""
     tokens, gpu = config.network.seq_length, gpu_here()
     full = policy.recompute == "full"

@@ -20,7 +20,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from longseq.config.arguments import Config, Training
-from longseq.engine import initialize, optimizer
+from longseq.engine import optimizer
+from longseq.engine.network import initialize
 from longseq.model import head_tiles, loss
 from longseq.training import trainer
 

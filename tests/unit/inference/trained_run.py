@@ -14,7 +14,7 @@ from longseq.checkpoint.format.folder import commit
 from longseq.checkpoint.format.manifest import Manifest, describe, list_files
 from longseq.config.checks import parse_config
 from longseq.data.tokenizers.registry import tokenizer_from, write_tokenizer
-from longseq.engine.initialize import initialize
+from longseq.engine.network.initialize import initialize
 from longseq.model.gpt import GPT
 
 ROTARY = "--use-rotary-position-embeddings"

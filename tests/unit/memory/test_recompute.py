@@ -11,8 +11,8 @@ from longseq.attention.chunked import chunked
 from longseq.attention.kernel import kernel
 from longseq.attention.kernels.sdpa import attend as sdpa
 from longseq.config.arguments import Network
-from longseq.engine.initialize import initialize
-from longseq.engine.recompute import apply_recompute_policy
+from longseq.engine.network.initialize import initialize
+from longseq.engine.network.recompute import apply_recompute_policy
 from longseq.memory.detached_attention import DetachedAttention
 from longseq.memory.offload import HostStore
 from longseq.memory.recompute_policy import RecomputePolicy

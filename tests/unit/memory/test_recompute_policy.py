@@ -11,8 +11,8 @@ from longseq.attention.kernel import kernel
 from longseq.config.arguments import Config
 from longseq.config.checks import parse_config
 from longseq.engine.distributed import pick_device
-from longseq.engine.initialize import initialize
-from longseq.engine.recompute import apply_recompute_policy
+from longseq.engine.network.initialize import initialize
+from longseq.engine.network.recompute import apply_recompute_policy
 from longseq.errors import UserError
 from longseq.memory.choosing import USABLE, choose
 from longseq.memory.need import needed

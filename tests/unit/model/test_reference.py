@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from longseq.attention.kernel import kernel
 from longseq.config.checks import parse_config
-from longseq.engine.initialize import initialize
+from longseq.engine.network.initialize import initialize
 from longseq.model.gpt import GPT
 
 transformers = pytest.importorskip("transformers")

@@ -11,8 +11,8 @@ from torch import nn
 from longseq.attention.kernel import kernel
 from longseq.config.arguments import Network
 from longseq.config.checks import parse_config
-from longseq.engine import initialize as module
-from longseq.engine.initialize import first_value
+from longseq.engine.network import initialize as module
+from longseq.engine.network.initialize import first_value
 from longseq.model.gpt import GPT
 from longseq.parallel.sharding import Sharding, shard_parameter
 

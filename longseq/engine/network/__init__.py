@@ -1,0 +1,7 @@
+"""What changes the network from outside, in the order in which it does.
+
+parallelize    this rank's share in place of whole layers
+recompute      layers that keep less, as memory_budget finds it necessary
+compile        what layers do token by token, by torch.compile
+initialize     memory and first values, the same on every layout
+"""

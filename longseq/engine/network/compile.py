@@ -1,0 +1,80 @@
+"""What a layer does token by token, compiled by torch: put into the network from outside.
+
+    parallelize(model, mesh)
+    apply_recompute_policy(model, policy)
+    if wants_compiling(config, device):
+        compile_layers(model, in_one_piece(config))
+
+A layer is compiled once for all layers, whole or as its two halves around attention: what stands
+between two matrix products (norm, rotary positions, GELU or SwiGLU, residual) becomes one kernel,
+forward and backward, in which numbers are not rounded between one operation and the next. Messages
+between ranks and dropout, whose mask a seed repeats, stay as they are written: compiled code ends
+there and begins again. Without, the same functions run as they are written: the reference that
+tests hold the compiled ones to.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import torch
+
+from longseq.config.arguments import Config
+from longseq.errors import UserError
+from longseq.model.gpt import GPT
+from longseq.model.layers import (
+    After,
+    Before,
+    RunLayer,
+    after_attention,
+    as_written,
+    before_attention,
+)
+
+IN_GRAPH = ("sdpa", "cudnn")  # kernels that are torch's own operators
+SHAPES = 64  # that a function may be compiled for: training and not, tiles, lengths of a curriculum
+
+
+def wants_compiling(config: Config, device: torch.device) -> bool:
+    """Whether --compile means it on this device; raises UserError where it cannot be.
+
+    ZeRO stage 3 takes weights away between their uses, and compiled code would keep views of them.
+    """
+    asked, on_cpu = config.training.compile, device.type == "cpu"
+    if asked == "off" or (asked == "auto" and (on_cpu or config.training.zero_stage == 3)):
+        return False
+    if not on_cpu and importlib.util.find_spec("triton") is None:
+        raise UserError(
+            f"--compile {asked} (COMPILE={asked}): torch compiles for GPUs by triton, which is not"
+            " installed: install it, or use --compile off (COMPILE=off)"
+        )
+    return True
+
+
+def compile_layers(model: GPT, whole: bool = False, **options: Any) -> None:
+    """Compile, in place: layers that run as they are written in one piece if `whole`, else both
+    halves of each; `options` are torch.compile's.
+    """
+    torch._dynamo.config.recompile_limit = SHAPES
+    run: RunLayer = torch.compile(as_written, **options)
+    before: Before = torch.compile(before_attention, **options)
+    after: After = torch.compile(after_attention, **options)
+    for layer in model.layers:
+        if whole and layer.run is as_written:
+            layer.run = run
+        else:
+            layer.before, layer.after = before, after
+
+
+def in_one_piece(config: Config) -> bool:
+    """Whether a layer can be compiled with its attention: nothing stands in it that compiled code
+    ends at (messages, dropout's seeds, a recomputed kernel) or has to be made anew for
+    (documents), and the kernel is one that torch has traced the making of.
+    """
+    alone = config.layout.model_ranks == 1
+    dropout = config.network.attention_dropout or config.network.hidden_dropout
+    plain = not config.data.reset_attention_mask and not config.memory.ds_sequence_parallel_fpdt
+    selective = config.memory.recompute_granularity == "selective"
+    known = config.memory.kernel in IN_GRAPH
+    return alone and known and plain and not dropout and not selective

@@ -1,0 +1,99 @@
+"""Compiled layers give what written ones give, and are compiled once for all layers.
+
+torch's own tracing and differentiation run ("aot_eager"), but no C++ compiler: what that makes is
+held to the written layers where there is a GPU (tests/gpu).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from longseq.attention.kernel import kernel
+from longseq.config.checks import parse_config
+from longseq.engine.network.compile import compile_layers, in_one_piece, wants_compiling
+from longseq.engine.network.initialize import initialize
+from longseq.engine.network.recompute import apply_recompute_policy
+from longseq.errors import UserError
+from longseq.memory.recompute_policy import RecomputePolicy
+from longseq.model.gpt import GPT
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
+SHAPE = "--num-layers 3 --hidden-size 32 --num-attention-heads 4 --seq-length 48"
+FULL = RecomputePolicy("full", tile=20)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_compiled_before() -> Iterator[None]:
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    yield
+    torch._dynamo.reset()
+
+
+def network(words: str, policy: RecomputePolicy, compiled: bool) -> GPT:
+    config = parse_config([*f"{SHAPE} --use-flash-attn-sdpa --device cpu {words}".split()], 1)
+    with torch.device("meta"):
+        model = GPT(config.network, 11, kernel("sdpa"), 5)
+    apply_recompute_policy(model, policy)
+    initialize(model, config.network, 5, CPU)
+    if compiled:
+        compile_layers(model, in_one_piece(config), backend="aot_eager")
+    return model
+
+
+def found(model: GPT, forward_pass: int = 3) -> list[torch.Tensor]:
+    """The loss and the gradients for some tokens."""
+    generator = torch.Generator().manual_seed(1)
+    tokens, labels = (torch.randint(0, 11, (2, 48), generator=generator) for _ in range(2))
+    weights, positions = torch.full((2, 48), 1 / 96), torch.arange(48)[None]
+    model.zero_grad()
+    loss = model(tokens, labels, weights, positions, None, forward_pass)
+    loss.backward()
+    return [loss.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)]
+
+
+@pytest.mark.parametrize(
+    ("words", "policy", "graphs"),
+    [
+        ("--use-rotary-position-embeddings", RecomputePolicy(), 1),
+        ("--swiglu --normalization rmsnorm --disable-bias-linear", RecomputePolicy(), 1),
+        # dropout stands between: the part before attention, and three after it, of which two are
+        # made once more when the number of the forward pass is seen to change
+        ("--hidden-dropout 0.1 --num-key-value-heads 2", RecomputePolicy(), 6),
+        # halves, forward alone and for backward, tiles of 20 rows and any others
+        ("--use-rotary-position-embeddings", FULL, 8),
+    ],
+)
+def test_compiled_layers_are_the_written_ones(
+    words: str, policy: RecomputePolicy, graphs: int
+) -> None:
+    written, compiled = (network(words, policy, on) for on in (False, True))
+    counted = []
+    for forward_pass in (3, 4, 5):  # dropout's seeds change
+        pairs = zip(found(written, forward_pass), found(compiled, forward_pass), strict=True)
+        for wanted, got in pairs:
+            torch.testing.assert_close(got, wanted, rtol=2e-5, atol=2e-6)
+        counted.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+    assert counted[1] == counted[2] <= graphs  # three layers have the same
+
+
+def test_who_compiles() -> None:
+    def wants(words: str, device: torch.device) -> bool:
+        return wants_compiling(parse_config([*SHAPE.split(), *words.split()], 1), device)
+
+    assert not wants("--device cpu", CPU)
+    assert wants("--device cpu --compile on", CPU)
+    assert not wants("--device cuda --zero-stage 3", CUDA)
+    assert not wants("--device cuda --compile off", CUDA)
+    with pytest.raises(UserError, match=r"--compile on .COMPILE=on. with --zero-stage 3"):
+        wants("--device cpu --compile on --zero-stage 3", CPU)
+
+
+def test_without_triton_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    config = parse_config([*SHAPE.split(), "--device", "cuda"], 1)
+    with pytest.raises(UserError, match="COMPILE=off"):
+        wants_compiling(config, CUDA)

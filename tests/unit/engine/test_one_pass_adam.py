@@ -1,0 +1,98 @@
+"""The one-pass AdamW against its formula in fp64, and against the state that torch's own keeps."""
+
+from __future__ import annotations
+
+import copy
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+
+from longseq.engine import one_pass_adam
+from longseq.engine.one_pass_adam import SMALL, OnePassAdam
+from longseq.engine.stage0 import BareOptimizer, Make
+from longseq.parallel.mesh import Group
+
+OPTIONS: dict[str, Any] = {"lr": 1e-2, "betas": (0.9, 0.95), "eps": 1e-8}
+OURS = partial(OnePassAdam, **OPTIONS)
+SHAPES = ((300, 400), (77,))
+DECAY = (0.1, 0.0)
+
+
+@pytest.fixture(autouse=True)
+def _as_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a C++ compiler; what it makes is held to torch's where there is a GPU."""
+    monkeypatch.setattr(one_pass_adam, "_compiled", one_pass_adam._update)
+
+
+def made(make: Make) -> tuple[list[torch.nn.Parameter], BareOptimizer]:
+    generator = torch.Generator().manual_seed(2)
+    weights = [
+        torch.nn.Parameter(torch.randn(shape, generator=generator).bfloat16()) for shape in SHAPES
+    ]
+    groups = [
+        {"params": [p], "weight_decay": decay} for p, decay in zip(weights, DECAY, strict=True)
+    ]
+    return weights, BareOptimizer(make, groups, 1.0, Group("tp"))
+
+
+def gradients(step: int) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(step)
+    return [torch.randn(shape, generator=generator).bfloat16() * 0.1 for shape in SHAPES]
+
+
+def give(weights: list[torch.nn.Parameter], step: int) -> None:
+    for weight, gradient in zip(weights, gradients(step), strict=True):
+        weight.grad = gradient.clone()
+
+
+def test_the_formula() -> None:
+    weights, optimizer = made(OURS)
+    assert weights[0].numel() >= SMALL > weights[1].numel()
+    p = [w.detach().double() for w in weights]
+    m, v = ([torch.zeros_like(x) for x in p] for _ in range(2))
+    for step in range(1, 5):
+        give(weights, step)
+        optimizer.step()
+        g = [x.double() for x in gradients(step)]
+        norm = torch.cat([x.flatten() for x in g]).norm()
+        for i, x in enumerate(g):
+            x = x * min(1, 1 / (norm + 1e-6))
+            m[i] = 0.9 * m[i] + 0.1 * x
+            v[i] = 0.95 * v[i] + 0.05 * x * x
+            p[i] = p[i] * (1 - 1e-2 * DECAY[i])
+            p[i] -= 1e-2 * (m[i] / (1 - 0.9**step)) / ((v[i] / (1 - 0.95**step)).sqrt() + 1e-8)
+        for master, weight, wanted in zip(optimizer.masters, weights, p, strict=True):
+            torch.testing.assert_close(master.detach().double(), wanted, rtol=1e-5, atol=1e-6)
+            assert torch.equal(weight, master.bfloat16())
+            assert weight.grad is None
+
+
+def test_it_goes_on_with_torchs_state_and_torch_with_its() -> None:
+    torchs = partial(torch.optim.AdamW, fused=True, **OPTIONS)
+    for first, second in ((OURS, torchs), (torchs, OURS)):
+        (weights, one), (others, two) = made(first), made(second)
+        for step in (1, 2):
+            give(weights, step)
+            one.step()
+        two.load_state_dict(copy.deepcopy(one.state_dict()))
+        for both, optimizer in ((weights, one), (others, two)):
+            give(both, 3)
+            optimizer.step()
+        for a, b in zip(one.masters, two.masters, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_a_refused_update_changes_nothing_and_counts_for_nothing() -> None:
+    weights, optimizer = made(OURS)
+    give(weights, 1)
+    optimizer.step()
+    before = [m.detach().clone() for m in optimizer.masters]
+    optimizer.may_update = lambda norm: False
+    give(weights, 2)
+    optimizer.step()
+    assert optimizer.overflow
+    assert all(torch.equal(a, b) for a, b in zip(before, optimizer.masters, strict=True))
+    assert [float(state["step"]) for state in optimizer.state.values()] == [1, 1]
+    assert all(weight.grad is None for weight in weights)
