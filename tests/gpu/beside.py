@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import argparse
 import gc
+import math
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,7 +26,7 @@ from benchmarks.anchors.plain import Plain, plain_step
 from longseq.memory.recompute_policy import asked
 from longseq.training.trainer import Trainer
 from tests.gpu.networks import VOCABULARY, place, random_batch, shape
-from tests.gpu.results import Results
+from tests.gpu.results import Results, step_parser
 from tests.gpu.speed import config_of
 
 Step = Callable[[], object]
@@ -154,18 +154,14 @@ def climb(results: Results, who: str, lengths: list[int], options: argparse.Name
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--within", type=float, default=600)
+    parser = step_parser(__doc__)
     parser.add_argument("--network", default="GPT1_5B")
     parser.add_argument("--lengths", default=",".join(map(str, LENGTHS)))
     parser.add_argument("--who", default=",".join(WHO))
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--tiny", action="store_true", help="a try on a CPU")
     options = parser.parse_args(argv)
     if options.tiny:
         options.network, options.lengths = "TINY", "128,256"
-    options.until = time.monotonic() + options.within
+    options.until = time.monotonic() + options.within if options.within else math.inf
     results = Results(options.out, "tokens", "seconds", "ratio", "GiB")
     for who in options.who.split(","):
         with results.kept(who):

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import argparse
 import gc
+import math
 import statistics
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -34,7 +34,7 @@ from longseq.planning.gpus import GPUS, Gpu
 from longseq.run.throughput import rates
 from longseq.training.trainer import Trainer
 from tests.gpu.networks import VOCABULARY, network, place, random_batch
-from tests.gpu.results import Results
+from tests.gpu.results import Results, step_parser
 
 WAYS = {
     "none": ("--recompute-granularity", "none"),
@@ -158,19 +158,15 @@ def plan(options: argparse.Namespace) -> Iterator[tuple[str, str, list[int]]]:
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--within", type=float, default=600)
+    parser = step_parser(__doc__)
     parser.add_argument("--networks", default="GPT1_5B,GPT125M")
     parser.add_argument("--lengths", default=",".join(map(str, LENGTHS)))
     parser.add_argument("--ways", default="none,chosen,least")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--tiny", action="store_true", help="a try on a CPU")
     parser.add_argument("flags", nargs="*", help="more of the trainer's, after --")
     options = parser.parse_args(argv)
     if options.tiny:
         options.networks, options.lengths = "TINY", "256,512"
-    options.until = time.monotonic() + options.within
+    options.until = time.monotonic() + options.within if options.within else math.inf
     results = Results(options.out, *COLUMNS)
     cuda = options.device == "cuda"
     options.available = torch.cuda.mem_get_info()[0] if cuda else 8 * 2**30
