@@ -44,10 +44,12 @@ def config_of(flags: str) -> Config:
 BEST = [
     # flags, machine, the kernel
     ("--bf16", H100, "v3"),
-    ("--bf16 --attention-dropout 0.1", H100, "v2"),
+    ("--bf16 --attention-dropout 0.1", H100, "cudnn"),
+    ("--bf16 --reset-attention-mask --attention-dropout 0.1", H100, "v2"),
     ("--bf16", A100, "v2"),
-    ("--bf16", BLACKWELL, "v2"),
-    ("--bf16", BARE_H100, "sdpa"),
+    ("--bf16", BLACKWELL, "cudnn"),
+    ("--bf16", BARE_H100, "cudnn"),
+    ("--bf16 --reset-attention-mask", BARE_H100, "sdpa"),
     ("--bf16", TURING, "sdpa"),
     ("", H100, "sdpa"),
     ("--bf16 --hidden-size 4096", H100, "sdpa"),  # heads of 512
@@ -76,7 +78,7 @@ def test_the_best_on_a_cpu(flags: str, wanted: str) -> None:
 
 def test_what_was_chosen_is_said() -> None:
     wish = config_of("--bf16 --use-flash-attn-best")
-    assert note(with_kernel(wish, A100), A100).startswith("attention v2: the first of v3, v2, sdpa")
+    assert note(with_kernel(wish, A100), A100).startswith("attention v2: the first of v3, cudnn, v2")
     assert "none is in sight" in note(with_kernel(wish, LOGIN_NODE), LOGIN_NODE)
     assert "by what is installed" in note(with_kernel(wish, NEW_H100), NEW_H100)
     assert note(config_of("--use-flash-attn-sdpa"), A100) == ""
@@ -101,6 +103,9 @@ REFUSED = [
     ("v3 --bf16 --hidden-size 160", H100, "a multiple of 8, and these are of 20"),
     ("triton --hidden-size 64", H100, "heads of 16 to 256, and these are of 8"),
     ("v2 --bf16 --hidden-size 2048 --attention-dropout 0.1", L40, "drops in heads above 192"),
+    ("cudnn --bf16", A100, "compute capability 9.0 or more, and this one has 8.0"),
+    ("cudnn --bf16 --hidden-size 4096", H100, "heads of 8 to 128 and a multiple of 8"),
+    ("cudnn --bf16 --reset-attention-mask", H100, "takes whole samples"),
     ("v2", A100, "bf16 and fp16 only: give --bf16"),
     ("v3 --bf16 --attention-dropout 0.1", H100, "--attention-dropout 0 in place of 0.1"),
     ("triton --attention-dropout 0.1", H100, "has no dropout"),
@@ -117,7 +122,7 @@ def test_refused_with_the_reason(flags: str, machine: Machine, words: str) -> No
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("name", ["v1", "v2", "v3", "triton"])
+@pytest.mark.parametrize("name", ["v1", "v2", "v3", "cudnn", "triton"])
 @pytest.mark.parametrize("device", ["cpu", "auto"])
 def test_gpu_kernels_are_refused_on_a_cpu(name: str, device: str) -> None:
     config = Config(*parse(GROUPS, [f"--use-flash-attn-{name}", "--bf16", "--device", device]))
@@ -179,7 +184,7 @@ def test_the_check_says_what_it_chose(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert check(monkeypatch, LAPTOP, "--dry-run --use-flash-attn-best --device cpu") == 0
-    assert capsys.readouterr().err.startswith("attention sdpa: the first of v3, v2, sdpa, core")
+    assert capsys.readouterr().err.startswith("attention sdpa: the first of v3, cudnn, v2, sdpa, core")
     assert check(monkeypatch, A100, "--dry-run --use-flash-attn-best --bf16") == 0
     assert capsys.readouterr().err.startswith("attention v2: ")
 
