@@ -98,6 +98,7 @@ ACTS: list[tuple[dict[str, str], dict[str, str | None]]] = [
     ({"USE_FLASH_ATTN": "v2"}, {"--use-flash-attn-v2": ""}),
     ({"USE_FLASH_ATTN": "v3"}, {"--use-flash-attn-v3": ""}),
     ({"USE_FLASH_ATTN": "triton"}, {"--use-flash-attn-triton": ""}),
+    ({"COMPILE": "off"}, {"--compile": "off"}),
     ({"USE_FLASH_ATTN": "sdpa"}, {"--use-flash-attn-sdpa": ""}),
     ({"USE_FLASH_ATTN1": "1"}, {"--use-flash-attn-v1": ""}),
     ({"USE_FLASH_ATTN2": "1"}, {"--use-flash-attn-v2": ""}),
