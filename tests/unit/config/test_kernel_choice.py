@@ -78,7 +78,9 @@ def test_the_best_on_a_cpu(flags: str, wanted: str) -> None:
 
 def test_what_was_chosen_is_said() -> None:
     wish = config_of("--bf16 --use-flash-attn-best")
-    assert note(with_kernel(wish, A100), A100).startswith("attention v2: the first of v3, cudnn, v2")
+    assert note(with_kernel(wish, A100), A100).startswith(
+        "attention v2: the first of v3, cudnn, v2"
+    )
     assert "none is in sight" in note(with_kernel(wish, LOGIN_NODE), LOGIN_NODE)
     assert "by what is installed" in note(with_kernel(wish, NEW_H100), NEW_H100)
     assert note(config_of("--use-flash-attn-sdpa"), A100) == ""
@@ -184,7 +186,9 @@ def test_the_check_says_what_it_chose(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert check(monkeypatch, LAPTOP, "--dry-run --use-flash-attn-best --device cpu") == 0
-    assert capsys.readouterr().err.startswith("attention sdpa: the first of v3, cudnn, v2, sdpa, core")
+    assert capsys.readouterr().err.startswith(
+        "attention sdpa: the first of v3, cudnn, v2, sdpa, core"
+    )
     assert check(monkeypatch, A100, "--dry-run --use-flash-attn-best --bf16") == 0
     assert capsys.readouterr().err.startswith("attention v2: ")
 
