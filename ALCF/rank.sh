@@ -88,6 +88,9 @@ note() { # note CODE TEXT: why this rank ends, in the form of longseq/run/safety
     fi
 }
 
+# What a bench lets a rank on the CPU take: an allocation beyond it fails, as on a GPU that is full
+# shellcheck disable=SC3045 # dash and bash have it
+[ -z "${LONGSEQ_RANK_KIB-}" ] || ulimit -d "$LONGSEQ_RANK_KIB"
 before=$(killed_here)
 read -r stat <"/proc/$$/stat" && group=${stat##*) } && group=${group#* * } && group=${group%% *}
 export LONGSEQ_PARENT="$PPID" # without it the program ends

@@ -12,7 +12,7 @@ import socket
 import torch
 
 from longseq.config.arguments import Config
-from longseq.host.host_memory import available_bytes
+from longseq.host.host_memory import available_bytes, own_limit_bytes
 from longseq.memory.choosing import choose
 from longseq.memory.recompute_policy import RecomputePolicy
 from longseq.parallel.agreement import Ranks
@@ -23,7 +23,7 @@ def share_bytes(device: torch.device, ranks: Ranks) -> int:
     hosts = ranks.gather(socket.gethostname())
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    return available_bytes() // hosts.count(socket.gethostname())
+    return min(available_bytes() // hosts.count(socket.gethostname()), own_limit_bytes())
 
 
 def choose_recompute_policy(

@@ -6,6 +6,7 @@ are read from Linux, as it has no word for them.
 
 import os
 import resource
+import sys
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
@@ -24,10 +25,18 @@ def available_bytes(cgroup: Path = CGROUP) -> int:
     return min(left, max(0, limit - used))
 
 
+def own_limit_bytes() -> int:
+    """What `ulimit -d` leaves this process."""
+    limit = resource.getrlimit(resource.RLIMIT_DATA)[0]
+    if limit == resource.RLIM_INFINITY:
+        return sys.maxsize
+    return max(0, limit - int(psutil.Process().memory_info().data))
+
+
 def available_gib(device: str = "cpu") -> float:
     """What the GPU of this rank, or its host, has left."""
     if device != "cuda":
-        return available_bytes() / 2**30
+        return min(available_bytes(), own_limit_bytes()) / 2**30
     import torch
 
     return torch.cuda.mem_get_info()[0] / 2**30

@@ -1,0 +1,197 @@
+"""`longseq bench`: speed by length, or the longest sequence, of layouts, networks and kernels.
+
+longseq bench --lengths 512 2k 8k --layouts tp ulysses ring --ranks 2
+longseq bench --longest --ranks 1 2 4 --memory 2 --output outputs/longest
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from longseq.config.flags import Parser
+from longseq.errors import EXIT_DONE, EXIT_STOPPED_EARLY, UserError
+from longseq.host.machine import gpu_capability
+
+LENGTHS = ("512", "1k", "2k", "4k", "8k", "16k", "32k", "64k")
+SWEPT = ("MODEL_SIZE_KEY", "USE_FLASH_ATTN", "NGPUS", "SP_TYPE", "MPSIZE", "SPSIZE", "RINGSIZE",
+         "SEQ_LEN", "TRAIN_ITERS", "LOAD", "RESUME", "DRY_RUN", "OUTPUT_DIR")  # fmt: skip
+LONGEST = 1 << 24  # tokens; where a search ends by itself
+
+
+def add_arguments(parser: Parser) -> None:
+    """What is tried, how, and where it is kept."""
+    add = parser.add_argument
+    add("--lengths", nargs="+", default=LENGTHS, metavar="TOKENS", help="as 512 or 64k")
+    add("--layouts", nargs="+", default=("tp", "ulysses", "ring"), metavar="AXIS",
+        help="tp, ulysses, ring, dp, or products as tp2xring")  # fmt: skip
+    add("--ranks", nargs="+", default=("2",), metavar="N", help="numbers of ranks (2)")
+    add("--networks", nargs="+", default=("GPT_SMALL",), metavar="KEY", help="of --list-models")
+    add("--kernels", nargs="+", default=("1",), metavar="NAME", help="of USE_FLASH_ATTN")
+    add("--steps", default="3", metavar="N", help="steps that count, after one that does not (3)")
+    add("--longest", action="store_true", help="search the longest sequence, from the first length")
+    add("--memory", default="0", metavar="GIB", help="what a rank on the CPU may take")
+    add("--timeout", default="10m", metavar="TIME", help="for one case (10m)")
+    add("--within", default="", metavar="TIME", help="for all: the rest is left for another call")
+    add("--again", nargs="+", default=(), metavar="OUTCOME",
+        help="run these again: failed, refused, timed-out")  # fmt: skip
+    add("--no-published", action="store_true", help="leave out what others published")
+    add("--output", type=Path, default=Path("outputs/bench"), metavar="FOLDER",
+        help="results and pictures (outputs/bench); the same one goes on")  # fmt: skip
+    parser.usage = "%(prog)s [--lengths 512 2k ...] [--layouts tp ring ...] [...] [-- ARGUMENT ...]"
+    parser.set_defaults(run_verb=bench)
+
+
+def bench(options: argparse.Namespace) -> int:
+    """Run what is not known yet, then show all of it; 75 where time or somebody ended it."""
+    from longseq.bench.case import all_cases, in_order, read_layout
+    from longseq.bench.kept import Kept
+    from longseq.bench.running import How, run_case
+    from longseq.bench.sweep import Clock, sweep
+
+    ranks = [count("--ranks", text) for text in options.ranks]
+    layouts = [read_layout(name, n) for n in ranks for name in options.layouts]
+    usable = [layout for layout in layouts if layout]
+    lengths = sorted({read_tokens(text) for text in options.lengths})
+    if options.longest:
+        lengths = lengths[:1]
+    cases = in_order(all_cases(options.networks, options.kernels, usable, lengths))
+    if not cases:
+        raise UserError("no layout of --layouts shares out --ranks and --lengths: give others")
+    how = How(
+        options.output,
+        count("--steps", options.steps),
+        memory(options.memory),
+        options.behind,
+    )
+    request = common(how)
+    clock = Clock(seconds("--timeout", options.timeout), seconds("--within", options.within or "0"))
+
+    def run(case: Any, most: float) -> Any:
+        return run_case(case, how, most)
+
+    with Kept(how.folder, request) as kept:
+        again = {text.replace("-", " ") for text in options.again}
+        kept.found = {k: one for k, one in kept.found.items() if one.outcome not in again}
+        try:
+            work = _search if options.longest else sweep
+            whole = work(cases, kept, run, clock, say)
+        except KeyboardInterrupt:
+            whole = False
+        _show(options, kept, cases)
+    if not whole:
+        say("not all of it: the same command goes on")
+    return EXIT_DONE if whole else EXIT_STOPPED_EARLY
+
+
+def _search(cases: Sequence[Any], kept: Any, run: Any, clock: Any, say: Any) -> bool:
+    from longseq.bench.kept import TIMED_OUT
+    from longseq.bench.longest import find_longest
+    from longseq.bench.sweep import told
+
+    def try_one(case: Any) -> Any:
+        if case.key in kept.found:
+            return kept.found[case.key]
+        if clock.left <= 0:
+            return None
+        say(case.name)
+        result = run(case, min(clock.case, clock.left))
+        if result is None:
+            raise KeyboardInterrupt
+        if result.outcome == TIMED_OUT and clock.left <= 0:
+            return None
+        kept.add(result)
+        say(f"    {told(result)}")
+        return result
+
+    return all(find_longest(case, LONGEST, try_one) for case in cases)
+
+
+def _show(options: argparse.Namespace, kept: Any, cases: Sequence[Any]) -> None:
+    """Tables on the terminal, and all files."""
+    from longseq.bench import published
+    from longseq.bench.pictures import draw, write_page
+    from longseq.bench.tables import reach_table, show, speed_table, write_tables
+
+    series = {(case.network, case.kernel, case.layout.name, case.layout.ranks) for case in cases}
+    results = [
+        one
+        for one in kept.found.values()
+        if (one.network, one.kernel, one.layout, one.ranks) in series
+    ]
+    if not results:
+        return
+    table = reach_table(results) if options.longest else speed_table(results)
+    show(table)
+    paths = write_tables(kept.folder, list(kept.found.values()))
+    planned = None if options.no_published else published.planned(kept.folder)
+    pictures = draw(kept.folder, results, options.longest, planned)
+    paths += [*pictures, write_page(kept.folder, pictures, [table], kept.request)]
+    for path in paths:
+        print(path)
+
+
+def say(text: str) -> None:
+    """A line about the bench itself."""
+    print(f"bench: {text}", file=sys.stderr, flush=True)
+
+
+def common(how: Any) -> dict[str, Any]:
+    """What all results of a folder have in common; raises UserError for what is swept."""
+    from longseq.host.variables import read_table
+    from longseq.run.environment import cpu_model, gpus
+
+    ours = {name: os.environ[name] for name in read_table().ours if os.environ.get(name)}
+    for name in SWEPT:
+        if name in ours:
+            raise UserError(f"{name}={ours[name]}: a bench sets it itself; unset it")
+    hidden = [name for name in ours if read_table().is_secret(name, ours[name])]
+    return {
+        "steps": how.steps,
+        "memory_gib": how.memory_gib,
+        "arguments": list(how.extra),
+        "variables": {name: value for name, value in ours.items() if name not in hidden},
+        "machine": [socket.gethostname().split(".")[0], cpu_model(), *gpus()],
+    }
+
+
+def memory(text: str) -> float:
+    """GiB of --memory; 0: what there is."""
+    try:
+        gib = float(text)
+    except ValueError:
+        gib = -1
+    if not 0 <= gib < 1e6:
+        raise UserError(f"--memory {text!r} is not a number of GiB")
+    if gib and gpu_capability() is not None and os.environ.get("DS_ACCELERATOR") != "cpu":
+        raise UserError("--memory is for ranks on a CPU: a GPU has what it has; leave it out")
+    return gib
+
+
+def count(flag: str, text: str) -> int:
+    """A whole number from 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(f"{flag} {text!r} is not a whole number from 1")
+    return int(text)
+
+
+def read_tokens(text: str) -> int:
+    """2048, 128k or 1m."""
+    match = re.fullmatch(r"([1-9]\d{0,8})([kKmM]?)", text)
+    if not match:
+        raise UserError(f"--lengths {text}: give a number of tokens such as 2048, 128k or 1m")
+    return int(match[1]) * {"": 1, "k": 1024, "m": 1024**2}[match[2].lower()]
+
+
+def seconds(flag: str, text: str) -> float:
+    """Of 90, 90s, 30m or 6h."""
+    match = re.fullmatch(r"(\d{1,6})([smh]?)", text)
+    if not match:
+        raise UserError(f"{flag} {text!r}: give a time such as 90s, 30m or 6h")
+    return int(match[1]) * {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}[match[2]]

@@ -1,0 +1,257 @@
+"""A bench: which cases there are, what became of each, what is kept, and the published forms."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from longseq.__main__ import main
+from longseq.bench import running
+from longseq.bench.case import Case, Layout, all_cases, in_order, read_layout
+from longseq.bench.kept import FAILED, OK, OOM, REFUSED, TIMED_OUT, Kept, Result
+from longseq.bench.longest import find_longest, span_of
+from longseq.bench.pictures import draw, write_page
+from longseq.bench.running import How, judge, run_case
+from longseq.bench.sweep import Clock, expect, sweep
+from longseq.bench.tables import reach_table, speed_table, write_tables
+from longseq.errors import UserError
+
+TP2 = Layout("tp", 2, tp=2)
+REQUEST = {"steps": 3, "variables": {}}
+
+
+def case(length: int, layout: Layout = TP2) -> Case:
+    return Case("GPT_SMALL", "sdpa", layout, length)
+
+
+def result(of: Case, outcome: str = OK, seconds: float | None = None, wall: float = 20) -> Result:
+    speed = 2.0 if outcome == OK else None
+    return Result(
+        of.key, of.network, of.kernel, of.layout.name, of.layout.ranks, of.length, outcome,
+        "" if outcome == OK else "why", seconds, speed, speed, speed, 0.5, wall_seconds=wall,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("family", "ranks", "name", "variables"),
+    [
+        ("tp", 4, "tp4", ("megatron", "4", "1", "1")),
+        ("ulysses", 4, "ulysses4", ("ds", "1", "4", "1")),
+        ("tp2xring", 4, "tp2 x ring2", ("megatron", "2", "1", "2")),
+        ("ring2", 8, "ring2 x dp4", ("ring", "1", "1", "2")),
+        ("dp", 2, "dp2", ("megatron", "1", "1", "1")),
+        ("ring", 1, "1 rank", ("megatron", "1", "1", "1")),
+    ],
+)
+def test_layouts(family: str, ranks: int, name: str, variables: tuple[str, ...]) -> None:
+    layout = read_layout(family, ranks)
+    assert layout is not None
+    assert layout.name == name
+    found = case(512, layout).variables()
+    names = ("SP_TYPE", "MPSIZE", "SPSIZE", "RINGSIZE")
+    assert tuple(found[name] for name in names) == variables
+    assert (found["NGPUS"], found["SEQ_LEN"]) == (str(ranks), "512")
+
+
+def test_what_is_no_layout_is_named() -> None:
+    assert read_layout("tp3", 4) is None
+    for wrong in ("", "tq", "tpxring", "tp2xtp", "tp0"):
+        with pytest.raises(UserError, match="--layouts"):
+            read_layout(wrong, 4)
+
+
+def test_a_table_that_is_ended_early_has_gaps_and_no_missing_columns() -> None:
+    lengths = [512 << n for n in range(8)]
+    ring = Layout("ring", 2, ring=2)
+    cases = in_order(all_cases(["n"], ["k"], [TP2, ring, TP2], [*lengths, 1026]))
+    assert len(cases) == 8 * 2 + 1  # each once; a ring's sequences divide by 4
+    order = list(dict.fromkeys(one.length for one in cases))
+    assert order[:2] == [512, 8192 >> 1]
+    assert {one.layout.name for one in cases[:2]} == {"tp2", "ring2"}
+
+
+OUT = "longseq: out of memory in iteration 1: estimated 1 GiB"
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "expected"),
+    [
+        (0, "anything out of memory", (OK, "")),
+        (None, "", (TIMED_OUT, "not done after 9 s")),
+        (2, f"x\n{OUT}\n", (OOM, OUT)),
+        (134, "terminate called after throwing an instance of 'std::bad_alloc'", (OOM, None)),
+        (2, "longseq: --lr 3: lower it\n", (REFUSED, "--lr 3: lower it")),
+        (1, "Traceback\nValueError: 3\n", (FAILED, "ValueError: 3")),
+        (1, "", (FAILED, "it printed nothing")),
+    ],
+)
+def test_what_became_of_a_run(code: int | None, text: str, expected: tuple[str, str]) -> None:
+    outcome, why = judge(code, text, 9)
+    assert outcome == expected[0]
+    assert expected[1] in (None, why)
+
+
+def test_results_outlive_a_kill_and_belong_to_one_request(tmp_path: Path) -> None:
+    with Kept(tmp_path / "b", REQUEST) as kept:
+        kept.add(result(case(512)))
+        kept.add(result(case(1024), OOM))
+        with pytest.raises(UserError, match="in use"), Kept(tmp_path / "b", REQUEST):
+            pass
+    with (tmp_path / "b" / "results.jsonl").open("a") as file:
+        file.write('{"key": "cut sho')
+    with Kept(tmp_path / "b", REQUEST) as kept:
+        assert [(r.length, r.outcome) for r in kept.found.values()] == [(512, OK), (1024, OOM)]
+        kept.add(result(case(2048)))
+    with Kept(tmp_path / "b", REQUEST) as kept:
+        assert len(kept.found) == 3
+    with (
+        pytest.raises(UserError, match="steps 3, and this one has 4"),
+        Kept(tmp_path / "b", REQUEST | {"steps": 4}),
+    ):
+        pass
+
+
+def run_sweep(
+    folder: Path, cases: Iterable[Case], limit: int, within: float = 0
+) -> tuple[list[int], Kept, bool]:
+    """Lengths that were run: those above `limit` tokens run out of memory."""
+    ran: list[int] = []
+
+    def run(one: Case, _seconds: float) -> Result:
+        ran.append(one.length)
+        return result(one, OK if one.length <= limit else OOM, one.length / 512)
+
+    with Kept(folder, REQUEST) as kept:
+        whole = sweep(list(cases), kept, run, Clock(600, within), lambda _text: None)
+    return ran, kept, whole
+
+
+def test_what_is_known_is_not_run_again_nor_what_is_longer_than_too_long(tmp_path: Path) -> None:
+    cases = [case(512 << n) for n in range(5)]
+    assert run_sweep(tmp_path, cases[:2], 1024)[0] == [512, 1024]
+    ran, kept, whole = run_sweep(tmp_path, cases, 1024)
+    assert (ran, whole) == ([2048], True)
+    assert kept.found[cases[2].key].outcome == OOM
+
+
+def test_a_case_that_would_not_end_in_time_is_left_for_another_call(tmp_path: Path) -> None:
+    cases = [case(512), case(65536), case(1024)]
+    ran, _, whole = run_sweep(tmp_path, cases, 1 << 20, within=100)
+    assert (ran, whole) == ([512, 1024], False)
+
+
+def test_expected_time_grows_as_the_nearest_runs_did() -> None:
+    assert expect(case(512), [], 4) is None
+    one = [result(case(1024), OK, 1.0, wall=14.0)]
+    assert expect(case(2048), one, 4) == pytest.approx(10 + 4 * 2)
+    two = [*one, result(case(2048), OK, 4.0, wall=26.0)]
+    assert expect(case(4096), two, 4) == pytest.approx(10 + 4 * 16)
+
+
+@pytest.mark.parametrize("limit", [300, 512, 5000, 100_000, 131_072])
+def test_the_longest_is_found_within_an_eighth(limit: int) -> None:
+    found: list[Result] = []
+
+    def try_one(one: Case) -> Result:
+        found.append(result(one, OK if one.length <= limit else OOM))
+        return found[-1]
+
+    assert find_longest(case(512), 1 << 24, try_one)
+    longest, beyond = span_of(found)
+    assert longest <= limit < (longest or 512) * 1.13 + 512
+    assert beyond is not None
+    assert beyond.length > limit
+    assert len(found) == len({one.length for one in found}) < 16
+    assert not find_longest(case(512), 1 << 24, lambda _case: None)
+
+
+def test_the_published_forms(tmp_path: Path) -> None:
+    one = Layout("tp", 1)
+    cases = [case(1024, one), case(1024), case(2048), case(4096)]
+    results = [result(c, outcome) for c, outcome in zip(cases, (OK, OK, OK, OOM), strict=True)]
+    table = speed_table(results)
+    assert table.head == ["layout", "1k", "2k", "4k"]
+    assert table.rows == [["1 rank", "2 (2)", "", ""], ["tp2", "2 (2)", "2 (2)", "OOM"]]
+    reach = reach_table(results).rows
+    assert reach[0] == ["1 rank", "1", "1,024", "0.50", "not tried"]
+    assert reach[1] == ["tp2", "2", "2,048", "0.50", "4,096: out of memory"]
+    rows, listed = write_tables(tmp_path, results)
+    with rows.open() as lines:
+        assert [row["outcome"] for row in csv.DictReader(lines)] == [OK, OK, OK, OOM]
+    assert json.loads(listed.read_text())[3]["reason"] == "why"
+    pictures = [
+        path for longest in (False, True) for path in draw(tmp_path, results, longest, None)
+    ]
+    assert [path.suffix for path in pictures] == [".svg", ".png"] * 2
+    page = write_page(tmp_path, pictures, [table], REQUEST).read_text()
+    assert "<td>OOM</td>" in page
+    assert page.count("data:image/svg+xml") == 2
+
+
+SCRIPT = """#!/bin/bash
+printf '%s\\n' "$SEQ_LEN $NGPUS $TRAIN_ITERS $LONGSEQ_RANK_KIB $*"
+[[ $SEQ_LEN != 999 ]] || sleep 60
+[[ $SEQ_LEN != 777 ]] || { echo "longseq: --seq-length 777 is odd"; exit 2; }
+mkdir -p "$OUTPUT_DIR/RUN"
+for n in 1 2 3; do
+    echo "{\\"iteration\\": $n, \\"iteration_time\\": $((10 - n)), \\"peak_memory_gib\\": 0.$n}"
+done >"$OUTPUT_DIR/RUN/metrics.jsonl"
+"""
+
+
+def test_a_case_is_a_run_of_the_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "ALCF" / "train-gpt3.sh"
+    script.parent.mkdir()
+    script.write_text(SCRIPT)
+    script.chmod(0o755)
+    monkeypatch.setattr(running, "ROOT", tmp_path)
+    how = How(tmp_path / "b", 2, 1.5, ("--swiglu",))
+    done = run_case(case(512), how, 30)
+    assert done is not None
+    assert (done.outcome, done.seconds, done.peak_gib) == (OK, 7.5, 0.3)
+    said = (tmp_path / "b" / "log" / f"{done.key}.txt").read_text()
+    assert said.startswith("512 2 3 1572864 -- --save")
+    assert said.rstrip().endswith("--swiglu")
+    odd, slow = run_case(case(777), how, 30), run_case(case(999), how, 0.3)
+    assert odd is not None
+    assert slow is not None
+    assert (odd.outcome, odd.reason) == (REFUSED, "--seq-length 777 is odd")
+    assert slow.outcome == TIMED_OUT
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--lengths", "5q"], "--lengths 5q"),
+        (["--ranks", "0"], "--ranks '0'"),
+        (["--ranks", "3", "--layouts", "tp2"], "no layout"),
+        (["--timeout", "soon"], "--timeout 'soon'"),
+        (["--memory", "-1"], "--memory '-1'"),
+    ],
+)
+def test_mistakes_are_one_line(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", *words, "--output", str(tmp_path / "b")]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_variable_that_a_bench_sets_is_refused(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "longseq", "bench", "--output", str(tmp_path / "b")]
+    done = subprocess.run(
+        command, env=os.environ | {"SEQ_LEN": "1k"}, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (
+        2,
+        "longseq: SEQ_LEN=1k: a bench sets it itself; unset it\n",
+    )
