@@ -46,6 +46,10 @@ VERBS = {
         "longseq.planning.simulate.command:add_arguments",
         "one rank of any world, without memory",
     ),
+    "completion": (
+        "longseq.reports.completion:add_arguments",
+        "what bash or zsh completes",
+    ),
     "flags": ("longseq.reports.flag_table:add_arguments", "every flag with its default"),
 }
 
@@ -55,14 +59,17 @@ def called() -> str:
     return "longseq" if Path(sys.argv[0]).name == "longseq" else "./longseq.sh"
 
 
-def make_parser(verb: str) -> tuple[Parser, Parser]:
-    """The parser of all verbs, and that of `verb`, with the arguments of that one alone."""
+def make_parser(verb: str | None) -> tuple[Parser, Parser]:
+    """The parser of all verbs, and that of `verb`, with the arguments of that one alone.
+
+    None: with the arguments of all, which takes seconds of imports.
+    """
     parser = Parser(prog=called(), description="What can be done without starting ranks.")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     found = parser
     for name, (where, text) in VERBS.items():
         one = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:])
-        if name == verb:
+        if verb in (name, None):
             module, function = where.split(":")
             getattr(import_module(module), function)(one)
             found = one
@@ -79,6 +86,7 @@ def run_verb(words: Sequence[str]) -> int:
     if rest:
         raise UserError(unknown(rest[0], verb.options()))
     options.behind = list(words[at + 1 :])  # a command, that `check` writes down
+    options.all_verbs = lambda: make_parser(None)[0]  # what a shell completes
     code: int = options.run_verb(options)
     return code
 

@@ -44,7 +44,7 @@ def add_arguments(parser: Parser) -> None:
     add("--no-published", action="store_true", help="leave out what others published")
     add("--output", type=Path, default=Path("outputs/bench"), metavar="FOLDER",
         help="results and pictures (outputs/bench); the same one goes on")  # fmt: skip
-    parser.usage = "%(prog)s [--lengths 512 2k ...] [--layouts tp ring ...] [...] [-- ARGUMENT ...]"
+    parser.usage = "%(prog)s [OPTION ...] [-- ARGUMENT ...]"
     parser.set_defaults(run_verb=bench)
 
 

@@ -1,0 +1,116 @@
+"""`longseq completion bash|zsh`: what a shell completes, from the tables that the rest reads.
+
+    eval "$(./longseq.sh completion bash)"       in ~/.bashrc, or its output in a file
+
+Verbs and their arguments for longseq.sh; for the scripts in ALCF/ their options, behind `--` the
+trainer's arguments, and in bash 5 our variables in front of a command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Iterable
+
+from longseq.config.arguments import GROUPS
+from longseq.config.flags import Parser, flags_of
+from longseq.errors import EXIT_DONE
+from longseq.host.variables import read_table
+
+OPTIONS = {
+    "train-gpt3.sh": "--help --list-models --list-variables --",
+    "submit.sh": "-q -n -t -A --chain --dry-run --help --",
+}
+
+BASH = """
+_longseq_flags={flags}
+_longseq_variables={variables}
+_longseq_options() {{ # the options of a script in ALCF/
+    case ${{1##*/}} in
+{options}
+    esac
+}}
+_longseq_choices() {{ # the values of an argument of the trainer's
+    case $1 in
+{choices}
+    esac
+}}
+_longseq_script() {{
+    local word=${{COMP_WORDS[COMP_CWORD]}} before=" ${{COMP_WORDS[*]:0:COMP_CWORD}} " words
+    words=$(_longseq_options "$1")
+    if [[ $before == *' -- '* ]]; then
+        words=$(_longseq_choices "${{COMP_WORDS[COMP_CWORD - 1]}}")
+        words=${{words:-$_longseq_flags}}
+    fi
+    mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
+}}
+complete -o bashdefault -o default -F _longseq_script {scripts}
+_longseq_variable() {{ # in front of a command; else whatever bash would complete
+    local word=${{COMP_WORDS[COMP_CWORD]}}
+    COMPREPLY=()
+    [[ $word != [A-Z]?* ]] ||
+        mapfile -t COMPREPLY < <(compgen -S = -W "$_longseq_variables" -- "$word")
+    ((! ${{#COMPREPLY[@]}})) || compopt -o nospace
+}}
+((BASH_VERSINFO[0] < 5)) || complete -o bashdefault -o default -I -F _longseq_variable
+"""
+
+ZSH = """
+_longseq_script() {{
+    local flags={flags} options
+    case ${{service:t}} in
+{options}
+    esac
+    if (( ${{words[(I)--]}} && CURRENT > ${{words[(I)--]}} )); then
+        compadd -- ${{=flags}}
+    else
+        compadd -- ${{=options}}
+    fi
+}}
+compdef _longseq_script {scripts}
+"""
+
+
+def add_arguments(parser: Parser) -> None:
+    """Which shell."""
+    parser.add_argument("shell", choices=("bash", "zsh"), help="the shell that completes")
+    parser.set_defaults(run_verb=completion)
+
+
+def completion(options: argparse.Namespace) -> int:
+    """Print the script; `options.all_verbs` makes the parser of every verb."""
+    import shtab
+
+    parser = options.all_verbs()
+    parser.prog = "longseq.sh"
+    print(shtab.complete(parser, shell=options.shell))
+    print(scripts(options.shell))
+    return EXIT_DONE
+
+
+def scripts(shell: str) -> str:
+    """The part about the scripts in ALCF/."""
+    flags = [item for cls in GROUPS for item in flags_of(cls)]
+    choices = {item.name: item.choices for item in flags if item.choices}
+    table = read_table()
+    names = [name for name, row in table.ours.items() if row.type.split()[0] in KINDS]
+    if shell == "zsh":
+        options = [f"        {name}) options={shlex.quote(o)} ;;" for name, o in OPTIONS.items()]
+    else:
+        options = [f"        {name}) echo {shlex.quote(text)} ;;" for name, text in OPTIONS.items()]
+    return (BASH if shell == "bash" else ZSH).format(
+        flags=_words(item.name for item in flags),
+        variables=_words(names),
+        options="\n".join(options),
+        choices="\n".join(
+            f"        {name}) echo {_words(one)} ;;" for name, one in choices.items()
+        ),
+        scripts=" ".join(OPTIONS),
+    )
+
+
+KINDS = frozenset("count whole number tokens time switch port host text path words choice".split())
+
+
+def _words(words: Iterable[str]) -> str:
+    return shlex.quote(" ".join(words))
