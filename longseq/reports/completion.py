@@ -1,6 +1,6 @@
 """`longseq completion bash|zsh`: what a shell completes, from the tables that the rest reads.
 
-    eval "$(./longseq.sh completion bash)"       in ~/.bashrc, or its output in a file
+./longseq.sh completion bash > FILE        and `source FILE` in ~/.bashrc
 
 Verbs and their arguments for longseq.sh; for the scripts in ALCF/ their options, behind `--` the
 trainer's arguments, and in bash 5 our variables in front of a command.
