@@ -10,5 +10,6 @@ peak         the memory of the first steps beside what was planned
 summary      what a run says of itself at its start and end
 environment  versions, commit, hosts and hardware, and the variables that repeat a run
 safety/      what ends a run or holds it back: signals, time, hangs, spikes, failures
+sync         offline records to Weights & Biases: `longseq sync`
 stdio        what libraries print goes to the rank's own file
 """

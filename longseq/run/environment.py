@@ -21,6 +21,7 @@ from typing import Any
 
 from longseq.run.folder import write_file
 
+ROOT = Path(__file__).resolve().parents[2]
 _PACKAGES = """
     torch deepspeed longseq mpi4py mpich megatron-core flash-attn apex triton numpy rich
     tensorboard wandb matplotlib pyrodigal nvidia-nccl-cu12 nvidia-cudnn-cu12
@@ -49,7 +50,7 @@ def environment(hosts: Iterable[str] = ()) -> dict[str, Any]:
         "hosts": list(hosts) or [socket.gethostname()],
         "python": {"version": platform.python_version(), "executable": sys.executable},
         "packages": package_versions(),
-        "commit": git_state(Path(__file__).resolve().parents[2]),
+        "commit": git_state(),
         "system": platform.platform(),
         "cpu": {"model": cpu_model(), "usable_cores": len(os.sched_getaffinity(0))},
         "memory_gib": _memory_gib(),
@@ -69,7 +70,7 @@ def package_versions(names: Iterable[str] = PACKAGES) -> dict[str, str]:
     return found
 
 
-def git_state(tree: Path) -> dict[str, Any] | None:
+def git_state(tree: Path = ROOT) -> dict[str, Any] | None:
     """Commit of the source tree and whether tracked files differ from it; None where that is
     unknown.
     """

@@ -2,15 +2,21 @@
 take longer.
 
 Online where a key is set up (WANDB_API_KEY, or a line for the server in ~/.netrc), offline into
-RUN/wandb without one; WANDB_MODE decides where it is set. The key is only ever read by wandb
-itself.
+RUN/wandb without one (`longseq sync RUN` sends it later); WANDB_MODE decides where it is set. The
+key is only ever read by wandb itself. The jobs of a chain are one run there: the first leaves its
+name in the chain's folder. WANDB_RUN_GROUP and what else wandb reads act as always.
 """
 
 import netrc
 import os
 import queue
+import re
+import shutil
+import tempfile
 import threading
-from collections.abc import Mapping
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +24,7 @@ from urllib.parse import urlsplit
 from longseq.errors import UserError
 
 MODES = ("online", "offline", "shared", "disabled")
+KEPT = ("report.html", "summary.json", "environment.json", "command.sh", "ds_config.json")
 CLOSE_SECONDS = 60.0  # a hung network must not hold the job's nodes
 
 
@@ -44,6 +51,28 @@ def _key_in_netrc(environ: Mapping[str, str]) -> bool:
         return False
 
 
+def chain_id(environ: Mapping[str, str] = os.environ) -> str | None:
+    """The W&B run of the chain of jobs that this one belongs to; None outside of one."""
+    if not environ.get("LONGSEQ_JOB"):
+        return None
+    path = Path(environ["LONGSEQ_JOB"]) / "wandb-run.txt"
+    if not path.exists():
+        path.write_text(uuid.uuid4().hex[:8] + "\n", encoding="ascii")
+    return path.read_text(encoding="ascii").strip()
+
+
+@contextmanager
+def temporary_files_in(folder: Path) -> Iterator[None]:
+    """wandb makes two folders at its import, which it removes at exit: our ranks leave without."""
+    before = tempfile.tempdir
+    folder.mkdir(parents=True, exist_ok=True)
+    tempfile.tempdir = str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
+
+
 class WandbSink:
     """Hands records to a thread that owns the W&B run."""
 
@@ -61,6 +90,9 @@ class WandbSink:
             "dir": str(folder),
             "mode": mode,
         }
+        if run_id := chain_id():
+            self._start |= {"id": run_id, "resume": "allow"}
+        self._folder = folder
         self._settings = dict(settings)
         self._resume_after = resume_after
         self._records: queue.SimpleQueue[Mapping[str, Any] | None] = queue.SimpleQueue()
@@ -98,8 +130,17 @@ class WandbSink:
             self._error = error
 
     def _follow(self) -> None:
-        import wandb
+        own = self._folder / "wandb" / f"tmp-{os.getpid()}"
+        # What is to be sent must stay with the run, not in the home folder
+        os.environ.setdefault("WANDB_DATA_DIR", str(self._folder / "wandb" / "data"))
+        try:
+            with temporary_files_in(own):
+                import wandb
+            self._send(wandb)
+        finally:
+            shutil.rmtree(own, ignore_errors=True)
 
+    def _send(self, wandb: Any) -> None:
         options = wandb.Settings(
             console="off", silent=True, save_code=False, disable_git=True, x_disable_meta=True
         )
@@ -108,6 +149,21 @@ class WandbSink:
         try:
             while (record := self._records.get()) is not None:
                 run.log(dict(record))
+            self._keep_files(wandb, run)
         finally:
             run.finish(self._exit_code)
             wandb.teardown()  # ends the service process that wandb keeps
+
+    def _keep_files(self, wandb: Any, run: Any) -> None:
+        """The report, how the run was set, and the newest checkpoint's manifest, as an artifact."""
+        manifests = self._folder.glob("checkpoints/step-*/manifest.json")
+        newest = max(manifests, key=lambda path: path.stat().st_mtime, default=None)
+        files = [self._folder / name for name in KEPT]
+        found = [path for path in (*files, newest) if path is not None and path.is_file()]
+        if not found:
+            return
+        name = re.sub(r"[^A-Za-z0-9_.-]", "_", self._folder.name)[:120]
+        artifact = wandb.Artifact(name, type="run")
+        for path in found:
+            artifact.add_file(str(path), skip_cache=True)
+        run.log_artifact(artifact)

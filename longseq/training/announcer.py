@@ -14,6 +14,7 @@ import contextlib
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from longseq.checkpoint.run_checkpoints import RunCheckpoints
 from longseq.config.arguments import Config
@@ -26,7 +27,7 @@ from longseq.reports.format import duration
 from longseq.reports.page import write_page
 from longseq.reports.runs import DONE, RUNNING, STOPPED, read_run
 from longseq.run import throughput
-from longseq.run.environment import write_environment
+from longseq.run.environment import git_state, write_environment
 from longseq.run.peak import HeldToPlan, Peak
 from longseq.run.safety.failure import is_out_of_memory, out_of_memory, record_failure
 from longseq.run.screen import Screen, terminal_width
@@ -63,18 +64,18 @@ class Announcer:
             log_interval=config.run.log_interval,
             width=terminal_width(),
         )
-        self.tracker = self._tracker()
         device = trainer.device
         places = self.ranks.gather(where(pci_address(device) if device.type == "cuda" else ""))
         for line in complaints(places):
             self.screen.warn(line)
+        hosts = list(dict.fromkeys(place.host for place in places))
         self.marks = baselines(data) if self.ranks.rank == 0 else {}
         if self.folder and self.ranks.rank == 0:
-            hosts = list(dict.fromkeys(place.host for place in places))
             write_environment(self.folder, hosts, ranks=[asdict(place) for place in places])
             write_held_out(self.folder / "held_out.tsv", data.cuts)
+        self.tracker = self._tracker(hosts)
 
-    def _tracker(self) -> Tracker:
+    def _tracker(self, hosts: list[str]) -> Tracker:
         if self.folder is None:
             return Tracker(self.screen.warn)
         run = self.config.run
@@ -85,8 +86,19 @@ class Announcer:
             resume_after=self.trainer.iteration,
             tensorboard=Path(run.tensorboard_dir) if run.tensorboard_dir else None,
             wandb_project=run.wandb_project or None,
-            settings={k: v for part in asdict(self.config).values() for k, v in part.items()},
+            settings=self._settings(hosts) if self.ranks.rank == 0 else {},
         )
+
+    def _settings(self, hosts: list[str]) -> dict[str, Any]:
+        """What is shown beside a W&B run."""
+        flags = {k: v for part in asdict(self.config).values() for k, v in part.items()}
+        network, commit = self.config.network, git_state()
+        return flags | {
+            "parameters": network.parameter_count(network.padded_vocabulary(self.data.vocab_size)),
+            "commit": commit["id"] if commit else None,
+            "hosts": hosts,
+            **self.marks,
+        }
 
     def began(self) -> None:
         """What runs, before its first iteration."""

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from longseq.__main__ import main
 from longseq.errors import UserError
-from longseq.run.wandb_sink import wandb_mode
+from longseq.run.wandb_sink import chain_id, wandb_mode
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 
@@ -72,6 +73,9 @@ def run(folder: Path, how: str, **more: str) -> subprocess.CompletedProcess[str]
     env |= {"HOME": str(home), "WANDB_MODE": "offline", **more}
     run_folder = folder / "run"
     (run_folder / "wandb").mkdir(parents=True)
+    (run_folder / "report.html").write_text("the page")
+    (folder / "tmp").mkdir()
+    env |= {"TMPDIR": str(folder / "tmp")}
     command = [sys.executable, "-c", RUN, str(run_folder), how]
     return subprocess.run(
         command, env=env, capture_output=True, text=True, timeout=120, check=False
@@ -86,9 +90,49 @@ def test_offline_run_keeps_everything_but_the_key(tmp_path: Path) -> None:
     content = stored[0].read_bytes()
     assert b"lm_loss" in content
     assert b"hidden" in content
+    assert b"report.html" in content  # of the artifact, which is sent with the rest
+    # What is to be sent lies with the run, not at home
+    assert list((tmp_path / "tmp").iterdir()) == []
+    kept = (tmp_path / "run" / "wandb" / "data").rglob("*")
+    assert [path.read_text() for path in kept if path.is_file()] == ["the page"]
+    assert not list((tmp_path / "run" / "wandb").glob("tmp*"))
     for path in tmp_path.rglob("*"):
         assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
     assert (tmp_path / "run" / "metrics.jsonl").read_text().count("\n") == 3
+
+
+def test_the_jobs_of_a_chain_are_one_run(tmp_path: Path) -> None:
+    job = {"LONGSEQ_JOB": str(tmp_path)}
+    first = chain_id(job)
+    assert first is not None
+    assert len(first) == 8
+    assert chain_id(job) == first
+    assert chain_id({}) is None
+
+
+def test_sync_sends_each_offline_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    assert main(["sync", str(tmp_path / "a")]) == 2
+    assert "no records that wait" in capsys.readouterr().err
+    folders = [tmp_path / run / "wandb" / f"offline-run-{run}" for run in "ab"]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    sent: list[list[str]] = []
+
+    def send(words: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        sent.append(words[1:])
+        return subprocess.CompletedProcess(words, len(sent) - 1)
+
+    monkeypatch.setattr(subprocess, "run", send)
+    assert main(["sync", str(tmp_path / "a"), str(tmp_path / "b")]) == 1
+    assert sent == [["-m", "wandb", "sync", "--yes", str(folder)] for folder in folders]
+    assert "1 of 2 could not be sent" in capsys.readouterr().err
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert main(["sync", str(tmp_path / "a")]) == 2
+    assert "no key" in capsys.readouterr().err
 
 
 def test_disabled_writes_nothing(tmp_path: Path) -> None:
