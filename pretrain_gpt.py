@@ -11,9 +11,11 @@ import sys
 import time
 import traceback
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
+from longseq.config.arguments import UPSTREAM, Config
 from longseq.config.checks import parse_config
 from longseq.errors import EXIT_FAILED, EXIT_USER_ERROR, UserError
 from longseq.run.safety.abort import report, take_leave, tell_launcher
@@ -47,9 +49,8 @@ def main(argv: list[str]) -> int:
         if config.run.run_dir:
             watch.listen(Path(config.run.run_dir), rank, world, config.run.hang_timeout)
         from longseq.engine.distributed import stop_distributed
-        from longseq.training.loop import train
 
-        code = train(config, watch)
+        code = trainer(config.run.trainer)(config, watch)
         stop_distributed()
         watch.end()
         code = exit_code(code)
@@ -62,6 +63,17 @@ def main(argv: list[str]) -> int:
         report(EXIT_USER_ERROR, f"longseq: {error}")
         tell_launcher(EXIT_USER_ERROR)
         return EXIT_USER_ERROR
+
+
+def trainer(name: str) -> Callable[[Config, Watch], int]:
+    """`train` of the trainer that was asked for."""
+    if name == UPSTREAM:
+        from longseq.upstream import start
+
+        return start.train
+    from longseq.training import loop
+
+    return loop.train
 
 
 def _failed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -50,10 +50,10 @@ longseq_inherit() { # takes over what the run that LOAD names was set to, where 
 }
 
 longseq_share_out() { # sets MPSIZE, SPSIZE, RINGSIZE, and the global batch that follows; needs LONGSEQ_RANKS
-    local type=${LONGSEQ_VALUE[SP_TYPE]} ranks=$LONGSEQ_RANKS tp ulysses ring shared data global
+    local type=${LONGSEQ_VALUE[SP_TYPE]} ranks=$LONGSEQ_RANKS tp ulysses ring shared data global pipe=${LONGSEQ_VALUE[PPSIZE]}
     # The chosen axis takes the ranks that the sizes given for the other axes leave
     tp=${LONGSEQ_VALUE[MPSIZE]:-1} ulysses=${LONGSEQ_VALUE[SPSIZE]:-1} ring=${LONGSEQ_VALUE[RINGSIZE]:-1}
-    shared=$((tp * ulysses * ring))
+    shared=$((tp * ulysses * ring * pipe))
     if ((shared <= ranks && ranks % shared == 0)); then
         case $type in
             megatron) [[ -n ${LONGSEQ_VALUE[MPSIZE]} ]] || tp=$((ranks / shared)) ;;
@@ -61,8 +61,9 @@ longseq_share_out() { # sets MPSIZE, SPSIZE, RINGSIZE, and the global batch that
             ring) [[ -n ${LONGSEQ_VALUE[RINGSIZE]} ]] || ring=$((ranks / shared)) ;;
         esac
     fi
-    shared=$((tp * ulysses * ring))
+    shared=$((tp * ulysses * ring * pipe))
     if ((ranks % shared != 0)); then
+        ((pipe == 1)) || ring+=" x PPSIZE $pipe"
         longseq_refuse "$ranks ranks (NGPUS) cannot be shared out as MPSIZE $tp x SPSIZE $ulysses x RINGSIZE\
  $ring = $shared: the ranks must be a multiple of that" || return
     fi
@@ -73,9 +74,11 @@ longseq_share_out() { # sets MPSIZE, SPSIZE, RINGSIZE, and the global batch that
     LONGSEQ_LAYOUT=tp$tp
     ((ulysses == 1)) || LONGSEQ_LAYOUT+=_ulysses$ulysses
     ((ring == 1)) || LONGSEQ_LAYOUT+=_ring$ring
+    ((pipe == 1)) || LONGSEQ_LAYOUT+=_pp$pipe
     ((data == 1)) || LONGSEQ_LAYOUT+=_dp$data
     LONGSEQ_NOTES+=("layout    $ranks ranks = tensor $tp x Ulysses $ulysses x ring $ring x data $data; global batch $global")
     LONGSEQ_ARGS+=(--global-batch-size "$global")
+    ((pipe == 1)) || LONGSEQ_ARGS+=(--pipeline-model-parallel-size "$pipe")
 }
 
 longseq_share_batch() { # longseq_share_batch DATA: sets GLOBAL_BATCH or GAS, whichever follows from the other
@@ -108,6 +111,9 @@ longseq_complete() { # sets the values that follow from others, where the user g
     # The profile's disk serves only when asked for; a path that somebody set is refused when unused
     if [[ ${LONGSEQ_VALUE[OFFLOAD_DEVICE]}/${LONGSEQ_VALUE[OFFLOAD_PARAM]} == *nvme* ]]; then
         LONGSEQ_VALUE[NVME_PATH]=${LONGSEQ_VALUE[NVME_PATH]:-${LONGSEQ_SCRATCH-}}
+    fi
+    if [[ ${LONGSEQ_VALUE[TRAINER]} == megatron-deepspeed ]]; then
+        LONGSEQ_VALUE[MEGATRON_DEEPSPEED_DIR]=${LONGSEQ_VALUE[MEGATRON_DEEPSPEED_DIR]:-$LONGSEQ_VENV/megatron-deepspeed}
     fi
     LONGSEQ_VALUE[DATA_PATH]=${LONGSEQ_VALUE[DATA_PATH]:-$LONGSEQ_ROOT/data/NC_001416.1.fa}
     [[ -z $load || ! -d $load/checkpoints ]] || LONGSEQ_VALUE[LOAD]=$load/checkpoints

@@ -200,8 +200,9 @@ longseq_check_special() { # longseq_check_special NAME TEXT MEANING: values that
             ;;
         PPSIZE=1) ;;
         PPSIZE=*)
-            longseq_refuse "PPSIZE=$2: there is no pipeline; give the ranks to MPSIZE, SPSIZE or RINGSIZE,\
- or use ZERO_STAGE=3"
+            [[ ${TRAINER-} == megatron-deepspeed ]] ||
+                longseq_refuse "PPSIZE=$2: there is no pipeline; give the ranks to MPSIZE, SPSIZE or RINGSIZE,\
+ use ZERO_STAGE=3, or TRAINER=megatron-deepspeed, which has one"
             ;;
     esac
 }

@@ -7,6 +7,7 @@ planning/    what a run needs, whether that fits, and what would
 inference/   what a trained network is for: to score, generate, look inside
 huggingface/ a checkpoint to the form of transformers, and back
 bench/       speed by length, the longest sequence: measured beside planned and published
+upstream/    the second trainer: Megatron-DeepSpeed, in a checkout of it
 training/    from the first to the last iteration; read it first
 checkpoint/  whole or not there
 doctor/      is every host fit?

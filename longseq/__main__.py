@@ -17,7 +17,7 @@ from longseq.errors import EXIT_DONE, EXIT_USER_ERROR, UserError
 
 VERBS = {
     "check": (
-        "longseq.checkpoint.request:add_arguments",
+        "longseq.upstream.request:add_arguments",
         "check and prepare a run",
     ),
     "prepare": ("longseq.data.commands:add_prepare", "sequence files, tables and text to tokens"),

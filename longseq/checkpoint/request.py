@@ -13,13 +13,6 @@ from longseq.checkpoint.format.folder import find_latest
 from longseq.checkpoint.left_out import read_left_out
 from longseq.checkpoint.owner import may_use
 from longseq.config.arguments import Config
-from longseq.config.flags import Parser
-from longseq.run import check
-
-
-def add_arguments(parser: Parser) -> None:
-    """Those of `longseq check`."""
-    check.add_arguments(parser, check_request)
 
 
 def check_request(config: Config, vocabulary: int) -> None:

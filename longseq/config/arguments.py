@@ -19,6 +19,8 @@ KERNEL_FLAGS = {name: limits.flag for name, limits in KERNELS.items() if limits.
     "best": "attention by the best kernel that there is here"
 }
 
+UPSTREAM = "megatron-deepspeed"  # the second trainer
+
 if TYPE_CHECKING:
 
     class KernelFlags:
@@ -40,7 +42,9 @@ class Layout:
     """How ranks share the work: world = tp x ulysses x ring x dp."""
 
     tensor_model_parallel_size: int = flag(1, "ranks that share each layer's weights", low=1)
-    pipeline_model_parallel_size: int = flag(1, "pipeline stages; only 1", low=1)
+    pipeline_model_parallel_size: int = flag(
+        1, "pipeline stages; only 1, or with --trainer megatron-deepspeed", low=1
+    )
     ds_sequence_parallel_size: int = flag(1, "Ulysses: sequence swapped for heads", low=1)
     context_parallel_size: int = flag(1, "ring attention: keys and values go round", low=1)
     sequence_parallel: bool = flag(False, "split the sequence over the tensor-parallel ranks")
@@ -49,6 +53,10 @@ class Layout:
     @property
     def tp(self) -> int:
         return self.tensor_model_parallel_size
+
+    @property
+    def pp(self) -> int:
+        return self.pipeline_model_parallel_size
 
     @property
     def ulysses(self) -> int:
@@ -66,7 +74,7 @@ class Layout:
     @property
     def model_ranks(self) -> int:
         """Ranks that work on the same samples; the others are data parallel."""
-        return self.tp * self.sequence_ranks
+        return self.tp * self.sequence_ranks * self.pp
 
     @property
     def dp(self) -> int:
@@ -91,6 +99,8 @@ class Layout:
         sizes = {name: str(size) for name, size in self.axes.items()}
         if self.sequence_parallel:
             sizes["tp"] += " with sequence parallel"
+        if self.pp > 1:
+            sizes["pipeline"] = str(self.pp)
         return f"{self.world_size} ranks = {' x '.join(map(' '.join, sizes.items()))}"
 
 
@@ -246,6 +256,9 @@ class Data:
 class Run:
     """Where things go and how often."""
 
+    trainer: str = flag("longseq", "who trains", choices=("longseq", UPSTREAM))
+    megatron_deepspeed_dir: str = flag("", "its checkout (docs/upstream.md)")
+    as_shipped: bool = flag(False, "its known faults are left in")
     run_dir: str = flag("", "the run's folder")
     save: str = flag("", "folder of checkpoints")
     load: str = flag("", "folder of checkpoints, or one of them, to go on from")

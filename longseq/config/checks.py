@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from longseq.config.arguments import GROUPS, Config
+from longseq.config.arguments import GROUPS, UPSTREAM, Config
 from longseq.config.flags import parse
 from longseq.config.kernels import this_machine, with_kernel
 from longseq.config.optimizers import OPTIMIZERS
@@ -39,6 +39,7 @@ def make_config(parts: Sequence[Any], world_size: int, machine: Machine | None =
 
 def check(config: Config) -> None:
     """Raise UserError for the first request in `config` that cannot act as asked."""
+    _trainer(config)
     check_shapes(config)
     _precision(config)
     _offload(config)
@@ -48,6 +49,19 @@ def check(config: Config) -> None:
     _schedule(config)
     _spikes(config)
     _data(config)
+
+
+def _trainer(config: Config) -> None:
+    """What is the second trainer's alone."""
+    run = config.run
+    if run.trainer == UPSTREAM:
+        return
+    for name, is_given in (
+        (f"--megatron-deepspeed-dir {run.megatron_deepspeed_dir}", run.megatron_deepspeed_dir),
+        ("--as-shipped (UPSTREAM_FIXES=0)", run.as_shipped),
+    ):
+        if is_given:
+            raise UserError(f"{name} is of --trainer {UPSTREAM} (TRAINER): give that, or unset it")
 
 
 def _precision(config: Config) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from longseq.config.arguments import Config
+from longseq.config.arguments import UPSTREAM, Config
 from longseq.config.network import position_block
 from longseq.errors import UserError
 
@@ -24,14 +24,15 @@ def _divides(what: str, value: int, by: str, size: int) -> None:
 
 def _layout(config: Config) -> None:
     axes = config.layout
-    if axes.pipeline_model_parallel_size > 1:
+    if axes.pp > 1 and config.run.trainer != UPSTREAM:
         raise UserError(
-            f"--pipeline-model-parallel-size {axes.pipeline_model_parallel_size}: there is no"
-            " pipeline; use tensor parallel, Ulysses or ring, or ZeRO stage 3"
+            f"--pipeline-model-parallel-size {axes.pp}: there is no pipeline; use tensor parallel,"
+            f" Ulysses or ring, or ZeRO stage 3, or --trainer {UPSTREAM} (TRAINER), which has one"
         )
     shared = axes.model_ranks
     if axes.world_size % shared:
-        product = " x ".join(f"{name} {size}" for name, size in axes.axes.items() if name != "dp")
+        sizes = axes.axes | ({"pipeline": axes.pp} if axes.pp > 1 else {})
+        product = " x ".join(f"{name} {size}" for name, size in sizes.items() if name != "dp")
         raise UserError(
             f"{axes.world_size} ranks cannot be shared out as {product} = {shared}: the number of"
             f" ranks must be a multiple of {shared}"

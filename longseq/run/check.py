@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from longseq.attention.limits import KERNELS
-from longseq.config.arguments import GROUPS, Config
+from longseq.config.arguments import GROUPS, UPSTREAM, Config
 from longseq.config.checks import make_config
 from longseq.config.flags import Parser, add_flags, read_flags
 from longseq.config.kernels import note, this_machine
@@ -30,6 +30,8 @@ from longseq.host.atomic_files import reason
 from longseq.host.machine import Machine, in_environment, without_packages
 from longseq.run.folder import claim_run_folder, write_command
 from longseq.run.resumed import find_before
+
+DS_CONFIG = "ds_config.json"
 
 
 def add_arguments(parser: Parser, check_request: Callable[[Config, int], None]) -> None:
@@ -44,7 +46,7 @@ def add_arguments(parser: Parser, check_request: Callable[[Config, int], None]) 
         "--dry-run", action="store_true", help="print DeepSpeed's configuration, touch nothing"
     )
     add_flags(parser, GROUPS)
-    parser.set_defaults(run_verb=prepare_run, check_request=check_request)
+    parser.set_defaults(run_verb=prepare_run, check_request=check_request, files=files_of)
 
 
 def prepare_run(options: argparse.Namespace) -> int:
@@ -57,18 +59,23 @@ def prepare_run(options: argparse.Namespace) -> int:
         machine = without_packages(machine)
     config = make_config(read_flags(GROUPS, options), int(world), machine)
     options.check_request(config, 0)
-    _tell_attention(config, machine, load=not dry_run)
-    text = json.dumps(_settings(config), indent=2) + "\n"
+    if config.run.trainer != UPSTREAM:  # whose kernels are others
+        _tell_attention(config, machine, load=not dry_run)
+    files = options.files(config, 0)  # now: preparing data may take minutes
     if dry_run:
         _look_for_data(config.data.data_path)
         _tell_batch(config)
         _tell_differences(config)
-        print(text, end="")
+        print(files.pop(DS_CONFIG), end="")
+        for name, text in files.items():
+            print(f"# {name}\n{text}", end="")
         return EXIT_DONE
-    options.check_request(config, _check_data(config))
+    vocabulary = _check_data(config)
+    options.check_request(config, vocabulary)
     _check_nvme(config)
     if config.run.run_dir:
-        _make_folder(Path(config.run.run_dir), text, options.behind)
+        files = options.files(config, vocabulary)
+        _make_folder(Path(config.run.run_dir), files, options.behind)
     return EXIT_DONE
 
 
@@ -115,10 +122,15 @@ def _tell_differences(config: Config) -> None:
         print(f"load      {line}", file=sys.stderr)
 
 
+def files_of(config: Config, _vocabulary: int = 0) -> dict[str, str]:
+    """What the ranks find in the run's folder: names and texts."""
+    return {DS_CONFIG: json.dumps(_settings(config), indent=2) + "\n"}
+
+
 def _settings(config: Config) -> dict[str, Any]:
     """DeepSpeed's settings; the file in the run's folder is what they are written to, not read."""
     train, run = config.training, config.run
-    if run.run_dir and train.deepspeed_config == str(Path(run.run_dir) / "ds_config.json"):
+    if run.run_dir and train.deepspeed_config == str(Path(run.run_dir) / DS_CONFIG):
         config = replace(config, training=replace(train, deepspeed_config=""))
     return deepspeed_settings(config)
 
@@ -149,10 +161,11 @@ def _check_nvme(config: Config) -> None:
         nvme.build_operator()
 
 
-def _make_folder(wanted: Path, ds_config: str, command: list[str]) -> None:
+def _make_folder(wanted: Path, files: dict[str, str], command: list[str]) -> None:
     folder = claim_run_folder(wanted)
     try:
-        (folder / "ds_config.json").write_text(ds_config, encoding="utf-8")
+        for name, text in files.items():
+            (folder / name).write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"--run-dir {folder} cannot be written: {reason(error)}") from None
     if command:

@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.live import Live
@@ -103,9 +103,10 @@ class Screen:
         start: int = 0,
         log_interval: int = 1,
         width: int | None = None,
+        file: TextIO | None = None,
     ) -> None:
         """`total` iterations, of which `start` are done; `width` of the terminal, None for plain
-        lines.
+        lines; `file` to write to, None for whatever is standard output at that time.
         """
         self._shown = rank == 0
         self._log_interval = log_interval
@@ -116,6 +117,7 @@ class Screen:
             no_color=width is None,
             width=width or 100,
             highlight=False,
+            file=file,
         )
         self._width = width
         self._lasting = max(log_interval, lasting_interval(total - start))

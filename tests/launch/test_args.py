@@ -88,7 +88,19 @@ ACTS: list[tuple[dict[str, str], dict[str, str | None]]] = [
         {"--context-parallel-size": "4", "--ds-sequence-parallel-size": "2"},
     ),
     ({"RINGSIZE": "2"}, {"--context-parallel-size": "2", "--tensor-model-parallel-size": "1"}),
-    ({"PPSIZE": "1"}, {}),
+    ({"PPSIZE": "1"}, {"--pipeline-model-parallel-size": None}),
+    (
+        {"PPSIZE": "2", "TRAINER": "megatron-deepspeed", "NGPUS": "4"}
+        | {"MEGATRON_DEEPSPEED_DIR": "/x"},
+        {"--pipeline-model-parallel-size": "2", "--tensor-model-parallel-size": "2"},
+    ),
+    ({"TRAINER": "longseq"}, {"--trainer": None, "--megatron-deepspeed-dir": None}),
+    (
+        {"TRAINER": "megatron-deepspeed", "MEGATRON_DEEPSPEED_DIR": "/a b"},
+        {"--trainer": "megatron-deepspeed", "--megatron-deepspeed-dir": "/a b"},
+    ),
+    ({"UPSTREAM_FIXES": "0"}, {"--as-shipped": ""}),
+    ({"UPSTREAM_FIXES": "1"}, {"--as-shipped": None}),
     ({"USE_SEQUENCE_PARALLEL": "0"}, {"--sequence-parallel": None}),
     ({"USE_SEQUENCE_PARALLEL": "1", "SP_TYPE": "ds"}, {"--sequence-parallel": ""}),
     ({"USE_FLASH_ATTN": "0"}, {"--use-flash-attn-best": None}),

@@ -1,0 +1,245 @@
+"""Our checked configuration → Megatron-DeepSpeed's argument list and DeepSpeed's settings for it.
+
+    words = upstream_arguments(config, vocabulary)    # raises UserError for what it cannot do
+    settings = upstream_settings(config)
+
+Every flag of ours either becomes words of its parser, or is ours to do around it (data, screen,
+folder), or is refused by its name. Standard library only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from longseq.config.arguments import Config
+from longseq.config.network import Network
+from longseq.engine.ds_config import deepspeed_settings
+from longseq.errors import UserError
+
+# Those that our flags may name; what the best one is depends on what is installed
+KERNELS = {"v1": "v1", "v2": "v2", "triton": "triton", "sdpa": "v2", "core": ""}
+HERE = "TRAINER=longseq does it"
+ALWAYS = (
+    # No kernels of its own build; data go through our samples, in this process
+    "--no-masked-softmax-fusion --no-gradient-accumulation-fusion"
+    " --no-query-key-layer-scaling --attention-softmax-in-fp32"
+    " --tokenizer-type NullTokenizer --num-workers 0 --log-interval 1 --deepspeed"
+).split()
+
+
+def upstream_arguments(config: Config, vocabulary: int) -> list[str]:
+    """The words for its parser; `vocabulary` is the data's, 0 where it is not known yet."""
+    check(config)
+    parts = (_network(config), _layout(config), _memory(config), _training(config), _run(config))
+    words = [word for part in parts for word in part] + ALWAYS
+    return [*words, "--vocab-size", str(vocabulary or 1)]
+
+
+def check(config: Config) -> None:
+    """Refuse what it has no way to do, by the flag's name."""
+    net, axes, memory = config.network, config.layout, config.memory
+    train, data, run = config.training, config.data, config.run
+    nvme = train.nvme_optimizer or train.remote_device == "nvme"
+    refused = {
+        "--context-parallel-size (RINGSIZE)": axes.ring > 1,
+        "--sequence-parallel with --ds-sequence-parallel-size": (
+            axes.sequence_parallel and axes.ulysses > 1
+        ),
+        "--num-key-value-heads": net.key_value_heads != net.num_attention_heads,
+        "--rope-theta that is no whole number": net.rope_theta != int(net.rope_theta),
+        "--recompute-granularity outside-attention": (
+            memory.recompute_granularity == "outside-attention"
+        ),
+        "--recompute-method block": memory.recompute_method == "block",
+        "--tile-size": memory.tile_size > 0,
+        "--ds-sequence-parallel-fpdt": memory.ds_sequence_parallel_fpdt,
+        "--use-flash-attn-v3 (USE_FLASH_ATTN=v3)": memory.use_flash_attn_v3,  # type: ignore[attr-defined]
+        f"--optimizer {train.optimizer}": train.optimizer != "adam",
+        f"--on-spike {train.on_spike}": train.on_spike != "warn",
+        "--seed 0": train.seed == 0,
+        "offload to nvme": nvme,
+        "--no-cross-document": data.no_cross_document,
+        "--sample-overlap": data.sample_overlap > 0,
+        "--curriculum-seq-length": data.curriculum_seq_length > 0,
+        "--keep-last": run.keep_last > 0,
+        "--compile on": train.compile == "on",
+    }
+    for what, is_asked in refused.items():
+        if is_asked:
+            raise UserError(f"{what}: TRAINER=megatron-deepspeed has none; {HERE}, or leave it out")
+    if memory.kernel not in KERNELS and not memory.chosen and memory.kernel != "best":
+        raise UserError(
+            f"USE_FLASH_ATTN={memory.kernel}: TRAINER=megatron-deepspeed has v1, v2 and triton, and"
+            " sdpa in their place: choose one of those"
+        )
+    _check_layout(config)
+
+
+def _check_layout(config: Config) -> None:
+    """Combinations that fail or go wrong inside of it."""
+    axes, data, train = config.layout, config.data, config.training
+    kernel = attention_kernel(config)
+    if axes.pp > 1:
+        if axes.ulysses > 1:
+            raise UserError(
+                "PPSIZE with SPSIZE: its pipeline has no Ulysses; leave one of them out"
+            )
+        if train.zero_stage > 1:
+            raise UserError(
+                f"PPSIZE={axes.pp} with ZERO_STAGE={train.zero_stage}: DeepSpeed's pipeline takes"
+                " stage 0 or 1"
+            )
+        if config.network.num_layers % axes.pp:
+            raise UserError(
+                f"PPSIZE={axes.pp} does not divide the {config.network.num_layers} layers"
+            )
+        if config.run.as_shipped and config.network.use_rotary_position_embeddings:
+            raise UserError(
+                "PPSIZE with UPSTREAM_FIXES=0: as shipped its pipeline stops at rotary positions;"
+                " use USE_ROTARY=0, or UPSTREAM_FIXES=1"
+            )
+    if axes.ulysses > 1 and kernel == "core":
+        raise UserError(
+            "SPSIZE with USE_FLASH_ATTN=0: its Ulysses leaves the rotary positions out of attention"
+            " that is written out: use USE_FLASH_ATTN=1"
+        )
+    if data.reset_attention_mask and kernel != "core":
+        raise UserError(
+            "--reset-attention-mask: its flash attention has no mask, so nothing would end at"
+            f" documents: use USE_FLASH_ATTN=0, or {HERE}"
+        )
+
+
+def attention_kernel(config: Config) -> str:
+    """v1, v2, triton or core. Where the best was asked for: v2, and what stands in for it."""
+    memory = config.memory
+    return "v2" if memory.chosen or memory.kernel == "best" else memory.kernel
+
+
+def _network(config: Config) -> list[str]:
+    net = config.network
+    words = _pairs(
+        num_layers=net.num_layers,
+        hidden_size=net.hidden_size,
+        num_attention_heads=net.num_attention_heads,
+        ffn_hidden_size=net.ffn_size,
+        seq_length=net.seq_length,
+        max_position_embeddings=net.positions,
+        normalization=net.normalization,
+        layernorm_epsilon=net.layernorm_epsilon,
+        attention_dropout=net.attention_dropout,
+        hidden_dropout=net.hidden_dropout,
+        init_method_std=net.init_method_std,
+        # It pads to a multiple of this times the tensor-parallel ranks, and ours divides by them
+        make_vocab_size_divisible_by=net.make_vocab_size_divisible_by // config.layout.tp,
+    )
+    words += _switches(net, "swiglu", "disable_bias_linear", "untie_embeddings_and_output_weights")
+    return words + _positions(net)
+
+
+def _positions(net: Network) -> list[str]:
+    if not net.use_rotary_position_embeddings:
+        return []
+    return [
+        "--use-rotary-position-embeddings",
+        *_pairs(
+            rotary_percent=net.rotary_size / net.head_size,
+            rotary_position_embeddings_theta=int(net.rope_theta),
+        ),
+    ]
+
+
+def _layout(config: Config) -> list[str]:
+    axes = config.layout
+    words = _pairs(
+        tensor_model_parallel_size=axes.tp,
+        pipeline_model_parallel_size=axes.pp,
+        ds_sequence_parallel_size=axes.ulysses,
+    )
+    words += ["--no-pipeline-parallel"] * (axes.pp == 1)
+    return words + _switches(axes, "sequence_parallel")
+
+
+def _memory(config: Config) -> list[str]:
+    memory, words = config.memory, []
+    if flag := KERNELS[attention_kernel(config)]:
+        words.append(f"--use-flash-attn-{flag}")
+    if recomputes_all(config):
+        words += ["--checkpoint-activations", "--deepspeed-activation-checkpointing"]
+        words += _pairs(checkpoint_num_layers=memory.recompute_num_layers)
+    elif memory.recompute_granularity == "selective":
+        words += ["--recompute-granularity", "selective"]
+    return words + _switches(memory, "checkpoint_in_cpu")
+
+
+def recomputes_all(config: Config) -> bool:
+    """Are all layers made again in backward? It cannot choose by the memory there is: on a GPU yes,
+    as its published runs did, on a CPU no.
+    """
+    memory = config.memory
+    if memory.recompute_granularity == "auto" and not memory.checkpoint_activations:
+        return config.training.device != "cpu"
+    return memory.recomputes_layers
+
+
+def _training(config: Config) -> list[str]:
+    train = config.training
+    words = _pairs(
+        micro_batch_size=train.micro_batch_size,
+        global_batch_size=config.global_batch_size,
+        train_iters=train.train_iters,
+        optimizer=train.optimizer,
+        lr=train.lr,
+        min_lr=train.min_lr,
+        lr_decay_style=train.lr_decay_style,
+        lr_decay_iters=train.decay_iters,
+        lr_warmup_iters=train.warmup_iters,
+        weight_decay=train.weight_decay,
+        adam_beta1=train.adam_beta1,
+        adam_beta2=train.adam_beta2,
+        adam_eps=train.adam_eps,
+        clip_grad=train.clip_grad,
+        seed=train.seed,
+        zero_stage=train.zero_stage,
+        remote_device=train.remote_device,
+    )
+    if train.device == "cpu":
+        words += ["--distributed-backend", "gloo"]
+    return words + _switches(train, "bf16", "fp16", "cpu_optimizer")
+
+
+def _run(config: Config) -> list[str]:
+    run, data = config.run, config.data
+    words = _pairs(eval_iters=run.eval_iters, eval_interval=run.eval_interval or 10**9)
+    if run.save:
+        every = run.save_interval or config.training.train_iters
+        words += _pairs(save=run.save, save_interval=every)
+    if run.load:
+        words += _pairs(load=run.load)
+    if run.run_dir:
+        words += ["--deepspeed_config", f"{run.run_dir}/ds_config.json"]
+    return words + _switches(data, "reset_position_ids", "reset_attention_mask", "eod_mask_loss")
+
+
+def upstream_settings(config: Config) -> dict[str, Any]:
+    """DeepSpeed's settings: ours, with the batch left to it, which divides by its own ranks."""
+    given = config.training.deepspeed_config
+    if given and given == f"{config.run.run_dir}/ds_config.json":  # what they are written to
+        config = replace(config, training=replace(config.training, deepspeed_config=""))
+    settings = deepspeed_settings(config)
+    settings.pop("train_batch_size", None)
+    return settings
+
+
+def _pairs(**values: object) -> list[str]:
+    """`--name value` for each."""
+    words: list[str] = []
+    for name, value in values.items():
+        words += [f"--{name.replace('_', '-')}", str(value)]
+    return words
+
+
+def _switches(group: object, *names: str) -> list[str]:
+    """`--name` for each field of `group` that is on."""
+    return [f"--{name.replace('_', '-')}" for name in names if getattr(group, name)]

@@ -1,0 +1,74 @@
+"""`longseq check`, for either trainer: what can go wrong goes wrong before a rank starts.
+
+For Megatron-DeepSpeed: the checkout, what it cannot do, the checkpoint; and upstream-arguments.txt
+in the run's folder, the argument list that it is given, beside DeepSpeed's settings for it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from longseq.checkpoint import request
+from longseq.config.arguments import UPSTREAM, Config
+from longseq.config.flags import Parser
+from longseq.errors import UserError
+from longseq.run import check
+from longseq.upstream.arguments import upstream_arguments, upstream_settings
+from longseq.upstream.checkout import checked
+from longseq.upstream.faults import lines_for
+
+ARGUMENTS = "upstream-arguments.txt"
+LATEST = "latest"  # the file in which DeepSpeed names the newest checkpoint
+
+
+def add_arguments(parser: Parser) -> None:
+    """Those of `longseq check`."""
+    check.add_arguments(parser, check_request)
+    parser.set_defaults(files=files_of)
+
+
+def check_request(config: Config, vocabulary: int) -> None:
+    """Refuse what the trainer that is asked for cannot do; vocabulary: 0 where it is not known."""
+    if config.run.trainer != UPSTREAM:
+        request.check_request(config, vocabulary)
+        return
+    upstream_arguments(config, vocabulary)
+    checked(Path(config.run.megatron_deepspeed_dir))
+    if config.training.device == "cuda" and vocabulary:
+        _check_apex()
+    _check_load(config)
+    if not vocabulary:
+        for line in lines_for(config):
+            print(f"longseq: Megatron-DeepSpeed: {line}", file=sys.stderr)
+
+
+def _check_apex() -> None:
+    if find_spec("apex") is None:
+        raise UserError(
+            "TRAINER=megatron-deepspeed needs NVIDIA's apex on GPUs, and it is not installed:"
+            " ./install.sh --megatron-deepspeed builds it"
+        )
+
+
+def _check_load(config: Config) -> None:
+    load = config.run.load
+    if load and not (Path(load) / LATEST).is_file():
+        raise UserError(
+            f"--load (LOAD={load}): there is no checkpoint of Megatron-DeepSpeed in it (no file"
+            f" {LATEST}): name a folder that it has saved"
+        )
+
+
+def files_of(config: Config, vocabulary: int) -> dict[str, str]:
+    """What the ranks find in the run's folder."""
+    if config.run.trainer != UPSTREAM:
+        return check.files_of(config)
+    words = upstream_arguments(config, vocabulary)
+    lines = [f"{word}" if word.startswith("--") else f"    {word}" for word in words]
+    return {
+        check.DS_CONFIG: json.dumps(upstream_settings(config), indent=2) + "\n",
+        ARGUMENTS: "\n".join(lines) + "\n",
+    }

@@ -1,0 +1,201 @@
+"""One rank of Megatron-DeepSpeed: what pretrain_gpt.py runs for --trainer megatron-deepspeed.
+
+    exit_code = train(config, watch)      # as longseq.training.loop.train
+
+Its own pretrain_gpt.py is imported from the checkout and its `pretrain` is called as it calls it
+itself, with our data sets. What it prints goes to RUN/log/rankN.out, and not on the screen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import sys
+import time
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from longseq.config.arguments import Config
+from longseq.data.held_out import write_held_out
+from longseq.data.opening import TrainingData, open_data
+from longseq.engine.distributed import pick_device, start_distributed
+from longseq.engine.engine import start_deepspeed
+from longseq.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED_EARLY
+from longseq.parallel.agreement import Ranks, torch_ranks
+from longseq.reports.format import duration
+from longseq.reports.page import write_page
+from longseq.reports.runs import DONE, RUNNING, STOPPED, read_run
+from longseq.run.environment import write_environment
+from longseq.run.safety.failure import record_failure
+from longseq.run.safety.watch import Watch
+from longseq.run.screen import Screen, open_log, terminal_width
+from longseq.run.summary import Rows, closing_rows, opening_rows, write_summary
+from longseq.upstream import fixes, stand_ins
+from longseq.upstream.arguments import attention_kernel, recomputes_all, upstream_arguments
+from longseq.upstream.checkout import COMMIT
+from longseq.upstream.data import TheTokenizer, datasets
+from longseq.upstream.faults import lines_for
+from longseq.upstream.names import give_first_values
+from longseq.upstream.record import Recorder, Stopped
+
+
+def train(config: Config, watch: Watch) -> int:
+    """Train as `config` says; returns the exit code. Raises UserError before the first step."""
+    device = pick_device(config)
+    start_distributed(device)
+    ranks = torch_ranks()
+    folder = Path(config.run.run_dir) if config.run.run_dir else None
+    if folder:
+        open_log(folder, ranks.rank)
+    start_deepspeed()
+    data = open_data(config.data, config.network.seq_length, config.training.seed)
+    screen = Screen(
+        rank=ranks.rank,
+        total=config.training.train_iters,
+        log_interval=config.run.log_interval,
+        width=terminal_width(),
+        file=sys.stdout,
+    )
+    recorder = Recorder(config, watch, data, ranks, device.type, screen)
+    code = EXIT_FAILED
+    try:
+        with _prints_kept(folder, ranks):
+            code = _pretrain(config, data, recorder, device)
+        _say_how_it_ended(config, recorder, code)
+    except Exception as error:
+        if folder:
+            with contextlib.suppress(OSError):
+                record_failure(folder, error)
+        raise
+    finally:
+        recorder.close(code)
+    return code
+
+
+@contextlib.contextmanager
+def _prints_kept(folder: Path | None, ranks: Ranks) -> Iterator[None]:
+    """Rank 0's prints go into its log alone; those of the others are there already."""
+    if folder is None or ranks.rank:
+        yield
+        return
+    log = folder / "log" / "rank0.out"
+    with log.open("a", encoding="utf-8") as file, contextlib.redirect_stdout(file):
+        yield
+
+
+def import_upstream(config: Config) -> ModuleType:
+    """Its pretrain_gpt.py, with all that it imports and needs on this machine."""
+    checkout = Path(config.run.megatron_deepspeed_dir)
+    stand_ins.provide(checkout)
+    spec = importlib.util.spec_from_file_location("upstream_gpt", checkout / "pretrain_gpt.py")
+    assert spec is not None
+    assert spec.loader is not None
+    main = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(main)
+    stand_ins.adapt()
+    return main
+
+
+def _pretrain(config: Config, data: TrainingData, recorder: Recorder, device: torch.device) -> int:
+    main = import_upstream(config)
+    training = import_module("megatron.training")
+    if not config.run.as_shipped:
+        fixes.correct(main, data.vocab_size, device.type == "cuda")
+    _use_our_tokenizer(data)
+    recorder.listen(training)
+    _around_the_model(training, config, data)
+    _say_what_runs(config, data, recorder)
+    sys.argv = ["pretrain_gpt.py", *upstream_arguments(config, data.vocab_size)]
+    try:
+        training.pretrain(
+            datasets(data, config),
+            main.model_provider,
+            main.ModelType.encoder_or_decoder,
+            main.forward_step,
+            data_post_process=main.data_post_process,
+        )
+    except Stopped:
+        return EXIT_STOPPED_EARLY if recorder.saved else EXIT_FAILED
+    return EXIT_DONE
+
+
+def _use_our_tokenizer(data: TrainingData) -> None:
+    global_vars: Any = import_module("megatron.global_vars")
+    tokenizer = import_module("megatron.tokenizer.tokenizer")
+
+    def build_tokenizer(args: Any) -> TheTokenizer:
+        made = TheTokenizer(data)
+        args.padded_vocab_size = tokenizer._vocab_size_with_padding(made.vocab_size, args)
+        return made
+
+    global_vars.build_tokenizer = build_tokenizer
+
+
+def _around_the_model(training: Any, config: Config, data: TrainingData) -> None:
+    """Correct the model when it is built, and start it from our first values."""
+    if config.run.as_shipped:
+        return
+    get_model, get_schedule = training.get_model, training.get_optimizer_param_scheduler
+    state = import_module("megatron.core.parallel_state")
+
+    def model_of_ours(*args: Any, **more: Any) -> Any:
+        models = get_model(*args, **more)
+        for model in models:
+            if config.layout.sequence_parallel:
+                fixes.sum_gradients(model, state.get_tensor_model_parallel_group())
+            if not config.run.load:
+                give_first_values(
+                    model,
+                    config.network,
+                    data.vocab_size,
+                    config.training.seed,
+                    state.get_tensor_model_parallel_rank(),
+                    config.layout.tp,
+                    piped=config.layout.pp > 1,
+                )
+        return models
+
+    def schedule_of_ours(*args: Any, **more: Any) -> Any:
+        schedule = get_schedule(*args, **more)
+        schedule.step(increment=config.global_batch_size)  # ours counts the update it is for
+        return schedule
+
+    training.get_model = model_of_ours
+    training.get_optimizer_param_scheduler = schedule_of_ours
+
+
+def _say_what_runs(config: Config, data: TrainingData, recorder: Recorder) -> None:
+    how = "every layer is made again in backward" if recomputes_all(config) else "all is kept"
+    kernel = attention_kernel(config)
+    if kernel == "v2" and not stand_ins.has_flash_attention():
+        kernel = "torch's flash kernel in the place of flash-attn"
+    rows = opening_rows(config, data, recorder.device, 0, recompute=how)
+    rows = [(name, kernel if name == "attention" else value) for name, value in rows]
+    rows += [("trainer", f"Megatron-DeepSpeed {COMMIT[:7]}, {config.run.megatron_deepspeed_dir}")]
+    rows += [("", line) for line in lines_for(config)]
+    recorder.screen.opening("Megatron-DeepSpeed", rows)
+    folder = config.run.run_dir
+    if folder and recorder.ranks.rank == 0:
+        write_environment(Path(folder))
+        write_held_out(Path(folder) / "held_out.tsv", data.cuts)
+        write_summary(Path(folder), config, recorder.marks, RUNNING, rows, [])
+    recorder.opening = rows
+
+
+def _say_how_it_ended(config: Config, recorder: Recorder, code: int) -> None:
+    title = DONE if code == EXIT_DONE else STOPPED
+    took = duration(time.monotonic() - recorder.watch.stopper.began)
+    saved = Path(config.run.save) if recorder.saved else None
+    rows: Rows = closing_rows(
+        config, recorder.marks, list(recorder.losses), recorder.validation_loss, saved, code
+    )
+    recorder.screen.closing(f"{title} after {took}", rows)
+    if config.run.run_dir and recorder.ranks.rank == 0:
+        folder = Path(config.run.run_dir)
+        write_summary(folder, config, recorder.marks, title, recorder.opening, rows)
+        write_page(read_run(folder))

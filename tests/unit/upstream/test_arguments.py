@@ -1,0 +1,182 @@
+"""Our configuration → its argument list: nothing is lost, and its own parser takes all of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from longseq.__main__ import main
+from longseq.config.arguments import GROUPS
+from longseq.config.checks import parse_config
+from longseq.config.flags import flags_of
+from longseq.errors import UserError
+from longseq.upstream.arguments import upstream_arguments, upstream_settings
+from tests.upstream_checkout import upstream_checkout
+
+THEIRS = ["--trainer", "megatron-deepspeed", "--device", "cpu"]
+# What its words do not say: it is ours to do around it, or is what is written down for it
+AROUND = set(
+    "world_size chosen trainer megatron_deepspeed_dir as_shipped run_dir keep_every log_interval"
+    " hang_timeout tensorboard_dir wandb_project data_path tokenizer_type split split_seed"
+    " valid_records test_records reverse_complement_prob deepspeed_overrides deepspeed_config"
+    " nvme_path spike_factor spike_window curriculum_iters curriculum_root device"
+    " ds_sequence_parallel_fpdt_chunk_size ds_sequence_parallel_fpdt_offloading"
+    " use_flash_attn_best use_flash_attn_sdpa".split()
+)
+# Values that act, where a flag's double or opposite is none
+ACT = {
+    "recompute_granularity": "full",
+    "recompute_method": "block",
+    "optimizer": "sgd",
+    "on_spike": "skip",
+    "lr_decay_style": "linear",
+    "normalization": "rmsnorm",
+    "remote_device": "cpu",
+    "ffn_hidden_size": 512,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 4096,
+    "load": "folder",
+    "save": "folder",
+    "compile": "on",
+    "rotary_percent": 0.5,
+    "rope_theta": 500000.0,
+    "attention_dropout": 0.1,
+    "hidden_dropout": 0.1,
+    "use_rotary_position_embeddings": False,
+    "lr_warmup_fraction": 0.5,
+}
+
+
+def changed(config: Any, field: str, value: Any) -> Any:
+    for group in dataclasses.fields(config):
+        part = getattr(config, group.name)
+        if hasattr(part, field):
+            part = dataclasses.replace(part, **{field: value})
+            return dataclasses.replace(config, **{group.name: part})
+    raise AssertionError(field)
+
+
+def words(config: Any) -> list[str]:
+    try:
+        settings = json.dumps(upstream_settings(config))
+        return [*upstream_arguments(config, 16), settings]
+    except UserError as error:
+        return [str(error)]
+
+
+FLAGS = [flag for group in GROUPS for flag in flags_of(group) if flag.field not in AROUND]
+
+
+@pytest.mark.parametrize("flag", FLAGS, ids=lambda flag: flag.field)
+def test_every_flag_acts_or_is_refused(flag: Any) -> None:
+    config = parse_config([*THEIRS, "--use-rotary-position-embeddings"], 4)
+    value = ACT.get(flag.field)
+    if value is None:
+        value = not flag.default if flag.kind is bool else flag.kind((flag.default or 1) * 2)
+    if flag.field == "save_interval":
+        config = changed(config, "save", "folder")
+    if flag.field == "recompute_num_layers":
+        config = changed(config, "recompute_granularity", "full")
+    assert words(changed(config, flag.field, value)) != words(config), (
+        f"{flag.name} is lost: say in longseq/upstream/arguments.py what it is there, or refuse it"
+    )
+
+
+REFUSED = [
+    ("--context-parallel-size 2 --use-flash-attn-sdpa", 2, "--context-parallel-size (RINGSIZE)"),
+    ("--num-key-value-heads 4", 1, "--num-key-value-heads"),
+    ("--optimizer sgd", 1, "--optimizer sgd"),
+    ("--use-flash-attn-v3 --bf16 --device cuda", 1, "USE_FLASH_ATTN=v3"),
+    ("--no-cross-document", 1, "--no-cross-document"),
+    ("--ds-sequence-parallel-size 2", 2, "use USE_FLASH_ATTN=1"),
+    ("--pipeline-model-parallel-size 2 --zero-stage 2", 2, "stage 0 or 1"),
+    ("--pipeline-model-parallel-size 3", 3, "does not divide the 4 layers"),
+    ("--reset-attention-mask --use-flash-attn-sdpa", 1, "has no mask"),
+]
+
+
+@pytest.mark.parametrize(("flags", "ranks", "said"), REFUSED)
+def test_refused_by_name(flags: str, ranks: int, said: str) -> None:
+    with pytest.raises(UserError) as raised:
+        upstream_arguments(parse_config([*THEIRS, *flags.split()], ranks), 16)
+    assert said in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--megatron-deepspeed-dir {here}", "there is no megatron"),
+        ("--megatron-deepspeed-dir {here} --optimizer muon", "has none"),
+        ("--trainer longseq --megatron-deepspeed-dir {here}", "(TRAINER): give that, or unset it"),
+        ("--trainer longseq --as-shipped", "UPSTREAM_FIXES=0"),
+    ],
+)
+def test_one_line_before_a_rank_starts(
+    flags: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [*THEIRS, *flags.format(here=tmp_path).split()]
+    assert main(["check", "--dry-run", *given]) == 2
+    line = capsys.readouterr().err
+    assert said in line
+    assert line.count("\n") == 1
+
+
+PARSE = """
+import json, sys
+from pathlib import Path
+from longseq.upstream import stand_ins
+stand_ins.provide(Path(sys.argv[1]))
+lists = json.loads(sys.stdin.read())
+from megatron.arguments import parse_args
+for words in lists:
+    sys.argv = ["pretrain_gpt.py", *words]
+    args = parse_args()
+    found = [args.num_layers, args.hidden_size, args.tensor_model_parallel_size]
+    found += [args.pipeline_model_parallel_size, args.seq_length, args.sequence_parallel]
+    found += [args.use_flash_attn_v2, args.zero_stage, args.checkpoint_activations]
+    print(json.dumps(found))
+"""
+
+
+def test_its_own_parser_takes_them(tmp_path: Path) -> None:
+    """The published line on 32 GPUs, and a small run with a flag of each kind."""
+    checkout = upstream_checkout(tmp_path)
+    published = (
+        "--trainer megatron-deepspeed --num-layers 54 --hidden-size 6144 --num-attention-heads 64"
+        " --seq-length 128000 --use-rotary-position-embeddings --tensor-model-parallel-size 32"
+        " --sequence-parallel --use-flash-attn-best --zero-stage 1 --bf16 --device cuda"
+        " --global-batch-size 1 --save /runs/checkpoints --run-dir /runs"
+    )
+    small = (
+        " ".join(THEIRS)
+        + " --pipeline-model-parallel-size 2 --swiglu --normalization rmsnorm --eod-mask-loss"
+        " --untie-embeddings-and-output-weights --disable-bias-linear --load x"
+        " --recompute-granularity selective --rotary-percent 0.5 --use-rotary-position-embeddings"
+    )
+    lists = [
+        upstream_arguments(parse_config(published.split(), 32), 16),
+        upstream_arguments(parse_config(small.split(), 2), 16),
+    ]
+    environ = os.environ | {"DS_ACCELERATOR": "cpu"}
+    done = subprocess.run(
+        [sys.executable, "-c", PARSE, str(checkout)],
+        input=json.dumps(lists),
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
+    assert found == [
+        [54, 6144, 32, 1, 128000, True, True, 1, True],
+        [4, 256, 1, 2, 2048, False, False, 0, False],
+    ]
