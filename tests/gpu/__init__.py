@@ -6,5 +6,6 @@ results      what one step found, kept as it comes, and the options that every s
 training     a few steps of the trainer in this process, for what compares or measures them
 kernels      step 1: every attention kernel against the core kernel on the CPU
 against_cpu  step 2: training on the GPU against the CPU
+savings      step 3: what is traded for memory against none of it, and what it saves
 page         docs/gpu.md, made from results.json
 """
