@@ -196,6 +196,9 @@ class Training:
         " stage 3",
         choices=("auto", "on", "off"),
     )
+    deterministic_mode: bool = flag(
+        False, "a run repeats bit for bit on GPUs too, where kernels would add in any order"
+    )
     zero_stage: int = flag(0, "DeepSpeed ZeRO stage", low=0, high=3)
     cpu_optimizer: bool = flag(False, "optimizer state and step in host memory")
     nvme_optimizer: bool = flag(False, "optimizer state in files, its step on the host (stage 3)")

@@ -1,6 +1,7 @@
 """This rank's device, and torch.distributed from its start to its end.
 
 device = pick_device(config)
+make_deterministic()                # where --deterministic-mode asks for it, before any matmul
 start_distributed(device)
 …
 stop_distributed()                  # after a training that ended well
@@ -22,6 +23,7 @@ from longseq.parallel import mpi
 
 BACKENDS = {"cpu": "gloo", "cuda": "nccl", "xpu": "xccl"}
 COLLECTIVE_TIMEOUT = datetime.timedelta(minutes=30)
+CUBLAS_REPEATS = (":4096:8", ":16:8")  # workspaces with which cuBLAS repeats itself
 
 
 def pick_device(config: Config) -> torch.device:
@@ -40,6 +42,22 @@ def pick_device(config: Config) -> torch.device:
             " start fewer ranks here, or give --device cpu"
         )
     return torch.device(kind, local)
+
+
+def make_deterministic() -> None:
+    """Let kernels add in one order, for the rest of this process; what cannot, raises.
+
+    Attention's backward on GPUs is the part that needs it, and cuBLAS where it has several streams.
+    """
+    workspace = os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", CUBLAS_REPEATS[0])
+    if workspace not in CUBLAS_REPEATS:
+        raise UserError(
+            f"--deterministic-mode: CUBLAS_WORKSPACE_CONFIG={workspace} lets cuBLAS add in any"
+            f" order: unset it, or set it to {' or '.join(CUBLAS_REPEATS)}"
+        )
+    torch.use_deterministic_algorithms(True)
+    # Every tensor that is made empty is filled before it is read: to fill it twice costs bandwidth
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def start_distributed(device: torch.device) -> None:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from longseq.config.arguments import Config
 from longseq.engine import nvme
-from longseq.engine.distributed import pick_device, start_distributed
+from longseq.engine.distributed import make_deterministic, pick_device, start_distributed
 from longseq.engine.engine import build_model, make_engine
 from longseq.engine.memory_budget import choose_recompute_policy
 from longseq.engine.optimizer import learning_rate, set_learning_rate
@@ -69,6 +69,8 @@ class Trainer:
         """
         self.config = config
         self.device = device or pick_device(config)
+        if config.training.deterministic_mode:
+            make_deterministic()
         start_distributed(self.device)
         self.mesh = Mesh.create(config.layout)
         self.ranks = torch_ranks()

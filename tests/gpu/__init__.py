@@ -7,5 +7,6 @@ training     a few steps of the trainer in this process, for what compares or me
 kernels      step 1: every attention kernel against the core kernel on the CPU
 against_cpu  step 2: training on the GPU against the CPU
 savings      step 3: what is traded for memory against none of it, and what it saves
+repeat       step 5: the same run twice, and one that was resumed, bit for bit
 page         docs/gpu.md, made from results.json
 """
