@@ -51,6 +51,7 @@ class Limits:
     speed: float = (
         1.0  # over that of torch's and flash-attn 2's, by its makers' figures: to plan with
     )
+    repeats: bool = True  # whether its backward adds in one order, for --deterministic-mode
     in_blocks: bool = False  # blocks.py has its forward and backward, for the ring and for chunks
 
 
@@ -127,6 +128,7 @@ KERNELS = {
         heads=(8, 128, 8),
         documents=False,
         speed=1.5,
+        repeats=False,
     ),
     "sdpa": Limits(
         "sdpa",

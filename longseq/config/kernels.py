@@ -133,6 +133,8 @@ def _shape(limits: Limits, config: Config) -> str:
         )
     if config.data.reset_attention_mask and not limits.documents:
         return "takes whole samples (no --reset-attention-mask): use sdpa"
+    if config.training.deterministic_mode and not limits.repeats:
+        return "adds gradients in an order that changes (--deterministic-mode): use sdpa"
     if config.network.attention_dropout > 0 and not limits.dropout:
         return (
             f"has no dropout: give --attention-dropout 0 in place of"

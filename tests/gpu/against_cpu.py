@@ -34,7 +34,8 @@ COMMON = """
     --num-layers 2 --hidden-size 256 --num-attention-heads 8 --seq-length 384 --micro-batch-size 2
     --global-batch-size 4 --lr 1e-3 --lr-decay-style constant --recompute-granularity none
 """.split()
-FLASH = ["--use-flash-attn-sdpa"]  # what the GPU's side has and the CPU's has not
+FLASH = "--use-flash-attn-sdpa --compile off"  # what the GPU's side has and the CPU's has not
+BEST = "--use-flash-attn-best --compile on"
 CLOSE = 1e-4  # fp32
 LEAST_LOSS, LEAST_NORM = 1e-3, 1e-2  # differences that rounding alone may make below fp32
 OVERFLOWS = {"fp16": {"initial_scale_power": 26, "hysteresis": 1}}
@@ -42,13 +43,14 @@ OVERFLOWS = {"fp16": {"initial_scale_power": 26, "hysteresis": 1}}
 
 @dataclass(frozen=True)
 class Case:
-    """A configuration: its flags, and what it stands for where the CPU cannot do the same."""
+    """A configuration. gpu: more flags of the GPU's side."""
 
     flags: str
     vocabulary: int = 1000
     documents: bool = False
     half: str = ""  # bf16 or fp16
     dropout: bool = False
+    gpu: str = FLASH
 
 
 ROTARY = "--use-rotary-position-embeddings"
@@ -67,6 +69,8 @@ CASES = {
     "bf16": Case(ROTARY, half="bf16"),
     "bf16, ZeRO 1": Case(f"{ROTARY} --zero-stage 1", half="bf16"),
     "bf16, documents": Case(ROTARY, documents=True, half="bf16"),
+    "compiled": Case(f"{ROTARY} --num-key-value-heads 2 --swiglu", gpu=BEST),
+    "bf16, compiled, best kernel": Case(ROTARY, half="bf16", gpu=BEST),
     "fp16": Case(ROTARY, half="fp16"),
     "fp16, ZeRO 2": Case(f"{ROTARY} --zero-stage 2", half="fp16"),
     "dropout": Case(f"{ROTARY} --hidden-dropout 0.1 --attention-dropout 0.1", dropout=True),
@@ -137,9 +141,9 @@ def compare(results: Results, name: str, mine: Found, theirs: Sequence[Found]) -
     results.row(name, "wrong" if why else "ok", why, loss=loss, norm=norm, **more)
 
 
-def repeats(results: Results, name: str, device: str, flags: Sequence[str]) -> None:
+def repeats(results: Results, name: str, device: str) -> None:
     """A row for what draws random numbers: two runs are the same, and the loss falls."""
-    first, second = (run(CASES[name], device, flags) for _ in range(2))
+    first, second = (run(CASES[name], device, CASES[name].gpu.split()) for _ in range(2))
     loss = largest_difference(second.losses, first.losses)
     norm = largest_difference(second.norms, first.norms)
     why = "" if max(loss, norm) <= CLOSE else "a second run was another"
@@ -158,9 +162,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     device = options.device
     results = Results(options.out, "loss", "norm", "left out")
     left = [name for name in CASES if not results.has(name)]
-    compared = [name for name in left if not CASES[name].dropout]
-    if device == "cpu":
-        compared = [name for name in compared if CASES[name].half != "fp16"]
+    shown = [name for name in left if device == "cuda" or why_not_on_cpu(CASES[name]) == ""]
+    compared = [name for name in shown if not CASES[name].dropout]
     with tempfile.TemporaryDirectory() as folder, other_side(compared) as lines:
         overflows = Path(folder, "overflows.json")
         overflows.write_text(json.dumps(OVERFLOWS), encoding="utf-8")
@@ -168,18 +171,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         precision["fp16"] = ["--fp16", "--deepspeed-overrides", str(overflows)]
         for name in left:
             case = CASES[name]
-            if device == "cpu" and (case.dropout or case.half == "fp16"):
-                results.row(
-                    name, "not run", "not on a CPU, or not with torch's flash kernels there"
-                )
+            if name not in shown:
+                results.row(name, "not run", why_not_on_cpu(case))
                 continue
             with results.kept(name):
                 if case.dropout:
-                    repeats(results, name, device, FLASH)
+                    repeats(results, name, device)
                     continue
-                mine = run(case, device, [*FLASH, *precision[case.half]])
+                mine = run(case, device, [*case.gpu.split(), *precision[case.half]])
                 compare(results, name, mine, next_found(lines, name))
     return results.exit_code
+
+
+def why_not_on_cpu(case: Case) -> str:
+    """Why a CPU cannot stand for the GPU here; empty if it can."""
+    if case.half == "fp16":
+        return "a CPU has no fp16"
+    if case.dropout:
+        return "torch's flash kernel has no dropout on a CPU"
+    return "compiling takes a CPU longer than all the rest" if case.gpu == BEST else ""
 
 
 if __name__ == "__main__":

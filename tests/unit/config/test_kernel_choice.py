@@ -50,6 +50,7 @@ BEST = [
     ("--bf16", BLACKWELL, "cudnn"),
     ("--bf16", BARE_H100, "cudnn"),
     ("--bf16 --reset-attention-mask", BARE_H100, "sdpa"),
+    ("--bf16 --deterministic-mode", BARE_H100, "sdpa"),
     ("--bf16", TURING, "sdpa"),
     ("", H100, "sdpa"),
     ("--bf16 --hidden-size 4096", H100, "sdpa"),  # heads of 512
@@ -108,6 +109,7 @@ REFUSED = [
     ("cudnn --bf16", A100, "compute capability 9.0 or more, and this one has 8.0"),
     ("cudnn --bf16 --hidden-size 4096", H100, "heads of 8 to 128 and a multiple of 8"),
     ("cudnn --bf16 --reset-attention-mask", H100, "takes whole samples"),
+    ("cudnn --bf16 --deterministic-mode", H100, "in an order that changes"),
     ("v2", A100, "bf16 and fp16 only: give --bf16"),
     ("v3 --bf16 --attention-dropout 0.1", H100, "--attention-dropout 0 in place of 0.1"),
     ("triton --attention-dropout 0.1", H100, "has no dropout"),
