@@ -39,6 +39,7 @@ VERBS = {
     "export": ("longseq.huggingface.command:add_export", "a model for transformers"),
     "import": ("longseq.huggingface.command:add_import", "a model of transformers, to train on"),
     "report": ("longseq.reports.command:add_arguments", "a page for each run, a table of them"),
+    "watch": ("longseq.reports.watch:add_arguments", "a run or a job, as it goes"),
     "sync": ("longseq.run.sync:add_arguments", "send offline runs to Weights & Biases"),
     "bench": ("longseq.bench.command:add_arguments", "speed by length, the longest sequence"),
     "doctor": ("longseq.doctor.command:add_arguments", "is every host of this allocation fit?"),

@@ -5,6 +5,7 @@ runs        a run read back from its folder
 page        report.html, one run on one page;  plots draws its curves
 compare     several runs side by side, on the terminal
 format      numbers as people read them
+watch       a run as it goes, on a login node: `longseq watch`
 completion  what bash and zsh complete: `longseq completion`
 flag_table  docs/flags.md, every flag with its default: `longseq flags`
 """

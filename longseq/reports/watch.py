@@ -1,0 +1,208 @@
+"""`longseq watch RUN`: a run or a job as it goes, from its files alone, as from a login node.
+
+longseq watch outputs/RUN             until it has ended
+longseq watch outputs/jobs/JOB        the newest run of a chain, and its jobs in the queue
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from longseq.config.flags import Parser
+from longseq.errors import EXIT_DONE, UserError
+from longseq.reports.format import duration, number, short
+from longseq.reports.plots import thin
+from longseq.reports.runs import RUNNING, SUMMARY, nested, parse_record, read_json
+
+TAIL = 1 << 20  # bytes of metrics.jsonl and of a log that are read each time: some 2,000 records
+WARNINGS = 3
+QUIET = 120.0  # seconds without a record, beyond ten iterations, that are worth a word
+BLOCKS = "▁▂▃▄▅▆▇█"
+BAR = 24
+
+
+def add_arguments(parser: Parser) -> None:
+    """The run, and how often."""
+    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a run, or of a job")
+    parser.add_argument("--every", default="5", metavar="SECONDS", help="between looks (5)")
+    parser.add_argument("--once", action="store_true", help="one look, then end")
+    parser.set_defaults(run_verb=watch)
+
+
+def watch(options: argparse.Namespace) -> int:
+    """Show the run until it has ended, or once where nothing is a terminal."""
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    try:
+        every = float(options.every)
+    except ValueError:
+        every = 0.0
+    if not 1 <= every <= 3600:
+        raise UserError(f"--every {options.every!r}: give 1 to 3600 seconds")
+    console = Console(highlight=False)
+    seen = look(options.run)
+    if options.once or not sys.stdout.isatty():
+        print("\n".join(frame(seen, shutil.get_terminal_size().columns)))
+        return EXIT_DONE
+    with Live(console=console, auto_refresh=False) as live, contextlib.suppress(KeyboardInterrupt):
+        while True:
+            live.update(Text("\n".join(frame(seen, console.width))), refresh=True)
+            if seen.ended:
+                break
+            time.sleep(every)
+            seen = look(options.run)
+    return EXIT_DONE
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a look found. records: the last ones of metrics.jsonl; queue: a line a job."""
+
+    name: str
+    summary: dict[str, Any]
+    records: list[dict[str, Any]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    queue: list[str] = field(default_factory=list)
+    silent: float = 0.0  # seconds since the last record
+
+    @property
+    def total(self) -> int:
+        return int(nested(self.summary, "settings", "training", "train_iters") or 0)
+
+    @property
+    def ended(self) -> bool:
+        return bool(self.summary) and self.summary.get("status") != RUNNING
+
+
+def look(folder: Path) -> Seen:
+    """Read a run's folder, or a job's; raises UserError where neither is there."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder: name that of a run, or of a job")
+    run, jobs = folder, []
+    if (folder / "settings.sh").is_file():  # a job's
+        jobs = _text(folder / "jobs.txt").split()
+        runs = [name for name in _text(folder / "runs.txt").split("\0") if name]
+        if not runs:
+            return Seen(folder.name, {}, queue=queue_states(jobs))
+        run = Path(runs[-1])
+    elif not (run / "log").is_dir():
+        raise UserError(f"{folder} is no run's folder: it has no log/")
+    else:
+        job = str(read_json(run / "environment.json").get("job", ""))
+        jobs = [job] if job.isdecimal() else []
+    path = run / "metrics.jsonl"
+    records = [record for line in _tail(path) if (record := parse_record(line))]
+    log = _tail(run / "log" / "rank0.log")
+    warnings = [_said(line) for line in log if " WARNING " in line or " CRITICAL " in line]
+    silent = time.time() - path.stat().st_mtime if path.exists() else 0.0
+    summary = read_json(run / SUMMARY)
+    return Seen(run.name, summary, records, warnings[-WARNINGS:], queue_states(jobs), silent)
+
+
+def _said(line: str) -> str:
+    """`2026-11-26 00:45:10,123 WARNING longseq: text` without the date and the name."""
+    _, _, text = line.partition(": ")
+    return f"{line[11:19]} {text}"
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _tail(path: Path) -> list[str]:
+    """The last lines of a file, the first of them whole."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - TAIL))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return []
+    return lines[1:] if size > TAIL else lines
+
+
+def queue_states(jobs: Sequence[str]) -> list[str]:
+    """What the scheduler says of each job, a line each; nothing where there is none to ask."""
+    if not jobs:
+        return []
+    for program, words in (
+        ("squeue", ["-h", "-o", "%i %T, %r, %S", "-j", ",".join(jobs)]),
+        ("qstat", list(jobs)),
+    ):
+        if shutil.which(program):
+            try:
+                done = subprocess.run(
+                    [program, *words], capture_output=True, text=True, timeout=20, check=False
+                )
+            except subprocess.TimeoutExpired:
+                return [f"{program} does not answer"]
+            said = [line.strip() for line in done.stdout.splitlines() if line[:1].isdigit()]
+            return said or ["in the queue no more"]
+    return []
+
+
+def frame(seen: Seen, width: int) -> list[str]:
+    """What is shown, lines of at most `width` columns."""
+    lines = [seen.name]
+    lines += [f"queue     {line}" for line in seen.queue]
+    status = seen.summary.get("status", "has not begun")
+    if not seen.records:
+        lines.append(f"{status}: no iteration yet")
+    else:
+        lines += _progress(seen, str(status), width)
+    lines += [f"warning   {text}" for text in seen.warnings]
+    return [line if len(line) <= width else line[: width - 1] + "…" for line in lines]
+
+
+def _progress(seen: Seen, status: str, width: int) -> list[str]:
+    last, total = seen.records[-1], seen.total
+    times = [r["iteration_time"] for r in seen.records[-20:] if r.get("iteration_time")]
+    pace = statistics.median(times) if times else 0.0
+    at = last["iteration"]
+    done = round(BAR * min(1.0, at / total)) if total else 0
+    line = f"{'━' * done}{'╌' * (BAR - done)}  {at}/{total or '?'}  {status}"
+    if status == RUNNING and pace and total:
+        line += f", {duration(pace * max(0, total - at))} left"
+    if status == RUNNING and seen.silent > QUIET + 10 * pace:
+        line += f"; nothing new for {duration(seen.silent)}: ended or hung"
+    losses = [float(r["lm_loss"]) for r in seen.records if r.get("lm_loss") is not None]
+    valid = [r["validation_loss"] for r in seen.records if r.get("validation_loss") is not None]
+    figures = [
+        f"{number(last.get('iteration_time'), '{:.3g}')} s",
+        f"{short(last.get('tokens_per_sec'))} tokens/s",
+        f"{number(last.get('tflops'), '{:.3g}')} TFLOPS",
+        f"{number(last.get('peak_memory_gib'), '{:.2f}')} GiB",
+    ]
+    lines = [line, f"speed     {'  '.join(figures)}"]
+    if losses:
+        text = f"loss      {losses[-1]:.4f}"
+        text += f"  validation {valid[-1]:.4f}" if valid else ""
+        room = max(0, min(60, width - len(text) - 2))
+        lines.append(f"{text}  {sparkline(losses, room)}")
+    return lines
+
+
+def sparkline(values: Sequence[float], width: int) -> str:
+    """The values as at most `width` blocks, the highest one the greatest."""
+    if not width or not values:
+        return ""
+    means = thin(range(len(values)), values, width)[1]
+    low, high = min(means), max(means)
+    scale = (len(BLOCKS) - 1) / (high - low) if high > low else 0.0
+    return "".join(BLOCKS[round((value - low) * scale)] for value in means)

@@ -1,0 +1,88 @@
+"""What a look at a run shows, from its files alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from longseq.__main__ import main
+from longseq.reports.watch import frame, look, sparkline
+
+
+def make_run(folder: Path, count: int = 40, status: str = "running") -> Path:
+    (folder / "log").mkdir(parents=True)
+    records = [
+        {"iteration": n, "lm_loss": 3 - n / 20, "iteration_time": 2.0, "tokens_per_sec": 2048.0}
+        for n in range(1, count + 1)
+    ]
+    records[-1]["validation_loss"] = 1.5
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records) + '{"it')
+    settings = {"training": {"train_iters": 100}}
+    (folder / "summary.json").write_text(json.dumps({"status": status, "settings": settings}))
+    (folder / "log" / "rank0.log").write_text(
+        "2026-11-26 00:45:10,123 INFO longseq: fine\n"
+        + "".join(f"2026-11-26 00:45:1{n},000 WARNING longseq: spike {n}\n" for n in range(5))
+    )
+    return folder
+
+
+def test_progress_time_left_losses_and_the_last_warnings(tmp_path: Path) -> None:
+    lines = frame(look(make_run(tmp_path / "run")), 100)
+    assert lines[0] == "run"
+    assert lines[1].endswith("40/100  running, 0:02:00 left")
+    assert lines[1].count("━") == round(24 * 0.4)
+    assert lines[2].startswith("speed     2 s  2.05k tokens/s")
+    assert lines[3].startswith("loss      1.0000  validation 1.5000  █")
+    assert lines[4:] == [f"warning   00:45:1{n} spike {n}" for n in (2, 3, 4)]
+
+
+@pytest.mark.parametrize("width", [20, 60, 80, 120])
+def test_no_line_is_wider_than_the_screen(tmp_path: Path, width: int) -> None:
+    assert max(map(len, frame(look(make_run(tmp_path / "run")), width))) <= width
+
+
+def test_a_run_that_says_nothing_any_more_is_told(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    then = time.time() - 600
+    os.utime(run / "metrics.jsonl", (then, then))
+    assert "nothing new for 0:10:00: ended or hung" in frame(look(run), 120)[1]
+
+
+def test_a_job_shows_its_newest_run_and_the_queue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = tmp_path / "jobs" / "j"
+    job.mkdir(parents=True)
+    (job / "settings.sh").touch()
+    (job / "jobs.txt").write_text("71\n72\n")
+    squeue = tmp_path / "bin" / "squeue"
+    squeue.parent.mkdir()
+    squeue.write_text('#!/bin/sh\necho "$5" >&2\necho "72 PENDING, Dependency, N/A"\n')
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{squeue.parent}:{os.environ['PATH']}")
+    waiting = ["j", "queue     72 PENDING, Dependency, N/A", "has not begun: no iteration yet"]
+    assert frame(look(job), 80) == waiting
+    runs = [make_run(tmp_path / name, n) for name, n in (("a", 10), ("b", 20))]
+    (job / "runs.txt").write_text("".join(f"{run}\0" for run in runs))
+    lines = frame(look(job), 80)
+    assert lines[0] == "b"
+    assert "20/100" in lines[2]
+
+
+def test_a_sparkline_falls_as_the_loss_does() -> None:
+    assert sparkline([3.0, 2.0, 1.0], 3) == "█▅▁"
+    assert sparkline([1.0] * 9, 3) == "▁▁▁"
+    assert len(sparkline([float(n) for n in range(1000)], 40)) <= 40
+    assert sparkline([], 5) == ""
+
+
+def test_one_look_and_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["watch", str(make_run(tmp_path / "run", status="done")), "--once"]) == 0
+    assert "40/100  done\n" in capsys.readouterr().out
+    for words in ([str(tmp_path / "no")], [str(tmp_path)], [str(tmp_path / "run"), "--every", "x"]):
+        assert main(["watch", *words]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
