@@ -31,12 +31,16 @@ def lines(
     figure.savefig(path, metadata={"Date": None})
 
 
-def bars(path: Path, rows: Sequence[tuple[str, int, int]], what: str) -> None:
-    """For each name the tokens that ran and those that are predicted, on a logarithmic scale."""
+def dots(path: Path, rows: Sequence[tuple[str, int, int]], what: str) -> None:
+    """For each name the tokens that ran and those that are predicted, on a logarithmic scale, on
+    which a bar's length would mean nothing.
+    """
     figure, axes = _axes(7.2, 3.8)
     names, ran, predicted = zip(*rows, strict=True)
-    axes.barh(names, predicted, color="#c9d8e8", label="predicted")
-    axes.barh(names, ran, color="#3b6ea5", label="ran")
+    axes.hlines(names, ran, predicted, color="#c9d8e8", linewidth=2)
+    axes.plot(predicted, names, "o", color="#3b6ea5", mfc="w", label="predicted for the limit")
+    axes.plot(ran, names, "o", color="#3b6ea5", label="ran")
+    axes.grid(axis="x", color="#e6e8ec")
     axes.set(xscale="log", xlabel=what, xlim=(8 * 1024, None))
     axes.set_xticks([2**13, 2**15, 2**17, 2**19, 2**21], ["8k", "32k", "128k", "512k", "2M"])
     axes.set_xticks([], minor=True)

@@ -18,7 +18,7 @@ from argparse import ArgumentParser, Namespace
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.plot import bars
+from benchmarks.plot import dots
 from benchmarks.start import FULL, RING, SPLIT, ULYSSES, Job, TooLargeError, network, run, say
 from benchmarks.table import Table
 
@@ -118,5 +118,5 @@ def main(options: Namespace) -> str:
         table.row(RUNGS[name].title, ran, used, ran / first, allowed, allowed / first)
     if options.plot:
         ladder = [(RUNGS[name].title, ran, allowed) for name, ran, _, allowed in rows]
-        bars(options.plot, ladder, "tokens in 8 GiB a rank, 2 ranks")
+        dots(options.plot, ladder, "tokens in 8 GiB a rank, 2 ranks")
     return "; ".join(f"{name} {ran:,} in {used:.1f} GiB" for name, ran, used, _ in rows)

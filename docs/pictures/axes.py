@@ -58,10 +58,31 @@ def draw(panel: Axes, holder: Holder, title: str) -> None:
         side.set_visible(False)
 
 
-def picture(name: str, between: Holder, inside: Holder, *titles: str) -> None:
+def draw_rounds(panel: Axes, row: list[int], title: str) -> None:
+    """Queries (down) and the keys that they see (across), coloured by the rank of the queries; the
+    number is the round in which those keys come by, 0 for a rank's own.
+    """
+    for query, rank in enumerate(row):
+        for key in range(query + 1):
+            square = plt.Rectangle((key, query), 0.94, 0.94, color=COLOURS[rank])
+            panel.add_patch(square)
+            came = str((rank - row[key]) % RANKS)
+            panel.text(key + 0.47, query + 0.5, came, ha="center", va="center", color="w")
+    panel.set(xlim=(0, TOKENS), ylim=(TOKENS, 0), xticks=[], yticks=[], title=title)
+    panel.set_xlabel("keys →")
+    panel.set_ylabel("← queries")
+    for side in panel.spines.values():
+        side.set_visible(False)
+
+
+def picture(name: str, between: Holder, inside: Holder | None, *titles: str) -> None:
+    """inside: None for a ring, where a rank holds the same, and what passes by is drawn."""
     figure, panels = plt.subplots(1, 2, figsize=(7.2, 3.5), layout="constrained")
     for panel, holder, title in zip(panels, (between, inside), titles, strict=True):
-        draw(panel, holder, title)
+        if holder is None:
+            draw_rounds(panel, between[0], title)
+        else:
+            draw(panel, holder, title)
         panel.title.set_fontsize(10)
     path = Path(__file__).with_name(f"{name}.svg")
     figure.savefig(path, metadata={"Date": None})
@@ -86,9 +107,9 @@ def main() -> None:
     picture(
         "ring",
         by_tokens("ring"),
-        by_tokens("ring"),
+        None,
         "All but attention: an early and a late\nrun of tokens",
-        "Attention: the same queries; keys and\nvalues pass from rank to rank",
+        "Attention: the round in which keys come by;\nas many squares for each rank",
     )
 
 

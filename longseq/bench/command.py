@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import signal
 import socket
 import sys
 from collections.abc import Sequence
@@ -76,6 +77,7 @@ def bench(options: argparse.Namespace) -> int:
     def run(case: Any, most: float) -> Any:
         return run_case(case, how, most)
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as a job's end, like Ctrl-C
     with Kept(how.folder, request) as kept:
         again = {text.replace("-", " ") for text in options.again}
         kept.found = {k: one for k, one in kept.found.items() if one.outcome not in again}
