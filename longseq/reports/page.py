@@ -42,6 +42,7 @@ def page(run: RunRecord) -> str:
             ("This run", _pairs(summary.get("opening"))),
             ("How it ended", _pairs(summary.get("closing"))),
             ("The runs before", [("", text) for text in run.earlier]),
+            ("An iteration's parts", _parts(run)),
             ("Damage", _damage(run)),
         ],
         details=[
@@ -101,6 +102,7 @@ def _figures(run: RunRecord) -> Iterable[tuple[str, str]]:
         ("Loss", plots.loss_plot),
         ("Loss beside what knows no network", plots.near_marks_plot),
         ("Throughput", plots.speed_plot),
+        ("Parts of an iteration", plots.parts_plot),
         ("Arithmetic", plots.tflops_plot),
         ("Memory", plots.memory_plot),
         ("Gradient norm", plots.gradient_plot),
@@ -108,6 +110,15 @@ def _figures(run: RunRecord) -> Iterable[tuple[str, str]]:
     )
     for title, draw in pictures:
         yield title, base64.b64encode(draw(run).encode()).decode()
+
+
+def _parts(run: RunRecord) -> list[tuple[str, str]]:
+    """Median seconds of each part of an iteration, and how much of it that is."""
+    whole = run.typical("iteration_time")
+    parts = {name: run.typical(f"{name}_seconds") for name in plots.PARTS}
+    if not whole or None in parts.values():
+        return []
+    return [(name, f"{took:.3g} s, {took / whole:.1%}") for name, took in parts.items() if took]
 
 
 def _damage(run: RunRecord) -> list[tuple[str, str]]:

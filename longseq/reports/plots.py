@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 INK, GRID, FAINT = "#2b2f36", "#e6e8ec", "#9aa3af"
 BLUE, ORANGE, GREEN, VIOLET = "#2f6fdb", "#e07a1f", "#2a9d6e", "#7a5cc4"
+PARTS = ("data", "forward", "backward", "update")  # of an iteration, as in metrics.jsonl
 POINTS = 1200  # more than these are averaged: a page of a long run stays small
 STYLE: Any = {  # of matplotlib
     "svg.fonttype": "none",
@@ -125,6 +126,24 @@ def speed_plot(run: RunRecord) -> str:
     def draw(axes: Axes) -> None:
         axes.plot(*thin(*run.column("tokens_per_sec")), color=GREEN, linewidth=1.4)
         _from_zero(axes, "tokens/s")
+
+    return _svg(draw)
+
+
+def parts_plot(run: RunRecord) -> str:
+    """Seconds of an iteration, one part on the other; what is above them is none of these."""
+
+    def draw(axes: Axes) -> None:
+        columns = [run.column(f"{part}_seconds") for part in PARTS]
+        total = run.column("iteration_time")
+        if all(columns) and len({len(xs) for xs, _ in columns}) == 1 and columns[0][0]:
+            xs = thin(*columns[0])[0]
+            heights = [thin(*column)[1] for column in columns]
+            colours = (ORANGE, BLUE, GREEN, VIOLET)
+            axes.stackplot(xs, *heights, labels=PARTS, colors=colours, alpha=0.8)
+        axes.plot(*thin(*total), color=INK, linewidth=0.8, label="whole iteration")
+        _from_zero(axes, "seconds")
+        axes.legend(ncols=2, fontsize=8)
 
     return _svg(draw)
 

@@ -136,6 +136,7 @@ class Training:
         length = self.lengths.length(trainer.iteration)
         trainer.consumed_samples = self.rewind.next_sample()
         batches = list(self.train_feed.step(trainer.consumed_samples, length))
+        data_seconds = time.perf_counter() - began
         result = trainer.step(batches, meanwhile=self._read_ahead)
         self.losses.append(result.loss)
         seconds = time.perf_counter() - began
@@ -147,6 +148,8 @@ class Training:
             "grad_norm": result.grad_norm,
             "learning_rate": result.learning_rate,
             "iteration_time": seconds,
+            "data_seconds": data_seconds,
+            **trainer.parts.seconds(),
             **asdict(self.announcer.rates(batches, length, seconds)),
             "peak_memory_gib": peak_memory_gib(trainer.device.type),
             **self.announcer.peak_memory(length),

@@ -33,6 +33,7 @@ from longseq.parallel.agreement import torch_ranks
 from longseq.parallel.collectives import all_reduce
 from longseq.parallel.mesh import Mesh
 from longseq.training.feed import Feed, MicroBatch
+from longseq.training.parts import Parts
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class Trainer:
         self.engine: Any = make_engine(config, self.mesh, self.model)
         self.iteration = self.consumed_samples = self.consumed_tokens = 0
         self._loss = torch.zeros(())
+        self.parts = Parts(self.device)
 
     def step(
         self, batches: Iterable[MicroBatch], meanwhile: Callable[[], None] = lambda: None
@@ -88,9 +90,11 @@ class Trainer:
         meanwhile: called when forward and backward are under way on a GPU, which nothing waits for
         before it returns.
         """
+        self.parts.begin()
         loss = self._loss = self.forward_backward(batches)
         meanwhile()
         rate = self.update()
+        self.parts.ended("update")
         norm = float(self.engine.get_global_grad_norm())
         return StepResult(float(loss), norm, rate, not was_left_out(self.engine))
 
@@ -111,7 +115,9 @@ class Trainer:
             if number:
                 self.engine.step()  # which counts micro batches; the last one is left to `update`
             loss = _loss(self.engine, batch, first + number)
+            self.parts.ended("forward")
             self.engine.backward(loss)
+            self.parts.ended("backward")
             losses.append(loss.detach())
             self.consumed_tokens += batch.tokens.numel() * self.mesh.replicas.size
         if len(losses) != config.accumulation:

@@ -29,6 +29,10 @@ def make_run(folder: Path, count: int = 60, **summary: Any) -> Path:
                 "tokens_per_sec": 10.0 if i <= 2 else 12345.0,
                 "grad_norm": None if i == 5 else 1.0,
                 "peak_memory_gib": 0.5,
+                "data_seconds": 0.01,
+                "forward_seconds": 0.14,
+                "backward_seconds": 0.25,
+                "update_seconds": 0.1,
             }
             if i % 20 == 0:
                 line["validation_loss"] = 2.5 - i / 100
@@ -85,10 +89,11 @@ def test_page_has_the_numbers_and_stands_alone(tmp_path: Path) -> None:
         assert text in page.words, text
     assert page.words[page.words.index("layout") + 1] == "2 ranks = tp 2"
     assert "<script>alert(1)</script>" in page.words
+    assert page.words[page.words.index("backward") + 1] == "0.25 s, 50.0%"
     assert page.words[page.words.index("a.b") + 1] == "1, 2"
     assert "script" not in page.tags
     assert page.outside == []
-    assert len(page.pictures) == 7
+    assert len(page.pictures) == 8
 
 
 def path_points(svg: str, name: str) -> int:

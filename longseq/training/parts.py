@@ -1,0 +1,48 @@
+"""What a step spends its time on: forward, backward, update.
+
+    parts.begin()
+    parts.ended("forward")        # since the mark before; as often as there are micro batches
+    parts.seconds()               # once the step's results have been read back
+
+On a GPU the marks are events in its stream, so that nothing waits for them; they are read when the
+step is over anyway. Messages between ranks are in the part that waits for them.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+
+PARTS = ("forward", "backward", "update")
+
+
+class Parts:
+    """Marks of one step on a device."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._events = device.type == "cuda" and torch.cuda.is_available()
+        self._marks: list[tuple[str, Any]] = []
+
+    def begin(self) -> None:
+        """A step begins."""
+        self._marks = []
+        self.ended("")
+
+    def ended(self, part: str) -> None:
+        """What has run since the last mark was `part`."""
+        if not self._events:
+            self._marks.append((part, time.perf_counter()))
+            return
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        self._marks.append((part, event))
+
+    def seconds(self) -> dict[str, float]:
+        """Of each part, by the keys of metrics.jsonl."""
+        found = dict.fromkeys((f"{part}_seconds" for part in PARTS), 0.0)
+        for (_, before), (part, after) in zip(self._marks, self._marks[1:], strict=False):
+            took = before.elapsed_time(after) / 1000 if self._events else after - before
+            found[f"{part}_seconds"] += took
+        return found
