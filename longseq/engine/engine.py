@@ -197,11 +197,28 @@ def start_deepspeed() -> None:
     deepspeed.init_distributed(dist_init_required=False)
 
 
+def _keep_compiler_off() -> None:
+    """Import what DeepSpeed looks up when it checks an optimizer, its Muon, without compiling it.
+
+    It asks torch to as it is imported, which loads the whole compiler: a second and 41 MiB a rank,
+    for functions that nobody calls here (ours is torch's Muon).
+    """
+    from deepspeed.runtime import compiler
+
+    compile_with_torch = compiler.compile
+    compiler.compile = lambda: lambda function: function
+    try:
+        import deepspeed.runtime.zero.muon.muon_optimizer  # noqa: F401
+    finally:
+        compiler.compile = compile_with_torch
+
+
 def make_engine(config: Config, mesh: Mesh, model: GPT) -> Any:
     """DeepSpeed's engine around `model`, with our optimizer and no scheduler of its own."""
     import deepspeed
 
     start_deepspeed()
+    _keep_compiler_off()
     if config.training.zero_stage == 3:
         # A layer's weights come and go together: recomputation runs parts of it at a time
         deepspeed.utils.set_z3_leaf_modules(model, [Layer])

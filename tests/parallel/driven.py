@@ -116,10 +116,13 @@ def refused_update(stage: int) -> dict[str, Any]:
 def main() -> None:
     warnings.simplefilter("ignore")
     start_distributed(torch.device("cpu"))
-    found = {name: steps_without_read_back(flags) for name, flags in LAYOUTS.items()}
+    found: dict[str, Any] = {
+        name: steps_without_read_back(flags) for name, flags in LAYOUTS.items()
+    }
     for stage in range(4):
         found[f"refused, zero {stage}"] = refused_update(stage)
     found["larger batch"] = larger_batch(Path(sys.argv[1]))
+    found["loads torch's compiler"] = "torch._inductor.compile_fx" in sys.modules
     if os.environ["RANK"] == "0":
         print(json.dumps(found), flush=True)
     stop_distributed()

@@ -28,3 +28,4 @@ def test_a_driven_trainer(tmp_path: Path) -> None:
     assert larger["resumed"] == {"iteration": 2, "consumed_samples": 8, "consumed_tokens": 512}
     assert larger["loss"][1] == pytest.approx(larger["loss"][0], rel=1e-6)
     assert larger["too few"] == "1 micro batches, but a step has 4"
+    assert not found["loads torch's compiler"]  # a second and 41 MiB a rank
