@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that must hold: linters, types, then the tests from the quick to the slow.
+# Everything that must hold: linters, types, then the tests, of which two run at a time.
 #
 # Usage: ./tests/run.sh [PYTEST-ARGUMENT ...]
 #
@@ -47,14 +47,24 @@ run 'mypy' "$LONGSEQ_PYTHON" -m mypy
 run 'imports' "$LONGSEQ_VENV/bin/lint-imports" --no-cache --no-logo
 run 'shellcheck' shellcheck -x -a "${scripts[@]}"
 run 'shfmt' shfmt -i 4 -ci -d "${scripts[@]}"
-tiers=()
-for tier in unit launch parallel faults end_to_end; do # from the quick to the slow
-    [[ ! -d tests/$tier ]] || tiers+=("tests/$tier")
-done
-BASH_COVERAGE=$(mktemp -d)
-trap 'rm -rf -- "$BASH_COVERAGE"' EXIT
-export BASH_COVERAGE
-run 'pytest' "$LONGSEQ_PYTHON" -m pytest --durations=10 "${tiers[@]}"
+scratch=$(mktemp -d) beside=
+trap '[[ ! $beside ]] || kill -- "-$beside" 2>/dev/null; rm -rf -- "$scratch"' EXIT
+mkdir "$scratch/bash"
+export BASH_COVERAGE=$scratch/bash
+
+all_tests() { # those of one process beside those of several ranks: both wait for much of their time
+    local status=0
+    set -m # a group of its own, which can be ended whole, and in which INT is not ignored
+    "$LONGSEQ_PYTHON" -m pytest --durations=10 tests/unit tests/launch >"$scratch/said" 2>&1 </dev/null &
+    beside=$!
+    set +m
+    "$LONGSEQ_PYTHON" -m pytest --durations=10 tests/parallel tests/faults || status=1
+    wait "$beside" || status=1
+    beside=
+    cat "$scratch/said"
+    return "$status"
+}
+run 'pytest' all_tests
 run 'coverage of bash' "$LONGSEQ_PYTHON" tests/launch/coverage.py "$BASH_COVERAGE" 90
 
 printf '\n== summary, %d s\n' "$SECONDS"
