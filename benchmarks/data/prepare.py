@@ -18,6 +18,7 @@ import tempfile
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from statistics import median
 
@@ -84,11 +85,11 @@ def upstream(checkout: Path, source: Path, folder: Path) -> tuple[Measured, int]
     """Megatron's preprocess_data on the same sequences, and their bytes as FASTA."""
     from Bio.SeqIO.FastaIO import SimpleFastaParser
 
-    with source.open() as fasta, (folder / "genes.jsonl").open("w") as lines:
-        for _, gene in SimpleFastaParser(fasta):
+    with source.open() as file:
+        part = file.read(UPSTREAM_PART).rpartition("\n>")[0]  # whole genes
+    with (folder / "genes.jsonl").open("w") as lines:
+        for _, gene in SimpleFastaParser(StringIO(part)):
             lines.write(json.dumps({"text": gene}) + "\n")
-            if (used := fasta.tell()) > UPSTREAM_PART:
-                break
     vocabulary = {letter: number for number, letter in enumerate("ACGTN")}
     (folder / "vocab.json").write_text(json.dumps({**vocabulary, "<|endoftext|>": 5}))
     (folder / "merges.txt").write_text("#version: 0.2\n")
@@ -96,7 +97,7 @@ def upstream(checkout: Path, source: Path, folder: Path) -> tuple[Measured, int]
     tables = f"--vocab-file {folder}/vocab.json --merge-file {folder}/merges.txt"
     flags = f"{files} {tables} --tokenizer-type GPT2BPETokenizer --workers 1 --append-eod".split()
     tool = str(checkout / "tools" / "preprocess_data.py")
-    return measure([sys.executable, "-W", "ignore", tool, *flags]), used
+    return measure([sys.executable, "-W", "ignore", tool, *flags]), len(part)
 
 
 def table_of(title: str) -> Table:
