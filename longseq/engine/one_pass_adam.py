@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -128,4 +129,11 @@ def _update(
     weight.copy_(p)
 
 
-_compiled: Callable[..., None] = torch.compile(_update, dynamic=True)
+@cache
+def _compile() -> Callable[..., None]:
+    return torch.compile(_update, dynamic=True)
+
+
+def _compiled(*tensors: Tensor) -> None:
+    """`_update`, compiled at its first call: to import torch's compiler takes a rank a second."""
+    _compile()(*tensors)
