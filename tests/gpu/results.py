@@ -44,9 +44,16 @@ def step_parser(doc: str | None) -> argparse.ArgumentParser:
 
 
 def step_options(doc: str | None, argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Its command line, read; from now on its time runs."""
+    """The command line of a step without options of its own, read; its time runs from now on."""
+    return started(step_parser(doc), argv)
+
+
+def started(
+    parser: argparse.ArgumentParser, argv: Sequence[str] | None = None
+) -> argparse.Namespace:
+    """The command line, read; from now on the step's time runs."""
     warnings.simplefilter("ignore")  # libraries' about their own future, once a call
-    options = step_parser(doc).parse_args(argv)
+    options = parser.parse_args(argv)
     if options.within > 0:
         # SystemExit, so that `kept` does not take it for a failure
         signal.signal(signal.SIGALRM, lambda *_: sys.exit(CUT_OFF))

@@ -9,19 +9,19 @@ losses and in gradient norms over 4 steps, bf16 to what rounding explains.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from tests.gpu.results import Results
+from tests.gpu.results import Results, step_options
 from tests.parallel.losses import GENOME
 from tests.parallel.ranks import ROOT, free_port
 
@@ -46,12 +46,15 @@ AXES = {
 DTYPES = {"fp32": "", "bf16": "--bf16"}
 LOSS = {"fp32": 1e-4, "bf16": 2e-2}  # largest difference over the steps
 NORM = {"fp32": 1e-4, "bf16": 3e-2}  # and of gradient norms, relative
+LIMIT = 240.0  # seconds for all cases together, ranks that wait for each other included
+Tell = Callable[[str, dict[str, Any]], None]
 
 
-def run_ranks(
-    count: int, how: dict[str, Any], limit: float
-) -> tuple[dict[str, dict[str, Any]], str]:
-    """What the ranks found, by case, and if they failed what they said; `limit` in seconds."""
+def run_ranks(count: int, how: dict[str, Any], tell: Tell) -> str:
+    """Start ranks and `tell` what they found, case by case; returns what they said if they failed.
+
+    What there is by then is told as well if this process is told to end.
+    """
     here = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": str(count)}
     here |= {"DS_ACCELERATOR": how["device"], "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "tests.gpu.sharing_rank", json.dumps(how)]
@@ -64,16 +67,20 @@ def run_ranks(
             with file.open("w") as out, file.with_suffix(".err").open("w") as err:
                 env = os.environ | here | own
                 ranks.append(subprocess.Popen(command, env=env, cwd=ROOT, stdout=out, stderr=err))
-        good = _wait(ranks, limit)
-        lines = [line for line in files[0].read_text().splitlines() if line.startswith('{"case"')]
-        found = {done.pop("case"): done for done in map(json.loads, lines)}
+        try:
+            good = _wait(ranks)
+        finally:
+            for line in files[0].read_text().splitlines():
+                if line.startswith('{"case"'):
+                    found = json.loads(line)
+                    tell(found.pop("case"), found)
         said = [file.with_suffix(".err").read_text()[-600:] for file in files]
-    return found, "" if good else " | ".join(filter(None, said)) or f"not done in {limit:.0f} s"
+    return "" if good else " | ".join(filter(None, said)) or f"not done in {LIMIT:.0f} s"
 
 
-def _wait(ranks: list[subprocess.Popen[bytes]], limit: float) -> bool:
+def _wait(ranks: list[subprocess.Popen[bytes]]) -> bool:
     """Until all ranks are done; one that fails, or the time limit, ends the others."""
-    end = time.monotonic() + limit
+    end = time.monotonic() + LIMIT
     try:
         while any(rank.poll() is None for rank in ranks):
             if any(rank.poll() for rank in ranks) or time.monotonic() > end:
@@ -99,19 +106,12 @@ def compare(results: Results, case: str, one: dict[str, Any], two: dict[str, Any
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    here = "cuda" if torch.cuda.is_available() else "cpu"
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--within", type=float, default=600.0, help="seconds")
-    parser.add_argument("--device", choices=("cuda", "cpu"), default=here)
-    parser.add_argument("--tiny", action="store_true")
-    args = parser.parse_args(argv)
-    end = time.monotonic() + args.within
-    own_gpus = args.device == "cuda" and torch.cuda.device_count() > 1
-    how: dict[str, Any] = {"device": args.device, "backend": "nccl" if own_gpus else "gloo"}
+    options = step_options(__doc__, argv)
+    own_gpus = options.device == "cuda" and torch.cuda.device_count() > 1
+    how: dict[str, Any] = {"device": options.device, "backend": "nccl" if own_gpus else "gloo"}
     print("two ranks", "over NCCL" if own_gpus else "share one device over gloo", flush=True)
-    results = Results(args.out, "what", "loss", "norm")
-    base = f"{COMMON} {SIZES[args.tiny]} --device {args.device}"
+    results = Results(options.out, "what", "loss", "norm")
+    base = f"{COMMON} {SIZES[options.tiny]} --device {options.device}"
     alone = {dtype: f"{base} {flag}".split() for dtype, flag in DTYPES.items()}
     left = {
         f"{axis}, {dtype}": [*flags, *more.split()]
@@ -119,18 +119,22 @@ def main(argv: list[str]) -> int:
         for axis, more in AXES.items()
         if not results.has(f"{axis}, {dtype}")
     }
-    ones, said = run_ranks(1, how | {"cases": alone}, args.within) if left else ({}, "")
-    while left and not said:
-        found, said = run_ranks(2, how | {"cases": left}, end - time.monotonic())
-        for case, two in found.items():
-            compare(results, case, ones[case.rsplit(", ", 1)[1]], two)
+    ones: dict[str, dict[str, Any]] = {}
+
+    def tell(case: str, found: dict[str, Any]) -> None:
+        compare(results, case, ones[case.rsplit(", ", 1)[1]], found)
+        del left[case]
+
+    said = run_ranks(1, how | {"cases": alone}, ones.__setitem__) if left else ""
+    if said:
+        results.row("one rank", "failed", said)
+        return results.exit_code
+    while left:
+        said = run_ranks(2, how | {"cases": left}, tell)
+        if left:  # the first that said nothing is at fault: the others are tried without it
+            case = next(iter(left))
+            results.row(case, "failed", said)
             del left[case]
-        if said and left:  # the first that said nothing is at fault: the others are tried without
-            results.row(next(iter(left)), "failed", said)
-            del left[next(iter(left))]
-            said = "" if time.monotonic() < end else "not in the time that there was"
-    for case in left:
-        results.row(case, "not run", said)
     return results.exit_code
 
 
