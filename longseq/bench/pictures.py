@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from longseq.bench import published
 from longseq.bench.kept import OK, OOM, Result
 from longseq.bench.longest import span_of
-from longseq.bench.tables import Table, curves, tokens
+from longseq.bench.tables import curves, tokens
 from longseq.host.atomic_files import replace_file
-from longseq.reports.page import render
+from longseq.reports.page import Table, render
 from longseq.reports.plots import BLUE, FAINT, GREEN, INK, ORANGE, STYLE, VIOLET
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from rich.console import Console
@@ -22,15 +22,9 @@ from longseq.bench.kept import FAILED, OK, OOM, REFUSED, TIMED_OUT, Result
 from longseq.bench.longest import span_of
 from longseq.host.atomic_files import replace_file
 from longseq.reports.format import number
+from longseq.reports.page import Table
 
 WORDS = {OOM: "OOM", REFUSED: "refused", FAILED: "failed", TIMED_OUT: "timed out"}
-
-
-@dataclass(frozen=True)
-class Table:
-    title: str
-    head: list[str]
-    rows: list[list[str]]
 
 
 def tokens(count: int) -> str:

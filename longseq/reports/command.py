@@ -2,6 +2,7 @@
 
 longseq report outputs/RUN              writes outputs/RUN/report.html
 longseq report outputs/*                the same, and the runs side by side
+longseq report outputs/* --together runs.html      on one page, and runs.csv of what differs
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from longseq.errors import EXIT_DONE, UserError
 def add_arguments(parser: Parser) -> None:
     """Any number of folders."""
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
+    parser.add_argument(
+        "--together", type=Path, metavar="FILE.html", help="all on one page, and what differs"
+    )
     parser.set_defaults(run_verb=report)
 
 
@@ -24,7 +28,7 @@ def report(options: argparse.Namespace) -> int:
     """Write the pages and print the table. A folder that is no run is named and left out; raises
     UserError where none is one.
     """
-    from longseq.reports.compare import show
+    from longseq.reports.compare import show, write_together
     from longseq.reports.page import write_page
     from longseq.reports.runs import RunRecord, read_run
 
@@ -37,9 +41,13 @@ def report(options: argparse.Namespace) -> int:
             left_out.append(str(error))
     if not runs:
         raise UserError(left_out[0])
+    if options.together and options.together.suffix != ".html":
+        raise UserError(f"--together {options.together}: give a name that ends in .html")
     show(runs)
     for run in runs:
         print(write_page(run))
+    for path in write_together(runs, options.together) if options.together else ():
+        print(path)
     for text in left_out:
         print(f"longseq: left out: {text}", file=sys.stderr)
     return EXIT_DONE

@@ -1,14 +1,26 @@
-"""Several runs side by side, on the terminal."""
+"""Several runs side by side: on the terminal, on one page, and as CSV.
+
+show(runs)                                # the table on the terminal
+write_together(runs, Path("runs.html"))   # curves on each other, what differs; runs.csv beside it
+"""
 
 from __future__ import annotations
 
+import base64
+import csv
+import io
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Table as Grid
 from rich.text import Text
 
+from longseq.errors import UserError
+from longseq.host.atomic_files import reason, replace_file
+from longseq.reports import plots
 from longseq.reports.format import duration, number, short
+from longseq.reports.page import Table, flat, render
 from longseq.reports.runs import RunRecord
 
 COLUMNS = (
@@ -44,10 +56,80 @@ def show(runs: Sequence[RunRecord], console: Console | None = None) -> None:
     out = console or Console()
     if not out.is_terminal:
         out.width = 40 + max(len(run.folder.name) for run in runs) + sum(map(len, COLUMNS))
-    table = Table(box=None, pad_edge=False)
+    table = Grid(box=None, pad_edge=False)
     table.add_column("run", overflow="fold")
     for name in COLUMNS:
         table.add_column(name, justify="right")
     for run in runs:
         table.add_row(Text(run.folder.name), *row(run))
     out.print(table)
+
+
+def differences(runs: Sequence[RunRecord]) -> Table:
+    """A row for each run: what people ask for first, what else differs, and the figures."""
+    settings = [dict(flat(run.summary.get("settings", {}))) for run in runs]
+    names = list(dict.fromkeys(name for each in settings for name in each))
+    differing = [
+        name
+        for name in names
+        if name not in ASKED.values()
+        and name.split(".")[-1] not in OWN
+        and len({each.get(name, "") for each in settings}) > 1
+    ]
+    rows = []
+    for run, each in zip(runs, settings, strict=True):
+        asked = [each.get(name, "") for name in ASKED.values()]
+        asked += [_precision(each), _layout(run)]
+        asked += [each.get(name, "") for name in differing]
+        rows.append([run.folder.name, *asked, *row(run)])
+    flags = ["--" + name.split(".")[-1].replace("_", "-") for name in differing]
+    return Table("Differences", ["run", *ASKED, "precision", "layout", *flags, *COLUMNS], rows)
+
+
+ASKED = {
+    "length": "network.seq_length",
+    "ranks": "layout.world_size",
+    "ZeRO stage": "training.zero_stage",
+    "seed": "training.seed",
+}
+OWN = frozenset("run_dir save load tensorboard_dir deepspeed_config chosen bf16 fp16".split())
+
+
+def _precision(settings: dict[str, str]) -> str:
+    kinds = [kind for kind in ("bf16", "fp16") if settings.get(f"training.{kind}") == "True"]
+    return kinds[0] if kinds else "fp32" if settings else ""
+
+
+def _layout(run: RunRecord) -> str:
+    """As its opening says it."""
+    pairs = [pair for pair in run.summary.get("opening") or [] if len(pair) == 2]
+    return next((str(value) for name, value in pairs if name == "layout"), "")
+
+
+def write_together(runs: Sequence[RunRecord], path: Path) -> list[Path]:
+    """The page and the CSV of what differs; raises UserError where they cannot be written."""
+    table = differences(runs)
+    pictures = [("Loss", plots.losses_together(runs, near=False))]
+    pictures.append(("Loss beside what knows no network", plots.losses_together(runs, near=True)))
+    pictures.append(("Throughput", plots.speeds_together(runs)))
+    text = render(
+        name=f"{len(runs)} runs",
+        subtitle=", ".join(run.folder.name for run in runs),
+        cards=[],
+        pictures="Curves",
+        figures=[(name, base64.b64encode(svg.encode()).decode()) for name, svg in pictures],
+        by=" of each run by iteration",
+        tables=[table],
+        sections=[],
+        details=[],
+        command="",
+    )
+    rows = io.StringIO()
+    csv.writer(rows, lineterminator="\n").writerows([table.head, *table.rows])
+    beside = path.with_suffix(".csv")
+    try:
+        replace_file(path, text)
+        replace_file(beside, rows.getvalue())
+    except OSError as error:
+        raise UserError(f"--together {path} cannot be written: {reason(error)}") from None
+    return [path, beside]

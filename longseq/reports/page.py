@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,15 @@ from longseq.reports.runs import LAST, RunRecord
 
 PAGE = "report.html"
 TEMPLATE = "page.html.j2"
+
+
+@dataclass(frozen=True)
+class Table:
+    """One of a page's, with a head."""
+
+    title: str
+    head: list[str]
+    rows: list[list[str]]
 
 
 def write_page(run: RunRecord) -> Path:
@@ -55,7 +65,7 @@ def page(run: RunRecord) -> str:
 
 def render(**content: Any) -> str:
     """The template with what it names: name, subtitle, cards, the heading of the pictures, figures,
-    by (what they are drawn by), sections, details and command.
+    by (what they are drawn by), sections, details and command; tables may be left out.
     """
     templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
     return templates.get_template(TEMPLATE).render(**content)

@@ -80,13 +80,13 @@ def near_marks_plot(run: RunRecord) -> str:
         marks = run.marks()
         for (name, value), line in zip(marks, ("--", "-.", ":"), strict=False):
             axes.axhline(value, color=INK, linestyle=line, linewidth=1.2, label=name)
-        axes.set_ylim(*near(losses, [value for _, value in marks]))
+        axes.set_ylim(*bounds_near(losses, [value for _, value in marks]))
         axes.legend()
 
     return _svg(draw)
 
 
-def near(losses: Sequence[float], marks: Sequence[float]) -> tuple[float, float]:
+def bounds_near(losses: Sequence[float], marks: Sequence[float]) -> tuple[float, float]:
     """Bounds that hold the marks and the better half of the losses, with some air."""
     shown = sorted(losses)[: max(1, len(losses) // 2)] + list(marks)
     low, high = min(shown, default=0.0), max(shown, default=1.0)
@@ -118,6 +118,56 @@ def _losses(axes: Axes, run: RunRecord) -> list[float]:
         other = axes.secondary_yaxis("right", functions=(to_bits, to_nats))
         other.set_ylabel("bits a base")
     return y + vy
+
+
+COLOURS = (BLUE, ORANGE, GREEN, VIOLET, INK, "#b5403c", "#3b9bb3", "#8a6d3b")
+LINES = ("-", "--", ":", "-.")  # told apart without colour as well
+
+
+def _label(run: RunRecord) -> str:
+    """A run's name, without the middle of a long one: two differ in their beginning or end."""
+    name = run.folder.name
+    return name if len(name) <= 40 else f"{name[:22]}…{name[-16:]}"
+
+
+def losses_together(runs: Sequence[RunRecord], near: bool) -> str:
+    """Training losses of several runs on each other, points for validation; near: only where they
+    come near to what knows no network.
+    """
+
+    def draw(axes: Axes) -> None:
+        shown: list[float] = []
+        for number, run in enumerate(runs):
+            colour, line = COLOURS[number % len(COLOURS)], LINES[number // len(COLOURS) % 4]
+            x, y = thin(*run.column("lm_loss"))
+            y = smooth_both_ways(y, 0.9) if len(y) > 50 else y
+            axes.plot(x, y, line, color=colour, linewidth=1.5, label=_label(run))
+            valid = run.column("validation_loss")
+            axes.plot(*valid, "o", color=colour, markersize=4)
+            shown += y + valid[1]
+        marks = dict(mark for run in runs for mark in run.marks())
+        if near:
+            for (name, value), line in zip(marks.items(), ("--", "-.", ":"), strict=False):
+                axes.axhline(value, color=INK, linestyle=line, linewidth=1.0, label=name)
+            axes.set_ylim(*bounds_near(shown, list(marks.values())))
+        axes.set_ylabel("loss (nats a token)")
+        axes.legend(fontsize=7)
+
+    return _svg(draw)
+
+
+def speeds_together(runs: Sequence[RunRecord]) -> str:
+    """Tokens a second of several runs."""
+
+    def draw(axes: Axes) -> None:
+        for number, run in enumerate(runs):
+            colour, line = COLOURS[number % len(COLOURS)], LINES[number // len(COLOURS) % 4]
+            curve = thin(*run.column("tokens_per_sec"))
+            axes.plot(*curve, line, color=colour, linewidth=1.2, label=_label(run))
+        _from_zero(axes, "tokens/s")
+        axes.legend(fontsize=7)
+
+    return _svg(draw)
 
 
 def speed_plot(run: RunRecord) -> str:

@@ -1,6 +1,7 @@
 """The page and the table of runs: the numbers that were measured, whole, and nothing else."""
 
 import base64
+import csv
 import json
 import re
 import xml.etree.ElementTree as ET
@@ -13,7 +14,7 @@ import pytest
 from longseq.__main__ import main
 from longseq.errors import UserError
 from longseq.reports.page import flat, write_page
-from longseq.reports.plots import near, smooth, smooth_both_ways, thin
+from longseq.reports.plots import bounds_near, smooth, smooth_both_ways, thin
 from longseq.reports.runs import read_run
 
 
@@ -127,10 +128,11 @@ def test_losses_are_in_bits_a_base_too(tmp_path: Path) -> None:
 
 
 def test_the_second_picture_is_of_the_losses_near_the_marks() -> None:
-    low, high = near([9.0, 5.0, 1.9, 1.8, 1.7, 1.6], [1.75, 1.9])
+    low, high = bounds_near([9.0, 5.0, 1.9, 1.8, 1.7, 1.6], [1.75, 1.9])
     assert 1.5 < low < 1.6
     assert 1.9 < high < 2.0
-    assert near([], [])[0] < near([], [])[1]
+    low, high = bounds_near([], [])
+    assert low < high
 
 
 def test_a_run_that_goes_on_has_the_history_of_those_before(tmp_path: Path) -> None:
@@ -200,6 +202,37 @@ def test_verb_shows_a_line_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[s
     ]
     assert lines[2].split()[:4] == ["b", "unknown", "20", "1.8950"]
     assert lines[3:] == [str(run / "report.html") for run in runs]
+
+
+def test_runs_together_say_what_differs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def settings(length: int, bf16: bool, beta: float, own: str) -> dict[str, Any]:
+        training = {"zero_stage": 0, "seed": 1, "bf16": bf16, "adam_beta1": beta, "lr": 1e-3}
+        layout = {"world_size": 2}
+        return {
+            "network": {"seq_length": length}, "layout": layout, "training": training,
+            "run": {"run_dir": own},
+        }  # fmt: skip
+
+    runs = [
+        make_run(tmp_path / "a", 60, status="done", settings=settings(512, False, 0.9, "x")),
+        make_run(tmp_path / "b", 20, settings=settings(1024, True, 0.8, "y"), unigram_loss=1.9),
+        make_run(tmp_path / "c", 3),
+    ]
+    page = tmp_path / "all.html"
+    assert main(["report", *map(str, runs), "--together", str(page)]) == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == [str(page), str(page.with_suffix(".csv"))]
+    with page.with_suffix(".csv").open() as lines:
+        rows = {row["run"]: row for row in csv.DictReader(lines)}
+    told = ("status", "length", "ranks", "precision", "--adam-beta1")
+    assert [rows["a"][name] for name in told] == ["done", "512", "2", "fp32", "0.9"]
+    assert [rows["b"][name] for name in told] == ["unknown", "1024", "2", "bf16", "0.8"]
+    assert [rows["c"][name] for name in told] == ["unknown", "", "", "", ""]
+    assert not {"--lr", "--run-dir", "--bf16"} & set(rows["a"]) - {"--lr"}
+    found = Page(page.read_text())
+    assert (len(found.pictures), found.outside) == (3, [])
+    assert path_points(found.pictures[0], "a") >= 60
+    assert "unigram" in found.pictures[1]
+    assert main(["report", str(runs[0]), "--together", "x.pdf"]) == 2
 
 
 @pytest.mark.parametrize("words", [["nowhere"], ["--open", "x"]])
