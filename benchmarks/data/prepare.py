@@ -1,11 +1,12 @@
-"""Speed and memory of `longseq prepare`, beside numpy's tables and Megatron's own tool.
+"""Speed and memory of `longseq prepare`, beside numpy's tables, tokenizers and Megatron's own tool.
 
 Every line is measured in a process of its own on one core, the compared ones in turn on the same
 sequences: random genes of 1,500 bases, 70 letters a line. Seconds are those of the core, imports
-included as Python keeps them compiled; medians of --pairs. Megatron's tool (--upstream, a checkout)
-gets the genes as JSON lines and tokens of one letter, the nearest it has; it is slow, so that it
-gets a part of them, once, and its speed counts. The last lines are the peak memory on a large file
-of genes and on a genome on a single line.
+included as Python keeps them compiled; medians of --pairs. A tenth of the genes becomes DNA words
+(bpe:4096), found there, beside what the library `tokenizers` alone makes of the same words.
+Megatron's tool (--upstream, a checkout) gets the genes as JSON lines and tokens of one letter, the
+nearest it has; it is slow, so that it gets a part of them, once, and its speed counts. The last
+lines are the peak memory on a large file of genes and on a genome on a single line.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ STAND_INS = {  # of what its tool imports and genes do not need
     "nltk.py": "class tokenize:\n    class punkt:\n        PunktLanguageVars = object\n",
 }
 
+LONGSEQ = [sys.executable, "-m", "longseq"]
 TABLE = [sys.executable, "-m", "benchmarks", "numpy_table"]
+ALONE = [sys.executable, "-m", "benchmarks", "tokenizers_alone"]
+BPE = "bpe:4096"
 
 
 @dataclass(frozen=True)
@@ -47,16 +51,13 @@ class Measured:
 
 def measure(command: list[str]) -> Measured:
     """Run a command on one core; time and memory as the kernel counts them."""
-    core = str(min(os.sched_getaffinity(0)))
     kept = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
-    child = subprocess.Popen(
-        ["taskset", "-c", core, *command], stdout=subprocess.DEVNULL, cwd=ROOT, env=kept
-    )
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
+    runner = [sys.executable, "-I", "-S", str(ROOT / "benchmarks" / "measured.py"), *command]
+    done = subprocess.run(runner, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=kept)
+    if done.returncode:
         raise SystemExit(f"{' '.join(command[:6])} failed")
-    return Measured(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    seconds, peak = map(float, done.stdout.split())
+    return Measured(seconds, peak)
 
 
 def write_genes(path: Path, bases: int) -> None:
@@ -80,9 +81,7 @@ def write_line(path: Path, bases: int) -> None:
 
 def ours(source: Path, prefix: Path, tokenizer: str) -> Measured:
     words = f"--tokenizer {tokenizer} --workers 1 --overwrite".split()
-    return measure(
-        [sys.executable, "-m", "longseq", "prepare", str(source), "--output", str(prefix), *words]
-    )
+    return measure([*LONGSEQ, "prepare", str(source), "--output", str(prefix), *words])
 
 
 def upstream(checkout: Path, source: Path, folder: Path) -> tuple[Measured, int]:
@@ -121,22 +120,43 @@ def speeds(folder: Path, megabytes: int, pairs: int, checkout: Path | None) -> N
     theirs = upstream(checkout, source, folder) if checkout else None
     for tokenizer in ("nucleotide", "codon", "kmer:6"):
         words = [*TABLE, str(source), str(folder / "table"), tokenizer]
-        own, other = in_turn(
-            lambda: ours(source, folder / "out", tokenizer),  # noqa: B023
-            lambda: measure(words),  # noqa: B023
-            pairs,
-        )
-        seconds = median(found.seconds for found in own)
-        table.row(f"longseq prepare, {tokenizer}", seconds, size / seconds, own[0].peak, None)
-        ratio = median(b.seconds / a.seconds for a, b in zip(own, other, strict=True))
-        others = median(found.seconds for found in other)
-        row = others, size / others, other[0].peak, ratio
-        table.row(f"parser and numpy, {tokenizer}", *row)
+        speed = compare(table, source, folder, tokenizer, "parser and numpy", words, pairs)
         if theirs:
-            found, read = theirs[0], theirs[1] / 1e6
-            speed = read / found.seconds
-            row = found.seconds, speed, found.peak, size / seconds / speed
-            table.row("Megatron's preprocess_data", *row)
+            found, read = theirs[0], theirs[1] / 1e6 / theirs[0].seconds
+            table.row("Megatron's preprocess_data", found.seconds, read, found.peak, speed / read)
+    dna_words(folder, megabytes, pairs, table)
+
+
+def dna_words(folder: Path, megabytes: int, pairs: int, table: Table) -> None:
+    """Byte-pair encoding, which is much slower: of a tenth of the genes."""
+    source, trained = folder / "tenth.fa", folder / "trained"
+    write_genes(source, megabytes * 100_000)
+    words = f"--train-tokenizer {BPE} --workers 1 --output {trained}".split()
+    found = measure([*LONGSEQ, "prepare", str(source), *words])
+    size = source.stat().st_size / 1e6
+    table.row(
+        f"longseq prepare, {BPE} trained", found.seconds, size / found.seconds, found.peak, None
+    )
+    made = f"{trained}.tokenizer.json"
+    alone = [*ALONE, str(source), str(folder / "alone"), made]
+    compare(table, source, folder, f"huggingface:{made}", "parser and tokenizers", alone, pairs)
+
+
+def compare(
+    table: Table, source: Path, folder: Path, tokenizer: str, name: str, other: list[str],
+    pairs: int,
+) -> float:  # fmt: skip
+    """Two rows, ours and another program's in turn; our MB a second."""
+    size = source.stat().st_size / 1e6
+    mine, theirs = in_turn(
+        lambda: ours(source, folder / "out", tokenizer), lambda: measure(other), pairs
+    )
+    seconds, others = (median(one.seconds for one in found) for found in (mine, theirs))
+    ratio = median(b.seconds / a.seconds for a, b in zip(mine, theirs, strict=True))
+    short = BPE if tokenizer.startswith("huggingface") else tokenizer
+    table.row(f"longseq prepare, {short}", seconds, size / seconds, mine[0].peak, None)
+    table.row(f"{name}, {short}", others, size / others, theirs[0].peak, ratio)
+    return size / seconds
 
 
 def in_turn(

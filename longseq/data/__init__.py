@@ -12,9 +12,9 @@ fasta_cache   a FASTA named by --data-path, prepared once and found again by its
 datasets      what --data-path names, opened and checked: `check_data`, `open_datasets`
 held_out      what is kept from training, by name or by a seed, and the list of it
 opening       what the trainer asks for: `open_data(config.data, seq_length, seed)`
-commands      the verbs `longseq prepare` and `longseq data`;  input_flags: those of the former's
-              inputs;  inspection does the latter's work
-commands      the verb `longseq prepare`;  looking: `longseq data`, whose work inspection does
+commands      the verb `longseq prepare`;  input_flags: those of its inputs
+looking       the verb `longseq data`, whose work inspection does
+progress_bar  for both
 
 Nothing is imported here: the check before a launch must start in milliseconds.
 """

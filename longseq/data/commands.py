@@ -1,10 +1,7 @@
 """The verb `longseq prepare`."""
 
 import argparse
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 from longseq.config.flags import Parser
 from longseq.data.input_flags import (
@@ -14,6 +11,7 @@ from longseq.data.input_flags import (
     features_of,
     tags_of,
 )
+from longseq.data.progress_bar import progress_bar
 from longseq.errors import EXIT_DONE, UserError
 
 
@@ -131,7 +129,7 @@ def prepare(options: argparse.Namespace) -> int:
         drop_duplicates=options.drop_duplicates,
     )
     started = time.monotonic()
-    with _progress(inputs.bytes) as report:
+    with progress_bar("preparing", inputs.bytes) as report:
         manifest = run(inputs, options.output, settings, options.overwrite, report, print)
     seconds = time.monotonic() - started
     _print_summary(options.output, manifest.counts, manifest.num_tokens, manifest.num_documents)
@@ -254,28 +252,3 @@ def _print_summary(prefix: str, counts: dict[str, int], tokens: int, documents: 
     for key, text in NAMES.items():
         if counts.get(key):
             print(f"  {text}: {counts[key]:,}")
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], None]]:
-    """A bar with the time left, on a terminal; nothing else belongs on stderr of a batch job."""
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-
-    columns = (
-        TextColumn("preparing"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
-        TextColumn("left"), TimeRemainingColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=total or None)
-        yield lambda done: bar.update(task, completed=done)

@@ -10,14 +10,19 @@ if TYPE_CHECKING:
     from longseq.data.sources.tables import Columns
 
 
-def add_input_flags(parser: Parser) -> None:
-    """Columns of tables, and annotated features."""
+def add_column_flags(parser: argparse.ArgumentParser) -> None:
+    """What to read of a table."""
     parser.add_argument(
         "--column", default="", metavar="NAME", help="of a table, what holds the sequences"
     )
     parser.add_argument(
         "--name-column", default="", metavar="NAME", help="of a table, what holds their names"
     )
+
+
+def add_input_flags(parser: Parser) -> None:
+    """Columns of tables, and annotated features."""
+    add_column_flags(parser)
     parser.add_argument(
         "--features",
         default="",
@@ -101,8 +106,8 @@ def features_of(options: argparse.Namespace) -> str:
     return options.features or ("CDS" if options.annotation else "")
 
 
-def check_input_flags(options: argparse.Namespace, paths: tuple[str, ...], text: bool) -> None:
-    """Refuse what cannot act, before hours of reading. text: the tokenizer is one of text."""
+def check_column_flags(options: argparse.Namespace, paths: tuple[str, ...]) -> None:
+    """Refuse columns where no input is a table."""
     from longseq.data.sources.inputs import has_kind
     from longseq.data.sources.tables import KINDS
 
@@ -112,6 +117,13 @@ def check_input_flags(options: argparse.Namespace, paths: tuple[str, ...], text:
                 f"--{flag.replace('_', '-')} {getattr(options, flag)}: no input is a table"
                 " (parquet or Arrow): leave the flag out"
             )
+
+
+def check_input_flags(options: argparse.Namespace, paths: tuple[str, ...], text: bool) -> None:
+    """Refuse what cannot act, before hours of reading. text: the tokenizer is one of text."""
+    from longseq.data.sources.inputs import has_kind
+
+    check_column_flags(options, paths)
     _check_features(options, text)
     own = options.features and not options.annotation
     if own and not has_kind(paths, ("genbank", "embl")):

@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from longseq.config.flags import Parser
+from longseq.data.input_flags import add_column_flags, check_column_flags
 from longseq.errors import EXIT_DONE
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def add_data(parser: Parser) -> None:
     duplicates.add_argument(
         "--near", type=float, default=0.95, metavar="IDENTITY", help="1: only what is equal (0.95)"
     )
+    add_column_flags(duplicates)
     decode = verbs.add_parser("decode", help="documents back to sequences, as FASTA")
     decode.add_argument("prefix", metavar="PREFIX")
     decode.add_argument("--document", type=int, action="append", help="its number; default: all")
@@ -64,9 +66,14 @@ def data(options: argparse.Namespace) -> int:
 
         write_report(_flags(options))
     elif options.look == "duplicates":
+        from longseq.data.sources.inputs import expand
+        from longseq.data.sources.tables import Columns
         from longseq.data.survey.first_pass import list_duplicates
 
-        list_duplicates(options.inputs, options.near)
+        inputs = expand(options.inputs)
+        check_column_flags(options, inputs.paths)
+        columns = Columns(options.column, options.name_column)
+        list_duplicates(inputs, options.near, columns)
     elif options.look == "verify":
         inspection.verify(options.prefix, options.tokenizer_type)
     else:

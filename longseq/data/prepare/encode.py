@@ -24,7 +24,7 @@ from longseq.data.sources.records import records
 from longseq.data.tokenizers.alphabet import (
     GAPS,
     LAYOUT,
-    letters,
+    LETTER_TABLE,
     reverse_complement,
 )
 from longseq.data.tokenizers.base import SequenceTokenizer, Tokenizer
@@ -250,11 +250,11 @@ class Encoder:
         self.recipe.check(task.path, name, codes)
         counts["gaps"] += count_gaps(raw)
         counts["lower_case_bases"] += count_lower_case(raw)
-        return letters(np.frombuffer(codes, np.uint8)).encode()
+        return codes.translate(LETTER_TABLE)
 
     def _text_of(self, task: Stretch) -> bytes:
         if not task.text:
-            return letters(_read(task.spool, task)).encode()
+            return _read(task.spool, task).tobytes().translate(LETTER_TABLE)
         with open(task.spool, "rb") as file:
             file.seek(task.start)
             raw = file.read(task.stop - task.start + 3)

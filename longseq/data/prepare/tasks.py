@@ -107,7 +107,7 @@ class Reader:
         with open_source(path, isinstance(self.encoder.tokenizer, TextTokenizer)) as source:
             taken = pieces(source, self.chunk, self.columns, f"{self.prefix}.copy")
             for number, piece in enumerate(taken):
-                self.bytes_read = before + source.meter.bytes_read
+                self.bytes_read = before + source.bytes_done
                 report(self.bytes_read)
                 if number < done:
                     _pass_over(piece)

@@ -168,7 +168,8 @@ class Metered(io.RawIOBase):
 class Source:
     """An open input: stream of decompressed bytes, its kind, and the meter below it.
 
-    path: its name as it may be shown. file: whether libraries may open it themselves.
+    path: its name as it may be shown. file: whether libraries may open it themselves. part: how
+    much of it came as records, where a library reads a file that has been read for its digest.
     """
 
     path: str
@@ -176,6 +177,12 @@ class Source:
     stream: BinaryIO
     meter: Metered
     file: bool
+    part: float = 1.0
+
+    @property
+    def bytes_done(self) -> int:
+        """How many of its bytes have come as records."""
+        return int(self.part * self.meter.bytes_read)
 
     def read(self, size: int) -> bytes:
         """Up to `size` decompressed bytes; a damaged file is the user's to mend."""
@@ -200,6 +207,7 @@ class Source:
         """Read all of it, and name a file that holds it uncompressed: itself, or a copy at
         `scratch` that is removed at the end.
         """
+        self.part = 0.0
         with nullcontext() if self.file else open(scratch, "wb") as copy:
             while block := self.read(BLOCK):
                 if copy is not None:

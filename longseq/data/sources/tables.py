@@ -58,6 +58,7 @@ def _parquet(source: Source, size: int, columns: Columns, scratch: str) -> Itera
     with source.local(scratch) as path, parquet.ParquetFile(path, buffer_size=BUFFER) as file:
         chosen = _choose(source.path, file.schema_arrow, columns)
         place = file.schema_arrow.names.index(chosen[0])
+        rows_done, all_rows = 0, max(1, file.metadata.num_rows)
         for number in range(file.num_row_groups):
             group = file.metadata.row_group(number)
             rows = max(1, group.num_rows)
@@ -65,6 +66,8 @@ def _parquet(source: Source, size: int, columns: Columns, scratch: str) -> Itera
             read = list(filter(None, chosen))
             for batch in file.iter_batches(max(1, size // row_bytes), [number], read):
                 yield from _records(batch, chosen)
+                rows_done += batch.num_rows
+                source.part = rows_done / all_rows
 
 
 def _arrow_file(source: Source, columns: Columns, scratch: str) -> Iterator[Record]:
@@ -75,6 +78,7 @@ def _arrow_file(source: Source, columns: Columns, scratch: str) -> Iterator[Reco
         chosen = _choose(source.path, reader.schema, columns)
         for number in range(reader.num_record_batches):
             yield from _records(reader.get_batch(number), chosen)
+            source.part = (number + 1) / reader.num_record_batches
 
 
 def _arrow_stream(source: Source, columns: Columns) -> Iterator[Record]:

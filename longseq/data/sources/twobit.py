@@ -25,21 +25,25 @@ def twobit_pieces(source: Source, size: int, scratch: str) -> Iterator[Piece]:
         lengths = check(source.path, path)
         try:
             with py2bit.open(path, True) as file:
-                found = _records(source.path, file, lengths, size)
+                found = _records(source, file, lengths, size)
                 yield from gathered(found, "2bit", source.path, size)
         except RuntimeError as error:
             raise UserError(f"{source.path} is damaged ({error}): fetch it again") from None
 
 
 def _records(
-    shown: str, file: Any, lengths: dict[str, int], size: int
+    source: Source, file: Any, lengths: dict[str, int], size: int
 ) -> Iterator[Record | LongRecord]:
+    done, total = 0, max(1, sum(lengths.values()))
     for name, length in lengths.items():
         if length > size:
-            yield LongRecord("2bit", shown, printable(name), _windows(file, name, length, size))
+            windows = _windows(file, name, length, size)
+            yield LongRecord("2bit", source.path, printable(name), windows)
         else:
             letters = file.sequence(name) if length else ""
             yield Record(printable(name), letters.encode("ascii"))
+        done += length
+        source.part = done / total
 
 
 def _windows(file: Any, name: str, length: int, size: int) -> Iterator[bytes]:

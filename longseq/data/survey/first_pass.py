@@ -1,14 +1,23 @@
 """What is learnt from the inputs before they are prepared, kept for a call that goes on."""
 
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from longseq.data.sources.inputs import Inputs, expand
+from longseq.data.progress_bar import progress_bar
+from longseq.data.sources.inputs import Inputs
 from longseq.data.sources.tables import Columns
 from longseq.data.survey.bpe import bpe_size, train_bpe
-from longseq.data.survey.likeness import Likeness, Wish, compare, duplicate_rows, wish_of
+from longseq.data.survey.likeness import (
+    LEAST_IDENTITY,
+    Likeness,
+    Wish,
+    compare,
+    duplicate_rows,
+    wish_of,
+)
 from longseq.data.survey.reading import RawRecord, read_all
 from longseq.data.survey.sample import sample_of
 from longseq.data.survey.sketches import sketches
@@ -82,26 +91,37 @@ class FirstPass:
         )
 
 
-def list_duplicates(names: list[str], near: float) -> None:
-    """Print each record that is another's duplicate: `longseq data duplicates`."""
-    if "-" in names:
-        raise UserError("data duplicates: give files in place of -")
+def list_duplicates(inputs: Inputs, near: float, columns: Columns) -> None:
+    """Print each record that is another's duplicate: `longseq data duplicates`. What is said of all
+    of them goes to stderr, so that stdout is a table.
+    """
+    if "-" in inputs.paths:
+        raise UserError("data duplicates does not read standard input: give files in place of -")
+    if near != 1 and not LEAST_IDENTITY <= near < 1:
+        raise UserError(
+            f"--near {near:g}: give an identity from {LEAST_IDENTITY} to below 1, or 1 for what is"
+            " equal"
+        )
     wish = wish_of("exact" if near == 1 else f"near:{near}", "record")
-    inputs, columns = expand(names), Columns()
 
     def check(record: RawRecord, codes: bytes) -> None:
         place = codes.find(INVALID)
         if place >= 0:
             raise UserError(
-                f"{record.path}: record {record.name}: letter {place + 1:,} is no nucleotide"
+                f"{record.path}: record {record.name}: letter {place + 1:,} is no nucleotide: mend"
+                " the record, or leave the file out"
             )
 
-    with tempfile.TemporaryDirectory() as folder:
-        records = read_all(inputs.paths, columns, f"{folder}/copy", False, lambda _: None, set())
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        progress_bar("looking", inputs.bytes) as report,
+    ):
+        records = read_all(inputs.paths, columns, f"{folder}/copy", False, report, set())
         found = sketches(records, code_table(), check, inputs.bytes, wish.near > 0)
         likeness = compare(found, len(inputs.paths), wish)
     if likeness.duplicates:
-        print(duplicate_rows(likeness.duplicates), end="")
-    print(f"{len(likeness.duplicates):,} of {len(likeness.dropped):,} records are duplicates")
+        print(duplicate_rows(likeness.duplicates), end="", flush=True)
+    said = f"{len(likeness.duplicates):,} of {len(likeness.dropped):,} records are duplicates"
     if likeness.short:
-        print(f"{likeness.short:,} are too short for their likeness to be judged")
+        said += f"; too short for their likeness to be judged: {likeness.short:,}"
+    print(said, file=sys.stderr)

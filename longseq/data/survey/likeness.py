@@ -15,6 +15,7 @@ from longseq.data.survey.sketches import FEWEST, K, Sketch
 from longseq.errors import UserError
 
 DEFAULT_LIKENESS = 0.9
+LEAST_IDENTITY = 0.8
 LIKE = ("likeness", "file-likeness")  # kinds of --group-by
 HEADER = "identity\tname\tfile\tkept\tof file\n"
 
@@ -102,8 +103,8 @@ def _identity(flag: str, text: str) -> float:
         value = float(text)
     except ValueError:
         value = 0.0
-    if not 0.8 <= value < 1:
-        raise UserError(f"{flag}: give an identity from 0.8 to below 1, such as 0.95")
+    if not LEAST_IDENTITY <= value < 1:
+        raise UserError(f"{flag}: give an identity from {LEAST_IDENTITY} to below 1, such as 0.95")
     return value
 
 

@@ -58,7 +58,7 @@ def _of_file(
         for piece in pieces(source, PIECE, columns, scratch):
             for name, parts in _parts(piece):
                 record = RawRecord(file, number, source.path, source.kind, name, parts)
-                yield record, source.meter.bytes_read
+                yield record, source.bytes_done
                 number += 1
 
 

@@ -62,6 +62,7 @@ class Library(TextTokenizer):
         if name := getattr(inner.model, "unk_token", None):
             self._unknown = inner.token_to_id(name)
         self._dropped: dict[str, bool] = {}  # whether a character leaves no token at all
+        self._kept = b""  # ASCII characters that do leave one
         known = [inner.token_to_id(name) for name in END_NAMES]
         ends = [number for number in known if number is not None]
         if not ends:
@@ -87,8 +88,11 @@ class Library(TextTokenizer):
         return [self._names.get(number, "") for number in range(self.vocab_size)]
 
     def unknown(self, text: bytes, tokens: Tokens) -> tuple[int, int]:
+        is_unknown = self._unknown is not None and bool((tokens == self._unknown).any())
+        if not is_unknown and not text.translate(None, self._kept):  # as of most texts
+            return 0, 0
         string = text.decode("utf-8", "replace")
-        if self._unknown is not None and bool((tokens == self._unknown).any()):
+        if is_unknown:
             encoding = self._inner.encode(string, add_special_tokens=False)
             ids, offsets = np.array(encoding.ids), np.array(encoding.offsets)
             spans = offsets[ids == self._unknown]
@@ -103,6 +107,8 @@ class Library(TextTokenizer):
         if letter not in self._dropped:
             nothing = not self._inner.encode(letter, add_special_tokens=False).ids
             self._dropped[letter] = nothing and not letter.isspace()
+            if letter.isascii() and not self._dropped[letter]:
+                self._kept += letter.encode()
         return self._dropped[letter]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from Bio.Seq import Seq
 from data_helpers import LAMBDA, make, records_of
 
 from longseq.__main__ import run_verb
@@ -29,6 +30,23 @@ def test_verbs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     header, _, body = capsys.readouterr().out.partition("\n")
     assert header == f">0 {records_of(LAMBDA.read_text())[0][0]}"
     assert body.replace("\n", "") == records_of(LAMBDA.read_text())[0][1]
+
+
+def test_duplicates_are_a_table_on_stdout(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A record and its other strand, by Biopython; sums and mistakes are not in the table."""
+    sequence = records_of(LAMBDA.read_text())[0][1][:1000]
+    fasta = tmp_path / "x.fa"
+    fasta.write_text(f">a\n{sequence}\n>b\n{Seq(sequence).reverse_complement()}\n>c\nAC\n")
+    assert run_verb(["data", "duplicates", str(fasta), "--near", "1"]) == 0
+    said = capsys.readouterr()
+    rows = [line.split("\t") for line in said.out.splitlines()]
+    assert rows[1:] == [["1.0000", "b", str(fasta), "a", str(fasta)]]
+    assert said.err == "1 of 3 records are duplicates\n"
+    for wrong, message in (["--near", "2"], "--near 2"), (["--column", "x"], "--column x"):
+        with pytest.raises(UserError, match=message):
+            run_verb(["data", "duplicates", str(fasta), *wrong])
 
 
 def test_verify_finds_a_flipped_bit(tmp_path: Path) -> None:

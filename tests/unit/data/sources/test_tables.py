@@ -95,3 +95,21 @@ def test_columns_are_named_or_the_only_one(tmp_path: Path, columns: Columns, mes
     only = {"n": [1, 2], "dna": ["ACGT", "GG"]}
     prefix, _ = make(tmp_path, parquet(only), name="y.parquet")
     assert texts(prefix) == ["ACGT", "GG"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "columns"),
+    [
+        ("x.2bit", twobit([(str(n), "ACGT" * 25) for n in range(8)]), Columns()),
+        ("x.parquet", parquet({"seq": ["ACGT" * 25] * 8}, row_group_size=1), Columns()),
+    ],
+)
+def test_the_way_reported_is_of_the_records_that_came(
+    tmp_path: Path, name: str, content: bytes, columns: Columns
+) -> None:
+    """Not of the file, which is read whole at first: eight like records are an eighth each."""
+    (tmp_path / name).write_bytes(content)
+    seen: list[int] = []
+    settings = Settings(chunk_bytes=64, columns=columns)
+    prepare(expand([str(tmp_path / name)]), str(tmp_path / "out"), settings, True, seen.append)
+    assert np.allclose(seen, [len(content) * eighth / 8 for eighth in range(8)], atol=1)
