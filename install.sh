@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # Makes the environment that training and tests run in, under venvs/MACHINE/PYTHON/.
 #
-# Usage: ./install.sh [--test] [--recreate] [--dry-run] [--offline WHEELDIR] [--help]
+# Usage: ./install.sh [--test] [--recreate] [--dry-run] [--offline WHEELDIR] [--wheels DIR [--python 3.12]] [--help]
 #
 #   --test              also what ./tests/run.sh needs: pytest, linters, reference models
 #   --recreate          make it anew, even when it is finished
 #   --dry-run           say what would be done, and do nothing
 #   --offline WHEELDIR  take every package from this folder. To fill it where there is a network:
 #                       python3 -m pip download -d WHEELDIR -c constraints.txt wheel '.[mpi,test]'
+#   --wheels DIR        then fills this folder with what training needs on a machine that has a Python with torch,
+#                       and no network: ./tests/gpu/run.sh --wheels DIR takes it there. --python: that machine's
 #
 # A finished environment is left as it is, in a second. One that was cut off, or whose versions
 # (constraints.txt), Python, machine or folder have changed, is made anew. pip's own settings
@@ -19,7 +21,7 @@ LONGSEQ_ROOT=${LONGSEQ_ROOT%/*}
 source "$LONGSEQ_ROOT/ALCF/setup.sh"
 source "$LONGSEQ_ROOT/ALCF/launch.sh"
 
-with_test=0 recreate=0 dry_run=0 wheels=
+with_test=0 recreate=0 dry_run=0 wheels='' wheels_out='' wheels_python=''
 steps=0 steps_all=9
 
 # ---------------------------------------------------------------- how steps are run and shown
@@ -52,13 +54,17 @@ step() { # step TITLE FUNCTION: runs it with its output in the log; any failure 
     exit 1
 }
 
-pip_install() { # pip_install ARGUMENT...: pip with our pins
+pip_install() { # pip_install ARGUMENT...: pip install with our pins
+    run_pip install -c "$LONGSEQ_VENV/constraints.txt" "$@"
+}
+
+run_pip() { # run_pip COMMAND ARGUMENT...: pip, from the folder of --offline where one is given
     local offline=()
     [[ -z $wheels ]] || offline=(--no-index --find-links "$wheels")
     # What a killed pip leaves, tens of MiB a time, goes with the unfinished environment
     mkdir -p -- "$LONGSEQ_VENV/tmp"
-    TMPDIR=$LONGSEQ_VENV/tmp "$LONGSEQ_PYTHON" -m pip install --disable-pip-version-check --no-input \
-        -c "$LONGSEQ_VENV/constraints.txt" ${offline[@]+"${offline[@]}"} "$@"
+    TMPDIR=$LONGSEQ_VENV/tmp "$LONGSEQ_PYTHON" -m pip "$1" --disable-pip-version-check --no-input \
+        ${offline[@]+"${offline[@]}"} "${@:2}"
 }
 
 requirements() { # requirements [EXTRA]: prints pyproject.toml's requirements, one a line
@@ -311,6 +317,50 @@ sys.stdout.write(f"sum {total.item()}\n")
 dist.destroy_process_group()') == $'sum 3\nsum 3' ]]
 }
 
+# ---------------------------------------------------------------- wheels for another machine
+
+needed_wheels() { # needed_wheels PYTHON NAME...: prints the pins of these and of all they need there, but torch's
+    "$LONGSEQ_PYTHON" - "$LONGSEQ_VENV/constraints.txt" "$@" <<'PYTHON'
+import sys
+from importlib.metadata import requires
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+constraints, python, *wanted = sys.argv[1:]
+target = {"python_version": python, "python_full_version": f"{python}.0", "extra": ""}
+
+def acts(requirement):
+    return requirement.marker is None or requirement.marker.evaluate(target)
+
+with open(constraints, encoding="utf-8") as file:
+    pins = [Requirement(line.strip()) for line in file if line.strip() and line[0] != "#"]
+pins = {canonicalize_name(pin.name): pin for pin in pins if acts(pin)}
+seen = {"torch"}  # that machine's own
+while wanted:
+    name = canonicalize_name(wanted.pop())
+    if name not in seen:
+        seen.add(name)
+        print(name + str(pins[name].specifier))
+        wanted += [found.name for found in map(Requirement, requires(name) or ()) if acts(found)]
+PYTHON
+}
+
+fill_wheels() { # DeepSpeed's is made here, without compiled parts; all others are the package index's
+    local aside=$LONGSEQ_VENV/tmp/wheels names others=() name minor platforms=()
+    rm -rf -- "$aside"
+    mkdir -p -- "$aside" "$wheels_out"
+    names=$(needed_wheels "$wheels_python" deepspeed rich psutil safetensors jinja2 matplotlib dnaio)
+    for name in $names; do
+        [[ $name == deepspeed==* ]] || others+=("$name")
+    done
+    for minor in {17..34}; do platforms+=(--platform "manylinux_2_${minor}_$(uname -m)"); done
+    run_pip download --no-deps --only-binary=:all: --python-version "$wheels_python" --implementation cp \
+        "${platforms[@]}" -d "$aside" "${others[@]}"
+    DS_BUILD_OPS=0 run_pip wheel --no-deps --no-build-isolation --no-cache-dir -w "$aside" \
+        "deepspeed==$(pinned deepspeed)"
+    mv -- "$aside"/*.whl "$wheels_out"
+}
+
 # ---------------------------------------------------------------- what is to be done
 
 plan() { # what would be done, for --dry-run
@@ -323,6 +373,7 @@ plan() { # what would be done, for --dry-run
     printf '%s\n' "machine      $LONGSEQ_MACHINE, $LONGSEQ_DEVICES $LONGSEQ_DEVICE device(s) or cores" \
         "Python       $LONGSEQ_PYTHON_VERSION at $LONGSEQ_BASE_PYTHON" \
         "environment  $LONGSEQ_VENV" "             $state"
+    [[ -z $wheels_out ]] || printf '%s\n' "wheels       $wheels_out, for Python $wheels_python"
 }
 
 lock_environment() { # one installation at a time; the kernel drops the lock when its owner dies
@@ -357,11 +408,25 @@ while (($#)); do
             wheels=$(readlink -f -- "$2")
             shift
             ;;
+        --wheels)
+            [[ -n ${2-} && ! -f $2 && -z $(ls -A -- "$2" 2>/dev/null) ]] ||
+                longseq_refuse "--wheels ${2-}: give a folder that is new or empty"
+            wheels_out=$(readlink -m -- "$2")
+            shift
+            ;;
+        --python)
+            [[ ${2-} =~ ^3\.1[0-3]$ ]] || longseq_refuse "--python ${2-}: give 3.10, 3.11, 3.12 or 3.13"
+            wheels_python=$2
+            shift
+            ;;
         -h | --help) longseq_help "${BASH_SOURCE[0]}" && exit 0 ;;
         *) longseq_refuse "unknown argument $1: ./install.sh --help lists them" ;;
     esac
     shift
 done
+
+[[ -z $wheels_python || -n $wheels_out ]] ||
+    longseq_refuse "--python $wheels_python is that of the wheels' machine: give --wheels DIR too, or PYTHON in its place"
 
 # What users have set for their own Python must not leak into this one, nor seem to be in it
 unset PYTHONPATH PYTHONHOME
@@ -372,19 +437,22 @@ longseq_count_devices
 longseq_find_python
 longseq_find_environment
 log=$LONGSEQ_VENV/install.log
+wheels_python=${wheels_python:-${LONGSEQ_PYTHON_VERSION%.*}}
 
 ((dry_run)) && plan && exit 0
 check_machine
 lock_environment
-steps_all=$((7 + 2 * with_test))
+steps_all=$((7 + 2 * with_test + (${#wheels_out} > 0)))
 if ((recreate)) || ! longseq_is_installed base; then
     install_all
 else
-    steps_all=2
+    steps_all=$((steps_all - 7))
+    ! longseq_is_installed test || steps_all=$((${#wheels_out} > 0))
 fi
 if ((with_test)) && ! longseq_is_installed test; then
     step 'test tools' install_test_tools
     step 'operator for offload to files' build_file_operator
     longseq_stamp >"$LONGSEQ_VENV/installed-test.txt"
 fi
+[[ -z $wheels_out ]] || step "wheels for Python $wheels_python" fill_wheels
 printf 'longseq: the environment is ready: %s (%d s)\n' "$LONGSEQ_VENV" "$SECONDS"

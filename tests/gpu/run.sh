@@ -51,13 +51,13 @@ for wheel in sorted(pathlib.Path(sys.argv[1]).glob("*.whl")):
     except importlib.metadata.PackageNotFoundError: print(wheel.resolve())
 PYTHON
     )
-    export PYTHONPATH=$target${PYTHONPATH:+:$PYTHONPATH}
+    export PYTHONPATH=$target${PYTHONPATH:+:$PYTHONPATH} PATH=$PATH:$target/bin
     rm -rf -- "$target"
     [[ -n $missing ]] || return 0
     mapfile -t missing <<<"$missing"
     # --isolated: a site's own constraints are about its own packages
-    "$python" -m pip --isolated install --quiet --disable-pip-version-check --no-index --no-deps --no-compile \
-        --target "$target" "${missing[@]}" ||
+    "$python" -m pip --isolated install --quiet --root-user-action=ignore --disable-pip-version-check --no-index \
+        --no-deps --no-compile --target "$target" "${missing[@]}" ||
         longseq_refuse "the wheels of $1 do not fit $python: ./install.sh --wheels DIR --python \
 $("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])') makes those that do"
 }

@@ -373,6 +373,53 @@ def test_two_installations_take_turns(machine: Machine) -> None:
     assert len(machine.asked("venv")) == 1
 
 
+# ---------------------------------------------------------------- wheels for another machine
+
+
+def test_wheels_for_another_python(machine: Machine, tmp_path: Path) -> None:
+    """Pins of that Python, without torch, DeepSpeed made here; what is there already is kept."""
+    assert machine.install().returncode == 0
+    out = tmp_path / "for there"
+    result = machine.install("--wheels", str(out), "--python", "3.10")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "[1/1] wheels for Python 3.10" in result.stdout
+    (download,), (wheel,) = machine.asked("download"), machine.asked("wheel")
+    assert " --no-deps --only-binary=:all: --python-version 3.10 " in download
+    assert " numpy==2.2.6 " in download  # the pin for 3.10; this Python has another
+    assert {"rich", "hjson", "pydantic-core", "isal"} <= {
+        word.partition("==")[0] for word in download.split() if "==" in word
+    }
+    assert " torch==" not in download
+    assert "deepspeed==" not in download
+    assert f"{pinned('deepspeed')} [ops=0]" in wheel
+    assert sorted(path.name for path in out.iterdir()) == ["download.whl", "wheel.whl"]
+    again = machine.install("--wheels", str(out))
+    assert (again.returncode, again.stderr) == (
+        2, f"longseq: --wheels {out}: give a folder that is new or empty\n",
+    )  # fmt: skip
+
+
+def test_wheels_that_cannot_be_had_leave_an_empty_folder(machine: Machine, tmp_path: Path) -> None:
+    result = machine.install("--wheels", str(tmp_path / "out"), FAIL="hjson")
+    assert result.returncode == 1
+    assert 'installation failed at "wheels for Python 3.11"' in result.stderr
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--wheels"], "--wheels : give a folder"),
+        (["--python", "3.12"], "--python 3.12 is that of the wheels' machine"),
+        (["--python", "4"], "--python 4: give 3.10"),
+    ],
+)
+def test_wrong_words_about_wheels(machine: Machine, words: list[str], said: str) -> None:
+    result = machine.install(*words)
+    assert result.returncode == 2
+    assert said in result.stderr
+
+
 # ---------------------------------------------------------------- odd surroundings
 
 
