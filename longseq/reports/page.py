@@ -12,10 +12,11 @@ from jinja2 import Environment, FileSystemLoader
 
 from longseq.errors import UserError
 from longseq.reports import plots
-from longseq.reports.format import duration, loss, number, short
+from longseq.reports.format import bits_a_base, duration, number, short
 from longseq.reports.runs import LAST, RunRecord
 
 PAGE = "report.html"
+LITTLE = 0.25  # GiB; of a smaller plan a share says nothing (run/peak.py)
 TEMPLATE = "page.html.j2"
 
 
@@ -80,9 +81,9 @@ def cards(run: RunRecord) -> list[tuple[str, str]]:
     """The figures at the top: (value, what it is)."""
     found = [
         (run.status, "status"),
-        (_loss(run, run.recent("lm_loss")), f"training loss, mean of {LAST} iterations"),
-        (_loss(run, run.last("validation_loss")), "validation loss"),
-        *((_loss(run, value), f"{name} loss, without a network") for name, value in run.marks()),
+        _loss(run, run.recent("lm_loss"), f"training loss, mean of {LAST} iterations"),
+        _loss(run, run.last("validation_loss"), "validation loss"),
+        *(_loss(run, value, f"{name} loss, without a network") for name, value in run.marks()),
         (str(run.metrics[-1]["iteration"]), "iterations"),
         (short(run.last("consumed_tokens")), "tokens"),
         (duration(run.seconds()), "in iterations"),
@@ -96,14 +97,20 @@ def cards(run: RunRecord) -> list[tuple[str, str]]:
     return [card for card in found if card[0]]
 
 
-def _loss(run: RunRecord, nats: float | None) -> str:
-    return "" if nats is None else loss(nats, run.bases)
+def _loss(run: RunRecord, nats: float | None, what: str) -> tuple[str, str]:
+    """Nats a token; bits a base in what it is called, where tokens are of bases."""
+    if nats is None:
+        return "", what
+    bits = f" ({bits_a_base(nats, run.bases):.3f} bits a base)" if run.bases else ""
+    return f"{nats:.4f}", what + bits
 
 
 def _against_plan(run: RunRecord) -> str:
     """`97% of 3.10 GiB`; empty where the run was not held to a plan."""
     planned, measured = run.last("planned_memory_gib"), run.last("measured_memory_gib")
-    return f"{measured / planned:.0%} of {planned:.2f} GiB" if planned and measured else ""
+    if not planned or not measured or planned < LITTLE:
+        return ""
+    return f"{measured / planned:.0%} of {planned:.2f} GiB"
 
 
 def _figures(run: RunRecord) -> Iterable[tuple[str, str]]:
