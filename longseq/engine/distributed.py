@@ -23,6 +23,7 @@ from longseq.parallel import mpi
 
 BACKENDS = {"cpu": "gloo", "cuda": "nccl", "xpu": "xccl"}
 COLLECTIVE_TIMEOUT = datetime.timedelta(minutes=30)
+ALLOCATOR = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")  # the first is every torch's
 CUBLAS_REPEATS = (":4096:8", ":16:8")  # workspaces with which cuBLAS repeats itself
 
 
@@ -60,11 +61,22 @@ def make_deterministic() -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
+def let_segments_grow() -> None:
+    """torch's memory of a GPU in segments that grow, unless the user's environment says how.
+
+    In those of fixed size lengths that change leave holes. Acts before the first use of a GPU.
+    """
+    if torch.version.cuda and not any(os.environ.get(name) for name in ALLOCATOR):
+        os.environ[ALLOCATOR[0]] = "expandable_segments:True"
+
+
 def start_distributed(device: torch.device) -> None:
     """Start torch.distributed from RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT, once.
 
     Without WORLD_SIZE this process is one rank alone, which needs no port to meet at.
     """
+    if device.type == "cuda":
+        let_segments_grow()
     if device.type != "cpu":
         getattr(torch, device.type).set_device(device)
     if dist.is_initialized():

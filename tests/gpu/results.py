@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 
+from longseq.engine.distributed import let_segments_grow
 from longseq.host.atomic_files import replace_file
 
 VERDICTS = ("ok", "wrong", "failed", "out of memory", "not run")
@@ -31,7 +32,8 @@ CUT_OFF = 3  # the exit code of a step whose time ran out
 
 
 def step_parser(doc: str | None) -> argparse.ArgumentParser:
-    """The options that every step has."""
+    """The options that every step has; asked for before anything else uses the GPU."""
+    let_segments_grow()
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
