@@ -26,7 +26,7 @@ from tests.parallel.losses import GENOME
 from tests.parallel.ranks import ROOT, free_port
 
 COMMON = (
-    "--use-rotary-position-embeddings --use-flash-attn-sdpa --num-attention-heads 8"
+    "--use-rotary-position-embeddings --use-flash-attn-sdpa --num-attention-heads 8 --compile off"
     f" --micro-batch-size 1 --global-batch-size 2 --lr-decay-style constant --data-path {GENOME}"
 )
 SIZES = {
