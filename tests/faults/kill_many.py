@@ -27,14 +27,19 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT)]
 
 from longseq.engine import nvme  # noqa: E402
-from tests.parallel.ranks import MPIEXEC, operator_folder, rank_environ  # noqa: E402
+from tests.parallel.ranks import (  # noqa: E402
+    MPIEXEC,
+    left_in_shared_memory,
+    operator_folder,
+    rank_environ,
+    shared_files,
+)
 
 FLAGS = (
     "--num-layers 4 --hidden-size 256 --num-attention-heads 4 --seq-length 64 --eval-iters 0"
     " --use-rotary-position-embeddings --use-flash-attn-sdpa --lr 1e-3 --device cpu --train-iters"
 ).split()
 FILES = "--zero-stage 3 --nvme-optimizer --remote-device nvme --nvme-path".split()
-SHM = Path("/dev/shm")
 
 
 def start(iterations: int, flags: list[str]) -> subprocess.Popen[str]:
@@ -80,7 +85,7 @@ def kill(process: subprocess.Popen[str]) -> None:
 
 def killed_run(moment: float, flags: list[str], disk: Path | None) -> str:
     """What is wrong after a run was killed `moment` seconds after its start; "" if nothing."""
-    before = set(SHM.iterdir())
+    before = shared_files()
     process = start(100_000, flags)
     time.sleep(moment)
     if process.poll() is not None:
@@ -90,7 +95,7 @@ def killed_run(moment: float, flags: list[str], disk: Path | None) -> str:
     text = again.communicate(timeout=600)[0]
     if again.returncode:
         return f"the next run ended with {again.returncode}: {text[-1000:]}"
-    left = [p.name for p in set(SHM.iterdir()) - before if p.name.startswith("deepspeed")]
+    left = [*left_in_shared_memory(before, "deepspeed")]
     left += [p.name for p in disk.glob(f"{nvme.PREFIX}*")] if disk else []
     return f"left behind: {left}" if left else ""
 

@@ -14,10 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.parallel.ranks import MPIEXEC, ROOT, rank_environ
+from tests.parallel.ranks import (
+    MPIEXEC,
+    ROOT,
+    left_in_shared_memory,
+    rank_environ,
+    shared_files,
+)
 
 RANK_SH = str(ROOT / "ALCF" / "rank.sh")
-SHM = Path("/dev/shm")
 SOON = 15  # seconds in which everything must have ended, on a busy machine
 
 NETWORK = (
@@ -54,7 +59,7 @@ class Training:
         self.environ = rank_environ(**mine, **environ)
         self.environ["PYTHONPATH"] = f"{site}{os.pathsep}{self.environ['PYTHONPATH']}"
         self._prepare(arguments)
-        self.shm = set(SHM.iterdir())
+        self.shared = shared_files()
         self.output = (folder / "output.txt").open("w+")
         self.process = subprocess.Popen(
             [MPIEXEC, "-n", "2", *self.rank_command(arguments)],
@@ -120,7 +125,7 @@ class Training:
                 break
             time.sleep(0.1)
         assert self.processes() == {}
-        assert {p.name for p in set(SHM.iterdir()) - self.shm if "deepspeed" in p.name} == set()
+        assert left_in_shared_memory(self.shared, "deepspeed") == set()
         return code
 
     def kill(self) -> None:

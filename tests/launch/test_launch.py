@@ -16,6 +16,7 @@ import pytest
 
 from tests.launch.planned import KILLED, says_who_was_killed
 from tests.launch.shell import ROOT, Result, Tree, options, processes_with, write_script
+from tests.parallel.ranks import left_in_shared_memory, shared_files
 
 Bash = Callable[..., Result]
 
@@ -393,12 +394,12 @@ def test_a_rank_that_is_killed_is_named_and_ends_all(tree: Tree, tmp_path: Path,
     """Within seconds, with where to go on from, leaving no process and no shared memory."""
     launcher(tree, tmp_path, name)
     tree.trainer(KILLED)
-    shared = set(os.listdir("/dev/shm"))
+    shared = shared_files()
     result = tree.launch(RECORD=str(tree.home))
     assert result.returncode == 128 + signal.SIGKILL
     says_who_was_killed(result.stderr, os.uname().nodename)
     assert wait_for(lambda: processes_with(f"RECORD={tree.home}") == [], 5)
-    assert set(os.listdir("/dev/shm")) - shared == set()
+    assert left_in_shared_memory(shared) == set()
 
 
 def test_the_kernels_killing_for_memory_is_said(tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,29 @@ def mpi_environ() -> dict[str, str]:
     if Path(sys.prefix) == MPICH:
         return {}  # it looks there by itself
     return {"MPI4PY_LIBMPI": str(MPICH / "lib/libmpi.so.12")}
+
+
+def shared_files() -> set[str]:
+    """What lies in /dev/shm now."""
+    return {path.name for path in Path("/dev/shm").iterdir()}
+
+
+def left_in_shared_memory(before: set[str], part: str = "", seconds: float = 5) -> set[str]:
+    """The files that came to /dev/shm since `before` and that no process has mapped any more.
+
+    Those of other runs beside this one are mapped, or gone within `seconds`. part: of their names.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        mapped = ""
+        for maps in Path("/proc").glob("[0-9]*/maps"):
+            with contextlib.suppress(OSError):  # it has ended
+                mapped += maps.read_text(errors="replace")
+        new = {name for name in shared_files() - before if part in name}
+        left = {name for name in new if f"/dev/shm/{name}" not in mapped}
+        if not left or time.monotonic() > end:
+            return left
+        time.sleep(0.1)
 
 
 def rank_environ(**environ: str) -> dict[str, str]:
