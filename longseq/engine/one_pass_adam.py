@@ -1,96 +1,137 @@
 """AdamW on fp32 masters of half-precision weights, with gradients as they come, in one pass.
 
-    adam = OnePassAdam(groups, lr=…, betas=…, eps=…)              # the groups hold the masters
-    adam.step_from(weights, masters, gradients, scale)             # also rounds into the weights
+    adam = OnePassAdam(groups, lr=…, betas=…, eps=…)       # the groups hold the masters
+    adam.lay_out(weights, masters)                          # once: side by side in memory
+    adam.step_from(gradients, scale)                        # also rounds into the weights
 
 torch's fused AdamW wants fp32 gradients, so that around it they are copied, scaled and the masters
-rounded: five passes over all parameters, 52 bytes of each. Here a compiled function reads and
-writes each once, 28 bytes. The rule is torch's own (arXiv 1711.05101), as is the state, so that a
-checkpoint goes on with either.
+rounded: five passes over all parameters, 52 bytes of each. Here one compiled function a group reads
+and writes each number once, 28 bytes, and 4 more to lay gradients side by side: a call for each of
+a network's hundreds of parameters would take the CPU longer than the GPU. The rule is torch's own
+(arXiv 1711.05101), as is the state, so that a checkpoint goes on with either.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-SMALL = 2**16  # numbers of a parameter below which a launch costs more than its passes
+ALIGNED = 128  # numbers that each parameter begins at a multiple of: matrix units ask for 16 bytes
+
+
+@dataclass(frozen=True)
+class _Laid:
+    """The parameters of one group side by side: where each is, and [n] of all, gaps among them."""
+
+    places: dict[nn.Parameter, slice]
+    weight: Tensor
+    master: Tensor
+    first: Tensor
+    second: Tensor
 
 
 class OnePassAdam(torch.optim.AdamW):
-    """torch's, fused, for parameters that are small; a compiled pass for the others."""
+    """torch's AdamW, which keeps its state in tensors of a whole group."""
 
     def __init__(self, groups: list[dict[str, Any]], **options: Any) -> None:
         super().__init__(groups, fused=True, **options)
-        self._counts: dict[Tensor, int] = {}  # of updates
+        self._laid: list[_Laid] = []
+        self._masters: list[nn.Parameter] = []
+        self._counts: dict[Tensor, int] = {}  # of updates; kept here, as `step` lies on the GPU
 
     @torch.no_grad()
-    def step_from(
-        self,
-        weights: Sequence[Tensor],
-        masters: Sequence[Tensor],
-        gradients: Sequence[Tensor | None],
-        scale: float,
-    ) -> None:
-        """One update with `scale` times the gradients, in the shapes of their masters; a parameter
-        without one stays as it is.
+    def lay_out(self, weights: Sequence[nn.Parameter], masters: Sequence[nn.Parameter]) -> None:
+        """Move weights and masters, which stay the same objects, to where they are updated."""
+        self._masters = list(masters)
+        weight_of = dict(zip(masters, weights, strict=True))
+        for group in self.param_groups:
+            laid = _side_by_side(group["params"], weight_of[group["params"][0]].dtype)
+            for master, place in laid.places.items():
+                _move(weight_of[master], laid.weight[place])
+                _move(master, laid.master[place])
+            self._laid.append(laid)
+        self._own_state()
+
+    def _own_state(self) -> None:
+        """The state that torch knows of each master is a part of its group's."""
+        for laid in self._laid:
+            for master, place in laid.places.items():
+                known = self.state[master]
+                for name, whole in (("exp_avg", laid.first), ("exp_avg_sq", laid.second)):
+                    mine = whole[place].view(master.shape)
+                    if name in known:
+                        mine.copy_(known[name])
+                    known[name] = mine
+                step = torch.as_tensor(known.get("step", 0.0), dtype=torch.float32)
+                self._counts[master] = int(step)
+                known["step"] = step.to(master.device)
+
+    @torch.no_grad()
+    def step_from(self, gradients: Sequence[Tensor | None], scale: float) -> None:
+        """One update with `scale` times the gradients, in the order and shapes of the masters; a
+        parameter without one stays as it is.
         """
-        found = {
-            master: (weight, gradient)
-            for weight, master, gradient in zip(weights, masters, gradients, strict=True)
-            if gradient is not None
-        }
-        large = [p for p in found if p.numel() >= SMALL]
-        small = [p for p in found if p.numel() < SMALL]
-        self._step_large({p: found[p] for p in large}, scale)
-        if small:
-            for p in small:
-                p.grad = found[p][1].float()
-            if scale != 1:
-                torch._foreach_mul_([p.grad for p in small if p.grad is not None], scale)
-            super().step()
-            torch._foreach_copy_([found[p][0] for p in small], small)
-            for p in small:
-                p.grad = None
+        given = dict(zip(self._masters, gradients, strict=True))
+        for group, laid in zip(self.param_groups, self._laid, strict=True):
+            found = {p: g for p in laid.places if (g := given[p]) is not None}
+            if not found:
+                continue
+            gradient = laid.weight.new_empty(
+                laid.weight.shape, dtype=next(iter(found.values())).dtype
+            )
+            places = [gradient[laid.places[p]].view(p.shape) for p in found]
+            torch._foreach_copy_(places, list(found.values()))
+            for part, count in self._runs(laid, found):
+                parts = (x[part] for x in (laid.weight, laid.master, laid.first, laid.second))
+                _compiled(*parts, gradient[part], _numbers(group, count, scale, gradient.device))
+            torch._foreach_add_([self.state[p]["step"] for p in found], 1)
 
-    def _step_large(self, found: dict[Tensor, tuple[Tensor, Tensor]], scale: float) -> None:
-        """The compiled pass over each of these masters, with its weight and gradient."""
-        numbers: dict[tuple[int, int], Tensor] = {}  # by group and count of updates
-        for place, group in enumerate(self.param_groups):
-            for master in group["params"]:
-                if master not in found:
-                    continue
-                state, count = self.state[master], self._counted(master)
-                key = place, count
-                if key not in numbers:
-                    numbers[key] = _numbers(group, count, scale, master.device)
-                weight, gradient = found[master]
-                tensors = weight, master, state["exp_avg"], state["exp_avg_sq"], gradient
-                _compiled(*(x.view(-1) for x in tensors), numbers[key])
-        steps = [self.state[master]["step"] for master in found]
-        if steps:
-            torch._foreach_add_(steps, 1)
-
-    def _counted(self, master: Tensor) -> int:
-        """Number of the update that is made; the count is kept here, as it lies on the GPU."""
-        state = self.state[master]
-        if not state:
-            state["step"] = torch.zeros((), dtype=torch.float32, device=master.device)
-            state["exp_avg"], state["exp_avg_sq"] = (torch.zeros_like(master) for _ in range(2))
-            self._counts[master] = 0
-        if master not in self._counts:
-            self._counts[master] = int(state["step"])
-        self._counts[master] += 1
-        return self._counts[master]
+    def _runs(self, laid: _Laid, found: dict[nn.Parameter, Tensor]) -> Iterator[tuple[slice, int]]:
+        """Parts of a group that are updated alike, and the number of their update: one, but where
+        parameters have no gradient now or had none before.
+        """
+        run: tuple[slice, int] | None = None
+        for master, place in laid.places.items():
+            if master not in found:
+                if run:
+                    yield run
+                run = None
+                continue
+            self._counts[master] += 1
+            count = self._counts[master]
+            if run and run[1] != count:
+                yield run
+                run = None
+            run = slice(run[0].start if run else place.start, place.stop), count
+        if run:
+            yield run
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
-        self._counts.clear()
+        with torch.no_grad():
+            self._own_state()
+
+
+def _side_by_side(masters: Sequence[nn.Parameter], dtype: torch.dtype) -> _Laid:
+    """Memory for a group of masters, and for weights of `dtype`."""
+    places, start = {}, 0
+    for master in masters:
+        places[master] = slice(start, start + master.numel())
+        start += -(-master.numel() // ALIGNED) * ALIGNED
+    whole = masters[0].new_zeros(start, dtype=dtype)
+    return _Laid(places, whole, *(masters[0].new_zeros(start) for _ in range(3)))
+
+
+def _move(parameter: nn.Parameter, place: Tensor) -> None:
+    """Let `parameter` live at `place` [its numbers], with its values."""
+    place.copy_(parameter.detach().view(-1))
+    parameter.data = place.view(parameter.shape)
 
 
 def _numbers(group: dict[str, Any], count: int, scale: float, device: torch.device) -> Tensor:
@@ -117,7 +158,7 @@ def _numbers(group: dict[str, Any], count: int, scale: float, device: torch.devi
 def _update(
     weight: Tensor, master: Tensor, first: Tensor, second: Tensor, gradient: Tensor, numbers: Tensor
 ) -> None:
-    """All [n] but numbers [8]; weight and gradient in half precision, in place but the gradient."""
+    """All [n] but numbers [8]; weight in half precision; all but gradient and numbers in place."""
     scale, keep, new1, beta2, new2, rate, root, eps = numbers.unbind()
     g = gradient.float() * scale
     m = first + new1 * (g - first)

@@ -44,6 +44,8 @@ class BareOptimizer(torch.optim.Optimizer):
         rest = iter(self.masters)
         groups = [group | {"params": [next(rest) for _ in group["params"]]} for group in groups]
         self.inner = make(groups)
+        if isinstance(self.inner, OnePassAdam):
+            self.inner.lay_out(self.weights, self.masters)
         self.limit, self.tp = limit, tp
         self._global_grad_norm = 0.0
         self.may_update: Callable[[float], bool] = lambda norm: True
@@ -107,7 +109,7 @@ class BareOptimizer(torch.optim.Optimizer):
         if not self.overflow:
             clipped = self.limit > 0 and norm > self.limit
             scale = self.limit / (norm + 1e-6) if clipped else 1.0
-            adam.step_from(self.weights, self.masters, gradients, scale)
+            adam.step_from(gradients, scale)
 
     def _round(self) -> None:
         """The masters rounded into the weights; in one call, so that a GPU is not kept waiting."""

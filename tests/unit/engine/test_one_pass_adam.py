@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from longseq.engine import one_pass_adam
-from longseq.engine.one_pass_adam import SMALL, OnePassAdam
+from longseq.engine.one_pass_adam import OnePassAdam
 from longseq.engine.stage0 import BareOptimizer, Make
 from longseq.parallel.mesh import Group
 
@@ -49,7 +49,6 @@ def give(weights: list[torch.nn.Parameter], step: int) -> None:
 
 def test_the_formula() -> None:
     weights, optimizer = made(OURS)
-    assert weights[0].numel() >= SMALL > weights[1].numel()
     p = [w.detach().double() for w in weights]
     m, v = ([torch.zeros_like(x) for x in p] for _ in range(2))
     for step in range(1, 5):
@@ -96,3 +95,23 @@ def test_a_refused_update_changes_nothing_and_counts_for_nothing() -> None:
     assert all(torch.equal(a, b) for a, b in zip(before, optimizer.masters, strict=True))
     assert [float(state["step"]) for state in optimizer.state.values()] == [1, 1]
     assert all(weight.grad is None for weight in weights)
+
+
+def test_a_parameter_without_a_gradient_stays_as_it_is_and_counts_its_own_updates() -> None:
+    """Three of one group, of which the middle one has no gradient in the second step."""
+    shapes = ((5, 7), (300,), (4, 4))
+    ours = [torch.nn.Parameter(torch.ones(shape).bfloat16()) for shape in shapes]
+    torchs = [torch.nn.Parameter(torch.ones(shape)) for shape in shapes]
+    one = BareOptimizer(OURS, [{"params": ours, "weight_decay": 0.1}], 0.0, Group("tp"))
+    two = torch.optim.AdamW(torchs, weight_decay=0.1, **OPTIONS)
+    for step in range(1, 4):
+        for place, (a, b) in enumerate(zip(ours, torchs, strict=True)):
+            generator = torch.Generator().manual_seed(10 * step + place)
+            gradient = torch.randn(a.shape, generator=generator).bfloat16()
+            a.grad = None if (step, place) == (2, 1) else gradient
+            b.grad = None if a.grad is None else gradient.float()
+        one.step()
+        two.step()
+    for master, wanted in zip(one.masters, torchs, strict=True):
+        torch.testing.assert_close(master.detach(), wanted.detach(), rtol=1e-5, atol=1e-6)
+    assert [float(one.state[m]["step"]) for m in one.masters] == [3, 2, 3]
