@@ -81,7 +81,7 @@ def random_batches(
 def as_plain_torch(trainer: Trainer, job: Job) -> None:
     """Take out of the network what the job wants to be done as a plain PyTorch program does it."""
     if job.whole_logits:
-        head_tiles.TILE_BYTES["cpu"] = head_tiles.TILE_TOKENS = 1 << 60
+        head_tiles.TILE_BYTES["cpu"] = head_tiles.TILE_TOKENS["cpu"] = 1 << 60
     if job.torch_checkpoint:
         for layer in trainer.model.layers:
             layer.run = as_written

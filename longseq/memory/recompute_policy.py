@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from longseq.config.arguments import Config
 
-TILE = 2048  # tokens: large enough for matmuls at full speed, small beside a long sequence
-LEAST = 256  # the same for the small matmuls and fast calls of a CPU
+FILLS_GPU = 2**24  # numbers of a tile's hidden states: three rounds of 128 x 256 for 132 processors
+TILE = 2048  # tokens: large enough for a CPU's matmuls at full speed, small beside a long sequence
+LEAST = 256  # the same for the smallest
 TILES = 16  # a CPU's tile is this part of what a rank holds, so that it is small beside it
 
 
@@ -72,7 +73,7 @@ def asked(config: Config, default: str = "none", device: str = "cpu") -> Recompu
 def usual_tile(config: Config, device: str) -> int:
     """Tokens of a tile where no flag says: a power of two."""
     if device != "cpu":
-        return TILE
+        return 1 << max(FILLS_GPU // config.network.hidden_size, LEAST).bit_length() - 1
     axes, train = config.layout, config.training
     held = train.micro_batch_size * config.network.seq_length // axes.sequence_ranks
     part = 1 << max(held // TILES, 1).bit_length() - 1

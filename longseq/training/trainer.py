@@ -36,6 +36,29 @@ from longseq.training.feed import Feed, MicroBatch
 from longseq.training.parts import Parts
 
 
+class Coming:
+    """A scalar on its way to the host: reading it waits for no work that was given later.
+
+    The loss is read after the update was given, which the next step's first kernels then follow at
+    once.
+    """
+
+    def __init__(self, scalar: Tensor) -> None:
+        self._host = scalar.detach()
+        self._there: Any = None
+        if scalar.is_cuda:
+            self._host = torch.empty((), dtype=scalar.dtype, pin_memory=True)
+            self._host.copy_(scalar.detach(), non_blocking=True)
+            self._there = torch.cuda.Event()
+            self._there.record()
+
+    def value(self) -> float:
+        """The number, as soon as it is there."""
+        if self._there:
+            self._there.synchronize()
+        return float(self._host)
+
+
 @dataclass(frozen=True)
 class StepResult:
     """Mean loss of a token, norm of the whole gradient before clipping, and the rate it had.
@@ -79,7 +102,7 @@ class Trainer:
         self.model: GPT = build_model(config, self.mesh, vocabulary, self.device, self.policy)
         self.engine: Any = make_engine(config, self.mesh, self.model)
         self.iteration = self.consumed_samples = self.consumed_tokens = 0
-        self._loss = torch.zeros(())
+        self._loss = Coming(torch.zeros(()))
         self.parts = Parts(self.device)
 
     def step(
@@ -91,16 +114,16 @@ class Trainer:
         before it returns.
         """
         self.parts.begin()
-        loss = self._loss = self.forward_backward(batches)
+        loss = self._loss = Coming(self.forward_backward(batches))
         meanwhile()
         rate = self.update()
         self.parts.ended("update")
         norm = float(self.engine.get_global_grad_norm())
-        return StepResult(float(loss), norm, rate, not was_left_out(self.engine))
+        return StepResult(loss.value(), norm, rate, not was_left_out(self.engine))
 
     def guard(self, may_update: Callable[[float, float], bool]) -> None:
         """Ask `may_update(loss, grad_norm)` before each update of `step`; False: it is left out."""
-        hold_updates(self.engine, lambda norm: may_update(float(self._loss), norm))
+        hold_updates(self.engine, lambda norm: may_update(self._loss.value(), norm))
 
     def forward_backward(self, batches: Iterable[MicroBatch]) -> Tensor:
         """Accumulate the gradients of a global batch; returns its mean loss of a token, a scalar.
