@@ -43,7 +43,6 @@ class OnePassAdam(torch.optim.AdamW):
         super().__init__(groups, fused=True, **options)
         self._laid: list[_Laid] = []
         self._masters: list[nn.Parameter] = []
-        self._counts: dict[Tensor, int] = {}  # of updates; kept here, as `step` lies on the GPU
 
     @torch.no_grad()
     def lay_out(self, weights: Sequence[nn.Parameter], masters: Sequence[nn.Parameter]) -> None:
@@ -68,9 +67,9 @@ class OnePassAdam(torch.optim.AdamW):
                     if name in known:
                         mine.copy_(known[name])
                     known[name] = mine
+                # The count of updates is the host's, which makes of it what the GPU works with
                 step = torch.as_tensor(known.get("step", 0.0), dtype=torch.float32)
-                self._counts[master] = int(step)
-                known["step"] = step.to(master.device)
+                known["step"] = step.to("cpu", copy=True)
 
     @torch.no_grad()
     def step_from(self, gradients: Sequence[Tensor | None], scale: float) -> None:
@@ -90,7 +89,6 @@ class OnePassAdam(torch.optim.AdamW):
             for part, count in self._runs(laid, found):
                 parts = (x[part] for x in (laid.weight, laid.master, laid.first, laid.second))
                 _compiled(*parts, gradient[part], _numbers(group, count, scale, gradient.device))
-            torch._foreach_add_([self.state[p]["step"] for p in found], 1)
 
     def _runs(self, laid: _Laid, found: dict[nn.Parameter, Tensor]) -> Iterator[tuple[slice, int]]:
         """Parts of a group that are updated alike, and the number of their update: one, but where
@@ -103,8 +101,7 @@ class OnePassAdam(torch.optim.AdamW):
                     yield run
                 run = None
                 continue
-            self._counts[master] += 1
-            count = self._counts[master]
+            count = int(self.state[master]["step"].add_(1))
             if run and run[1] != count:
                 yield run
                 run = None
