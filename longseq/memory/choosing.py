@@ -3,7 +3,8 @@
     policy = choose(config, vocabulary, available)      # available: bytes that this rank may use
 
 The first of these is taken whose estimated memory fits: keep everything; recompute everything but
-attention; recompute everything. Each needs less memory than the one before and more time.
+attention, in as few layers as will do; recompute everything. Each needs less memory than the one
+before and more time.
 """
 
 from __future__ import annotations
@@ -29,8 +30,27 @@ def choose(
         policy = asked(config, way, device)
         size = needed(config, vocabulary, policy, device).tensors
         if size <= USABLE * available:
+            if way == "outside-attention":
+                policy = _fewest_layers(config, vocabulary, policy, USABLE * available, device)
+                size = needed(config, vocabulary, policy, device).tensors
             break
     gib = 2**30
     fits = "of" if size <= USABLE * available else "may be too much for"
     why = f"chosen: about {size / gib:.1f} GiB {fits} {available / gib:.1f} GiB a rank"
     return replace(policy, why=why)
+
+
+def _fewest_layers(
+    config: Config, vocabulary: int, policy: RecomputePolicy, room: float, device: str
+) -> RecomputePolicy:
+    """`policy`, which fits `room` bytes with all layers, for as few of them as fit."""
+    too_few, enough = 0, config.network.num_layers
+    found = policy
+    while enough - too_few > 1:
+        middle = (too_few + enough) // 2
+        block = replace(policy, method="block", layers=middle)
+        if needed(config, vocabulary, block, device).tensors <= room:
+            enough, found = middle, block
+        else:
+            too_few = middle
+    return found

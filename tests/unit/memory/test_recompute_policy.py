@@ -44,6 +44,18 @@ def test_the_least_that_fits_is_chosen() -> None:
     assert "may be too much for" in too_little.describe()
 
 
+def test_no_more_layers_than_needed_are_recomputed() -> None:
+    config = parse_config([*LONG, "--num-layers", "12"], 1)
+    all_kept, none_kept = estimate(config, "none"), estimate(config, "outside-attention")
+    room = (all_kept + none_kept) / 2
+    chosen = choose(config, 512, room / USABLE)
+    assert (chosen.recompute, chosen.method) == ("outside-attention", "block")
+    assert 0 < chosen.layers < 12
+    fewer = replace(chosen, layers=chosen.layers - 1)
+    assert needed(config, 512, chosen).tensors <= room < needed(config, 512, fewer).tensors
+    assert f"the first {chosen.layers} layers" in chosen.describe()
+
+
 def peak(config: Config, policy: RecomputePolicy) -> int:
     """Bytes of the tensors alive at the peak of a forward and a backward pass on one rank."""
     s = config.network.seq_length
