@@ -20,9 +20,15 @@ VOCABULARY = 8  # of nucleotides, as the head of a genome's network has it
 
 
 def shape(key: str) -> tuple[int, int, int]:
-    """Layers, hidden size and heads of a network of ALCF/models.sh; TINY is for a try on a CPU."""
+    """Layers, hidden size and heads of a network of ALCF/models.sh; TINY is for a try on a CPU.
+
+    KEY/12 is KEY with 12 heads.
+    """
     if key == "TINY":
         return 2, 64, 4
+    if "/" in key:
+        name, heads = key.split("/")
+        return *shape(name)[:2], int(heads)
     table = (ROOT / "ALCF" / "models.sh").read_text(encoding="utf-8")
     found = re.search(rf'"{key} +(\d+) +(\d+) +(\d+) ', table)
     assert found, f"{key} is not in ALCF/models.sh"

@@ -1,12 +1,12 @@
 """Speed and memory of one GPU by length: TFLOPS in both countings, MFU, peak beside the plan.
 
-    python -m tests.gpu.speed --out speed.json [--within 300] [--networks GPT125M,GPT1_5B]
-        [--lengths 2048,8192,…] [--ways none,chosen,least] [-- FLAGS]
+    python -m tests.gpu.speed --out speed.json [--within 300] [--only GPT1_5B] [-- FLAGS]
 
 A row is one network at one length, in bf16, micro batch 1: with nothing recomputed, with what the
-trainer chooses, and with all that saves memory (layers recomputed, their inputs in host memory).
-One trainer takes all lengths of a way, the short ones first, until memory or time ends. MFU is
-the causal counting over the maker's peak.
+trainer chooses, or with all that saves memory (layers recomputed, their inputs in host memory).
+GPT1_5B/12 is GPT1_5B with 12 heads of 128 in place of 24 of 64: as many weights and FLOPs. One
+trainer takes all lengths of a cell, the short ones first. MFU is the causal counting over the
+maker's peak.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -38,12 +38,20 @@ from tests.gpu.results import Results, step_parser
 
 WAYS = {
     "none": ("--recompute-granularity", "none"),
-    "outside": ("--recompute-granularity", "outside-attention"),
-    "full": ("--recompute-granularity", "full"),
+    "chosen": (),
     "least": ("--recompute-granularity", "full", "--checkpoint-in-cpu"),
 }
-NAMES = {"outside-attention": "outside"}
-LENGTHS = (2048, 8192, 32768, 65536, 131072, 262144)
+# Network, way, lengths: in the order of their worth
+CELLS = (
+    ("GPT1_5B", "none", (2048, 8192, 32768)),
+    ("GPT1_5B/12", "none", (8192,)),
+    ("GPT1_5B/12", "chosen", (65536,)),
+    ("GPT1_5B", "chosen", (65536,)),
+    ("GPT125M", "none", (2048, 8192, 32768, 131072)),
+    ("GPT1_5B", "least", (65536, 262144)),
+    ("GPT1_5B", "chosen", (131072,)),
+)
+TINY = (("TINY", "none", (256, 512)), ("TINY", "chosen", (512,)))
 COLUMNS = ("tokens", "recomputed", "seconds", "TFLOPS", "model_TFLOPS", "MFU", "GiB", "planned_GiB")
 
 
@@ -61,13 +69,6 @@ def config_of(key: str, tokens: int, way: str, device: str, more: list[str]) -> 
     if not any(word.startswith("--use-flash-attn") for word in more):
         words.append("--use-flash-attn-best" if device == "cuda" else "--use-flash-attn-sdpa")
     return parse_config([*words, "--bf16"], 1)
-
-
-def chosen(config: Config, available: float, device: str) -> str:
-    """The way that the trainer would choose for it."""
-    memory = replace(config.memory, recompute_granularity="auto", checkpoint_in_cpu=False)
-    policy = choose(replace(config, memory=memory), VOCABULARY, available, device)
-    return NAMES.get(policy.recompute, policy.recompute)
 
 
 def steps(trainer: Trainer, tokens: int, until: float) -> tuple[list[float], float]:
@@ -92,28 +93,44 @@ def steps(trainer: Trainer, tokens: int, until: float) -> tuple[list[float], flo
     return times, peak_memory_gib(trainer.device.type)
 
 
+def policy_of(config: Config, way: str, options: argparse.Namespace) -> RecomputePolicy:
+    """What the way recomputes at this length."""
+    if way != "chosen":
+        return asked(config, device=options.device)
+    return choose(config, VOCABULARY, options.available, options.device)
+
+
 def measure(
-    results: Results, key: str, way: str, lengths: list[int], options: argparse.Namespace
+    results: Results, key: str, way: str, lengths: Sequence[int], options: argparse.Namespace
 ) -> None:
-    """One way of one network, all lengths."""
+    """One cell."""
     until, device = options.until, options.device
     config = config_of(key, max(lengths), way, device, options.flags)
-    trainer = Trainer(config, VOCABULARY, place(device), asked(config, device=device))
-    with trainer:
+    policy = policy_of(config, way, options)
+    with Trainer(config, VOCABULARY, place(device), policy) as trainer:
         for tokens in lengths:
             what = f"{key} {tokens} {way}"
             if results.has(what):
                 continue
             if time.monotonic() > until:
-                results.row(what, "not run", "no time was left", tokens=tokens, recomputed=way)
+                results.row(what, "not run", "no time was left", tokens=tokens)
                 continue
-            with results.kept(what, tokens=tokens, recomputed=way):
+            with results.kept(what, tokens=tokens):
                 times, peak = steps(trainer, tokens, until)
                 here = replace(config, network=replace(config.network, seq_length=tokens))
-                values = figures(here, trainer.policy, statistics.median(times), device)
-                results.row(what, "ok", recomputed=way, GiB=peak, steps=len(times), **values)
+                values = figures(here, policy, statistics.median(times), device)
+                results.row(what, "ok", GiB=peak, steps=len(times), **values)
             if results.rows[-1]["verdict"] != "ok":
                 break  # what is longer needs more
+
+
+def recomputed(policy: RecomputePolicy) -> str:
+    """A word or two."""
+    if policy.recompute == "none":
+        return "nothing"
+    layers = f"{policy.layers} layers" if policy.method == "block" else "all layers"
+    which = layers if policy.recompute == "full" else f"{layers} but attention"
+    return which + (", inputs on the host" if policy.inputs_on_host else "")
 
 
 def figures(config: Config, policy: RecomputePolicy, seconds: float, device: str) -> dict[str, Any]:
@@ -132,6 +149,7 @@ def figures(config: Config, policy: RecomputePolicy, seconds: float, device: str
     planned = needed(config, VOCABULARY, policy, device).tensors / 2**30
     return {
         "tokens": tokens,
+        "recomputed": recomputed(policy),
         "seconds": seconds,
         "TFLOPS": speed.tflops,
         "model_TFLOPS": speed.model_tflops,
@@ -140,39 +158,18 @@ def figures(config: Config, policy: RecomputePolicy, seconds: float, device: str
     }
 
 
-def plan(options: argparse.Namespace) -> Iterator[tuple[str, str, list[int]]]:
-    """(network, way, lengths) in the order of their worth."""
-    for key in options.networks.split(","):
-        lengths = sorted(int(word) for word in options.lengths.split(","))
-        ways: dict[str, list[int]] = {}
-        for tokens in lengths:
-            for word in options.ways.split(","):
-                way = word
-                if word == "chosen":
-                    config = config_of(key, tokens, "none", options.device, options.flags)
-                    way = chosen(config, options.available, options.device)
-                if tokens not in ways.setdefault(way, []):
-                    ways[way].append(tokens)
-        for way, some in ways.items():
-            yield key, way, some
-
-
 def main(argv: list[str]) -> int:
     parser = step_parser(__doc__)
-    parser.add_argument("--networks", default="GPT1_5B,GPT125M")
-    parser.add_argument("--lengths", default=",".join(map(str, LENGTHS)))
-    parser.add_argument("--ways", default="none,chosen,least")
+    parser.add_argument("--only", help="one network")
     parser.add_argument("flags", nargs="*", help="more of the trainer's, after --")
     options = parser.parse_args(argv)
-    if options.tiny:
-        options.networks, options.lengths = "TINY", "256,512"
     options.until = time.monotonic() + options.within if options.within else math.inf
     results = Results(options.out, *COLUMNS)
     cuda = options.device == "cuda"
     options.available = torch.cuda.mem_get_info()[0] if cuda else 8 * 2**30
-    for key, way, lengths in plan(options):
-        if time.monotonic() > options.until:
-            break
+    for key, way, lengths in TINY if options.tiny else CELLS:
+        if options.only not in (None, key):
+            continue
         with results.kept(f"{key} {way}"):
             measure(results, key, way, lengths, options)
         gc.collect()
