@@ -4,8 +4,9 @@
     parts.ended("forward")        # since the mark before; as often as there are micro batches
     parts.seconds()               # once the step's results have been read back
 
-On a GPU the marks are events in its stream, so that nothing waits for them; they are read when the
-step is over anyway. Messages between ranks are in the part that waits for them.
+On a GPU the marks are events in its stream, and what is read are those of the step before: they have
+come by, while the update of this one may still run, and nothing waits for it. Messages between
+ranks are in the part that waits for them.
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ class Parts:
     def __init__(self, device: torch.device) -> None:
         self._events = device.type == "cuda" and torch.cuda.is_available()
         self._marks: list[tuple[str, Any]] = []
+        self._before: list[tuple[str, Any]] = []
 
     def begin(self) -> None:
         """A step begins."""
-        self._marks = []
+        self._before, self._marks = self._marks, []
         self.ended("")
 
     def ended(self, part: str) -> None:
@@ -40,9 +42,10 @@ class Parts:
         self._marks.append((part, event))
 
     def seconds(self) -> dict[str, float]:
-        """Of each part, by the keys of metrics.jsonl."""
-        found = dict.fromkeys((f"{part}_seconds" for part in PARTS), 0.0)
-        for (_, before), (part, after) in zip(self._marks, self._marks[1:], strict=False):
+        """Of each part, by the keys of metrics.jsonl; nothing after the first step of a GPU."""
+        marks = self._before if self._events else self._marks
+        found = {f"{part}_seconds": 0.0 for part in PARTS if marks}
+        for (_, before), (part, after) in zip(marks, marks[1:], strict=False):
             took = before.elapsed_time(after) / 1000 if self._events else after - before
             found[f"{part}_seconds"] += took
         return found
