@@ -44,7 +44,7 @@ class Parts:
     def seconds(self) -> dict[str, float]:
         """Of each part, by the keys of metrics.jsonl; nothing after the first step of a GPU."""
         marks = self._before if self._events else self._marks
-        found = {f"{part}_seconds": 0.0 for part in PARTS if marks}
+        found = dict.fromkeys((f"{part}_seconds" for part in PARTS), 0.0) if marks else {}
         for (_, before), (part, after) in zip(marks, marks[1:], strict=False):
             took = before.elapsed_time(after) / 1000 if self._events else after - before
             found[f"{part}_seconds"] += took
