@@ -4,13 +4,14 @@
     parts.ended("forward")        # since the mark before; as often as there are micro batches
     parts.seconds()               # once the step's results have been read back
 
-On a GPU the marks are events in its stream, and what is read are those of the step before: they have
-come by, while the update of this one may still run, and nothing waits for it. Messages between
-ranks are in the part that waits for them.
+On a GPU the marks are events in its stream, and what is read are those of the step before: they
+have come by, while the update of this one may still run, and nothing waits for it. Messages
+between ranks are in the part that waits for them.
 """
 
 from __future__ import annotations
 
+import itertools
 import time
 from typing import Any
 
@@ -45,7 +46,7 @@ class Parts:
         """Of each part, by the keys of metrics.jsonl; nothing after the first step of a GPU."""
         marks = self._before if self._events else self._marks
         found = dict.fromkeys((f"{part}_seconds" for part in PARTS), 0.0) if marks else {}
-        for (_, before), (part, after) in zip(marks, marks[1:], strict=False):
+        for (_, before), (part, after) in itertools.pairwise(marks):
             took = before.elapsed_time(after) / 1000 if self._events else after - before
             found[f"{part}_seconds"] += took
         return found
