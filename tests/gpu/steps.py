@@ -27,11 +27,11 @@ class Step:
 STEPS = (
     Step("kernels", "every attention kernel against the core kernel on the CPU", 30, 240),
     Step("against_cpu", "training on the GPU against the CPU", 40, 240),
-    Step("savings", "what is traded for memory: equal to none of it, and what it saves", 60, 300),
-    Step("sharing", "ranks that share the GPU against one rank", 60, 240),
-    Step("repeat", "determinism and resume, bit for bit", 60, 240),
+    Step("savings", "what is traded for memory: equal to none of it, and what it saves", 45, 300),
+    Step("sharing", "ranks that share the GPU against one rank", 45, 240),
+    Step("repeat", "determinism and resume, bit for bit", 45, 240),
     Step("syncs", "where a step waits for the GPU", 20, 90),
-    Step("speed", "TFLOPS and MFU by length, peak memory beside the estimate", 90, 600, False),
-    Step("beside", "the same step in plain PyTorch and in transformers", 60, 400, False),
-    Step("profile", "where one step's time goes", 40, 150),
+    Step("speed", "TFLOPS and MFU by length, peak memory beside the estimate", 60, 600, False),
+    Step("beside", "the same step in plain PyTorch and in transformers", 45, 400, False),
+    Step("profile", "where one step's time goes", 15, 150),
 )
