@@ -33,7 +33,7 @@ def upstream_arguments(config: Config, vocabulary: int) -> list[str]:
     check(config)
     parts = (_network(config), _layout(config), _memory(config), _training(config), _run(config))
     words = [word for part in parts for word in part] + ALWAYS
-    return [*words, "--vocab-size", str(vocabulary or 1)]
+    return words + (["--vocab-size", str(vocabulary)] if vocabulary else [])
 
 
 def check(config: Config) -> None:

@@ -7,6 +7,7 @@ in the run's folder, the argument list that it is given, beside DeepSpeed's sett
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -66,9 +67,9 @@ def files_of(config: Config, vocabulary: int) -> dict[str, str]:
     """What the ranks find in the run's folder."""
     if config.run.trainer != UPSTREAM:
         return check.files_of(config)
-    words = upstream_arguments(config, vocabulary)
-    lines = [f"{word}" if word.startswith("--") else f"    {word}" for word in words]
-    return {
-        check.DS_CONFIG: json.dumps(upstream_settings(config), indent=2) + "\n",
-        ARGUMENTS: "\n".join(lines) + "\n",
-    }
+    text = ""
+    for word in upstream_arguments(config, vocabulary):
+        text += "\n" * (word.startswith("--") and bool(text)) or " " * bool(text)
+        text += shlex.quote(word)
+    settings = json.dumps(upstream_settings(config), indent=2)
+    return {check.DS_CONFIG: settings + "\n", ARGUMENTS: text + "\n"}
