@@ -67,9 +67,11 @@ def files_of(config: Config, vocabulary: int) -> dict[str, str]:
     """What the ranks find in the run's folder."""
     if config.run.trainer != UPSTREAM:
         return check.files_of(config)
-    text = ""
+    lines: list[str] = []
     for word in upstream_arguments(config, vocabulary):
-        text += "\n" * (word.startswith("--") and bool(text)) or " " * bool(text)
-        text += shlex.quote(word)
+        if word.startswith("--"):
+            lines.append(word)
+        else:
+            lines[-1] += f" {shlex.quote(word)}"
     settings = json.dumps(upstream_settings(config), indent=2)
-    return {check.DS_CONFIG: settings + "\n", ARGUMENTS: text + "\n"}
+    return {check.DS_CONFIG: settings + "\n", ARGUMENTS: "\n".join(lines) + "\n"}

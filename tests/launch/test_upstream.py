@@ -44,7 +44,8 @@ stand_ins.provide(Path(sys.argv[1]))
 from megatron.arguments import parse_args
 for words in json.loads(sys.stdin.read()):
     sys.argv = ["pretrain_gpt.py", *words]
-    print(json.dumps({k: v for k, v in vars(parse_args()).items() if isinstance(v, (int, float, str))}))
+    found = vars(parse_args())
+    print(json.dumps({k: v for k, v in found.items() if isinstance(v, (int, float, str))}))
 """
 
 
