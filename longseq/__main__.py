@@ -38,6 +38,10 @@ VERBS = {
     ),
     "export": ("longseq.huggingface.command:add_export", "a model for transformers"),
     "import": ("longseq.huggingface.command:add_import", "a model of transformers, to train on"),
+    "convert": (
+        "longseq.upstream.convert:add_arguments",
+        "Megatron-DeepSpeed's checkpoint to ours",
+    ),
     "report": ("longseq.reports.command:add_arguments", "a page for each run, a table of them"),
     "watch": ("longseq.reports.watch:add_arguments", "a run or a job, as it goes"),
     "sync": ("longseq.run.sync:add_arguments", "send offline runs to Weights & Biases"),

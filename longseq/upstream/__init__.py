@@ -7,6 +7,8 @@ request      `longseq check` for a run of it: everything that can go wrong befor
 stand_ins    what it imports and today's libraries lack, supplied from outside
 fixes        the corrected behaviour in the place of what it does wrong (UPSTREAM_FIXES)
 names        its parameters' names and pieces ↔ ours; our first values for its network
+resume       a checkpoint of ours → its training
+convert      a checkpoint of its → ours: `longseq convert`
 data         our samples and tokenizer as its data sets
 record       its losses, norms and times → our screen and metrics.jsonl; when to stop
 start        one rank of it: what pretrain_gpt.py runs for --trainer megatron-deepspeed

@@ -10,6 +10,7 @@ folder), or is refused by its name. Standard library only.
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from longseq.config.arguments import Config
@@ -19,6 +20,7 @@ from longseq.errors import UserError
 
 # Those that our flags may name; what the best one is depends on what is installed
 KERNELS = {"v1": "v1", "v2": "v2", "triton": "triton", "sdpa": "v2", "core": ""}
+SAVED = "latest_checkpointed_iteration.txt"  # where it keeps the number of its newest checkpoint
 HERE = "TRAINER=longseq does it"
 ALWAYS = (
     # No kernels of its own build; data go through our samples, in this process
@@ -215,11 +217,16 @@ def _run(config: Config) -> list[str]:
     if run.save:
         every = run.save_interval or config.training.train_iters
         words += _pairs(save=run.save, save_interval=every)
-    if run.load:
+    if run.load and is_theirs(run.load):
         words += _pairs(load=run.load)
     if run.run_dir:
         words += ["--deepspeed_config", f"{run.run_dir}/ds_config.json"]
     return words + _switches(data, "reset_position_ids", "reset_attention_mask", "eod_mask_loss")
+
+
+def is_theirs(folder: str) -> bool:
+    """Has it saved checkpoints in this folder?"""
+    return (Path(folder) / SAVED).is_file()
 
 
 def upstream_settings(config: Config) -> dict[str, Any]:

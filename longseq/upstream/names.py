@@ -1,7 +1,7 @@
 """Its parameters' names and pieces ↔ ours, and our first values for its network.
 
     our_name("language_model.encoder.layers.0.mlp.dense_h_to_4h.bias", 4)   # layers.0.mlp.up.bias
-    give_first_values(model, net, vocabulary, seed, rank, size)
+    Held.of(model, config, rank).fill(first_values(net, vocabulary, seed))
 
 Both keep queries, keys and values one after the other, and gate before input, so that a piece of
 theirs is ours cut by sharding.Sharding.
@@ -10,13 +10,14 @@ theirs is ours cut by sharding.Sharding.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from longseq.attention.kernel import kernel
-from longseq.config.arguments import Network
+from longseq.config.arguments import Config, Network
 from longseq.engine.network.initialize import first_value
 from longseq.model.gpt import GPT
 from longseq.parallel.sharding import Sharding
@@ -58,32 +59,53 @@ def our_name(name: str, piped: bool = False) -> str:
     raise KeyError(name)
 
 
-def parts_of(name: str, net: Network, rows: int) -> tuple[int, ...]:
-    """What our parameter `name` of `rows` rows is made of, one after the other, along them."""
+def split_dim(name: str) -> int | None:
+    """The dimension along which tensor-parallel ranks share our parameter `name`; None: none."""
+    if name in (TOKENS, HEAD) or ".qkv." in name or ".up." in name:
+        return 0
+    return 1 if name.endswith((".projection.weight", ".down.weight")) else None
+
+
+def parts_of(name: str, net: Network, length: int) -> tuple[int, ...]:
+    """What `length` of parameter `name` along that dimension is made of, one after the other."""
     if ".qkv." in name:
         groups = net.key_value_heads * net.head_size
         return (net.hidden_size, groups, groups)
     if ".up." in name and net.swiglu:
         return (net.ffn_size, net.ffn_size)
-    return (rows,)
+    return (length,)
 
 
-def cut(whole: Tensor, name: str, net: Network, parameter: Tensor, rank: int, size: int) -> Tensor:
-    """Tensor-parallel rank `rank`'s piece of our whole tensor, as its `parameter` is cut."""
-    if size == 1 or not getattr(parameter, "tensor_model_parallel", False):
+def cut(whole: Tensor, name: str, net: Network, rank: int, size: int) -> Tensor:
+    """Tensor-parallel rank `rank`'s piece of our whole tensor."""
+    dim = split_dim(name)
+    if size == 1 or dim is None:
         return whole
-    dim: int = parameter.partition_dim  # type: ignore[attr-defined]
-    parts = parts_of(name, net, whole.shape[0]) if dim == 0 else (whole.shape[dim],)
-    return Sharding(dim, parts, rank, size).take(whole)
+    return Sharding(dim, parts_of(name, net, whole.shape[dim]), rank, size).take(whole)
+
+
+def join(pieces: Sequence[Tensor], name: str, net: Network) -> Tensor:
+    """The whole tensor from the pieces of all tensor-parallel ranks."""
+    dim = split_dim(name)
+    if len(pieces) == 1 or dim is None:
+        return pieces[0]
+    parts = parts_of(name, net, sum(piece.shape[dim] for piece in pieces))
+    shares = [piece.split([part // len(pieces) for part in parts], dim) for piece in pieces]
+    return torch.cat([share[n] for n in range(len(parts)) for share in shares], dim)
 
 
 def first_values(net: Network, vocabulary: int, seed: int) -> Iterator[tuple[str, Tensor]]:
     """Name and first value of each of our parameters, whole; the positions as one table."""
     with torch.device("meta"):
         model = GPT(net, vocabulary, kernel("core"), seed)
+    named = ((name, first_value(name, one, net, seed)) for name, one in model.named_parameters())
+    return one_table(named)
+
+
+def one_table(named: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+    """The same, with the blocks of positions, which come in their order, as one table."""
     blocks = []
-    for name, parameter in model.named_parameters():
-        value = first_value(name, parameter, net, seed)
+    for name, value in named:
         if name.startswith(POSITIONS):
             blocks.append(value)
         else:
@@ -92,12 +114,29 @@ def first_values(net: Network, vocabulary: int, seed: int) -> Iterator[tuple[str
         yield POSITIONS, torch.cat(blocks)
 
 
-@torch.no_grad()
-def give_first_values(
-    model: nn.Module, net: Network, vocabulary: int, seed: int, rank: int, size: int, piped: bool
-) -> None:
-    """Start its `model` from the network that ours starts from with this seed."""
-    theirs = {our_name(name, piped): one for name, one in model.named_parameters()}
-    for name, whole in first_values(net, vocabulary, seed):
-        if name in theirs:  # a pipeline's stage has some of them
-            theirs[name].copy_(cut(whole, name, net, theirs[name], rank, size))
+@dataclass(frozen=True)
+class Held:
+    """Its model on this rank: our names of its parameters, and which piece of each it holds."""
+
+    parameters: Mapping[str, nn.Parameter]
+    net: Network
+    rank: int
+    size: int
+
+    @classmethod
+    def of(cls, model: nn.Module, config: Config, rank: int) -> Held:
+        piped = config.layout.pp > 1
+        named = {our_name(name, piped): one for name, one in model.named_parameters()}
+        return cls(named, config.network, rank, config.layout.tp)
+
+    def mine(self, values: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[nn.Parameter, Tensor]]:
+        """Each parameter that is here, and its piece of the whole value."""
+        for name, whole in values:
+            if name in self.parameters:
+                yield self.parameters[name], cut(whole, name, self.net, self.rank, self.size)
+
+    @torch.no_grad()
+    def fill(self, values: Iterable[tuple[str, Tensor]]) -> None:
+        """Give its model these values."""
+        for parameter, piece in self.mine(values):
+            parameter.copy_(piece)

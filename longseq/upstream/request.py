@@ -13,16 +13,18 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from longseq.checkpoint import request
+from longseq.checkpoint.fit import check_vocabulary
 from longseq.config.arguments import UPSTREAM, Config
 from longseq.config.flags import Parser
 from longseq.errors import UserError
+from longseq.parallel.agreement import Ranks
 from longseq.run import check
 from longseq.upstream.arguments import upstream_arguments, upstream_settings
 from longseq.upstream.checkout import checked
 from longseq.upstream.faults import lines_for
+from longseq.upstream.resume import our_checkpoint
 
 ARGUMENTS = "upstream-arguments.txt"
-LATEST = "latest"  # the file in which DeepSpeed names the newest checkpoint
 
 
 def add_arguments(parser: Parser) -> None:
@@ -40,7 +42,7 @@ def check_request(config: Config, vocabulary: int) -> None:
     checked(Path(config.run.megatron_deepspeed_dir))
     if config.training.device == "cuda" and vocabulary:
         _check_apex()
-    _check_load(config)
+    _check_load(config, vocabulary)
     if not vocabulary:
         for line in lines_for(config):
             print(f"longseq: Megatron-DeepSpeed: {line}", file=sys.stderr)
@@ -54,13 +56,15 @@ def _check_apex() -> None:
         )
 
 
-def _check_load(config: Config) -> None:
-    load = config.run.load
-    if load and not (Path(load) / LATEST).is_file():
-        raise UserError(
-            f"--load (LOAD={load}): there is no checkpoint of Megatron-DeepSpeed in it (no file"
-            f" {LATEST}): name a folder that it has saved"
-        )
+def _check_load(config: Config, vocabulary: int) -> None:
+    """One of its own is its to check; one of ours must be whole and fit."""
+    ours = our_checkpoint(config, _warn, Ranks(), hashes=False)
+    if ours and vocabulary:
+        check_vocabulary(ours.path, ours.manifest, vocabulary)
+
+
+def _warn(text: str) -> None:
+    print(f"longseq: warning: {text}", file=sys.stderr)
 
 
 def files_of(config: Config, vocabulary: int) -> dict[str, str]:

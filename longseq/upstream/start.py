@@ -18,8 +18,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import torch
-
 from longseq.config.arguments import Config
 from longseq.data.held_out import write_held_out
 from longseq.data.opening import TrainingData, open_data
@@ -36,12 +34,13 @@ from longseq.run.safety.watch import Watch
 from longseq.run.screen import Screen, open_log, terminal_width
 from longseq.run.summary import Rows, closing_rows, opening_rows, write_summary
 from longseq.upstream import fixes, stand_ins
-from longseq.upstream.arguments import attention_kernel, recomputes_all, upstream_arguments
+from longseq.upstream.arguments import SAVED, attention_kernel, recomputes_all, upstream_arguments
 from longseq.upstream.checkout import COMMIT
 from longseq.upstream.data import TheTokenizer, datasets
 from longseq.upstream.faults import lines_for
-from longseq.upstream.names import give_first_values
+from longseq.upstream.names import Held, first_values
 from longseq.upstream.record import Recorder, Stopped
+from longseq.upstream.resume import OurCheckpoint, our_checkpoint
 
 
 def train(config: Config, watch: Watch) -> int:
@@ -54,18 +53,22 @@ def train(config: Config, watch: Watch) -> int:
         open_log(folder, ranks.rank)
     start_deepspeed()
     data = open_data(config.data, config.network.seq_length, config.training.seed)
+    ours = our_checkpoint(config, _warn_early, ranks)
+    at = _resumed_at(config, ours)
     screen = Screen(
         rank=ranks.rank,
+        start=at,
         total=config.training.train_iters,
         log_interval=config.run.log_interval,
         width=terminal_width(),
         file=sys.stdout,
     )
     recorder = Recorder(config, watch, data, ranks, device.type, screen)
+    recorder.iteration = at
     code = EXIT_FAILED
     try:
         with _prints_kept(folder, ranks):
-            code = _pretrain(config, data, recorder, device)
+            code = _pretrain(config, data, recorder, ours)
         _say_how_it_ended(config, recorder, code)
     except Exception as error:
         if folder:
@@ -101,14 +104,29 @@ def import_upstream(config: Config) -> ModuleType:
     return main
 
 
-def _pretrain(config: Config, data: TrainingData, recorder: Recorder, device: torch.device) -> int:
+def _resumed_at(config: Config, ours: OurCheckpoint | None) -> int:
+    """The iteration of the checkpoint that --load names; 0: none."""
+    if ours:
+        return ours.manifest.progress["iteration"]
+    load = config.run.load
+    text = (Path(load) / SAVED).read_text(encoding="utf-8").strip() if load else ""
+    return int(text) if text.isdecimal() else 0
+
+
+def _warn_early(text: str) -> None:
+    print(f"longseq: warning: {text}", file=sys.stderr, flush=True)
+
+
+def _pretrain(
+    config: Config, data: TrainingData, recorder: Recorder, ours: OurCheckpoint | None
+) -> int:
     main = import_upstream(config)
     training = import_module("megatron.training")
     if not config.run.as_shipped:
-        fixes.correct(main, data.vocab_size, device.type == "cuda")
+        fixes.correct(main, data.vocab_size, recorder.device == "cuda")
     _use_our_tokenizer(data)
+    _around_the_model(training, config, data, ours)
     recorder.listen(training)
-    _around_the_model(training, config, data)
     _say_what_runs(config, data, recorder)
     sys.argv = ["pretrain_gpt.py", *upstream_arguments(config, data.vocab_size)]
     try:
@@ -136,37 +154,42 @@ def _use_our_tokenizer(data: TrainingData) -> None:
     global_vars.build_tokenizer = build_tokenizer
 
 
-def _around_the_model(training: Any, config: Config, data: TrainingData) -> None:
-    """Correct the model when it is built, and start it from our first values."""
-    if config.run.as_shipped:
-        return
+def _around_the_model(
+    training: Any, config: Config, data: TrainingData, ours: OurCheckpoint | None
+) -> None:
+    """Start the model from our values when it is built, and correct it; go on where ours is."""
     get_model, get_schedule = training.get_model, training.get_optimizer_param_scheduler
+    set_up = training.setup_model_and_optimizer
     state = import_module("megatron.core.parallel_state")
+    held: list[Held] = []
 
     def model_of_ours(*args: Any, **more: Any) -> Any:
-        models = get_model(*args, **more)
-        for model in models:
-            if config.layout.sequence_parallel:
-                fixes.sum_gradients(model, state.get_tensor_model_parallel_group())
-            if not config.run.load:
-                give_first_values(
-                    model,
-                    config.network,
-                    data.vocab_size,
-                    config.training.seed,
-                    state.get_tensor_model_parallel_rank(),
-                    config.layout.tp,
-                    piped=config.layout.pp > 1,
-                )
+        (model,) = models = get_model(*args, **more)
+        held.append(Held.of(model, config, state.get_tensor_model_parallel_rank()))
+        if config.layout.sequence_parallel and not config.run.as_shipped:
+            fixes.sum_gradients(model, state.get_tensor_model_parallel_group())
+        if ours:
+            held[0].fill(ours.values("weight"))
+        elif not (config.run.as_shipped or config.run.load):
+            net, seed = config.network, config.training.seed
+            held[0].fill(first_values(net, data.vocab_size, seed))
         return models
 
     def schedule_of_ours(*args: Any, **more: Any) -> Any:
         schedule = get_schedule(*args, **more)
-        schedule.step(increment=config.global_batch_size)  # ours counts the update it is for
+        if not config.run.as_shipped:
+            schedule.step(increment=config.global_batch_size)  # ours counts the update it is for
         return schedule
+
+    def set_up_and_go_on(*args: Any, **more: Any) -> Any:
+        made = set_up(*args, **more)
+        if ours:
+            ours.go_on(training.get_args(), held[0], made)
+        return made
 
     training.get_model = model_of_ours
     training.get_optimizer_param_scheduler = schedule_of_ours
+    training.setup_model_and_optimizer = set_up_and_go_on
 
 
 def _say_what_runs(config: Config, data: TrainingData, recorder: Recorder) -> None:
@@ -174,7 +197,7 @@ def _say_what_runs(config: Config, data: TrainingData, recorder: Recorder) -> No
     kernel = attention_kernel(config)
     if kernel == "v2" and not stand_ins.has_flash_attention():
         kernel = "torch's flash kernel in the place of flash-attn"
-    rows = opening_rows(config, data, recorder.device, 0, recompute=how)
+    rows = opening_rows(config, data, recorder.device, recorder.iteration, recompute=how)
     rows = [(name, kernel if name == "attention" else value) for name, value in rows]
     rows += [("trainer", f"Megatron-DeepSpeed {COMMIT[:7]}, {config.run.megatron_deepspeed_dir}")]
     rows += [("", line) for line in lines_for(config)]

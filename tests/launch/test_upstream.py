@@ -32,7 +32,7 @@ PUBLISHED = {
 }
 OTHERS = (
     "--trainer megatron-deepspeed --device cpu --pipeline-model-parallel-size 2 --swiglu"
-    " --normalization rmsnorm --untie-embeddings-and-output-weights --disable-bias-linear --load x"
+    " --normalization rmsnorm --untie-embeddings-and-output-weights --disable-bias-linear"
     " --eod-mask-loss --recompute-granularity selective --use-rotary-position-embeddings"
     " --rotary-percent 0.5 --rope-theta 500000 --save y --save-interval 5"
 )
@@ -110,6 +110,5 @@ def test_its_own_parser_takes_every_word(checkout: Path) -> None:
         "recompute_granularity": "selective",
         "rotary_percent": 0.5,
         "rope_theta": 500000,
-        "load": "x",
         "vocab_size": 16,
     }.items() <= other.items()

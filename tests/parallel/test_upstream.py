@@ -1,4 +1,4 @@
-"""Megatron-DeepSpeed, corrected, on two ranks of the launch line: its losses are ours on one rank.
+"""Megatron-DeepSpeed, corrected, on two ranks of the launch line: its steps are ours on one rank.
 
 The reference is our trainer, which shares no code with it. What was seen of the other layouts is in
 docs/upstream.md.
@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from longseq.__main__ import main
 from tests.parallel.losses import GENOME
 from tests.parallel.ranks import ROOT, operator_folder, rank_command, rank_environ
 from tests.upstream_checkout import upstream_checkout
@@ -20,7 +22,7 @@ COMMON = (
     "--num-layers 2 --hidden-size 64 --num-attention-heads 4 --seq-length 64 --device cpu"
     " --use-rotary-position-embeddings --use-flash-attn-best --global-batch-size 4"
     " --micro-batch-size 2 --split 1,1,0 --train-iters 10 --lr 1e-3 --min-lr 1e-4"
-    f" --lr-warmup-iters 3 --eval-iters 2 --data-path {GENOME}"
+    f" --lr-warmup-iters 3 --lr-decay-iters 10 --eval-iters 2 --data-path {GENOME}"
 ).split()
 SPLIT = "--tensor-model-parallel-size 2 --sequence-parallel".split()
 
@@ -29,8 +31,9 @@ def metrics(folder: Path, ranks: int, *flags: str) -> list[dict[str, float]]:
     """metrics.jsonl of a run on `ranks` ranks."""
     words = [*COMMON, "--run-dir", str(folder), *flags]
     env = rank_environ(TORCH_EXTENSIONS_DIR=operator_folder(), LONGSEQ_LOG=str(folder / "log"))
+    check = [sys.executable, "-m", "longseq", "check", "--world-size", str(ranks), *words]
     for command in (
-        ["./longseq.sh", "check", "--world-size", str(ranks), *words],
+        *([check] if "--trainer" in flags else ()),  # writes what DeepSpeed is set to
         [*rank_command(ranks), str(ROOT / "pretrain_gpt.py"), *words],
     ):
         done = subprocess.run(
@@ -40,17 +43,25 @@ def metrics(folder: Path, ranks: int, *flags: str) -> list[dict[str, float]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_losses_and_norms_are_ours(tmp_path: Path) -> None:
+def test_from_ours_to_theirs_and_back(tmp_path: Path) -> None:
+    """Three iterations of ours, four of its on two ranks that split the sequence, three of ours:
+    each as if ours had gone on.
+    """
     checkout = upstream_checkout(tmp_path)
+    ours = metrics(tmp_path / "ours", 1, "--save", str(tmp_path / "kept"), "--save-interval", "3")
     theirs = metrics(
         tmp_path / "theirs",
         2,
         *SPLIT,
         *("--trainer", "megatron-deepspeed", "--megatron-deepspeed-dir", str(checkout)),
+        *("--load", str(tmp_path / "kept/step-3"), "--train-iters", "7"),
+        *("--save", str(tmp_path / "theirs/checkpoints")),
     )
-    ours = metrics(tmp_path / "ours", 1)
-    assert [step["iteration"] for step in theirs] == list(range(1, 11))
+    assert main(["convert", str(tmp_path / "theirs"), "--output", str(tmp_path / "back")]) == 0
+    back = metrics(tmp_path / "again", 1, "--load", str(tmp_path / "back"))
+    found = theirs + back
+    assert [step["iteration"] for step in found] == list(range(4, 11))
+    assert [s["consumed_tokens"] for s in found] == [s["consumed_tokens"] for s in ours[3:]]
     for key, close in (("lm_loss", 1e-5), ("grad_norm", 1e-4), ("learning_rate", 1e-12)):
-        assert [step[key] for step in theirs] == pytest.approx([s[key] for s in ours], abs=close)
-    assert theirs[-1]["validation_loss"] == pytest.approx(ours[-1]["validation_loss"], abs=1e-5)
-    assert [s["consumed_tokens"] for s in theirs] == [s["consumed_tokens"] for s in ours]
+        assert [step[key] for step in found] == pytest.approx([s[key] for s in ours[3:]], abs=close)
+    assert back[-1]["validation_loss"] == pytest.approx(ours[-1]["validation_loss"], abs=1e-5)

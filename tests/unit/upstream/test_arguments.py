@@ -22,7 +22,7 @@ AROUND = set(
     "world_size chosen trainer megatron_deepspeed_dir as_shipped run_dir keep_every log_interval"
     " hang_timeout tensorboard_dir wandb_project data_path tokenizer_type split split_seed"
     " valid_records test_records reverse_complement_prob deepspeed_overrides deepspeed_config"
-    " nvme_path spike_factor spike_window curriculum_iters curriculum_root device"
+    " load nvme_path spike_factor spike_window curriculum_iters curriculum_root device"
     " ds_sequence_parallel_fpdt_chunk_size ds_sequence_parallel_fpdt_offloading"
     " use_flash_attn_best use_flash_attn_sdpa".split()
 )
@@ -38,7 +38,6 @@ ACT = {
     "ffn_hidden_size": 512,
     "num_key_value_heads": 2,
     "max_position_embeddings": 4096,
-    "load": "folder",
     "save": "folder",
     "compile": "on",
     "rotary_percent": 0.5,

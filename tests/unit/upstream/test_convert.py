@@ -1,0 +1,94 @@
+"""Pieces and wholes, names, and files that were made to harm."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from longseq.config.arguments import Network
+from longseq.errors import UserError
+from longseq.upstream.convert import Theirs, read_file
+from longseq.upstream.names import cut, join, our_name
+
+NET = Network(num_layers=2, hidden_size=8, num_attention_heads=4, swiglu=True, ffn_hidden_size=12)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "dim"),
+    [
+        ("layers.0.attention.qkv.weight", (24, 8), 0),
+        ("layers.0.attention.qkv.bias", (24,), 0),
+        ("layers.0.mlp.up.weight", (24, 8), 0),
+        ("layers.1.mlp.down.weight", (8, 12), 1),
+        ("layers.1.attention.projection.weight", (8, 8), 1),
+        ("tokens.weight", (16, 8), 0),
+        ("layers.1.attention.projection.bias", (8,), None),
+        ("norm.weight", (8,), None),
+    ],
+)
+def test_pieces_make_the_whole(name: str, shape: tuple[int, ...], dim: int | None) -> None:
+    whole = torch.randn(shape)
+    pieces = [cut(whole, name, NET, rank, 2) for rank in range(2)]
+    assert torch.equal(join(pieces, name, NET), whole)
+    if dim is None:
+        assert all(torch.equal(piece, whole) for piece in pieces)
+    else:
+        assert pieces[0].shape[dim] * 2 == shape[dim]
+
+
+def test_a_rank_holds_its_heads_of_queries_keys_and_values() -> None:
+    whole = torch.arange(24.0)[:, None].expand(24, 8)
+    second = cut(whole, "layers.0.attention.qkv.weight", NET, 1, 2)
+    assert second[:, 0].tolist() == [4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23]
+
+
+@pytest.mark.parametrize(
+    ("theirs", "piped", "ours"),
+    [
+        ("language_model.embedding.word_embeddings.weight", False, "tokens.weight"),
+        ("language_model.embedding.position_embeddings.weight", False, "positions"),
+        ("language_model.output_layer.weight", False, "head.weight"),
+        (
+            "language_model.encoder.layers.7.mlp.dense_4h_to_h.bias",
+            False,
+            "layers.7.mlp.down.bias",
+        ),
+        ("language_model.encoder.final_layernorm.weight", False, "norm.weight"),
+        ("tied_modules.embed.word_embeddings.weight", True, "tokens.weight"),
+        ("2.self_attention.query_key_value.weight", True, "layers.0.attention.qkv.weight"),
+        ("6.bias", True, "norm.bias"),
+        ("7.lm_head.weight", True, "head.weight"),
+    ],
+)
+def test_names(theirs: str, piped: bool, ours: str) -> None:
+    assert our_name(theirs, piped) == ours
+
+
+class Harm:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (os.environ["HARM"],)
+
+
+def test_a_file_that_was_made_to_harm_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARM", str(tmp_path / "harmed"))
+    torch.save({"module": {"a": torch.arange(3)}, "x": Harm(), "y": [Harm()]}, tmp_path / "f.pt")
+    assert read_file(tmp_path / "f.pt")["module"]["a"].tolist() == [0, 1, 2]
+    assert not (tmp_path / "harmed").exists()
+
+
+def test_what_is_none_is_refused_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "f.pt").write_bytes(b"\x80")
+    with pytest.raises(UserError, match=r"f\.pt cannot be read"):
+        read_file(tmp_path / "f.pt")
+    with pytest.raises(UserError, match="no checkpoint of Megatron-DeepSpeed is in it"):
+        Theirs(tmp_path)
+    (tmp_path / "latest_checkpointed_iteration.txt").write_text("3")
+    (tmp_path / "latest").write_text("../..")
+    with pytest.raises(UserError, match="has no mp_rank_00_model_states"):
+        Theirs(tmp_path)
