@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from longseq.config.arguments import Config
+from longseq.config.arguments import GROUPS, Config
+from longseq.config.flags import flags_of
 from longseq.config.network import Network
 from longseq.engine.ds_config import deepspeed_settings
 from longseq.errors import UserError
@@ -22,6 +23,24 @@ from longseq.errors import UserError
 KERNELS = {"v1": "v1", "v2": "v2", "triton": "triton", "sdpa": "v2", "core": ""}
 SAVED = "latest_checkpointed_iteration.txt"  # where it keeps the number of its newest checkpoint
 HERE = "TRAINER=longseq does it"
+# Flags of ours that become words of its, and those that we see to around it
+TAKEN = frozenset(
+    "num_layers hidden_size num_attention_heads ffn_hidden_size seq_length max_position_embeddings"
+    " normalization layernorm_epsilon swiglu disable_bias_linear"
+    " untie_embeddings_and_output_weights use_rotary_position_embeddings rotary_percent rope_theta"
+    " attention_dropout hidden_dropout init_method_std make_vocab_size_divisible_by"
+    " tensor_model_parallel_size pipeline_model_parallel_size ds_sequence_parallel_size"
+    " sequence_parallel use_flash_attn_v1 use_flash_attn_v2 use_flash_attn_triton"
+    " use_flash_attn_sdpa use_flash_attn_best checkpoint_activations recompute_granularity"
+    " recompute_num_layers checkpoint_in_cpu micro_batch_size global_batch_size train_iters"
+    " optimizer lr min_lr lr_decay_style lr_decay_iters lr_warmup_fraction lr_warmup_iters"
+    " weight_decay adam_beta1 adam_beta2 adam_eps clip_grad seed bf16 fp16 zero_stage"
+    " cpu_optimizer remote_device reset_position_ids reset_attention_mask eod_mask_loss save load"
+    " save_interval eval_interval eval_iters"
+    " device deepspeed_overrides deepspeed_config data_path tokenizer_type split split_seed"
+    " valid_records test_records reverse_complement_prob trainer megatron_deepspeed_dir as_shipped"
+    " run_dir log_interval hang_timeout tensorboard_dir wandb_project".split()
+)
 ALWAYS = (
     # No kernels of its own build; data go through our samples, in this process
     "--no-masked-softmax-fusion --no-gradient-accumulation-fusion"
@@ -39,49 +58,44 @@ def upstream_arguments(config: Config, vocabulary: int) -> list[str]:
 
 
 def check(config: Config) -> None:
-    """Refuse what it has no way to do, by the flag's name."""
-    net, axes, memory = config.network, config.layout, config.memory
-    train, data, run = config.training, config.data, config.run
-    nvme = train.nvme_optimizer or train.remote_device == "nvme"
-    refused = {
-        "--context-parallel-size (RINGSIZE)": axes.ring > 1,
-        "--sequence-parallel with --ds-sequence-parallel-size": (
-            axes.sequence_parallel and axes.ulysses > 1
-        ),
-        "--num-key-value-heads": net.key_value_heads != net.num_attention_heads,
-        "--rope-theta that is no whole number": net.rope_theta != int(net.rope_theta),
-        "--recompute-granularity outside-attention": (
+    """Refuse what it has no way to do, by the flag's name: every flag that is not in TAKEN, and
+    values that those may not have.
+    """
+    for item in (flag for group in GROUPS for flag in flags_of(group)):
+        value = getattr(_group_of(config, item.field), item.field)
+        if item.field not in TAKEN and value != item.default:
+            _refuse(item.name if item.kind is bool else f"{item.name} {value}")
+    net, memory, train = config.network, config.memory, config.training
+    for what, is_asked in {
+        f"--rope-theta {net.rope_theta}, no whole number,": not net.rope_theta.is_integer(),
+        f"--recompute-granularity {memory.recompute_granularity}": (
             memory.recompute_granularity == "outside-attention"
         ),
-        "--recompute-method block": memory.recompute_method == "block",
-        "--tile-size": memory.tile_size > 0,
-        "--ds-sequence-parallel-fpdt": memory.ds_sequence_parallel_fpdt,
-        "--use-flash-attn-v3 (USE_FLASH_ATTN=v3)": memory.use_flash_attn_v3,  # type: ignore[attr-defined]
         f"--optimizer {train.optimizer}": train.optimizer != "adam",
-        f"--on-spike {train.on_spike}": train.on_spike != "warn",
+        f"--remote-device {train.remote_device}": train.remote_device == "nvme",
         "--seed 0": train.seed == 0,
-        "offload to nvme": nvme,
-        "--no-cross-document": data.no_cross_document,
-        "--sample-overlap": data.sample_overlap > 0,
-        "--curriculum-seq-length": data.curriculum_seq_length > 0,
-        "--keep-last": run.keep_last > 0,
-        "--compile on": train.compile == "on",
-    }
-    for what, is_asked in refused.items():
+    }.items():
         if is_asked:
-            raise UserError(f"{what}: TRAINER=megatron-deepspeed has none; {HERE}, or leave it out")
-    if memory.kernel not in KERNELS and not memory.chosen and memory.kernel != "best":
-        raise UserError(
-            f"USE_FLASH_ATTN={memory.kernel}: TRAINER=megatron-deepspeed has v1, v2 and triton, and"
-            " sdpa in their place: choose one of those"
-        )
+            _refuse(what)
     _check_layout(config)
+
+
+def _group_of(config: Config, field: str) -> Any:
+    return next(part for part in vars(config).values() if hasattr(part, field))
+
+
+def _refuse(what: str) -> NoReturn:
+    raise UserError(f"{what}: TRAINER=megatron-deepspeed has none; {HERE}, or leave it out")
 
 
 def _check_layout(config: Config) -> None:
     """Combinations that fail or go wrong inside of it."""
     axes, data, train = config.layout, config.data, config.training
     kernel = attention_kernel(config)
+    if axes.ulysses > 1 and axes.sequence_parallel:
+        raise UserError(
+            "--sequence-parallel with --ds-sequence-parallel-size (SPSIZE): it takes one of them"
+        )
     if axes.pp > 1:
         if axes.ulysses > 1:
             raise UserError(
