@@ -9,20 +9,22 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
 from longseq.checkpoint import request
-from longseq.checkpoint.fit import check_vocabulary
+from longseq.checkpoint.fit import check_fit, check_vocabulary
+from longseq.checkpoint.format.folder import find_latest
+from longseq.checkpoint.format.manifest import Manifest
 from longseq.config.arguments import UPSTREAM, Config
 from longseq.config.flags import Parser
 from longseq.errors import UserError
 from longseq.parallel.agreement import Ranks
 from longseq.run import check
-from longseq.upstream.arguments import upstream_arguments, upstream_settings
+from longseq.upstream.arguments import is_theirs, upstream_arguments, upstream_settings
 from longseq.upstream.checkout import checked
 from longseq.upstream.faults import lines_for
-from longseq.upstream.resume import our_checkpoint
 
 ARGUMENTS = "upstream-arguments.txt"
 
@@ -58,9 +60,21 @@ def _check_apex() -> None:
 
 def _check_load(config: Config, vocabulary: int) -> None:
     """One of its own is its to check; one of ours must be whole and fit."""
-    ours = our_checkpoint(config, _warn, Ranks(), hashes=False)
+    ours = find_ours(config, _warn, Ranks(), hashes=False)
     if ours and vocabulary:
-        check_vocabulary(ours.path, ours.manifest, vocabulary)
+        check_vocabulary(*ours, vocabulary)
+
+
+def find_ours(
+    config: Config, warn: Callable[[str], None], ranks: Ranks, hashes: bool = True
+) -> tuple[Path, Manifest] | None:
+    """What --load names, if it is a checkpoint of ours; raises UserError where it does not fit."""
+    load = config.run.load
+    if not load or is_theirs(load):
+        return None
+    path, manifest = find_latest(Path(load), warn, ranks, hashes)
+    check_fit(path, manifest, config)
+    return path, manifest
 
 
 def _warn(text: str) -> None:

@@ -17,28 +17,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from longseq.checkpoint.fit import check_fit
-from longseq.checkpoint.format.folder import find_latest
 from longseq.checkpoint.format.manifest import Manifest
 from longseq.checkpoint.format.tensors import open_checkpoint
 from longseq.config.arguments import Config
 from longseq.parallel.agreement import Ranks
-from longseq.upstream.arguments import is_theirs
 from longseq.upstream.names import HEAD, TOKENS, Held, one_table
+from longseq.upstream.request import find_ours
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def our_checkpoint(
-    config: Config, warn: Callable[[str], None], ranks: Ranks, hashes: bool = True
+    config: Config, warn: Callable[[str], None], ranks: Ranks
 ) -> OurCheckpoint | None:
-    """What --load names, if it is a checkpoint of ours; raises UserError where it does not fit."""
-    load = config.run.load
-    if not load or is_theirs(load):
-        return None
-    path, manifest = find_latest(Path(load), warn, ranks, hashes)
-    check_fit(path, manifest, config)
-    return OurCheckpoint(path, manifest, config)
+    """What --load names, if it is a checkpoint of ours; its hashes are looked at by all ranks."""
+    found = find_ours(config, warn, ranks)
+    return OurCheckpoint(*found, config) if found else None
 
 
 class OurCheckpoint:
