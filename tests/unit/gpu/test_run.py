@@ -1,0 +1,192 @@
+"""tests/gpu/run.sh: shares of the time, what is kept, what is run again, what is called wrong."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.gpu import against_cpu, all, page
+from tests.gpu.repeat import Run, first_difference
+from tests.gpu.results import CUT_OFF, Results, step_options
+from tests.gpu.steps import STEPS, Step
+from tests.gpu.training import Found, largest_difference
+
+ROOT = Path(__file__).parents[3]
+ONE, TWO = Step("kernels", "one", 30, 100), Step("repeat", "two", 60, 200)
+
+
+def machine(**more: str) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "code": "c0de",
+        "gpu": "NVIDIA H100",
+        "gpus": [],
+        "commit": None,
+        "packages": {},
+    }
+    return found | {"time": "2026-11-26T01:00:00", "cpu": {"model": "EPYC"}} | more
+
+
+@pytest.mark.parametrize(
+    ("left", "limit"),
+    [
+        (1000, 100),  # all that it may have
+        (130, 70),  # what leaves the later step its least
+        (70, 30),  # its own least goes before the later step's
+        (20, 0),  # not begun
+    ],
+)
+def test_a_step_leaves_time_for_those_after_it(left: float, limit: float) -> None:
+    assert all.limit_of(ONE, left, [TWO]) == limit
+
+
+def test_what_is_finished_stays_and_other_code_goes_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(all, "this_machine", machine)
+    folder = tmp_path / "out"
+    record = all.Record(folder)
+    Results(record.rows_of(ONE)).row("a", "ok", ms=1.5)
+    record.keep(ONE, True, 10.0)
+    record.keep(TWO, False, 5.0, "cut off after 5 s; it goes on at the next call")
+    record.keep(TWO, False, 4.0)
+    again = all.Record(folder)
+    assert [again.is_finished(step) for step in (ONE, TWO)] == [True, False]
+    assert again.steps["kernels"]["rows"] == [{"what": "a", "verdict": "ok", "ms": 1.5}]
+    assert again.steps["repeat"]["seconds"] == 9.0
+    monkeypatch.setattr(all, "this_machine", lambda: machine(code="other"))
+    other = all.Record(folder)
+    assert not other.is_finished(ONE)
+    assert not other.rows_of(ONE).exists()
+    assert (tmp_path / "out-2026-11-26T01:00:00" / "kernels.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("verdict", "why", "code"),
+    [
+        ("ok", "", 0),
+        ("out of memory", "", 0),
+        ("wrong", "", 1),
+        ("ok", "ended with exit code 9", 1),
+    ],
+)
+def test_the_exit_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verdict: str, why: str, code: int
+) -> None:
+    monkeypatch.setattr(all, "this_machine", machine)
+    record = all.Record(tmp_path)
+    Results(record.rows_of(ONE)).row("a", verdict)
+    record.keep(ONE, True, 1.0, why)
+    assert record.exit_code == code
+
+
+def test_a_step_that_does_not_end_is_ended_with_all_it_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(all, "GRACE", 0.2)
+    note, log = tmp_path / "pid", tmp_path / "log"
+    script = f"trap '' TERM; sleep 60 & echo $! >'{note}'; echo begun; wait; wait"
+    assert all.watched(["/bin/bash", "-c", script], log, 0.5) == -signal.SIGKILL
+    assert log.read_text() == "begun\n"
+    state = Path(f"/proc/{note.read_text().strip()}/stat")
+    assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_a_step_whose_time_runs_out_is_no_failure(tmp_path: Path) -> None:
+    options = step_options(None, ["--within", "0.05", "--out", str(tmp_path / "rows")])
+    results = Results(options.out)
+    with pytest.raises(SystemExit) as ended, results.kept("slow"):
+        time.sleep(10)
+    assert ended.value.code == CUT_OFF
+    assert not results.has("slow")
+
+
+EXACT = Found([4.0, 2.0], [1.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("name", "mine", "verdict"),
+    [
+        ("plain", Found([4.0, 2.0001], [1.0, 1.0]), "ok"),
+        ("plain", Found([4.0, 2.001], [1.0, 1.0]), "wrong"),
+        ("plain", Found([4.0, 2.0], [1.0, 1.001]), "wrong"),
+        ("plain", Found([4.0, float("nan")], [1.0, 1.0]), "wrong"),
+        ("plain", Found([4.0], [1.0]), "wrong"),  # a step is missing
+        ("bf16", Found([4.0, 2.019], [1.0, 1.0]), "ok"),  # twice what the CPU's bf16 makes
+        ("bf16", Found([4.0, 2.021], [1.0, 1.0]), "wrong"),
+        ("fp16", Found([4.0, 2.0], [1.0, 1.0], skipped=3), "ok"),
+        ("fp16", Found([4.0, 2.0], [1.0, 1.0]), "wrong"),  # nothing was left out
+    ],
+)
+def test_against_the_cpu(name: str, mine: Found, verdict: str) -> None:
+    results = Results(None)
+    against_cpu.compare(results, name, mine, [EXACT, Found([4.0, 2.01], [1.0, 1.0])])
+    assert results.rows[0]["verdict"] == verdict
+
+
+def test_the_largest_difference_is_relative() -> None:
+    assert largest_difference([1.0, 220.0], [1.0, 200.0]) == pytest.approx(0.1)
+
+
+def test_where_two_runs_part() -> None:
+    steps = tuple((float(number), 1.0) for number in range(8))
+    whole = Run(steps, ("t",))
+    assert first_difference(Run(steps[4:], ("t",)), whole) == ""
+    assert first_difference(Run(steps[4:], ("u",)), whole) == "the last tensors differ"
+    other = Run(((4.0, 1.0), (5.5, 1.0), *steps[6:]), ("t",))
+    assert first_difference(other, whole) == "step 6 is (5.5, 1.0) and (5.0, 1.0)"
+
+
+def test_the_page_shows_what_a_gpu_has_run_and_nothing_else() -> None:
+    row = {"what": "a|b", "verdict": "ok", "ms": 1.23456}
+    kept = {"shows": "", "finished": True, "seconds": 9.0, "why": "", "rows": [row]}
+    on_cpu = {"machine": machine(gpu=""), "steps": {"kernels": kept, "repeat": kept}}
+    on_gpu = {"machine": machine(), "steps": {"kernels": kept}}
+    text = page.page([on_gpu, on_cpu])
+    assert text.count(page.UNSEEN) == len(STEPS) - 1
+    assert "| what | ms | verdict |\n|---|---|---|\n| a\\|b | 1.235 | ok |\n" in text
+    assert "NVIDIA H100; torch ?; DeepSpeed ?; 2026-11-26; code c0de; 9 s." in text
+    assert page.page([]).count(page.UNSEEN) == len(STEPS)
+
+
+def test_the_page_in_docs_is_of_these_steps() -> None:
+    text = page.PAGE.read_text(encoding="utf-8")
+    assert text.startswith(page.HEAD)
+    assert re.findall(r"--steps (\w+)`", text) == [step.name for step in STEPS]
+
+
+def test_each_step_is_a_module_with_the_options_of_a_step() -> None:
+    for step in STEPS:
+        assert find_spec(f"tests.gpu.{step.name}"), step.name
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--wheels", "/nowhere"], "--wheels /nowhere: give a folder of wheels"),
+        (["--steps"], "--steps needs a value"),
+        (["--fast"], "unknown argument --fast"),
+    ],
+)
+def test_wrong_words(words: list[str], said: str) -> None:
+    command = [str(ROOT / "tests/gpu/run.sh"), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"longseq: {said}")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"), [(["--steps", "a"], "no step 'a'"), (["--within", "0"], "'0' is no time")]
+)
+def test_wrong_values(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        all.main(words)
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
