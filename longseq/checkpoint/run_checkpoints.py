@@ -5,8 +5,8 @@
     kept.claim(screen.warn)            # where --save names a folder, it is this run's from now on
     kept.save(progress)                # begins one; the training goes on beside it
     report = kept.advance()            # once a step: figures of a save that has just been finished
-    report = kept.finish()             # waits for what is under way; its figures
-    kept.settle()                      # the same, and `advance` will give the figures
+    reports = kept.finish()            # waits for what is under way; figures not given so far
+    kept.settle()                      # waits, and `advance` will give the figures
     progress = kept.go_back(warn)      # to the newest one, in the middle of the training
     kept.leave_out(batch)              # kept.left_out knows of it from now on, and every later run
 
@@ -16,6 +16,7 @@ consumed_tokens. saver.py writes the files; here is what they mean.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -57,7 +58,7 @@ class RunCheckpoints:
         self._saver: Saver | None = None
         self._claim: Claim | None = None
         self._reserved = False
-        self._figures: dict[str, float] = {}  # of a finished save, not given to anybody yet
+        self._figures: deque[dict[str, float]] = deque()  # of finished saves, not given yet
 
     def layout(self) -> dict[str, Any]:
         """How the ranks share the work; where it is the same, random states are those of before."""
@@ -200,19 +201,19 @@ class RunCheckpoints:
         if not self._reserved and self.config.run.save_interval:
             self._saver.reserve(Share(self.state, {}).bytes)
         self._reserved = True
-        if not self._figures:  # else those of the save before are still to be given
-            self._go_on(self._saver.advance)
-        return self._give_figures()
+        self._go_on(self._saver.advance)
+        return self._figures.popleft() if self._figures else {}
 
     def settle(self) -> None:
         """Wait for what is under way."""
         if self._saver is not None:
             self._go_on(self._saver.finish)
 
-    def finish(self) -> dict[str, float]:
-        """The same; its figures."""
+    def finish(self) -> list[dict[str, float]]:
+        """The same; figures of each save that `advance` has not given yet, in their order."""
         self.settle()
-        return self._give_figures()
+        figures, self._figures = self._figures, deque()
+        return list(figures)
 
     def _go_on(self, act: Callable[[], Saved | None]) -> None:
         try:
@@ -225,22 +226,20 @@ class RunCheckpoints:
         if self._claim is not None:
             self._claim.release()
 
-    def _give_figures(self) -> dict[str, float]:
-        given, self._figures = self._figures, {}
-        return given
-
     def _keep_figures(self, saved: Saved | None) -> None:
         if saved is None:
             return
         self.newest = saved.path
         self.seconds = max(self.seconds, saved.seconds)
-        self._figures = {
-            "checkpoint_iteration": saved.step,
-            "checkpoint_bytes": saved.bytes,
-            "checkpoint_seconds": saved.seconds,
-            "checkpoint_seconds_waited": saved.waited,
-            "checkpoint_bytes_per_sec": saved.bytes / saved.seconds,
-        }
+        self._figures.append(
+            {
+                "checkpoint_iteration": saved.step,
+                "checkpoint_bytes": saved.bytes,
+                "checkpoint_seconds": saved.seconds,
+                "checkpoint_seconds_waited": saved.waited,
+                "checkpoint_bytes_per_sec": saved.bytes / saved.seconds,
+            }
+        )
 
     def _tell(self, error: NoRoom) -> None:
         kept = f"{self.newest} is the newest" if self.newest else "there is none yet"

@@ -68,15 +68,19 @@ class RunRecord:
         return bases if isinstance(bases, int) and bases > 0 else None
 
     def slowest_rank(self) -> str:
-        """The rank that was the slowest at most looks, its host, and by how much (the median)."""
+        """The rank that was the slowest at most looks, its host, by how much (the median), and the
+        part of a step that the others wait for it where all of the step is such work.
+        """
         looks = [m for m in self.metrics if isinstance(m.get("slowest_rank"), int)]
         if not looks:
             return ""
         rank = statistics.mode(m["slowest_rank"] for m in looks)
         its = [m for m in looks if m["slowest_rank"] == rank]
         over = statistics.median(float(m["slowest_over_median"]) for m in its)
+        waiting = max(0.0, 1 - 1 / over)
         return (
-            f"rank {rank} on {its[-1]['slowest_host']}: {over:.2f} x ({len(its)} of {len(looks)})"
+            f"rank {rank} on {its[-1]['slowest_host']}: {over:.2f} x ({len(its)} of {len(looks)}),"
+            f" up to {waiting:.0%} of a step"
         )
 
     @property

@@ -100,6 +100,7 @@ class Training:
         """All iterations that are left; returns the exit code."""
         self.announcer.began()
         total, run, trainer = self.config.training.train_iters, self.config.run, self.trainer
+        saved: dict[str, float] = {}
         while trainer.iteration < total:
             self.watch.at(trainer.iteration + 1, "step")
             record = self.step()
@@ -119,12 +120,21 @@ class Training:
                 self.screen.note(f"stopping after iteration {trainer.iteration}: {reason}")
                 break
         self.save()
-        if saved := self.kept.finish():
-            self.tracker.add_to_last(saved)
-            self.announcer.saved(saved)
+        self._end_saves(saved)
         if trainer.iteration >= total and self.kept.has(total):
             return EXIT_DONE
         return EXIT_STOPPED_EARLY if self.kept.newest else EXIT_FAILED
+
+    def _end_saves(self, told: dict[str, float]) -> None:
+        """Wait for what is under way. The last record gets the figures of the last save; beside
+        them stand those it has, and those of other saves that have ended since.
+        """
+        new = self.kept.finish()
+        for figures in new:
+            self.announcer.saved(figures)
+        *before, last = [*([told] if told else []), *new] or [{}]
+        if new:
+            self.tracker.add_to_last(last | ({"checkpoints_before": before} if before else {}))
 
     def _due(self, interval: int) -> bool:
         return interval > 0 and self.trainer.iteration % interval == 0

@@ -59,6 +59,18 @@ def poison(value: float, last: int = FIRST) -> Any:
     return mock.patch.object(Feed, "step", step)
 
 
+def saves(folder: Path) -> list[int]:
+    """The iterations of the saves whose figures stand in the records, also in those undone."""
+    found = []
+    for path in folder.glob("metrics*.jsonl"):
+        for record in map(json.loads, path.read_text().splitlines()):
+            figures = [record, *record.get("checkpoints_before", [])]
+            found += [
+                one["checkpoint_iteration"] for one in figures if "checkpoint_iteration" in one
+            ]
+    return sorted(found)
+
+
 def losses(folder: Path, name: str = "metrics.jsonl") -> dict[int, float | None]:
     """By iteration; None where it is no number."""
     records = [json.loads(line) for line in (folder / name).read_text().splitlines()]
@@ -160,6 +172,7 @@ def everything(folder: Path) -> dict[str, Any]:
     found["events"] = events(folder / last)
     lines = (folder / last / "metrics.jsonl").read_text().splitlines()
     found["last"] = json.loads(lines[-1])
+    found["saves"] = saves(folder / last)
     found["resumed"] = resumed(folder / "resumed", folder / last, flags)
     found["careless"] = careless(folder / "careless", flags)
     found["endless"] = endless(folder / "endless")

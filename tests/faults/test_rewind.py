@@ -68,6 +68,11 @@ def test_the_last_saves_figures_are_in_the_last_line(found: Any) -> None:
     )
 
 
+def test_no_saves_figures_are_lost(found: Any) -> None:
+    """The one before the last ends when the last record is written already."""
+    assert found["saves"] == [3, 6, 9, 10]
+
+
 def test_it_has_an_end(found: Any) -> None:
     assert found["endless"] == (
         "the loss is nan in iteration 8, samples 36 to 39; the training went back to iteration 6"

@@ -143,6 +143,12 @@ def _kind_by_name(name: str) -> str | None:
     return None
 
 
+def _kind_by_mark(head: bytes) -> str:
+    """The format that a file's first bytes are those of, or ""."""
+    start = head.lstrip()
+    return next((kind for mark, kind in MARKS if start.startswith(mark)), "")
+
+
 class Metered(io.RawIOBase):
     """A raw stream that digests what is read from it, as stored (compressed or not)."""
 
@@ -231,8 +237,6 @@ def open_source(name: str, text_tokens: bool = False, kind: str = "") -> Iterato
 
     text_tokens: unrecognised content counts as plain text.
     """
-    import xopen
-
     path = shown(name)
     raw = _open(name)
     meter = Metered(raw)
@@ -240,8 +244,7 @@ def open_source(name: str, text_tokens: bool = False, kind: str = "") -> Iterato
         lower = io.BufferedReader(meter, buffer_size=BLOCK)
         try:
             plain = lower.peek(PEEK)[:PEEK]
-            upper = xopen.xopen(lower, "rb", threads=0)
-            stream = io.BufferedReader(cast(io.RawIOBase, upper), buffer_size=BLOCK)
+            stream = lower if _kind_by_mark(plain) else _decompressed(lower)
             head = stream.peek(PEEK)[:PEEK]
         except Exception as error:
             raise UserError(_damaged(path, error)) from None
@@ -250,6 +253,14 @@ def open_source(name: str, text_tokens: bool = False, kind: str = "") -> Iterato
         kind = kind or recognise(path, head, text_tokens)
         is_file = head == plain and os.path.isfile(name)
         yield Source(path, kind, cast(BinaryIO, stream), meter, is_file)
+
+
+def _decompressed(lower: Any) -> Any:
+    """Buffered, as `lower` is; what is plain does not wait for the library."""
+    import xopen
+
+    upper = xopen.xopen(lower, "rb", threads=0)
+    return io.BufferedReader(cast(io.RawIOBase, upper), buffer_size=BLOCK)
 
 
 def _open(name: str) -> io.RawIOBase:
@@ -283,9 +294,8 @@ def recognise(path: str, head: bytes, text_tokens: bool) -> str:
     by_name = _kind_by_name(os.path.basename(path))
     if by_name in ("text", "jsonl"):
         return by_name
-    for mark, kind in MARKS:
-        if start.startswith(mark):
-            return kind
+    if kind := _kind_by_mark(head):
+        return kind
     if text_tokens:
         return "text"
     raise UserError(

@@ -78,5 +78,8 @@ def test_the_report_names_the_one_that_is_mostly_slowest(tmp_path: Any) -> None:
         {"iteration": 2, "slowest_rank": r, "slowest_host": h, "slowest_over_median": o}
         for r, h, o in looks
     ]
-    assert RunRecord(tmp_path, metrics).slowest_rank() == "rank 3 on b: 1.30 x (3 of 4)"
+    assert (
+        RunRecord(tmp_path, metrics).slowest_rank()
+        == "rank 3 on b: 1.30 x (3 of 4), up to 23% of a step"
+    )
     assert RunRecord(tmp_path, metrics[:1]).slowest_rank() == ""
