@@ -40,6 +40,8 @@ def torch_ranks(group: ProcessGroup | None = None) -> Ranks:
     if not dist.is_initialized():
         return Ranks()
     size = dist.get_world_size(group)
+    if size == 1:  # a GPU would be waited for, to hear its own answer
+        return Ranks()
 
     def gather(item: Any) -> list[Any]:
         items: list[Any] = [None] * size
