@@ -85,6 +85,12 @@ class Found:
         """Of a step."""
         return statistics.median(self.times)
 
+    @property
+    def grown_gib(self) -> float:
+        """The peak above the base, of the rank that grew most."""
+        pairs = zip(self.peak_gib, self.base_gib, strict=True)
+        return max(peak - base for peak, base in pairs)
+
 
 def run(ranks: int, job: Job, threads: int = 1) -> Found:
     """`job` on so many ranks."""

@@ -39,11 +39,6 @@ def job(*flags: str) -> Job:
     return Job(network(128, *rate, GENOME, *flags), steps=8, warm=2, short=0, genome=True)
 
 
-def grown_mib(found: Found) -> float:
-    pairs = zip(found.base_gib, found.peak_gib, strict=True)
-    return 1024 * max(peak - base for base, peak in pairs)
-
-
 def cell(found: Found, base: Found, refusals: list[str]) -> str:
     """Four numbers, or the number of a refusal below the table."""
     if found.refused:
@@ -52,7 +47,8 @@ def cell(found: Found, base: Found, refusals: list[str]) -> str:
         return f"refused ({refusals.index(found.refused) + 1})"
     loss = max(abs(a - b) for a, b in zip(found.losses, base.losses, strict=True))
     norm = max(abs(a / b - 1) for a, b in zip(found.norms, base.norms, strict=True))
-    return f"{loss:.1e} / {norm:.1e} / {grown_mib(found):.0f} / {base.seconds / found.seconds:.2f}"
+    grown, speed = 1024 * found.grown_gib, base.seconds / found.seconds
+    return f"{loss:.1e} / {norm:.1e} / {grown:.0f} / {speed:.2f}"
 
 
 def main(options: Namespace) -> None:
@@ -79,6 +75,6 @@ def main(options: Namespace) -> None:
         name = f"{stage} {offload} {precision}"
         cells = [cell(results[axis][name], base, refusals) for axis in options.axes]
         table.row(stage, offload, precision, *cells)
-    print(f"\nOne fp32 rank at stage 0 grows by {grown_mib(base):.0f} MiB.")
+    print(f"\nOne fp32 rank at stage 0 grows by {1024 * base.grown_gib:.0f} MiB.")
     for number, sentence in enumerate(refusals, 1):
         print(f"\n({number}) {sentence}")

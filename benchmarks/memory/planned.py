@@ -18,7 +18,7 @@ from benchmarks.table import Table
 from longseq.config.arguments import Config
 from longseq.config.checks import parse_config
 from longseq.memory.need import needed
-from longseq.memory.recompute_policy import RecomputePolicy, asked
+from longseq.memory.recompute_policy import asked
 
 BAR = 0.1
 LAYOUTS: dict[str, tuple[int, tuple[str, ...]]] = {
@@ -100,14 +100,8 @@ def measure(cases: list[Case]) -> dict[str, float]:
             jobs[case.name] = job
         results = run_all(ranks, jobs)
         for name in (c.name for c in cases if c.ranks == ranks):
-            pairs = zip(results[name].peak_gib, results[name].base_gib, strict=True)
-            found[name] = max(peak - base for peak, base in pairs) * 2**30
+            found[name] = results[name].grown_gib * 2**30
     return found
-
-
-def planned(config: Config, vocabulary: int, policy: RecomputePolicy) -> float:
-    """What the estimator says, bytes."""
-    return needed(config, vocabulary, policy).total
 
 
 def peaks(cases: list[Case]) -> dict[str, Peaks]:
@@ -120,7 +114,7 @@ def peaks(cases: list[Case]) -> dict[str, Peaks]:
     for case in cases:
         config, policy = case.config, asked(case.config)
         found = simulate(config, case.vocabulary, policy, on_gpu=False)
-        estimated = planned(config, case.vocabulary, policy)
+        estimated = needed(config, case.vocabulary, policy).total
         result[case.name] = Peaks(measured[case.name], found.peak.total, estimated)
     return result
 
