@@ -49,6 +49,7 @@ run 'shellcheck' shellcheck -x -a "${scripts[@]}"
 run 'shfmt' shfmt -i 4 -ci -d "${scripts[@]}"
 scratch=$(mktemp -d) beside=
 trap '[[ ! $beside ]] || kill -- "-$beside" 2>/dev/null; rm -rf -- "$scratch"' EXIT
+trap 'exit 130' INT
 mkdir "$scratch/bash"
 export BASH_COVERAGE=$scratch/bash
 
