@@ -2,7 +2,7 @@
 
 A row of attention over several blocks is their outputs weighted by the exponentials of their
 log-sum-exps; backward of each block needs the whole row's output and log-sum-exp (arXiv 2205.14135,
-section 3.1 and appendix B). The ring and the chunked kernel are made of these. No GPU has run them.
+section 3.1 and appendix B). The ring and the chunked kernel are made of these.
 """
 
 from __future__ import annotations

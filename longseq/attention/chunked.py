@@ -3,7 +3,6 @@
 One device then holds a pair of chunks and the fp32 sums of one, whatever the sequence's length: the
 idea of FPDT (arXiv 2408.16978). While a pair is worked on, the next keys and values are on their
 way. On a CPU, where the tests run it, "host memory" is where everything is, and the chunks remain.
-No GPU has run it yet.
 """
 
 from __future__ import annotations

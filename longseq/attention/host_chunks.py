@@ -4,7 +4,7 @@
     chunks = host.out(q)                 # along dim 2
     for here in host.fetch(chunks): …
 
-Without `on_host` the chunks are views and nothing is copied. No GPU has run the copies yet.
+Without `on_host` the chunks are views and nothing is copied.
 """
 
 from __future__ import annotations

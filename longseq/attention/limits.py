@@ -104,6 +104,26 @@ KERNELS = {
         dropout=False,
         speed=1.5,
     ),
+    "cudnn": Limits(
+        "cudnn",
+        "cuDNN's kernel",
+        flag="attention by NVIDIA's cuDNN (Hopper GPU)",
+        no_cpu="runs on GPUs only",
+        capability=(9, 0),
+        half=True,
+        heads=(8, 128, 8),
+        dropout=False,  # it has some, which nobody has held to ours on a GPU yet
+        documents=False,
+        speed=1.5,
+        repeats=False,
+    ),
+    "sdpa": Limits(
+        "sdpa",
+        "torch's flash kernel",
+        flag="attention by torch's flash kernels (CPU, GPU)",
+        dropout_on_cpu=False,
+        in_blocks=True,
+    ),
     "triton": Limits(
         "flex",
         "FlexAttention, a Triton kernel,",
@@ -117,25 +137,6 @@ KERNELS = {
         heads=(16, 256, 1),
         dropout=False,
         speed=0.8,
-    ),
-    "cudnn": Limits(
-        "cudnn",
-        "cuDNN's kernel",
-        flag="attention by NVIDIA's cuDNN (Hopper GPU)",
-        no_cpu="runs on GPUs only",
-        capability=(9, 0),
-        half=True,
-        heads=(8, 128, 8),
-        documents=False,
-        speed=1.5,
-        repeats=False,
-    ),
-    "sdpa": Limits(
-        "sdpa",
-        "torch's flash kernel",
-        flag="attention by torch's flash kernels (CPU, GPU)",
-        dropout_on_cpu=False,
-        in_blocks=True,
     ),
 }
 

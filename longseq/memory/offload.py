@@ -6,7 +6,7 @@
 
 On CUDA the copy out hides behind the layer that follows, and the copy in behind the layer before
 it: taking one asks for the next. The copies out of one step reuse the pinned buffers of the last.
-No GPU has run this yet; on a CPU, where the tests run it, a copy goes to other memory of the host.
+On a CPU, where the tests run it, a copy goes to other memory of the host.
 """
 
 from __future__ import annotations

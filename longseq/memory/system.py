@@ -58,7 +58,7 @@ class System:
 
 
 # Layer at work: dy and dx; q, k, v, output and their gradients (memory/recompute.py). context: what
-# CUDA, cuBLAS and NCCL take before the first tensor, about a GiB; no GPU has run ours yet
+# CUDA, cuBLAS and NCCL take before the first tensor, about a GiB
 OURS = System(
     "longseq", "this trainer", context=1.1 * 2**30, slack=0.05, bucket=6, sums=True, query_sums=True
 )

@@ -13,12 +13,14 @@ from typing import Any
 
 from longseq.attention.limits import KERNELS
 from longseq.config.arguments import Config
+from longseq.config.kernels import with_kernel
+from longseq.host.machine import Machine
 from longseq.memory.choosing import choose
 from longseq.memory.job import Job, job_of
 from longseq.memory.need import KINDS, Need, need
 from longseq.memory.recompute_policy import RecomputePolicy
 from longseq.memory.system import OURS
-from longseq.planning.gpus import Node
+from longseq.planning.gpus import Gpu, Node
 from longseq.planning.speed import Times, step_times
 from longseq.planning.systems import Known
 from longseq.run.throughput import rates
@@ -94,6 +96,17 @@ class Plan:
         return self.times.seconds if self.times else None
 
 
+def kernel_speed(config: Config, gpu: Gpu | None) -> float:
+    """Of the run's attention kernel, over flash-attn 2's; the best one is what torch alone has on
+    `gpu`, and without one as fast as that.
+    """
+    name = config.memory.kernel
+    if name == "best" and gpu and gpu.capability > (0, 0):
+        bare = Machine(gpu.capability, (("torch", "2"),))
+        name = with_kernel(config, bare).memory.kernel
+    return KERNELS[name].speed if name in KERNELS else 1.0
+
+
 def make_plan(
     config: Config,
     vocabulary: int,
@@ -113,13 +126,10 @@ def make_plan(
     job = job_of(config, vocabulary, policy, device)
     if known:
         job = known.job(job)
-    name = config.memory.kernel
-    kernel = KERNELS[name].speed if name in KERNELS else 1.0  # "best" is not known before the GPU
-    times = (
-        step_times(job, node, replace(system, attention=system.attention * kernel))
-        if node
-        else None
-    )
+    times = None
+    if node:
+        rate = system.attention * kernel_speed(config, None if known else node.gpu)
+        times = step_times(job, node, replace(system, attention=rate))
     speed: dict[str, float] = {}
     if times:
         found = rates(

@@ -21,13 +21,14 @@ from typing import Any
 
 import torch
 
+from tests.gpu.repeat import write_tokens
 from tests.gpu.results import Results, step_options
-from tests.parallel.losses import GENOME
 from tests.parallel.ranks import ROOT, free_port
 
 COMMON = (
     "--use-rotary-position-embeddings --use-flash-attn-sdpa --num-attention-heads 8 --compile off"
-    f" --micro-batch-size 1 --global-batch-size 2 --lr-decay-style constant --data-path {GENOME}"
+    " --micro-batch-size 1 --global-batch-size 2 --lr-decay-style constant"
+    " --tokenizer-type nucleotide"
 )
 SIZES = {
     False: "--num-layers 4 --hidden-size 512 --seq-length 2048 --lr 1e-4",
@@ -111,7 +112,15 @@ def main(argv: list[str]) -> int:
     how: dict[str, Any] = {"device": options.device, "backend": "nccl" if own_gpus else "gloo"}
     print("two ranks", "over NCCL" if own_gpus else "share one device over gloo", flush=True)
     results = Results(options.out, "what", "loss", "norm")
-    base = f"{COMMON} {SIZES[options.tiny]} --device {options.device}"
+    with tempfile.TemporaryDirectory() as folder:
+        write_tokens(Path(folder, "tokens"))
+        base = f"{COMMON} {SIZES[options.tiny]} --device {options.device}"
+        run_all(results, how, f"{base} --data-path {folder}/tokens")
+    return results.exit_code
+
+
+def run_all(results: Results, how: dict[str, Any], base: str) -> None:
+    """Every case that has no row yet, on one rank and on two."""
     alone = {dtype: f"{base} {flag}".split() for dtype, flag in DTYPES.items()}
     left = {
         f"{axis}, {dtype}": [*flags, *more.split()]
@@ -128,14 +137,13 @@ def main(argv: list[str]) -> int:
     said = run_ranks(1, how | {"cases": alone}, ones.__setitem__) if left else ""
     if said:
         results.row("one rank", "failed", said)
-        return results.exit_code
+        return
     while left:
         said = run_ranks(2, how | {"cases": left}, tell)
         if left:  # the first that said nothing is at fault: the others are tried without it
             case = next(iter(left))
             results.row(case, "failed", said)
             del left[case]
-    return results.exit_code
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from longseq.attention.kernel import AttentionDropout, Documents
-from longseq.attention.seeding import seeded
 
 
 def attend(
@@ -19,13 +18,13 @@ def attend(
 ) -> Tensor:
     """Causal attention; q [s, b, heads, d], k and v [s, b, groups, d] → [s, b, heads, d]."""
     assert documents is None, "checks.py refuses documents with this kernel"
+    assert dropout is None, "and dropout"
     q4, k4, v4 = (x.permute(1, 2, 0, 3) for x in (q, k, v))
-    with sdpa_kernel(SDPBackend.CUDNN_ATTENTION), seeded(dropout, q.device) as probability:
+    with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
         y = F.scaled_dot_product_attention(
             q4,
             k4,
             v4,
-            dropout_p=probability,
             is_causal=True,
             enable_gqa=q.shape[2] != k.shape[2],
         )
