@@ -169,6 +169,10 @@ install_torch() { # the CPU build where there is no GPU: a tenth of the size
     local version
     [[ -z $(base_torch) ]] || return 0 # conda's is kept
     version=$(pinned torch)
+    if longseq_is_amd && [[ -z $wheels ]]; then
+        rocm_torch "$version"
+        return
+    fi
     if [[ $LONGSEQ_DEVICE == cpu && -z $wheels && $version != *+* ]]; then
         pip_install "torch==$version+cpu" && return
         pip_install --retries 0 --timeout 10 --extra-index-url https://download.pytorch.org/whl/cpu \
@@ -176,6 +180,20 @@ install_torch() { # the CPU build where there is no GPU: a tenth of the size
         tell "torch's CPU build was not to be had; this is the CUDA build, gigabytes more, but it runs on CPUs"
     fi
     pip_install "torch==$version"
+}
+
+rocm_torch() { # rocm_torch VERSION: the build for AMD's GPUs, of the ROCm that this machine has
+    local file=${ROCM_PATH:-/opt/rocm}/.info/version rocm=
+    [[ ! -r $file ]] || IFS= read -r rocm <"$file" || true
+    if [[ ! $rocm =~ ^([0-9]+\.[0-9]+) ]]; then
+        tell "AMD's GPUs, but no ROCm: $file does not say which. Load its module, or set ROCM_PATH"
+        return 1
+    fi
+    rocm=${BASH_REMATCH[1]}
+    pip_install --extra-index-url "https://download.pytorch.org/whl/rocm$rocm" "torch==$1+rocm$rocm" && return
+    tell "there is no torch $1 for ROCm $rocm: load a ROCm that it was built for, or name a Python that has torch\
+ (PYTHON=/path/to/python3)"
+    return 1
 }
 
 install_packages() { # everything but DeepSpeed, whose wheel is built here, and what talks to MPI
@@ -243,6 +261,10 @@ build_gpu_extras() { # kernels that make training faster and that it can do with
     local name
     if [[ $LONGSEQ_DEVICE == cpu ]]; then
         tell "no GPU here, so no flash-attn and no apex: attention runs on torch's own flash kernels"
+        return
+    fi
+    if longseq_is_amd; then
+        tell "AMD's GPUs, so no flash-attn and no apex: attention runs on torch's own flash kernels"
         return
     fi
     for name in flash_attn apex; do

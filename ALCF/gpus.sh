@@ -27,6 +27,18 @@ longseq_seen_amd() { # sets REPLY to AMD's, by the kernel's own list: of its nod
     done
 }
 
+longseq_is_amd() { # are the GPUs AMD's: those of the machine's profile, else those that this host shows?
+    [[ $LONGSEQ_DEVICE == cuda ]] || return 1
+    if [[ -n ${LONGSEQ_GPU-} ]]; then
+        [[ $LONGSEQ_GPU == mi[0-9]* ]]
+        return
+    fi
+    longseq_seen_nvidia
+    ((REPLY == 0)) || return 1
+    longseq_seen_amd
+    ((REPLY))
+}
+
 longseq_seen_gpus() { # sets REPLY to the GPUs that this host shows to a program
     local name visible
     longseq_seen_nvidia

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034 # machine.sh and those after it read the facts
 # Frontier (OLCF): 4 AMD MI250X a node, which are 8 GPUs of 64 GB, Slurm. What is marked U is unverified.
-# torch calls AMD's GPUs cuda as well; install.sh has no ROCm build yet: PYTHON names one that has. Never run.
+# torch calls AMD's GPUs cuda as well; install.sh takes torch's build for the ROCm of the module. Never run.
 
 longseq_profile_recognise() { # U: the name that Lmod has there
     [[ $LONGSEQ_HOSTNAME == frontier[0-9]* || ${LMOD_SYSTEM_NAME-} == frontier ]] || return 1

@@ -241,6 +241,41 @@ def test_a_gpu_gets_the_cuda_build_and_extras_that_may_fail(machine: Machine) ->
     assert "our trainer uses none" in result.stdout
 
 
+def amd(machine: Machine, rocm: str) -> dict[str, str]:
+    """The variables of a machine with one AMD GPU beside its processor, and a ROCm."""
+    nodes = machine.home / "sys/class/kfd/kfd/topology/nodes"
+    for number, simds in enumerate((0, 440)):
+        (nodes / str(number)).mkdir(parents=True)
+        (nodes / str(number) / "properties").write_text(f"cpu_cores_count 8\nsimd_count {simds}\n")
+    if rocm:
+        (machine.home / "rocm/.info").mkdir(parents=True)
+        (machine.home / "rocm/.info/version").write_text(f"{rocm}\n")
+    return {"LONGSEQ_SYSFS": str(machine.home / "sys"), "ROCM_PATH": str(machine.home / "rocm")}
+
+
+def test_amds_gpus_get_the_build_for_their_rocm(machine: Machine) -> None:
+    result = machine.install(**amd(machine, "6.4.1-83"))
+    assert result.returncode == 0, result.stdout + result.stderr
+    asked = machine.asked()
+    assert f"{pinned('torch')}+rocm6.4" in asked[0]
+    assert "--extra-index-url https://download.pytorch.org/whl/rocm6.4" in asked[0]
+    assert not any("flash-attn" in line or "apex" in line for line in asked)
+    assert "AMD's GPUs, so no flash-attn" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("rocm", "fails", "said"),
+    [("", "nothing", "set ROCM_PATH"), ("5.7.0", "+rocm", "for ROCm 5.7: load a ROCm that")],
+)
+def test_without_a_build_for_its_rocm_nothing_else_is_taken(
+    machine: Machine, rocm: str, fails: str, said: str
+) -> None:
+    result = machine.install(**amd(machine, rocm), FAIL=fails)
+    assert result.returncode == 1
+    assert said in result.stdout
+    assert not any(line.endswith(pinned("torch")) for line in machine.asked())
+
+
 def test_a_gpu_without_a_compiler_goes_without_extras(machine: Machine) -> None:
     machine.add_gpu()
     result = machine.install()
