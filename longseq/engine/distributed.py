@@ -57,6 +57,8 @@ def make_deterministic() -> None:
             f" order: unset it, or set it to {' or '.join(CUBLAS_REPEATS)}"
         )
     torch.use_deterministic_algorithms(True)
+    # Compiled sums would choose their order by which was faster in a trial (torch._inductor.config)
+    os.environ["TORCHINDUCTOR_DETERMINISTIC"] = "1"
     # Every tensor that is made empty is filled before it is read: to fill it twice costs bandwidth
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
