@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from longseq.host.atomic_files import replace_file
@@ -167,16 +168,19 @@ def run(step: Step, record: Record, limit: float, cuda: bool) -> None:
     command += ["--out", str(record.rows_of(step))]
     command += ["--device", "cuda"] if cuda else ["--device", "cpu", "--tiny"]
     began = time.monotonic()
-    code = watched(command, record.folder / f"{step.name}.log", limit + GRACE)
-    took = time.monotonic() - began
-    finished = code in (0, 1)
-    if finished:
-        why = "" if cuda else "on a CPU: what one can show of this"
-    elif code == CUT_OFF or took > limit:
-        why = f"cut off after {took:.0f} s; it goes on at the next call"
-    else:
-        why = f"ended with exit code {code}; {step.name}.log says more"
-    record.keep(step, finished, took, why)
+    code = CUT_OFF  # where this program is told to end, what the step has found is kept too
+    try:
+        code = watched(command, record.folder / f"{step.name}.log", limit + GRACE)
+    finally:
+        took = time.monotonic() - began
+        finished = code in (0, 1)
+        if finished:
+            why = "" if cuda else "on a CPU: what one can show of this"
+        elif code == CUT_OFF or took > limit:
+            why = f"cut off after {took:.0f} s; it goes on at the next call"
+        else:
+            why = f"ended with exit code {code}; {step.name}.log says more"
+        record.keep(step, finished, took, why)
 
 
 def watched(command: list[str], log: Path, limit: float) -> int:
@@ -232,7 +236,8 @@ def table(record: Record) -> Iterator[str]:
 def main(argv: list[str] | None = None) -> int:
     options = parser().parse_args(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    ends = time.monotonic() + options.within
+    # From when this program began: torch's import takes seconds
+    ends = time.monotonic() + options.within - (time.time() - psutil.Process().create_time())
     cuda = torch.cuda.is_available()
     record = Record(options.out.resolve())
     print(page.title(record.machine), flush=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
+import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -65,6 +66,23 @@ def test_what_is_finished_stays_and_other_code_goes_aside(
     assert not other.is_finished(ONE)
     assert not other.rows_of(ONE).exists()
     assert (tmp_path / "out-2026-11-26T01:00:00" / "kernels.json").exists()
+
+
+def test_what_was_found_before_the_command_is_told_to_end_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def watched(*_: object) -> int:
+        Results(record.rows_of(ONE)).row("a", "ok")
+        sys.exit(128 + signal.SIGTERM)
+
+    monkeypatch.setattr(all, "this_machine", machine)
+    monkeypatch.setattr(all, "watched", watched)
+    record = all.Record(tmp_path)
+    with pytest.raises(SystemExit):
+        all.run(ONE, record, 60.0, cuda=True)
+    kept = all.Record(tmp_path).steps["kernels"]
+    assert (kept["finished"], kept["rows"]) == (False, [{"what": "a", "verdict": "ok"}])
+    assert kept["why"].startswith("cut off")
 
 
 @pytest.mark.parametrize(
