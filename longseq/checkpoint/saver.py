@@ -169,7 +169,7 @@ class Saver:
         folders.clean(self.folder)
         free = shutil.disk_usage(self.folder).free
         if free < need:
-            raise NoRoom(f"it needs {need / 2**30:.2f} GiB and {free / 2**30:.2f} GiB are free")
+            raise NoRoom(f"it needs {need / 2**20:,.0f} MiB and {free / 2**20:,.0f} MiB are free")
         aside.mkdir()
 
     def advance(self) -> Saved | None:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from longseq.host.atomic_files import replace_file
+from longseq.host.atomic_files import NO_ROOM, replace_file
 from longseq.reports.runs import parse_record
 
 Record = Mapping[str, Any]
@@ -47,6 +47,7 @@ class Tracker:
     def __init__(self, warn: Callable[[str], None]) -> None:
         self._warn = warn
         self._sinks: dict[str, Sink] = {}
+        self._waiting: set[str] = set()  # sinks that said so
         self._iteration = 0  # of the last record
 
     def add(self, name: str, make: Callable[[], Sink]) -> None:
@@ -75,6 +76,11 @@ class Tracker:
         for name, sink in list(self._sinks.items()):
             try:
                 act(sink)
+                self._waiting.discard(name)
+            except Waiting as wait:
+                if name not in self._waiting:
+                    self._warn(str(wait))
+                self._waiting.add(name)
             except Exception as error:
                 self._drop(name, error)
 
@@ -94,9 +100,13 @@ class Tracker:
         self._warn(f"{name} takes no more records: {type(error).__name__}: {error}")
 
 
+class Waiting(Exception):
+    """A sink keeps its records in memory until there is room on the disk."""
+
+
 class MetricsFile:
-    """One JSON object a line and iteration, flushed, so that a killed run keeps what it
-    measured.
+    """One JSON object a line and iteration, each there at once, so that a killed run keeps what it
+    measured. On a full disk lines wait, and each new one tries again.
     """
 
     def __init__(self, path: Path, resume_after: int = 0) -> None:
@@ -104,29 +114,52 @@ class MetricsFile:
         was lost, move to metrics-abandoned.jsonl beside it, so that no iteration stands twice.
         """
         self._path = path
+        self._lines: list[str] = []  # that are not in the file yet
         self._open(resume_after)
 
     def _open(self, resume_after: int) -> None:
         set_aside_after(self._path, resume_after)
-        self._file = self._path.open("a", encoding="utf-8")
+        self._file = self._path.open("ab", buffering=0)
 
     def write(self, record: Record) -> None:
-        self._file.write(json_line(record))
-        self._file.flush()
+        self._lines.append(json_line(record))
+        self._put()
+
+    def _put(self) -> None:
+        while self._lines:
+            before, line = self._path.stat().st_size, self._lines[0].encode()
+            try:
+                whole = self._file.write(line) == len(line)
+            except OSError as error:
+                if error.errno not in NO_ROOM:
+                    raise
+                whole = False
+            if not whole:
+                self._file.truncate(before)
+                raise Waiting(f"{self._path}: no space left, its records wait in memory for room")
+            del self._lines[0]
 
     def add_to_last(self, record: Record) -> None:
         """Write the last line anew, with more in it."""
-        self._file.close()
+        if self._lines:
+            self._lines[-1] = json_line(json.loads(self._lines[-1]) | dict(record))
+            self._put()
+            return
         *before, last = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
         replace_file(self._path, "".join(before) + json_line(json.loads(last) | dict(record)))
-        self._file = self._path.open("a", encoding="utf-8")
+        self._file.close()
+        self._file = self._path.open("ab", buffering=0)
 
     def go_back(self, iteration: int) -> None:
-        """Move the lines of later iterations to metrics-abandoned.jsonl."""
+        """Move the lines of later iterations to metrics-abandoned.jsonl; those that wait for room
+        are forgotten.
+        """
+        self._lines = [line for line in self._lines if json.loads(line)["iteration"] <= iteration]
         self._file.close()
         self._open(iteration)
 
     def close(self, _exit_code: int, /) -> None:
+        self._put()
         self._file.close()
 
 

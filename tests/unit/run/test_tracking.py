@@ -2,6 +2,7 @@
 
 import json
 import math
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,31 @@ def test_going_back_in_the_middle_and_adding_to_the_last_line(tmp_path: Path) ->
     assert iterations(tmp_path / "metrics-abandoned.jsonl") == [4, 5]
     assert points(tmp_path / "tb", "lm_loss") == {1: 1.0, 2: 1.0, 3: 1.0, 4: 2.0, 5: 2.0}
     assert points(tmp_path / "tb", "bytes") == {4: 7.0, 5: 8.0}
+
+
+def test_records_wait_for_room(tmp_path: Path) -> None:
+    """The kernel's limit of a file's size stands for a full disk: it cuts a line in two."""
+    said: list[str] = []
+    tracker = open_tracker(tmp_path, said.append)
+    tracker.log({"iteration": 1, "lm_loss": 1.0})
+    path = tmp_path / "metrics.jsonl"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, hard))
+    try:
+        for i in range(2, 5):
+            tracker.log({"iteration": i, "lm_loss": float(i)})
+        tracker.add_to_last({"bytes": 4})
+        assert path.read_text() == '{"iteration": 1, "lm_loss": 1.0}\n'
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    tracker.log({"iteration": 5, "lm_loss": 5.0})
+    tracker.close()
+    found = read_metrics(path)[0]
+    assert [(r["lm_loss"], r.get("bytes")) for r in found] == [
+        (1.0, None), (2.0, None), (3.0, None), (4.0, 4), (5.0, None),
+    ]  # fmt: skip
+    assert len(said) == 1
+    assert "no space left" in said[0]
 
 
 def points(folder: Path, tag: str) -> dict[int, float]:
