@@ -67,6 +67,7 @@ def _ours(on_gpu: bool) -> list[tuple[Any, str, Any]]:
     if not on_gpu:  # tensors are on no CPU here, so that the loss would take a GPU's tiles
         found += [
             (head_tiles, "TILE_BYTES", _of_cpu(head_tiles.TILE_BYTES)),
+            (head_tiles, "TILE_TOKENS", _of_cpu(head_tiles.TILE_TOKENS)),
             (loss, "BLOCK", _of_cpu(loss.BLOCK)),
         ]
     return found
