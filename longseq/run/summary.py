@@ -27,11 +27,13 @@ def opening_rows(
     device: str,
     iteration: int,
     recompute: str,
+    compiled: str = "",
     notes: Iterable[str] = (),
 ) -> Rows:
     """Network, layout with every factor, batch, precision, attention and data, as (name, value).
 
-    notes: what a resumed run does otherwise than the one before.
+    recompute, compiled: what is recomputed, and what is compiled, empty for nothing. notes: what a
+    resumed run does otherwise than the one before.
     """
     net, train = config.network, config.training
     parameters = net.parameter_count(net.padded_vocabulary(data.vocab_size))
@@ -50,7 +52,7 @@ def opening_rows(
         *_curriculum(config),
         *_schedule(config),
         ("precision", f"{train.dtype}, ZeRO stage {train.zero_stage}, on {device}"),
-        ("attention", config.memory.kernel),
+        ("attention", config.memory.kernel + (f"; {compiled}" if compiled else "")),
         ("memory", recompute),
         ("data", f"{config.data.data_path}, vocabulary {data.vocab_size}"),
         *(("", note) for note in data.notes),

@@ -20,6 +20,7 @@ from longseq.checkpoint.run_checkpoints import RunCheckpoints
 from longseq.config.arguments import Config
 from longseq.data.held_out import write_held_out
 from longseq.data.opening import TrainingData
+from longseq.engine.network.compile import what_compiles
 from longseq.errors import EXIT_DONE, UserError
 from longseq.host.affinity import complaints, pci_address, where
 from longseq.host.host_memory import available_gib, peak_memory_gib
@@ -109,6 +110,7 @@ class Announcer:
             trainer.device.type,
             trainer.iteration,
             recompute=trainer.policy.describe(),
+            compiled=what_compiles(self.config, trainer.device),
             notes=self.kept.notes,
         )
         self.screen.opening("longseq", self.opening)

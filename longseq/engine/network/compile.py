@@ -52,6 +52,13 @@ def wants_compiling(config: Config, device: torch.device) -> bool:
     return True
 
 
+def what_compiles(config: Config, device: torch.device) -> str:
+    """What is compiled, for the screen; empty where nothing is."""
+    if not wants_compiling(config, device):
+        return ""
+    return "layers compiled" if in_one_piece(config) else "layers compiled but for attention"
+
+
 def compile_layers(model: GPT, whole: bool = False, **options: Any) -> None:
     """Compile, in place: layers that run as they are written in one piece if `whole`, else both
     halves of each; `options` are torch.compile's.

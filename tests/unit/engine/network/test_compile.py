@@ -13,7 +13,12 @@ import torch
 
 from longseq.attention.kernel import kernel
 from longseq.config.checks import parse_config
-from longseq.engine.network.compile import compile_layers, in_one_piece, wants_compiling
+from longseq.engine.network.compile import (
+    compile_layers,
+    in_one_piece,
+    wants_compiling,
+    what_compiles,
+)
 from longseq.engine.network.initialize import initialize
 from longseq.engine.network.recompute import apply_recompute_policy
 from longseq.errors import UserError
@@ -90,6 +95,21 @@ def test_who_compiles() -> None:
     assert not wants("--device cuda --compile off", CUDA)
     with pytest.raises(UserError, match=r"--compile on .COMPILE=on. with --zero-stage 3"):
         wants("--device cpu --compile on --zero-stage 3", CPU)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--use-flash-attn-sdpa", "layers compiled"),
+        ("--use-flash-attn-sdpa --hidden-dropout 0.1", "layers compiled but for attention"),
+        ("--use-flash-attn-sdpa --compile off", ""),
+        ("--use-flash-attn-sdpa --zero-stage 3", ""),
+    ],
+)
+def test_what_compiles_is_said(words: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)  # a machine with triton
+    config = parse_config([*SHAPE.split(), *words.split(), "--device", "cuda"], 1)
+    assert what_compiles(config, CUDA) == said
 
 
 def test_without_triton_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
