@@ -131,8 +131,7 @@ def judge(code: int | None, text: str, seconds: float) -> tuple[str, str]:
     memory = [line for line in lines if MEMORY.search(line)]
     if memory:
         return OOM, memory[0]
-    said = [line for line in lines if line.startswith("longseq: ")]
-    reason = (said or lines or ["it printed nothing"])[-1].removeprefix("longseq: ")
+    reason = (lines or ["it printed nothing"])[-1].removeprefix("longseq: ")
     return (REFUSED if code == EXIT_USER_ERROR else FAILED), reason
 
 

@@ -276,6 +276,7 @@ class Run:
     hang_timeout: float = flag(
         600.0, "seconds after which a rank that has stopped is named, and the run ended", low=1
     )
+    profile: bool = flag(False, "trace iterations 3 to 5 of this run into RUN/profile")
     tensorboard_dir: str = flag("", "folder of TensorBoard's files")
     wandb_project: str = flag("", "project in Weights & Biases")
 

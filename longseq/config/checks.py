@@ -20,6 +20,8 @@ from longseq.config.shape_checks import check_shapes
 from longseq.errors import UserError
 from longseq.host.machine import Machine
 
+PROFILED = 6  # iterations that a run has which is profiled: warm-up, traced, counted
+
 
 def parse_config(argv: Sequence[str], world_size: int, machine: Machine | None = None) -> Config:
     """The checked configuration of a run on `world_size` ranks; raises UserError.
@@ -250,6 +252,13 @@ def _data(config: Config) -> None:
         )
     if config.run.save_interval and not config.run.save:
         raise UserError("--save-interval needs --save, the folder of the checkpoints")
+    if config.run.profile and not config.run.run_dir:
+        raise UserError("--profile (PROFILE=1) writes into the run's folder: give --run-dir")
+    if config.run.profile and config.training.train_iters < PROFILED:
+        raise UserError(
+            f"--profile (PROFILE=1) needs {PROFILED} iterations, and --train-iters is"
+            f" {config.training.train_iters}: raise it (TRAIN_ITERS)"
+        )
     if config.run.keep_every and not config.run.keep_last:
         raise UserError(
             f"--keep-every {config.run.keep_every}: without --keep-last nothing is removed: give"

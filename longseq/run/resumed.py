@@ -25,7 +25,8 @@ from longseq.host.variables import Table, Variable, read_table
 from longseq.reports.runs import SUMMARY, read_json, run_of
 
 OWN = frozenset(
-    "device deepspeed_config run_dir save load tensorboard_dir pipeline_model_parallel_size".split()
+    "device deepspeed_config run_dir save load tensorboard_dir profile"
+    " pipeline_model_parallel_size".split()
 )
 NETWORK = ("num_layers", "hidden_size", "num_attention_heads")  # those of MODEL_SIZE_KEY
 LAYOUT = ("MPSIZE", "SPSIZE", "RINGSIZE", "USE_SEQUENCE_PARALLEL")

@@ -35,6 +35,7 @@ from longseq.run.safety.watch import Watch
 from longseq.run.screen import open_log
 from longseq.training.announcer import Announcer
 from longseq.training.feed import Feed
+from longseq.training.profile import Profile
 from longseq.training.rewind import Rewind
 from longseq.training.trainer import Trainer
 
@@ -95,6 +96,8 @@ class Training:
         self.announcer = Announcer(config, self.data, self.trainer, self.kept, held)
         self.screen, self.tracker = self.announcer.screen, self.announcer.tracker
         self.rewind = Rewind(self.trainer, self.kept, self.spikes, self.tracker)
+        folder = Path(config.run.run_dir) / "profile" if config.run.profile else None
+        self.profile = Profile(folder, self.ranks.rank, device, self.trainer.iteration + 1)
 
     def run(self) -> int:
         """All iterations that are left; returns the exit code."""
@@ -103,7 +106,9 @@ class Training:
         saved: dict[str, float] = {}
         while trainer.iteration < total:
             self.watch.at(trainer.iteration + 1, "step")
-            record = self.step()
+            with self.profile.around(trainer.iteration + 1):
+                record = self.step()
+            self._say_profiled()
             if self.rewind.due:
                 self._go_back(record)
                 continue
@@ -135,6 +140,11 @@ class Training:
         *before, last = [*([told] if told else []), *new] or [{}]
         if new:
             self.tracker.add_to_last(last | ({"checkpoints_before": before} if before else {}))
+
+    def _say_profiled(self) -> None:
+        if self.profile.said:
+            self.screen.note(self.profile.said)
+            self.profile.said = ""
 
     def _due(self, interval: int) -> bool:
         return interval > 0 and self.trainer.iteration % interval == 0

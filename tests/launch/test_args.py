@@ -153,6 +153,7 @@ ACTS: list[tuple[dict[str, str], dict[str, str | None]]] = [
     ({"WANDB_MODE": "offline"}, {}),
     ({"DRY_RUN": "1"}, {}),
     ({"PLAN": "1"}, {}),
+    ({"PROFILE": "1"}, {"--profile": ""}),
     ({"MACHINE": "workstation"}, {}),
     ({"PYTHON": "/usr/bin/python3"}, {}),
     ({"DATA_PATH": "/data/x"}, {"--data-path": "/data/x"}),
