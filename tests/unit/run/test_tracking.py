@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from longseq.reports.plots import PARTS
 from longseq.reports.runs import read_metrics
 from longseq.run.tracking import (
+    METRICS,
     MetricsFile,
     TensorBoard,
     Tracker,
@@ -177,3 +179,9 @@ def test_other_ranks_write_nothing(tmp_path: Path) -> None:
     tracker.log(record(1))
     tracker.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_every_metric_is_defined_in_the_docs() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text()
+    parts = [f"{part}_seconds" for part in PARTS]
+    assert [name for name in (*METRICS, *parts) if f"`{name}`" not in text] == []
