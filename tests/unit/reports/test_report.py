@@ -97,6 +97,37 @@ def test_page_has_the_numbers_and_stands_alone(tmp_path: Path) -> None:
     assert len(page.pictures) == 8
 
 
+def contrast(one: str, other: str) -> float:
+    """Of two colours, by WCAG 2.2: 4.5 and more can be read."""
+
+    def luminance(colour: str) -> float:
+        digits = colour if len(colour) == 6 else "".join(2 * digit for digit in colour)
+        parts = [int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4)]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return sum(w * p for w, p in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_the_page_can_be_read_by_all_in_both_themes(tmp_path: Path) -> None:
+    text = write_page(read_run(make_run(tmp_path / "run", opening=[["a", "b"]]))).read_text()
+    themes = re.findall(r":root \{([^}]*)\}", text)
+    assert len(themes) == 2
+    assert contrast("000", "ffffff") == pytest.approx(21)
+    for theme in themes:
+        colours = dict(re.findall(r"--(\w+): #([0-9a-f]+)", theme))
+        for ink in ("ink", "faint"):
+            for ground in ("page", "card"):
+                assert contrast(colours[ink], colours[ground]) >= 4.5, (ink, ground, theme)
+    assert "<html lang=en>" in text
+    assert text.count("<h1>") == 1
+    assert [
+        img for img in re.findall(r"<img [^>]*>", text) if 'alt=""' in img or "alt" not in img
+    ] == []
+    assert "<th scope=row>a</th>" in text
+
+
 def path_points(svg: str, name: str) -> int:
     """Points of the longest line in a picture."""
     ET.fromstring(svg)
