@@ -45,7 +45,7 @@ longseq_tell_of_keys() { # a key is in no file, so the job cannot have it from h
     done
 }
 
-longseq_freeze() { # longseq_freeze [EXTRA...]: makes the job's folder, LONGSEQ_JOB
+longseq_freeze() { # longseq_freeze [EXTRA...]: makes the job's folder, LONGSEQ_JOB; LONGSEQ_BENCH=1: of a bench
     local parent name part
     longseq_absolute "${LONGSEQ_VALUE[OUTPUT_DIR]:-$LONGSEQ_ROOT/outputs}"
     parent=$REPLY/jobs
@@ -55,7 +55,7 @@ longseq_freeze() { # longseq_freeze [EXTRA...]: makes the job's folder, LONGSEQ_
     mkdir -- "$LONGSEQ_JOB" "$LONGSEQ_JOB/tree" 2>/dev/null ||
         longseq_refuse "the job's folder cannot be made in $parent: set OUTPUT_DIR to a folder that you can write to" ||
         return
-    for part in ALCF longseq install.sh pretrain_gpt.py constraints.txt pyproject.toml; do
+    for part in ALCF longseq longseq.sh install.sh pretrain_gpt.py constraints.txt pyproject.toml; do
         cp -R -- "$LONGSEQ_ROOT/$part" "$LONGSEQ_JOB/tree/"
     done
     ln -s -- "$(readlink -f -- "$LONGSEQ_ROOT/venvs")" "$LONGSEQ_JOB/tree/venvs"
@@ -66,7 +66,7 @@ longseq_freeze() { # longseq_freeze [EXTRA...]: makes the job's folder, LONGSEQ_
     {
         printf '# The settings of this job, frozen at %(%Y-%m-%d %H:%M:%S)T\n' -1
         longseq_print_settings
-        printf 'extra=('
+        printf 'bench=%d extra=(' "${LONGSEQ_BENCH:-0}"
         (($# == 0)) || printf ' %q' "$@"
         printf ' )\n'
     } >"$LONGSEQ_JOB/settings.sh"

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# What a submitted job runs (submit.sh): training with the frozen settings, from the last checkpoint there is.
+# What a submitted job runs (submit.sh): training with the frozen settings, from the last checkpoint there is, or a
+# bench, which goes on by itself.
 #
 # Usage: job.sh FOLDER   the job's folder; the output goes to FOLDER/output.txt as well
 #
@@ -15,7 +16,7 @@ source "$LONGSEQ_ROOT/ALCF/launch.sh"
 source "$LONGSEQ_ROOT/ALCF/freeze.sh"
 
 export LONGSEQ_JOB=$1
-extra=()
+extra=() bench=0
 longseq_unfreeze
 # shellcheck source=/dev/null # written by submit.sh
 source "$LONGSEQ_JOB/settings.sh"
@@ -27,6 +28,14 @@ if [[ -e $LONGSEQ_JOB/stopped.txt ]]; then
     longseq_say "nothing to do: $(cat -- "$LONGSEQ_JOB/stopped.txt")"
     longseq_say "job ends with exit code 0"
     exit 0
+fi
+if ((bench)); then
+    output=$OUTPUT_DIR/bench status=0
+    # Its runs are no links of a chain, and it says itself where they go
+    unset LONGSEQ_JOB OUTPUT_DIR
+    longseq_supervise "$LONGSEQ_ROOT/ALCF/bench.sh" --output "$output" ${extra[@]+"${extra[@]}"} || status=$?
+    longseq_say "job ends with exit code $status"
+    exit "$status"
 fi
 longseq_newest_run
 if [[ -n $REPLY ]]; then

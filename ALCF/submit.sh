@@ -2,7 +2,7 @@
 # Submits a job that trains, or a chain of jobs that each go on from the last checkpoint: PBS, Cobalt, Slurm.
 #
 # Usage: [VARIABLE=value ...] ./ALCF/submit.sh [-q QUEUE] [-n NODES] [-t WALLTIME] [-A PROJECT] [--chain JOBS]
-#                                              [--dry-run] [-- ARGUMENT ...]
+#                                              [--bench] [--dry-run] [-- ARGUMENT ...]
 #        [VARIABLE=value ...] ./ALCF/submit.sh QUEUE NODES WALLTIME PROJECT [-- ARGUMENT ...]   (as in 2023)
 #
 #   -q QUEUE      queue, partition or QOS          variable QUEUE
@@ -11,6 +11,7 @@
 #   -A PROJECT    project or account               variable PROJECT
 #   --chain JOBS  this many jobs, one after another: each goes on from the last checkpoint; the rest ends
 #                 at once when training is done, or failed in a way that would repeat
+#   --bench       measure in place of training: what is behind -- are options of ./ALCF/bench.sh
 #   --dry-run     print what would be submitted, and touch nothing (or DRY_RUN=1)
 #
 # What cannot run, or what the site would refuse or drop, is refused here. The job reads its settings and its code
@@ -28,7 +29,7 @@ source "$LONGSEQ_ROOT/ALCF/queue.sh"
 source "$LONGSEQ_ROOT/ALCF/freeze.sh"
 source "$LONGSEQ_ROOT/ALCF/plan.sh"
 
-chain=1 extra=() positional=()
+chain=1 bench=0 extra=() positional=()
 while (($#)); do
     case $1 in
         -q | -n | -t | -A | --chain)
@@ -43,6 +44,7 @@ while (($#)); do
             shift
             ;;
         --dry-run) DRY_RUN=1 ;;
+        --bench) bench=1 ;;
         --) extra=("${@:2}") && break ;;
         -h | --help) longseq_help "${BASH_SOURCE[0]}" && exit 0 ;;
         -*) longseq_refuse "unknown option $1: ./ALCF/submit.sh --help lists them; those of the trainer go after --" ;;
@@ -59,11 +61,17 @@ fi
 [[ $chain =~ ^[1-9][0-9]{0,2}$ ]] ||
     longseq_refuse "--chain $chain: give the number of jobs, from 1 to 999"
 
-longseq_submission ${extra[@]+"${extra[@]}"} # machine, queue, nodes, time, arguments: all that can be refused
+training=(${extra[@]+"${extra[@]}"})
+((! bench)) || training=()
+longseq_submission ${training[@]+"${training[@]}"} # machine, queue, nodes, time, arguments: all that can be refused
 printf '%s\n' "${LONGSEQ_NOTES[@]}" >&2
-PYTHONPATH=$LONGSEQ_ROOT${PYTHONPATH:+:$PYTHONPATH} PYTHONDONTWRITEBYTECODE=1 "$LONGSEQ_BASE_PYTHON" -m longseq check --dry-run --world-size "$LONGSEQ_RANKS" \
-    "${LONGSEQ_ARGS[@]}" >/dev/null
-if [[ ${LONGSEQ_VALUE[PLAN]} == 1 ]]; then
+check=(check --dry-run --world-size "$LONGSEQ_RANKS" "${LONGSEQ_ARGS[@]}")
+((! bench)) || check=(bench --list ${extra[@]+"${extra[@]}"})
+PYTHONPATH=$LONGSEQ_ROOT${PYTHONPATH:+:$PYTHONPATH} PYTHONDONTWRITEBYTECODE=1 "$LONGSEQ_BASE_PYTHON" -m longseq \
+    "${check[@]}" >/dev/null
+if ((bench)); then
+    LONGSEQ_VALUE[PLAN]=0 # of one run
+elif [[ ${LONGSEQ_VALUE[PLAN]} == 1 ]]; then
     longseq_plan show
     exit 0
 fi
@@ -77,5 +85,6 @@ fi
 command -v "$LONGSEQ_QSUB" >/dev/null || longseq_refuse "there is no $LONGSEQ_QSUB here: submit on a login node of\
  $LONGSEQ_MACHINE, or set MACHINE to the machine that this is"
 longseq_is_installed base || "$LONGSEQ_ROOT/install.sh"
+LONGSEQ_BENCH=$bench
 longseq_freeze ${extra[@]+"${extra[@]}"}
 longseq_submit_chain "$chain"

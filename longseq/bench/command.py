@@ -42,6 +42,7 @@ def add_arguments(parser: Parser) -> None:
     add("--within", default="", metavar="TIME", help="for all: the rest is left for another call")
     add("--again", nargs="+", default=(), metavar="OUTCOME",
         help="run these again: failed, refused, timed-out")  # fmt: skip
+    add("--list", action="store_true", help="print the cases and run none")
     add("--no-published", action="store_true", help="leave out what others published")
     add("--output", type=Path, default=Path("outputs/bench"), metavar="FOLDER",
         help="results and pictures (outputs/bench); the same one goes on")  # fmt: skip
@@ -52,9 +53,6 @@ def add_arguments(parser: Parser) -> None:
 def bench(options: argparse.Namespace) -> int:
     """Run what is not known yet, then show all of it; 75 where time or somebody ended it."""
     from longseq.bench.case import all_cases, in_order, read_layout
-    from longseq.bench.kept import Kept
-    from longseq.bench.running import How, run_case
-    from longseq.bench.sweep import Clock, sweep
 
     ranks = [count("--ranks", text) for text in options.ranks]
     layouts = [read_layout(name, n) for n in ranks for name in options.layouts]
@@ -65,6 +63,14 @@ def bench(options: argparse.Namespace) -> int:
     cases = in_order(all_cases(options.networks, options.kernels, usable, lengths))
     if not cases:
         raise UserError("no layout of --layouts shares out --ranks and --lengths: give others")
+    if options.list:
+        for case in cases:
+            print(case.name)
+        return EXIT_DONE
+    from longseq.bench.kept import Kept
+    from longseq.bench.running import How, run_case
+    from longseq.bench.sweep import Clock, sweep
+
     how = How(
         options.output,
         count("--steps", options.steps),

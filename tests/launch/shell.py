@@ -70,7 +70,8 @@ class Tree:
         self.root, self.home = root, home
         for name in ("ALCF", "longseq", "data"):
             shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("install.sh", "constraints.txt", "pyproject.toml", "pretrain_gpt.py"):
+        files = "longseq.sh install.sh constraints.txt pyproject.toml pretrain_gpt.py"
+        for name in files.split():
             shutil.copy(ROOT / name, root / name)
 
     def environment(self, machine: str = "", mpi: Path = MPICH, **env: str) -> Path:

@@ -116,6 +116,28 @@ def test_a_login_node_submits_what_would_have_been_launched(tmp_path: Path) -> N
     compare("submit-polaris.txt", dry_run(tmp_path, env))
 
 
+def test_a_bench_is_queued_with_its_options_and_a_folder_that_goes_on(site: Site) -> None:
+    script = """#!/bin/bash
+printf '%s\\n' "bench $* ${LONGSEQ_JOB-no job} ${OUTPUT_DIR-no folder} dtype $DTYPE"
+exit 75
+"""
+    write_script(site.tree.root / "ALCF/bench.sh", script)
+    words = ("--chain", "2", "--bench", "--", "--lengths", "1k", "2k", "--", "--swiglu")
+    job = site.job(*words, DTYPE="bf16")
+    said = wait_for_job(job, 2)
+    results = site.tree.root / "outputs/bench"
+    line = f"bench --output {results} --lengths 1k 2k -- --swiglu no job no folder dtype bf16"
+    assert said.splitlines().count(line) == 2
+    assert said.count("longseq: job ends with exit code 75") == 2
+
+
+def test_a_bench_that_cannot_be_is_refused_before_the_queue(idle: Site) -> None:
+    result = idle.submit("--bench", "--", "--lengths", "5q")
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1].startswith("longseq: --lengths 5q")
+    assert idle.jobs() == []
+
+
 def test_the_old_positional_form(idle: Site) -> None:
     env = {"MACHINE": "polaris", "QUEUE": "", "PROJECT": "", "PYTHON": sys.executable}
     idle.tree.environment("polaris", PYTHON=sys.executable)
