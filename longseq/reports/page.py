@@ -79,9 +79,10 @@ def _subtitle(run: RunRecord) -> str:
 
 def cards(run: RunRecord) -> list[tuple[str, str]]:
     """The figures at the top: (value, what it is)."""
+    last = min(LAST, len(run.column("lm_loss")[0]))
     found = [
         (run.status, "status"),
-        _loss(run, run.recent("lm_loss"), f"training loss, mean of {LAST} iterations"),
+        _loss(run, run.recent("lm_loss"), f"training loss, mean of {last} iterations"),
         _loss(run, run.last("validation_loss"), "validation loss"),
         *(_loss(run, value, f"{name} loss, without a network") for name, value in run.marks()),
         (str(run.metrics[-1]["iteration"]), "iterations"),
