@@ -2,8 +2,10 @@
 # Makes the environment that training and tests run in, under venvs/MACHINE/PYTHON/.
 #
 # Usage: ./install.sh [--test] [--recreate] [--dry-run] [--offline WHEELDIR] [--wheels DIR [--python 3.12]] [--help]
+#                     [--megatron-deepspeed]
 #
 #   --test              also what ./tests/run.sh needs: pytest, linters, reference models
+#   --megatron-deepspeed   also the second trainer's checkout, at the commit that is known (docs/upstream.md)
 #   --recreate          make it anew, even when it is finished
 #   --dry-run           say what would be done, and do nothing
 #   --offline WHEELDIR  take every package from this folder. To fill it where there is a network:
@@ -21,7 +23,7 @@ LONGSEQ_ROOT=${LONGSEQ_ROOT%/*}
 source "$LONGSEQ_ROOT/ALCF/setup.sh"
 source "$LONGSEQ_ROOT/ALCF/launch.sh"
 
-with_test=0 recreate=0 dry_run=0 wheels='' wheels_out='' wheels_python=''
+with_test=0 with_upstream=0 recreate=0 dry_run=0 wheels='' wheels_out='' wheels_python=''
 steps=0 steps_all=9
 
 # ---------------------------------------------------------------- how steps are run and shown
@@ -315,6 +317,38 @@ except UserError as error: sys.exit(str(error))' 2>&1) && return
     tell "${said##*$'\n'}; the tests of it are skipped"
 }
 
+known_upstream() { # known_upstream FOLDER: is that the checkout? '' prints repository and commit
+    PYTHONPATH=$LONGSEQ_ROOT PYTHONDONTWRITEBYTECODE=1 "$LONGSEQ_PYTHON" - "$@" <<'PYTHON'
+import sys
+from pathlib import Path
+from longseq.errors import UserError
+from longseq.upstream.checkout import COMMIT, REPOSITORY, checked
+try:
+    print(checked(Path(sys.argv[1])) if sys.argv[1] else f"{REPOSITORY} {COMMIT}")
+except UserError as error:
+    sys.exit(str(error))
+PYTHON
+}
+
+get_upstream() { # one commit of Megatron-DeepSpeed; its code is checked by its hash before it is put in place
+    local folder=$LONGSEQ_VENV/megatron-deepspeed aside repository commit
+    aside=$folder.part
+    ! known_upstream "$folder" || return 0
+    rm -rf -- "$aside" "$folder"
+    read -r repository commit < <(known_upstream '')
+    git init -q -- "$aside"
+    if ! git -C "$aside" fetch -q --depth 1 "$repository" "$commit"; then
+        rm -rf -- "$aside"
+        tell "$repository cannot be reached: bring a checkout of $commit here, and set MEGATRON_DEEPSPEED_DIR to it"
+        return 1
+    fi
+    git -C "$aside" -c advice.detachedHead=false checkout -q FETCH_HEAD
+    known_upstream "$aside"
+    mv -- "$aside" "$folder"
+    [[ $LONGSEQ_DEVICE == cpu ]] || "$LONGSEQ_PYTHON" -c 'import apex' ||
+        tell "apex is missing, which Megatron-DeepSpeed needs on GPUs: ./install.sh --recreate builds it where nvcc is"
+}
+
 check_environment() { # imports everything, and lets two ranks add up a tensor over torch and over MPI
     local LONGSEQ_RANKS=2 LONGSEQ_HOSTS=(localhost)
     "$LONGSEQ_PYTHON" - <<'PYTHON'
@@ -392,6 +426,7 @@ plan() { # what would be done, for --dry-run
     elif ((with_test)) && ! longseq_is_installed test; then
         state='is finished; test tools would be added'
     fi
+    ((! with_upstream)) || state+='; Megatron-DeepSpeed would be got unless it is there'
     printf '%s\n' "machine      $LONGSEQ_MACHINE, $LONGSEQ_DEVICES $LONGSEQ_DEVICE device(s) or cores" \
         "Python       $LONGSEQ_PYTHON_VERSION at $LONGSEQ_BASE_PYTHON" \
         "environment  $LONGSEQ_VENV" "             $state"
@@ -423,6 +458,7 @@ install_all() {
 while (($#)); do
     case $1 in
         --test) with_test=1 ;;
+        --megatron-deepspeed) with_upstream=1 ;;
         --recreate) recreate=1 ;;
         --dry-run) dry_run=1 ;;
         --offline)
@@ -464,17 +500,18 @@ wheels_python=${wheels_python:-${LONGSEQ_PYTHON_VERSION%.*}}
 ((dry_run)) && plan && exit 0
 check_machine
 lock_environment
-steps_all=$((7 + 2 * with_test + (${#wheels_out} > 0)))
+steps_all=$((7 + 2 * with_test + with_upstream + (${#wheels_out} > 0)))
 if ((recreate)) || ! longseq_is_installed base; then
     install_all
 else
     steps_all=$((steps_all - 7))
-    ! longseq_is_installed test || steps_all=$((${#wheels_out} > 0))
+    ! longseq_is_installed test || steps_all=$((steps_all - 2 * with_test))
 fi
 if ((with_test)) && ! longseq_is_installed test; then
     step 'test tools' install_test_tools
     step 'operator for offload to files' build_file_operator
     longseq_stamp >"$LONGSEQ_VENV/installed-test.txt"
 fi
+((! with_upstream)) || step 'Megatron-DeepSpeed' get_upstream
 [[ -z $wheels_out ]] || step "wheels for Python $wheels_python" fill_wheels
 printf 'longseq: the environment is ready: %s (%d s)\n' "$LONGSEQ_VENV" "$SECONDS"

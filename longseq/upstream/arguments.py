@@ -96,6 +96,11 @@ def _check_layout(config: Config) -> None:
         raise UserError(
             "--sequence-parallel with --ds-sequence-parallel-size (SPSIZE): it takes one of them"
         )
+    if axes.sequence_parallel and not config.network.use_rotary_position_embeddings:
+        raise UserError(
+            "--sequence-parallel with learned positions (USE_ROTARY=0): its ranks look positions up"
+            " that they do not hold; use USE_ROTARY=1, or USE_SEQUENCE_PARALLEL=0"
+        )
     if axes.pp > 1:
         if axes.ulysses > 1:
             raise UserError(
@@ -232,7 +237,8 @@ def _run(config: Config) -> list[str]:
         every = run.save_interval or config.training.train_iters
         words += _pairs(save=run.save, save_interval=every)
     if run.load and is_theirs(run.load):
-        words += _pairs(load=run.load)
+        # Else it stops where the schedule is another than that of the checkpoint
+        words += ["--load", run.load, "--override-opt_param-scheduler"]
     if run.run_dir:
         words += ["--deepspeed_config", f"{run.run_dir}/ds_config.json"]
     return words + _switches(data, "reset_position_ids", "reset_attention_mask", "eod_mask_loss")

@@ -66,6 +66,11 @@ FAULTS = (
         _piped_in_fp32,
     ),
     Fault(
+        "at ZeRO stage 3 its Ulysses divides gradients by the ranks that share a sequence",
+        "gradients of Ulysses at ZeRO stage 3 are whole",
+        lambda config: config.layout.ulysses > 1 and config.training.zero_stage == 3,
+    ),
+    Fault(
         "on a CPU its Adam decays gradients, not weights",
         "Adam decays weights, as on GPUs",
         lambda config: config.training.device == "cpu" and config.training.weight_decay > 0,

@@ -145,6 +145,14 @@ def _counts(parameter: Any, mpu: Any) -> bool:
     return first and (shared or mpu.get_slice_parallel_rank() == 0)
 
 
+def whole_gradients(engine: Any, size: int) -> None:
+    """At ZeRO stage 3 DeepSpeed takes the mean over the `size` ranks that share a sequence, and
+    at the other stages the sum, which its loss is made for.
+    """
+    shipped = engine.backward
+    engine.backward = lambda loss, *args, **more: shipped(loss * size, *args, **more)
+
+
 def sum_gradients(model: nn.Module, group: Any) -> None:
     """Gradients of norms and biases that work on a part of the sequence are sums over the ranks
     that hold the other parts. Its own marks on such parameters are missing on torch's LayerNorm.

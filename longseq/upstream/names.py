@@ -138,5 +138,9 @@ class Held:
     @torch.no_grad()
     def fill(self, values: Iterable[tuple[str, Tensor]]) -> None:
         """Give its model these values."""
+        import deepspeed
+
         for parameter, piece in self.mine(values):
-            parameter.copy_(piece)
+            # At ZeRO stage 3 each replica holds a part of it
+            with deepspeed.zero.GatheredParameters([parameter], modifier_rank=0):
+                parameter.copy_(piece)

@@ -183,6 +183,9 @@ def _around_the_model(
 
     def set_up_and_go_on(*args: Any, **more: Any) -> Any:
         made = set_up(*args, **more)
+        axes = config.layout
+        if axes.ulysses > 1 and config.training.zero_stage == 3 and not config.run.as_shipped:
+            fixes.whole_gradients(made[0][0], axes.ulysses)
         if ours:
             ours.go_on(training.get_args(), held[0], made)
         return made

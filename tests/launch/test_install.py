@@ -19,7 +19,9 @@ from pathlib import Path
 
 import pytest
 
+from longseq.upstream.checkout import COMMIT, REPOSITORY
 from tests.launch.shell import ROOT, Result, Tree, traced, write_script
+from tests.upstream_checkout import upstream_checkout
 
 FAKE = ROOT / "tests/launch/fake_python.sh"
 
@@ -492,3 +494,46 @@ def test_without_home_and_with_a_narrow_umask(machine: Machine) -> None:
     command = f"umask 077; exec '{machine.tree.root}/install.sh'"
     subprocess.run(["/bin/bash", "-c", command], env=env, check=True, capture_output=True)
     assert (machine.venv / "installed-base.txt").is_file()
+
+
+# ---------------------------------------------------------------- the second trainer's checkout
+
+
+def git_that(machine: Machine, content: Path | None) -> None:
+    """A stand-in for git whose server has `content`, or cannot be reached."""
+    text = (
+        '#!/bin/bash\necho "git $*" >>"$NOTES"\n'
+        '[[ $1 != init ]] || mkdir -p "${@: -1}"\n'
+        '[[ $1 != -C ]] || cd "$2"\n'
+        f'case "$*" in *" fetch "*) {"exit 0" if content else "exit 1"} ;;\n'
+        f'*" checkout "*) cp -r "{content}"/. . ;; esac\n'
+    )
+    write_script(machine.bin / "git", text)
+
+
+def test_the_second_trainer_is_got_once_and_checked(machine: Machine, tmp_path: Path) -> None:
+    git_that(machine, upstream_checkout(tmp_path))
+    result = machine.install("--megatron-deepspeed")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "[8/8] Megatron-DeepSpeed" in result.stdout
+    assert (machine.venv / "megatron-deepspeed/pretrain_gpt.py").is_file()
+    assert [line for line in machine.asked("git") if f" {REPOSITORY} {COMMIT}" in line]
+    machine.forget()
+    assert "[1/1] Megatron-DeepSpeed" in machine.install("--megatron-deepspeed").stdout
+    assert machine.asked("git") == []
+
+
+@pytest.mark.parametrize("reached", [True, False])
+def test_another_checkout_is_not_put_in_place(
+    machine: Machine, tmp_path: Path, reached: bool
+) -> None:
+    other = tmp_path / "other"
+    (other / "megatron").mkdir(parents=True)
+    (other / "pretrain_gpt.py").touch()
+    git_that(machine, other if reached else None)
+    result = machine.install("--megatron-deepspeed")
+    assert result.returncode == 1
+    wanted = "is not that of commit" if reached else "set MEGATRON_DEEPSPEED_DIR to it"
+    assert wanted in result.stdout + result.stderr
+    assert not (machine.venv / "megatron-deepspeed").exists()
+    assert machine.install().returncode == 0  # the environment itself is finished
