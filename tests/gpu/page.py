@@ -44,8 +44,8 @@ Each step is a process of its own with its share of the time. What was cut off g
 call, what is finished is not run again while the code is the same; `--steps kernels,repeat` runs
 those only; `--out DIR` says where `results.json` and each step's output go. Memory that ran out and
 failures are results. Without a GPU the steps run on the CPU as far as it can show them. This page
-is made from the results: `./tests/gpu/run.sh --docs`, or `python -m tests.gpu.page DIR` from those
-of another machine.
+is made from results: `./tests/gpu/run.sh --docs` makes it from those of this machine, `python -m
+tests.gpu.page docs/measured/*` from those that are kept.
 """
 
 
