@@ -1,11 +1,12 @@
-"""Where the time of one step goes: by kernel and by kind, gaps, copies, synchronisations.
+"""Where the time of a step goes: by kernel and by kind, gaps, copies, synchronisations.
 
     python -m tests.gpu.profile --out profile.json [--within 120] [--networks GPT1_5B,GPT125M]
         [--tokens 8192] [--device cuda|cpu] [--tiny] [-- FLAGS]
 
-One step of each network in bf16, nothing recomputed, under torch.profiler; rows are the sums.
-Beside the file of rows, NETWORK-profile.json has the 20 longest kernels and the ten widest gaps
-with what the CPU did meanwhile, and NETWORK-trace.json.gz the trace, for ui.perfetto.dev.
+Two steps of each network in bf16, nothing recomputed, one right after the other as in a training,
+under torch.profiler; rows are means of a step. Beside the file of rows, NETWORK-profile.json has
+the 20 longest kernels and the ten widest gaps with what the CPU did meanwhile, and
+NETWORK-trace.json.gz the trace, for ui.perfetto.dev.
 """
 
 from __future__ import annotations
@@ -24,72 +25,84 @@ from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
 from longseq.config.checks import parse_config
 from longseq.memory.recompute_policy import asked
-from longseq.training.feed import MicroBatch
 from longseq.training.trainer import Trainer
 from tests.gpu.networks import VOCABULARY, network, place, random_batch
 from tests.gpu.results import Results, started, step_parser
 from tests.gpu.trace import Trace, compress, group_of
 
 MOST_BYTES = 10 * 2**20  # of a trace that is kept
-KERNELS, GAPS = 20, 10
+STEPS, KERNELS, GAPS = 2, 20, 10
 
 
-def step(trainer: Trainer, batch: MicroBatch) -> None:
-    """A step in its parts, under their names."""
-    with record_function("forward and backward"):
-        loss = trainer.forward_backward([batch])
-    with record_function("update"):
-        trainer.update()
-    with record_function("read the loss"):
-        float(loss)
+def name_parts(trainer: Trainer) -> None:
+    """Show the parts of a step in the trace."""
+    for name in ("forward_backward", "update"):
+        setattr(trainer, name, record_function(name)(getattr(trainer, name)))
 
 
 def traced(flags: list[str], tokens: int, device: str, file: Path) -> float:
-    """Write the trace of a step to `file`; returns milliseconds of one that nobody watches."""
+    """Write the trace of some steps to `file`; returns milliseconds of one that nobody watches."""
     config = parse_config(flags, 1)
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device == "cuda")
     with Trainer(config, VOCABULARY, place(device), asked(config, device=device)) as trainer:
         batch = random_batch(trainer, tokens)
-        for _ in range(3):
-            step(trainer, batch)
-        began = time.perf_counter()
-        step(trainer, batch)
-        if device == "cuda":
-            torch.cuda.synchronize()
-        milliseconds = (time.perf_counter() - began) * 1e3
-        once = schedule(wait=0, warmup=1, active=1, repeat=1)  # the first one starts what watches
-        with profile(activities=activities, schedule=once) as watching:
-            for _ in range(2):
-                step(trainer, batch)
-                if device == "cuda":
-                    torch.cuda.synchronize()
+        name_parts(trainer)
+        began = 0.0
+        for number in range(3 + STEPS):
+            if number == 3:
+                wait(device)
+                began = time.perf_counter()
+            trainer.step([batch])
+        wait(device)
+        milliseconds = (time.perf_counter() - began) * 1e3 / STEPS
+        parts = schedule(wait=0, warmup=1, active=STEPS, repeat=1)  # the first starts what watches
+        with profile(activities=activities, schedule=parts) as watching:
+            for number in range(1 + STEPS):
+                trainer.step([batch])
+                if number in (0, STEPS):
+                    wait(device)
                 watching.step()
         watching.export_chrome_trace(str(file))
     return milliseconds
+
+
+def wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
 
 
 def judge(results: Results, name: str, trace: Trace, alone: float, beside: Path | None) -> None:
     """The rows of one network, and its longer tables in a file."""
     start, end = trace.span
     span, (idle, gaps) = end - start, trace.gaps(GAPS)
-    results.row(f"{name}: step unwatched", "ok", ms=alone)
-    results.row(f"{name}: step", "ok", ms=span, calls=len(trace.device))
+
+    def mean(what: str, ms: float, **more: float) -> None:
+        values = {key: value / STEPS for key, value in more.items()}
+        results.row(f"{name}: {what}", "ok", "", ms=ms / STEPS, share=ms / span, **values)
+
+    mean("step unwatched", alone * STEPS)
+    mean("step", span, calls=len(trace.device))
     for group, ms, calls in trace.by_group():
-        results.row(f"{name}: {group}", "ok", ms=ms, share=ms / span, calls=calls)
-    results.row(f"{name}: no kernel", "ok", ms=idle, share=idle / span)
+        mean(group, ms, calls=calls)
+    mean("no kernel", idle)
     for kind, ms, calls, mib in trace.copies():
-        results.row(f"{name}: {kind}", "ok", ms=ms, share=ms / span, calls=calls, MiB=mib)
+        mean(kind, ms, calls=calls, MiB=mib)
     for call, ms, calls in trace.waits():
-        results.row(f"{name}: {call}", "ok", ms=ms, calls=calls)
+        mean(call, ms, calls=calls)
     found: dict[str, Any] = {
         "kernels": [
-            {"name": kernel, "group": group_of(kernel), "ms": ms, "calls": calls}
+            {
+                "name": kernel,
+                "group": group_of(kernel),
+                "ms": ms / STEPS,
+                "calls": calls / STEPS,
+            }
             for kernel, ms, calls in trace.by_kernel()[:KERNELS]
         ],
         "gaps": [asdict(gap) for gap in gaps],
     }
     for row in found["kernels"]:
-        print(f"  {row['ms']:9.3f} ms {row['calls']:6}  {row['group']:<10} {row['name'][:90]}")
+        print(f"  {row['ms']:9.3f} ms {row['calls']:8.1f}  {row['group']:<10} {row['name'][:90]}")
     for row in found["gaps"]:
         print(f"  {row['ms']:9.3f} ms  gap before {row['after'][:50]}: {row['cpu'][:60]}")
     if beside:
