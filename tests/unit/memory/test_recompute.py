@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import pytest
@@ -165,6 +166,17 @@ def test_host_store_is_last_in_first_out() -> None:
         store.take(ticket)
     store.put(torch.randn(5, 4))  # another length
     assert not store._free
+
+
+def test_what_was_taken_from_the_host_is_held_by_nobody_else() -> None:
+    """The graph keeps a ticket to the step's end; with the tensor in it nothing would be saved."""
+    store = HostStore()
+    tickets = [store.put(torch.randn(3)) for _ in range(2)]
+    for ticket in reversed(tickets):
+        x = store.take(ticket)
+        taken = weakref.ref(x)
+        del x
+        assert taken() is None
 
 
 @pytest.mark.parametrize("documents", [None, ((30, 57, 100), (100,)), ((30, 57), ())])
