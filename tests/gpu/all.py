@@ -66,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--within", type=seconds, default=25 * 60.0, help="time for all of it")
     result.add_argument("--out", type=Path, default=ROOT / "outputs" / "gpu")
     result.add_argument("--steps", type=chosen, default=list(STEPS), help="names, commas between")
-    result.add_argument("--docs", action="store_true", help="write docs/gpu.md from the results")
+    result.add_argument("--docs", action="store_true", help="keep them in docs/, with gpu.md")
     return result
 
 
@@ -247,7 +247,7 @@ def main(argv: list[str] | None = None) -> int:
         run(step, record, limit_of(step, ends - time.monotonic(), steps[number + 1 :]), cuda)
     print("", *table(record), f"all of it: {record.path}", sep="\n")
     if options.docs:
-        page.write([record.path])
+        page.keep(record.folder)
     return record.exit_code
 
 

@@ -1,8 +1,9 @@
 """docs/gpu.md, made from what tests/gpu/run.sh has found.
 
-    python -m tests.gpu.page DIR [DIR ...]     # of a step that is in several, the last one counts
+    python -m tests.gpu.page               # from what is kept in docs/measured/
+    python -m tests.gpu.page DIR           # keep that there too, where a GPU has found it
 
-Without a folder the page says that no GPU has run anything.
+Of a step that several have run the newest results count.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from tests.gpu.results import short
 from tests.gpu.steps import STEPS, Step
 
 PAGE = Path(__file__).parents[2] / "docs" / "gpu.md"
+MEASURED = PAGE.parent / "measured"  # a folder for each machine and code, with its results.json
 NO_VALUES = ("what", "verdict", "why")  # of a row; the others are what was measured
 UNSEEN = "**No GPU has run this.**"
 
@@ -44,8 +46,8 @@ Each step is a process of its own with its share of the time. What was cut off g
 call, what is finished is not run again while the code is the same; `--steps kernels,repeat` runs
 those only; `--out DIR` says where `results.json` and each step's output go. Memory that ran out and
 failures are results. Without a GPU the steps run on the CPU as far as it can show them. This page
-is made from results: `./tests/gpu/run.sh --docs` makes it from those of this machine, `python -m
-tests.gpu.page docs/measured/*` from those that are kept.
+is made from the results in docs/measured/, to which `./tests/gpu/run.sh --docs` adds those of this
+machine, and `python -m tests.gpu.page DIR` those of another.
 """
 
 
@@ -105,10 +107,29 @@ def page(found: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def write(paths: Sequence[Path]) -> None:
-    """Write docs/gpu.md from files of results."""
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-    replace_file(PAGE, page(found))
+def kept() -> list[dict[str, Any]]:
+    """The results in docs/measured/, the newest last."""
+    found = [json.loads(path.read_text("utf-8")) for path in MEASURED.glob("*/results.json")]
+    return sorted(found, key=lambda result: result["machine"]["time"])
+
+
+def keep(folder: Path) -> None:
+    """Put the results in `folder` into docs/measured/, where they are a GPU's."""
+    text = (folder / "results.json").read_text(encoding="utf-8")
+    machine = json.loads(text)["machine"]
+    if not machine["gpu"]:
+        print(f"{folder}: no GPU has found this, so that docs/gpu.md stays as it is")
+        return
+    name = "-".join(machine["gpu"].lower().removeprefix("nvidia").split())
+    target = MEASURED / f"{name}-{machine['code'][:8]}"
+    target.mkdir(parents=True, exist_ok=True)
+    replace_file(target / "results.json", text)
+    write()
+
+
+def write() -> None:
+    """Write docs/gpu.md from the results that are kept."""
+    replace_file(PAGE, page(kept()))
     print(f"wrote {PAGE}")
 
 
@@ -116,12 +137,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folders", nargs="*", type=Path, metavar="DIR")
-    folders = parser.parse_args(argv).folders
-    missing = [folder for folder in folders if not (folder / "results.json").exists()]
-    if missing:
-        parser.error(f"{missing[0]} has no results.json: name the --out of tests/gpu/run.sh")
-    write([folder / "results.json" for folder in folders])
+    parser.add_argument("folder", nargs="?", type=Path, metavar="DIR")
+    folder = parser.parse_args(argv).folder
+    if folder is None:
+        write()
+    elif (folder / "results.json").exists():
+        keep(folder)
+    else:
+        parser.error(f"{folder} has no results.json: name the --out of tests/gpu/run.sh")
     return 0
 
 

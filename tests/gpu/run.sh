@@ -7,7 +7,7 @@
 #   --wheels DIR    packages for a machine without a network; ./install.sh --wheels DIR makes them elsewhere
 #   --out DIR       results.json and each step's rows and output (outputs/gpu); what is there is not run again
 #   --steps a,b     these only, in the order of their worth (tests/gpu/steps.py lists them)
-#   --docs          writes docs/gpu.md from the results
+#   --docs          keeps a GPU's results in docs/measured/, and writes docs/gpu.md anew
 #
 # Takes install.sh's environment where its torch sees the GPU, else the machine's python3 with its own torch.
 # Nothing is installed into that: what it lacks goes from DIR to venvs/gpu-wheels. Exit code 0: nothing is wrong.

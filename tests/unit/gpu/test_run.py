@@ -174,9 +174,26 @@ def test_the_page_shows_what_a_gpu_has_run_and_nothing_else() -> None:
 
 
 def test_the_page_in_docs_is_of_the_results_that_are_kept() -> None:
-    kept = sorted((ROOT / "docs" / "measured").glob("*/results.json"))
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in kept]
-    assert page.PAGE.read_text(encoding="utf-8") == page.page(found)
+    assert page.PAGE.read_text(encoding="utf-8") == page.page(page.kept())
+
+
+def test_a_gpus_results_are_kept_and_a_cpus_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page, "PAGE", tmp_path / "gpu.md")
+    monkeypatch.setattr(page, "MEASURED", tmp_path / "measured")
+    folder = tmp_path / "out"
+    folder.mkdir()
+    row = {"what": "a", "verdict": "ok"}
+    kept = {"shows": "", "finished": True, "seconds": 9.0, "why": "", "rows": [row]}
+    for gpu in ("", "NVIDIA H100 80GB HBM3"):
+        result = {"machine": machine(gpu=gpu), "steps": {"kernels": kept}}
+        (folder / "results.json").write_text(json.dumps(result))
+        page.keep(folder)
+        assert page.PAGE.exists() == bool(gpu)
+    assert page.kept() == [result]
+    assert [path.name for path in page.MEASURED.iterdir()] == ["h100-80gb-hbm3-c0de"]
+    assert "| a | ok |" in page.PAGE.read_text(encoding="utf-8")
 
 
 def test_each_step_is_a_module_with_the_options_of_a_step() -> None:
