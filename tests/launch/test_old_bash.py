@@ -37,7 +37,7 @@ FULL = set(
     LONGSEQ_NOTES LONGSEQ_COMMAND LONGSEQ_LAUNCHER LONGSEQ_SETTINGS LONGSEQ_HOSTS
     LONGSEQ_REQUEST LONGSEQ_QUEUES LONGSEQ_NCCL_LIBRARIES LONGSEQ_BIND all hosts names queues
     ranges environment missing pids clean gpus lines candidates entries known olds repeat good
-    source scripts tiers summary failed extra ops check""".split()
+    source scripts summary failed extra ops check platforms others""".split()
 )
 EXPANDED = re.compile(r'(?<!\+)"\$\{(\w+)\[@\]')
 
