@@ -10,8 +10,9 @@ from typing import Any
 from tests.gpu import sharing
 from tests.gpu.results import Results
 from tests.gpu.sharing import AXES, COMMON, SIZES
+from tests.parallel.losses import GENOME
 
-BASE = f"{COMMON} {SIZES[True]} --device cpu --bf16".split()
+BASE = [*f"{COMMON} {SIZES[True]} --device cpu --bf16".split(), "--data-path", GENOME]
 HOW = {"device": "cpu", "backend": "gloo"}
 TRIED = ("tensor and sequence parallel", "data parallel, ZeRO 2", "data parallel, ZeRO 3")
 
