@@ -18,6 +18,6 @@ def upstream_checkout(folder: Path) -> Path:
         return Path(named)
     for archive in ARCHIVES.glob("Megatron-DeepSpeed-*.tar.gz"):
         with tarfile.open(archive) as packed:
-            packed.extractall(folder, filter="data")
-        return next(folder.iterdir())
+            packed.extractall(folder / "upstream", filter="data")
+        return next((folder / "upstream").iterdir())
     pytest.skip("neither MEGATRON_DEEPSPEED_DIR nor an archive of Megatron-DeepSpeed is there")
