@@ -11,8 +11,16 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
 
 from longseq.__main__ import main
+from longseq.attention.kernel import kernel
+from longseq.config.checks import parse_config
+from longseq.data.opening import open_data
+from longseq.engine.network.initialize import initialize
+from longseq.model import gpt
 from tests.parallel.losses import GENOME
 from tests.parallel.ranks import ROOT, operator_folder, rank_command, rank_environ
 from tests.upstream_checkout import upstream_checkout
@@ -66,3 +74,55 @@ def test_from_ours_to_theirs_and_back(tmp_path: Path) -> None:
     for key, close in (("lm_loss", 1e-5), ("grad_norm", 1e-4), ("learning_rate", 1e-12)):
         assert [step[key] for step in found] == pytest.approx([s[key] for s in ours[3:]], abs=close)
     assert back[-1]["validation_loss"] == pytest.approx(ours[-1]["validation_loss"], abs=1e-5)
+
+
+def loss_with_its_faults(checkpoint: Path, consumed: int) -> float:
+    """Of the next four samples, by our network with what is wrong in the other put into it: rows
+    that pad the vocabulary take part in the softmax, and angles are cosines of what they should be.
+    """
+    config = parse_config(COMMON, 1)
+    data = open_data(config.data, config.network.seq_length, config.training.seed)
+    assert data.train is not None
+    with torch.device("meta"):
+        model = gpt.GPT(config.network, data.vocab_size, kernel("sdpa"), 1)
+    initialize(model, config.network, 1, torch.device("cpu"))
+    parameters = dict(model.named_parameters())
+    for file in checkpoint.rglob("*.safetensors"):
+        with safe_open(file, "pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118  # it is no dictionary
+                kind, _, rest = name.partition("/")
+                if kind == "weight":
+                    parameter = parameters[rest.split("@")[0]]
+                    parameter.data.copy_(tensors.get_tensor(name).view(parameter.shape))
+    model.tokens.weight.data[data.vocab_size :] = 0
+    batch = data.train.batch(list(range(consumed, consumed + 4)), [(0, 64)], 64)
+    with torch.no_grad():
+        hidden = model.hidden(batch.tokens, batch.positions[:1])
+        logits = hidden @ model.tokens.weight.t()
+    return float(F.cross_entropy(logits.flatten(0, 1), batch.labels.t().flatten()))
+
+
+def test_as_shipped_its_faults_make_the_difference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the same weights, on one rank: what is wrong there is all that sets it apart."""
+    checkout = upstream_checkout(tmp_path)
+    ours = metrics(
+        *(tmp_path / "ours", 1, "--save", str(tmp_path / "kept"), "--train-iters", "4"),
+        *("--save-interval", "3"),
+    )
+    shipped = metrics(
+        *(tmp_path / "shipped", 1, "--trainer", "megatron-deepspeed", "--as-shipped"),
+        *("--megatron-deepspeed-dir", str(checkout), "--load", str(tmp_path / "kept/step-3")),
+        *("--train-iters", "4"),
+    )
+
+    def shipped_table(positions: torch.Tensor, size: int, theta: float) -> tuple[torch.Tensor, ...]:
+        steps = torch.arange(0, size, 2, dtype=torch.float64) / size
+        angles = (positions.t().double()[..., None, None] * theta**-steps).cos()
+        return angles.cos().float(), angles.sin().float()
+
+    monkeypatch.setattr(gpt, "rotary_table", shipped_table)
+    wanted = loss_with_its_faults(tmp_path / "kept/step-3", 12)
+    assert shipped[0]["lm_loss"] == pytest.approx(wanted, abs=1e-5)
+    assert abs(shipped[0]["lm_loss"] - ours[3]["lm_loss"]) > 0.1
