@@ -86,14 +86,13 @@ class BareOptimizer(torch.optim.Optimizer):
                 weight.grad = None
         self._sums.clear()
         given = [(p, p.grad) for p in self.masters if p.grad is not None]
-        self._global_grad_norm = norm = gradient_norm(given, self.tp)
-        self.overflow = not self.may_update(norm)
+        scale = self._scale(given)
         if self.overflow:
             for master in self.masters:
                 master.grad = None
             return
-        if self.limit > 0 and norm > self.limit:
-            torch._foreach_mul_([grad for _, grad in given], self.limit / (norm + 1e-6))
+        if scale != 1:
+            torch._foreach_mul_([grad for _, grad in given], scale)
         self.inner.step()
         self._round()
 
@@ -104,12 +103,16 @@ class BareOptimizer(torch.optim.Optimizer):
             weight.grad = None
         self._sums.clear()
         given = [(p, g) for p, g in zip(self.weights, gradients, strict=True) if g is not None]
+        scale = self._scale(given)
+        if not self.overflow:
+            adam.step_from(gradients, scale)
+
+    def _scale(self, given: list[tuple[nn.Parameter, Tensor]]) -> float:
+        """What clipping multiplies these gradients by; `overflow` says whether they are used."""
         self._global_grad_norm = norm = gradient_norm(given, self.tp)
         self.overflow = not self.may_update(norm)
-        if not self.overflow:
-            clipped = self.limit > 0 and norm > self.limit
-            scale = self.limit / (norm + 1e-6) if clipped else 1.0
-            adam.step_from(gradients, scale)
+        clipped = self.limit > 0 and norm > self.limit
+        return self.limit / (norm + 1e-6) if clipped else 1.0
 
     def _round(self) -> None:
         """The masters rounded into the weights; in one call, so that a GPU is not kept waiting."""

@@ -25,7 +25,7 @@ import torch
 from benchmarks.anchors.plain import Plain, plain_step
 from longseq.memory.recompute_policy import asked
 from longseq.training.trainer import Trainer
-from tests.gpu.networks import VOCABULARY, place, random_batch, shape
+from tests.gpu.networks import VOCABULARY, random_batch, shape
 from tests.gpu.results import Results, step_parser
 from tests.gpu.speed import config_of
 
@@ -41,7 +41,7 @@ TIMES = 8
 
 def ours(key: str, longest: int, device: str, way: str = "none") -> Callable[[int], Step]:
     config = config_of(key, longest, way, device, [])
-    trainer = Trainer(config, VOCABULARY, place(device), asked(config, device=device))
+    trainer = Trainer(config, VOCABULARY, policy=asked(config, device=device))
 
     def at(tokens: int) -> Step:
         batch = random_batch(trainer, tokens)

@@ -26,7 +26,7 @@ from torch.profiler import ProfilerActivity, profile, record_function, schedule
 from longseq.config.checks import parse_config
 from longseq.memory.recompute_policy import asked
 from longseq.training.trainer import Trainer
-from tests.gpu.networks import VOCABULARY, network, place, random_batch
+from tests.gpu.networks import VOCABULARY, network, random_batch
 from tests.gpu.results import Results, started, step_parser
 from tests.gpu.trace import Trace, compress, group_of
 
@@ -44,7 +44,7 @@ def traced(flags: list[str], tokens: int, device: str, file: Path) -> float:
     """Write the trace of some steps to `file`; returns milliseconds of one that nobody watches."""
     config = parse_config(flags, 1)
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device == "cuda")
-    with Trainer(config, VOCABULARY, place(device), asked(config, device=device)) as trainer:
+    with Trainer(config, VOCABULARY, policy=asked(config, device=device)) as trainer:
         batch = random_batch(trainer, tokens)
         name_parts(trainer)
         began = 0.0

@@ -33,7 +33,7 @@ from longseq.memory.recompute_policy import RecomputePolicy, asked
 from longseq.planning.gpus import GPUS, Gpu
 from longseq.run.throughput import rates
 from longseq.training.trainer import Trainer
-from tests.gpu.networks import VOCABULARY, network, place, random_batch
+from tests.gpu.networks import VOCABULARY, network, random_batch
 from tests.gpu.results import Results, step_parser
 
 WAYS = {
@@ -107,7 +107,7 @@ def measure(
     until, device = options.until, options.device
     config = config_of(key, max(lengths), way, device, options.flags)
     policy = policy_of(config, way, options)
-    with Trainer(config, VOCABULARY, place(device), policy) as trainer:
+    with Trainer(config, VOCABULARY, policy=policy) as trainer:
         for tokens in lengths:
             what = f"{key} {tokens} {way}"
             if results.has(what):
