@@ -58,6 +58,7 @@ def provide(checkout: Path) -> None:
     """Make `import megatron` that of the checkout, and let it find what it imports."""
     sys.path[:0] = [str(checkout)]
     sys.meta_path.insert(0, _Missing())
+    sys.modules.setdefault("wandb", None)  # type: ignore[arg-type]  # it goes without; ours records
     # DeepSpeed counts the devices of a CPU by it
     os.environ.setdefault("LOCAL_SIZE", os.environ.get("LOCAL_WORLD_SIZE", "1"))
     os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")  # it insists, on GPUs
@@ -96,6 +97,8 @@ def adapt() -> None:
     gpt_model: Any = import_module("megatron.model.gpt_model")
     dataset_utils: Any = import_module("megatron.data.dataset_utils")
     sequence_parallel: Any = import_module("megatron.core.sequence_parallel")
+    if sys.modules["wandb"] is None:  # its modules have looked
+        del sys.modules["wandb"]
     dataset_utils.compile_helper = _nothing  # C++ for its own data sets, which are not read
     if gpt_model.LayerNorm is nn.LayerNorm:
         gpt_model.LayerNorm = LayerNorm
