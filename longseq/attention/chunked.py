@@ -59,8 +59,8 @@ class _Chunked(torch.autograd.Function):
     ) -> Tensor:
         """q [b, heads, s, d], k and v [b, groups, s, d] → [b, heads, s, d]."""
         qs, ks, vs = host.out(q), host.out(k), host.out(v)
-        outputs, weights = [], []
-        for i, mine in enumerate(host.fetch(qs)):
+        out, weights = torch.empty_like(q), []
+        for i, (mine, place) in enumerate(zip(host.fetch(qs), host.places(out), strict=True)):
             y = torch.zeros(mine.shape, dtype=torch.float32, device=q.device)
             lse = torch.full(mine.shape[:3], -math.inf, dtype=torch.float32, device=q.device)
             pairs = zip(host.fetch(ks[: i + 1]), host.fetch(vs[: i + 1]), strict=True)
@@ -68,9 +68,8 @@ class _Chunked(torch.autograd.Function):
                 for at, seen, causal in _pieces(i, j, qs, documents):
                     part = block_forward(mine[at], keys[seen], values[seen], causal)
                     merge(y[at], lse[at], *part)
-            outputs.append(y.to(q.dtype))
+            place.copy_(y)
             weights.append(lse)
-        out = torch.cat(outputs, 2)
         ctx.documents, ctx.host, ctx.count = documents, host, len(qs)
         ctx.save_for_backward(*qs, *ks, *vs, *host.out(out), *weights)
         return out
@@ -80,23 +79,24 @@ class _Chunked(torch.autograd.Function):
         """dy [b, heads, s, d] → gradients in the shapes of q, k and v."""
         n, host = ctx.count, ctx.host
         qs, ks, vs, ys, weights = (list(ctx.saved_tensors[i * n : (i + 1) * n]) for i in range(5))
-        dys = dy.split(host.size, 2)
-        d_qs = [torch.zeros(q.shape, dtype=torch.float32, device=q.device) for q in qs]
-        d_ks, d_vs = [], []
-        for j, (keys, values) in enumerate(zip(host.fetch(ks), host.fetch(vs), strict=True)):
+        dys, sums = dy.split(host.size, 2), host.sums(qs)
+        of_k = (*dy.shape[:1], ks[0].shape[1], *dy.shape[2:])
+        d_q, d_k, d_v = (dy.new_empty(shape) for shape in (dy.shape, of_k, of_k))
+        places = zip(*(host.places(d) for d in (d_q, d_k, d_v)), strict=True)
+        pairs = zip(host.fetch(ks), host.fetch(vs), places, strict=True)
+        for j, (keys, values, (q_place, k_place, v_place)) in enumerate(pairs):
             d_keys = torch.zeros(keys.shape, dtype=torch.float32, device=dy.device)
             d_values = torch.zeros_like(d_keys)
-            later = zip(host.fetch(qs[j:]), host.fetch(ys[j:]), strict=True)
-            for i, (mine, y) in enumerate(later, j):
-                d_mine = torch.zeros(mine.shape, dtype=torch.float32, device=dy.device)
+            later = zip(sums.fetch(j), host.fetch(qs[j:]), host.fetch(ys[j:]), strict=True)
+            for i, (d_mine, mine, y) in enumerate(later, j):
                 for at, seen, causal in _pieces(i, j, qs, ctx.documents):
                     block = (mine[at], keys[seen], values[seen], y[at], weights[i][at])
-                    d_q, d_k, d_v = block_backward(dys[i][at].contiguous(), *block, causal)
-                    d_mine[at] += d_q
-                    d_keys[seen] += d_k
-                    d_values[seen] += d_v
-                d_qs[i] += d_mine.to(d_qs[i].device)  # in host memory, where the queries wait
-            d_ks.append(d_keys.to(keys.dtype))
-            d_vs.append(d_values.to(values.dtype))
-        d_q = torch.cat([d.to(dy) for d in d_qs], 2)
-        return d_q, torch.cat(d_ks, 2), torch.cat(d_vs, 2), None, None
+                    parts = block_backward(dys[i][at].contiguous(), *block, causal)
+                    totals = d_mine[at], d_keys[seen], d_values[seen]
+                    for total, part in zip(totals, parts, strict=True):
+                        total += part
+                if i == j:  # keys after these have nothing for these queries
+                    q_place.copy_(d_mine)
+            k_place.copy_(d_keys)
+            v_place.copy_(d_values)
+        return d_q, d_k, d_v, None, None

@@ -189,8 +189,10 @@ def test_chunks(documents: Any, size: int) -> None:
     for x in (q, k, v):
         x.requires_grad_()
     results = []
-    for attend in (kernel("core"), chunked(size, on_host=False)):
+    ways = kernel("core"), chunked(size, on_host=False), chunked(size, on_host=True)
+    for attend in ways:
         y = attend(q, k, v, documents, None)
         results.append((y.detach(), *torch.autograd.grad(y, (q, k, v), gradient)))
-    for expected, found in zip(*results, strict=True):
+    for expected, found, copied in zip(*results, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+        assert torch.equal(copied, found)  # places taken in turn hold no other chunk
