@@ -1,6 +1,7 @@
 """What this machine has, and files that are whole or not there. Knows nothing of a run.
 
 atomic_files    the only place with fsync, rename and digests
+growing_files   files that grow by whole pieces, which wait for room on a full disk
 machine         GPUs' compute capability and packages' versions, asked before torch is imported
 affinity        which CPUs and which GPU a rank has, and whether they are near each other
 host_memory     how much memory this process took, and its peak

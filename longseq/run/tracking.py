@@ -7,17 +7,24 @@
     tracker.close()
 
 or `open_tracker(folder, …)`, which does all of that. Only rank 0 has sinks; a tracker without any
-does nothing. A sink that fails is named once and dropped, and the training goes on.
+does nothing. A sink that fails is named once and dropped, and the training goes on. On a full disk
+the files' records wait in memory, each new one tries again, and what found no room is said.
 """
 
+import contextlib
+import io
 import json
 import math
+import os
+import socket
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from longseq.host.atomic_files import NO_ROOM, replace_file
+from longseq.host.atomic_files import replace_file
+from longseq.host.growing_files import Pieces, Waiting, room_for
 from longseq.reports.runs import parse_record
 
 Record = Mapping[str, Any]
@@ -92,6 +99,8 @@ class Tracker:
             name, sink = self._sinks.popitem()
             try:
                 sink.close(exit_code)
+            except Waiting as wait:
+                self._warn(f"{wait}; the run ends, so they are lost")
             except Exception as error:
                 self._drop(name, error)
 
@@ -100,76 +109,74 @@ class Tracker:
         self._warn(f"{name} takes no more records: {type(error).__name__}: {error}")
 
 
-class Waiting(Exception):
-    """A sink keeps its records in memory until there is room on the disk."""
-
-
 class MetricsFile:
-    """One JSON object a line and iteration, each there at once, so that a killed run keeps what it
-    measured. On a full disk lines wait, and each new one tries again.
-    """
+    """One JSON object a line and iteration, so that a killed run keeps what it measured."""
 
     def __init__(self, path: Path, resume_after: int = 0) -> None:
         """Append to `path` after iteration `resume_after`; later lines, of an attempt whose end
         was lost, move to metrics-abandoned.jsonl beside it, so that no iteration stands twice.
         """
-        self._path = path
-        self._lines: list[str] = []  # that are not in the file yet
-        self._open(resume_after)
-
-    def _open(self, resume_after: int) -> None:
-        set_aside_after(self._path, resume_after)
-        self._file = self._path.open("ab", buffering=0)
+        self._path, self._lines = path, Pieces(path)
+        self._back: int | None = resume_after  # what the file has of later ones must go first,
+        self._late: Record = {}  # then this is added to its last line
+        with contextlib.suppress(Waiting):  # the first record will say so
+            self._put()
 
     def write(self, record: Record) -> None:
-        self._lines.append(json_line(record))
+        self._lines.waiting.append(json_line(record))
         self._put()
 
     def _put(self) -> None:
-        while self._lines:
-            before, line = self._path.stat().st_size, self._lines[0].encode()
-            try:
-                whole = self._file.write(line) == len(line)
-            except OSError as error:
-                if error.errno not in NO_ROOM:
-                    raise
-                whole = False
-            if not whole:
-                self._file.truncate(before)
-                raise Waiting(f"{self._path}: no space left, its records wait in memory for room")
-            del self._lines[0]
+        with room_for(self._path):
+            if self._back is not None:
+                self._lines.close()
+                set_aside_after(self._path, self._back)
+                self._back = None
+            if self._late:
+                self._lines.close()
+                *before, last = self._path.read_bytes().splitlines(keepends=True)
+                text = b"".join([*before, _with(last, self._late)]).decode()
+                replace_file(self._path, text)
+                self._late = {}
+        self._lines.put()
 
     def add_to_last(self, record: Record) -> None:
         """Write the last line anew, with more in it."""
-        if self._lines:
-            self._lines[-1] = json_line(json.loads(self._lines[-1]) | dict(record))
-            self._put()
-            return
-        *before, last = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
-        replace_file(self._path, "".join(before) + json_line(json.loads(last) | dict(record)))
-        self._file.close()
-        self._file = self._path.open("ab", buffering=0)
+        waiting = self._lines.waiting
+        if waiting:
+            waiting[-1] = _with(waiting[-1], record)
+        else:
+            self._late = record
+        self._put()
 
     def go_back(self, iteration: int) -> None:
         """Move the lines of later iterations to metrics-abandoned.jsonl; those that wait for room
         are forgotten.
         """
-        self._lines = [line for line in self._lines if json.loads(line)["iteration"] <= iteration]
-        self._file.close()
-        self._open(iteration)
+        lines = self._lines.waiting
+        kept = [line for line in lines if json.loads(line)["iteration"] <= iteration]
+        self._lines.waiting = deque(kept)
+        if self._late and self._late["iteration"] > iteration:
+            self._late = {}
+        self._back = iteration
+        self._put()
 
     def close(self, _exit_code: int, /) -> None:
         self._put()
-        self._file.close()
+        self._lines.close()
 
 
-def json_line(record: Record) -> str:
+def json_line(record: Record) -> bytes:
     """One line of strict JSON: nan and infinity, which JSON has no word for, become null."""
     clean = {
         key: None if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in record.items()
     }
-    return json.dumps(clean, allow_nan=False) + "\n"
+    return json.dumps(clean, allow_nan=False).encode() + b"\n"
+
+
+def _with(line: bytes, more: Record) -> bytes:
+    return json_line(json.loads(line) | dict(more))
 
 
 def set_aside_after(path: Path, iteration: int) -> None:
@@ -183,22 +190,33 @@ def set_aside_after(path: Path, iteration: int) -> None:
         (keep if record and record["iteration"] <= iteration else aside).append(line + "\n")
     if not aside:
         return
-    with path.with_name(path.stem + "-abandoned.jsonl").open("a", encoding="utf-8") as file:
-        file.writelines(aside)
+    abandoned, lines = path.with_name(path.stem + "-abandoned.jsonl"), "".join(aside).encode()
+    if not (abandoned.exists() and abandoned.read_bytes().endswith(lines)):  # from the last try
+        pieces = Pieces(abandoned)
+        pieces.add(lines)
+        pieces.close()
     replace_file(path, "".join(keep))
 
 
 class TensorBoard:
-    """TensorBoard's own event writer: torch.utils.tensorboard takes ten times as long to import."""
+    """TensorBoard's format without its writer, which loses what it holds on a full disk.
+
+    torch.utils.tensorboard takes ten times as long to import.
+    """
 
     def __init__(self, folder: Path, resume_after: int = 0) -> None:
         from tensorboard.compat.proto import event_pb2, summary_pb2
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+        from tensorboard.summary.writer.record_writer import RecordWriter
 
-        self._event, self._summary = event_pb2, summary_pb2
-        self._writer = EventFileWriter(str(folder), flush_secs=10)
-        if resume_after:
-            self.go_back(resume_after)
+        self._event, self._summary, self._framed = event_pb2, summary_pb2, RecordWriter
+        folder.mkdir(parents=True, exist_ok=True)
+        seconds, rest = divmod(time.time_ns(), 10**9)
+        name = f"events.out.tfevents.{seconds:010d}.{socket.gethostname()}.{os.getpid()}.{rest}"
+        self._pieces = Pieces(folder / name)
+        with contextlib.suppress(Waiting):  # the first record will say so
+            self._add(wall_time=float(seconds), file_version="brain.Event:2")
+            if resume_after:
+                self.go_back(resume_after)
 
     def add_to_last(self, record: Record) -> None:
         self.write(record)
@@ -206,10 +224,12 @@ class TensorBoard:
     def go_back(self, iteration: int) -> None:
         """Tell TensorBoard to forget the points of later iterations."""
         start = self._event.SessionLog(status=self._event.SessionLog.START)
-        self._add(iteration + 1, session_log=start)
+        self._add(step=iteration + 1, wall_time=time.time(), session_log=start)
 
-    def _add(self, step: int, **what: Any) -> None:
-        self._writer.add_event(self._event.Event(step=step, wall_time=time.time(), **what))
+    def _add(self, **what: Any) -> None:
+        framed = io.BytesIO()
+        self._framed(framed).write(self._event.Event(**what).SerializeToString())
+        self._pieces.add(framed.getvalue())
 
     def write(self, record: Record) -> None:
         values = [
@@ -217,10 +237,12 @@ class TensorBoard:
             for tag, value in record.items()
             if tag != "iteration" and isinstance(value, int | float)
         ]
-        self._add(record["iteration"], summary=self._summary.Summary(value=values))
+        summary = self._summary.Summary(value=values)
+        self._add(step=record["iteration"], wall_time=time.time(), summary=summary)
 
     def close(self, _exit_code: int, /) -> None:
-        self._writer.close()
+        self._pieces.put()
+        self._pieces.close()
 
 
 def open_tracker(

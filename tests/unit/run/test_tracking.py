@@ -3,6 +3,8 @@
 import json
 import math
 import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -90,21 +92,27 @@ def test_going_back_in_the_middle_and_adding_to_the_last_line(tmp_path: Path) ->
     assert points(tmp_path / "tb", "bytes") == {4: 7.0, 5: 8.0}
 
 
+@contextmanager
+def no_room(path: Path, bytes_left: int = 10) -> Iterator[None]:
+    """The kernel's limit of a file's size stands for a full disk: it cuts a record in two."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + bytes_left, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
 def test_records_wait_for_room(tmp_path: Path) -> None:
-    """The kernel's limit of a file's size stands for a full disk: it cuts a line in two."""
     said: list[str] = []
     tracker = open_tracker(tmp_path, said.append)
     tracker.log({"iteration": 1, "lm_loss": 1.0})
     path = tmp_path / "metrics.jsonl"
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, hard))
-    try:
+    with no_room(path):
         for i in range(2, 5):
             tracker.log({"iteration": i, "lm_loss": float(i)})
         tracker.add_to_last({"bytes": 4})
         assert path.read_text() == '{"iteration": 1, "lm_loss": 1.0}\n'
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     tracker.log({"iteration": 5, "lm_loss": 5.0})
     tracker.close()
     found = read_metrics(path)[0]
@@ -113,6 +121,56 @@ def test_records_wait_for_room(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert len(said) == 1
     assert "no space left" in said[0]
+
+
+def test_tensorboard_waits_for_room(tmp_path: Path) -> None:
+    said: list[str] = []
+    tracker = Tracker(said.append)
+    tracker.add("TensorBoard", lambda: TensorBoard(tmp_path / "tb"))
+    tracker.log(record(1))
+    (path,) = (tmp_path / "tb").iterdir()
+    for first in (2, 6):
+        with no_room(path):
+            for i in range(first, first + 3):
+                tracker.log(record(i))
+            assert max(points(tmp_path / "tb", "lm_loss")) == first - 1
+        tracker.log(record(first + 3))
+    tracker.close()
+    assert points(tmp_path / "tb", "lm_loss") == pytest.approx({i: 1 / i for i in range(1, 10)})
+    assert [text.split(": ")[1][:13] for text in said] == ["no space left"] * 2  # once each time
+
+
+def test_going_back_waits_for_room(tmp_path: Path) -> None:
+    said: list[str] = []
+    tracker = open_tracker(tmp_path, said.append)
+    for i in range(1, 6):
+        tracker.log(record(i))
+    path = tmp_path / "metrics.jsonl"
+    (tmp_path / "metrics-abandoned.jsonl").write_text("x" * path.stat().st_size)
+    with no_room(path, -10):
+        tracker.go_back(3)
+        tracker.log(record(4, attempt=2))
+        assert iterations(path) == [1, 2, 3, 4, 5]
+    tracker.log(record(5, attempt=2))
+    with no_room(path):
+        tracker.add_to_last({"bytes": 5})
+    tracker.close()
+    assert [(r["iteration"], r.get("attempt"), r.get("bytes")) for r in read_metrics(path)[0]] == [
+        (1, None, None), (2, None, None), (3, None, None), (4, 2, None), (5, 2, 5),
+    ]  # fmt: skip
+    aside = (tmp_path / "metrics-abandoned.jsonl").read_text().lstrip("x").splitlines()
+    assert [json.loads(line)["iteration"] for line in aside] == [4, 5]
+    assert len(said) == 2
+
+
+def test_what_found_no_room_until_the_end_is_said(tmp_path: Path) -> None:
+    said: list[str] = []
+    tracker = open_tracker(tmp_path, said.append)
+    tracker.log(record(1))
+    with no_room(tmp_path / "metrics.jsonl"):
+        tracker.log(record(2))
+        tracker.close()
+    assert said[1] == said[0] + "; the run ends, so they are lost"
 
 
 def points(folder: Path, tag: str) -> dict[int, float]:
