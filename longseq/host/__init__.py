@@ -6,5 +6,6 @@ machine         GPUs' compute capability and packages' versions, asked before to
 affinity        which CPUs and which GPU a rank has, and whether they are near each other
 host_memory     how much memory this process took, and its peak
 shared_memory   what earlier runs left in /dev/shm, removed
+uncompiled      functions that torch.compile leaves alone
 variables       the table of variables (ALCF/variables.txt), and which of them a run keeps
 """

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from longseq.host.uncompiled import uncompiled
+
 _MASK = 2**64 - 1
 
 
@@ -73,4 +75,4 @@ def _dropped(x: Tensor, dropout: Dropout, forward_pass: int) -> Tensor:
 
 
 # Compiled code would draw other masks, and be made anew for every seed
-_uncompiled: Callable[[Tensor, Dropout, int], Tensor] = torch.compiler.disable(_dropped)
+_uncompiled: Callable[[Tensor, Dropout, int], Tensor] = uncompiled(_dropped)

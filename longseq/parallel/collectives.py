@@ -13,8 +13,8 @@ launcher started talk through MPI (mpi.py, benchmarks/speed/collectives.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -22,14 +22,6 @@ from torch import Tensor
 
 from longseq.parallel import mpi
 from longseq.parallel.mesh import Group
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def uncompiled(function: F) -> F:
-    """`function`, which exchanges messages, kept out of what torch.compile makes."""
-    result: F = torch.compiler.disable(function)
-    return result
 
 
 def all_reduce(x: Tensor, group: Group, maximum: bool = False) -> Tensor:

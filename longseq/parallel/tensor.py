@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from longseq.parallel.collectives import Gather, ScatterSum, all_reduce, uncompiled
+from longseq.host.uncompiled import uncompiled
+from longseq.parallel.collectives import Gather, ScatterSum, all_reduce
 from longseq.parallel.mesh import Group
 from longseq.parallel.sharding import Sharding, shard_parameter
 

@@ -62,6 +62,7 @@ def test_other_users_files_stay(tmp_path: Path) -> None:
 
 START = """
 import os, sys
+from longseq.parallel.tensor import uncompiled
 import deepspeed
 from longseq.host.shared_memory import keep_off
 keep_off()
@@ -75,7 +76,7 @@ print("sum", tensor.tolist(), "operator", deepspeed.comm.comm.cdb.shm_comm_op is
 """
 
 
-def test_deepspeed_makes_none() -> None:
+def test_deepspeed_makes_none_and_torch_no_folder_in_tmpdir(tmp_path: Path) -> None:
     before = set(SHM.glob("deepspeed_*"))
     done = subprocess.run(
         [sys.executable, "-c", START],
@@ -83,6 +84,8 @@ def test_deepspeed_makes_none() -> None:
         text=True,
         timeout=120,
         check=True,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
     )
+    assert list(tmp_path.iterdir()) == []
     assert done.stdout.splitlines()[-1] == "sum [1.0, 1.0, 1.0] operator False"
     assert set(SHM.glob("deepspeed_*")) <= before
