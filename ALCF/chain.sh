@@ -3,7 +3,7 @@
 #   runs.txt          the runs' folders
 #   global-batch.txt  samples in a step of the first run: kept, whatever nodes the next job is given
 #   bad-hosts.txt     "HOST why": hosts that were at fault
-#   failed-at.txt     after which iteration a job failed
+#   failed-at.txt     after which iteration of its own a job failed; 0: before the first
 #   stopped.txt       why no further job does anything
 
 longseq_leave() { # longseq_leave FILE LINE: adds a line to one of these; says so where that cannot be done
@@ -16,10 +16,13 @@ longseq_last_line() { # longseq_last_line FILE: sets REPLY to it; empty where th
     [[ ! -f $LONGSEQ_JOB/$1 ]] || REPLY=$(tail -n 1 -- "$LONGSEQ_JOB/$1")
 }
 
-longseq_runs() { # longseq_runs COMMAND: calls it with the folder of each run of this job
-    local run
+longseq_runs() { # longseq_runs COMMAND [COUNT]: calls it with the folder of each run after the first COUNT
+    local run number=0
     [[ -f $LONGSEQ_JOB/runs.txt ]] || return 0
-    while IFS= read -r -d '' run; do "$1" "$run"; done <"$LONGSEQ_JOB/runs.txt"
+    while IFS= read -r -d '' run; do
+        number=$((number + 1))
+        ((number <= ${2:-0})) || "$1" "$run"
+    done <"$LONGSEQ_JOB/runs.txt"
 }
 
 # Each is called with a run's folder, the oldest first, and sets REPLY
@@ -30,19 +33,24 @@ longseq_with_checkpoint() {
     done
 }
 longseq_asked_to_stop() { [[ ! -e $1/STOP ]] && REPLY='' || REPLY=$1; } # the last run counts
-longseq_iteration() {
-    [[ $(tail -n 1 -- "$1/metrics.jsonl" 2>/dev/null) =~ \"iteration\":\ *([0-9]+) ]] || return 0
-    ((BASH_REMATCH[1] <= REPLY)) || REPLY=${BASH_REMATCH[1]}
+longseq_iteration() { # of two lines the last may be cut off
+    [[ ! $(tail -n 2 -- "$1/metrics.jsonl" 2>/dev/null) =~ .*\"iteration\":\ *([0-9]+)[,}] ]] || REPLY=${BASH_REMATCH[1]}
 }
+longseq_one_more() { REPLY=$((REPLY + 1)); }
 
 longseq_newest_run() { # sets REPLY to the newest run of this job that has a whole checkpoint
     REPLY=
     longseq_runs longseq_with_checkpoint
 }
 
-longseq_progress() { # sets REPLY to the last iteration that any run of this job has finished
+longseq_count_runs() { # sets REPLY to how many runs this job has had
     REPLY=0
-    longseq_runs longseq_iteration
+    longseq_runs longseq_one_more
+}
+
+longseq_reached() { # longseq_reached COUNT: sets REPLY to the last iteration of the runs after the first COUNT
+    REPLY=0
+    longseq_runs longseq_iteration "$1"
 }
 
 # ---------------------------------------------------------------- does the chain go on?
@@ -59,9 +67,10 @@ longseq_has_room() { # can a small file be written in the job's folder?
     return "$status"
 }
 
-longseq_judge_end() { # longseq_judge_end STATUS BEFORE: would the next job only do the same again?
-    local before=$2 place
-    longseq_progress
+longseq_judge_end() { # longseq_judge_end STATUS COUNT: would the next job only do the same again?
+    local place said
+    # Of its own run: who has lost a host at 1500 and another at 1400, going on from 1000, repeats nothing
+    longseq_reached "$2"
     place=$REPLY
     case $1 in
         0) longseq_stop_chain 'training is done' ;;
@@ -77,8 +86,9 @@ longseq_judge_end() { # longseq_judge_end STATUS BEFORE: would the next job only
                 return 0
             elif (($1 == 2)); then
                 longseq_stop_chain 'there is a mistake in its settings (exit code 2)'
-            elif ((place <= before)); then
-                longseq_stop_chain 'it failed (exit code 1) before its first iteration, and would again'
+            else # once a run has trained, its settings are good, and something else may have been the cause
+                longseq_reached 0
+                ((REPLY)) || longseq_stop_chain 'it failed (exit code 1) before its first iteration, and would again'
             fi
             ;;
         69) # another host is another cause
@@ -88,7 +98,9 @@ longseq_judge_end() { # longseq_judge_end STATUS BEFORE: would the next job only
     esac
     [[ ! -e $LONGSEQ_JOB/stopped.txt && $1 != 75 ]] || return 0
     longseq_last_line failed-at.txt
-    [[ $REPLY != "$place" ]] || longseq_stop_chain "it failed twice after iteration ${place/ / on } (exit code $1)"
+    said="after iteration ${place/ / on }"
+    [[ $place != 0* ]] || said="before its first iteration${said#after iteration 0}"
+    [[ $REPLY != "$place" ]] || longseq_stop_chain "it failed twice $said (exit code $1)"
     longseq_leave failed-at.txt "$place"
 }
 

@@ -47,7 +47,7 @@ if [[ -n $REPLY ]]; then
     export GLOBAL_BATCH=$REPLY
     unset GAS GRADIENT_ACCUMULATION_STEPS
 fi
-longseq_progress
+longseq_count_runs
 before=$REPLY status=0
 longseq_supervise "$LONGSEQ_ROOT/ALCF/train-gpt3.sh" -- ${extra[@]+"${extra[@]}"} || status=$?
 ! longseq_ended_as_told "$status" || status=75 # it was told so early that it could not say so

@@ -289,7 +289,8 @@ def test_a_chain_goes_on_until_training_is_done(tmp_path: Path, kind: str) -> No
     [
         ("2 0", 1, "mistake in its settings"),
         ("x1 0", 1, "before its first iteration"),
-        ("x137 x137 0", 2, "failed twice after iteration 0"),
+        ("x137 x137 0", 2, "failed twice before its first iteration"),
+        ("75 x1 0 0", 3, "training is done"),  # it has trained: once more
         ("x69 0 0", 2, "training is done"),  # bad hosts: the next job has others
         ("75 stop 0", 2, "there is a file STOP in "),
     ],
@@ -303,6 +304,23 @@ def test_a_chain_stops_at_once_on_what_would_repeat(
     assert reason in (job / "stopped.txt").read_text()
     assert len(seen(site.plan)) == starts
     assert said.count("nothing to do") == 4 - starts
+
+
+def test_a_failure_at_another_iteration_is_another_one(
+    tmp_path: Path, bash: Callable[..., Result]
+) -> None:
+    """Both jobs went on from 1000, so the second was lost before it came to where the first was."""
+    (tmp_path / "failed-at.txt").write_text("1500\n")
+    for name, last in (("first", 1500), ("second", 1400)):
+        (tmp_path / name).mkdir()
+        lines = "".join(f'{{"iteration": {i}}}\n' for i in range(1001, last + 1))
+        (tmp_path / name / "metrics.jsonl").write_text(lines + '{"iteration": 15')
+    (tmp_path / "runs.txt").write_text(f"{tmp_path}/first\0{tmp_path}/second\0")
+    judge = "LONGSEQ_JOB=$1 longseq_judge_end"
+    assert "no further job" not in bash(f"{judge} 137 1", str(tmp_path)).stderr
+    assert (tmp_path / "failed-at.txt").read_text() == "1500\n1400\n"
+    twice = "it failed twice after iteration 1400 (exit code 139)"
+    assert twice in bash(f"{judge} 139 1", str(tmp_path)).stderr
 
 
 def test_a_folder_that_cannot_be_written_is_said(
