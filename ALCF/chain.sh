@@ -33,7 +33,8 @@ longseq_with_checkpoint() {
     done
 }
 longseq_asked_to_stop() { [[ ! -e $1/STOP ]] && REPLY='' || REPLY=$1; } # the last run counts
-longseq_iteration() { # of two lines the last may be cut off
+longseq_iteration() {
+    # Of two lines the last may be cut off
     [[ ! $(tail -n 2 -- "$1/metrics.jsonl" 2>/dev/null) =~ .*\"iteration\":\ *([0-9]+)[,}] ]] || REPLY=${BASH_REMATCH[1]}
 }
 longseq_one_more() { REPLY=$((REPLY + 1)); }
