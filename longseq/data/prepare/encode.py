@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from longseq.data.indexed.format import Flags, Ints, Tokens
 from longseq.data.prepare.encoded import Encoded, Runs, Stretch
-from longseq.data.prepare.fasta import marked, usual_fasta
+from longseq.data.prepare.fasta import count_lower_case, marked, usual_fasta
 from longseq.data.prepare.recipe import Recipe
 from longseq.data.prepare.text import TextEncoder
 from longseq.data.prepare.units import Units, feature_units, left_out, record_units
@@ -36,6 +36,7 @@ class Encoder:
     """A recipe with its tables."""
 
     def __init__(self, recipe: Recipe) -> None:
+        bytes(1 << 23)  # glibc keeps freed blocks for later ones from now on, up to this size
         self.recipe = recipe
         self.tokenizer: Tokenizer = tokenizer_from(recipe.tokenizer)
         self.table = recipe.code_table()
@@ -278,11 +279,6 @@ def mapped(path: str) -> Iterator[bytes | mmap.mmap]:
         return
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         yield content
-
-
-def count_lower_case(raw: bytes) -> int:
-    """Letters in lower case among letters and line ends."""
-    return int(np.count_nonzero(np.frombuffer(raw, np.uint8) >= ord("a")))
 
 
 def count_gaps(raw: bytes) -> int:

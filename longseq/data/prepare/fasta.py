@@ -68,16 +68,24 @@ def usual_fasta(chunk: Chunk, table: bytes, tokenizer: SequenceTokenizer) -> Usu
         return None
     codes = np.frombuffer(raw_codes, np.uint8)
     ends = np.flatnonzero(codes == END)
-    sizes = ends - np.append(-1, ends[:-1]) - 1
+    sizes = ends.copy()
+    sizes[1:] -= ends[:-1] + 1
     if int(sizes.min()) < tokenizer.bases:
         return None
     gaps = letters.count(b"-") + letters.count(b".") if b"-" in letters or b"." in letters else 0
     tokens: Tokens = codes
     if tokenizer.end_of_document != END:
         tokens = tokenizer.encode_documents(raw_codes.split(bytes([END]))[:-1])
-    trailing = int((sizes % tokenizer.bases).sum())
-    lower_case = int(np.count_nonzero(np.frombuffer(letters, np.uint8) >= ord("a")))
-    return Usual(tokens, sizes, _names(headers), gaps, trailing, lower_case)
+    trailing = int((sizes % tokenizer.bases).sum()) if tokenizer.bases > 1 else 0
+    return Usual(tokens, sizes, _names(headers), gaps, trailing, count_lower_case(letters))
+
+
+def count_lower_case(raw: bytes) -> int:
+    """Letters in lower case among letters and line ends."""
+    values = np.frombuffer(raw, np.uint8)
+    if not len(values) or values.max() < ord("a"):  # a fifth of the time of counting
+        return 0
+    return int(np.count_nonzero(values >= ord("a")))
 
 
 def _names(headers: list[bytes]) -> list[str]:

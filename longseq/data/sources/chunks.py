@@ -38,22 +38,40 @@ def _chunks(source: Source, size: int) -> Iterator[Chunk | LongRecord]:
         yield from _fastq_chunks(source, max(size, LONGEST_READ))
         return
     separator, after = SEPARATORS[source.kind], AFTER[source.kind]
-    buffer = source.read(size).lstrip()
-    while block := source.read(size):
-        cut = buffer.rfind(separator) + after
+    kept = b""  # of a record whose end is in a block to come
+    blocks = _blocks(source, size)
+    block = next(blocks, b"")
+    for following in blocks:
+        cut = block.rfind(separator) + after
         if cut >= after:
-            yield Chunk(source.kind, source.path, buffer[:cut])
-            buffer = b"".join((memoryview(buffer)[cut:], block))
-        elif source.kind in ("fasta", "text") and len(buffer) >= size:
-            long = _Long(source, buffer, block, size)
+            yield Chunk(source.kind, source.path, b"".join((kept, memoryview(block)[:cut])))
+            kept, block = block[cut:], following
+            continue
+        kept, before = kept + block, len(kept)
+        cut = kept.rfind(separator, max(0, before - len(separator))) + after
+        if cut >= after:  # it lies in both
+            yield Chunk(source.kind, source.path, kept[:cut])
+            kept, block = kept[cut:], following
+        elif source.kind in ("fasta", "text") and len(kept) >= size:
+            long = _Long(source, kept, following, size)
             yield LongRecord(source.kind, source.path, long.name, long.pieces())
-            buffer = long.rest
+            kept, block = b"", long.rest
         else:
-            buffer += block
-            if len(buffer) > LARGEST_BUFFER:
+            block = following
+            if len(kept) > LARGEST_BUFFER:
                 raise UserError(f"{source.path}: a record is longer than 1 GiB: give it as FASTA")
-    if buffer.strip():
-        yield Chunk(source.kind, source.path, buffer)
+    kept += block
+    if kept.strip():
+        yield Chunk(source.kind, source.path, kept)
+
+
+def _blocks(source: Source, size: int) -> Iterator[bytes]:
+    """What is read at a time, from the first letter on."""
+    begun = False
+    while block := source.read(size):
+        if begun or (block := block.lstrip()):
+            begun = True
+            yield block
 
 
 class _Long:

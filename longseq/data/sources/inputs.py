@@ -241,7 +241,7 @@ def open_source(name: str, text_tokens: bool = False, kind: str = "") -> Iterato
     raw = _open(name)
     meter = Metered(raw)
     with raw:
-        lower = io.BufferedReader(meter, buffer_size=BLOCK)
+        lower = io.BufferedReader(meter, buffer_size=PEEK)  # larger reads are not copied by it
         try:
             plain = lower.peek(PEEK)[:PEEK]
             stream = lower if _kind_by_mark(plain) else _decompressed(lower)
