@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import difflib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar, get_type_hints
@@ -178,6 +177,8 @@ def _build(cls: type[T], given: dict[str, Any]) -> T:
 
 def unknown(word: str, known: Sequence[str]) -> str:
     """That `word` is no argument, with the one of `known` that was meant."""
+    import difflib
+
     name = word.split("=", 1)[0]
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"; did you mean {near[0]}?" if near else ": --help lists what there is"

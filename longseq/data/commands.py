@@ -160,11 +160,11 @@ def _check_numbers(options: argparse.Namespace) -> None:
 
 def _check_tokenizer(options: argparse.Namespace) -> None:
     """One that is given, or trained; the inputs are then read twice."""
-    from longseq.data.survey.bpe import bpe_size
-
     if not options.train_tokenizer:
         options.tokenizer = options.tokenizer or "nucleotide"
         return
+    from longseq.data.survey.bpe import bpe_size
+
     bpe_size(options.train_tokenizer)
     if options.tokenizer:
         raise UserError(
@@ -203,13 +203,14 @@ def _check_recipe(options: argparse.Namespace) -> bool:
 
 def _check_likeness(options: argparse.Namespace) -> None:
     """What is looked for in a first pass over the inputs."""
-    from longseq.data.survey.likeness import wish_of
-    from longseq.data.survey.sketches import sketch_library
+    from longseq.data.survey.wish import wish_of
 
     wish = wish_of(options.drop_duplicates, options.group_by)
     if wish.anything and "-" in options.inputs:
         raise UserError("duplicates and likeness read the inputs twice: give files in place of -")
     if wish.near or wish.alike:
+        from longseq.data.survey.sketches import sketch_library
+
         sketch_library()
 
 

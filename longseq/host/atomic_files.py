@@ -14,9 +14,7 @@ import errno
 import fcntl
 import hashlib
 import os
-import secrets
 import shutil
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,7 +81,7 @@ def make_aside(target: Path) -> Path:
         for folder in target.parent.glob(_escape(target.name) + ASIDE + "*"):
             if _abandoned(folder):
                 shutil.rmtree(folder, ignore_errors=True)
-        name = f"{target.name}{ASIDE}{_host()}-{os.getpid()}-{secrets.token_hex(3)}"
+        name = f"{target.name}{ASIDE}{_host()}-{os.getpid()}-{os.urandom(3).hex()}"
         aside = target.parent / name
         aside.mkdir()
     except OSError as error:
@@ -184,7 +182,7 @@ def reason(error: OSError) -> str:
 
 
 def _host() -> str:
-    return socket.gethostname().replace("-", "_") or "host"
+    return os.uname().nodename.replace("-", "_") or "host"
 
 
 def _escape(name: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from longseq.data.indexed.manifest import DatasetManifest
 from longseq.data.prepare.encode import Encoder
@@ -15,15 +15,18 @@ from longseq.data.prepare.workers import encode_all
 from longseq.data.prepare.writing.finish import finish
 from longseq.data.prepare.writing.output import Output
 from longseq.data.prepare.writing.progress import STATE, Progress, find_progress, fingerprint
-from longseq.data.sources.annotation.beside import Annotation, read_annotation, read_regions
 from longseq.data.sources.annotation.features import kinds_of
 from longseq.data.sources.identity import identity
 from longseq.data.sources.inputs import Inputs
-from longseq.data.survey.first_pass import FirstPass
-from longseq.data.survey.likeness import Likeness, wish_of
-from longseq.data.survey.reading import RawRecord
+from longseq.data.survey.wish import wish_of
 from longseq.errors import UserError
 from longseq.host.atomic_files import LOCK, Sha256, publish_files, unfinished
+
+if TYPE_CHECKING:  # what few preparations need is imported by these
+    from longseq.data.sources.annotation.beside import Annotation
+    from longseq.data.survey.first_pass import FirstPass
+    from longseq.data.survey.likeness import Likeness
+    from longseq.data.survey.reading import RawRecord
 
 SURVEY = "survey-"  # what the names of files start with that hold what was learnt before
 
@@ -50,9 +53,11 @@ def prepare(
         raise UserError(f"{prefix}.idx exists: choose another --output, or add --overwrite")
     with unfinished(target) as folder:
         try:
-            first = _first_pass(inputs, settings, folder, report, say)
-            likeness = first.likeness(wish_of(settings.drop_duplicates, settings.group_by))
+            likeness, wish = None, wish_of(settings.drop_duplicates, settings.group_by)
+            if wish.anything:
+                likeness = _first_pass(inputs, settings, folder, report, say).likeness(wish)
             if settings.train_tokenizer:
+                first = _first_pass(inputs, settings, folder, report, say)
                 path = first.tokenizer(settings.train_tokenizer)
                 recipe = replace(settings.recipe, tokenizer=f"huggingface:{path}")
                 settings = replace(settings, recipe=recipe)
@@ -72,13 +77,15 @@ def prepare(
 
 def _first_pass(
     inputs: Inputs, settings: Settings, folder: Path, report: Report, say: Say
-) -> FirstPass:
+) -> "FirstPass":
+    from longseq.data.survey.first_pass import FirstPass
+
     recipe = settings.recipe
     facts = [fingerprint(settings, {}), *map(identity, inputs.paths)]
     kept = folder / f"{SURVEY}{Sha256(repr(facts).encode()).hexdigest()[:16]}"
     table, columns, skip_bad = recipe.code_table(), settings.columns, settings.skip_bad
 
-    def check(record: RawRecord, codes: bytes) -> None:
+    def check(record: "RawRecord", codes: bytes) -> None:
         recipe.check(record.path, record.name, codes)
 
     return FirstPass(inputs, columns, skip_bad, table, check, kept, report, say)
@@ -92,7 +99,7 @@ def _kept(folder: Path) -> str:
 
 def write_tokens(
     inputs: Inputs, prefix: str, settings: Settings, report: Report,
-    say: Say = quiet, likeness: Likeness | None = None,
+    say: Say = quiet, likeness: "Likeness | None" = None,
 ) -> DatasetManifest:  # fmt: skip
     """Write PREFIX.bin, .idx and .json into a folder that nobody looks into yet, or go on with what
     is there. A failure leaves what is worth going on with, or nothing.
@@ -161,13 +168,15 @@ def _keep_only(folder: Path, names: list[str], final: bool = False) -> None:
             path.unlink()
 
 
-def annotation_of(settings: Settings) -> Annotation | None:
+def annotation_of(settings: Settings) -> "Annotation | None":
     """The features that come in files of their own, read whole."""
+    if not (settings.regions or settings.annotation):
+        return None
+    from longseq.data.sources.annotation.beside import read_annotation, read_regions
+
     if settings.regions:
         return read_regions(settings.regions)
-    if settings.annotation:
-        return read_annotation(settings.annotation, kinds_of(settings.recipe.features))
-    return None
+    return read_annotation(settings.annotation, kinds_of(settings.recipe.features))
 
 
 def _more(total: int, done: int) -> float:

@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 
 from longseq.data.prepare.recipe import Recipe
 from longseq.data.sources.tables import Columns
-from longseq.data.survey.likeness import LIKE
+from longseq.data.survey.wish import LIKE
 
 BUILT_IN = ("auto", "record", "file", *LIKE)  # of group_by; else the name of a fact
-CHUNK = 1 << 18  # bytes; of larger blocks the memory is given back and asked for each time
+CHUNK = 1 << 19  # bytes
 
 
 @dataclass(frozen=True)

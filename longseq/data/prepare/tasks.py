@@ -9,7 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,17 +19,22 @@ from longseq.data.prepare.fasta import count_lower_case
 from longseq.data.prepare.recipe import BASES
 from longseq.data.prepare.settings import Settings
 from longseq.data.prepare.units import left_out
-from longseq.data.sources.annotation.beside import Annotation
 from longseq.data.sources.annotation.features import Feature
 from longseq.data.sources.chunks import pieces
 from longseq.data.sources.identity import identity
-from longseq.data.sources.inputs import open_source
+from longseq.data.sources.inputs import Source, open_source
 from longseq.data.sources.pieces import TEXTS, Chunk, LongRecord, Parsed
 from longseq.data.sources.records import records
 from longseq.data.sources.remote import shown
 from longseq.data.tokenizers.base import SequenceTokenizer
 from longseq.data.tokenizers.text import TextTokenizer
 from longseq.errors import UserError
+
+if TYPE_CHECKING:
+    from longseq.data.sources.annotation.beside import Annotation
+
+SPOOLED = 0.5  # of a long record's way, once it is read: the rest is told as its tokens are made
+SPOOLED_SLOWLY = 0.02  # where a library makes them, or finds genes
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ class Reader:
         encoder: Encoder,
         prefix: str,
         settings: Settings,
-        annotation: Annotation | None,
+        annotation: "Annotation | None",
     ) -> None:
         self.encoder = encoder
         self.prefix = prefix
@@ -83,6 +88,8 @@ class Reader:
         self.columns = settings.columns
         self.annotation = annotation
         self.bytes_read = 0
+        text = isinstance(encoder.tokenizer, TextTokenizer)
+        self._spooled = SPOOLED_SLOWLY if text or encoder.recipe.genes else SPOOLED
         self._spools = 0
 
     def tasks(
@@ -105,16 +112,20 @@ class Reader:
 
     def _file(self, path: str, report: Callable[[int], None], done: int) -> Iterator[Task]:
         before = self.bytes_read
+
+        def tell(done: float) -> None:
+            self.bytes_read = before + int(done)
+            report(self.bytes_read)
+
         with open_source(path, isinstance(self.encoder.tokenizer, TextTokenizer)) as source:
             taken = pieces(source, self.chunk, self.columns, f"{self.prefix}.copy")
             for number, piece in enumerate(taken):
-                self.bytes_read = before + source.bytes_done
-                report(self.bytes_read)
                 if number < done:
                     _pass_over(piece)
                 elif isinstance(piece, LongRecord):
-                    yield from self._long(piece)
+                    yield from self._long(piece, source, tell)
                 else:
+                    tell(source.bytes_done)
                     yield self._annotated(piece)
             self.bytes_read = before + source.meter.bytes_read
             facts = source.facts()
@@ -134,7 +145,9 @@ class Reader:
     def _take(self, path: str, name: str, length: int) -> tuple[Feature, ...]:
         return () if self.annotation is None else self.annotation.take(path, name, length)
 
-    def _long(self, record: LongRecord) -> Iterator[LongStart | Stretch]:
+    def _long(
+        self, record: LongRecord, source: Source, tell: Callable[[float], None]
+    ) -> Iterator[LongStart | Stretch]:
         """Write a long record's codes to a file of their own and hand it out in stretches."""
         self._spools += 1
         spool = f"{self.prefix}.spool-{self._spools}"
@@ -143,7 +156,7 @@ class Reader:
         counts: Counter[str] = Counter()
         foreign = b""
         with open(spool, "wb") as file, open(weights or os.devnull, "wb") as beside:
-            length = 0
+            length, begin = 0, source.bytes_done
             for raw in record.pieces:
                 codes = raw if text else self.encoder.codes(raw)
                 if not text:
@@ -153,6 +166,7 @@ class Reader:
                     counts["lower_case_bases"] += count_lower_case(raw)
                     beside.write(self.encoder.weights(raw))
                 length += file.write(codes)
+                tell(begin + self._spooled * (source.bytes_done - begin))
         counts["records"] += 1
         counts["bytes" if text else "bases"] += length
         if self.encoder.features:
@@ -168,7 +182,12 @@ class Reader:
             _remove(spool, weights)
             return
         yield LongStart(record.name, length, counts, True, record.facts)
-        yield from self._stretches(record.path, spool, weights, length, text)
+        done, all_letters = 0, length * (2 if recipe.reverse_complement else 1)
+        for stretch in self._stretches(record.path, spool, weights, length, text):
+            yield stretch
+            done += stretch.stop - stretch.start
+            way = self._spooled + (1 - self._spooled) * done / all_letters
+            tell(begin + way * (source.bytes_done - begin))
 
     def _feature_stretches(
         self, record: LongRecord, spool: str, weights: str, length: int, counts: Counter[str]

@@ -8,9 +8,7 @@ from collections import Counter
 import numpy as np
 
 from longseq.data.prepare.recipe import BASES, Recipe
-from longseq.data.sources.annotation.coding import check_coding
 from longseq.data.sources.annotation.features import CODING, Feature
-from longseq.data.sources.gene_calling import find_genes
 from longseq.data.tokenizers.alphabet import COMPLEMENT, UNKNOWN, letters
 from longseq.data.tokenizers.base import SequenceTokenizer, Tokenizer
 
@@ -43,6 +41,8 @@ def record_units(
 ) -> None:
     """A record itself, with its other strand, or its genes. weights: of its letters, or empty."""
     if recipe.genes:
+        from longseq.data.sources.gene_calling import find_genes
+
         sequence = letters(np.minimum(np.frombuffer(codes, np.uint8), UNKNOWN)).encode()
         genes = find_genes(sequence, recipe.translation_table)
         counts["genes"] += len(genes.spans)
@@ -84,6 +84,8 @@ def feature_units(
         if left_out(recipe, len(unit), unit, counts):
             continue
         if coding:
+            from longseq.data.sources.annotation.coding import check_coding
+
             check_coding(unit, recipe.translation_table or feature.table or INSDC_TABLE, counts)
         begin, backward = feature.low, False
         if len(feature.parts) == 1:

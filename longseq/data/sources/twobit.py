@@ -38,7 +38,8 @@ def _records(
     for name, length in lengths.items():
         if length > size:
             windows = _windows(file, name, length, size)
-            yield LongRecord("2bit", source.path, printable(name), windows)
+            told = _told(windows, source, done, total)
+            yield LongRecord("2bit", source.path, printable(name), told)
         else:
             letters = file.sequence(name) if length else ""
             yield Record(printable(name), letters.encode("ascii"))
@@ -49,6 +50,14 @@ def _records(
 def _windows(file: Any, name: str, length: int, size: int) -> Iterator[bytes]:
     for start in range(0, length, size):
         yield file.sequence(name, start, min(start + size, length)).encode("ascii")
+
+
+def _told(windows: Iterator[bytes], source: Source, done: int, total: int) -> Iterator[bytes]:
+    """The same, while the source says how many of its letters have come."""
+    for letters in windows:
+        done += len(letters)
+        source.part = done / total
+        yield letters
 
 
 def check(shown: str, path: str) -> dict[str, int]:

@@ -10,17 +10,11 @@ from longseq.data.progress_bar import progress_bar
 from longseq.data.sources.inputs import Inputs
 from longseq.data.sources.tables import Columns
 from longseq.data.survey.bpe import bpe_size, train_bpe
-from longseq.data.survey.likeness import (
-    LEAST_IDENTITY,
-    Likeness,
-    Wish,
-    compare,
-    duplicate_rows,
-    wish_of,
-)
+from longseq.data.survey.likeness import Likeness, compare
 from longseq.data.survey.reading import RawRecord, read_all
 from longseq.data.survey.sample import sample_of
 from longseq.data.survey.sketches import sketches
+from longseq.data.survey.wish import LEAST_IDENTITY, Wish, wish_of
 from longseq.data.tokenizers.alphabet import INVALID, code_table
 from longseq.errors import UserError
 from longseq.host.atomic_files import replace_file
@@ -120,7 +114,7 @@ def list_duplicates(inputs: Inputs, near: float, columns: Columns) -> None:
         found = sketches(records, code_table(), check, inputs.bytes, wish.near > 0)
         likeness = compare(found, len(inputs.paths), wish)
     if likeness.duplicates:
-        print(duplicate_rows(likeness.duplicates), end="", flush=True)
+        print(likeness.rows(), end="", flush=True)
     said = f"{len(likeness.duplicates):,} of {len(likeness.dropped):,} records are duplicates"
     if likeness.short:
         said += f"; too short for their likeness to be judged: {likeness.short:,}"

@@ -1,10 +1,11 @@
 """Every record of the inputs, for what looks at them before they are prepared."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from longseq.data.sources.chunks import pieces
-from longseq.data.sources.inputs import open_source
+from longseq.data.sources.inputs import Source, open_source
 from longseq.data.sources.pieces import LongRecord, Piece
 from longseq.data.sources.records import records
 from longseq.data.sources.tables import Columns
@@ -40,10 +41,8 @@ def read_all(
     done = 0
     for file, path in enumerate(paths):
         try:
-            for record, so_far in _of_file(file, path, columns, scratch):
-                report(done + so_far)
-                yield record
-            done += so_far
+            tell = partial(_tell, report, done)
+            done += yield from _of_file(file, path, columns, scratch, tell)
         except UserError:
             if not skip_bad:
                 raise
@@ -51,15 +50,31 @@ def read_all(
 
 
 def _of_file(
-    file: int, path: str, columns: Columns, scratch: str
-) -> Iterator[tuple[RawRecord, int]]:
+    file: int, path: str, columns: Columns, scratch: str, tell: Callable[[Source], None]
+) -> Generator[RawRecord, None, int]:
+    """Its records, and at the end its bytes."""
     number = 0
     with open_source(path) as source:
         for piece in pieces(source, PIECE, columns, scratch):
             for name, parts in _parts(piece):
-                record = RawRecord(file, number, source.path, source.kind, name, parts)
-                yield record, source.bytes_done
+                tell(source)
+                told = _told(parts, source, tell)
+                yield RawRecord(file, number, source.path, source.kind, name, told)
                 number += 1
+        return source.bytes_done
+
+
+def _tell(report: Callable[[int], None], before: int, source: Source) -> None:
+    report(before + source.bytes_done)
+
+
+def _told(
+    parts: Iterator[bytes], source: Source, tell: Callable[[Source], None]
+) -> Iterator[bytes]:
+    """A record may be most of a file."""
+    for part in parts:
+        tell(source)
+        yield part
 
 
 def _parts(piece: Piece) -> Iterator[tuple[str, Iterator[bytes]]]:

@@ -2,18 +2,21 @@
 
 import json
 from array import array
+from typing import TYPE_CHECKING
 
 from longseq.data.prepare.settings import Settings
-from longseq.data.sources.annotation.metadata import Metadata, merged
 from longseq.data.sources.names import printable
 from longseq.errors import UserError
+
+if TYPE_CHECKING:
+    from longseq.data.sources.annotation.metadata import Metadata
 
 
 class Known:
     """groups: int64 [records], the group of each, where --group-by names a fact."""
 
     def __init__(self, settings: Settings) -> None:
-        self.metadata = Metadata(settings.metadata) if settings.metadata else None
+        self.metadata = _metadata(settings.metadata) if settings.metadata else None
         self.by = settings.fact
         self.groups = array("q")
         self._numbers: dict[str, int] = {}
@@ -24,8 +27,7 @@ class Known:
             return own
         of_all = own or [""] * len(names)
         return [
-            merged(text, self.metadata.of(path, name))
-            for name, text in zip(names, of_all, strict=True)
+            self.metadata.added(text, path, name) for name, text in zip(names, of_all, strict=True)
         ]
 
     def group(self, path: str, names: list[str], facts: list[str]) -> None:
@@ -41,3 +43,9 @@ class Known:
                     f" which --group-by asks for (it says {has}): give it with --metadata"
                 )
             self.groups.append(self._numbers.setdefault(said[self.by], len(self._numbers)))
+
+
+def _metadata(path: str) -> "Metadata":
+    from longseq.data.sources.annotation.metadata import Metadata
+
+    return Metadata(path)

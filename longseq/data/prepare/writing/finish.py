@@ -5,7 +5,7 @@ Nothing is removed here: killed at any moment, all of it can be done again.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,12 +18,14 @@ from longseq.data.prepare.text import check_unknown
 from longseq.data.prepare.units import check_sums
 from longseq.data.prepare.writing.output import LABELS, PLACES, Output
 from longseq.data.prepare.writing.progress import SOURCES, read_sources
-from longseq.data.sources.annotation.beside import Annotation
 from longseq.data.sources.inputs import Inputs
 from longseq.data.sources.remote import shown
-from longseq.data.survey.likeness import LIKE, duplicate_rows
+from longseq.data.survey.wish import LIKE
 from longseq.errors import UserError
 from longseq.host.atomic_files import digest
+
+if TYPE_CHECKING:
+    from longseq.data.sources.annotation.beside import Annotation
 
 DUPLICATES = "duplicates.tsv"
 GROUPS = "groups"  # int64 [groups]: the first document of each
@@ -33,7 +35,7 @@ REACHES = "reaches"  # int64 [documents, 2], of features
 Files = dict[str, dict[str, Any]]  # a name's ending → what the manifest says of the file
 
 
-def finish(output: Output, inputs: Inputs, annotation: Annotation | None) -> DatasetManifest:
+def finish(output: Output, inputs: Inputs, annotation: "Annotation | None") -> DatasetManifest:
     """Check the sums, then write the index and, last, the manifest."""
     output.save()
     output.files[SOURCES].sync()
@@ -114,7 +116,7 @@ def _write_records(output: Output) -> Files:
         if reaches is not None:
             files[REACHES] = _write(output, REACHES, [reaches.tobytes()])
     if output.likeness is not None and output.likeness.duplicates:
-        rows = duplicate_rows(output.likeness.duplicates).encode("utf-8", "replace")
+        rows = output.likeness.rows().encode("utf-8", "replace")
         files[DUPLICATES] = _write(output, DUPLICATES, [rows])
     return files
 

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,10 +33,13 @@ from longseq.data.prepare.writing.progress import (
     write_progress,
 )
 from longseq.data.sources.names import printable
-from longseq.data.survey.likeness import Likeness
 from longseq.errors import UserError
 
+if TYPE_CHECKING:
+    from longseq.data.survey.likeness import Likeness
+
 LABELS = "labels"  # int64 [records]: its group by likeness
+NONE: Flags = np.zeros(0, dtype=bool)
 PLACES = "places"  # int64 [documents, 2]: its record, its first base (~ on the other strand)
 
 
@@ -49,7 +52,7 @@ class Output:
 
     def __init__(
         self, prefix: str, settings: Settings, encoder: Encoder, progress: Progress,
-        likeness: Likeness | None = None,
+        likeness: "Likeness | None" = None,
     ) -> None:  # fmt: skip
         self.prefix = prefix
         self.settings = settings
@@ -147,9 +150,9 @@ class Output:
                 self._whole_piece()
 
     def _dropped(self, count: int) -> Flags:
-        """Which of the next records are duplicates, bool [count]."""
+        """Which of the next records are duplicates, bool [count]; [] where nobody looked."""
         if self.likeness is None:
-            return np.zeros(count, dtype=bool)
+            return NONE
         at = self._place()
         return np.array(self.likeness.dropped[at : at + count], dtype=bool)
 

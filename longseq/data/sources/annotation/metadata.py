@@ -53,9 +53,11 @@ class Metadata:
                 return self._rows[key]
         return {}
 
-
-def merged(own: str, more: dict[str, str]) -> str:
-    """JSON of what a file says of a record, with what a table says beside it, which counts more."""
-    if not more:
-        return own
-    return json.dumps({**(json.loads(own) if own else {}), **more}, ensure_ascii=False)
+    def added(self, own: str, path: str, name: str) -> str:
+        """JSON of what a file says of a record, with what the table says beside it, which counts
+        more.
+        """
+        more = self.of(path, name)
+        if not more:
+            return own
+        return json.dumps({**(json.loads(own) if own else {}), **more}, ensure_ascii=False)

@@ -17,7 +17,7 @@ from longseq.data.prepare.job import prepare, quiet
 from longseq.data.prepare.recipe import Recipe
 from longseq.data.prepare.settings import Settings
 from longseq.data.sources.inputs import expand
-from longseq.data.survey.likeness import wish_of
+from longseq.data.survey.wish import wish_of
 from longseq.errors import UserError
 
 pytest.importorskip("sourmash")
