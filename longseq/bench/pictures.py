@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,8 +12,9 @@ from longseq.bench.kept import OK, OOM, Result
 from longseq.bench.longest import span_of
 from longseq.bench.tables import curves, tokens
 from longseq.host.atomic_files import replace_file
-from longseq.reports.page import Table, render
+from longseq.reports.page import render
 from longseq.reports.plots import BLUE, FAINT, GREEN, INK, ORANGE, STYLE, VIOLET
+from longseq.reports.sections import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -148,17 +148,13 @@ def write_page(
     folder: Path, pictures: Sequence[Path], shown: Sequence[Table], request: dict[str, Any]
 ) -> Path:
     """bench.html, which needs nothing beside it."""
-    figures = [
-        (path.stem, base64.b64encode(path.read_bytes()).decode())
-        for path in pictures
-        if path.suffix == ".svg"
-    ]
+    svgs = [path for path in pictures if path.suffix == ".svg"]
     text = render(
         name=f"longseq bench: {folder.name}",
         subtitle=str(folder.absolute()),
         cards=[],
         pictures="Pictures",
-        figures=figures,
+        drawn=[(path.stem, "", path.read_text(encoding="utf-8")) for path in svgs],
         by="",
         tables=shown,
         sections=[("What every case had in common", [(k, str(v)) for k, v in request.items()])],

@@ -22,7 +22,7 @@ from longseq.bench.kept import FAILED, OK, OOM, REFUSED, TIMED_OUT, Result
 from longseq.bench.longest import span_of
 from longseq.host.atomic_files import replace_file
 from longseq.reports.format import number
-from longseq.reports.page import Table
+from longseq.reports.sections import Table
 
 WORDS = {OOM: "OOM", REFUSED: "refused", FAILED: "failed", TIMED_OUT: "timed out"}
 

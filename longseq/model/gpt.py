@@ -37,8 +37,13 @@ class Head(nn.Module):
         self.weight, self.vocabulary = table, vocabulary
         self.exchange = HeadExchange()
 
-    def forward(self, hidden: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-        """Σ weights · cross entropy, a scalar; hidden [s, b, h], labels and weights [s, b]."""
+    def forward(self, hidden: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
+        """Σ weights · cross entropy, a scalar; hidden [s, b, h], labels and weights [s, b].
+
+        Without weights `losses`, by a call as ZeRO stage 3 needs it to gather the table.
+        """
+        if weights is None:
+            return self.losses(hidden, labels)
         return tiled_cross_entropy(
             hidden, self.weight, labels, weights, self.vocabulary, self.exchange
         )
@@ -90,18 +95,18 @@ class GPT(nn.Module):
         self,
         tokens: Tensor,
         labels: Tensor,
-        weights: Tensor,
+        weights: Tensor | None,
         positions: Tensor,
         documents: Documents = None,
         forward_pass: int = 0,
     ) -> Tensor:
-        """Σ weights · cross entropy, a scalar fp32.
+        """Σ weights · cross entropy, a scalar fp32; without weights each token's, [s, b].
 
         tokens, labels [b, s] and positions [b or 1, s] int64, weights [b, s] fp32 of the sample,
         or of this rank's part of it where ranks share a sample outside tensor parallelism.
         """
         x = self.hidden(tokens, positions, documents, forward_pass)
-        return self.head(x, labels.t(), weights.t())
+        return self.head(x, labels.t(), None if weights is None else weights.t())
 
     def hidden(
         self,

@@ -48,6 +48,9 @@ def report(options: argparse.Namespace) -> int:
         print(write_page(run))
     for path in write_together(runs, options.together) if options.together else ():
         print(path)
+    for run in runs:
+        if run.lost:
+            left_out.append(f"{run.folder}: {run.lost} lines of metrics.jsonl cannot be read")
     for text in left_out:
         print(f"longseq: left out: {text}", file=sys.stderr)
     return EXIT_DONE

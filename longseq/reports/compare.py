@@ -6,10 +6,9 @@ write_together(runs, Path("runs.html"))   # curves on each other, what differs; 
 
 from __future__ import annotations
 
-import base64
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -18,10 +17,11 @@ from rich.text import Text
 
 from longseq.errors import UserError
 from longseq.host.atomic_files import reason, replace_file
-from longseq.reports import plots
+from longseq.reports import curves, plots
 from longseq.reports.format import duration, number, short
-from longseq.reports.page import Table, flat, render
+from longseq.reports.page import render
 from longseq.reports.runs import RunRecord
+from longseq.reports.sections import Table, flat, pairs
 
 COLUMNS = (
     "status",
@@ -76,13 +76,16 @@ def differences(runs: Sequence[RunRecord]) -> Table:
         and name.split(".")[-1] not in OWN
         and len({each.get(name, "") for each in settings}) > 1
     ]
+    lost = any(run.lost for run in runs)
     rows = []
     for run, each in zip(runs, settings, strict=True):
         asked = [each.get(name, "") for name in ASKED.values()]
         asked += [_precision(each), _layout(run)]
         asked += [each.get(name, "") for name in differing]
+        asked += [str(run.lost)] if lost else []
         rows.append([run.folder.name, *asked, *row(run)])
     flags = ["--" + name.split(".")[-1].replace("_", "-") for name in differing]
+    flags += ["lines lost"] if lost else []
     return Table("Differences", ["run", *ASKED, "precision", "layout", *flags, *COLUMNS], rows)
 
 
@@ -102,22 +105,28 @@ def _precision(settings: dict[str, str]) -> str:
 
 def _layout(run: RunRecord) -> str:
     """As its opening says it."""
-    pairs = [pair for pair in run.summary.get("opening") or [] if len(pair) == 2]
-    return next((str(value) for name, value in pairs if name == "layout"), "")
+    return dict(pairs(run.summary.get("opening"))).get("layout", "")
+
+
+TOGETHER: dict[str, Callable[[Sequence[RunRecord]], str]] = {  # by the titles of curves.py
+    "Loss": lambda runs: plots.losses_together(runs, near=False),
+    "Validation loss": plots.validations_together,
+    curves.NEAR: lambda runs: plots.losses_together(runs, near=True),
+    "Throughput": plots.speeds_together,
+}
 
 
 def write_together(runs: Sequence[RunRecord], path: Path) -> list[Path]:
     """The page and the CSV of what differs; raises UserError where they cannot be written."""
     table = differences(runs)
-    pictures = [("Loss", plots.losses_together(runs, near=False))]
-    pictures.append(("Loss beside what knows no network", plots.losses_together(runs, near=True)))
-    pictures.append(("Throughput", plots.speeds_together(runs)))
+    content = curves.several(runs, [plots.label(run) for run in runs])
     text = render(
         name=f"{len(runs)} runs",
         subtitle=", ".join(run.folder.name for run in runs),
         cards=[],
         pictures="Curves",
-        figures=[(name, base64.b64encode(svg.encode()).decode()) for name, svg in pictures],
+        drawn=[(c["title"], c["unit"], TOGETHER[c["title"]](runs)) for c in content["charts"]],
+        content=content,
         by=" of each run by iteration",
         tables=[table],
         sections=[],

@@ -1,32 +1,28 @@
-"""report.html: one run on one page, which needs nothing beside it; page.html.j2 is its template."""
+"""report.html: one run on one page, which needs nothing beside it.
+
+web/page.html.j2 is its template, web/page.css its looks, web/curves.js and uPlot (web/uplot, as
+released, MIT) its curves. The page says itself that no other script may run, and nothing be loaded.
+"""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
 
 from longseq.errors import UserError
-from longseq.reports import plots
+from longseq.host.atomic_files import Sha256
+from longseq.reports import curves, plots, sections
 from longseq.reports.format import bits_a_base, duration, number, short
 from longseq.reports.runs import LAST, RunRecord
+from longseq.reports.sections import flat, pairs
 
 PAGE = "report.html"
 LITTLE = 0.25  # GiB; of a smaller plan a share says nothing (run/peak.py)
-TEMPLATE = "page.html.j2"
-
-
-@dataclass(frozen=True)
-class Table:
-    """One of a page's, with a head."""
-
-    title: str
-    head: list[str]
-    rows: list[list[str]]
+WEB = Path(__file__).parent / "web"
 
 
 def write_page(run: RunRecord) -> Path:
@@ -42,19 +38,23 @@ def write_page(run: RunRecord) -> Path:
 def page(run: RunRecord) -> str:
     """The HTML of one run."""
     summary = run.summary
+    content = curves.one_run(run)
     return render(
         name=run.folder.name,
+        status=run.status,
         subtitle=_subtitle(run),
         cards=cards(run),
         pictures="Curves",
-        figures=list(_figures(run)),
+        drawn=[(c["title"], c["unit"], plots.PICTURES[c["title"]](run)) for c in content["charts"]],
         by=" by iteration",
+        content=content,
+        values=[sections.values(run, content)],
         sections=[
-            ("This run", _pairs(summary.get("opening"))),
-            ("How it ended", _pairs(summary.get("closing"))),
-            ("The runs before", [("", text) for text in run.earlier]),
-            ("An iteration's parts", _parts(run)),
-            ("Damage", _damage(run)),
+            ("This run", pairs(summary.get("opening"))),
+            ("How it ended", pairs(summary.get("closing"))),
+            ("What happened", sections.happened(run)),
+            ("An iteration's parts", sections.parts(run)),
+            ("Damage", sections.damage(run)),
         ],
         details=[
             ("Settings", flat(summary.get("settings", {}))),
@@ -64,24 +64,51 @@ def page(run: RunRecord) -> str:
     )
 
 
-def render(**content: Any) -> str:
-    """The template with what it names: name, subtitle, cards, the heading of the pictures, figures,
-    by (what they are drawn by), sections, details and command; tables may be left out.
+def render(
+    drawn: Iterable[tuple[str, str, str]], content: dict[str, Any] | None = None, **more: Any
+) -> str:
+    """The template with what it names: name, subtitle, cards, pictures (their heading), by (what
+    they are drawn by), sections, details and command; status, tables and values may be left out.
+
+    drawn: (title, unit, SVG) of each picture. content: of curves.py, a chart for each picture.
     """
-    templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
-    return templates.get_template(TEMPLATE).render(**content)
+    templates = Environment(loader=FileSystemLoader(WEB), autoescape=True)
+    figures = [(title, unit, _encoded(plots.in_both_themes(svg))) for title, unit, svg in drawn]
+    files = ("uplot/uPlot.iife.min.js", "curves.js") if content else ()
+    scripts = [(WEB / file).read_text(encoding="utf-8") for file in files]
+    css = [(WEB / file).read_text(encoding="utf-8") for file in ("uplot/uPlot.min.css", "page.css")]
+    return templates.get_template("page.html.j2").render(
+        figures=figures,
+        numbers=curves.as_json(content) if content else "",
+        scripts=scripts,
+        css="\n".join(css),
+        policy=_policy(scripts),
+        **more,
+    )
+
+
+def _encoded(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+def _policy(scripts: Iterable[str]) -> str:
+    """What a browser lets this page do: run these scripts, and load nothing."""
+    sums = [base64.b64encode(Sha256(text.encode()).digest()).decode() for text in scripts]
+    run = " ".join(f"'sha256-{digest}'" for digest in sums) or "'none'"
+    return f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {run}"
 
 
 def _subtitle(run: RunRecord) -> str:
-    where = ", ".join(run.environment.get("hosts", []))
-    return "  ·  ".join(filter(None, [run.environment.get("time", ""), where, str(run.folder)]))
+    hosts = run.environment.get("hosts")
+    where = ", ".join(map(str, hosts)) if isinstance(hosts, list) else ""
+    when = str(run.environment.get("time", ""))
+    return "  ·  ".join(filter(None, [when, where, str(run.folder)]))
 
 
 def cards(run: RunRecord) -> list[tuple[str, str]]:
     """The figures at the top: (value, what it is)."""
     last = min(LAST, len(run.column("lm_loss")[0]))
     found = [
-        (run.status, "status"),
         _loss(run, run.recent("lm_loss"), f"training loss, mean of {last} iterations"),
         _loss(run, run.last("validation_loss"), "validation loss"),
         *(_loss(run, value, f"{name} loss, without a network") for name, value in run.marks()),
@@ -93,7 +120,7 @@ def cards(run: RunRecord) -> list[tuple[str, str]]:
         (number(run.typical("tflops"), "{:.3g}"), "TFLOPS by Megatron's count"),
         (number(run.last("peak_memory_gib"), "{:.2f} GiB"), "peak memory of rank 0"),
         (_against_plan(run), "of what was planned, in the first steps"),
-        (run.slowest_rank(), "slowest rank over the others, alone"),
+        run.slowest_rank(),
     ]
     return [card for card in found if card[0]]
 
@@ -112,50 +139,3 @@ def _against_plan(run: RunRecord) -> str:
     if not planned or not measured or planned < LITTLE:
         return ""
     return f"{measured / planned:.0%} of {planned:.2f} GiB"
-
-
-def _figures(run: RunRecord) -> Iterable[tuple[str, str]]:
-    """(title, the SVG in base64) of each picture."""
-    pictures = (
-        ("Loss", plots.loss_plot),
-        ("Loss beside what knows no network", plots.near_marks_plot),
-        ("Throughput", plots.speed_plot),
-        ("Parts of an iteration", plots.parts_plot),
-        ("Arithmetic", plots.tflops_plot),
-        ("Memory", plots.memory_plot),
-        ("Gradient norm", plots.gradient_plot),
-        ("Learning rate", plots.rate_plot),
-    )
-    for title, draw in pictures:
-        yield title, base64.b64encode(draw(run).encode()).decode()
-
-
-def _parts(run: RunRecord) -> list[tuple[str, str]]:
-    """Median seconds of each part of an iteration, and how much of it that is."""
-    whole = run.typical("iteration_time")
-    parts = {name: run.typical(f"{name}_seconds") for name in plots.PARTS}
-    if not whole or None in parts.values():
-        return []
-    return [(name, f"{took:.3g} s, {took / whole:.1%}") for name, took in parts.items() if took]
-
-
-def _damage(run: RunRecord) -> list[tuple[str, str]]:
-    """What of the run's files cannot be used."""
-    if not run.lost:
-        return []
-    return [("metrics.jsonl", f"{run.lost} of its lines cannot be read and are left out")]
-
-
-def _pairs(rows: Any) -> list[tuple[str, str]]:
-    return [(str(row[0]), str(row[1])) for row in rows or [] if len(row) == 2]
-
-
-def flat(tree: Any, prefix: str = "") -> list[tuple[str, str]]:
-    """Nested settings as (name.of.value, value) rows."""
-    if not isinstance(tree, dict):
-        text = ", ".join(map(str, tree)) if isinstance(tree, list) else str(tree)
-        return [(prefix, text)]
-    rows = []
-    for key, value in tree.items():
-        rows += flat(value, f"{prefix}.{key}" if prefix else str(key))
-    return rows

@@ -1,9 +1,10 @@
-"""The curves of a run as SVG pictures."""
+"""The curves of a run as SVG pictures, which a page shows without JavaScript (curves.py: with)."""
 
 from __future__ import annotations
 
 import io
 import math
+import statistics
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ INK, GRID, FAINT = "#2b2f36", "#e6e8ec", "#9aa3af"
 BLUE, ORANGE, GREEN, VIOLET = "#2f6fdb", "#e07a1f", "#2a9d6e", "#7a5cc4"
 PARTS = ("data", "forward", "backward", "update")  # of an iteration, as in metrics.jsonl
 FEW = 50  # values that are drawn as they are
-POINTS = 1200  # more than these are averaged: a page of a long run stays small
+POINTS = 600  # more than these are averaged: a page of a long run stays small
 STYLE: Any = {  # of matplotlib
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -48,12 +49,14 @@ def thin(
 
 def smooth(values: Sequence[float]) -> list[float]:
     """Each value by a parabola through its neighbours, a 20th of all: no lag where a curve falls,
-    nor at its ends (Savitzky and Golay, Analytical Chemistry 36, 1964). A few stay as they are.
+    nor at its ends (Savitzky and Golay, Analytical Chemistry 36, 1964). A spike of a few values
+    bends nothing, as each stands for the median of those around it. A few stay as they are.
     """
     import numpy as np
 
     if len(values) <= FEW:
         return list(values)
+    values = [_median_around(values, at) for at in range(len(values))]
     half = max(2, len(values) // 40)
     places = np.vander(np.arange(-half, half + 1), 3)
     fitted = places @ np.linalg.pinv(places)  # a window of values to its parabola
@@ -61,6 +64,12 @@ def smooth(values: Sequence[float]) -> list[float]:
     inner = np.convolve(values, fitted[half][::-1], "valid")
     first, last = fitted[:half] @ ends[0], fitted[half + 1 :] @ ends[1]
     return [float(value) for value in np.concatenate((first, inner, last))]
+
+
+def _median_around(values: Sequence[float], at: int) -> float:
+    """Of as many on each side, so that a slope stays what it is."""
+    reach = min(3, at, len(values) - 1 - at)
+    return statistics.median(values[at - reach : at + reach + 1])
 
 
 def loss_plot(run: RunRecord) -> str:
@@ -125,15 +134,15 @@ COLOURS = (BLUE, ORANGE, GREEN, VIOLET, INK, "#b5403c", "#3b9bb3", "#8a6d3b")
 LINES = ("-", "--", ":", "-.")  # told apart without colour as well
 
 
-def _label(run: RunRecord) -> str:
+def label(run: RunRecord) -> str:
     """A run's name, without the middle of a long one: two differ in their beginning or end."""
     name = run.folder.name
     return name if len(name) <= 40 else f"{name[:22]}…{name[-16:]}"
 
 
 def losses_together(runs: Sequence[RunRecord], near: bool) -> str:
-    """Training losses of several runs on each other, points for validation; near: only where they
-    come near to what knows no network.
+    """Training losses of several runs on each other; near: only where they come near to what knows
+    no network.
     """
 
     def draw(axes: Axes) -> None:
@@ -142,10 +151,8 @@ def losses_together(runs: Sequence[RunRecord], near: bool) -> str:
             colour, line = COLOURS[number % len(COLOURS)], LINES[number // len(COLOURS) % 4]
             x, y = thin(*run.column("lm_loss"))
             y = smooth(y)
-            axes.plot(x, y, line, color=colour, linewidth=1.5, label=_label(run))
-            valid = run.column("validation_loss")
-            axes.plot(*valid, "o", color=colour, markersize=4)
-            shown += y + valid[1]
+            axes.plot(x, y, line, color=colour, linewidth=1.5, label=label(run))
+            shown += y
         marks = dict(mark for run in runs for mark in run.marks())
         if near:
             for (name, value), line in zip(marks.items(), ("--", "-.", ":"), strict=False):
@@ -157,15 +164,25 @@ def losses_together(runs: Sequence[RunRecord], near: bool) -> str:
     return _svg(draw)
 
 
+def validations_together(runs: Sequence[RunRecord]) -> str:
+    """Validation losses of several runs."""
+    return _together(runs, "validation_loss", "loss (nats a token)", marker="o", markersize=4)
+
+
 def speeds_together(runs: Sequence[RunRecord]) -> str:
     """Tokens a second of several runs."""
+    return _together(runs, "tokens_per_sec", "tokens/s")
 
+
+def _together(runs: Sequence[RunRecord], key: str, what: str, **how: Any) -> str:
     def draw(axes: Axes) -> None:
         for number, run in enumerate(runs):
             colour, line = COLOURS[number % len(COLOURS)], LINES[number // len(COLOURS) % 4]
-            curve = thin(*run.column("tokens_per_sec"))
-            axes.plot(*curve, line, color=colour, linewidth=1.2, label=_label(run))
-        _from_zero(axes, "tokens/s")
+            curve = thin(*run.column(key))
+            axes.plot(*curve, line, color=colour, linewidth=1.2, label=label(run), **how)
+        if key == "tokens_per_sec":
+            _from_zero(axes, what)
+        axes.set_ylabel(what)
         axes.legend(fontsize=7)
 
     return _svg(draw)
@@ -261,6 +278,43 @@ def _svg(draw: Callable[[Axes], None]) -> str:
         draw(axes)
         axes.set_xlabel("iteration")
         picture = io.StringIO()
-        # White, also where the page around it is dark
         figure.savefig(picture, format="svg", facecolor="white", metadata={"Date": None})
     return picture.getvalue()
+
+
+PICTURES: dict[str, Callable[[RunRecord], str]] = {  # by the titles of curves.py
+    "Loss": loss_plot,
+    "Loss beside what knows no network": near_marks_plot,
+    "Throughput": speed_plot,
+    "Parts of an iteration": parts_plot,
+    "Arithmetic": tflops_plot,
+    "Memory": memory_plot,
+    "Gradient norm": gradient_plot,
+    "Learning rate": rate_plot,
+}
+DARK = {  # a light page's colour → a dark one's
+    "#ffffff": "#1e2126",
+    INK: "#e6e8ec",
+    GRID: "#353a43",
+    FAINT: "#7d8593",
+    BLUE: "#7aa7ff",
+    ORANGE: "#f0a155",
+    GREEN: "#5ec79b",
+    VIOLET: "#b8a1f5",
+    "#b5403c": "#f28b88",
+    "#3b9bb3": "#62c4da",
+    "#8a6d3b": "#d1b277",
+}
+
+
+def in_both_themes(svg: str) -> str:
+    """The picture, with other colours where the page around it is dark."""
+    used = {light: f"--{light[1:]}" for light in DARK if light in svg}
+    for light, name in used.items():
+        svg = svg.replace(light, f"var({name})")
+    rules = [
+        f"svg{{{';'.join(f'{name}:{colours[light]}' for light, name in used.items())}}}"
+        for colours in ({light: light for light in used}, DARK)
+    ]
+    style = f"<style>{rules[0]}@media (prefers-color-scheme:dark){{{rules[1]}}}</style>"
+    return svg.replace("<defs>", f"{style}<defs>", 1)

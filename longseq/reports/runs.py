@@ -36,7 +36,7 @@ class RunRecord:
     def column(self, key: str, own: bool = False) -> tuple[list[int], list[float]]:
         """Iterations and values of a metric, where it was measured; own: by this run alone."""
         records = self.metrics if own else self.history + self.metrics
-        known = [m for m in records if isinstance(m.get(key), (int, float))]
+        known = [m for m in records if finite(m.get(key))]
         return [m["iteration"] for m in known], [float(m[key]) for m in known]
 
     def last(self, key: str) -> float | None:
@@ -56,10 +56,16 @@ class RunRecord:
 
     def marks(self) -> list[tuple[str, float]]:
         """Losses to hold this one's against, in nats a token: (whose, how much), highest first."""
-        found = [("unigram", self.summary.get("unigram_loss"))]
+        found: list[tuple[str, Any]] = [("unigram", self.summary.get("unigram_loss"))]
         markov = self.summary.get("markov_losses")
-        found += [(f"Markov, order {n}", v) for n, v in (markov or {}).items()]
-        return [(name, float(v)) for name, v in found if isinstance(v, (int, float))]
+        if isinstance(markov, dict):
+            found += [(f"Markov, order {n}", v) for n, v in markov.items()]
+        return [(name, float(v)) for name, v in found if finite(v)]
+
+    def events(self) -> list[tuple[int, str]]:
+        """What was done about a spike or a loss that is no number: (iteration, what)."""
+        records = self.history + self.metrics
+        return [(m["iteration"], m["event"]) for m in records if isinstance(m.get("event"), str)]
 
     @property
     def bases(self) -> int | None:
@@ -67,21 +73,25 @@ class RunRecord:
         bases = self.summary.get("bases_a_token")
         return bases if isinstance(bases, int) and bases > 0 else None
 
-    def slowest_rank(self) -> str:
-        """The rank that was the slowest at most looks, its host, by how much (the median), and the
-        part of a step that the others wait for it where all of the step is such work.
+    def slowest_rank(self) -> tuple[str, str]:
+        """By how much the rank that was the slowest at most looks was slower than the others (the
+        median), and what is to be said of it; empty where ranks were not compared.
         """
-        looks = [m for m in self.metrics if isinstance(m.get("slowest_rank"), int)]
+        looks = [
+            m for m in self.metrics
+            if isinstance(m.get("slowest_rank"), int) and finite(m.get("slowest_over_median"))
+        ]  # fmt: skip
         if not looks:
-            return ""
+            return "", ""
         rank = statistics.mode(m["slowest_rank"] for m in looks)
         its = [m for m in looks if m["slowest_rank"] == rank]
         over = statistics.median(float(m["slowest_over_median"]) for m in its)
-        waiting = max(0.0, 1 - 1 / over)
-        return (
-            f"rank {rank} on {its[-1]['slowest_host']}: {over:.2f} x ({len(its)} of {len(looks)}),"
-            f" up to {waiting:.0%} of a step"
+        waiting = max(0.0, 1 - 1 / over) if over else 0.0
+        said = (
+            f"the time of others: rank {rank} on {its[-1].get('slowest_host')}, alone, in"
+            f" {len(its)} of {len(looks)} looks; all wait for it, up to {waiting:.0%} of a step"
         )
+        return f"{over:.2f} x", said
 
     @property
     def status(self) -> str:
@@ -172,9 +182,15 @@ def parse_record(line: str) -> dict[str, Any] | None:
     """A line of metrics.jsonl, or None where it is not one."""
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return record if isinstance(record, dict) and isinstance(record.get("iteration"), int) else None
+    iteration = record.get("iteration") if isinstance(record, dict) else None
+    return record if type(iteration) is int and 0 <= iteration < 2**53 else None
+
+
+def finite(value: Any) -> bool:
+    """Whether this, of a file, is a number to draw and to reckon with."""
+    return isinstance(value, (int, float)) and type(value) is not bool and abs(value) < 1e300
 
 
 def _text(path: Path) -> str:
@@ -188,6 +204,6 @@ def read_json(path: Path) -> dict[str, Any]:
     """The object in a file of a run; empty where there is none, or it is damaged."""
     try:
         found = json.loads(_text(path))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

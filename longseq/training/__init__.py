@@ -8,5 +8,6 @@ announcer  what people are told: screen, tracker, summary, page; how it ended or
 rewind     --on-spike rewind: back to the last checkpoint, without the batch at fault
 profile  --profile: a trace, gaps, FLOPs by module
 parts    what a step spends its time on
+positions  the validation loss by place in the sequence
 feed       this rank's micro batches
 """

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from longseq.attention.kernel import Documents
-from longseq.attention.zigzag import held_spans
+from longseq.attention.zigzag import Spans, held_spans
 from longseq.config.arguments import Config
 from longseq.data.samples.samples import Samples
 from longseq.parallel.collectives import all_reduce
@@ -77,14 +77,7 @@ class Feed:
             yield self._micro_batch(list(range(first, first + micro)), length)
 
     def _micro_batch(self, indices: list[int], length: int) -> MicroBatch:
-        ulysses, ring = self.mesh.ulysses, self.mesh.ring
-        spans = held_spans(
-            length,
-            (ulysses.rank, ulysses.size),
-            (ring.rank, ring.size),
-            self.config.data.reset_attention_mask,
-        )
-        batch = self.samples.batch(indices, spans, length)
+        batch = self.samples.batch(indices, self.spans(length), length)
         positions = batch.positions[:1] if self.same_positions else batch.positions
         mask = self._sent(batch.loss_mask)
         return MicroBatch(
@@ -93,6 +86,16 @@ class Feed:
             mask * (self.mesh.sequence.size / self._counted(mask)),
             self._sent(positions),
             batch.documents,
+        )
+
+    def spans(self, length: int) -> Spans:
+        """The places in a sample of `length` tokens of those that this rank holds, in order."""
+        ulysses, ring = self.mesh.ulysses, self.mesh.ring
+        return held_spans(
+            length,
+            (ulysses.rank, ulysses.size),
+            (ring.rank, ring.size),
+            self.config.data.reset_attention_mask,
         )
 
     def _sent(self, x: Tensor) -> Tensor:

@@ -220,12 +220,15 @@ class Training:
         self.stopper.saved_in(0.0, time.monotonic() - began)
 
     def validate(self) -> dict[str, float]:
-        """The validation loss for the record, if there is validation."""
+        """The validation loss for the record, in all and by place, if there is validation."""
         if self.valid_feed is None:
             return {}
         self.watch.at(self.trainer.iteration, "validation")
-        self.validation_loss = self.trainer.evaluate(self.valid_feed, self.config.run.eval_iters)
-        return {"validation_loss": self.validation_loss}
+        began = time.perf_counter()
+        found = self.trainer.evaluate(self.valid_feed, self.config.run.eval_iters)
+        self.validation_loss = found.loss
+        seconds = {"validation_seconds": time.perf_counter() - began}
+        return {"validation_loss": found.loss, **seconds, **found.by_position}
 
     def save(self) -> None:
         """Begin to write a checkpoint of this iteration, if a folder was named for it."""

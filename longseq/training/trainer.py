@@ -34,6 +34,7 @@ from longseq.parallel.collectives import all_reduce
 from longseq.parallel.mesh import Mesh
 from longseq.training.feed import Feed, MicroBatch
 from longseq.training.parts import Parts
+from longseq.training.positions import Places
 
 
 class Coming:
@@ -70,6 +71,14 @@ class StepResult:
     grad_norm: float
     learning_rate: float
     updated: bool = True
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Mean loss of a token, and the means by place in the sequence (positions.py)."""
+
+    loss: float
+    by_position: dict[str, float]
 
 
 class Trainer:
@@ -157,15 +166,23 @@ class Trainer:
         return rate
 
     @torch.no_grad()
-    def evaluate(self, feed: Feed, batches: int) -> float:
-        """Mean loss of a token over the first `batches` global batches of `feed`, no dropout."""
+    def evaluate(self, feed: Feed, batches: int) -> Evaluation:
+        """Of the first `batches` global batches of `feed`, without dropout; a collective."""
+        length = self.config.network.seq_length
+        places = Places(feed.spans(length), length, self.device)
         self.engine.eval()
         total = torch.zeros((), dtype=torch.float32, device=self.device)
         for number in range(batches):
             for batch in feed.step(number * self.config.global_batch_size):
-                total += _loss(self.model, batch, 0)
+                losses = self.model(
+                    batch.tokens, batch.labels, None, batch.positions, batch.documents
+                )
+                weights = batch.weights.t()
+                total += (losses * weights).sum()
+                places.add(losses, weights)
         self.engine.train()
-        return float(self._mean(total, batches * self.config.accumulation))
+        loss = float(self._mean(total, batches * self.config.accumulation))
+        return Evaluation(loss, places.means(self.mesh.replicas))
 
     def _mean(self, loss: Tensor, passes: int) -> Tensor:
         """Over all tokens, a scalar, from each rank's sum over `passes` micro batches."""

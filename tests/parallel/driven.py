@@ -29,11 +29,12 @@ COMMON = (
     "--num-layers 2 --hidden-size 64 --num-attention-heads 4 --seq-length 64 --device cpu"
     f" --use-flash-attn-sdpa --global-batch-size 4 --split 1,1,0 --data-path {GENOME}"
 )
+DOCUMENTS = "--reset-attention-mask --eod-mask-loss"
 LAYOUTS = {
     "dp, zero 2": "--zero-stage 2",
     "tp, split, zero 3": "--tensor-model-parallel-size 2 --sequence-parallel --zero-stage 3",
     "ulysses, tiled": "--ds-sequence-parallel-size 2 --checkpoint-activations --tile-size 24",
-    "ring, documents": "--context-parallel-size 2 --reset-attention-mask --eod-mask-loss",
+    "ring, documents": f"--context-parallel-size 2 {DOCUMENTS}",
 }
 
 
@@ -58,13 +59,46 @@ def steps_without_read_back(flags: str) -> dict[str, Any]:
         return {"waits": dict(waits), "loss": float(loss), **trainer.progress()}
 
 
+def by_position(flags: str) -> dict[str, float]:
+    """The first losses by place in the sequence."""
+    trainer, feed, _ = make(flags)
+    with trainer:
+        found = trainer.evaluate(feed, 2)
+    return {"all": found.loss, **found.by_position}
+
+
+def by_position_as_defined(flags: str) -> dict[str, float]:
+    """The same from whole logits, a token at a time, where each rank has whole samples."""
+    trainer, feed, _ = make(flags)
+    pairs: list[tuple[int, float, float]] = []
+    with trainer, torch.no_grad():
+        for batch in [*feed.step(0), *feed.step(4)]:
+            hidden = trainer.model.hidden(batch.tokens, batch.positions, batch.documents)
+            logits = hidden.transpose(0, 1) @ trainer.model.head.weight.t()
+            logits = logits[..., : trainer.model.head.vocabulary]
+            losses = -logits.log_softmax(-1).gather(-1, batch.labels[..., None])[..., 0]
+            for row, weights in zip(losses.tolist(), batch.weights.tolist(), strict=True):
+                pairs += [
+                    (2 ** math.ceil(math.log2(before)), loss, weight)
+                    for before, loss, weight in zip(range(1, 65), row, weights, strict=True)
+                ]
+        pairs = [pair for of_rank in trainer.ranks.gather(pairs) for pair in of_rank]
+
+    def mean(some: list[tuple[int, float, float]]) -> float:
+        return sum(loss * weight for _, loss, weight in some) / sum(w for _, _, w in some)
+
+    places = sorted({place for place, _, _ in pairs})
+    each = {f"loss_after_{n}": mean([pair for pair in pairs if pair[0] == n]) for n in places}
+    return {"all": mean(pairs), **each}
+
+
 def larger_batch(folder: Path) -> dict[str, Any]:
     """Two steps of 4 samples, saved; then one of 8 from there, and where it reads."""
     trainer, feed, kept = make(f"--save {folder}")
     with trainer:
         for _ in range(2):
             trainer.step(feed.step(trainer.consumed_samples))
-        before = trainer.evaluate(feed, 2)  # of the first 8 samples
+        before = trainer.evaluate(feed, 2).loss  # of the first 8 samples
         kept.claim(print)
         kept.save(trainer.progress())
         kept.finish()
@@ -73,7 +107,7 @@ def larger_batch(folder: Path) -> dict[str, Any]:
         trainer.resume(kept.load(print) or {})
         found: dict[str, Any] = {
             "resumed": trainer.progress(),
-            "loss": [before, trainer.evaluate(feed, 1)],
+            "loss": [before, trainer.evaluate(feed, 1).loss],
         }
         try:
             trainer.forward_backward(list(feed.step(trainer.consumed_samples))[:1])
@@ -108,7 +142,7 @@ def refused_update(stage: int) -> dict[str, Any]:
                 updated.append(trainer.step(batches).updated)
                 trainer.iteration, trainer.consumed_samples = 1, 4
             updated.append(trainer.step(feed.step(4)).updated)
-            ends.append(trainer.evaluate(feed, 1).hex())
+            ends.append(trainer.evaluate(feed, 1).loss.hex())
     same = [end == ends[0] for end in ends[1:]]
     return {"asked": len(asked), "updated": updated, "same": same}
 
@@ -119,6 +153,8 @@ def main() -> None:
     found: dict[str, Any] = {
         name: steps_without_read_back(flags) for name, flags in LAYOUTS.items()
     }
+    found["by position"] = {name: by_position(flags) for name, flags in LAYOUTS.items()}
+    found["as defined"] = [by_position_as_defined(flags) for flags in ("", DOCUMENTS)]
     for stage in range(4):
         found[f"refused, zero {stage}"] = refused_update(stage)
     found["larger batch"] = larger_batch(Path(sys.argv[1]))

@@ -17,6 +17,12 @@ def test_a_driven_trainer(tmp_path: Path) -> None:
         assert done.pop("waits") == {}, name
         assert 1 < done.pop("loss") < 3
         assert done == {"iteration": 2, "consumed_samples": 8, "consumed_tokens": 8 * 64}
+    # Losses by place: as defined, whichever rank holds which place
+    whole, documents = found["as defined"]
+    assert list(whole) == ["all", *(f"loss_after_{2**n}" for n in range(7))]
+    for name, loss in found["by position"].items():
+        expected = documents if "documents" in name else whole
+        assert loss == pytest.approx(expected, rel=1e-5), name
     # Nothing of a batch that is not a number on one rank reaches weights or optimizer, on any
     for stage in range(4):
         expected = {"asked": 5, "updated": [False, True, True], "same": [True]}

@@ -1,0 +1,209 @@
+// The curves of a report, drawn by uPlot from the numbers in the page: drag to zoom, values under the
+// pointer, arrow keys. Without JavaScript the pictures that stand in the page stay.
+//
+// numbers: {tables: [{x: […], c: {key: […]}}], charts: [{title, series: [{table, key, label, …}], …}],
+//           events: [[iteration, text]]}; longseq/reports/curves.py says what each field is.
+"use strict";
+(() => {
+  const numbers = JSON.parse(document.getElementById("numbers").textContent);
+  const DASHES = [[], [7, 4], [2, 3], [8, 3, 2, 3]];
+  const charts = [];
+  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const make = (tag, of, parent) => parent.appendChild(Object.assign(document.createElement(tag), of));
+
+  // ---- numbers as people read them
+  const shown = (v) => {
+    if (v == null) return "–";
+    if (v !== 0 && Math.abs(v) < 1e-3) return v.toExponential(3);
+    return Math.abs(v) >= 1e5 || Number.isInteger(v) ? v.toLocaleString("en", {maximumFractionDigits: 0}) : String(Number(v.toPrecision(5)));
+  };
+  const short = (v) => {
+    if (v !== 0 && Math.abs(v) < 1e-3) return v.toExponential(0);
+    for (const [size, unit] of [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]])
+      if (Math.abs(v) >= size) return Number((v / size).toPrecision(4)) + unit;
+    return String(Number(v.toPrecision(6)));
+  };
+
+  // ---- the points of a curve: only where there is a number, so that the nearest one is found
+  const points = (series) => {
+    const {x, c} = numbers.tables[series.table], xs = [], ys = [];
+    if (series.value != null) return {xs: [x[0], x[x.length - 1]], ys: [series.value, series.value]};
+    x.forEach((at, i) => { if (c[series.key][i] != null) { xs.push(at); ys.push(c[series.key][i]); } });
+    return {xs, ys};
+  };
+  const nearest = (xs, x) => {
+    let low = 0, high = xs.length - 1;
+    while (high - low > 1) { const m = (low + high) >> 1; if (xs[m] > x) high = m; else low = m; }
+    return Math.abs(xs[high] - x) < Math.abs(xs[low] - x) ? high : low;
+  };
+
+  // ---- one picture
+  const limits = (spec) => (u, low, high) => {
+    const {min, max} = u.scales.x;
+    if (spec.near && (max == null || (min <= u.data[0][0] && max >= u.data[0].at(-1)))) return spec.near;
+    if (low == null) return [0, 1];
+    if (spec.zero) return [0, high > 0 ? high * 1.1 : 1];
+    const air = (high - low) * 0.08 || Math.abs(high) * 0.05 || 0.05;
+    return [low - air, high + air];
+  };
+  const axis = (more) => ({
+    stroke: () => colour("--faint"), font: "12px system-ui, sans-serif", ...more,
+    grid: {stroke: () => colour("--line"), width: 1, show: more.side !== 1}, ticks: {show: false},
+  });
+  const lines = (u, spec) => {
+    const {ctx, bbox} = u;
+    ctx.save();
+    ctx.lineWidth = devicePixelRatio;
+    for (const [at, kind] of spec.lines || []) {
+      if (at < u.scales.x.min || at > u.scales.x.max) continue;
+      ctx.strokeStyle = colour(kind === "event" ? "--c4" : "--faint");
+      ctx.setLineDash(kind === "event" ? [2 * devicePixelRatio, 3 * devicePixelRatio] : []);
+      ctx.beginPath();
+      const x = u.valToPos(at, "x", true);
+      ctx.moveTo(x, bbox.top); ctx.lineTo(x, bbox.top + bbox.height); ctx.stroke();
+    }
+    ctx.restore();
+  };
+  const options = (chart, width) => {
+    const {spec} = chart;
+    const one = (s) => ({
+      label: s.label, stroke: () => colour(`--c${s.colour}`), dash: DASHES[s.dash || 0], width: s.faint ? 1 : 2,
+      alpha: s.faint ? 0.35 : 1, show: !chart.off.has(s), points: {show: !!s.points, size: 6, fill: () => colour(`--c${s.colour}`)},
+    });
+    const series = spec.series.map((s, i) => ({...one(s), ...(spec.stack && i < spec.stack ? {width: 1} : {})}));
+    if (spec.stack) series[0].fill = () => colour(`--c${spec.series[0].colour}`) + "80";
+    const bands = [];
+    for (let i = 2; i <= (spec.stack || 0); i++)
+      bands.push({series: [i, i - 1], fill: () => colour(`--c${spec.series[i - 1].colour}`) + "80"});
+    const axes = [axis({values: (u, all) => all.map((v) => v == null ? "" : short(v)), size: 30}),
+      axis({values: (u, all) => all.map((v) => v == null ? "" : short(v)), size: 56})];
+    const scales = {x: {time: false, ...(spec.log ? {distr: 3, log: 2} : {})}, y: {range: limits(spec)}};
+    if (spec.bits && width > 480) {
+      scales.bits = {from: "y", range: (u) => [u.scales.y.min / spec.bits, u.scales.y.max / spec.bits]};
+      axes.push(axis({scale: "bits", side: 1, size: 56, values: (u, all) => all.map(short)}));
+    }
+    return {
+      width, height: chart.first ? 330 : 240, series: [{}, ...series], bands, axes, scales, legend: {show: false},
+      cursor: {y: false, drag: {x: true, y: false, setScale: false}, points: {size: 8},
+        dataIdx: (u, i, at, x) => i ? nearest(u.data[0], chart.curves[i - 1].xs[nearest(chart.curves[i - 1].xs, x)]) : at},
+      hooks: {
+        draw: [(u) => lines(u, spec)],
+        setCursor: [(u) => { if (!moving && u.cursor.left >= 0) point(chart, u.posToVal(u.cursor.left, "x")); }],
+        setSelect: [(u) => {
+          const {left, width} = u.select;
+          if (width > 4) view(chart, u.posToVal(left, "x"), u.posToVal(left + width, "x"));
+          u.setSelect({left: 0, top: 0, width: 0, height: 0}, false);
+        }],
+      },
+    };
+  };
+  const draw = (chart) => {
+    const was = chart.u && {min: chart.u.scales.x.min, max: chart.u.scales.x.max};
+    chart.u?.destroy();
+    chart.u = new uPlot(options(chart, chart.canvas.clientWidth), chart.data, chart.canvas);
+    if (was) chart.u.setScale("x", was);
+    chart.u.over.addEventListener("dblclick", () => view(chart));
+  };
+
+  // ---- what is done in one picture is done in all that have the same axis
+  const kin = (chart) => charts.filter((other) => !!other.spec.log === !!chart.spec.log);
+  let moving = false;
+  const view = (chart, low, high) => {
+    for (const {u} of kin(chart)) {
+      const all = u.data[0], first = all[0], last = all.at(-1);
+      const wide = Math.max((high ?? last) - (low ?? first), Math.min(2, last - first) || 2);
+      const from = Math.max(first, Math.min(low ?? first, last - wide));
+      u.setScale("x", {min: from, max: first === last ? first + 1 : Math.min(last, from + wide)});
+    }
+  };
+  const zoom = (chart, times, at) => {
+    const {min, max} = chart.u.scales.x, middle = at ?? (min + max) / 2;
+    view(chart, middle - (middle - min) * times, middle + (max - middle) * times);
+  };
+  const point = (chart, x) => {
+    moving = true;
+    const {xs} = chart.curves[chart.main], at = xs[nearest(xs, x)];
+    for (const other of kin(chart)) {
+      if (other !== chart || !chart.u.cursor.event) other.u.setCursor({left: other.u.valToPos(at, "x"), top: 1}, false);
+      read(other, at);
+    }
+    moving = false;
+  };
+  const read = (chart, x) => {
+    const said = chart.curves.map(({xs, ys}, i) => {
+      const n = nearest(xs, x), s = chart.spec.series[i];
+      const bits = chart.spec.bits && s.value == null && xs.length ? ` (${shown(ys[n] / chart.spec.bits)} bits)` : "";
+      const text = shown(ys[n]) + (chart.spec.series.length < 4 ? bits : "") + (s.value == null && xs.length && xs[n] !== x ? ` at ${short(xs[n])}` : "");
+      chart.values[i].textContent = text;
+      return `${s.label} ${text}`;
+    });
+    chart.at.textContent = `${chart.spec.x} ${shown(x)}`;
+    const happened = chart.first ? numbers.events.filter(([at]) => at === x).map(([, text]) => text).join("; ") : "";
+    if (chart.said) chart.said.textContent = happened;
+    chart.scrub.value = nearest(chart.curves[chart.main].xs, x);
+    chart.scrub.setAttribute("aria-valuetext", `${chart.spec.x} ${shown(x)}: ${said.join(", ")}${happened && `. ${happened}`}`);
+  };
+
+  // ---- set up: key, canvas, and a slider that the keyboard and screen readers move
+  const entry = (chart, key, s, i) => {
+    const button = make("button", {type: "button"}, key);
+    make("i", {className: `line dash${s.dash || 0}${s.faint ? " faint" : ""}`}, button).style.color = `var(--c${s.colour})`;
+    make("span", {textContent: `${s.label} `}, button);
+    chart.values[i] = make("b", {textContent: s.value != null ? shown(s.value) : ""}, button);
+    button.setAttribute("aria-pressed", "true");
+    button.addEventListener("click", () => {
+      const on = chart.off.delete(s) || !chart.off.add(s);
+      button.setAttribute("aria-pressed", String(on));
+      chart.u.setSeries(i + 1, {show: on});
+    });
+  };
+  const setUp = (figure, spec, number) => {
+    const chart = {spec, off: new Set(), values: [], first: number === 0};
+    chart.curves = spec.series.map(points);
+    chart.main = Math.max(0, chart.curves.findIndex(({xs}) => xs.length === Math.max(...chart.curves.map((c) => c.xs.length))));
+    if (!chart.curves[chart.main].xs.length) return;
+    const heights = chart.curves.map(({ys}) => ys);
+    for (let i = 1; i < (spec.stack || 0); i++) heights[i] = heights[i].map((y, n) => y + heights[i - 1][n]);
+    chart.data = uPlot.join(chart.curves.map(({xs}, i) => [xs, heights[i]]));
+    figure.querySelector("img").remove();
+    figure.classList.add("live");
+    const key = make("div", {className: "key"}, figure);
+    chart.at = make("span", {className: "at"}, key);
+    spec.series.forEach((s, i) => entry(chart, key, s, i));
+    if (chart.first && numbers.events.length) chart.said = make("p", {className: "said"}, figure);
+    chart.canvas = make("div", {className: "canvas"}, figure);
+    chart.canvas.setAttribute("role", "img");
+    chart.canvas.setAttribute("aria-label", `${spec.title} by ${spec.x}`);
+    const {xs} = chart.curves[chart.main];
+    chart.scrub = make("input", {type: "range", className: "scrub", min: 0, max: xs.length - 1, step: 1}, figure);
+    chart.scrub.setAttribute("aria-label", `${spec.title}: values along the curves`);
+    chart.scrub.addEventListener("input", () => {
+      const x = xs[chart.scrub.value], {min, max} = chart.u.scales.x;
+      if (x < min || x > max) view(chart, x - (max - min) / 2, x + (max - min) / 2);
+      point(chart, x);
+    });
+    chart.scrub.addEventListener("keydown", (event) => {
+      const at = xs[chart.scrub.value];
+      if (event.key === "+" || event.key === "=") zoom(chart, 0.5, at);
+      else if (event.key === "-") zoom(chart, 2, at);
+      else if (event.key === "0" || event.key === "Escape") view(chart);
+    });
+    charts.push(chart);
+    draw(chart);
+    read(chart, xs.at(-1));
+    new ResizeObserver(() => {
+      if (chart.canvas.clientWidth !== chart.u.width) draw(chart);
+    }).observe(chart.canvas);
+  };
+  document.querySelectorAll("figure[data-chart]").forEach((figure) => {
+    const number = Number(figure.dataset.chart);
+    if (numbers.charts[number]) setUp(figure, numbers.charts[number], number);
+  });
+  const tools = document.querySelector(".tools");
+  if (charts.length && tools) {
+    tools.hidden = false;
+    const acts = {"in": () => zoom(charts[0], 0.5), "out": () => zoom(charts[0], 2), "whole": () => kin(charts[0]) && view(charts[0])};
+    tools.querySelectorAll("button").forEach((button) => button.addEventListener("click", acts[button.dataset.act]));
+  }
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => charts.forEach(draw));
+})();
