@@ -2,7 +2,9 @@
 
 command     `longseq report RUN…`
 runs        a run read back from its folder
-page        report.html, one run on one page;  plots draws its curves
+page        report.html, one run on one page, from the files in web/
+curves      the numbers that web/curves.js draws with uPlot;  plots: the same without JavaScript
+sections    what the page tells in tables
 compare     several runs side by side, on the terminal
 format      numbers as people read them
 watch       a run as it goes, on a login node: `longseq watch`

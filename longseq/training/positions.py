@@ -52,7 +52,7 @@ class Places:
             self._sums[:, number] += both[:, rows].sum(1)
 
     def means(self, replicas: Group) -> dict[str, float]:
-        """Over all tokens of all ranks that hold others, nats; a bin without a token is left out."""
+        """Nats, over the tokens of all ranks; a bin without a token is left out."""
         losses, counts = all_reduce(self._sums, replicas).tolist()
         return {
             f"{KEY}{last}": loss / count
