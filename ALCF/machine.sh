@@ -33,6 +33,8 @@ longseq_default_facts() {      # a machine of which nothing is known
     LONGSEQ_RERUN_QUEUES=()    # queues that take only jobs which may be started again
     LONGSEQ_NCCL=()            # NAME=VALUE that the site advises; SITE_NCCL=0 leaves them out
     LONGSEQ_NCCL_LIBRARIES=()  # folders that go before LD_LIBRARY_PATH with them
+    LONGSEQ_TRANSPORT=         # what NCCL must take between hosts: libfabric, ib; empty: anything
+    LONGSEQ_LEAST_BANDWIDTH=   # GB/s that two hosts must exchange, with all their GPUs; empty: 0.01
 }
 
 longseq_load_profile() { # longseq_load_profile NAME: its functions, over those of the last one
@@ -42,7 +44,7 @@ longseq_load_profile() { # longseq_load_profile NAME: its functions, over those 
 }
 
 longseq_in_allocation() { # is this inside a job, or are hosts named?
-    [[ -n ${HOSTFILE-}${COBALT_NODEFILE-}${PBS_NODEFILE-}${SLURM_JOB_NODELIST-} ]]
+    [[ -n ${HOSTFILE-}${COBALT_NODEFILE-}${PBS_NODEFILE-}${SLURM_JOB_NODELIST-}${LONGSEQ_JOB_HOSTS[*]-} ]]
 }
 
 longseq_is_slurm_site() { # Slurm's programs alone, without a cluster, make no login node
@@ -73,6 +75,7 @@ longseq_find_machine() { # sets LONGSEQ_MACHINE, LONGSEQ_NODE and the facts; MAC
     fi
     longseq_default_facts
     longseq_profile_facts
+    longseq_find_job || return
     if longseq_in_allocation || [[ $LONGSEQ_SCHEDULER == none ]]; then
         LONGSEQ_NODE=compute
     fi

@@ -1,14 +1,20 @@
 # shellcheck shell=bash
-# Sourced: every host of a run is looked at before the ranks start, by one process on each (longseq doctor).
+# Sourced: every host of a run is looked at before the ranks start, by one process on each, on GPUs by one for each
+# GPU, bound as the run's ranks (longseq doctor).
 # Needs setup.sh, args.sh, launch.sh. longseq_preflight sets LONGSEQ_HOSTS anew where a bad host is left out.
 
 LONGSEQ_EXIT_BAD_HOST=69
 
-longseq_probe() { # longseq_probe FOLDER SECONDS HOST...: a process on each of these hosts reports into FOLDER
+longseq_probe_ranks() { # sets REPLY to the processes that look at a host
+    REPLY=1
+    [[ $LONGSEQ_DEVICE == cpu ]] || REPLY=$LONGSEQ_RANKS_PER_HOST
+}
+
+longseq_probe() { # longseq_probe FOLDER SECONDS RANKS HOST...: RANKS processes on each of these hosts report into FOLDER
     # All that longseq_wrap reads and sets is this function's own
     # shellcheck disable=SC2034
-    local folder=$1 seconds=$2 LONGSEQ_RUN=$1 LONGSEQ_RANKS=$(($# - 2)) LONGSEQ_RANKS_PER_HOST=1 OMP_NUM_THREADS=1 \
-        LONGSEQ_HOSTS=("${@:3}") LONGSEQ_LAUNCHER LONGSEQ_COMMAND LONGSEQ_SETTINGS LONGSEQ_BIND=()
+    local folder=$1 seconds=$2 LONGSEQ_RUN=$1 LONGSEQ_RANKS=$((($# - 3) * $3)) LONGSEQ_RANKS_PER_HOST=$3 \
+        OMP_NUM_THREADS=1 LONGSEQ_HOSTS=("${@:4}") LONGSEQ_LAUNCHER LONGSEQ_COMMAND LONGSEQ_SETTINGS
     local -x PYTHONPATH=$LONGSEQ_ROOT
     local data=${LONGSEQ_VALUE[DATA_PATH]:-$LONGSEQ_ROOT/data/NC_001416.1.fa}
     longseq_wrap "$LONGSEQ_PYTHON" -m longseq doctor probe "$folder" "$LONGSEQ_DEVICE" "$data" "$LONGSEQ_OUTPUT"
@@ -18,15 +24,21 @@ longseq_probe() { # longseq_probe FOLDER SECONDS HOST...: a process on each of t
     longseq_wait_for_probe $! "$folder" "$seconds" "${@:3}"
 }
 
-longseq_wait_for_probe() { # longseq_wait_for_probe PROCESS FOLDER SECONDS HOST...: its status; says what it waits for
-    local began=$SECONDS next=20 count=$(($# - 3)) reports nets
+longseq_wait_for_probe() { # longseq_wait_for_probe PROCESS FOLDER SECONDS RANKS HOST...: its status; says what it waits for
+    local began=$SECONDS next=20 hosts=("${@:5}") number silent nets names
     while kill -0 "$1" 2>/dev/null; do
         sleep 0.2
         ((SECONDS - began >= next)) || continue
-        next=$((next * 2))
-        reports=$(compgen -G "$2/report-*.json" | wc -l) nets=$(compgen -G "$2/net-*.json" | wc -l) || :
-        longseq_say "preflight: $reports of $count host(s) have answered after $((SECONDS - began)) s, $nets have added\
- up with the others; it waits for $3 s (PREFLIGHT_SECONDS)"
+        next=$((next * 2)) silent=()
+        for number in "${!hosts[@]}"; do
+            [[ -e $2/report-$((number * $4)).json ]] || silent+=("${hosts[number]}")
+        done
+        printf -v names '%s, ' ${silent[@]+"${silent[@]:0:4}"}
+        ((${#silent[@]} <= 4)) || names+='..., '
+        nets=$(compgen -G "$2/net-*.json" | wc -l) || :
+        longseq_say "preflight: $((${#hosts[@]} - ${#silent[@]})) of ${#hosts[@]} host(s) have answered after\
+ $((SECONDS - began)) s${names:+, not ${names%, }}; $nets of $((${#hosts[@]} * $4)) rank(s) are done with the others;\
+ it waits for $3 s (PREFLIGHT_SECONDS)"
     done
     wait "$1"
 }
@@ -37,7 +49,7 @@ longseq_probe_missing() { # longseq_probe_missing FOLDER HOST...: each that has 
         mkdir -p -- "$folder/$host"
         (
             export LONGSEQ_EXPECTED_HOST=$host
-            longseq_probe "$folder/$host" 20 "$host" || :
+            longseq_probe "$folder/$host" 20 1 "$host" || :
             mv -- "$folder/$host"/report-*.json "$folder/" 2>/dev/null || :
         ) &
         pids+=($!)
@@ -45,12 +57,25 @@ longseq_probe_missing() { # longseq_probe_missing FOLDER HOST...: each that has 
     wait "${pids[@]}" || :
 }
 
+longseq_asked_of_network() { # sets LONGSEQ_ASKED to the judge's words: what this machine's network must give
+    local least=${LONGSEQ_VALUE[LEAST_BANDWIDTH]}
+    LONGSEQ_ASKED=()
+    # On CPUs, or by TCP because the user wants that, it is another network than the profile's
+    if [[ $LONGSEQ_DEVICE == cuda && ${LONGSEQ_VALUE[SITE_NCCL]} == 1 && -z ${NCCL_IB_DISABLE-} &&
+        (-z ${NCCL_NET-} || " ${LONGSEQ_NCCL[*]-} " == *" NCCL_NET=$NCCL_NET "*) ]]; then
+        least=${least:-$LONGSEQ_LEAST_BANDWIDTH}
+        [[ -z $LONGSEQ_TRANSPORT ]] || LONGSEQ_ASKED+=(--transport "$LONGSEQ_TRANSPORT")
+    fi
+    [[ -z $least ]] || LONGSEQ_ASKED+=(--least "$least")
+}
+
 longseq_judge() { # longseq_judge FOLDER HOST... -- [--json]: prints the verdict; status 69 for a bad host
-    local folder=$1 hosts=()
+    local folder=$1 hosts=() LONGSEQ_ASKED
     shift
     while [[ $1 != -- ]]; do hosts+=("$1") && shift; done
+    longseq_asked_of_network
     printf '%s\n' "${hosts[@]}" | PYTHONPATH=$LONGSEQ_ROOT "$LONGSEQ_PYTHON" -m longseq doctor judge "$folder" \
-        "$LONGSEQ_DEVICE" "$LONGSEQ_RANKS_PER_HOST" "${@:2}"
+        "$LONGSEQ_DEVICE" "$LONGSEQ_RANKS_PER_HOST" ${LONGSEQ_ASKED[@]+"${LONGSEQ_ASKED[@]}"} "${@:2}"
 }
 
 longseq_good_hosts() { # longseq_good_hosts FOLDER: prints how many of the hosts are good
@@ -60,13 +85,14 @@ longseq_good_hosts() { # longseq_good_hosts FOLDER: prints how many of the hosts
 }
 
 longseq_examine() { # longseq_examine FOLDER HOST... -- [--json]: probe, and again alone where that did not work
-    local folder=$1 host hosts=() missing=() status=0
+    local folder=$1 host hosts=() missing=() status=0 REPLY
     for host in "${@:2}"; do
         [[ $host != -- ]] || break
         hosts+=("$host")
     done
     # From a cold file system hundreds of hosts import for minutes
-    longseq_probe "$folder" "${LONGSEQ_VALUE[PREFLIGHT_SECONDS]:-$((60 + ${#hosts[@]}))}" "${hosts[@]}" || :
+    longseq_probe_ranks
+    longseq_probe "$folder" "${LONGSEQ_VALUE[PREFLIGHT_SECONDS]:-$((60 + ${#hosts[@]}))}" "$REPLY" "${hosts[@]}" || :
     longseq_judge "$folder" "${hosts[@]}" -- >/dev/null || status=$?
     if ((status == LONGSEQ_EXIT_BAD_HOST)) && (($(longseq_good_hosts "$folder") < ${#hosts[@]})); then
         # A launcher that cannot start one rank starts none, so who is silent may yet be well
@@ -98,7 +124,7 @@ longseq_preflight() { # looks at all hosts of a run on several; leaves bad ones 
     if ((${#good[@]} >= wanted && ${#good[@]} < ${#all[@]})); then
         LONGSEQ_HOSTS=("${good[@]:0:wanted}")
         longseq_say "the run starts without the bad host(s), on ${LONGSEQ_HOSTS[*]}"
-        rm -f -- "$folder"/report-*.json "$folder"/net-*.json
+        rm -f -- "$folder"/report-*.json "$folder"/net-*.json "$folder"/nccl-*.txt
         # The all-reduce of before may have failed because of those
         longseq_examine "$folder" "${LONGSEQ_HOSTS[@]}" -- >"$folder/verdict.txt" && return 0
         cat -- "$folder/verdict.txt" >&2

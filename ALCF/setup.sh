@@ -1,6 +1,7 @@
 # shellcheck shell=bash
-# Sourced by every entry point: the table of variables (variables.sh), which machine (machine.sh), which Python,
-# what the ranks compute on (gpus.sh), how many hosts and ranks (hosts.sh). Defines functions only; sets no shell options. What those of this file set:
+# Sourced by every entry point: the table of variables (variables.sh), which machine (machine.sh), which job
+# (own_job.sh), which Python, what the ranks compute on (gpus.sh), how many hosts and ranks (hosts.sh). Defines
+# functions only; sets no shell options. What those of this file set:
 #   LONGSEQ_BASE_PYTHON             the machine's Python that the environment stands on
 #   LONGSEQ_VENV, LONGSEQ_PYTHON    our environment's folder, and its Python
 # LONGSEQ_ROOT, the repository's folder, is set by whoever sources this file. Where it is not set, a person has
@@ -128,6 +129,7 @@ fi
 source "$LONGSEQ_ROOT/ALCF/variables.sh"
 source "$LONGSEQ_ROOT/ALCF/machine.sh"
 source "$LONGSEQ_ROOT/ALCF/chain.sh"
+source "$LONGSEQ_ROOT/ALCF/own_job.sh"
 source "$LONGSEQ_ROOT/ALCF/gpus.sh"
 source "$LONGSEQ_ROOT/ALCF/hosts.sh"
 [[ -z $LONGSEQ_BY_HAND ]] || longseq_activate

@@ -11,8 +11,8 @@ longseq_profile_recognise() { # U: the name that Lmod has there
 
 longseq_profile_facts() {
     LONGSEQ_SCHEDULER=slurm LONGSEQ_MPI=srun LONGSEQ_GPUS_PER_HOST=8
-    LONGSEQ_BIND=(--cpus-per-task=7) # U: 56 of its 64 cores are for programs
-    # GPUs beside the eight L3 caches in their order; the first core of each cache is the system's
+    LONGSEQ_BIND=(--cpus-per-task=7) # 56 of its 64 cores are for programs, 7 of each of the eight L3 caches
+    # The GPUs beside those in their order, as a rank each lands there (the site's page: hardware threads 0-7: GPU 4)
     LONGSEQ_GPU_ORDER=4,5,2,3,6,7,0,1
     LONGSEQ_PROXY=http://proxy.ccs.ornl.gov:3128 # U
     LONGSEQ_SCRATCH=/tmp                         # U
@@ -21,11 +21,17 @@ longseq_profile_facts() {
         "batch 1-91 2:00:00" "batch 92-183 6:00:00" "batch 184-5644 12:00:00" "batch 5645-9408 24:00:00"
         "extended 1-64 24:00:00"
     )
-    LONGSEQ_NCCL=(FI_MR_CACHE_MONITOR=kdreg2 FI_CXI_DEFAULT_CQ_SIZE=131072 NCCL_CROSS_NIC=1) # U
+    # More comes with its module rccl-net-plugin, without which RCCL talks over TCP; that wants the option of Slurm
+    LONGSEQ_NCCL=(
+        NCCL_CROSS_NIC=1 NCCL_NET_GDR_LEVEL=PHB NCCL_SOCKET_IFNAME=hsn0,hsn1,hsn2,hsn3
+        FI_MR_CACHE_MONITOR=kdreg2 FI_CXI_DISABLE_HOST_REGISTER=1 FI_CXI_DEFAULT_CQ_SIZE=131072
+    )
+    LONGSEQ_SUBMIT=(--network=disable_rdzv_get)
+    LONGSEQ_TRANSPORT=libfabric LONGSEQ_LEAST_BANDWIDTH=20 # U: a fifth of its cards
     # For plans: 4 cards of 200 Gb/s
     LONGSEQ_GPU=mi250x LONGSEQ_NODE_NETWORK=100 LONGSEQ_HOST_GIB=512
 }
 
-longseq_profile_modules() { # U
-    module load rocm miniforge3
+longseq_profile_modules() { # U: that the plugin suits the RCCL of torch's wheel
+    module load rocm rccl-net-plugin miniforge3
 }

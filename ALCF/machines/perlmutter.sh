@@ -11,8 +11,8 @@ longseq_profile_recognise() { # names of hosts (nid*, login*) are not its own
 
 longseq_profile_facts() {
     LONGSEQ_SCHEDULER=slurm LONGSEQ_MPI=srun LONGSEQ_GPUS_PER_HOST=4
-    LONGSEQ_BIND=(--cpus-per-task=32 --cpu-bind=cores) # U: 128 hardware threads for 4 ranks
-    LONGSEQ_GPU_ORDER=3,2,1,0                          # GPU 3 is nearest to core 0
+    LONGSEQ_BIND=(--cpus-per-task=32 --cpu-bind=cores) # 128 hardware threads for 4 ranks
+    LONGSEQ_GPU_ORDER=3,2,1,0                          # GPU 3 is nearest to core 0, as users measured
     LONGSEQ_SCRATCH=/tmp                               # U
     LONGSEQ_QUEUE=regular LONGSEQ_QUEUE_FLAG=--qos LONGSEQ_NEEDS_PROJECT=1
     # U: all of these limits

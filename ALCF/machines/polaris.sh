@@ -15,7 +15,7 @@ longseq_profile_recognise() { # Sirius has compute nodes of the same names
 longseq_profile_facts() {
     LONGSEQ_SCHEDULER=pbs LONGSEQ_MPI=pals LONGSEQ_GPUS_PER_HOST=4
     LONGSEQ_BIND=(--depth=8 --cpu-bind depth) # the 8 cores that are near its GPU; 16 would go on to another's
-    LONGSEQ_GPU_ORDER=3,2,1,0                 # GPU 3 is nearest to core 0
+    LONGSEQ_GPU_ORDER=3,2,1,0                 # GPU 3 is nearest to core 0 (the site's table of a node)
     LONGSEQ_FABRIC=.hsn.cm.polaris.alcf.anl.gov
     LONGSEQ_PROXY=http://proxy.alcf.anl.gov:3128
     LONGSEQ_SCRATCH=/local/scratch
@@ -33,6 +33,7 @@ longseq_profile_facts() {
         FI_CXI_DISABLE_HOST_REGISTER=1 FI_MR_CACHE_MONITOR=userfaultfd FI_CXI_DEFAULT_CQ_SIZE=131072
     )
     LONGSEQ_NCCL_LIBRARIES=(/soft/libraries/aws-ofi-nccl/v1.9.1-aws/lib /soft/libraries/hwloc/lib)
+    LONGSEQ_TRANSPORT=libfabric LONGSEQ_LEAST_BANDWIDTH=10 # U: a fifth of its cards
     # For plans: 2 cards of 200 Gb/s; U: the GPUs' 40 GB
     LONGSEQ_GPU=a100-40 LONGSEQ_NODE_NETWORK=50 LONGSEQ_HOST_GIB=512
 }

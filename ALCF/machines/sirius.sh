@@ -25,6 +25,7 @@ longseq_profile_facts() {
         FI_CXI_DISABLE_HOST_REGISTER=1 FI_MR_CACHE_MONITOR=userfaultfd FI_CXI_DEFAULT_CQ_SIZE=131072
     )
     LONGSEQ_NCCL_LIBRARIES=(/soft/libraries/aws-ofi-nccl/v1.9.1-aws/lib /soft/libraries/hwloc/lib)
+    LONGSEQ_TRANSPORT=libfabric LONGSEQ_LEAST_BANDWIDTH=10
     # For plans: U: as Polaris
     LONGSEQ_GPU=a100-40 LONGSEQ_NODE_NETWORK=50 LONGSEQ_HOST_GIB=512
 }

@@ -23,6 +23,7 @@ longseq_profile_facts() {
         "full-node 1-24 24:00:00" "debug-node 1-24 24:00:00"
         "single-gpu 1-1gpus 24:00:00" "debug-gpu 1-1gpus 24:00:00"
     )
+    LONGSEQ_TRANSPORT=ib LONGSEQ_LEAST_BANDWIDTH=40 # U: a fifth of its cards
     # For plans: DGX A100: 8 cards of 200 Gb/s
     LONGSEQ_GPU=a100-40 LONGSEQ_NODE_NETWORK=200 LONGSEQ_HOST_GIB=1024
 }

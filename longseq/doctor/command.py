@@ -3,7 +3,8 @@
 longseq doctor [--json]
 longseq doctor --measure [--disk FOLDER] [--json]          the rates of this machine (measure)
 longseq doctor probe FOLDER DEVICE DATA OUTPUT             on each host
-longseq doctor judge FOLDER DEVICE PER_HOST [--json]       hosts on standard input, one a line
+longseq doctor judge FOLDER DEVICE PER_HOST [--least GBS] [--transport KIND] [--json]
+                                                           hosts on standard input, one a line
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ def add_arguments(parser: Parser) -> None:
     read.add_argument("folder", type=Path)
     read.add_argument("device")
     read.add_argument("per_host", type=int)
+    read.add_argument("--least", type=float, default=0.0, metavar="GBS", help="GB/s of two hosts")
+    read.add_argument("--transport", default="", choices=["", "libfabric", "ib"], help="of NCCL")
     read.add_argument("--json", action="store_true", help="print JSON")
     read.set_defaults(run_verb=_judge)
 
@@ -76,18 +79,13 @@ def _probe(options: argparse.Namespace) -> int:
 
 
 def _judge(options: argparse.Namespace) -> int:
-    """Print the verdict; write the fit hosts to FOLDER/good.txt, whether all were connected to
-    FOLDER/connected.txt. Exit code 69 for a bad host.
-    """
-    from longseq.doctor.judge import judge, table
+    """Print the verdict; write the fit hosts to FOLDER/good.txt. Exit code 69 for a bad one."""
+    from longseq.doctor.judge import judge
+    from longseq.doctor.links import LEAST
+    from longseq.doctor.verdict import Wanted, table
 
-    folder, hosts = options.folder, sys.stdin.read().split()
-    verdict = judge(folder, hosts, options.device, options.per_host)
-    (folder / "good.txt").write_text("".join(f"{host}\n" for host in verdict.good))
-    connected = len(hosts) == 1 or verdict.slowest is not None
-    (folder / "connected.txt").write_text(f"{int(connected)}\n")
-    if options.json:
-        print(json.dumps(verdict.as_json() | {"ok": not verdict.bad and connected}, indent=2))
-    else:
-        print("\n".join(table(verdict)))
-    return EXIT_DONE if connected and not verdict.bad else EXIT_BAD_HOST
+    wanted = Wanted(options.device, options.per_host, options.least or LEAST, options.transport)
+    verdict = judge(options.folder, sys.stdin.read().split(), wanted)
+    (options.folder / "good.txt").write_text("".join(f"{host}\n" for host in verdict.good))
+    print(json.dumps(verdict.as_json(), indent=2) if options.json else "\n".join(table(verdict)))
+    return EXIT_DONE if verdict.fit else EXIT_BAD_HOST

@@ -5,53 +5,24 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from longseq.doctor.probe import IDLE_GIB
+from longseq.doctor.gpus import unsaid
+from longseq.doctor.links import LEAST, rates, slow_hosts, slowest_link
+from longseq.doctor.verdict import Net, Verdict, Wanted
+from longseq.host.affinity import Place, complaints
 
+IDLE_GIB = 2.0  # a GPU that nobody uses has less memory taken than this
 LEAST_SCRATCH_GIB = 1.0
 LEAST_SHARED_MEMORY_GIB = 0.5
 LEAST_OUTPUT_GIB = 5.0
 MOST_CLOCK_SECONDS = 5.0
-
-
-@dataclass
-class Verdict:
-    """Hosts in the order they were given; `bad` has reasons, `remarks` what is worth knowing."""
-
-    hosts: list[str]
-    bad: dict[str, str] = field(default_factory=dict)
-    remarks: dict[str, str] = field(default_factory=dict)
-    reports: dict[str, dict[str, Any]] = field(default_factory=dict)
-    nets: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-    @property
-    def good(self) -> list[str]:
-        return [host for host in self.hosts if host not in self.bad]
-
-    @property
-    def slowest(self) -> float | None:
-        """GB/s of the all-reduce; None where there was none."""
-        rates = [n["gb_per_second"] for n in self.nets.values() if "gb_per_second" in n]
-        return min(rates) if rates and len(rates) == len(self.hosts) else None
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "ok": not self.bad,
-            "hosts": {
-                host: {
-                    "ok": host not in self.bad,
-                    "reason": self.bad.get(host, ""),
-                    "remark": self.remarks.get(host, ""),
-                    **self.reports.get(host, {}),
-                    "network": self.nets.get(host),
-                }
-                for host in self.hosts
-            },
-            "all_reduce_gb_per_second": self.slowest,
-        }
+LEAST_LOCKED = (
+    2**26
+)  # bytes that network cards register; the kernel's own limit of 8 MiB is too little
+FILES = (256, 2)  # open files of a rank: its own, and for each other rank
+THREADS = 128  # of a rank
 
 
 def read(folder: Path, pattern: str) -> list[tuple[str, dict[str, Any]]]:
@@ -62,70 +33,114 @@ def read(folder: Path, pattern: str) -> list[tuple[str, dict[str, Any]]]:
     return found
 
 
-def _by_host(hosts: Sequence[str], files: list[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
+def _by_host(
+    hosts: Sequence[str], files: list[tuple[str, dict[str, Any]]], per_host: int
+) -> dict[str, list[dict[str, Any]]]:
     """Assign each file to one of `hosts`: by the name asked for, its own name, else its rank."""
     short = {host.split(".")[0]: host for host in hosts}
-    found = {}
+    found: dict[str, list[dict[str, Any]]] = {}
     for name, content in files:
         own = content.get("expected") or content["host"]
         host = own if own in hosts else short.get(own.split(".")[0])
-        if host is None and name.isdecimal() and int(name) < len(hosts):
-            host = hosts[int(name)]
+        if host is None and name.isdecimal() and int(name) // per_host < len(hosts):
+            host = hosts[int(name) // per_host]
         if host is not None:
-            found[host] = content
+            found.setdefault(host, []).append(content)
     return found
 
 
-def judge(folder: Path, hosts: Sequence[str], device: str, per_host: int) -> Verdict:
+def judge(folder: Path, hosts: Sequence[str], wanted: Wanted) -> Verdict:
     """Read a folder of the probe's files."""
     verdict = Verdict(list(hosts))
-    verdict.reports = _by_host(hosts, read(folder, "report-*.json"))
-    verdict.nets = _by_host(hosts, read(folder, "net-*.json"))
-    usual = {
-        key: Counter(json.dumps(r[key]) for r in verdict.reports.values()).most_common(1)[0][0]
-        for key in ("python", "versions")
-        if verdict.reports
+    ranks = wanted.per_host if wanted.device == "cuda" else 1  # of the probe, on a host
+    reports = _by_host(hosts, read(folder, "report-*.json"), ranks)
+    verdict.reports = {host: found[0] for host, found in reports.items()}
+    verdict.nets = _by_host(hosts, read(folder, "net-*.json"), ranks)
+    by_name = {nets[0]["host"]: nets for nets in verdict.nets.values()}
+    listed = {nets[0]["host"]: host for host, nets in verdict.nets.items()}
+    verdict.links = {
+        (listed.get(a, a), listed.get(b, b)): rate for (a, b), rate in rates(by_name).items()
     }
+    slow, fault = slow_hosts(hosts, verdict.links, wanted.least)
+    usual = _usual(verdict.reports)
     for host in hosts:
         report = verdict.reports.get(host)
         if report is None:
             verdict.bad[host] = "does not answer"
             continue
-        reasons = [*_of_software(report, usual), *_of_gpus(report, device, per_host)]
-        reasons += [*_of_files(report), *_of_network(verdict.nets.get(host))]
-        if verdict.nets and host not in verdict.nets:
+        nets = verdict.nets.get(host, [])
+        reasons = [*_of_software(report, usual), *_of_gpus(report, wanted)]
+        reasons += [*_of_files(report), *_of_limits(report, wanted, len(hosts)), *_of_network(nets)]
+        if verdict.nets and not nets:
             reasons.append(
                 "answered, but did not come to the all-reduce in time: does it still import"
                 " (PREFLIGHT_SECONDS)?"
             )
+        if host in slow:
+            reasons.append(slow[host])
         if reasons:
             verdict.bad[host] = "; ".join(reasons)
-        elif report["output_gib"] < LEAST_OUTPUT_GIB:
-            verdict.remarks[host] = f"{report['output_gib']:.1f} GiB are left for the output"
+        verdict.remarks[host] = _remarks(report, usual, wanted)
+    verdict.faults += [fault] if fault else []
+    _of_transport(verdict, wanted)
+    _of_sums(verdict)
+    places = [
+        Place(**net["place"]) for nets in verdict.nets.values() for net in nets if "place" in net
+    ]
+    verdict.notes += complaints(places)
     return verdict
 
 
-def _of_software(report: Mapping[str, Any], usual: Mapping[str, str]) -> list[str]:
+def _usual(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What most hosts have: "python", "versions", "driver", "limits"."""
+    usual = {}
+    for key in ("python", "versions", "driver", "limits"):
+        texts = [json.dumps(_part(report, key)) for report in reports.values()]
+        usual[key] = json.loads(Counter(texts).most_common(1)[0][0]) if texts else None
+    return usual
+
+
+def _part(report: Mapping[str, Any], key: str) -> Any:
+    if key == "driver":
+        return sorted({gpu["driver"] or "" for gpu in report["gpus"] or []})
+    return report[key]
+
+
+# ---------------------------------------------------------------- one host by itself
+
+
+def _of_software(report: Mapping[str, Any], usual: Mapping[str, Any]) -> list[str]:
     reasons = []
-    if json.dumps(report["python"]) != usual["python"]:
-        reasons.append(f"Python {report['python']}, the others {json.loads(usual['python'])}")
-    if json.dumps(report["versions"]) != usual["versions"]:
-        others = json.loads(usual["versions"])
-        for name in sorted(report["versions"].keys() | others.keys()):
-            mine, theirs = report["versions"].get(name), others.get(name)
-            if mine != theirs:
-                reasons.append(f"{name} {mine or 'missing'}, the others {theirs or 'have none'}")
+    if report["python"] != usual["python"]:
+        reasons.append(f"Python {report['python']}, the others {usual['python']}")
+    for name in sorted(report["versions"].keys() | usual["versions"].keys()):
+        mine, theirs = report["versions"].get(name), usual["versions"].get(name)
+        if mine != theirs:
+            reasons.append(f"{name} {mine or 'missing'}, the others {theirs or 'have none'}")
     return reasons
 
 
-def _of_gpus(report: Mapping[str, Any], device: str, per_host: int) -> list[str]:
-    if device != "cuda":
+def _of_gpus(report: Mapping[str, Any], wanted: Wanted) -> list[str]:
+    if wanted.device != "cuda":
         return []
     gpus = report["gpus"] or []
-    if len(gpus) < per_host:
-        return [f"{len(gpus)} GPU(s) in sight, {per_host} are needed"]
+    if len(gpus) < wanted.per_host:
+        return [f"{len(gpus)} GPU(s) in sight, {wanted.per_host} are needed"]
+    reasons = []
     busy = [str(n) for n, gpu in enumerate(gpus) if gpu["taken_gib"] > IDLE_GIB]
-    return [f"GPU {', '.join(busy)} is in use by another program"] if busy else []
+    if busy:
+        reasons.append(f"GPU {', '.join(busy)} is in use by another program")
+    for n, gpu in enumerate(gpus):
+        if gpu["ecc"]:
+            reasons.append(
+                f"GPU {n} has had {gpu['ecc']:.0f} memory error(s) that were not corrected"
+            )
+        if gpu["remap_failed"]:
+            reasons.append(f"GPU {n} could not replace faulty rows of its memory")
+        hard = [why for why in gpu["slowed"] or [] if why != "driver's heat limit"]
+        if hard:
+            reasons.append(f"GPU {n} is slowed down ({', '.join(hard)})")
+    return reasons
 
 
 def _of_files(report: Mapping[str, Any]) -> list[str]:
@@ -147,41 +162,116 @@ def _of_files(report: Mapping[str, Any]) -> list[str]:
     return reasons
 
 
-def _of_network(net: Mapping[str, Any] | None) -> list[str]:
-    """A failed all-reduce is nobody's fault in particular, but a wrong clock or sum is."""
-    if not net or "error" in net:
-        return []
-    reasons = []
-    if not net["right"]:
-        reasons.append("the all-reduce gave a wrong sum")
-    if abs(net["clock_seconds"]) > MOST_CLOCK_SECONDS:
-        reasons.append(f"the clock is {net['clock_seconds']:+.1f} s off")
+def _of_limits(report: Mapping[str, Any], wanted: Wanted, hosts: int) -> list[str]:
+    """What ulimit gives, beside what a host's ranks take."""
+    reasons, limits = [], report["limits"]
+    files = FILES[0] + FILES[1] * hosts * wanted.per_host
+    if limits["nofile"] is not None and limits["nofile"] < files:
+        reasons.append(f"{limits['nofile']:.0f} open files allowed, {files} are needed (ulimit -n)")
+    threads = THREADS * wanted.per_host
+    if limits["nproc"] is not None and limits["nproc"] < threads:
+        reasons.append(f"{limits['nproc']:.0f} processes allowed, {threads} are needed (ulimit -u)")
+    locked = limits["memlock"]
+    if wanted.transport and hosts > 1 and locked is not None and locked < LEAST_LOCKED:
+        least = LEAST_LOCKED >> 20
+        reasons.append(f"{locked / 2**20:.0f} MiB may be locked, {least} are needed (ulimit -l)")
     return reasons
 
 
-def table(verdict: Verdict) -> list[str]:
-    """Lines for the screen."""
-    width = max(len(host) for host in verdict.hosts)
-    lines = []
-    for host in verdict.hosts:
-        report, net = verdict.reports.get(host), verdict.nets.get(host) or {}
-        if host in verdict.bad:
-            lines.append(f"{host:<{width}}  BAD  {verdict.bad[host]}")
-            continue
-        assert report is not None
-        words = [f"Python {report['python']}"]
-        words += [f"{name} {version}" for name, version in report["versions"].items()]
-        words.append(f"{len(report['gpus'] or [])} GPUs")
-        if "clock_seconds" in net:
-            words.append(f"clock {net['clock_seconds']:+.2f} s")
-        words.append(f"scratch {report['scratch_gib']:.0f} GiB")
-        words.append(f"output {report['output_gib']:.0f} GiB")
-        lines.append(f"{host:<{width}}  ok   {', '.join(words)}")
-        if host in verdict.remarks:
-            lines.append(f"{'':<{width}}       note: {verdict.remarks[host]}")
-    if verdict.slowest is not None:
-        lines.append(f"all-reduce over {len(verdict.hosts)} hosts: {verdict.slowest:.2f} GB/s")
-    errors = [net["error"] for net in verdict.nets.values() if "error" in net]
+def _remarks(report: Mapping[str, Any], usual: Mapping[str, Any], wanted: Wanted) -> list[str]:
+    """What makes no host bad."""
+    remarks, gpus = [], report["gpus"] or []
+    free, quota = report["output_gib"], report["output_quota_gib"]
+    if quota is not None and quota < min(LEAST_OUTPUT_GIB, free or 0):
+        remarks.append(f"the quota leaves {quota:.1f} GiB for the output")
+    elif free is not None and free < LEAST_OUTPUT_GIB:
+        remarks.append(f"{free:.1f} GiB are left for the output")
+    different = [key for key, n in report["limits"].items() if n != usual["limits"][key]]
+    if different:
+        remarks.append(f"its ulimit is not that of the others: {', '.join(different)}")
+    if wanted.device != "cuda":
+        return remarks
+    driver = _part(report, "driver")
+    if driver != usual["driver"]:
+        remarks.append(f"driver {' '.join(driver)}, the others {' '.join(usual['driver'])}")
+    for n, gpu in enumerate(gpus):
+        if gpu["remap_waits"]:
+            remarks.append(f"GPU {n} waits for a reset to replace faulty rows of its memory")
+        if "driver's heat limit" in (gpu["slowed"] or []):
+            remarks.append(f"GPU {n} is slowed down by its driver's heat limit")
+    if missing := unsaid(gpus):
+        remarks.append(f"its driver does not say: {', '.join(missing)}")
+    return remarks
+
+
+# ---------------------------------------------------------------- all of them together
+
+
+def _of_network(nets: Sequence[Net]) -> list[str]:
+    """A failed all-reduce is nobody's fault in particular, but a wrong clock or sum is."""
+    reasons = []
+    for net in nets:
+        if net.get("right") is False and "the all-reduce gave a wrong sum" not in reasons:
+            reasons.append("the all-reduce gave a wrong sum")
+    clocks = [net["clock_seconds"] for net in nets if "clock_seconds" in net]
+    if clocks and abs(clocks[0]) > MOST_CLOCK_SECONDS:
+        reasons.append(f"the clock is {clocks[0]:+.1f} s off")
+    return reasons
+
+
+def kind_of(network: str) -> str:
+    """libfabric, ib or tcp for a network's name in NCCL; of another, its name."""
+    name = network.lower()
+    if "libfabric" in name or name == "ofi":
+        return "libfabric"
+    if name.startswith(("ib", "ucx")):
+        return "ib"
+    return "tcp" if name == "socket" else name
+
+
+def _of_transport(verdict: Verdict, wanted: Wanted) -> None:
+    """GPUs that fell back to TCP, and CPUs that listen where nobody else is."""
+    if len(verdict.hosts) == 1:
+        return
+    taken: dict[str, list[str]] = {}
+    for host, nets in verdict.nets.items():
+        if network := nets[0].get("transport"):
+            taken.setdefault(network, []).append(host)
+        if nets[0].get("interface") == "lo" and "error" in nets[0]:
+            address = nets[0].get("address")
+            why = f"its own name has the address {address}, where no other host finds it"
+            _add(verdict, host, f"{why}: GLOO_SOCKET_IFNAME names the interface")
+    for network, hosts in taken.items():
+        kind, cards = kind_of(network), verdict.nets[hosts[0]][0].get("interface")
+        name = f"{network} ({cards})" if cards else network
+        wrong = f"NCCL took {name}, where the machine has {wanted.transport}"
+        if wanted.transport and kind != wanted.transport:
+            if len(hosts) == len(verdict.hosts):
+                verdict.faults.append(
+                    f"{wrong}: its plugin is missing or fails; SITE_NCCL=0 takes TCP all the same"
+                )
+            else:
+                for host in hosts:
+                    _add(verdict, host, wrong)
+        elif kind == "tcp":
+            verdict.notes.append(f"GPUs talk over TCP: {name}")
+
+
+def _of_sums(verdict: Verdict) -> None:
+    """Errors, and an all-reduce that is slow though no host is."""
+    errors = [net for nets in verdict.nets.values() for net in nets if "error" in net]
     if errors:
-        lines.append(f"the all-reduce failed: {errors[0]}")
-    return lines
+        doing = dict.fromkeys(f"{net['host']} {net['doing']}" for net in errors if "doing" in net)
+        where = f" ({', '.join(list(doing)[:4])})" if doing else ""
+        verdict.faults.append(f"the all-reduce failed{where}: {errors[0]['error']}")
+    rate = verdict.slowest
+    named = verdict.faults or any("slow" in reason for reason in verdict.bad.values())
+    if rate is not None and rate < LEAST and verdict.links and not named:
+        worst = slowest_link(verdict.links)
+        verdict.faults.append(
+            f"the all-reduce carries {rate:.3g} GB/s; the slowest pair is {worst}"
+        )
+
+
+def _add(verdict: Verdict, host: str, reason: str) -> None:
+    verdict.bad[host] = "; ".join(filter(None, [verdict.bad.get(host), reason]))

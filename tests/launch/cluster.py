@@ -95,6 +95,15 @@ class Cluster:
         pid = (self.folder / f"pid.{name}").read_text()
         return ["nsenter", "-t", pid, "-n", "-u", "-m", "--"]
 
+    def slow(self, name: str, rate: str) -> None:
+        """From now on this host sends and receives so much, as "20mbit"; "" ends that."""
+        words = f"add dev {{}} root tbf rate {rate} burst 32kbit latency 400ms"
+        words = words if rate else "del dev {} root"
+        pid = int((self.folder / f"pid.{name}").read_text())
+        self._in(pid, f"tc qdisc {words.format('eth0')}")
+        plug = f"v{self.names.index(name) + 1}"
+        self._in(self._holders[0].pid, f"tc qdisc {words.format(plug)}")
+
     def unplug(self, name: str) -> None:
         """From now on nothing reaches this host."""
         (self.folder / f"pid.{name}").write_text("dead")

@@ -1,0 +1,165 @@
+"""A host's GPUs before a run: in use, faulty, slowed down, and by which driver.
+
+    read_gpus()     # [{"name": "NVIDIA A100", "taken_gib": 0.01, "ecc": 0, "slowed": [], …}]
+
+NVIDIA's are asked of nvidia-smi. AMD's are read from the kernel's files: amd-smi and rocm-smi print
+them in another form with each release. Every key is there for every GPU; None is what this driver
+does not say.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+GPU = dict[str, Any]
+# key → nvidia-smi's fields for it, the first that its release knows
+FIELDS = {
+    "name": ["name"],
+    "address": ["pci.bus_id"],
+    "driver": ["driver_version"],
+    "use": ["utilization.gpu"],
+    "taken_mib": ["memory.used"],
+    "ecc": ["ecc.errors.uncorrected.volatile.total"],
+    "remap_failed": ["remapped_rows.failure"],
+    "remap_waits": ["remapped_rows.pending", "retired_pages.pending"],
+    **{
+        key: [f"clocks_throttle_reasons.{field}", f"clocks_event_reasons.{field}"]
+        for key, field in (
+            ("hardware", "hw_slowdown"),
+            ("heat", "hw_thermal_slowdown"),
+            ("power", "hw_power_brake_slowdown"),
+            ("driver's heat limit", "sw_thermal_slowdown"),
+        )
+    },
+}
+SLOWED = ("hardware", "heat", "power", "driver's heat limit")
+UNKNOWN_FIELD = re.compile(r'Field "([^"]+)" is not a valid field')
+
+
+def read_gpus(sysfs: str = "") -> list[GPU] | None:
+    """The GPUs of this host: NVIDIA's, else AMD's, else None."""
+    root = Path(sysfs or os.environ.get("LONGSEQ_SYSFS", "/sys"))
+    found = nvidia()
+    return amd(root) if found is None else found
+
+
+def unsaid(gpus: list[GPU]) -> list[str]:
+    """What is known of none of these GPUs, in words."""
+    words = {"ecc": "memory errors", "slowed": "throttling", "driver": "the driver's version"}
+    return [word for key, word in words.items() if gpus and all(g[key] is None for g in gpus)]
+
+
+# ---------------------------------------------------------------- NVIDIA
+
+
+def nvidia() -> list[GPU] | None:
+    """By nvidia-smi; None where it is not here, or fails."""
+    wanted = {key: list(names) for key, names in FIELDS.items()}
+    for _ in range(sum(map(len, FIELDS.values())) + 1):  # an old one knows fewer fields
+        asked = {key: names[0] for key, names in wanted.items() if names}
+        done = _nvidia_smi(",".join(asked.values()))
+        if done is None:
+            return None
+        if done.returncode == 0:
+            rows = [line.split(", ") for line in done.stdout.splitlines() if ", " in line]
+            return [_gpu(dict(zip(asked, row, strict=False))) for row in rows]
+        unknown = UNKNOWN_FIELD.search(done.stdout + done.stderr)
+        if unknown is None:
+            return None
+        for names in wanted.values():
+            if unknown[1] in names:
+                names.remove(unknown[1])
+    return None
+
+
+def _nvidia_smi(fields: str) -> subprocess.CompletedProcess[str] | None:
+    command = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _gpu(said: dict[str, str]) -> GPU:
+    """One GPU, from nvidia-smi's words by the keys of FIELDS."""
+    flags = {key: _flag(said.get(key)) for key in ("remap_failed", "remap_waits", *SLOWED)}
+    slowed = [key for key in SLOWED if flags[key]]
+    return {
+        "name": said.get("name"),
+        "address": said.get("address", "").lower()[-12:]
+        or None,  # its domain has eight digits there
+        "driver": said.get("driver"),
+        "use": _number(said.get("use")) or 0.0,
+        "taken_gib": (_number(said.get("taken_mib")) or 0.0) / 1024,
+        "ecc": _number(said.get("ecc")),
+        "remap_failed": flags["remap_failed"],
+        "remap_waits": flags["remap_waits"],
+        "slowed": None if all(flags[key] is None for key in SLOWED) else slowed,
+    }
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text or "")
+    except ValueError:  # "[N/A]"
+        return None
+
+
+def _flag(text: str | None) -> bool | None:
+    return {
+        "Active": True,
+        "Yes": True,
+        "1": True,
+        "Not Active": False,
+        "No": False,
+        "0": False,
+    }.get((text or "").strip())
+
+
+# ---------------------------------------------------------------- AMD
+
+
+def amd(sysfs: Path) -> list[GPU] | None:
+    """By the files of the kernel's amdgpu; None where it drives nothing here."""
+    found = []
+    version = _word(sysfs / "module/amdgpu/version")
+    for card in sorted((sysfs / "class/drm").glob("card[0-9]*"), key=_card):
+        device = card / "device"
+        taken = _number(_word(device / "mem_info_vram_used"))
+        if taken is None or not card.name[4:].isdecimal():  # "card0-DP-1" is a plug
+            continue
+        errors = re.search(r"ue: *(\d+)", _text(device / "ras/umc_err_count"))
+        found.append(
+            {
+                "name": _word(device / "product_name") or "AMD GPU",
+                "address": device.resolve().name,
+                "driver": version,
+                "use": _number(_word(device / "gpu_busy_percent")) or 0.0,
+                "taken_gib": taken / 2**30,
+                "ecc": float(errors[1]) if errors else None,
+                "remap_failed": None,
+                "remap_waits": None,
+                "slowed": None,
+            }
+        )
+    return found or None
+
+
+def _card(path: Path) -> tuple[int, str]:
+    number = re.match(r"card(\d+)", path.name)
+    return int(number[1]) if number else 0, path.name
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""
+
+
+def _word(path: Path) -> str | None:
+    return _text(path).strip() or None

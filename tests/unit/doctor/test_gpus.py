@@ -1,0 +1,138 @@
+"""GPUs before a run: stand-ins for nvidia-smi, and a tree such as AMD's driver shows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from longseq.doctor.gpus import read_gpus, unsaid
+
+Put = Callable[[dict[str, list[Any]]], None]
+# As the real one: values in the order asked for, and an error for a field that it does not know
+NVIDIA_SMI = """#!/usr/bin/env python3
+import json, sys
+fields = sys.argv[1].split("=")[1].split(",")
+known = json.load(open({path!r}))
+for field in fields:
+    if field not in known:
+        print(f'Field "{{field}}" is not a valid field to query.\\n')
+        sys.exit(2)
+for n in range(2):
+    print(", ".join(str(known[field][n]) for field in fields))
+"""
+WELL: dict[str, list[Any]] = {
+    "name": ["NVIDIA A100-SXM4-40GB"] * 2,
+    "pci.bus_id": ["00000000:C7:00.0", "00000000:85:00.0"],
+    "driver_version": ["550.54.15"] * 2,
+    "utilization.gpu": [0, 3],
+    "memory.used": [4, 2048],
+    "ecc.errors.uncorrected.volatile.total": [0, 0],
+    "remapped_rows.failure": ["No", "No"],
+    "remapped_rows.pending": ["No", "No"],
+    **{
+        f"clocks_throttle_reasons.{name}": ["Not Active"] * 2
+        for name in (
+            "hw_slowdown",
+            "hw_thermal_slowdown",
+            "hw_power_brake_slowdown",
+            "sw_thermal_slowdown",
+        )
+    },
+}
+
+
+@pytest.fixture
+def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Put:
+    def put(known: dict[str, list[Any]]) -> None:
+        (tmp_path / "known.json").write_text(json.dumps(known))
+        program = tmp_path / "nvidia-smi"
+        program.write_text(NVIDIA_SMI.format(path=str(tmp_path / "known.json")))
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+
+    return put
+
+
+def test_all_is_read(smi: Put) -> None:
+    smi(WELL)
+    first, second = read_gpus() or []
+    assert first == {
+        "name": "NVIDIA A100-SXM4-40GB",
+        "address": "0000:c7:00.0",
+        "driver": "550.54.15",
+        "use": 0.0,
+        "taken_gib": 4 / 1024,
+        "ecc": 0.0,
+        "remap_failed": False,
+        "remap_waits": False,
+        "slowed": [],
+    }
+    assert (second["use"], second["taken_gib"]) == (3.0, 2.0)
+    assert unsaid([first, second]) == []
+
+
+def test_faults_are_read(smi: Put) -> None:
+    smi(
+        WELL
+        | {
+            "ecc.errors.uncorrected.volatile.total": [0, 7],
+            "remapped_rows.pending": ["No", "Yes"],
+            "clocks_throttle_reasons.hw_thermal_slowdown": ["Active", "Not Active"],
+        }
+    )
+    first, second = read_gpus() or []
+    assert (first["slowed"], second["slowed"]) == (["heat"], [])
+    assert (second["ecc"], second["remap_waits"], second["remap_failed"]) == (7.0, True, False)
+
+
+def test_what_a_driver_does_not_know_is_none(smi: Put) -> None:
+    """An old one has no remapped rows; a small card has no ECC; a new one renamed the clocks'."""
+    old = {key: value for key, value in WELL.items() if not key.startswith(("remap", "clocks"))}
+    smi(
+        old
+        | {
+            "ecc.errors.uncorrected.volatile.total": ["[N/A]"] * 2,
+            "retired_pages.pending": ["No"] * 2,
+        }
+    )
+    gpus = read_gpus() or []
+    assert (gpus[0]["ecc"], gpus[0]["remap_failed"], gpus[0]["remap_waits"]) == (None, None, False)
+    assert gpus[0]["slowed"] is None
+    assert unsaid(gpus) == ["memory errors", "throttling"]
+    smi(old | {"clocks_event_reasons.hw_slowdown": ["Active", "Not Active"]})
+    assert [gpu["slowed"] for gpu in read_gpus() or []] == [["hardware"], []]
+
+
+def test_no_nvidia_smi_and_one_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert read_gpus(str(tmp_path)) is None
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho No devices were found\nexit 6\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    assert read_gpus(str(tmp_path)) is None
+
+
+def test_amds_are_read_from_the_kernels_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "module/amdgpu").mkdir(parents=True)
+    (tmp_path / "module/amdgpu/version").write_text("6.3.6\n")
+    for card, taken, errors in (
+        ("card1", 2**30, "ue: 0\nce: 3\n"),
+        ("card10", 0, "ue: 2\nce: 0\n"),
+    ):
+        device = tmp_path / "class/drm" / card / "device"
+        (device / "ras").mkdir(parents=True)
+        (device / "mem_info_vram_used").write_text(f"{taken}\n")
+        (device / "gpu_busy_percent").write_text("12\n")
+        (device / "ras/umc_err_count").write_text(errors)
+    (tmp_path / "class/drm/card1-DP-1").mkdir()
+    (tmp_path / "class/drm/card0/device").mkdir(parents=True)  # the board's own graphics
+    first, second = read_gpus(str(tmp_path)) or []
+    assert (first["driver"], first["use"], first["taken_gib"], first["ecc"]) == ("6.3.6", 12, 1, 0)
+    assert (second["taken_gib"], second["ecc"]) == (0, 2)
+    assert unsaid([first, second]) == ["throttling"]

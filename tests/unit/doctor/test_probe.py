@@ -1,0 +1,33 @@
+"""What a host says of itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from longseq.doctor import probe
+
+
+def test_data_are_tried(tmp_path: Path) -> None:
+    (tmp_path / "x.fa").write_text(">a\nACGT\n")
+    (tmp_path / "empty.bin").touch()
+    assert probe.unreadable(str(tmp_path / "x.fa")) == ""
+    assert "empty.bin is empty" in probe.unreadable(str(tmp_path / "empty"))
+    assert "No such file" in probe.unreadable(str(tmp_path / "nothing"))
+
+
+@pytest.mark.parametrize(("local", "files"), [("0", ["report-4.json"]), ("1", [])])
+def test_a_hosts_first_rank_reports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, local: str, files: list[str]
+) -> None:
+    for name, value in (("RANK", "4"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", local)):
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("LONGSEQ_EXPECTED_HOST", raising=False)
+    assert probe.probe(tmp_path, "cpu", "", str(tmp_path)) == 0
+    assert [path.name for path in tmp_path.iterdir()] == files
+    for name in files:
+        report = json.loads((tmp_path / name).read_text())
+        assert report["output_gib"] > 0
+        assert report["versions"]["torch"]
