@@ -35,6 +35,7 @@ longseq_wait_for_probe() { # longseq_wait_for_probe PROCESS FOLDER SECONDS RANKS
         done
         printf -v names '%s, ' ${silent[@]+"${silent[@]:0:4}"}
         ((${#silent[@]} <= 4)) || names+='..., '
+        ((${#silent[@]})) || names=
         nets=$(compgen -G "$2/net-*.json" | wc -l) || :
         longseq_say "preflight: $((${#hosts[@]} - ${#silent[@]})) of ${#hosts[@]} host(s) have answered after\
  $((SECONDS - began)) s${names:+, not ${names%, }}; $nets of $((${#hosts[@]} * $4)) rank(s) are done with the others;\

