@@ -130,6 +130,7 @@ longseq_master() { # sets REPLY to the address where ranks meet: the first host,
 }
 
 longseq_threads() { # sets REPLY to the threads of a rank: the cores shared out, unless the user said
+    local word
     REPLY=${OMP_NUM_THREADS-}
     [[ -z $REPLY ]] || return 0
     REPLY=1
@@ -138,6 +139,9 @@ longseq_threads() { # sets REPLY to the threads of a rank: the cores shared out,
     elif [[ ${LONGSEQ_VALUE[OFFLOAD_DEVICE]-} == cpu ]]; then # the optimizer's step is on the cores
         longseq_count_cores
         REPLY=$((REPLY / LONGSEQ_RANKS_PER_HOST))
+        for word in ${LONGSEQ_BIND[@]+"${LONGSEQ_BIND[@]}"}; do # more would share the CPUs that a rank is bound to
+            case $word in --depth=* | --cpus-per-task=*) ((REPLY <= ${word#*=})) || REPLY=${word#*=} ;; esac
+        done
     fi
     ((REPLY >= 1)) || REPLY=1
 }

@@ -232,6 +232,9 @@ def test_a_step_on_the_cores_has_them(bash: Bash) -> None:
         longseq_read_variables; longseq_threads; echo "$REPLY" """
     assert bash(script).stdout == "1\n"
     assert bash(script, OFFLOAD_DEVICE="cpu").stdout == "16\n"
+    bound = "LONGSEQ_BIND=(--depth=8 --cpu-bind depth);"
+    bound = script.replace("longseq_count_cores()", f"{bound} longseq_count_cores()")
+    assert bash(bound, OFFLOAD_DEVICE="cpu").stdout == "8\n"
 
 
 def test_a_node_without_its_gpus_is_refused(bash: Bash, tmp_path: Path) -> None:
