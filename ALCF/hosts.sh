@@ -23,8 +23,8 @@ longseq_find_hosts() { # sets LONGSEQ_HOSTS: HOSTFILE, else the scheduler's, els
             "SLURM_JOB_NODELIST=$SLURM_JOB_NODELIST is not a list of nodes such as nid[000001-000004]"
         return
     fi
-    if ((${#LONGSEQ_JOB_HOSTS[@]})); then
-        LONGSEQ_HOSTS=("${LONGSEQ_JOB_HOSTS[@]}") LONGSEQ_HOSTS_FROM="job ${PBS_JOBID-}"
+    if [[ -n ${LONGSEQ_JOB_HOSTS[*]-} ]]; then # own_job.sh
+        LONGSEQ_HOSTS=(${LONGSEQ_JOB_HOSTS[@]+"${LONGSEQ_JOB_HOSTS[@]}"}) LONGSEQ_HOSTS_FROM="job ${PBS_JOBID-}"
         return
     fi
     LONGSEQ_HOSTS=(localhost)

@@ -3,15 +3,13 @@
 # asked, and what the job's own shell has is set: SLURM_JOB_ID and SLURM_JOB_NODELIST, or PBS_JOBID and PBS_NODEFILE.
 #   LONGSEQ_JOB_HOSTS   array: that job's hosts, where PBS has no file of them on this node
 
-LONGSEQ_JOB_HOSTS=()
-
 longseq_own_jobs() { # prints "ID NODES" of the user's running jobs on this host, or of the one that is named, a line each
     local host=${LONGSEQ_HOSTNAME%%.*} user id line name hosts
     user=$(id -un) || return
     if [[ $LONGSEQ_SCHEDULER == slurm ]]; then
-        local which=(-w "$host")
-        [[ -z ${SLURM_JOB_ID-} ]] || which=(-j "$SLURM_JOB_ID")
-        timeout 20 squeue -h -u "$user" -t RUNNING -o '%i %N' "${which[@]}" 2>/dev/null
+        local which=--nodelist=$host
+        [[ -z ${SLURM_JOB_ID-} ]] || which=--jobs=$SLURM_JOB_ID
+        timeout 20 squeue -h -u "$user" -t RUNNING -o '%i %N' "$which" 2>/dev/null
         return
     fi
     for id in ${PBS_JOBID:-$(timeout 20 qselect -u "$user" -s R 2>/dev/null)}; do

@@ -23,7 +23,7 @@ longseq_profile_facts() {
     )
     # More comes with its module rccl-net-plugin, without which RCCL talks over TCP; that wants the option of Slurm
     LONGSEQ_NCCL=(
-        NCCL_CROSS_NIC=1 NCCL_NET_GDR_LEVEL=PHB NCCL_SOCKET_IFNAME=hsn0,hsn1,hsn2,hsn3
+        NCCL_CROSS_NIC=1 NCCL_NET_GDR_LEVEL=PHB "NCCL_SOCKET_IFNAME=hsn0,hsn1,hsn2,hsn3"
         FI_MR_CACHE_MONITOR=kdreg2 FI_CXI_DISABLE_HOST_REGISTER=1 FI_CXI_DEFAULT_CQ_SIZE=131072
     )
     LONGSEQ_SUBMIT=(--network=disable_rdzv_get)

@@ -7,4 +7,5 @@ pointwise     what compiling would bring
 documents, ring_balance    attention to many documents in one sample, and how even a ring's work is
 collectives   exchanges between two CPU ranks, over gloo and over MPI
 launcher      the time before the ranks run
+preflight     what looking at all hosts takes, by their number
 """

@@ -1,4 +1,4 @@
-"""Two hosts, four ranks, a real training over every launcher: the losses of the one-host run.
+"""Two hosts, four ranks, a preflight and a real training over every launcher: losses of one host.
 
 The hosts are simulated (cluster.py). Hydra, Open MPI, Slurm are real; PALS is a strict stand-in.
 """
@@ -86,7 +86,7 @@ def train(tree: Tree, enter: list[str], *extra: str, **env: str) -> list[float]:
     before = set((tree.root / "outputs").glob("*"))
     done = subprocess.run(
         [*enter, *command],
-        env=full | {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "PREFLIGHT": "0"},
+        env=full | {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"},
         cwd=tree.root,
         capture_output=True,
         text=True,
@@ -195,7 +195,7 @@ def test_pbs_and_pals_from_a_login_node(tree: Tree, polaris: Cluster, alone: lis
         text = f'#!/bin/sh\nexec {sys.executable} {stand_in} {state} {what} "$@"\n'
         write_script(polaris.folder / f"bin/{name}", text)
     env = {"PATH": f"{polaris.folder}/bin:{Path(sys.executable).parent}:/usr/bin:/bin"}
-    env |= {"NGPU_PER_HOST": "2", "PREFLIGHT": "0", **conda(tree.root.parent)}
+    env |= {"NGPU_PER_HOST": "2", **conda(tree.root.parent)}
     words = "-q debug -n 2 -t 0:30:00 -A genes --".split()
     job = submitted(tree, polaris.enter("polaris-login-01"), *words, *TINY, **env)
     said = wait_for_job(job, 1)
@@ -234,7 +234,7 @@ def test_open_mpi_over_two_hosts(tree: Tree, alone: list[float], tmp_path: Path)
 def test_slurm_over_two_hosts(tree: Tree, slurm: Slurm, alone: list[float]) -> None:
     """sbatch on what Slurm makes a login node, srun in the job."""
     login = slurm.cluster.enter(NIDS[0])
-    env = {"NGPU_PER_HOST": "2", "PREFLIGHT": "0", **slurm.env}
+    env = {"NGPU_PER_HOST": "2", **slurm.env}
     job = submitted(tree, login, "-n", "2", "-t", "20m", "--", *TINY, **env)
     said = wait_for_job(job, 1)
     assert "job ends with exit code 0" in said
@@ -245,7 +245,7 @@ def test_slurm_over_two_hosts(tree: Tree, slurm: Slurm, alone: list[float]) -> N
 
 def test_a_shell_by_ssh_finds_its_job(tree: Tree, slurm: Slurm, alone: list[float]) -> None:
     """On the second node of a job, without a variable of Slurm's: the ranks go to both nodes."""
-    job = slurm.ask("sbatch", "--parsable", "-N", "2", "--wrap", "sleep 600").strip()
+    job = slurm.ask("sbatch", "--parsable", "-N", "2", "--exclusive", "--wrap", "sleep 600").strip()
     wait_until(lambda: slurm.ask("squeue", "-h", "-j", job, "-t", "R").strip(), "no job")
     here = slurm.cluster.enter(NIDS[1])
     env = {"SSH_CONNECTION": "10.0.0.1 1 10.0.0.2 22", "NGPU_PER_HOST": "2", **slurm.env}

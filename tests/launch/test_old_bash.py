@@ -3,7 +3,10 @@
 The text is searched for what later versions brought, and for arrays that may be empty, which up
 to 4.3 count as unset under `set -u`. Then dry runs are made by a copy of the scripts that means to
 this bash what they mean to 4.2; with OLD_BASH=/path/of/an/old/bash they are made by that one, and
-the copy's meaning is held against it.
+if it is 4.2 the copy's meaning is held against it. (4.2.45 and 4.4.0, built from GNU's sources, have
+passed; so has all of tests/launch below with one of them in place of /usr/bin/bash, by
+`unshare -m bash -c "mount --bind /path/of/it /usr/bin/bash; python -m pytest ..."`: test_own_job,
+test_hosts, test_sourcing, test_binding, test_machines.)
 """
 
 from __future__ import annotations
@@ -96,10 +99,14 @@ MEANINGS = {
 }
 
 
+def said_of(bash: str) -> str:
+    return subprocess.run([bash, "--version"], capture_output=True, text=True).stdout
+
+
 @pytest.mark.parametrize(("script", "printed"), MEANINGS.items())
 def test_the_copys_meaning_is_that_of_4_2(script: str, printed: str) -> None:
     for bash, text in (("/bin/bash", as_4_2(script)), (OLD_BASH, script)):
-        if bash:
+        if bash == "/bin/bash" or (bash and " 4.2." in said_of(bash)):
             command = [bash, "-uc", text]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             assert done.stdout.strip() == printed, (bash, done.stderr)

@@ -15,8 +15,10 @@ echo "$LONGSEQ_NODE ${SLURM_JOB_ID-}${PBS_JOBID-} ${LONGSEQ_HOSTS[*]}" """
 BY_SSH = {"SSH_CONNECTION": "10.0.0.1 5022 10.0.0.7 22"}
 
 SQUEUE = """#!/bin/bash
-[[ $* == *"-w here"* || $* == *"-j 15"* ]] || { echo "Invalid node name" >&2; exit 1; }
-while read -r id nodes; do [[ $* != *-j* || $* == *"-j $id"* ]] && echo "$id $nodes"; done <<'JOBS'
+[[ $* =~ --nodelist=here|--jobs=15 ]] || { echo "Invalid node name" >&2; exit 1; }
+while read -r id nodes; do
+    [[ $* == *--jobs=* && $* != *"--jobs=$id"* ]] || echo "$id $nodes"
+done <<'JOBS'
 JOBS_GO_HERE
 JOBS
 """
