@@ -86,7 +86,6 @@ def preflight(tree: Tree, folder: Path, count: int, wait: int) -> tuple[float, .
         found = json.loads(done.stdout)
         assert found["ok"], found["faults"] or {n: h["reason"] for n, h in found["hosts"].items()}
         rates = found["links_gb_per_second"].values()
-        # mpiexec's ranks are no children of this process once their ssh is gone, but its parents'
         return took, children_seconds() - before, most.gib, min(rates)
 
 
