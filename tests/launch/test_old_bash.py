@@ -3,10 +3,10 @@
 The text is searched for what later versions brought, and for arrays that may be empty, which up
 to 4.3 count as unset under `set -u`. Then dry runs are made by a copy of the scripts that means to
 this bash what they mean to 4.2; with OLD_BASH=/path/of/an/old/bash they are made by that one, and
-if it is 4.2 the copy's meaning is held against it. (4.2.45 and 4.4.0, built from their sources, have
+if it is 4.2 the copy's meaning is held against it. 4.2.45 and 4.4.0, built from their sources, have
 passed; so have five files of tests/launch with one of them in place of /usr/bin/bash, by
 `unshare -m bash -c "mount --bind /path/of/it /usr/bin/bash; python -m pytest ..."`: test_own_job,
-test_hosts, test_sourcing, test_binding, test_machines.)
+test_hosts, test_sourcing, test_binding, test_machines.
 """
 
 from __future__ import annotations
