@@ -18,6 +18,7 @@ longseq_default_facts() {      # a machine of which nothing is known
     LONGSEQ_GPU=               # its GPU's name in longseq/planning/gpus.py, for plans
     LONGSEQ_NODE_NETWORK=      # GB/s of all network cards of a node, in one direction
     LONGSEQ_HOST_GIB=          # memory of a node
+    LONGSEQ_FILES=             # GB/s that its file system takes from all nodes together
     LONGSEQ_BIND=()            # the launcher's flags that bind ranks to cores
     LONGSEQ_FABRIC=            # suffix of a host's name on the fast network
     LONGSEQ_PROXY=             # for web traffic of compute nodes

@@ -25,8 +25,8 @@ longseq_profile_facts() {
         "debug 1-2 1:00:00" "debug-scaling 2-256 1:00:00" "capacity 1-16 168:00:00" "prod 256-10624 24:00:00"
     )
     LONGSEQ_SUBMIT=(-k doe -l place=scatter)
-    # For plans: 8 cards of 200 Gb/s
-    LONGSEQ_GPU=max1550 LONGSEQ_NODE_NETWORK=200 LONGSEQ_HOST_GIB=1024
+    # For plans: 8 cards of 200 Gb/s; U: Flare as Eagle
+    LONGSEQ_GPU=max1550 LONGSEQ_NODE_NETWORK=200 LONGSEQ_HOST_GIB=1024 LONGSEQ_FILES=650
 }
 
 longseq_profile_modules() { # U

@@ -28,8 +28,8 @@ longseq_profile_facts() {
     )
     LONGSEQ_SUBMIT=(--network=disable_rdzv_get)
     LONGSEQ_TRANSPORT=libfabric LONGSEQ_LEAST_BANDWIDTH=20 # U: a fifth of its cards
-    # For plans: 4 cards of 200 Gb/s
-    LONGSEQ_GPU=mi250x LONGSEQ_NODE_NETWORK=100 LONGSEQ_HOST_GIB=512
+    # For plans: 4 cards of 200 Gb/s; Orion's disks, where files of more than 8 MB go
+    LONGSEQ_GPU=mi250x LONGSEQ_NODE_NETWORK=100 LONGSEQ_HOST_GIB=512 LONGSEQ_FILES=4600
 }
 
 longseq_profile_modules() { # U: that the plugin suits the RCCL of torch's wheel

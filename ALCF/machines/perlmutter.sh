@@ -21,8 +21,8 @@ longseq_profile_facts() {
     LONGSEQ_SUBMIT=(--constraint=gpu --gpus-per-node=4)
     # U. Not NCCL_NET="AWS Libfabric": that plugin comes with a module of the site's NCCL, and torch brings its own
     LONGSEQ_NCCL=(NCCL_NET_GDR_LEVEL=PHB NCCL_CROSS_NIC=1)
-    # For plans: 4 cards of 200 Gb/s; 256 of its nodes have 80 GB
-    LONGSEQ_GPU=a100-40 LONGSEQ_NODE_NETWORK=100 LONGSEQ_HOST_GIB=256
+    # For plans: 4 cards of 200 Gb/s; 256 of its nodes have 80 GB; U: the scratch's rate
+    LONGSEQ_GPU=a100-40 LONGSEQ_NODE_NETWORK=100 LONGSEQ_HOST_GIB=256 LONGSEQ_FILES=4000
 }
 
 longseq_profile_modules() { # U: conda's base has Python alone; torch comes with our environment

@@ -34,8 +34,8 @@ longseq_profile_facts() {
     )
     LONGSEQ_NCCL_LIBRARIES=(/soft/libraries/aws-ofi-nccl/v1.9.1-aws/lib /soft/libraries/hwloc/lib)
     LONGSEQ_TRANSPORT=libfabric LONGSEQ_LEAST_BANDWIDTH=10 # U: a fifth of its cards
-    # For plans: 2 cards of 200 Gb/s; U: the GPUs' 40 GB
-    LONGSEQ_GPU=a100-40 LONGSEQ_NODE_NETWORK=50 LONGSEQ_HOST_GIB=512
+    # For plans: 2 cards of 200 Gb/s, Eagle's 650 GB/s; U: the GPUs' 40 GB
+    LONGSEQ_GPU=a100-40 LONGSEQ_NODE_NETWORK=50 LONGSEQ_HOST_GIB=512 LONGSEQ_FILES=650
 }
 
 longseq_profile_modules() {

@@ -27,7 +27,7 @@ longseq_profile_facts() {
     LONGSEQ_NCCL_LIBRARIES=(/soft/libraries/aws-ofi-nccl/v1.9.1-aws/lib /soft/libraries/hwloc/lib)
     LONGSEQ_TRANSPORT=libfabric LONGSEQ_LEAST_BANDWIDTH=10
     # For plans: U: as Polaris
-    LONGSEQ_GPU=a100-40 LONGSEQ_NODE_NETWORK=50 LONGSEQ_HOST_GIB=512
+    LONGSEQ_GPU=a100-40 LONGSEQ_NODE_NETWORK=50 LONGSEQ_HOST_GIB=512 LONGSEQ_FILES=650
 }
 
 longseq_profile_modules() {

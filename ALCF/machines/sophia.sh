@@ -21,8 +21,8 @@ longseq_profile_facts() {
     # by-gpu counts GPUs (1, 2, 4 or 8) in place of nodes; U: its longest time
     LONGSEQ_QUEUES=("by-node 1-8 24:00:00" "by-gpu 1-8gpus 24:00:00")
     LONGSEQ_TRANSPORT=ib LONGSEQ_LEAST_BANDWIDTH=40 # U: a fifth of its cards
-    # For plans: DGX A100: 8 cards of 200 Gb/s
-    LONGSEQ_GPU=a100-40 LONGSEQ_NODE_NETWORK=200 LONGSEQ_HOST_GIB=1024
+    # For plans: DGX A100: 8 cards of 200 Gb/s; Eagle's 650 GB/s
+    LONGSEQ_GPU=a100-40 LONGSEQ_NODE_NETWORK=200 LONGSEQ_HOST_GIB=1024 LONGSEQ_FILES=650
 }
 
 longseq_profile_modules() { # U

@@ -24,8 +24,8 @@ longseq_profile_facts() {
         "single-gpu 1-1gpus 24:00:00" "debug-gpu 1-1gpus 24:00:00"
     )
     LONGSEQ_TRANSPORT=ib LONGSEQ_LEAST_BANDWIDTH=40 # U: a fifth of its cards
-    # For plans: DGX A100: 8 cards of 200 Gb/s
-    LONGSEQ_GPU=a100-40 LONGSEQ_NODE_NETWORK=200 LONGSEQ_HOST_GIB=1024
+    # For plans: DGX A100: 8 cards of 200 Gb/s; Grand's and Eagle's 650 GB/s
+    LONGSEQ_GPU=a100-40 LONGSEQ_NODE_NETWORK=200 LONGSEQ_HOST_GIB=1024 LONGSEQ_FILES=650
 }
 
 longseq_profile_modules() {

@@ -20,6 +20,13 @@ from longseq.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 PROFILES = ROOT / "ALCF" / "machines"
+FACTS = (
+    "LONGSEQ_GPU",
+    "LONGSEQ_GPUS_PER_HOST",
+    "LONGSEQ_NODE_NETWORK",
+    "LONGSEQ_HOST_GIB",
+    "LONGSEQ_FILES",
+)
 
 
 @dataclass(frozen=True)
@@ -82,12 +89,15 @@ def gpu_named(name: str) -> Gpu:
 
 @dataclass(frozen=True)
 class Node:
-    """A host: so many of a GPU, GB/s of all its network cards together, GiB of memory."""
+    """A host: so many of a GPU, GB/s of all its network cards together, GiB of memory; `files`:
+    GB/s that the machine's file system takes from all hosts together, 0 where nobody has said.
+    """
 
     gpu: Gpu
     gpus: int
     network: float
     host_gib: float
+    files: float = 0.0
 
     def bus(self, ranks: int, stride: int = 1) -> float:
         """Bytes a second that each of `ranks` ranks, `stride` apart, passes to the next of them.
@@ -129,11 +139,9 @@ def node_of(machine: str) -> Node:
     known = machines()
     if machine not in known:
         raise UserError(f"--machine {machine!r} is not known: use one of {', '.join(known)}")
-    names = "LONGSEQ_GPU LONGSEQ_GPUS_PER_HOST LONGSEQ_NODE_NETWORK LONGSEQ_HOST_GIB".split()
-    script = 'source "$1"; longseq_profile_facts; printf "%s\\n" ' + " ".join(
-        f'"${{{name}-}}"' for name in names
-    )
+    values = " ".join(f'"${{{name}-}}"' for name in FACTS)
+    script = f'source "$1"; longseq_profile_facts; printf "%s\\n" {values}'
     command = ["bash", "-c", script, "bash", str(PROFILES / f"{machine}.sh")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    gpu, gpus, network, host = done.stdout.split()
-    return Node(gpu_named(gpu), int(gpus), float(network), float(host))
+    gpu, gpus, *rest = done.stdout.split()
+    return Node(gpu_named(gpu), int(gpus), *map(float, rest))

@@ -30,7 +30,8 @@ SURE, HOPELESS = 0.92, 1.06  # of what there is: between them it is too close to
 REFUSED = 1.3  # before a queue: what needs more fits by no estimate
 HOST_USABLE = 0.9  # of a node's memory: the rest is the system's and the data's
 HOST_OWN = 4 * GIB  # of each rank: Python, libraries and batches
-SAVED = 14  # bytes a parameter of a checkpoint: masters and moments in fp32, weights as trained
+SAVED = {"adam": 12, "sgd": 4, "adafactor": 4, "muon": 8}  # bytes a parameter of a checkpoint
+WRITER = 0.5e9  # bytes a second that a rank hashes, writes and flushes (docs/checkpoints.md)
 SPREAD = 0.25  # of published speeds: half are nearer than this to what is planned for them
 
 
@@ -46,6 +47,32 @@ class Plan:
     times: Times | None
     speed: dict[str, float]
     parameters: int
+    optimizer: str = "adam"
+
+    @property
+    def checkpoint_bytes(self) -> float:
+        """Weights and moments of the whole network in fp32, each once, whatever the layout."""
+        return self.parameters * SAVED[self.optimizer]
+
+    @property
+    def checkpoint_rate(self) -> tuple[float, str]:
+        """Bytes a second at which a checkpoint is written, and what sets that: the ranks, each
+        with a file of its own, the nodes' network cards, or the file system.
+        """
+        ranks = self.job.ranks
+        rates = {"the ranks' writers": ranks * WRITER}
+        if self.node:
+            nodes = -(-ranks // self.node.gpus)
+            rates["the nodes' network"] = nodes * self.node.network * 1e9
+            if self.node.files:
+                rates["the file system"] = self.node.files * 1e9
+        name = min(rates, key=lambda name: rates[name])
+        return rates[name], name
+
+    @property
+    def checkpoint_seconds(self) -> float:
+        """Of a save; the training goes on meanwhile, and waits for a copy of it only."""
+        return self.checkpoint_bytes / self.checkpoint_rate[0]
 
     @property
     def peak_gib(self) -> float:
@@ -147,7 +174,8 @@ def make_plan(
             "model_tflops": found.model_tflops,
         }
     count = config.network.parameter_count(config.network.padded_vocabulary(vocabulary))
-    return Plan(job, policy, node, need(job, system), available, times, speed, count)
+    needs, optimizer = need(job, system), config.training.optimizer
+    return Plan(job, policy, node, needs, available, times, speed, count, optimizer)
 
 
 def as_json(plan: Plan) -> dict[str, Any]:
@@ -168,5 +196,6 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "model_tflops": plan.speed.get("model_tflops"),
         "sent_gib": {k: v / GIB for k, v in plan.times.sent.items()} if plan.times else None,
         "parameters": plan.parameters,
-        "checkpoint_gib": plan.parameters * SAVED / GIB,
+        "checkpoint_gib": plan.checkpoint_bytes / GIB,
+        "checkpoint_seconds": plan.checkpoint_seconds,
     }

@@ -7,7 +7,7 @@ from textwrap import fill
 
 from longseq.errors import UserError
 from longseq.memory.need import KINDS
-from longseq.planning.plan import GIB, SAVED, SPREAD, Plan
+from longseq.planning.plan import GIB, SPREAD, Plan
 from longseq.planning.speed import PARTS
 
 VERDICTS = {"yes": "fits", "close": "too close to say", "no": "does not fit"}
@@ -59,8 +59,20 @@ def _layout(plan: Plan) -> list[str]:
             WIDTH,
             subsequent_indent=" " * 12,
         ),
-        f"checkpoint  {plan.parameters * SAVED / GIB:.1f} GiB",
+        _checkpoint(plan),
     ]
+
+
+def _checkpoint(plan: Plan) -> str:
+    rate, limit = plan.checkpoint_rate
+    size, seconds = plan.checkpoint_bytes / GIB, plan.checkpoint_seconds
+    return f"checkpoint  {size:.1f} GiB, {seconds:.3g} s at {rate / 1e9:.3g} GB/s ({limit})"
+
+
+def _checkpoint(plan: Plan) -> str:
+    rate, limit = plan.checkpoint_rate
+    size, seconds = plan.checkpoint_bytes / GIB, plan.checkpoint_seconds
+    return f"checkpoint  {size:.1f} GiB, {seconds:.3g} s at {rate / 1e9:.3g} GB/s ({limit})"
 
 
 def _memory(plan: Plan) -> list[str]:

@@ -70,7 +70,7 @@ class Announcer:
         for line in complaints(places):
             self.screen.warn(line)
         hosts = list(dict.fromkeys(place.host for place in places))
-        self.marks = baselines(data) if self.ranks.rank == 0 else {}
+        self.marks: dict[str, Any] = baselines(data) if self.ranks.rank == 0 else {}
         if self.folder and self.ranks.rank == 0:
             write_environment(self.folder, hosts, ranks=[asdict(place) for place in places])
             write_held_out(self.folder / "held_out.tsv", data.cuts)
@@ -142,6 +142,7 @@ class Announcer:
         if peak is None:
             return {}
         self.peak = peak
+        self.marks["memory"] = peak.summary
         if peak.warning:
             self.screen.warn(peak.warning)
         else:
