@@ -214,7 +214,10 @@ def _job(row: Row, known: Known, net: Network, vocabulary: int) -> Job:
     if row["result_kind"] == "max_seq":
         said = bool(row["recompute"] or row["offload"])
         job = replace(job, **({} if said else known.longest))
-    if "chunk" in row["tiling"]:
+    virtual = re.search(r"VP (\d+)", row["note"])
+    if virtual:
+        job = replace(job, virtual=int(virtual[1]))
+    if "chunk " in row["tiling"]:
         size = re.search(r"chunk (\d+)", row["tiling"])
         job = replace(job, chunk=int(size[1]) if size else 65536, chunks_at="cpu")
     return job
@@ -261,7 +264,7 @@ def _recompute(row: Row, known: Known) -> str:
 
 def _system(row: Row, known: Known, net: Network) -> System:
     system = known.for_length(net.seq_length)
-    if known.system.name in ("alst", "hf") and row["tiling"]:
+    if known.system.name in ("alst", "hf", "hf-trl") and row["tiling"]:
         system = replace(system, logit=0, tiles_mlp="MLP" in row["tiling"])
     elif known.system.name == "alst":
         system = replace(system, logit=14, tiles_mlp=False)

@@ -102,7 +102,7 @@ KERNELS = {
         half=True,
         heads=(8, 256, 8),
         dropout=False,
-        speed=1.5,
+        speed=1.7,
     ),
     "cudnn": Limits(
         "cudnn",
@@ -114,7 +114,7 @@ KERNELS = {
         heads=(8, 128, 8),
         dropout=False,  # it has some, which nobody has held to ours on a GPU yet
         documents=False,
-        speed=1.5,
+        speed=1.7,
         repeats=False,
     ),
     "sdpa": Limits(

@@ -20,7 +20,8 @@ BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "fp8": 2}  # of a number that layers p
 class Job:
     """A network, how ranks share it, and what is traded for memory.
 
-    vocabulary: rows of the table, padded. pp: pipeline stages, of which this trainer has one.
+    vocabulary: rows of the table, padded. pp: pipeline stages, of which this trainer has one, each
+    of `virtual` parts that take turns.
     optimizer_at, weights_at: gpu, cpu or nvme; inputs_at: gpu or cpu. recompute: none, selective,
     outside-attention or full; of the input of every `group`-th layer, or of the first `block`
     layers only. tile: tokens outside attention at once, 0: all. chunk: tokens of queries and keys
@@ -35,6 +36,7 @@ class Job:
     ulysses: int = 1
     ring: int = 1
     pp: int = 1
+    virtual: int = 1
     dp: int = 1
     micro_batch: int = 1
     micro_batches: int = 1

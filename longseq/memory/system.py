@@ -27,6 +27,7 @@ class System:
     is kept where nothing, or only something (selective), is recomputed.
     products, attention: speed of matrix products and of the attention kernel, over what the GPU's
     row says. traffic: bytes that pointwise work moves, over those of a layer as it is written.
+    ring: speed of attention in a ring's blocks, which are put together, over that of one kernel.
     """
 
     name: str
@@ -55,6 +56,7 @@ class System:
     products: float = 1
     attention: float = 1
     traffic: float = 1
+    ring: float = 0.85  # zhuzilin/ring-flash-attention, README: 0.84 to 0.87 on 8 A100 or H800
 
 
 # Layer at work: dy and dx; q, k, v, output and their gradients (memory/recompute.py). context: what

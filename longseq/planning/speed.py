@@ -4,20 +4,24 @@
     times.seconds, times.parts["attention"]
 
 Matrix products and attention run at the part of the GPU's peak that `Gpu` says, everything else at
-the rate of its memory: each tensor that a layer makes is written once and read once. Messages of
+what its memory reaches: each tensor that a layer makes is written once and read once. Messages of
 tensor parallelism and Ulysses are waited for; the ring's hide behind attention, ZeRO's behind the
 layers. Causal attention is half of the square; backward is two products for each of the forward
-pass, and for flash attention two and a half, as it makes the scores again (arXiv 2205.14135).
+pass, and for flash attention two and a half, as it makes the scores again (arXiv 2205.14135). A
+GPU that is done before its CPU has launched the next kernel waits for it.
+
+What is said to be an H200's is measured there (docs/gpu.md, docs/kernels.md).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from longseq.memory.job import Job
 from longseq.memory.need import kept_whole
 from longseq.memory.system import OURS, System
-from longseq.planning.gpus import Node
+from longseq.planning.gpus import Gpu, Node
 
 PARTS = {
     "products": "matrix products",
@@ -28,12 +32,27 @@ PARTS = {
     "ring": "ring messages not hidden",
     "replicas": "gradients and ZeRO not hidden",
     "host": "host memory not hidden",
+    "launches": "waiting for the CPU to launch kernels",
     "pipeline": "pipeline bubble",
     "update": "the update",
 }
 PCIE = 20e9  # bytes a second between a GPU and its host in one direction: PCIe 4, four fifths of it
 HOST_RATE = 150e9  # bytes a second of a node's memory that an optimizer on the host works at
 HIDDEN = 0.8  # the part of a layer's time behind which ZeRO's messages can hide
+MEMORY = 0.8  # of the memory's rate, that pointwise work and the optimizer reach on an H200
+# A flash kernel gives a processor BLOCK rows of one head at a time. The diagonal cuts one block of
+# each in half, and processors wait for the one that is last: 8,192 tokens of 24 heads get 0.86 of
+# the speed of 65,536; on an H200 it is 0.84 with flash-attn 2's kernel and 0.87 with cuDNN's.
+BLOCK, PROCESSORS = 128, 128
+# Time of a score's exponential over that of its products with a head of 128, in flash-attn 2's
+# kernel: heads of 64 reach 0.89 of its speed on an H200. Where products are faster, as cuDNN's, it
+# weighs more (0.84 for 0.78). Heads are padded to the next of PADDED.
+EXPONENTIAL = 0.13
+PADDED = (32, 64, 96, 128, 192, 256)
+# Of an H200's profile: 2,844 kernels a step of 48 layers, and 64 ms for them where it waits (2,048
+# tokens). A layer that is recomputed in tiles launches a third more, for each of its tiles.
+KERNELS, KERNELS_OF_STEP = 57, 108
+LAUNCH = 22e-6
 
 
 @dataclass(frozen=True)
@@ -54,11 +73,40 @@ def step_times(job: Job, node: Node, system: System = OURS) -> Times:
     sent = sent_bytes(job)
     messages = _messages(job, node, sent, work)
     once = {name: (work | messages)[name] * job.micro_batches for name in work | messages}
+    once["launches"] = max(0.0, launches(job) * LAUNCH - sum(once.values()))
     busy = sum(once.values())
-    once["pipeline"] = busy * (job.pp - 1) / job.micro_batches
+    once["pipeline"] = busy * (job.pp - 1) / job.micro_batches / job.virtual
     once["replicas"] += _replicas_once(job, node, sent, busy)
     once |= _update(job, node, system, busy)
     return Times(once, sent)
+
+
+def launches(job: Job) -> float:
+    """Kernels that the CPU launches in a step."""
+    of_layer = 1.0
+    if job.recompute in ("outside-attention", "full"):
+        tiles = math.ceil(job.tokens / job.tile) if job.tile else 1
+        part = job.block / job.layers if job.block else 1.0
+        of_layer += part * (tiles * 4 / 3 - 1)
+    return (job.layers * KERNELS * of_layer + KERNELS_OF_STEP) * job.micro_batches
+
+
+def attention_reached(job: Job, gpu: Gpu, system: System) -> float:
+    """The part of the GPU's peak that attention reaches: less in short sequences and small heads.
+
+    A ring's blocks are as long as what its ranks hold, and nearly all of them whole squares, whose
+    rows take equally long: half a round of the processors is lost at the end.
+    """
+    size = job.network.head_size
+    padded = next((n for n in PADDED if n >= size), size)
+    part = EXPONENTIAL * system.attention / (1 + EXPONENTIAL * (1 - system.attention))
+    heads = (1 + part) / (1 + part * 128 / padded) * size / padded
+    rows = job.network.seq_length / job.ring
+    at_once = job.network.num_attention_heads / job.tp / job.ulysses * job.micro_batch
+    reached = gpu.attention * system.attention * heads
+    if job.ring > 1:
+        return reached * system.ring / (1 + BLOCK / rows * PROCESSORS / at_once / 2)
+    return reached / (1 + BLOCK / rows * (1 + 2 * PROCESSORS / at_once))
 
 
 def passes(job: Job, recomputed: bool) -> float:
@@ -85,8 +133,8 @@ def _work(job: Job, node: Node, system: System) -> dict[str, float]:
     half = gpu.peak("bf16" if job.dtype == "fp8" else job.dtype)
     return {
         "products": (linear + head) / (peak * gpu.matmul * system.products),
-        "attention": scores * (forward + 2.5) / (half * gpu.attention * system.attention),
-        "pointwise": traffic / (gpu.memory_rate * 1e12),
+        "attention": scores * (forward + 2.5) / (half * attention_reached(job, gpu, system)),
+        "pointwise": traffic / (gpu.memory_rate * 1e12 * MEMORY),
     }
 
 
@@ -171,6 +219,6 @@ def _update(job: Job, node: Node, system: System, busy: float) -> dict[str, floa
     held = job.parameters / (job.shards if job.zero else 1)
     state = 2 * system.optimizer + system.gradients + system.weights
     if job.optimizer_at == "gpu":
-        return {"update": held * state / (node.gpu.memory_rate * 1e12)}
+        return {"update": held * state / (node.gpu.memory_rate * 1e12 * MEMORY)}
     on_host = held * node.gpus * state / HOST_RATE
     return {"update": on_host + held * 4 / PCIE}

@@ -73,9 +73,8 @@ _MEGATRON = System(
     whole=4,
     kept=34 / 32,  # with dropout masks
 )
-# Its kernels were flash-attn 1's and Triton's: 76 TFLOP/s of an A100, from the growth of the
-# published speeds between 4k and 128k tokens
-_DEEPSPEED = replace(_MEGATRON, gradients=6, kept=1, slack=0.03, attention=0.45)
+V1 = 0.6  # flash-attn 1's speed, and that of the Triton kernels of its day (attention/limits.py)
+_DEEPSPEED = replace(_MEGATRON, gradients=6, kept=1, slack=0.03, attention=V1)
 # Hugging Face's layers as they are written: norms keep the input and the product in fp32
 _HF = System(
     "hf",
@@ -88,7 +87,7 @@ _HF = System(
     outer=7,
     inner=4,
     keys=7,
-    traffic=2,
+    traffic=1.6,
 )
 _TITAN = System(
     "torchtitan",
@@ -105,7 +104,7 @@ _TITAN = System(
     mlp=6,
     whole=4,
     selective=0.4,  # every second matrix product is kept
-    traffic=1.5,
+    traffic=1.2,
 )
 
 SYSTEMS = {
@@ -137,8 +136,10 @@ SYSTEMS = {
         sequence_parallel=True,
         zero=1,
     ),
-    "nemo": Known(  # gradients are summed in half precision; attention is cuDNN's
-        replace(_MEGATRON, name="nemo", title="NeMo", kept=1, gradients=2, attention=1.7),
+    # Gradients are summed in half precision. Attention is cuDNN's; TransformerEngine gives a ring's
+    # blocks two streams in turn, so that what one leaves idle the next one takes
+    "nemo": Known(
+        replace(_MEGATRON, name="nemo", title="NeMo", kept=1, gradients=2, attention=1.7, ring=1),
         sequence_parallel=True,
         zero=1,
     ),
@@ -151,8 +152,8 @@ SYSTEMS = {
             source="mosaicml/llm-foundry",
             logit=8,
             slack=0.03,
-            traffic=1.2,
-            attention=0.62,
+            traffic=1,
+            attention=V1,  # of May 2023 (its sweep.sh), before flash-attn 2
         ),
         zero=3,
     ),

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,6 +81,9 @@ def test_the_numbers_of_json(capsys: pytest.CaptureFixture[str]) -> None:
     )
     # The input of each of 64 layers, an 1/32 of 131,072 tokens of 6,144 bf16 numbers
     assert found["by_kind"]["activations"] == pytest.approx(64 * 4096 * 6144 * 2 / GIB)
+    # fp32 weights and both of Adam's moments; each of 32 ranks writes half a GB a second
+    assert found["checkpoint_gib"] == pytest.approx(12 * found["parameters"] / GIB)
+    assert found["checkpoint_seconds"] == pytest.approx(12 * found["parameters"] / 32 / 0.5e9)
     tokens = found["tokens_per_second"] * found["step_seconds"]
     assert tokens == pytest.approx(131072)
     assert sum(found["seconds_by_part"].values()) == pytest.approx(found["step_seconds"])
@@ -96,6 +100,26 @@ def test_the_verdict_and_what_breaks_first(capsys: pytest.CaptureFixture[str]) -
     offloaded = run(["--machine", "perlmutter", "--", *words], capsys)
     assert offloaded.startswith("does not fit")
     assert "host memory (optimizer)" in offloaded.splitlines()[1]
+
+
+def measured_cells() -> list[dict[str, Any]]:
+    rows = json.loads((ROOT / "docs/measured/h200/results.json").read_text())["steps"]
+    return [*rows["speed"]["rows"], *(r | {"what": "GPT1_5B"} for r in rows["beside"]["rows"][:4])]
+
+
+@pytest.mark.parametrize("cell", measured_cells(), ids=lambda cell: f"{cell['tokens']}")
+def test_an_h200s_steps_are_planned(
+    cell: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its measured seconds, of 48 layers of 1536 with 24 heads, or with 12."""
+    heads = 12 if "/12" in cell["what"] else 24
+    words = "--gpu h200 --vocab-size 8 --json -- --num-layers 48 --hidden-size 1536"
+    words += f" --num-attention-heads {heads} --use-rotary-position-embeddings --bf16"
+    words += f" --use-flash-attn-best --seq-length {cell['tokens']}"
+    if not cell["what"].endswith("chosen"):
+        words += " --recompute-granularity none"
+    found = json.loads(run(words.split(), capsys))
+    assert found["step_seconds"] == pytest.approx(cell["seconds"], rel=0.15)
 
 
 def test_a_plan_needs_no_torch() -> None:
