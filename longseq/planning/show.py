@@ -69,12 +69,6 @@ def _checkpoint(plan: Plan) -> str:
     return f"checkpoint  {size:.1f} GiB, {seconds:.3g} s at {rate / 1e9:.3g} GB/s ({limit})"
 
 
-def _checkpoint(plan: Plan) -> str:
-    rate, limit = plan.checkpoint_rate
-    size, seconds = plan.checkpoint_bytes / GIB, plan.checkpoint_seconds
-    return f"checkpoint  {size:.1f} GiB, {seconds:.3g} s at {rate / 1e9:.3g} GB/s ({limit})"
-
-
 def _memory(plan: Plan) -> list[str]:
     by_kind = {kind: size for kind, size in plan.by_kind.items() if size > 0.005}
     most = max([plan.available / GIB, *by_kind.values()])
