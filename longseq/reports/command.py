@@ -3,16 +3,23 @@
 longseq report outputs/RUN              writes outputs/RUN/report.html
 longseq report outputs/*                the same, and the runs side by side
 longseq report outputs/* --together runs.html      on one page, and runs.csv of what differs
+longseq report outputs/RUN --csv        outputs/RUN/metrics.csv, an iteration a row
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
+import io
+import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from longseq.config.flags import Parser
 from longseq.errors import EXIT_DONE, UserError
+from longseq.host.atomic_files import reason, replace_file
 
 
 def add_arguments(parser: Parser) -> None:
@@ -21,6 +28,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--together", type=Path, metavar="FILE.html", help="all on one page, and what differs"
     )
+    parser.add_argument("--csv", action="store_true", help="metrics.csv in each run's folder too")
     parser.set_defaults(run_verb=report)
 
 
@@ -46,6 +54,8 @@ def report(options: argparse.Namespace) -> int:
     show(runs)
     for run in runs:
         print(write_page(run))
+        if options.csv:
+            print(write_csv(run.folder / "metrics.csv", run.metrics))
     for path in write_together(runs, options.together) if options.together else ():
         print(path)
     for run in runs:
@@ -54,3 +64,21 @@ def report(options: argparse.Namespace) -> int:
     for text in left_out:
         print(f"longseq: left out: {text}", file=sys.stderr)
     return EXIT_DONE
+
+
+def write_csv(path: Path, records: Sequence[dict[str, Any]]) -> Path:
+    """A row for each record, a column for each key of any; what is not there is empty, and what is
+    no number or text is JSON. Raises UserError where it cannot be written.
+    """
+    keys = list(dict.fromkeys(key for record in records for key in record))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(keys)
+    for record in records:
+        values = [record.get(key) for key in keys]
+        writer.writerow([json.dumps(v) if isinstance(v, dict | list) else v for v in values])
+    try:
+        replace_file(path, text.getvalue())
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {reason(error)}") from None
+    return path

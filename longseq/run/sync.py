@@ -8,11 +8,15 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 from longseq.config.flags import Parser
 from longseq.errors import EXIT_DONE, EXIT_FAILED, UserError
-from longseq.run.wandb_sink import wandb_mode
+from longseq.run.wandb_sink import address, for_wandb, wandb_mode
+
+ANSWER_SECONDS = 15.0
 
 
 def add_arguments(parser: Parser) -> None:
@@ -24,7 +28,7 @@ def add_arguments(parser: Parser) -> None:
 def sync(options: argparse.Namespace) -> int:
     """Send each run's records by wandb's own program, which leaves out what it has sent before.
 
-    Raises UserError without a key, and where no folder holds offline records.
+    Raises UserError without a key, without a network, and where no folder holds offline records.
     """
     found = [path for run in options.runs for path in offline(run)]
     if not found:
@@ -35,11 +39,13 @@ def sync(options: argparse.Namespace) -> int:
             "no key of Weights & Biases here: `wandb login` once, or WANDB_API_KEY; and WANDB_MODE"
             " must not say otherwise"
         )
+    reach(address())
     failed = 0
     for path in found:
         print(f"longseq: {path}", file=sys.stderr, flush=True)
         words = [sys.executable, "-m", "wandb", "sync", "--yes", str(path)]
-        failed += subprocess.run(words, stdin=subprocess.DEVNULL, check=False).returncode != 0
+        done = subprocess.run(words, env=for_wandb("online"), stdin=subprocess.DEVNULL, check=False)
+        failed += done.returncode != 0
     if failed:
         print(f"longseq: {failed} of {len(found)} could not be sent", file=sys.stderr)
     return EXIT_FAILED if failed else EXIT_DONE
@@ -48,3 +54,17 @@ def sync(options: argparse.Namespace) -> int:
 def offline(run: Path) -> list[Path]:
     """The offline records of a run, the oldest first."""
     return sorted(path for path in (run / "wandb").glob("offline-run-*") if path.is_dir())
+
+
+def reach(server: str) -> None:
+    """Ask it for anything; raises UserError where nothing answers, for which wandb waits long."""
+    try:
+        urllib.request.urlopen(server, timeout=ANSWER_SECONDS).close()
+    except urllib.error.HTTPError:
+        pass  # which is an answer
+    except (OSError, ValueError) as error:
+        why = getattr(error, "reason", None) or error
+        raise UserError(
+            f"{server} cannot be reached from here: {why}; go to a host with a network, or set"
+            " https_proxy (WANDB_BASE_URL names another server)"
+        ) from None

@@ -26,6 +26,7 @@ from typing import Any, Protocol
 from longseq.host.atomic_files import replace_file
 from longseq.host.growing_files import Pieces, Waiting, room_for
 from longseq.reports.runs import parse_record
+from longseq.run.wandb_sink import Told, WandbSink, wandb_mode
 
 Record = Mapping[str, Any]
 
@@ -88,6 +89,8 @@ class Tracker:
                 if name not in self._waiting:
                     self._warn(str(wait))
                 self._waiting.add(name)
+            except Told as told:
+                self._warn(str(told))
             except Exception as error:
                 self._drop(name, error)
 
@@ -101,6 +104,8 @@ class Tracker:
                 sink.close(exit_code)
             except Waiting as wait:
                 self._warn(f"{wait}; the run ends, so they are lost")
+            except Told as told:
+                self._warn(str(told))
             except Exception as error:
                 self._drop(name, error)
 
@@ -267,8 +272,6 @@ def open_tracker(
     if tensorboard is not None:
         tracker.add("TensorBoard", lambda: TensorBoard(tensorboard, resume_after))
     if wandb_project:
-        from longseq.run.wandb_sink import WandbSink, wandb_mode
-
         mode = wandb_mode()
         if mode != "disabled":
             tracker.add(

@@ -2,9 +2,10 @@
 take longer.
 
 Online where a key is set up (WANDB_API_KEY, or a line for the server in ~/.netrc), offline into
-RUN/wandb without one (`longseq sync RUN` sends it later); WANDB_MODE decides where it is set. The
-key is only ever read by wandb itself. The jobs of a chain are one run there: the first leaves its
-name in the chain's folder. WANDB_RUN_GROUP and what else wandb reads act as always.
+RUN/wandb without one, or where the server does not take the run (`longseq sync RUN` sends it
+later); WANDB_MODE decides where it is set. The key is only ever read by wandb itself. The jobs of
+a chain are one run there: the first leaves its name in the chain's folder. WANDB_RUN_GROUP and
+what else wandb reads act as always.
 """
 
 import netrc
@@ -26,6 +27,7 @@ from longseq.errors import UserError
 MODES = ("online", "offline", "shared", "disabled")
 KEPT = ("report.html", "summary.json", "environment.json", "command.sh", "ds_config.json")
 CLOSE_SECONDS = 60.0  # a hung network must not hold the job's nodes
+INIT_SECONDS = "30"  # for the server's first answer; less than that
 
 
 def wandb_mode(environ: Mapping[str, str] = os.environ) -> str:
@@ -42,8 +44,19 @@ def wandb_mode(environ: Mapping[str, str] = os.environ) -> str:
     return "online" if environ.get("WANDB_API_KEY") or _key_in_netrc(environ) else "offline"
 
 
+def for_wandb(mode: str, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The environment as wandb takes it: an empty variable, which is not set to us, fails there."""
+    kept = {k: v for k, v in environ.items() if v or not k.startswith("WANDB_")}
+    return kept | {"WANDB_MODE": mode}
+
+
+def address(environ: Mapping[str, str] = os.environ) -> str:
+    """The server's."""
+    return environ.get("WANDB_BASE_URL") or "https://api.wandb.ai"
+
+
 def _key_in_netrc(environ: Mapping[str, str]) -> bool:
-    server = urlsplit(environ.get("WANDB_BASE_URL") or "https://api.wandb.ai").hostname or ""
+    server = urlsplit(address(environ)).hostname or ""
     path = Path(environ.get("NETRC") or Path(environ.get("HOME", "~")).expanduser() / ".netrc")
     try:
         return netrc.netrc(str(path)).authenticators(server) is not None
@@ -73,6 +86,10 @@ def temporary_files_in(folder: Path) -> Iterator[None]:
         tempfile.tempdir = before
 
 
+class Told(Exception):
+    """What a sink has to say while it goes on."""
+
+
 class WandbSink:
     """Hands records to a thread that owns the W&B run."""
 
@@ -98,6 +115,7 @@ class WandbSink:
         self._records: queue.SimpleQueue[Mapping[str, Any] | None] = queue.SimpleQueue()
         self._exit_code = 0
         self._error: Exception | None = None
+        self._said = ""  # once, to whoever writes next
         self._thread = threading.Thread(target=self._run, name="wandb", daemon=True)
         self._thread.start()
 
@@ -105,6 +123,9 @@ class WandbSink:
         if self._error is not None:
             raise self._error
         self._records.put(record)
+        if self._said:
+            self._said, said = "", self._said
+            raise Told(said)
 
     def add_to_last(self, record: Mapping[str, Any]) -> None:
         self.write(record)
@@ -122,6 +143,8 @@ class WandbSink:
             raise TimeoutError(
                 f"not finished after {CLOSE_SECONDS:.0f} s; `wandb sync` sends the rest"
             )
+        if self._said:
+            raise Told(self._said)
 
     def _run(self) -> None:
         try:
@@ -131,6 +154,12 @@ class WandbSink:
 
     def _follow(self) -> None:
         own = self._folder / "wandb" / f"tmp-{os.getpid()}"
+        given = for_wandb(self._start["mode"])
+        for name in set(os.environ) - set(given):
+            del os.environ[name]
+        os.environ.update(given)
+        os.environ.setdefault("WANDB_SILENT", "true")  # its settings come after its first line
+        os.environ.setdefault("WANDB_INIT_TIMEOUT", INIT_SECONDS)
         # What is to be sent must stay with the run, not in the home folder
         os.environ.setdefault("WANDB_DATA_DIR", str(self._folder / "wandb" / "data"))
         try:
@@ -144,7 +173,7 @@ class WandbSink:
         options = wandb.Settings(
             console="off", silent=True, save_code=False, disable_git=True, x_disable_meta=True
         )
-        run = wandb.init(config=self._settings, settings=options, **self._start)
+        run = self._open(wandb, config=self._settings, settings=options)
         run.define_metric("*", step_metric="iteration")  # W&B's own step cannot go back
         try:
             while (record := self._records.get()) is not None:
@@ -153,6 +182,21 @@ class WandbSink:
         finally:
             run.finish(self._exit_code)
             wandb.teardown()  # ends the service process that wandb keeps
+
+    def _open(self, wandb: Any, **how: Any) -> Any:
+        """The run of W&B: on its server, or offline where that does not take it."""
+        try:
+            return wandb.init(**self._start, **how)
+        except Exception as error:
+            if self._start["mode"] == "offline":
+                raise
+            why = " ".join(str(error).split()) or type(error).__name__
+            self._said = (
+                f"Weights & Biases at {address()}: {why}: recorded offline;"
+                f" ./longseq.sh sync {self._folder} sends it later"
+            )
+            wandb.teardown()
+            return wandb.init(**self._start | {"mode": "offline"}, **how)
 
     def _keep_files(self, wandb: Any, run: Any) -> None:
         """The report, how the run was set, and the newest checkpoint's manifest, as an artifact."""

@@ -1,17 +1,27 @@
-"""Weights & Biases as it is set up: which mode, no key in any file, no process left."""
+"""Weights & Biases: which mode, what its server gets, no key in any file, no process left."""
 
+import base64
+import math
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from longseq.__main__ import main
 from longseq.errors import UserError
+from longseq.reports.runs import read_metrics
+from longseq.run import sync
 from longseq.run.wandb_sink import chain_id, wandb_mode
+from tests.unit.run.wandb_server import Server
 
+NOWHERE = "http://127.0.0.1:9"  # where nothing listens
 KEY = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -57,9 +67,8 @@ for i in range(1, 4):
     tracker.log({"iteration": i, "lm_loss": 1 / i})
 if sys.argv[2] == "close":
     tracker.close()
-    children = [p for p in Path("/proc").glob("[0-9]*/stat")
-                if p.read_text().rsplit(")", 1)[1].split()[1] == str(os.getpid())]
-    print("children", len(children))
+    own = Path(f"/proc/self/task/{os.getpid()}/children")
+    print("children", len(own.read_text().split()))
 else:
     time.sleep(float(sys.argv[2]))
     os._exit(3)
@@ -82,23 +91,141 @@ def run(folder: Path, how: str, **more: str) -> subprocess.CompletedProcess[str]
     )
 
 
-def test_offline_run_keeps_everything_but_the_key(tmp_path: Path) -> None:
+def test_offline_run_keeps_everything_but_the_key_and_is_sent_later(tmp_path: Path) -> None:
     done = run(tmp_path, "close", WANDB_API_KEY=KEY)
     assert (done.returncode, done.stdout, done.stderr) == (0, "children 0\n", "")
     stored = list((tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb"))
     assert len(stored) == 1
-    content = stored[0].read_bytes()
-    assert b"lm_loss" in content
-    assert b"hidden" in content
-    assert b"report.html" in content  # of the artifact, which is sent with the rest
     # What is to be sent lies with the run, not at home
     assert list((tmp_path / "tmp").iterdir()) == []
     kept = (tmp_path / "run" / "wandb" / "data").rglob("*")
     assert [path.read_text() for path in kept if path.is_file()] == ["the page"]
     assert not list((tmp_path / "run" / "wandb").glob("tmp*"))
-    for path in tmp_path.rglob("*"):
+    keyless(tmp_path)
+    with Server() as server:
+        env = {"WANDB_BASE_URL": server.address, "WANDB_API_KEY": KEY, "WANDB_MODE": ""}
+        words = [sys.executable, "-m", "longseq", "sync", str(tmp_path / "run")]
+        done = subprocess.run(
+            words, env=os.environ | env, capture_output=True, text=True, timeout=90, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert {path.parent.name for path in tmp_path.rglob("debug*")} == {"logs"}
+        (name,) = server.runs
+        logged = read_metrics(tmp_path / "run" / "metrics.jsonl")[0]
+        assert by_iteration(server.history(name)) == by_iteration(logged)
+        assert server.config(name)["hidden"] == 256
+        assert server.files["artifact/report.html"] == b"the page"
+    keyless(tmp_path)
+
+
+def keyless(folder: Path) -> None:
+    for path in folder.rglob("*"):
         assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
-    assert (tmp_path / "run" / "metrics.jsonl").read_text().count("\n") == 3
+
+
+def by_iteration(records: Iterable[Mapping[str, Any]]) -> dict[int, dict[str, Any]]:
+    """What is known of each iteration: W&B gets what became known later as a record of its own."""
+    found: dict[int, dict[str, Any]] = {}
+    for record in records:
+        found.setdefault(record["iteration"], {}).update(record)
+    return found
+
+
+CHAIN = """
+import os, sys
+from pathlib import Path
+from longseq.run.tracking import open_tracker
+marks = {"parameters": 7, "commit": "abc", "hosts": ["n1", "n2"], "markov_losses": {"2": 1.5}}
+for folder, first in ((Path(sys.argv[1]), 1), (Path(sys.argv[2]), 3)):
+    (folder / "checkpoints" / "step-2").mkdir(parents=True)
+    (folder / "checkpoints" / "step-2" / "manifest.json").write_text("{}")
+    (folder / "report.html").write_text(folder.name)
+    tracker = open_tracker(folder, print, resume_after=first - 1, tensorboard=folder / "tb",
+                           wandb_project="p", settings=marks)
+    for i in (first, first + 1):
+        more = {"validation_loss": 1.25, "event": "spike"} if i == 2 else {}
+        norm = float("nan") if i == 4 else i / 3
+        tracker.log({"iteration": i, "lm_loss": 1 / i, "grad_norm": norm, **more})
+    tracker.add_to_last({"checkpoint_seconds": 0.1})
+    for path in Path("/proc").glob("[0-9]*/cmdline"):  # while wandb's service is there
+        try:
+            text = path.read_text()
+        except OSError:
+            continue
+        if os.environ["WANDB_API_KEY"] in text:
+            print(text)
+    tracker.close(first // 3)
+"""
+
+
+def test_the_server_gets_what_the_files_have(tmp_path: Path) -> None:
+    """Two jobs of a chain, online: one run there, equal to metrics.jsonl and to TensorBoard."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    env |= {"HOME": str(tmp_path), "LONGSEQ_JOB": str(tmp_path), "WANDB_RUN_GROUP": "genes"}
+    folders = [tmp_path / "a", tmp_path / "b"]
+    with Server() as server:
+        env |= {"WANDB_API_KEY": KEY, "WANDB_BASE_URL": server.address}
+        command = [sys.executable, "-c", CHAIN, *map(str, folders)]
+        done = subprocess.run(
+            command, env=env, capture_output=True, text=True, timeout=90, check=False
+        )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert list(server.runs) == [chain_id({"LONGSEQ_JOB": str(tmp_path)})]
+    (name,) = server.runs
+    assert server.keys == {"Basic " + base64.b64encode(f"api:{KEY}".encode()).decode()}
+    assert server.runs[name]["groupName"] == "genes"
+    assert server.runs[name]["project"] == "p"
+    assert server.exit_codes == {name: 1}  # the last one's
+    config = server.config(name)
+    del config["_wandb"]
+    assert config == {
+        "parameters": 7, "commit": "abc", "hosts": ["n1", "n2"], "markov_losses": {"2": 1.5},
+    }  # fmt: skip
+
+    theirs = by_iteration(server.history(name))
+    assert math.isnan(theirs[4].pop("grad_norm"))
+    ours = by_iteration(r for f in folders for r in read_metrics(f / "metrics.jsonl")[0])
+    assert ours[4].pop("grad_norm") is None
+    assert theirs == ours
+    assert list(ours) == [1, 2, 3, 4]
+    points = dict.fromkeys(ours, 0)
+    for folder in folders:
+        events = EventAccumulator(str(folder / "tb"))
+        events.Reload()
+        for tag in events.Tags()["scalars"]:
+            for event in events.Scalars(tag):
+                points[event.step] += 1
+                if (event.step, tag) == (4, "grad_norm"):
+                    assert math.isnan(event.value)
+                else:
+                    assert np.float32(ours[event.step][tag]) == event.value  # which is float32
+    assert points == {1: 2, 2: 4, 3: 2, 4: 3}
+
+    assert server.files["artifact/report.html"] == b"b"
+    assert server.files["artifact/manifest.json"] == b"{}"
+    collections = [asked["input"]["artifactCollectionName"] for asked in
+                   server.operations("CreateArtifact")]  # fmt: skip
+    assert collections == ["a", "b"]
+    keyless(tmp_path)
+
+
+def test_where_the_server_does_not_answer_it_goes_on_offline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    env = {"WANDB_MODE": "online", "WANDB_BASE_URL": NOWHERE, "WANDB_INIT_TIMEOUT": "1"}
+    done = run(tmp_path, "close", WANDB_API_KEY=KEY, **env)
+    said, children = done.stdout.splitlines()
+    assert said.startswith(f"Weights & Biases at {NOWHERE}: ")
+    assert said.endswith(f"recorded offline; ./longseq.sh sync {tmp_path}/run sends it later")
+    assert (children, done.stderr) == ("children 0", "")
+    (stored,) = (tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb")
+    assert b"lm_loss" in stored.read_bytes()
+    for name, value in (env | {"WANDB_API_KEY": KEY}).items():
+        monkeypatch.setenv(name, value)
+    assert main(["sync", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"longseq: {NOWHERE} cannot be reached from here: ")
+    assert error.count("\n") == 1
 
 
 def test_the_jobs_of_a_chain_are_one_run(tmp_path: Path) -> None:
@@ -115,6 +242,7 @@ def test_sync_sends_each_offline_run(
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setattr(sync, "reach", lambda _server: None)
     assert main(["sync", str(tmp_path / "a")]) == 2
     assert "no records that wait" in capsys.readouterr().err
     folders = [tmp_path / run / "wandb" / f"offline-run-{run}" for run in "ab"]
