@@ -8,16 +8,23 @@
 #   ./ALCF/bench.sh --longest --ranks 1 2 4 --memory 2 --output outputs/longest
 #   ./ALCF/bench.sh --help     explains the options, which are those of ./longseq.sh bench
 #
-# Called again it goes on where it was ended. Exit code: 0 all is measured, 2 a mistake in what was asked for, 75 time
-# or somebody ended it before.
+# In a job, or with WALLTIME, it ends in time (--within may ask for less). Called again it goes on where it was ended.
+# Exit code: 0 all is measured, 2 a mistake in what was asked for, 75 time or somebody ended it before.
 set -euo pipefail
 
 LONGSEQ_ROOT=$(readlink -f -- "${BASH_SOURCE[0]}")
 LONGSEQ_ROOT=${LONGSEQ_ROOT%/*/*}
 source "$LONGSEQ_ROOT/ALCF/setup.sh"
+source "$LONGSEQ_ROOT/ALCF/launch.sh"
 
 longseq_find_machine
 if [[ $LONGSEQ_NODE == login && " $* " != *' --help '* && " $* " != *' -h '* ]]; then
     longseq_refuse "this is a login node of $LONGSEQ_MACHINE: call ./ALCF/bench.sh inside a job, where the GPUs are"
 fi
+longseq_check_names # once, not in every case
+declare -A LONGSEQ_VALUE=([WALLTIME]=${WALLTIME-})
+[[ -z ${WALLTIME-} ]] || longseq_parse WALLTIME time "$WALLTIME"
+longseq_know_end # the bench and its cases read it
+longseq_setup
+export LONGSEQ_RANKS # where --ranks does not say
 exec "$LONGSEQ_ROOT/longseq.sh" bench "$@"

@@ -64,14 +64,17 @@ fi
 training=(${extra[@]+"${extra[@]}"})
 ((! bench)) || training=()
 longseq_submission ${training[@]+"${training[@]}"} # machine, queue, nodes, time, arguments: all that can be refused
-printf '%s\n' "${LONGSEQ_NOTES[@]}" >&2
 check=(check --dry-run --world-size "$LONGSEQ_RANKS" "${LONGSEQ_ARGS[@]}")
 ((! bench)) || check=(bench --list ${extra[@]+"${extra[@]}"})
-PYTHONPATH=$LONGSEQ_ROOT${PYTHONPATH:+:$PYTHONPATH} PYTHONDONTWRITEBYTECODE=1 "$LONGSEQ_BASE_PYTHON" -m longseq \
-    "${check[@]}" >/dev/null
+said=$(LONGSEQ_RANKS=$LONGSEQ_RANKS PYTHONPATH=$LONGSEQ_ROOT${PYTHONPATH:+:$PYTHONPATH} PYTHONDONTWRITEBYTECODE=1 \
+    "$LONGSEQ_BASE_PYTHON" -m longseq "${check[@]}")
 if ((bench)); then
-    LONGSEQ_VALUE[PLAN]=0 # of one run
-elif [[ ${LONGSEQ_VALUE[PLAN]} == 1 ]]; then
+    printf 'bench     %s\n' "${said//$'\n'/$'\n'          }" >&2 # a run of each
+    LONGSEQ_VALUE[PLAN]=0                                        # of one run
+else
+    printf '%s\n' "${LONGSEQ_NOTES[@]}" >&2
+fi
+if [[ ${LONGSEQ_VALUE[PLAN]} == 1 ]]; then
     longseq_plan show
     exit 0
 fi
@@ -80,6 +83,7 @@ if [[ ${LONGSEQ_VALUE[PLAN]} != 0 && -n $LONGSEQ_GPU ]]; then
 fi
 if ((LONGSEQ_VALUE[DRY_RUN])); then
     longseq_print_submission "$chain"
+    ((${#extra[@]} == 0)) || { printf '# behind --:' && printf ' %q' "${extra[@]}" && echo; }
     exit 0
 fi
 command -v "$LONGSEQ_QSUB" >/dev/null || longseq_refuse "there is no $LONGSEQ_QSUB here: submit on a login node of\

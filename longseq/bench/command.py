@@ -12,18 +12,22 @@ import re
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from longseq.config.flags import Parser
 from longseq.errors import EXIT_DONE, EXIT_STOPPED_EARLY, UserError
 from longseq.host.machine import gpu_capability
+from longseq.reports.format import duration
+from longseq.run.safety.stopping import end_time
 
 LENGTHS = ("512", "1k", "2k", "4k", "8k", "16k", "32k", "64k")
 SWEPT = ("MODEL_SIZE_KEY", "USE_FLASH_ATTN", "NGPUS", "SP_TYPE", "MPSIZE", "SPSIZE", "RINGSIZE",
          "SEQ_LEN", "TRAIN_ITERS", "LOAD", "RESUME", "DRY_RUN", "OUTPUT_DIR")  # fmt: skip
 LONGEST = 1 << 24  # tokens; where a search ends by itself
+FOR_TABLES = 120.0  # seconds kept back at a job's end; of a short one a fifth
 
 
 def add_arguments(parser: Parser) -> None:
@@ -32,14 +36,15 @@ def add_arguments(parser: Parser) -> None:
     add("--lengths", nargs="+", default=LENGTHS, metavar="TOKENS", help="as 512 or 64k")
     add("--layouts", nargs="+", default=("tp", "ulysses", "ring"), metavar="AXIS",
         help="tp, ulysses, ring, dp, or products as tp2xring")  # fmt: skip
-    add("--ranks", nargs="+", default=("2",), metavar="N", help="numbers of ranks (2)")
+    add("--ranks", nargs="+", default=(), metavar="N", help="numbers of ranks (all there are)")
     add("--networks", nargs="+", default=("GPT_SMALL",), metavar="KEY", help="of --list-models")
     add("--kernels", nargs="+", default=("1",), metavar="NAME", help="of USE_FLASH_ATTN")
     add("--steps", default="3", metavar="N", help="steps that count, after one that does not (3)")
     add("--longest", action="store_true", help="search the longest sequence, from the first length")
     add("--memory", default="0", metavar="GIB", help="what a rank on the CPU may take")
     add("--timeout", default="10m", metavar="TIME", help="for one case (10m)")
-    add("--within", default="", metavar="TIME", help="for all: the rest is left for another call")
+    add("--within", default="", metavar="TIME",
+        help="for all: the rest is left for another call (what is left of a job)")  # fmt: skip
     add("--again", nargs="+", default=(), metavar="OUTCOME",
         help="run these again: failed, refused, timed-out")  # fmt: skip
     add("--list", action="store_true", help="print the cases and run none")
@@ -54,7 +59,8 @@ def bench(options: argparse.Namespace) -> int:
     """Run what is not known yet, then show all of it; 75 where time or somebody ended it."""
     from longseq.bench.case import all_cases, in_order, read_layout
 
-    ranks = [count("--ranks", text) for text in options.ranks]
+    there = os.environ.get("LONGSEQ_RANKS", "2")  # from ALCF/bench.sh
+    ranks = [count("--ranks", text) for text in options.ranks or (there,)]
     layouts = [read_layout(name, n) for n in ranks for name in options.layouts]
     usable = [layout for layout in layouts if layout]
     lengths = sorted({read_tokens(text) for text in options.lengths})
@@ -78,7 +84,9 @@ def bench(options: argparse.Namespace) -> int:
         options.behind,
     )
     request = common(how)
-    clock = Clock(seconds("--timeout", options.timeout), seconds("--within", options.within or "0"))
+    clock = Clock(seconds("--timeout", options.timeout), within(options.within))
+    if clock.within:
+        say(f"{duration(clock.within)} for all of it")
 
     def run(case: Any, most: float) -> Any:
         return run_case(case, how, most)
@@ -180,6 +188,17 @@ def memory(text: str) -> float:
     if gib and gpu_capability() is not None and os.environ.get("DS_ACCELERATOR") != "cpu":
         raise UserError("--memory is for ranks on a CPU: a GPU has what it has; leave it out")
     return gib
+
+
+def within(text: str, environ: Mapping[str, str] = os.environ) -> float:
+    """Seconds for all cases: those of --within, or less, where the job ends before; 0: any."""
+    asked = seconds("--within", text or "0")
+    end = end_time(environ)
+    if end is None:
+        return asked
+    left = end - time.time()
+    left = max(left - min(FOR_TABLES, left / 5), 0.001)
+    return min(asked, left) if asked else left
 
 
 def count(flag: str, text: str) -> int:

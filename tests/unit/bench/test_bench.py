@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 from longseq.__main__ import main
 from longseq.bench import running
 from longseq.bench.case import Case, Layout, all_cases, in_order, read_layout
+from longseq.bench.command import within
 from longseq.bench.kept import FAILED, OK, OOM, REFUSED, TIMED_OUT, Kept, Result
 from longseq.bench.longest import find_longest, span_of
 from longseq.bench.pictures import draw, write_page
@@ -145,6 +147,19 @@ def test_a_case_that_would_not_end_in_time_is_left_for_another_call(tmp_path: Pa
     cases = [case(512), case(65536), case(1024)]
     ran, _, whole = run_sweep(tmp_path, cases, 1 << 20, within=100)
     assert (ran, whole) == ([512, 1024], False)
+
+
+def test_a_bench_in_a_job_ends_before_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: 1000.0)
+    job = {"LONGSEQ_END_TIME": "4600"}
+    assert within("", {}) == 0
+    assert within("30m", {}) == 1800
+    assert within("", job) == 3600 - 120  # for the tables
+    assert within("30m", job) == 1800
+    assert within("2h", job) == 3480
+    assert within("", {"SLURM_JOB_END_TIME": "1100"}) == 80
+    assert within("2h", {"WALLTIME": "0:10:00"}) == 480
+    assert 0 < within("", {"LONGSEQ_END_TIME": "900"}) < 1  # over, and not for ever
 
 
 def test_expected_time_grows_as_the_nearest_runs_did() -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from longseq.__main__ import main
 
-RECORDS = [
+RECORDS: list[dict[str, Any]] = [
     {"iteration": 1, "lm_loss": 1 / 3, "grad_norm": None},
     {"iteration": 2, "lm_loss": 2 / 7, "grad_norm": 1e-9, "event": 'a "spike", left out\nhere'},
     {"iteration": 3, "lm_loss": 0.25, "checkpoints_before": [{"checkpoint_iteration": 2}]},
