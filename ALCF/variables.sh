@@ -282,7 +282,14 @@ longseq_list_variables() { # for a terminal by subject and at its width, else do
     local columns
     if [[ -t 1 ]]; then
         columns=$(tput cols 2>/dev/null) || columns=80
-        longseq_print_variables terminal | fold -s -w "$columns" | sed 's/ $//'
+        longseq_print_variables terminal | awk -v width="$columns" '{
+            line = /^ / ? "   " : ""
+            for (i = 1; i <= NF; i++) {
+                if (i > 1 && length(line) + 1 + length($i) > width) { print line; line = "   " }
+                line = line (line == "" ? "" : " ") $i
+            }
+            print line
+        }'
     else
         longseq_print_variables markdown
     fi
