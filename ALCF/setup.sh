@@ -20,13 +20,14 @@ longseq_is_count() { # longseq_is_count TEXT: a whole number from 1 that bash ca
     [[ $1 =~ ^[1-9][0-9]{0,8}$ ]]
 }
 
-longseq_help() { # longseq_help FILE: prints the comment that FILE begins with
-    local line
+longseq_help() { # longseq_help FILE: prints the comment that FILE begins with, at a terminal's width
+    local line columns=1000
+    [[ ! -t 1 ]] || columns=$(tput cols 2>/dev/null) || columns=80
     while IFS= read -r line; do
         [[ $line == '#'* ]] || break
         line=${line#'#'}
         [[ $line == '!'* ]] || printf '%s\n' "${line# }"
-    done <"$1"
+    done <"$1" | fold -s -w "$columns"
 }
 
 # ---------------------------------------------------------------- Python and environment

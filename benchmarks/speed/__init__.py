@@ -8,4 +8,5 @@ documents, ring_balance    attention to many documents in one sample, and how ev
 collectives   exchanges between two CPU ranks, over gloo and over MPI
 launcher      the time before the ranks run
 preflight     what looking at all hosts takes, by their number
+marks         what measuring the parts of a step costs
 """

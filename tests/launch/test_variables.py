@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import re
 import struct
 import subprocess
 import termios
@@ -253,13 +254,13 @@ def test_docs_are_current() -> None:
     assert (ROOT / "docs/variables.md").read_text() == printed
 
 
-@pytest.mark.parametrize("columns", [60, 80, 120])
-def test_the_list_on_a_terminal_is_no_wider_than_it(tmp_path: Path, columns: int) -> None:
+def on_a_terminal(home: Path, columns: int, word: str) -> list[str]:
+    """The lines that ALCF/train-gpt3.sh prints for `word` on one of so many columns."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     process = subprocess.Popen(
-        [str(ROOT / "ALCF/train-gpt3.sh"), "--list-variables"],
-        env=clean_env(tmp_path, {"TERM": "xterm"}),
+        [str(ROOT / "ALCF/train-gpt3.sh"), word],
+        env=clean_env(home, {"TERM": "xterm"}),
         stdout=theirs,
         stdin=theirs,
         stderr=theirs,
@@ -277,8 +278,19 @@ def test_the_list_on_a_terminal_is_no_wider_than_it(tmp_path: Path, columns: int
         text += part
     os.close(ours)
     assert process.wait(30) == 0
-    lines = text.decode().splitlines()
+    return text.decode().splitlines()
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_lists_and_help_on_a_terminal_are_no_wider_than_it(tmp_path: Path, columns: int) -> None:
+    lines = on_a_terminal(tmp_path, columns, "--list-variables")
     assert max(map(len, lines)) <= columns
     assert "ATTENTION" in lines
-    assert any(line.startswith("SEQ_LEN  (tokens") for line in lines)
-    assert "|" not in text.decode()
+    assert any(line.startswith("SEQ_LEN (tokens") for line in lines)
+    assert not any(re.match(r"[a-z]+ ", line) for line in lines)  # what is wrapped is set back
+    assert "|" not in "".join(lines)
+    help_lines = on_a_terminal(tmp_path, columns, "--help")
+    assert max(map(len, help_lines)) <= columns
+    words = " ".join(help_lines).split()
+    text = (ROOT / "ALCF/train-gpt3.sh").read_text().split("\nset -euo")[0]
+    assert words == text.replace("#", "").split()[2:]
