@@ -13,6 +13,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -167,6 +168,8 @@ def frame(seen: Seen, width: int) -> list[str]:
     else:
         lines += _progress(seen, str(status), width)
     lines += [f"warning   {text}" for text in seen.warnings]
+    if reason := seen.summary.get("reason"):  # whole: it is what one looks for
+        lines += textwrap.wrap(f"why       {reason}", max(width, 20), subsequent_indent=" " * 10)
     return [line if len(line) <= width else line[: width - 1] + "…" for line in lines]
 
 

@@ -43,8 +43,11 @@ def sync(options: argparse.Namespace) -> int:
     failed = 0
     for path in found:
         print(f"longseq: {path}", file=sys.stderr, flush=True)
-        words = [sys.executable, "-m", "wandb", "sync", "--yes", str(path)]
-        done = subprocess.run(words, env=for_wandb("online"), stdin=subprocess.DEVNULL, check=False)
+        words = [sys.executable, "-m", "wandb", "sync", "--yes", str(path.absolute())]
+        own = path.parent.parent  # where wandb leaves its log
+        done = subprocess.run(
+            words, env=for_wandb("online"), cwd=own, stdin=subprocess.DEVNULL, check=False
+        )
         failed += done.returncode != 0
     if failed:
         print(f"longseq: {failed} of {len(found)} could not be sent", file=sys.stderr)

@@ -52,6 +52,17 @@ def test_a_run_that_says_nothing_any_more_is_told(tmp_path: Path) -> None:
     assert "nothing new for 0:10:00: ended or hung" in frame(look(run), 120)[1]
 
 
+def test_why_a_run_failed_is_told_whole(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", status="failed")
+    summary = json.loads((run / "summary.json").read_text())
+    reason = "the loss is nan in iteration 4, samples 3 to 3; its update was left out"
+    (run / "summary.json").write_text(json.dumps(summary | {"reason": reason}))
+    lines = frame(look(run), 60)
+    assert max(map(len, lines)) <= 60
+    first = next(n for n, line in enumerate(lines) if line.startswith("why       "))
+    assert " ".join(" ".join(lines[first:]).split()) == f"why {reason}"
+
+
 def test_a_job_shows_its_newest_run_and_the_queue(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
