@@ -1,10 +1,12 @@
 """How much of validation is in training, on either strand: words of the sequences themselves.
 
-A genome, and synthetic ones of several records, are prepared with both strands, where records are
-divided at N, and split as a run would. Each word of K letters of validation is looked up among
-those of training, which hold both strands. What a genome has twice is in both parts whatever the
-split: so a column counts only words that the data have once (on either strand), of which none may
-be shared. Beside them stands a split that is none: every document drawn by itself.
+A genome, and synthetic ones of several records, of which every tenth is a strain of the one before
+(2% of its letters drawn anew), are prepared with both strands, where records are divided at N, and
+split as a run would: by record, by file, and by likeness, which alone keeps strains together. Each
+word of K letters of validation is looked up among those of training, which hold both strands. What
+a genome has twice is in both parts whatever the split: so a column counts only words that the data
+have once (on either strand), of which none may be shared. Beside them stands a split that is none:
+every document drawn by itself.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from longseq.data.prepare.settings import Settings
 from longseq.data.sources.inputs import expand
 
 K = 24
+STRAIN, CHANGED = 10, 0.02  # every how many-th genome is a strain; how many of its letters differ
 Words = npt.NDArray[np.uint64]
 BACTERIUM = "/usr/share/doc/bowtie/examples/genomes/NC_008253.fna.gz"
 
@@ -99,15 +102,22 @@ def joined(found: list[Words]) -> Words:
 
 
 def write_genomes(folder: Path, genomes: int) -> None:
-    """Files of three records, each of two stretches of unequal lengths with N between them."""
-    rng = np.random.default_rng(4)
+    """Files of three records, each of two stretches of unequal lengths with N between them; every
+    tenth is the one before with some letters drawn anew.
+    """
+    rng, letters = np.random.default_rng(4), np.frombuffer(b"ACGT", np.uint8)
+    genome: list[npt.NDArray[np.uint8]] = []
     for number in range(genomes):
-        records = []
-        for record in range(3):
-            lengths = rng.integers(1_500, 9_000, 2)
-            texts = [rng.choice(np.frombuffer(b"ACGT", np.uint8), n).tobytes() for n in lengths]
-            records.append(b">%d.%d\n%s\n" % (number, record, (b"N" * 100).join(texts)))
-        (folder / f"{number:04}.fa").write_bytes(b"".join(records))
+        if number % STRAIN == STRAIN - 1:
+            changed = [rng.random(len(part)) < CHANGED for part in genome]
+            drawn = [rng.choice(letters, len(part)) for part in genome]
+            genome = [np.where(*parts) for parts in zip(changed, drawn, genome, strict=True)]
+        else:
+            genome = [rng.choice(letters, n) for n in rng.integers(1_500, 9_000, 6)]
+        texts = [part.tobytes() for part in genome]
+        records = [(b"N" * 100).join(texts[place : place + 2]) for place in (0, 2, 4)]
+        lines = [b">%d.%d\n%s\n" % (number, place, text) for place, text in enumerate(records)]
+        (folder / f"{number:04}.fa").write_bytes(b"".join(lines))
 
 
 def measure(table: Table, name: str, source: str, folder: Path, group_by: str) -> None:
@@ -139,6 +149,6 @@ def main(options: Namespace) -> None:
         measure(table, "one genome", options.genome, folder, "auto")
         (folder / "genomes").mkdir()
         write_genomes(folder / "genomes", options.genomes)
-        for group_by in ("auto", "file"):
+        for group_by in ("auto", "file", "likeness"):
             called = f"{options.genomes} by {group_by}"
             measure(table, called, str(folder / "genomes"), folder, group_by)

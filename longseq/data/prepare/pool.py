@@ -56,7 +56,6 @@ def _next(
 
 def _start_worker(recipe: Recipe) -> None:
     global _encoder
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # our processes are the parallelism
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _encoder = Encoder(recipe)
 

@@ -15,7 +15,7 @@ from longseq.data.tokenizers.text import TextTokenizer
 from longseq.errors import UserError
 
 PIECE = 1 << 16  # a library's encoding takes a hundred bytes for each letter
-BATCH = 1 << 20
+BATCH = 1 << 18  # more does not fit into a core's cache
 SHOWN = 12
 
 

@@ -16,6 +16,8 @@ PACKAGES = {
     "s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs",
     "hf": "huggingface_hub",
 }  # fmt: skip
+BUCKETS = ("s3", "s3a", "gs", "gcs")  # whose URLs have no place for a user
+CUT = ("EOFError", "error", "BadGzipFile", "IsalError", "LZMAError", "ZstdError")  # decompressing
 BLOCK = 1 << 23  # bytes asked for at once
 
 
@@ -63,6 +65,11 @@ def _store(url: str) -> tuple[Any, str]:
     scheme = url.partition("://")[0].lower()
     if "::" in url:
         raise UserError(f"{scheme}://…: URLs joined by :: are not read: fetch the file first")
+    if scheme in BUCKETS and "@" in urlsplit(url).netloc:
+        raise UserError(
+            f"{shown(url)}: a key in the URL does not count: set up access as the store's own tools"
+            " have it"
+        )
     from fsspec.core import url_to_fs
 
     try:
@@ -84,6 +91,10 @@ def trouble(error: Exception) -> str:
     status = getattr(cause, "status", 0)
     if status == 404 or isinstance(cause, FileNotFoundError):
         return "there is no such object: check the URL"
+    if type(cause).__name__ == "NoSuchBucket":
+        return "there is no such bucket: check the URL"
+    if type(error).__name__ in CUT:
+        return "is damaged or cut off: fetch it again"
     if isinstance(error, PermissionError) or "Credentials" in type(error).__name__:
         return "access refused: set up access as the store's own tools have it"
     if status:

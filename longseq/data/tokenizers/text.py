@@ -5,6 +5,7 @@ The library `tokenizers` does the work. Its files are copied beside the data: wh
 decode a token must not depend on a path that someone may move.
 """
 
+import os
 from abc import abstractmethod
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,7 @@ def huggingface(path: str) -> Library:
     """From a tokenizer.json."""
     if not path:
         raise UserError("--tokenizer huggingface: name its file, as in huggingface:tokenizer.json")
+    _one_thread()
     from tokenizers import Tokenizer as Inner
 
     content = _read(path)
@@ -140,6 +142,7 @@ def gpt2(paths: str) -> Library:
     vocabulary, _, merges = paths.partition(",")
     if not merges:
         raise UserError(f"--tokenizer gpt2:{paths}: name two files, as in gpt2:VOCAB,MERGES")
+    _one_thread()
     from tokenizers import Tokenizer as Inner
     from tokenizers import decoders, models, pre_tokenizers
 
@@ -151,6 +154,11 @@ def gpt2(paths: str) -> Library:
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
     return Library("gpt2", inner, files)
+
+
+def _one_thread() -> None:
+    """The processes of --workers are the parallelism, unless somebody set it."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 def _read(path: str) -> bytes:

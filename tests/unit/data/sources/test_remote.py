@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gzip
 import http.server
 import threading
 from collections.abc import Iterator
@@ -82,9 +83,13 @@ def test_http(tmp_path: Path, server: str, name: str) -> None:
         ("what://bucket/x.fa", "what:// is unknown"),
         (f"zip://x::http://user:{SECRET}@host/x.zip", "URLs joined by ::"),
         ("memory://nothing/*.fa", "nothing there matches"),
+        ("memory://cut/x.fa.gz", "is damaged or cut off"),
+        (f"s3://user:{SECRET}@bucket/x.fa", r"s3://bucket/x\.fa: a key in the URL does not count"),
     ],
 )
 def test_what_cannot_be_fetched(tmp_path: Path, server: str, name: str, message: str) -> None:
+    cut = gzip.compress(b">a\n" + b"ACGT" * 1000)[:-9]
+    fsspec.filesystem("memory").pipe("/cut/x.fa.gz", cut)
     with pytest.raises(UserError, match=message) as caught:
         fetched(tmp_path, name.format(server))
     assert SECRET not in str(caught.value)
