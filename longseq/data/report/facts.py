@@ -15,7 +15,7 @@ from longseq.data.held_out import document_records, split_datasets
 from longseq.data.indexed.format import Ints
 from longseq.data.indexed.record_table import ENDING, read_records
 from longseq.data.samples.shares import parse_split
-from longseq.data.samples.split import PARTS, Split
+from longseq.data.samples.split import PARTS, Segments, Split
 from longseq.data.tokenizers.alphabet import LETTERS
 
 BLOCK = 1 << 22  # tokens
@@ -103,15 +103,13 @@ def _letters(dataset: Dataset) -> tuple[Ints, Ints, Ints]:
     """Of each document its letters G and C, and its letters A, C, G and T; how often each token
     occurs.
     """
-    names, offsets = dataset.tokenizer.names(), dataset.tokens.document_offsets
-    bases = [name if set(name) <= set(LETTERS) else "" for name in names]
-    gc_of = np.array([sum(map(name.count, "GC")) for name in bases])
-    acgt_of = np.array([sum(map(name.count, "ACGT")) for name in bases])
+    offsets = dataset.tokens.document_offsets
+    gc_of, acgt_of = _letters_of(dataset)
     gc, acgt = np.zeros((2, dataset.tokens.num_documents), np.int64)
-    counts = np.zeros(len(names), np.int64)
+    counts = np.zeros(len(gc_of), np.int64)
     for start in range(0, dataset.tokens.num_tokens, BLOCK):
         piece = dataset.tokens.read(start, min(BLOCK, dataset.tokens.num_tokens - start))
-        counts += np.bincount(piece, minlength=len(names))[: len(names)]
+        counts += np.bincount(piece, minlength=len(counts))[: len(counts)]
         first = int(np.searchsorted(offsets, start, side="right")) - 1
         inside = offsets[(offsets > start) & (offsets < start + len(piece))] - start
         starts = np.concatenate(([0], inside))
@@ -119,6 +117,24 @@ def _letters(dataset: Dataset) -> tuple[Ints, Ints, Ints]:
         np.add.at(gc, places, np.add.reduceat(gc_of[piece], starts))
         np.add.at(acgt, places, np.add.reduceat(acgt_of[piece], starts))
     return gc, acgt, counts
+
+
+def _letters_of(dataset: Dataset) -> tuple[Ints, Ints]:
+    """Of each token of the vocabulary its letters G and C, and its letters A, C, G and T."""
+    bases = [name if set(name) <= set(LETTERS) else "" for name in dataset.tokenizer.names()]
+    gc = np.array([sum(map(name.count, "GC")) for name in bases])
+    return gc, np.array([sum(map(name.count, "ACGT")) for name in bases])
+
+
+def _letters_inside(dataset: Dataset, segments: Segments) -> tuple[int, int]:
+    """The same of the tokens of some segments, which may be parts of documents."""
+    gc_of, acgt_of = _letters_of(dataset)
+    counts = np.zeros(len(gc_of), np.int64)
+    for start, length in zip(segments.start.tolist(), segments.length.tolist(), strict=True):
+        for at in range(start, start + length, BLOCK):
+            piece = dataset.tokens.read(at, min(BLOCK, start + length - at))
+            counts += np.bincount(piece, minlength=len(counts))[: len(counts)]
+    return int(counts @ gc_of), int(counts @ acgt_of)
 
 
 def _sources(dataset: Dataset) -> dict[str, tuple[int, int, int]]:
@@ -146,7 +162,9 @@ def _parts(dataset: Dataset, split: Split, asked: str, gc: Ints, acgt: Ints) -> 
         segments = split.parts[name]
         inside = np.searchsorted(documents.offsets, segments.start, side="right") - 1
         groups = np.unique(owner[inside])
-        letters = int(acgt[inside].sum())
+        guanine_cytosine, letters = int(gc[inside].sum()), int(acgt[inside].sum())
+        if split.by == "position":
+            guanine_cytosine, letters = _letters_inside(dataset, segments)
         rows.append(
             Part(
                 name,
@@ -155,7 +173,7 @@ def _parts(dataset: Dataset, split: Split, asked: str, gc: Ints, acgt: Ints) -> 
                 segments.num_tokens,
                 len(segments.start),
                 len(groups),
-                int(gc[inside].sum()) / letters if letters else float("nan"),
+                guanine_cytosine / letters if letters else float("nan"),
             )
         )
     return rows

@@ -53,6 +53,24 @@ def test_repeats_weights_and_other_letters(tmp_path: Path) -> None:
     assert re.search(r"28\.57%.{0,40}lower case", text, re.S)
 
 
+@pytest.mark.parametrize("block", [7, 1 << 22])
+def test_gc_of_parts_of_one_record(
+    tmp_path: Path, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A chromosome is cut by position: a part's letters are its own, not those of the record."""
+    monkeypatch.setattr(module, "BLOCK", block)
+    text = "AT" * 300 + "GGAT" * 100
+    found = facts(make(tmp_path, f">one\n{text}\n")[0], "60,40,0")
+    assert found.split.by == "position"
+    for part in found.parts[:2]:
+        (start,), (length,) = (
+            getattr(found.split.parts[part.name], n) for n in ("start", "length")
+        )
+        inside = text[start : start + length]
+        assert part.gc == pytest.approx((inside.count("G") + inside.count("C")) / len(inside))
+    assert abs(found.parts[0].gc - found.parts[1].gc) > 0.1
+
+
 def test_shares_of_a_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Ten groups of one size at 70, 20, 10: seven, two and one, each with its letters."""
     content = "".join(f">{n}\n{'AC' * 50 if n % 2 else 'AT' * 50}\n" for n in range(10))
