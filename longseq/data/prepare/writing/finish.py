@@ -46,7 +46,9 @@ def finish(output: Output, inputs: Inputs, annotation: "Annotation | None") -> D
     if not writer.num_documents:
         reason = f"{skipped[0]['reason']}; " if skipped else ""
         named = ", ".join(map(shown, inputs.paths))
-        raise UserError(f"{reason}{named}: no sequence in it that makes a token")
+        short = output.counts["short_records"]
+        why = f" ({short:,} are below --min-length {settings.recipe.min_length})" if short else ""
+        raise UserError(f"{reason}{named}: no sequence in it that makes a token{why}")
     written = writer.num_tokens - writer.num_documents * (1 + output.lead)
     check_sums(settings.recipe, output.counts, output.tokenizer, written)
     check_unknown(output.counts, output.unknown, settings.allow_unknown)

@@ -251,6 +251,8 @@ def test_short_records_are_left_out(tmp_path: Path, chunk: int) -> None:
     assert texts(prefix) == ["ACGTA", "GATTACA" * 9]
     assert (manifest.counts["short_records"], manifest.counts["short_bases"]) == (1, 3)
     assert [record.documents for record in read_records(prefix)] == [0, 1, 1]
+    with pytest.raises(UserError, match=r"makes a token \(3 are below --min-length 100\)"):
+        make(tmp_path, content, min_length=100, chunk=chunk)
 
 
 def test_genes_keep_other_letters(tmp_path: Path) -> None:
