@@ -143,11 +143,12 @@ def _show(options: argparse.Namespace, kept: Any, cases: Sequence[Any]) -> None:
     ]
     if not results:
         return
-    table = reach_table(results) if options.longest else speed_table(results)
+    limit = float(kept.request["memory_gib"])
+    table = reach_table(results, limit) if options.longest else speed_table(results)
     show(table)
     paths = write_tables(kept.folder, list(kept.found.values()))
     planned = None if options.no_published else published.planned(kept.folder)
-    pictures = draw(kept.folder, results, options.longest, planned)
+    pictures = draw(kept.folder, results, options.longest, planned, limit)
     paths += [*pictures, write_page(kept.folder, pictures, [table], kept.request)]
     for path in paths:
         print(path)

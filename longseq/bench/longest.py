@@ -2,6 +2,7 @@
 
 find_longest(case, most, try_one)         # case: the first length to try
 span = span_of(results)                   # what is known of it: (ran, did not, why)
+planned_longest(results, memory_gib)      # where the estimate of its runs' memory reaches that
 """
 
 from __future__ import annotations
@@ -52,3 +53,23 @@ def span_of(results: Iterable[Result]) -> tuple[int, Result | None]:
     longest = max((one.length for one in known if one.outcome == OK), default=0)
     beyond = [one for one in known if one.outcome != OK and one.length > longest]
     return longest, min(beyond, key=lambda one: one.length, default=None)
+
+
+def planned_longest(results: Iterable[Result], memory_gib: float) -> int | None:
+    """The length, in tokens, at which a rank of this curve is estimated to need `memory_gib`: on
+    the line through the estimates of its two longest runs, above what their processes held before
+    the network. None without a limit, or without two estimates.
+    """
+    known = sorted(
+        (one for one in results if None not in (one.planned_gib, one.measured_gib, one.peak_gib)),
+        key=lambda one: one.length,
+    )
+    if not memory_gib or len(known) < 2:
+        return None
+    low, high = known[-2:]
+    planned = high.planned_gib or 0.0
+    per_token = (planned - (low.planned_gib or 0.0)) / (high.length - low.length)
+    before = (high.peak_gib or 0.0) - (high.measured_gib or 0.0)
+    if per_token <= 0:
+        return None
+    return max(0, int(high.length + (memory_gib - before - planned) / per_token))

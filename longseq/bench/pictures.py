@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from longseq.bench import published
 from longseq.bench.kept import OK, OOM, Result
-from longseq.bench.longest import span_of
+from longseq.bench.longest import planned_longest, span_of
 from longseq.bench.tables import curves, tokens
 from longseq.host.atomic_files import replace_file
 from longseq.reports.page import render
@@ -25,13 +26,18 @@ Planned = tuple[dict[int, float | None], dict[str, dict[int, int]]]
 
 
 def draw(
-    folder: Path, results: Sequence[Result], longest: bool, planned: Planned | None
+    folder: Path,
+    results: Sequence[Result],
+    longest: bool,
+    planned: Planned | None,
+    memory_gib: float = 0.0,
 ) -> list[Path]:
     """The picture of the one form or the other; returns the paths of SVG and PNG.
 
-    planned: ours, to stand beside what was published; None: leave that out.
+    planned: ours, to stand beside what was published; None: leave that out. memory_gib: of a rank,
+    for which the longest sequences are estimated beside those that ran; 0: they are not.
     """
-    measured = _measured_reach if longest else _measured_speed
+    measured = partial(_measured_reach, memory_gib=memory_gib) if longest else _measured_speed
     theirs = _published_reach if longest else _published_speed
     name = "longest" if longest else "tflops"
     panels: list[Callable[[Axes], None]] = [lambda axes: measured(axes, results)]
@@ -108,22 +114,38 @@ def _published_speed(axes: Axes, planned: Planned) -> None:
     axes.set_title("published: 25B on 32 A100 of 40 GB", fontsize=10)
 
 
-def _measured_reach(axes: Axes, results: Sequence[Result]) -> None:
-    """The longest by ranks, a line for each axis that the ranks go to; those that ran."""
-    lines: dict[str, dict[int, int]] = {}
+def _measured_reach(axes: Axes, results: Sequence[Result], memory_gib: float) -> None:
+    """The longest by ranks, a line for each axis that the ranks go to: those that ran, and dashed
+    where the estimate of memory ends.
+    """
+    ran: dict[str, dict[int, int]] = {}
+    planned: dict[str, dict[int, int]] = {}
     for curve in curves(results).values():
         family = "".join(letter for letter in curve[0].layout if not letter.isdigit())
-        lines.setdefault(family, {})[curve[0].ranks] = span_of(curve)[0]
-    alone = lines.pop(" rank", {})
+        ran.setdefault(family, {})[curve[0].ranks] = span_of(curve)[0]
+        estimate = planned_longest(curve, memory_gib)
+        if estimate is not None:
+            planned.setdefault(family, {})[curve[0].ranks] = estimate
+    alone = {"-": ran.pop(" rank", {}), "--": planned.pop(" rank", {})}
     styles = zip(COLOURS, MARKERS, strict=True)
-    for (name, line), (colour, marker) in zip(lines.items(), styles, strict=False):
-        both = dict(sorted((alone | line).items()))
-        axes.plot(list(both), list(both.values()), "-", color=colour, marker=marker, label=name)
-    if not lines:
-        axes.plot(list(alone), list(alone.values()), "o", color=BLUE, label="1 rank")
+    for name, (colour, marker) in zip(ran or {"1 rank": {}}, styles, strict=False):
+        for style, lines in (("-", ran), ("--", planned)):
+            both = dict(sorted((alone[style] | lines.get(name, {})).items()))
+            label = name if style == "-" else f"{name}, planned"
+            if both:
+                axes.plot(
+                    list(both),
+                    list(both.values()),
+                    style,
+                    color=colour,
+                    marker=marker,
+                    markersize=6 if style == "-" else 3,
+                    label=label,
+                )
     _by_ranks(axes, sorted({one.ranks for one in results}), "ranks")
     axes.set_ylabel("longest sequence (tokens)")
-    axes.set_title("measured here", fontsize=10)
+    limit = f", {memory_gib:g} GiB a rank" if memory_gib else ""
+    axes.set_title(f"measured here{limit}", fontsize=10)
 
 
 def _published_reach(axes: Axes, planned: Planned) -> None:

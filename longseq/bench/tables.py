@@ -19,7 +19,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from longseq.bench.kept import FAILED, OK, OOM, REFUSED, TIMED_OUT, Result
-from longseq.bench.longest import span_of
+from longseq.bench.longest import planned_longest, span_of
 from longseq.host.atomic_files import replace_file
 from longseq.reports.format import number
 from longseq.reports.sections import Table
@@ -62,16 +62,20 @@ def _cell(one: Result) -> str:
     return f"{number(one.tflops, '{:.3g}')} ({number(one.model_tflops, '{:.3g}')})"
 
 
-def reach_table(results: Sequence[Result]) -> Table:
-    """A row for each curve: the longest sequence that ran, and what the next one came to."""
+def reach_table(results: Sequence[Result], memory_gib: float = 0.0) -> Table:
+    """A row for each curve: the longest sequence that ran, what the next one came to, and where the
+    estimate of memory reaches `memory_gib` of a rank (0: no limit, no estimate).
+    """
     rows = []
     for name, curve in curves(results).items():
         longest, beyond = span_of(curve)
         then = f"{beyond.length:,}: {beyond.outcome}" if beyond else "not tried"
         last = next((one for one in curve if one.length == longest), None)
         memory = number(last.peak_gib, "{:.2f}") if last else ""
-        rows.append([name, str(curve[0].ranks), f"{longest:,}", memory, then])
-    head = ["layout", "ranks", "longest that ran", "GiB of rank 0", "beyond"]
+        planned = planned_longest(curve, memory_gib)
+        estimate = f"{planned:,}" if planned is not None else ""
+        rows.append([name, str(curve[0].ranks), f"{longest:,}", estimate, memory, then])
+    head = ["layout", "ranks", "longest that ran", "planned", "GiB of rank 0", "beyond"]
     return Table("Longest sequence by number of ranks", head, rows)
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from longseq.bench import running
 from longseq.bench.case import Case, Layout, all_cases, in_order, read_layout
 from longseq.bench.command import within
 from longseq.bench.kept import FAILED, OK, OOM, REFUSED, TIMED_OUT, Kept, Result
-from longseq.bench.longest import find_longest, span_of
+from longseq.bench.longest import find_longest, planned_longest, span_of
 from longseq.bench.pictures import draw, write_page
 from longseq.bench.running import How, judge, run_case
 from longseq.bench.sweep import Clock, expect, sweep
@@ -195,8 +196,8 @@ def test_the_published_forms(tmp_path: Path) -> None:
     assert table.head == ["layout", "1k", "2k", "4k"]
     assert table.rows == [["1 rank", "2 (2)", "", ""], ["tp2", "2 (2)", "2 (2)", "OOM"]]
     reach = reach_table(results).rows
-    assert reach[0] == ["1 rank", "1", "1,024", "0.50", "not tried"]
-    assert reach[1] == ["tp2", "2", "2,048", "0.50", "4,096: out of memory"]
+    assert reach[0] == ["1 rank", "1", "1,024", "", "0.50", "not tried"]
+    assert reach[1] == ["tp2", "2", "2,048", "", "0.50", "4,096: out of memory"]
     rows, listed = write_tables(tmp_path, results)
     with rows.open() as lines:
         assert [row["outcome"] for row in csv.DictReader(lines)] == [OK, OK, OK, OOM]
@@ -208,6 +209,20 @@ def test_the_published_forms(tmp_path: Path) -> None:
     page = write_page(tmp_path, pictures, [table], REQUEST).read_text()
     assert "<td>OOM</td>" in page
     assert page.count("data:image/svg+xml") == 2
+
+
+def test_planned_is_where_the_estimate_reaches_the_limit(tmp_path: Path) -> None:
+    """A tenth of a GiB, and one for each 1,024 tokens; the process held half a GiB before."""
+    planned = {n: 0.1 + n / 1024 for n in (512, 1024, 1536)}
+    results = [
+        replace(result(case(n)), planned_gib=gib, measured_gib=gib + 0.2, peak_gib=gib + 0.7)
+        for n, gib in planned.items()
+    ]
+    assert planned_longest(results, 3.6) == pytest.approx(3 * 1024, abs=1)
+    assert planned_longest(results, 0) is None
+    assert planned_longest(results[:1], 3.6) is None
+    assert reach_table(results, 3.6).rows[0][2:4] == ["1,536", "3,072"]
+    assert draw(tmp_path, results, True, None, 3.6)[0].read_text().startswith("<?xml")
 
 
 SCRIPT = """#!/bin/bash
