@@ -182,6 +182,24 @@ def test_a_slow_host_is_named_and_a_slow_network_is_not(tmp_path: Path) -> None:
     assert "no two hosts exchange 100 GB/s" in slow.faults[0]
 
 
+def test_a_slow_path_is_no_hosts_fault(tmp_path: Path) -> None:
+    """Two switches, and a bad cable between them."""
+    for host in HOSTS:
+        pairs = [
+            {"with": other, "bytes": 2**20, "seconds": 1e-4 if one_side(host, other) else 0.4}
+            for other in HOSTS
+            if other != host
+        ]
+        told(tmp_path, host, {"pairs": pairs}, ranks=1)
+    verdict = judge(tmp_path, HOSTS, CPUS)
+    assert (verdict.bad, verdict.fit) == ({}, False)
+    assert "the path between alpha and gamma with 0.00262 GB/s is slow" in table(verdict)[-1]
+
+
+def one_side(host: str, other: str) -> bool:
+    return HOSTS.index(host) // 2 == HOSTS.index(other) // 2
+
+
 def test_an_error_says_what_was_being_done(tmp_path: Path) -> None:
     for host in HOSTS:
         told(tmp_path, host)
