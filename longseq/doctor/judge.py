@@ -264,6 +264,11 @@ def _of_sums(verdict: Verdict) -> None:
         doing = dict.fromkeys(f"{net['host']} {net['doing']}" for net in errors if "doing" in net)
         where = f" ({', '.join(list(doing)[:4])})" if doing else ""
         verdict.faults.append(f"the all-reduce failed{where}: {errors[0]['error']}")
+    if len(verdict.hosts) > 1 and not verdict.nets and not verdict.bad:
+        verdict.faults.append(
+            "all hosts answered, and none came to the all-reduce in time: do they still import"
+            " (PREFLIGHT_SECONDS)?"
+        )
     named = verdict.faults or any("slow" in reason for reason in verdict.bad.values())
     if verdict.links and min(verdict.links.values()) < LEAST and not named:
         worst = slowest_link(verdict.links)

@@ -1,6 +1,7 @@
-"""Two hosts, four ranks, a preflight and a real training over every launcher: losses of one host.
+"""Two hosts, four ranks, a real training over every launcher: the losses of the one-host run.
 
 The hosts are simulated (cluster.py). Hydra, Open MPI, Slurm are real; PALS is a strict stand-in.
+The preflight runs over all four: under Hydra in test_doctor.py.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from tests.parallel.ranks import MPICH, MPIEXEC
 X3 = ["x3004c0s13b0n0", "x3004c0s13b1n0"]
 TINY = """--num-layers 1 --hidden-size 64 --num-attention-heads 4 --seq-length 64
 --max-position-embeddings 64 --train-iters 3 --eval-iters 0 --save-interval 0""".split()
+SLOW = {"PREFLIGHT_SECONDS": "200"}  # where much else runs, torch's import takes a minute
 
 
 @pytest.fixture(scope="module")
@@ -80,13 +82,15 @@ def polaris(tree: Tree, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cl
         yield cluster
 
 
-def train(tree: Tree, enter: list[str], *extra: str, **env: str) -> list[float]:
+def train(
+    tree: Tree, enter: list[str], *extra: str, preflight: str = "0", **env: str
+) -> list[float]:
     """Losses of a run of four ranks, started on the host that `enter` leads to."""
     command, full = tree.command("--", *TINY, *extra, **env)
     before = set((tree.root / "outputs").glob("*"))
     done = subprocess.run(
         [*enter, *command],
-        env=full | {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"},
+        env=full | {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "PREFLIGHT": preflight} | SLOW,
         cwd=tree.root,
         capture_output=True,
         text=True,
@@ -195,7 +199,7 @@ def test_pbs_and_pals_from_a_login_node(tree: Tree, polaris: Cluster, alone: lis
         text = f'#!/bin/sh\nexec {sys.executable} {stand_in} {state} {what} "$@"\n'
         write_script(polaris.folder / f"bin/{name}", text)
     env = {"PATH": f"{polaris.folder}/bin:{Path(sys.executable).parent}:/usr/bin:/bin"}
-    env |= {"NGPU_PER_HOST": "2", **conda(tree.root.parent)}
+    env |= {"NGPU_PER_HOST": "2", **SLOW, **conda(tree.root.parent)}
     words = "-q debug -n 2 -t 0:30:00 -A genes --".split()
     job = submitted(tree, polaris.enter("polaris-login-01"), *words, *TINY, **env)
     said = wait_for_job(job, 1)
@@ -228,13 +232,14 @@ def test_open_mpi_over_two_hosts(tree: Tree, alone: list[float], tmp_path: Path)
         env |= {"COBALT_NODEFILE": str(tmp_path / "nodes"), "NGPU_PER_HOST": "2"}
         env |= {"SITE_MODULES": "0"}
         path = f"{tmp_path}/bin:{Path(sys.executable).parent}:/usr/bin:/bin"
-        same(train(tree, cluster.enter(names[0]), PATH=path, **env), alone)
+        enter = cluster.enter(names[0])
+        same(train(tree, enter, preflight="1", PATH=path, **env), alone)
 
 
 def test_slurm_over_two_hosts(tree: Tree, slurm: Slurm, alone: list[float]) -> None:
     """sbatch on what Slurm makes a login node, srun in the job."""
     login = slurm.cluster.enter(NIDS[0])
-    env = {"NGPU_PER_HOST": "2", **slurm.env}
+    env = {"NGPU_PER_HOST": "2", "PREFLIGHT": "0", **slurm.env}
     job = submitted(tree, login, "-n", "2", "-t", "20m", "--", *TINY, **env)
     said = wait_for_job(job, 1)
     assert "job ends with exit code 0" in said
@@ -243,20 +248,22 @@ def test_slurm_over_two_hosts(tree: Tree, slurm: Slurm, alone: list[float]) -> N
     assert (run / "hosts.txt").read_text().split() == NIDS
 
 
-def test_a_shell_by_ssh_finds_its_job(tree: Tree, slurm: Slurm, alone: list[float]) -> None:
-    """On the second node of a job, without a variable of Slurm's: the ranks go to both nodes."""
-    job = slurm.ask("sbatch", "--parsable", "-N", "2", "--exclusive", "--wrap", "sleep 600").strip()
+def test_a_shell_by_ssh_finds_its_job(tree: Tree, slurm: Slurm) -> None:
+    """On the second node of a job, without a variable of Slurm's: srun reaches both nodes."""
+    words = "--parsable --nodes=2 --exclusive --wrap".split()
+    job = slurm.ask("sbatch", *words, "sleep 600").strip()
     wait_until(lambda: slurm.ask("squeue", "-h", "-j", job, "-t", "R").strip(), "no job")
-    here = slurm.cluster.enter(NIDS[1])
-    env = {"SSH_CONNECTION": "10.0.0.1 1 10.0.0.2 22", "NGPU_PER_HOST": "2", **slurm.env}
+    env = {"SSH_CONNECTION": "10.0.0.1 1 10.0.0.2 22", "DS_ACCELERATOR": "cpu", **slurm.env}
+    env |= SLOW
+    _, full = tree.command(**env)
+    doctor = [*slurm.cluster.enter(NIDS[1]), "/bin/bash", str(tree.root / "ALCF/doctor.sh")]
     try:
-        same(train(tree, here, **env), alone)
+        done = subprocess.run([*doctor, "--json"], env=full, capture_output=True, text=True)
     finally:
         slurm.ask("scancel", job)
-    runs = sorted(
-        (tree.root / "outputs").glob("*/hosts.txt"), key=lambda path: path.stat().st_mtime
-    )
-    assert runs[-1].read_text().split() == NIDS
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"in a node of your job {job}: its nodes are used" in done.stderr
+    assert list(json.loads(done.stdout)["hosts"]) == NIDS
 
 
 def test_a_signal_stops_a_training_under_srun(tree: Tree, slurm: Slurm) -> None:

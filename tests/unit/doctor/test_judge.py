@@ -182,6 +182,17 @@ def test_a_slow_host_is_named_and_a_slow_network_is_not(tmp_path: Path) -> None:
     assert "no two hosts exchange 100 GB/s" in slow.faults[0]
 
 
+def test_where_nobody_came_to_the_all_reduce_the_time_is_named(tmp_path: Path) -> None:
+    for host in HOSTS:
+        told(tmp_path, host, ranks=1)
+    for path in tmp_path.glob("net-*.json"):
+        path.unlink()
+    verdict = judge(tmp_path, HOSTS, CPUS)
+    assert (verdict.bad, verdict.fit) == ({}, False)
+    assert "none came to the all-reduce in time" in table(verdict)[-1]
+    assert "PREFLIGHT_SECONDS" in table(verdict)[-1]
+
+
 def test_a_slow_path_is_no_hosts_fault(tmp_path: Path) -> None:
     """Two switches, and a bad cable between them."""
     for host in HOSTS:
