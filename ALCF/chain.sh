@@ -5,6 +5,7 @@
 #   bad-hosts.txt     "HOST why": hosts that were at fault
 #   failed-at.txt     after which iteration of its own a job failed; 0: before the first
 #   stopped.txt       why no further job does anything
+#   output.txt        what they print
 
 longseq_leave() { # longseq_leave FILE LINE: adds a line to one of these; says so where that cannot be done
     { printf '%s\n' "$2" >>"$LONGSEQ_JOB/$1"; } 2>/dev/null ||
@@ -61,8 +62,8 @@ longseq_stop_chain() { # longseq_stop_chain REASON: no job of this chain after t
     longseq_say "no further job of this chain will train: $1"
 }
 
-longseq_has_room() { # can a small file be written in the job's folder?
-    local file=$LONGSEQ_JOB/.room status=0
+longseq_has_room() { # longseq_has_room FOLDER: can a small file be written there?
+    local file=$1/.room status=0
     { head -c 65536 /dev/zero >"$file"; } 2>/dev/null || status=1
     rm -f -- "$file" 2>/dev/null || status=1
     return "$status"
@@ -82,7 +83,7 @@ longseq_judge_end() { # longseq_judge_end STATUS COUNT: would the next job only 
             [[ -z $REPLY ]] || longseq_stop_chain "there is a file STOP in $REPLY"
             ;;
         2 | 1)
-            if ! longseq_has_room; then
+            if ! longseq_has_room "$LONGSEQ_JOB"; then
                 longseq_say "there is no room in $LONGSEQ_JOB: the next job tries again"
                 return 0
             elif (($1 == 2)); then
@@ -139,12 +140,42 @@ longseq_tell_bad() { # what becomes of those, once it is known how many hosts ar
 }
 
 longseq_exclude() { # tells Slurm that the jobs of this chain which are left shall not be given those hosts
-    local id hosts='' host after=0
+    local id after=0
     [[ -n ${SLURM_JOB_ID-} && -f $LONGSEQ_JOB/bad-hosts.txt ]] || return 0
-    while read -r host _; do [[ ,$hosts, == *",$host,"* ]] || hosts+=${hosts:+,}$host; done <"$LONGSEQ_JOB/bad-hosts.txt"
     while read -r id; do
-        ((! after)) || timeout 20 scontrol update "jobid=$id" "excnodelist=$hosts" >/dev/null 2>&1 ||
-            longseq_say "note: Slurm does not let job $id do without $hosts"
+        ((! after)) || longseq_exclude_from "$id" || :
         [[ $id != "$SLURM_JOB_ID" ]] || after=1
     done <"$LONGSEQ_JOB/jobs.txt"
+}
+
+longseq_exclude_from() { # longseq_exclude_from JOB
+    local host usable bad=() wanted partition list
+    read -r wanted partition < <(timeout 20 squeue -h -j "$1" -o '%D %P' 2>/dev/null) || return 0
+    usable=$(timeout 20 sinfo -h -N -p "$partition" -t idle,alloc,mix,comp -o %N | sort -u) || return 0
+    while read -r host _; do bad+=("$host"); done <"$LONGSEQ_JOB/bad-hosts.txt"
+    # A job that has too few left to choose from would wait for ever: rather those that were at fault long ago
+    while ((${#bad[@]})) && longseq_too_few "${wanted%%-*}" "$usable" "${bad[@]}"; do bad=("${bad[@]:1}"); done
+    printf -v list '%s,' ${bad[@]+"${bad[@]}"}
+    timeout 20 scontrol update "jobid=$1" "excnodelist=${list%,}" >/dev/null 2>&1 ||
+        longseq_say "note: Slurm does not let job $1 do without ${list%,}"
+}
+
+longseq_too_few() { # longseq_too_few COUNT HOSTS BAD...: are fewer than COUNT of HOSTS, one a line, not BAD?
+    local host left=0
+    while read -r host; do [[ " ${*:3} " == *" $host "* ]] || left=$((left + 1)); done <<<"$2"
+    ((left < $1))
+}
+
+# ---------------------------------------------------------------- what jobs print
+
+longseq_keep() { # longseq_keep FILE: copies lines from stdin to stdout and FILE, on a full disk what there is room for
+    # tee would close what it once could not write, and whoever writes to it would be killed
+    local line lost=0
+    trap '' HUP INT PIPE TERM USR1 USR2
+    while IFS= read -r line || [[ -n $line ]]; do
+        printf '%s\n' "$line" 2>/dev/null || :
+        ((! lost)) || ! { printf '\nlongseq: %d lines are missing here, as there was no room\n' "$lost" >>"$1"; } 2>/dev/null ||
+            lost=0
+        { printf '%s\n' "$line" >>"$1"; } 2>/dev/null || lost=$((lost + 1))
+    done
 }

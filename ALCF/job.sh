@@ -23,7 +23,7 @@ source "$LONGSEQ_JOB/settings.sh"
 # The frozen code, not that which the environment was made with
 export PYTHONPATH=$LONGSEQ_ROOT${PYTHONPATH:+:$PYTHONPATH}
 
-exec > >(exec tee -a -- "$LONGSEQ_JOB/output.txt") 2>&1
+exec > >(longseq_keep "$LONGSEQ_JOB/output.txt") 2>&1
 if [[ -e $LONGSEQ_JOB/stopped.txt ]]; then
     longseq_say "nothing to do: $(cat -- "$LONGSEQ_JOB/stopped.txt")"
     longseq_say "job ends with exit code 0"

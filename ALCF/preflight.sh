@@ -118,6 +118,10 @@ longseq_preflight() { # looks at all hosts of a run on several; leaves bad ones 
         return 0
     fi
     printf '%s\n' "$text" | grep -v '  ok   ' >&2 || :
+    if ! longseq_has_room "$LONGSEQ_RUN"; then # no host could say that it is well
+        longseq_say "there is no room in $LONGSEQ_RUN: free some (a full disk? a quota?)"
+        return 1
+    fi
     mapfile -t good <"$folder/good.txt"
     for host in "${all[@]}"; do
         [[ " ${good[*]-} " == *" $host "* ]] || longseq_blame "$host" 'by the preflight'

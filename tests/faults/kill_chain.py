@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -23,7 +25,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.faults.chain_events import EVENTS, full_for, processes
+from tests.faults.chain_events import EVENTS, fill, full_for, processes
 from tests.launch.cluster import Cluster, why_not
 from tests.launch.planned import runs_of
 from tests.launch.shell import Tree
@@ -52,6 +54,7 @@ DISK = "96m"
 EARLY, LATE = 30.0, 3.0  # seconds after its start, or after its first iteration
 LEFT_ALONE = 2
 SOON = 30.0  # seconds; a job that has not ended by then, as one that began anew, has no rest
+GONE = 90.0  # seconds after a job's end, on a busy machine, in which all of it must be gone
 PATIENCE = 900.0
 TOLERANCE = 1e-6
 
@@ -167,29 +170,38 @@ class Chain:
         return f"{moment}: {what}"
 
     def nothing_left(self) -> None:
-        end = time.monotonic() + 45
+        end = time.monotonic() + GONE
         while left := processes(self.mark):
             if time.monotonic() > end:
-                sys.exit(f"still there: {left}")
+                tree = ["ps", "-o", "pid,ppid,stat,etimes,args", "-p", ",".join(map(str, left))]
+                said = subprocess.run(tree, capture_output=True, text=True, check=False).stdout
+                lines = [line[:150] for line in said.splitlines()]
+                for pid in left:
+                    os.kill(pid, signal.SIGKILL)
+                sys.exit("\n".join(["still there:", *lines, *self.said()[-20:]]))
             time.sleep(0.2)
 
     def job(self, index: int, number: str, disturbed: bool) -> None:
         """Let a job go, disturb it, wait for its end."""
         before, said = len(self.runs()), self.said()
         up = self.exchange_hosts()
+        others = fill(self.disk) if disturbed and self.chance.random() < 1 / 8 else None
         self.slurm.ask("scontrol", "release", number)
-        what: list[str] = []
+        print(f"job {index} on {' '.join(up)}:", flush=True)
+        if others:
+            self.wait(number, PATIENCE)
+            others.unlink()
+            print("  the disk was full", flush=True)
         while self.runs_again(number) and disturbed:
-            what.append(self.disturb(number, before))
+            print(f"  {self.disturb(number, before)}", flush=True)
             self.wait(number, SOON)
         self.wait(number, PATIENCE)
         self.nothing_left()
         codes = [line.split()[-1] for line in self.said()[len(said) :] if "job ends with" in line]
         done = [losses(run) for run in self.runs()[before:]]
         parts = [f"{min(one)} to {max(one)}" for one in done if one]
-        done_to_it = "; ".join(what) or "left alone"
-        ended = f"exit code {' '.join(codes) or 'none'}, iterations {', '.join(parts) or 'none'}"
-        print(f"job {index} on {' '.join(up)}: {done_to_it}: {ended}", flush=True)
+        code, iterations = " ".join(codes) or "none", ", ".join(parts) or "none"
+        print(f"  exit code {code}, iterations {iterations}", flush=True)
 
     def said(self) -> list[str]:
         path = self.folder / "output.txt"

@@ -15,8 +15,18 @@ from typing import Any
 import pytest
 
 from longseq.run.safety.abort import report
+from tests.launch.cluster import why_not
 from tests.launch.planned import PLANNED, runs_of, seen, wait_for_job, wait_until
-from tests.launch.shell import ROOT, Result, Tree, options, traced, write_script
+from tests.launch.shell import (
+    ROOT,
+    SOURCES,
+    Result,
+    Tree,
+    clean_env,
+    options,
+    traced,
+    write_script,
+)
 from tests.launch.test_machines import compare, dry_run
 
 QUEUES = {"debug": [2, 60], "debug-scaling": [10, 60], "full-node": [24, 1440], "q": [8, 600]}
@@ -352,6 +362,68 @@ def test_a_folder_that_cannot_be_written_is_said(
     result = bash("LONGSEQ_JOB=$1 longseq_judge_end 2 5", str(tmp_path / "gone"))
     assert "no room in" in result.stderr
     assert "no further job" not in result.stderr
+
+
+FILLS_UP = """
+mount -t tmpfs -o size=16k none "$1"
+head -c 8192 /dev/zero >"$1/others"
+{
+    for i in {1..100}; do printf 'line %0100d\\n' "$i"; done
+    until [[ $(wc -l <"$2") == 100 ]]; do sleep 0.05; done
+    rm "$1/others"
+    echo after
+} | longseq_keep "$1/output.txt" >"$2"
+cat "$1/output.txt"
+"""
+
+
+def test_output_goes_on_after_a_full_disk(tmp_path: Path) -> None:
+    if reason := why_not():
+        pytest.skip(reason)
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "screen").touch()
+    script = f"set -euo pipefail\n{SOURCES}{FILLS_UP}"
+    said = subprocess.run(
+        [
+            "unshare",
+            "-m",
+            "/bin/bash",
+            "-c",
+            script,
+            "bash",
+            tmp_path / "disk",
+            tmp_path / "screen",
+        ],
+        env=clean_env(tmp_path, {"LONGSEQ_ROOT": str(ROOT)}),
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    assert (tmp_path / "screen").read_text().splitlines()[-1] == "after"
+    kept = sum(len(line) == 105 for line in said)
+    assert said[-2:] == [
+        f"longseq: {100 - kept} lines are missing here, as there was no room",
+        "after",
+    ]
+    assert 0 < kept < 100
+
+
+@pytest.mark.parametrize(("wanted", "left_out"), [("1", "n1,n2"), ("1-2", "n1,n2"), ("2", "n2")])
+def test_enough_hosts_are_left_for_the_jobs_after(
+    tmp_path: Path, bash: Callable[..., Result], wanted: str, left_out: str
+) -> None:
+    """Slurm would let a job wait for ever whose hosts are all to be left out."""
+    (tmp_path / "jobs.txt").write_text("7\n8\n")
+    (tmp_path / "bad-hosts.txt").write_text("n1 this\nn2 that\n")
+    write_script(tmp_path / "bin/squeue", f"#!/bin/sh\necho {wanted} debug\n")
+    write_script(tmp_path / "bin/sinfo", "#!/bin/sh\nprintf 'n1\\nn2\\nn3\\n'\n")
+    write_script(tmp_path / "bin/scontrol", f'#!/bin/sh\necho "$@" >>{tmp_path}/asked\n')
+    env = {
+        "SLURM_JOB_ID": "7",
+        "PATH": f"{tmp_path}/bin:{Path(sys.executable).parent}:/usr/bin:/bin",
+    }
+    bash("LONGSEQ_JOB=$1 longseq_exclude", str(tmp_path), **env)
+    assert (tmp_path / "asked").read_text() == f"update jobid=8 excnodelist={left_out}\n"
 
 
 def test_a_host_at_fault_comes_last_in_the_next_job(
