@@ -319,8 +319,8 @@ longseq_prepare_launch() { # what ranks and those after us find in the run's fol
 }
 
 longseq_run() { # runs LONGSEQ_COMMAND and returns its status
-    # Ranks on this host end when this process is gone
-    local environment=("LONGSEQ_SCRIPT=$LONGSEQ_HOSTNAME:$$")
+    # Ranks on this host end when this process is gone, or job.sh, which started it and judges its end
+    local environment=("LONGSEQ_SCRIPT=$LONGSEQ_HOSTNAME:$$${LONGSEQ_JOB:++$PPID}")
     # A rank's output is never a terminal, so rank 0 is told of the user's
     [[ ! -t 1 ]] || environment+=("LONGSEQ_TERMINAL=$(tput cols 2>/dev/null || echo 100)")
     longseq_supervise env "${environment[@]}" "${LONGSEQ_COMMAND[@]}"

@@ -15,10 +15,12 @@ Process = tuple[int, str]  # its number, and when it began
 
 def starters(environ: Mapping[str, str]) -> list[Process]:
     """Processes of this host that started the run, and when they began: ALCF/train-gpt3.sh, where
-    it is on this host, and the launcher's own, the parent of ALCF/rank.sh.
+    it is on this host, in a job ALCF/job.sh as well (HOST:ONE+OTHER), and the launcher's own, the
+    parent of ALCF/rank.sh.
     """
-    host, _, script = environ.get("LONGSEQ_SCRIPT", "").rpartition(":")
-    numbers = [script if host == socket.gethostname() else "", environ.get("LONGSEQ_PARENT", "")]
+    host, _, scripts = environ.get("LONGSEQ_SCRIPT", "").rpartition(":")
+    numbers = scripts.split("+") if host == socket.gethostname() else []
+    numbers.append(environ.get("LONGSEQ_PARENT", ""))
     found = [(int(number), _began(int(number))) for number in numbers if number.isdecimal()]
     return [process for process in found if process[1]]
 
