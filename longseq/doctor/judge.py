@@ -18,9 +18,7 @@ LEAST_SCRATCH_GIB = 1.0
 LEAST_SHARED_MEMORY_GIB = 0.5
 LEAST_OUTPUT_GIB = 5.0
 MOST_CLOCK_SECONDS = 5.0
-LEAST_LOCKED = (
-    2**26
-)  # bytes that network cards register; the kernel's own limit of 8 MiB is too little
+LEAST_LOCKED = 2**26  # bytes, for network cards to register; the kernel's own 8 MiB are too few
 FILES = (256, 2)  # open files of a rank: its own, and for each other rank
 THREADS = 128  # of a rank
 
