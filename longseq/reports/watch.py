@@ -180,10 +180,9 @@ def _progress(seen: Seen, status: str, width: int) -> list[str]:
     at = last["iteration"]
     done = round(BAR * min(1.0, at / total)) if total else 0
     line = f"{'━' * done}{'╌' * (BAR - done)}  {at}/{total or '?'}  {status}"
-    if status == RUNNING and pace and total:
+    quiet = status == RUNNING and seen.silent > QUIET + 10 * pace
+    if status == RUNNING and pace and total and not quiet:
         line += f", {duration(pace * max(0, total - at))} left"
-    if status == RUNNING and seen.silent > QUIET + 10 * pace:
-        line += f"; nothing new for {duration(seen.silent)}: ended or hung"
     losses = [float(r["lm_loss"]) for r in seen.records if r.get("lm_loss") is not None]
     valid = [r["validation_loss"] for r in seen.records if r.get("validation_loss") is not None]
     figures = [
@@ -192,7 +191,10 @@ def _progress(seen: Seen, status: str, width: int) -> list[str]:
         f"{number(last.get('tflops'), '{:.3g}')} TFLOPS",
         f"{number(last.get('peak_memory_gib'), '{:.2f}')} GiB",
     ]
-    lines = [line, f"speed     {'  '.join(figures)}"]
+    lines = [line]
+    if quiet:
+        lines.append(f"          nothing new for {duration(seen.silent)}: ended or hung")
+    lines.append(f"speed     {'  '.join(figures)}")
     if losses:
         text = f"loss      {losses[-1]:.4f}"
         text += f"  validation {valid[-1]:.4f}" if valid else ""

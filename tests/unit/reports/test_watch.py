@@ -49,7 +49,9 @@ def test_a_run_that_says_nothing_any_more_is_told(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     then = time.time() - 600
     os.utime(run / "metrics.jsonl", (then, then))
-    assert "nothing new for 0:10:00: ended or hung" in frame(look(run), 120)[1]
+    lines = frame(look(run), 60)
+    assert lines[1].endswith("40/100  running")
+    assert lines[2].strip() == "nothing new for 0:10:00: ended or hung"
 
 
 def test_why_a_run_failed_is_told_whole(tmp_path: Path) -> None:
