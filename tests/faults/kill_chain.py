@@ -1,6 +1,6 @@
 """One chain of jobs under Slurm, to which something happens all the time, until it has trained.
 
-    python -m tests.faults.kill_chain FOLDER [--jobs 12] [--seed S]
+    python -m tests.faults.kill_chain FOLDER [--jobs 12] [--seed S] [--each 40]
 
 `./ALCF/submit.sh --chain` on simulated hosts (needs root). At a random moment of each job a process
 is killed (a rank, srun, Slurm's own, a script), or the job cancelled, told to stop, started again,
@@ -8,6 +8,7 @@ or a host lost; hosts are exchanged between jobs, there are one or two of them w
 and the disk of the runs is full now and then. The last two jobs are left alone. The losses must be
 those of one rank that nobody touched, to 1e-6, no iteration may be missing, nothing may be left
 behind, and the chain must end once. FOLDER must be new. Prints a line for each thing that happened.
+On a busy machine, where each of them takes minutes, give fewer iterations (--each 10).
 """
 
 from __future__ import annotations
@@ -49,7 +50,6 @@ LAYOUTS: tuple[dict[str, str], ...] = (
     {"SP_TYPE": "ds"},
     {"SP_TYPE": "ring", "ZERO_STAGE": "2"},
 )
-EACH = 40  # iterations that a job is given, were they shared out
 DISK = "96m"
 EARLY, LATE = 30.0, 3.0  # seconds after its start, or after its first iteration
 LEFT_ALONE = 2
@@ -282,6 +282,7 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--jobs", type=int, default=12)
     parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--each", type=int, default=40, help="iterations of a job, shared out")
     options = parser.parse_args()
     if reason := why_not(*PROGRAMS):
         sys.exit(f"kill_chain: {reason}")
@@ -292,7 +293,7 @@ def main() -> int:
     seed = random.randrange(10**6) if options.seed is None else options.seed
     chance = random.Random(seed)
     layout, interval = chance.choice(LAYOUTS), chance.choice(("1", "1", "3"))
-    iterations = EACH * options.jobs
+    iterations = options.each * options.jobs
     print(f"seed {seed}: {layout}, SAVE_INTERVAL={interval}, {iterations} iterations", flush=True)
     tree = Tree(folder / "tree", home)
     for machine in ("workstation", "slurm"):
