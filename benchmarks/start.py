@@ -45,8 +45,8 @@ class Job:
         afresh; 0: none, and both are those since before the trainer.
     document: the length of documents that attention stops at; 0: none.
     whole_logits: of the whole sequence at once. torch_checkpoint: layers are recomputed by torch.
-    settled: the peak is that of the steps after the first, with tensors given back when they are
-        freed, and the base is from before the trainer (with `short` 0).
+    settled: the base is from before the trainer, also with `short`, whose step makes the
+        optimizer's states; tensors are given back when they are freed.
     living: what lives between backward and update is counted, in one step more.
     genome: the flags name data; else tokens are random.
     """

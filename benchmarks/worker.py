@@ -150,7 +150,7 @@ def do(job: Job) -> Found:
     if job.short:
         trainer.step(batches_of(job.short))
         reset_peak()
-        base = resident_gib()
+        base = base if job.settled else resident_gib()
     if job.limit_gib is not None:
         threading.Thread(target=watch, args=(job.limit_gib,), daemon=True).start()
     times, results = [], []
@@ -162,8 +162,6 @@ def do(job: Job) -> Found:
             results.append(trainer.step(batches))
             dist.barrier()
             times.append(time.perf_counter() - began)
-            if job.settled and len(times) == 1:
-                reset_peak()
         peak = peak_resident_gib()
         living, resident = 0, 0.0
         if job.living:

@@ -50,7 +50,7 @@ class HostChunks:
         if not self.on_host:
             yield from chunks
             return
-        places = _Places(self, chunks[0])
+        places = _Places(self, chunks[0].shape, chunks[0].dtype)
         places.bring(0, chunks[0])
         for i in range(len(chunks)):
             if i + 1 < len(chunks):
@@ -69,7 +69,7 @@ class HostSums:
 
     def __init__(self, host: HostChunks, chunks: Sequence[Tensor]) -> None:
         self._host = host
-        self._empty = [torch.empty(c.shape, dtype=torch.float32, device="meta") for c in chunks]
+        self._shapes = [chunk.shape for chunk in chunks]
         self._kept: list[Tensor | None] = [None] * len(chunks)
 
     def fetch(self, first: int) -> Iterator[Tensor]:
@@ -79,12 +79,12 @@ class HostSums:
         if not self._host.on_host:
             yield from self._on_device(first)
             return
-        places = _Places(self._host, self._empty[first])
+        places = _Places(self._host, self._shapes[first], torch.float32)
         self._bring(places, first)
         for i in range(first, len(self._kept)):
             self._bring(places, i + 1)
             if self._kept[i] is None:
-                places.zero(i, self._empty[i])
+                places.zero(i, self._shapes[i])
             yield places.arrived(i)
             self._kept[i] = places.send(i) if i > first else None
         places.leave()
@@ -97,22 +97,22 @@ class HostSums:
         for i in range(first, len(self._kept)):
             kept, self._kept[i] = self._kept[i], None
             if kept is None:
-                kept = torch.zeros_like(self._empty[i], device=self._host.device)
+                kept = torch.zeros(self._shapes[i], device=self._host.device)
             yield kept
             self._kept[i] = kept if i > first else None
 
 
 class _Places:
-    """Two places on the device, taken in turn by chunks no larger than `largest`.
+    """Two places on the device, taken in turn by chunks no larger than of shape `largest`.
 
     Three events order what the two streams do with a place: its chunk has arrived, its work is
     done, or it has been sent back.
     """
 
-    def __init__(self, host: HostChunks, largest: Tensor) -> None:
+    def __init__(self, host: HostChunks, largest: torch.Size, dtype: torch.dtype) -> None:
         self._host, self._stream = host, host.stream
         self._memory = [
-            torch.empty(largest.numel(), dtype=largest.dtype, device=host.device) for _ in range(2)
+            torch.empty(largest.numel(), dtype=dtype, device=host.device) for _ in range(2)
         ]
         self._here = list(self._memory)
         self._filled: list[Any] = [None, None]
@@ -123,13 +123,13 @@ class _Places:
     def _current(self) -> Any:
         return torch.cuda.current_stream(self._host.device)
 
-    def _take(self, i: int, like: Tensor) -> Tensor:
-        self._here[i % 2] = self._memory[i % 2][: like.numel()].view(like.shape)
+    def _take(self, i: int, shape: torch.Size) -> Tensor:
+        self._here[i % 2] = self._memory[i % 2][: shape.numel()].view(shape)
         return self._here[i % 2]
 
     def bring(self, i: int, chunk: Tensor) -> None:
         """Let `chunk` come from host memory as soon as its place is free."""
-        here = self._take(i, chunk)
+        here = self._take(i, chunk.shape)
         if not self._stream:
             here.copy_(chunk)
             return
@@ -139,12 +139,12 @@ class _Places:
             here.copy_(chunk, non_blocking=True)
             self._filled[i % 2] = self._stream.record_event()
 
-    def zero(self, i: int, like: Tensor) -> None:
-        """Zeros in the shape of `like` in place of a chunk."""
+    def zero(self, i: int, shape: torch.Size) -> None:
+        """Zeros of `shape` in place of a chunk."""
         if self._free[i % 2]:
             self._current().wait_event(self._free[i % 2])
         self._filled[i % 2] = None
-        self._take(i, like).zero_()
+        self._take(i, shape).zero_()
 
     def arrived(self, i: int) -> Tensor:
         """Chunk i on the device; what is asked of it waits until it is there."""

@@ -5,10 +5,10 @@ What chooses recomputation, what `longseq plan` prints and what a run is held to
     found = needed(config, vocabulary, policy, "cuda")      # or need(job), of any job and system
     found.total, found.by_kind["activations"], found.host["optimizer"]
 
-A step has three moments at which a rank can hold most: backward of the last layer, the head, and
-the update. Weights, gradients and optimizer state stand through all of them (arXiv 1910.02054,
-section 3); what layers keep is counted in numbers a token (arXiv 2205.05198, section 4, for tensors
-as model/ makes them). Standard library only.
+A step has six moments at which a rank can hold most, from the head, when nothing has a gradient,
+to the update. Weights and optimizer state stand through all of them (arXiv 1910.02054, section 3);
+what layers keep is counted in numbers a token (arXiv 2205.05198, section 4, for tensors as model/
+makes them). Standard library only.
 """
 
 from __future__ import annotations
@@ -33,10 +33,22 @@ KINDS = {
     "batch": "tokens, labels, rotary table",
     "slack": "held by the allocator, not used",
     "context": "CUDA context, libraries",
+    "programs": "what is no tensor, on a CPU",
 }
-MOMENTS = ("backward of a layer", "the head", "the update")
+MOMENTS = (
+    "the head",
+    "backward of a layer",
+    "backward of the first layer",
+    "backward of the embedding",
+    "the sum of gradients",
+    "the update",
+)
 BUCKET = 500_000_000  # LARGEST_BUCKET of engine/ds_config.py, numbers
 OUTSIDE = ("outside-attention", "full")
+# What a rank on a CPU holds from the first step on that is no tensor: objects of Python and of
+# DeepSpeed's engine, gloo's buffers, the heap of autograd's thread. Measured with networks whose
+# tensors take 3 MiB (docs/plan.md).
+PROGRAM = 38 * 2**20
 
 
 @dataclass(frozen=True)
@@ -65,10 +77,9 @@ def needed(config: Config, vocabulary: int, policy: RecomputePolicy, device: str
 def need(job: Job, system: System = OURS) -> Need:
     """What a rank of `job` needs as `system` trains it."""
     stand, host = states(job, system)
-    passing = _moments(job, system)
+    passing = _moments(job, system, stand["gradients"])
     moment = max(passing, key=lambda name: sum(passing[name].values()))
     by_kind = dict.fromkeys(KINDS, 0.0) | stand | passing[moment]
-    by_kind["collectives"] = _buffers(job, system)
     if job.inputs_at == "cpu":
         host["activations"] = _inputs(job) * job.number * job.tokens
     if job.chunks_at == "cpu" and job.chunk:
@@ -76,8 +87,11 @@ def need(job: Job, system: System = OURS) -> Need:
     if job.device == "cpu":  # where everything is in the host's memory
         for kind, size in host.items():
             by_kind[kind if kind in KINDS else "layer"] += size
+        by_kind["programs"] = PROGRAM
         return Need(by_kind, {}, moment)
-    by_kind["slack"] = system.slack * sum(passing[moment].values())
+    grown = ("gradients", "collectives")  # in one piece, or by messages of one size
+    comes = (size for kind, size in passing[moment].items() if kind not in grown)
+    by_kind["slack"] = system.slack * sum(comes)
     by_kind["context"] = system.context
     return Need(by_kind, host, moment)
 
@@ -115,32 +129,79 @@ def states(job: Job, system: System) -> tuple[dict[str, float], dict[str, float]
     return gpu, host
 
 
-def _moments(job: Job, system: System) -> dict[str, dict[str, float]]:
-    """What comes and goes, at each moment."""
-    kept = kept_bytes(job, system)
-    batch = job.tokens * (28 + 4 * job.network.rotary_size)
-    table = job.vocabulary * job.network.hidden_size / job.tp
-    whole_gradient = 0.0 if system.logit else table * 4
+def _moments(job: Job, system: System, gradients: float) -> dict[str, dict[str, float]]:
+    """What comes and goes, at each moment; `gradients`: bytes of all that a rank keeps of them.
+
+    A table's gradient is in fp32 while the head adds it up, and where tokens and head share the
+    table it waits for the other half. Those of layers come one by one, unless they are sums of
+    several micro batches, or the system keeps room for them.
+    """
+    kept, layer = kept_bytes(job, system), layer_bytes(job, system)
+    batch = {"batch": job.tokens * (28 + 4 * job.network.rotary_size)}
+    table = job.vocabulary * job.network.hidden_size / job.tp * job.number
+    in_tiles = system.logit == 0
+    waiting = table if in_tiles and (job.number == 2 or not system.room) else 0.0
     passing_hidden = job.tokens * job.hidden * job.number
-    here = job.zero == 0 or job.optimizer_at == "gpu"
-    update = job.parameters * system.update / (job.shards if job.zero else 1) if here else 0.0
-    if job.dtype == "fp32" and not job.zero:
-        update = 0.0
-    return {
-        "backward of a layer": {
-            "activations": kept,
-            "layer": layer_bytes(job, system),
-            "logits": whole_gradient / 2 if job.number == 2 else 0.0,
-            "batch": batch,
-        },
-        "the head": {
-            "activations": kept + 2 * passing_hidden,
-            "layer": gathered_bytes(job, system) / 2,  # once there, and its gradient
-            "logits": logit_bytes(job, system) + whole_gradient,
-            "batch": batch,
-        },
-        "the update": {"update": update, "batch": batch},
+    there = system.room or job.zero >= 3 or job.micro_batches > 1
+    first = {"gradients": gradients if there else 0.0}
+    last = {"gradients": gradients}
+    whole, bucket = _gathered(job, system), _bucket(job)
+    forward, begun = {"collectives": whole}, {"collectives": whole + bucket * job.number}
+    backward = {"collectives": whole + bucket * _sent(job, system)}
+    head = kept + 2 * passing_hidden
+    logits = logit_bytes(job, system) + (table * 4 / job.number if in_tiles else 0.0)
+    # Once there, and its gradient: what sequence parallelism gathers
+    gathered = gathered_bytes(job, system) / 2
+    found = {
+        "the head": {"activations": head, "layer": gathered, "logits": logits} | first | forward,
+        "backward of a layer": {"activations": kept, "layer": layer, "logits": waiting}
+        | first
+        | (backward if system.room or job.zero >= 3 else begun),
+        "the update": last | _update(job, system, gradients),
     }
+    if not system.room:
+        held = {"activations": kept / job.layers, "layer": layer}
+        found["backward of the first layer"] = held | last | backward
+        found["backward of the embedding"] = {
+            "activations": 2 * passing_hidden,
+            "gradients": gradients * (1 if job.zero >= 3 else 1 - _table_part(job)),
+            "logits": _tables(job) * table,
+            "collectives": min(whole, table) + bucket * _sent(job, system),
+        }
+        if job.zero == 0 and job.shards > 1:
+            size = min(BUCKET, job.parameters) * (system.bucket if job.number == 2 else 4)
+            found["the sum of gradients"] = last | {"collectives": size}
+    return {moment: kinds | batch for moment, kinds in found.items()}
+
+
+def _table_part(job: Job) -> float:
+    """Of all parameters, those of the table of tokens."""
+    return job.vocabulary * job.network.hidden_size / job.tp / job.parameters
+
+
+def _tables(job: Job) -> int:
+    """Tables' worth of gradients that exist while the embedding makes its own: with one table for
+    tokens and head also the head's, and the sum of both; ZeRO 2 sends it from a copy.
+    """
+    tied = not job.network.untie_embeddings_and_output_weights
+    split = 2 if job.sequence_parallel else 0
+    return (3 if tied else 1) + split + (job.zero == 2 and job.shards > 1)
+
+
+def _update(job: Job, system: System, gradients: float) -> dict[str, float]:
+    """Beside masters and moments: gradients as one, and in fp32."""
+    if job.optimizer_at != "gpu" and job.zero:
+        return {"update": 0.0}
+    if system.room:
+        size = job.parameters * system.update / (job.shards if job.zero else 1)
+        return {"update": 0.0 if job.dtype == "fp32" and not job.zero else size}
+    share = job.parameters / (job.shards if job.zero else 1)
+    if job.zero == 0:  # fp32 ones take the place of others, parameter by parameter
+        half = job.number == 2
+        return {"gradients": 0.0, "update": share * 4} if half else {"update": 0.0}
+    if job.zero < 3:  # its part of them, side by side, and in fp32
+        return {"gradients": share * job.number, "update": share * (6 if job.number == 2 else 4)}
+    return {"update": share * 4}
 
 
 def logit_bytes(job: Job, system: System) -> float:
@@ -212,12 +273,11 @@ def layer_bytes(job: Job, system: System) -> float:
     at_once, gathered = job.tokens * job.number, gathered_bytes(job, system)
     if job.recompute not in OUTSIDE:
         scores = _scores(job, system) * (2 if job.recompute == "selective" else 1)
-        return (job.hidden + job.mlp / 2) * at_once + scores + gathered
+        return (job.hidden + job.mlp / 2 + _ring(job)) * at_once + scores + gathered
     attention = system.outer * job.hidden + system.inner * job.queries + system.keys * job.keys
     if system.query_sums and job.device != "cpu":
         attention += job.queries * 4 / job.number
-    if job.ring > 1:  # the block that comes, and sums in fp32 (parallel/ring.py)
-        attention += 4 * job.keys + (job.queries + 4 * job.keys) * 4 / job.number
+    attention += _ring(job)
     if job.chunk:
         return _chunked_layer(job, system) + gathered
     size = attention * at_once + _scores(job, system)
@@ -228,6 +288,13 @@ def layer_bytes(job: Job, system: System) -> float:
     else:  # as it is written: the MLP's own, beside what attention keeps
         size = max(size, (kept_whole(job) + system.mlp * job.hidden) * at_once)
     return size + gathered
+
+
+def _ring(job: Job) -> float:
+    """Numbers a token of the block that comes, and of sums in fp32 (parallel/ring.py)."""
+    if job.ring == 1:
+        return 0.0
+    return 4 * job.keys + (job.queries + 4 * job.keys) * 4 / job.number
 
 
 def _chunked_layer(job: Job, system: System) -> float:
@@ -242,13 +309,19 @@ def _chunked_layer(job: Job, system: System) -> float:
     return whole * job.tokens * job.number + 8 * chunk * (job.number + 4)
 
 
-def _buffers(job: Job, system: System) -> float:
-    """What travels between ranks: ZeRO's buckets, and at stage 3 the weights gathered for work."""
-    if job.shards == 1 or job.zero == 0:
+def _bucket(job: Job) -> float:
+    """Gradients that travel together at ZeRO 1 to 3, numbers."""
+    return min(BUCKET, job.layer_parameters / 2) if job.shards > 1 and job.zero else 0.0
+
+
+def _sent(job: Job, system: System) -> float:
+    """Bytes that a number of a bucket takes when it is sent; at stages 1 and 2 two are on the way."""
+    return (system.bucket if job.number == 2 else 4) * (1 if job.zero >= 3 else 2)
+
+
+def _gathered(job: Job, system: System) -> float:
+    """Weights that are whole at once at stage 3."""
+    if job.shards == 1 or job.zero < 3:
         return 0.0
-    half = job.layer_parameters / 2
-    bucket = min(BUCKET, half) * (system.bucket if job.number == 2 else 4)
-    if job.zero < 3:
-        return 2 * bucket
-    whole = max(system.gathered, 2 * job.layer_parameters, job.table_parameters)
-    return bucket + whole * job.number
+    least = max(2 * job.layer_parameters, job.table_parameters)
+    return max(least, min(system.gathered, job.parameters)) * job.number

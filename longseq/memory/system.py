@@ -22,6 +22,7 @@ class System:
     hidden states, `inner` as wide as the query heads, `keys` as the key heads; where its MLP is not
     in tiles, `mlp` hidden states beside all that a layer keeps. whole: hidden states of all tokens
     that sequence parallelism gathers at once. sums: gradients of several micro batches are in fp32.
+    room: there is room for all gradients from the beginning, as in Megatron's buffers.
     query_sums: `inner` leaves out the fp32 sums that flash attention on a GPU makes of dq.
     scores: bytes a score where attention writes them. kept: the part of a layer's activations that
     is kept where nothing, or only something (selective), is recomputed.
@@ -44,6 +45,7 @@ class System:
     tiles_mlp: bool = True
     bucket: float = 2
     sums: bool = False
+    room: bool = True
     query_sums: bool = False
     outer: float = 2
     inner: float = 4
@@ -62,5 +64,13 @@ class System:
 # Layer at work: dy and dx; q, k, v, output and their gradients (memory/recompute.py). context: what
 # CUDA, cuBLAS and NCCL take before the first tensor, about a GiB
 OURS = System(
-    "longseq", "this trainer", context=1.1 * 2**30, slack=0.05, bucket=6, sums=True, query_sums=True
+    "longseq",
+    "this trainer",
+    context=1.1 * 2**30,
+    slack=0.05,
+    bucket=6,
+    sums=True,
+    query_sums=True,
+    room=False,
+    gathered=1e9,  # stage3_max_live_parameters of DeepSpeed
 )

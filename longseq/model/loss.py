@@ -132,6 +132,8 @@ class _TiledCrossEntropy(torch.autograd.Function):
                 d_h = (d_logits @ table).view(-1, *hidden.shape[1:])
                 d_hidden[here] = exchange.gather_tokens_gradient(d_h)
                 _add_product(d_table, d_logits, h, block)
+                del d_logits, d_h
+            del tile, h  # or they would live until the next tile is there
         if d_hidden is not None and d_table is not None:
             ctx.save_for_backward(d_hidden, d_table.to(table.dtype))
         return loss

@@ -103,16 +103,11 @@ def simulate(
 
 
 def check(config: Config) -> None:
-    """Raise UserError for what is no tensor's: files, and streams of a GPU."""
+    """Raise UserError for what is no tensor's: files."""
     train = config.training
     if "nvme" in (train.offload_optimizer, train.remote_device):
         raise UserError(
             "simulate has no files: leave out --nvme-optimizer and --remote-device nvme"
-        )
-    if config.memory.ds_sequence_parallel_fpdt_offloading:
-        raise UserError(
-            "simulate cannot follow --ds-sequence-parallel-fpdt-offloading, whose chunks a GPU"
-            " moves on a stream of its own: leave it out"
         )
 
 
