@@ -3,8 +3,8 @@
 Drawn are layout, ZeRO stage, recomputation, precision, vocabulary, length and network. Each is
 trained on CPU ranks for a short step, which makes the optimizer's states, and one of its length;
 measured is the resident peak of that above what the rank held before the trainer, freed tensors
-given back at once. Planned and simulated is with what a rank holds that is no tensor
-(memory/need.py, PROGRAM). Bar: each within 10%.
+given back at once. What a rank holds that is no tensor (`programs` of memory/need.py) is in both.
+Bar: each within 10%.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from benchmarks.start import RING, SPLIT, ULYSSES, Job, network, run_all
 from benchmarks.table import Table
 from longseq.config.arguments import Config
 from longseq.config.checks import parse_config
-from longseq.memory.need import PROGRAM, needed
+from longseq.memory.need import needed
 from longseq.memory.recompute_policy import asked
 
 BAR = 0.1
@@ -116,8 +116,9 @@ def peaks(cases: list[Case]) -> dict[str, Peaks]:
     for case in cases:
         config, policy = case.config, asked(case.config)
         found = simulate(config, case.vocabulary, policy, on_gpu=False)
-        estimated = needed(config, case.vocabulary, policy).total
-        result[case.name] = Peaks(measured[case.name], found.peak.total + PROGRAM, estimated)
+        estimated = needed(config, case.vocabulary, policy)
+        simulated = found.peak.total + estimated.by_kind["programs"]
+        result[case.name] = Peaks(measured[case.name], simulated, estimated.total)
     return result
 
 

@@ -45,10 +45,10 @@ MOMENTS = (
 )
 BUCKET = 500_000_000  # LARGEST_BUCKET of engine/ds_config.py, numbers
 OUTSIDE = ("outside-attention", "full")
-# What a rank on a CPU holds from the first step on that is no tensor: objects of Python and of
-# DeepSpeed's engine, gloo's buffers, the heap of autograd's thread. Measured with networks whose
-# tensors take 3 MiB (docs/plan.md).
-PROGRAM = 38 * 2**20
+# What a rank of several on a CPU takes with the first step that is no tensor: objects of Python and
+# of DeepSpeed's engine, gloo's buffers, holes in glibc's heap, where tensors below a MiB are. Half
+# as much again with DeepSpeed's stages 1 and 2. Measured: docs/simulate.md.
+PROGRAM, PROGRAM_OF_ZERO = 40 * 2**20, 60 * 2**20
 
 
 @dataclass(frozen=True)
@@ -87,13 +87,20 @@ def need(job: Job, system: System = OURS) -> Need:
     if job.device == "cpu":  # where everything is in the host's memory
         for kind, size in host.items():
             by_kind[kind if kind in KINDS else "layer"] += size
-        by_kind["programs"] = PROGRAM
+        by_kind["programs"] = programs(job)
         return Need(by_kind, {}, moment)
     grown = ("gradients", "collectives")  # in one piece, or by messages of one size
     comes = (size for kind, size in passing[moment].items() if kind not in grown)
     by_kind["slack"] = system.slack * sum(comes)
     by_kind["context"] = system.context
     return Need(by_kind, host, moment)
+
+
+def programs(job: Job) -> float:
+    """Bytes that a rank on a CPU takes and that are no tensor."""
+    if job.ranks == 1:
+        return PROGRAM / 2
+    return PROGRAM_OF_ZERO if job.zero in (1, 2) else PROGRAM
 
 
 def states(job: Job, system: System) -> tuple[dict[str, float], dict[str, float]]:
@@ -315,7 +322,7 @@ def _bucket(job: Job) -> float:
 
 
 def _sent(job: Job, system: System) -> float:
-    """Bytes that a number of a bucket takes when it is sent; at stages 1 and 2 two are on the way."""
+    """Bytes that a number of a bucket takes when it is sent; at stages 1 and 2 two travel."""
     return (system.bucket if job.number == 2 else 4) * (1 if job.zero >= 3 else 2)
 
 

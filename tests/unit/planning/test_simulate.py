@@ -107,8 +107,24 @@ def test_kinds_are_those_of_the_formulas(found: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", REAL)
 def test_the_peak_is_within_a_tenth_of_a_real_run(found: dict[str, Any], name: str) -> None:
-    measured = measure([Case(name, *REAL[name])])[name] / 2**30
-    assert found[name]["peak_gib"] == pytest.approx(measured, rel=0.1)
+    case = Case(name, *REAL[name])
+    measured = measure([case])[name] / 2**30
+    plan = needed(case.config, case.vocabulary, asked(case.config))
+    programs = plan.by_kind["programs"] / 2**30
+    assert found[name]["peak_gib"] + programs == pytest.approx(measured, rel=0.1)
+    assert plan.total / 2**30 == pytest.approx(measured, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "name", ["alone", "ulysses", "tiled", "kept, all", "split", "unsplit", "accumulated"]
+)
+def test_a_plan_is_within_a_tenth_of_the_simulation(found: dict[str, Any], name: str) -> None:
+    ranks, flags, _ = CASES[name]
+    device = "cpu" if CPU in flags else "cuda"
+    config = parse_config(flags.split(), ranks, Machine())
+    plan = needed(config, V, asked(config, device=device), device)
+    no_tensors = sum(plan.by_kind[kind] for kind in ("slack", "context", "programs"))
+    assert (plan.total - no_tensors) / 2**30 == pytest.approx(found[name]["peak_gib"], rel=0.1)
 
 
 def test_a_sequence_that_is_not_split_is_noticed(found: dict[str, Any]) -> None:
