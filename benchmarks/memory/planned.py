@@ -94,7 +94,7 @@ def measure(cases: list[Case]) -> dict[str, float]:
     """Bytes above the base, of the rank that needs most, by the case's name."""
     found = {}
     for ranks in sorted({case.ranks for case in cases}):
-        jobs = {}
+        jobs: dict[str, Job] = {}
         for case in (c for c in cases if c.ranks == ranks):
             job = Job(case.flags, short=SHORT, vocabulary=case.vocabulary, settled=True)
             # One before all: what libraries load and keep is not the step's
