@@ -181,13 +181,11 @@ def _check_recipe(options: argparse.Namespace) -> bool:
         raise UserError(
             "--reverse-complement with --genes: genes are already read from both strands"
         )
-    from longseq.data.tokenizers.registry import tokenizer_from
-    from longseq.data.tokenizers.text import TextTokenizer
+    from longseq.data.tokenizers.registry import is_of_text
 
     weighted = options.lower_case_weight < 1 or options.unknown_weight < 1
     unusable = options.genes or options.reverse_complement or options.ambiguous in ("split", "drop")
-    named = options.tokenizer or "byte"  # where it is trained: of text, too
-    text = isinstance(tokenizer_from(named), TextTokenizer)
+    text = is_of_text(options.tokenizer or "byte")  # where it is trained: of text, too
     if text and (unusable or weighted):
         raise UserError(
             f"{_tokenizer_flag(options)}: --genes, --reverse-complement, weights and"

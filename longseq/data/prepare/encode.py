@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from longseq.data.indexed.format import Flags, Ints, Tokens
 from longseq.data.prepare.encoded import Encoded, Runs, Stretch
-from longseq.data.prepare.fasta import count_lower_case, marked, usual_fasta
+from longseq.data.prepare.fasta import count_gaps, count_lower_case, marked, usual_fasta
 from longseq.data.prepare.recipe import Recipe
 from longseq.data.prepare.text import TextEncoder
 from longseq.data.prepare.units import Units, feature_units, left_out, record_units
@@ -101,8 +101,7 @@ class Encoder:
         for name, raw, known, features in records(chunk, self.features):
             codes = self.codes(raw)
             recipe.check(chunk.path, name, codes)
-            if b"-" in raw or b"." in raw:
-                counts["gaps"] += count_gaps(raw)
+            counts["gaps"] += count_gaps(raw)
             counts["lower_case_bases"] += count_lower_case(raw)
             if self.features:
                 weights = self.weights(raw)
@@ -279,11 +278,6 @@ def mapped(path: str) -> Iterator[bytes | mmap.mmap]:
         return
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         yield content
-
-
-def count_gaps(raw: bytes) -> int:
-    """Alignment gaps among letters; they stand for no base."""
-    return raw.count(b"-") + raw.count(b".")
 
 
 def _read(path: str, task: Stretch) -> npt.NDArray[np.uint8]:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from longseq.data.prepare.encode import Encoder, count_gaps
+from longseq.data.prepare.encode import Encoder
 from longseq.data.prepare.encoded import Stretch
-from longseq.data.prepare.fasta import count_lower_case
+from longseq.data.prepare.fasta import count_gaps, count_lower_case
 from longseq.data.prepare.recipe import BASES
 from longseq.data.prepare.settings import Settings
 from longseq.data.prepare.units import left_out

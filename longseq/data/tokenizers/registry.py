@@ -24,15 +24,26 @@ TOKENIZERS: dict[str, tuple[str, Callable[[str], Tokenizer]]] = {
     "huggingface": ("huggingface:FILE", huggingface),
     "gpt2": ("gpt2:VOCAB,MERGES", gpt2),
 }
+OF_TEXT = ("byte", "huggingface", "gpt2")  # text.TextTokenizer; the others are of sequences
 KNOWN = ", ".join(written for written, _ in TOKENIZERS.values())
 
 
 def tokenizer_from(specification: str) -> Tokenizer:
     """The tokenizer that --tokenizer names."""
+    kind, argument = _parts(specification)
+    return TOKENIZERS[kind][1](argument)
+
+
+def is_of_text(specification: str) -> bool:
+    """Whether it is one of text, without reading its files."""
+    return _parts(specification)[0] in OF_TEXT
+
+
+def _parts(specification: str) -> tuple[str, str]:
     kind, _, argument = specification.partition(":")
     if kind not in TOKENIZERS:
         raise UserError(f"--tokenizer {specification!r} is unknown: use one of {KNOWN}")
-    return TOKENIZERS[kind][1](argument)
+    return kind, argument
 
 
 def tokenizer_beside(prefix: str, specification: str) -> Tokenizer:
