@@ -41,6 +41,7 @@ SETTINGS = {
     "MICRO_BATCH": "1",
     "LR": "1e-5",
     "MIN_LR": "1e-5",
+    "WANDB_MODE": "disabled",
 }
 LAYOUTS: tuple[dict[str, str], ...] = (
     {"MPSIZE": "1"},
