@@ -85,7 +85,7 @@ longseq_share_batch() { # longseq_share_batch DATA: sets GLOBAL_BATCH or GAS, wh
     local pass=$(($1 * LONGSEQ_VALUE[MICRO_BATCH])) global=${LONGSEQ_VALUE[GLOBAL_BATCH]}
     if [[ -n $global && -z ${GAS-}${GRADIENT_ACCUMULATION_STEPS-} ]]; then
         # The batch of the run before, on other ranks: each works on fewer samples at once
-        while [[ -n ${LONGSEQ_INHERITED[*]-} && -z ${MICRO_BATCH-} ]] && ((pass > $1 && global % pass)); do
+        while [[ -n ${LONGSEQ_INHERITED[*]-}${LONGSEQ_RESTARTED-} && -z ${MICRO_BATCH-} ]] && ((pass > $1 && global % pass)); do
             LONGSEQ_VALUE[MICRO_BATCH]=$((LONGSEQ_VALUE[MICRO_BATCH] - 1)) pass=$((pass - $1))
         done
         ((global % pass == 0)) || longseq_refuse "GLOBAL_BATCH=$global cannot be shared out over $1 data-parallel\

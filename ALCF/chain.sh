@@ -69,8 +69,11 @@ longseq_has_room() { # longseq_has_room FOLDER: can a small file be written ther
     return "$status"
 }
 
-longseq_judge_end() { # longseq_judge_end STATUS COUNT: would the next job only do the same again?
-    local place said
+longseq_judge_end() { # longseq_judge_end STATUS COUNT LOST: would the next job only do the same again?
+    # COUNT: runs before this job; LOST: the last line of bad-hosts.txt then
+    local place said alone=1
+    longseq_last_line bad-hosts.txt
+    [[ $REPLY == "${3-}" ]] || alone=0 # what failed on the hosts that were left may do on all
     # Of its own run: who has lost a host at 1500 and another at 1400, going on from 1000, repeats nothing
     longseq_reached "$2"
     place=$REPLY
@@ -86,6 +89,8 @@ longseq_judge_end() { # longseq_judge_end STATUS COUNT: would the next job only 
             if ! longseq_has_room "$LONGSEQ_JOB"; then
                 longseq_say "there is no room in $LONGSEQ_JOB: the next job tries again"
                 return 0
+            elif ((alone == 0)); then
+                :
             elif (($1 == 2)); then
                 longseq_stop_chain 'there is a mistake in its settings (exit code 2)'
             else # once a run has trained, its settings are good, and something else may have been the cause

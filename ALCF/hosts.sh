@@ -3,6 +3,7 @@
 #   LONGSEQ_HOSTS                   array: the hosts that ranks are started on, the first is the master
 #   LONGSEQ_SPARES                  array: hosts of the allocation kept for one that turns out bad
 #   LONGSEQ_HOSTS_FROM              which variable named them; empty: this host alone
+#   LONGSEQ_ALLOCATION              array: all hosts there are, but those that a run goes on without (again.sh)
 #   LONGSEQ_SLOTS                   ranks a host by HOSTFILE; empty: not said
 #   LONGSEQ_RANKS, LONGSEQ_RANKS_PER_HOST
 
@@ -28,6 +29,16 @@ longseq_find_hosts() { # sets LONGSEQ_HOSTS: HOSTFILE, else the scheduler's, els
         return
     fi
     LONGSEQ_HOSTS=(localhost)
+}
+
+longseq_leave_out() { # takes those of LONGSEQ_LEFT_OUT from LONGSEQ_HOSTS; sets LONGSEQ_ALLOCATION to what is left
+    local host left=()
+    for host in "${LONGSEQ_HOSTS[@]}"; do
+        [[ " ${LONGSEQ_LEFT_OUT-} " == *" $host "* ]] || left+=("$host")
+    done
+    ((${#left[@]})) || longseq_refuse "LONGSEQ_LEFT_OUT=$LONGSEQ_LEFT_OUT leaves no host: unset it" || return
+    # shellcheck disable=SC2034 # again.sh reads it
+    LONGSEQ_HOSTS=("${left[@]}") LONGSEQ_ALLOCATION=("${left[@]}")
 }
 
 longseq_read_hosts() { # longseq_read_hosts NAME FILE: a host a line, once or as often as it has slots

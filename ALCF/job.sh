@@ -49,9 +49,11 @@ if [[ -n $REPLY ]]; then
 fi
 longseq_count_runs
 before=$REPLY status=0
+longseq_last_line bad-hosts.txt
+lost=$REPLY
 longseq_supervise "$LONGSEQ_ROOT/ALCF/train-gpt3.sh" -- ${extra[@]+"${extra[@]}"} || status=$?
 ! longseq_ended_as_told "$status" || status=75 # it was told so early that it could not say so
-longseq_judge_end "$status" "$before"
+longseq_judge_end "$status" "$before" "$lost"
 longseq_exclude
 longseq_say "job ends with exit code $status"
 # Cobalt holds what depends on a job that "failed", and stopping early is no failure of a chain

@@ -254,9 +254,10 @@ longseq_forward() { # longseq_forward SIGNAL: to the command that longseq_superv
 }
 
 longseq_supervise() { # longseq_supervise COMMAND...: its status; signals go on to it, so that it can save
-    # Sets LONGSEQ_TOLD to the last of them, empty where there was none
-    local status=0 signal seen longseq_signalled=0 longseq_child='' REPLY before
-    LONGSEQ_TOLD=
+    # Sets LONGSEQ_TOLD to the last of them, empty where there was none. LONGSEQ_BESIDE: a function that is run beside it
+    # with its process, and may end it; LONGSEQ_BESIDE_STATUS: that function's status, where it ended by itself
+    local status=0 signal seen longseq_signalled=0 longseq_child='' beside='' REPLY before
+    LONGSEQ_TOLD='' LONGSEQ_BESIDE_STATUS=0
     before=$(trap -p INT TERM HUP USR1)
     for signal in INT TERM HUP USR1; do
         # shellcheck disable=SC2064 # the name of this signal is meant
@@ -267,6 +268,10 @@ longseq_supervise() { # longseq_supervise COMMAND...: its status; signals go on 
     set -m
     "$@" </dev/null &
     longseq_child=$!
+    if [[ -n ${LONGSEQ_BESIDE-} ]]; then
+        "$LONGSEQ_BESIDE" "$longseq_child" </dev/null &
+        beside=$!
+    fi
     set +m
     [[ -z $LONGSEQ_TOLD ]] || kill -TERM "$longseq_child" 2>/dev/null || : # it came before there was a child
     while :; do
@@ -274,6 +279,9 @@ longseq_supervise() { # longseq_supervise COMMAND...: its status; signals go on 
         wait "$longseq_child" && status=0 || status=$?
         ((longseq_signalled > seen)) || break # a signal ends `wait` early
     done
+    if [[ -n $beside ]] && { kill -INT -- "-$beside" || :; } 2>/dev/null; then
+        wait "$beside" 2>/dev/null && LONGSEQ_BESIDE_STATUS=0 || LONGSEQ_BESIDE_STATUS=$?
+    fi
     trap - INT TERM HUP USR1
     eval "$before"
     return "$status"
@@ -323,6 +331,7 @@ longseq_run() { # runs LONGSEQ_COMMAND and returns its status
     local environment=("LONGSEQ_SCRIPT=$LONGSEQ_HOSTNAME:$$${LONGSEQ_JOB:++$PPID}")
     # A rank's output is never a terminal, so rank 0 is told of the user's
     [[ ! -t 1 ]] || environment+=("LONGSEQ_TERMINAL=$(tput cols 2>/dev/null || echo 100)")
+    local LONGSEQ_BESIDE=longseq_watch_idle
     longseq_supervise env "${environment[@]}" "${LONGSEQ_COMMAND[@]}"
 }
 
@@ -342,6 +351,8 @@ longseq_finish() { # longseq_finish STATUS: sets REPLY to the run's exit code; s
         sed -n '5,$p' "$first" >&2
         [[ $code != 69 ]] || longseq_blame "$(sed -n 2p "$first")" "$(sed -n 5p "$first")"
         REPLY=${code:-$1}
+    elif ((LONGSEQ_BESIDE_STATUS == LONGSEQ_EXIT_BAD_HOST)); then # nothing had moved (idle.sh)
+        REPLY=$LONGSEQ_EXIT_BAD_HOST
     elif [[ -n ${LONGSEQ_TOLD-} && $1 != 130 ]]; then # launchers differ in the status then
         longseq_say "stopped by SIG$LONGSEQ_TOLD before a rank could say so"
         REPLY=75

@@ -1,7 +1,8 @@
 # shellcheck shell=bash
 # Sourced: every host of a run is looked at before the ranks start, by one process on each, on GPUs by one for each
 # GPU, bound as the run's ranks (longseq doctor).
-# Needs setup.sh, args.sh, launch.sh. longseq_preflight sets LONGSEQ_HOSTS anew where a bad host is left out.
+# Needs setup.sh, args.sh, launch.sh. longseq_preflight sets LONGSEQ_HOSTS anew where a bad host is left out, else
+# LONGSEQ_FAILED (array) to the bad ones and LONGSEQ_FAILED_WHY to the reason.
 
 LONGSEQ_EXIT_BAD_HOST=69
 
@@ -123,15 +124,19 @@ longseq_preflight() { # looks at all hosts of a run on several; leaves bad ones 
         return 1
     fi
     mapfile -t good <"$folder/good.txt"
+    # shellcheck disable=SC2034 # again.sh reads them
+    LONGSEQ_FAILED=() LONGSEQ_FAILED_WHY=$(printf '%s\n' "$text" | sed -n 's/^.*  BAD  //p' | head -n 1)
     for host in "${all[@]}"; do
-        [[ " ${good[*]-} " == *" $host "* ]] || longseq_blame "$host" 'by the preflight'
+        [[ " ${good[*]-} " != *" $host "* ]] || continue
+        LONGSEQ_FAILED+=("$host")
+        longseq_blame "$host" 'by the preflight'
     done
     if ((${#good[@]} >= wanted && ${#good[@]} < ${#all[@]})); then
         LONGSEQ_HOSTS=("${good[@]:0:wanted}")
         longseq_say "the run starts without the bad host(s), on ${LONGSEQ_HOSTS[*]}"
         rm -f -- "$folder"/report-*.json "$folder"/net-*.json "$folder"/nccl-*.txt
         # The all-reduce of before may have failed because of those
-        longseq_examine "$folder" "${LONGSEQ_HOSTS[@]}" -- >"$folder/verdict.txt" && return 0
+        longseq_examine "$folder" "${LONGSEQ_HOSTS[@]}" -- >"$folder/verdict.txt" && LONGSEQ_FAILED=() && return 0
         cat -- "$folder/verdict.txt" >&2
     fi
     longseq_say "the hosts are not fit for a run of $wanted (launcher's words: $folder/launcher.txt): leave bad\

@@ -133,6 +133,10 @@ longseq_request() { # sets LONGSEQ_QSUB and LONGSEQ_REQUEST
     )
 }
 
+longseq_may_lose_hosts() { # could the run go on in this job without one (again.sh)?
+    ((LONGSEQ_NODES > 1 && LONGSEQ_VALUE[RESTARTS] > 0)) && ! longseq_counts_gpus
+}
+
 longseq_counts_gpus() { # does this queue count GPUs in place of nodes?
     local row
     for row in ${LONGSEQ_QUEUES[@]+"${LONGSEQ_QUEUES[@]}"}; do
@@ -149,6 +153,8 @@ longseq_request_pbs() { # longseq_request_pbs HH:MM:SS
         [[ $name != "$LONGSEQ_JOB_QUEUE" ]] || rerun=y
     done
     LONGSEQ_REQUEST+=(-N longseq -j oe -r "$rerun" -l "select=$select" -l "walltime=$1")
+    # U: without it PBS ends a job that has lost a node; Cray's own PBS may ignore it
+    ! longseq_may_lose_hosts || LONGSEQ_REQUEST+=(-W tolerate_node_failures=all)
     [[ -z $files ]] || LONGSEQ_REQUEST+=(-l "filesystems=$files")
 }
 
@@ -168,6 +174,7 @@ longseq_request_slurm() { # longseq_request_slurm HH:MM:SS
         --parsable --job-name=longseq "--nodes=$LONGSEQ_NODES" "--ntasks-per-node=$LONGSEQ_RANKS_PER_HOST"
         "--time=$1" --requeue --open-mode=append "--signal=B:USR1@$notice"
     )
+    ! longseq_may_lose_hosts || LONGSEQ_REQUEST+=(--no-kill) # without it Slurm ends a job that has lost a node
     [[ $LONGSEQ_DEVICE == cpu || " ${LONGSEQ_SUBMIT[*]-} " == *--gpus* ]] ||
         LONGSEQ_REQUEST+=("--gpus-per-node=${LONGSEQ_VALUE[GPU_TYPE]:+${LONGSEQ_VALUE[GPU_TYPE]}:}$LONGSEQ_RANKS_PER_HOST")
 }

@@ -104,6 +104,7 @@ longseq_setup() { # everything above, in order
     longseq_find_python || return
     longseq_find_environment || return
     longseq_find_hosts || return
+    longseq_leave_out || return
     longseq_bad_last
     longseq_count_ranks || return
     longseq_tell_bad

@@ -22,6 +22,8 @@ source "$LONGSEQ_ROOT/ALCF/models.sh"
 source "$LONGSEQ_ROOT/ALCF/args.sh"
 source "$LONGSEQ_ROOT/ALCF/launch.sh"
 source "$LONGSEQ_ROOT/ALCF/preflight.sh"
+source "$LONGSEQ_ROOT/ALCF/idle.sh"
+source "$LONGSEQ_ROOT/ALCF/again.sh"
 source "$LONGSEQ_ROOT/ALCF/plan.sh"
 
 extra=()
@@ -91,12 +93,23 @@ if ((LONGSEQ_VALUE[DRY_RUN])) || ! longseq_is_installed base; then
  submitted: submit it again"
     "$LONGSEQ_ROOT/install.sh"
 fi
+end() { # end CODE: with that exit code, unless the run can go on without a host that has failed
+    local code=$1
+    if longseq_may_go_on "$code" ${extra[@]+"${extra[@]}"}; then
+        [[ -n ${LONGSEQ_FAILED[*]-} ]] || longseq_find_failed "$code" # else the preflight has found it
+        longseq_go_on ${extra[@]+"${extra[@]}"}
+        [[ -z ${LONGSEQ_FAILED[*]-} ]] || code=$LONGSEQ_EXIT_BAD_HOST
+    fi
+    exit "$code"
+}
+
 check_and_prepare
-longseq_preflight
+status=0
+longseq_preflight || status=$?
+((status == 0)) || end "$status"
 longseq_know_end
 longseq_launch_command # now: hosts may have been left out, the launcher may have come with the environment
 longseq_prepare_launch
-status=0
 longseq_run || status=$?
 longseq_finish "$status"
-exit "$REPLY"
+end "$REPLY"

@@ -11,6 +11,7 @@ Every rank makes one and calls it alike; rank 0's is seen and writes the files.
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -67,12 +68,14 @@ class Announcer:
         )
         device = trainer.device
         places = self.ranks.gather(where(pci_address(device) if device.type == "cuda" else ""))
-        for line in complaints(places):
+        self._restart = os.environ.get("LONGSEQ_RESTART", "")  # ALCF/again.sh: without which host
+        for line in [*complaints(places), *filter(None, [self._restart])]:
             self.screen.warn(line)
         hosts = list(dict.fromkeys(place.host for place in places))
         self.marks: dict[str, Any] = baselines(data) if self.ranks.rank == 0 else {}
         if self.folder and self.ranks.rank == 0:
-            write_environment(self.folder, hosts, ranks=[asdict(place) for place in places])
+            what = {"ranks": [asdict(place) for place in places]}
+            write_environment(self.folder, hosts, **what, restart=self._restart)
             write_held_out(self.folder / "held_out.tsv", data.cuts)
         self.tracker = self._tracker(hosts)
 
@@ -148,6 +151,11 @@ class Announcer:
         else:
             self.screen.note(f"peak memory {peak.line}")
         return peak.record
+
+    def restarted(self) -> list[str]:
+        """For the record of the first iteration: why this run goes on without a host."""
+        said, self._restart = self._restart, ""
+        return [said] if said else []
 
     def saved(self, figures: dict[str, float]) -> None:
         """A checkpoint stands."""

@@ -174,7 +174,7 @@ class Training:
             "peak_memory_gib": peak_memory_gib(trainer.device.type),
             **self.announcer.peak_memory(length),
         }
-        said = self.rewind.told()
+        said = [*self.announcer.restarted(), *self.rewind.told()]
         if self.spikes.trouble:
             said.append(self._act(self.spikes.trouble, record))
         return record | ({"event": "; ".join(said)} if said else {})

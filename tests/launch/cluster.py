@@ -5,8 +5,10 @@ They share the files, as the nodes of a cluster do. Needs root; `why_not()` says
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 from types import TracebackType
@@ -72,6 +74,9 @@ class Cluster:
         trace: TracebackType | None,
     ) -> None:
         for holder in self._holders:
+            for process in self._processes(holder.pid):
+                with contextlib.suppress(OSError):
+                    os.kill(process, signal.SIGKILL)
             holder.kill()
             holder.wait()
 
@@ -107,3 +112,21 @@ class Cluster:
     def unplug(self, name: str) -> None:
         """From now on nothing reaches this host."""
         (self.folder / f"pid.{name}").write_text("dead")
+
+    def freeze(self, name: str) -> None:
+        """As where the power fails: nobody gets a last word of it, and connections stay open."""
+        pid = int((self.folder / f"pid.{name}").read_text())
+        self._in(pid, "ip link set eth0 down")
+        for process in self._processes(pid):
+            os.kill(process, signal.SIGSTOP)
+        self.unplug(name)
+
+    @staticmethod
+    def _processes(holder: int) -> list[int]:
+        """Those in the network namespace of `holder`, itself apart."""
+        place, found = os.readlink(f"/proc/{holder}/ns/net"), []
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if os.readlink(folder / "ns/net") == place and int(folder.name) != holder:
+                    found.append(int(folder.name))
+        return found

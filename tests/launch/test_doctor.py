@@ -135,10 +135,16 @@ def test_a_bad_host_is_left_out_where_there_is_a_spare_one(
         assert spared.returncode == 0, spared.stdout + spared.stderr
         assert sorted(path.name for path in tmp_path.iterdir()) == ["alpha", "beta", "delta"]
         assert "gamma  BAD  does not answer" in spared.stderr
-        refused = on_first(hosts, ready, train, MPSIZE="1", RUN_BY=f"{tmp_path}/again-")
+        without = {"RESTARTS": "0", "RUN_BY": f"{tmp_path}/again-"}
+        refused = on_first(hosts, ready, train, MPSIZE="1", **without)
         assert refused.returncode == 69, refused.stderr
         assert "gamma  BAD  does not answer" in refused.stderr
         assert not list(tmp_path.glob("again-*"))
+        # Of three hosts none can share out four ranks' batch, of two they can
+        fewer = on_first(hosts, ready, train, MPSIZE="1", RUN_BY=f"{tmp_path}/fewer-")
+        assert fewer.returncode == 0, fewer.stderr
+        assert "restart 1 of 2 on 2 host(s), without gamma: does not answer" in fewer.stderr
+        assert len(list(tmp_path.glob("fewer-*"))) == 2
         assert nothing_runs_from(ready.root)
     finally:
         pid.write_text(alive)

@@ -22,6 +22,8 @@ FILES = [
             "args",
             "launch",
             "preflight",
+            "idle",
+            "again",
             "queue",
             "freeze",
         )
@@ -48,7 +50,7 @@ VOLATILE = re.compile(
     r"_|BASH_[A-Z]+|LINENO|RANDOM|SRANDOM|SECONDS|EPOCH[A-Z]+|FUNCNAME|PIPESTATUS"
 )
 OURS = re.compile(
-    r"longseq_|LONGSEQ_(MODELS|VARIABLES|HOST_NAME|OTHERS|LIKELY|SECRET|BY_HAND|EXIT_BAD_HOST)$"
+    r"longseq_|LONGSEQ_(MODELS|VARIABLES|HOST_NAME|OTHERS|LIKELY|SECRET|BY_HAND|EXIT_BAD_HOST|IDLE_GRACE|WORTH_IT)$"
 )
 
 

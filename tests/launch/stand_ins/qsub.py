@@ -56,7 +56,8 @@ def parse_pbs(words: list[str]) -> dict[str, Any]:
     resources = dict(value.split("=", 1) for name, value in pairs if name == "-l")
     if extra := resources.keys() - {"select", "walltime", "filesystems", "place"}:
         refuse(f"Unknown resource: {sorted(extra)}")
-    plain = {name: value for name, value in pairs if name != "-l"}
+    plain = {name: value for name, value in pairs if name not in ("-l", "-W")}
+    attributes = dict(value.partition("=")[::2] for name, value in pairs if name == "-W")
     for what in ("walltime", "filesystems", "select"):
         if what not in resources:
             refuse(f"{what} must be specified")
@@ -64,15 +65,20 @@ def parse_pbs(words: list[str]) -> dict[str, Any]:
         refuse("illegal -k or -j")
     if plain.get("-r", "n") not in ("y", "n"):
         refuse("illegal -r value")
-    depend = plain.get("-W", "depend=afterany:")
-    if not depend.startswith("depend=afterany:"):
-        refuse(f"illegal -W value {depend}")
+    depend = attributes.pop("depend", "afterany:")
+    tolerated = attributes.pop("tolerate_node_failures", "none")
+    if (
+        attributes
+        or not depend.startswith("afterany:")
+        or tolerated not in ("all", "job_start", "none")
+    ):
+        refuse(f"illegal -W value {attributes or depend or tolerated}")
     return {
         "project": plain.get("-A"),
         "queue": plain.get("-q"),
         "nodes": int(resources["select"]),
         "minutes": minutes(resources["walltime"]),
-        "after": depend.removeprefix("depend=afterany:"),
+        "after": depend.removeprefix("afterany:"),
         "script": script,
         "walltime": resources["walltime"],
     }

@@ -1,0 +1,93 @@
+# shellcheck shell=bash
+# Sourced by train-gpt3.sh: where a host has failed, the run goes on in the same job on the hosts that are left, from
+# its newest checkpoint, as the next job of a chain would. Needs setup.sh, launch.sh, preflight.sh. Sets
+#   LONGSEQ_FAILED     array: hosts that have failed;  LONGSEQ_FAILED_WHY   in what way
+# and, for the script that goes on, exports
+#   LONGSEQ_LEFT_OUT   hosts that are not used any more, with blanks between
+#   LONGSEQ_RESTARTED  how often the run has gone on;  LONGSEQ_RESTART      the last time in words, for its records
+
+LONGSEQ_WORTH_IT=300 # seconds that must be left of the job
+
+longseq_may_go_on() { # longseq_may_go_on CODE [EXTRA...]: is that an end after which it goes on, were there a failed host?
+    local now
+    ((LONGSEQ_VALUE[RESTARTS] > ${LONGSEQ_RESTARTED:-0} && ${#LONGSEQ_ALLOCATION[@]} > 1)) || return 1
+    [[ $1 != [02] && $1 != 75 && $1 != 130 && -z ${LONGSEQ_TOLD-} && ! -e $LONGSEQ_RUN/STOP ]] || return 1
+    # Arguments of one's own come last and win, and these would undo what is meant here
+    [[ ! " ${*:2} " =~ \ --(load|save|run-dir)[\ =] ]] || return 1
+    longseq_know_end # before SECONDS begins anew
+    printf -v now '%(%s)T' -1
+    [[ -z ${LONGSEQ_END_TIME-} ]] || ((LONGSEQ_END_TIME - now >= LONGSEQ_WORTH_IT)) ||
+        { longseq_say "too little of the job is left to go on without a host" && return 1; }
+}
+
+longseq_find_failed() { # longseq_find_failed CODE: sets LONGSEQ_FAILED and its reason after a run, asking the hosts if need be
+    # shellcheck disable=SC2034 # longseq_probe reads LONGSEQ_OUTPUT
+    local note host follows='' good folder=$LONGSEQ_RUN/log/doctor-after LONGSEQ_OUTPUT=$LONGSEQ_RUN
+    LONGSEQ_FAILED=() LONGSEQ_FAILED_WHY=
+    note=$(longseq_first_failure "$LONGSEQ_RUN/log")
+    if [[ $1 == 69 && -n $note ]]; then
+        LONGSEQ_FAILED_WHY=$(sed -n 5p "$note") host=$(sed -n 2p "$note")
+        longseq_fail_host "$host"
+        return 0
+    fi
+    [[ -z $note ]] || follows=$(sed -n 4p "$note")
+    # An error of the program's own needs no look at the hosts; a lost connection, a signal or silence does
+    [[ -z $note || $follows == 1 || $1 -gt 128 ]] || return 0
+    [[ ${LONGSEQ_VALUE[PREFLIGHT]} != 0 ]] || return 0
+    longseq_say "are all hosts still there?"
+    mkdir -p -- "$folder"
+    longseq_examine "$folder" "${LONGSEQ_HOSTS[@]}" -- >"$folder/verdict.txt" && return 0
+    grep '  BAD  ' "$folder/verdict.txt" >&2 || :
+    mapfile -t good <"$folder/good.txt"
+    for host in "${LONGSEQ_HOSTS[@]}"; do
+        [[ " ${good[*]-} " != *" $host "* ]] || continue
+        longseq_fail_host "$host"
+        longseq_blame "$host" 'after a run that failed'
+    done
+    LONGSEQ_FAILED_WHY=$(sed -n 's/^.*  BAD  //p' "$folder/verdict.txt" | head -n 1)
+}
+
+longseq_fail_host() { # longseq_fail_host NAME: adds it to LONGSEQ_FAILED, as the allocation calls it
+    local host
+    for host in "${LONGSEQ_ALLOCATION[@]}"; do
+        [[ ${host%%.*} != "${1%%.*}" ]] || LONGSEQ_FAILED+=("$host")
+    done
+}
+
+longseq_settings_to_go_on() { # longseq_settings_to_go_on HOSTS LEFT: exports those of a run on HOSTS of LEFT hosts
+    local whole
+    unset NGPUS GAS GRADIENT_ACCUMULATION_STEPS GLOBAL_BATCH_SIZE PLAN
+    export NHOSTS=$1 SPARE_NODES=$(($2 - $1)) NGPU_PER_HOST=$LONGSEQ_RANKS_PER_HOST
+    export GLOBAL_BATCH=${LONGSEQ_VALUE[GLOBAL_BATCH]}
+    for whole in "$LONGSEQ_RUN"/checkpoints/step-*[0-9]/manifest.json; do
+        [[ -e $whole ]] || continue
+        export LOAD=$LONGSEQ_RUN
+        unset RESUME
+    done
+}
+
+longseq_go_on() { # longseq_go_on [EXTRA...]: becomes the run without LONGSEQ_FAILED; returns where no layout fits the hosts left
+    local host left=() count least said='' why
+    ((${#LONGSEQ_FAILED[@]})) || return 0
+    for host in "${LONGSEQ_ALLOCATION[@]}"; do
+        [[ " ${LONGSEQ_FAILED[*]} " == *" $host "* ]] || left+=("$host")
+    done
+    ((${#left[@]})) || return 0
+    count=$((${#LONGSEQ_HOSTS[@]} < ${#left[@]} ? ${#LONGSEQ_HOSTS[@]} : ${#left[@]}))
+    least=$(((${#LONGSEQ_HOSTS[@]} + 1) / 2)) # fewer would waste more than the next job's waiting
+    export LONGSEQ_LEFT_OUT="${LONGSEQ_LEFT_OUT:+$LONGSEQ_LEFT_OUT }${LONGSEQ_FAILED[*]}"
+    export LONGSEQ_RESTARTED=$((${LONGSEQ_RESTARTED:-0} + 1))
+    for (( ; count >= least; count--)); do
+        longseq_settings_to_go_on "$count" "${#left[@]}"
+        why=$(DRY_RUN=1 "$LONGSEQ_ROOT/ALCF/train-gpt3.sh" -- "$@" 2>&1 >/dev/null) && break
+        said=${said:-${why##*$'\n'}}
+    done
+    if ((count < least)); then
+        longseq_say "it cannot go on with the ${#left[@]} host(s) that are left: ${said#longseq: }"
+        return 0
+    fi
+    export LONGSEQ_RESTART="restart $LONGSEQ_RESTARTED of ${LONGSEQ_VALUE[RESTARTS]} on $count host(s), without\
+ ${LONGSEQ_FAILED[*]}: ${LONGSEQ_FAILED_WHY:-no longer fit}"
+    longseq_say "$LONGSEQ_RESTART; it goes on from ${LOAD:-the beginning}"
+    exec "$LONGSEQ_ROOT/ALCF/train-gpt3.sh" -- "$@"
+}
