@@ -175,6 +175,11 @@ install_torch() { # the CPU build where there is no GPU: a tenth of the size
         rocm_torch "$version"
         return
     fi
+    if [[ $LONGSEQ_DEVICE == xpu && -z $wheels ]]; then # never run
+        pip_install --extra-index-url https://download.pytorch.org/whl/xpu "torch==$version+xpu" && return
+        tell "there is no torch $version for xpu: load the module that brings one, or name a Python that has it (PYTHON)"
+        return 1
+    fi
     if [[ $LONGSEQ_DEVICE == cpu && -z $wheels && $version != *+* ]]; then
         pip_install "torch==$version+cpu" && return
         pip_install --retries 0 --timeout 10 --extra-index-url https://download.pytorch.org/whl/cpu \
@@ -265,8 +270,8 @@ build_gpu_extras() { # kernels that make training faster and that it can do with
         tell "no GPU here, so no flash-attn and no apex: attention runs on torch's own flash kernels"
         return
     fi
-    if longseq_is_amd; then
-        tell "AMD's GPUs, so no flash-attn and no apex: attention runs on torch's own flash kernels"
+    if [[ $LONGSEQ_DEVICE == xpu ]] || longseq_is_amd; then
+        tell "no GPU of NVIDIA's, so no flash-attn and no apex: attention runs on torch's own flash kernels"
         return
     fi
     for name in flash_attn apex; do

@@ -10,7 +10,7 @@
 longseq_network_args() {
     local key=${LONGSEQ_VALUE[MODEL_SIZE_KEY]} why="MODEL_SIZE_KEY" where=GPU
     longseq_model "$key" || return
-    [[ $LONGSEQ_DEVICE == cuda ]] || where=CPU
+    [[ $LONGSEQ_DEVICE != cpu ]] || where=CPU
     [[ -n ${MODEL_SIZE_KEY-} ]] || why="the default on a ${where}; MODEL_SIZE_KEY chooses another"
     if [[ -n $LONGSEQ_NETWORK ]]; then
         why="as in the run that LOAD goes on from"

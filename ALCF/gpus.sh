@@ -1,7 +1,8 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034 # the other files read what is set here
 # Sourced by setup.sh: what the ranks compute on. Sets
-#   LONGSEQ_DEVICE, LONGSEQ_DEVICES  cuda or cpu, and how many of them one host has. torch calls AMD's GPUs cuda too
+#   LONGSEQ_DEVICE, LONGSEQ_DEVICES  cuda, xpu (Intel's GPUs) or cpu, and how many of them one host has; of a GPU of
+#                                    Intel's each tile. torch calls AMD's GPUs cuda too
 # A host's own GPUs are counted; those of the nodes that a job will have are the profile's, else NGPU_PER_HOST, else
 # asked of the scheduler.
 
@@ -27,6 +28,24 @@ longseq_seen_amd() { # sets REPLY to AMD's, by the kernel's own list: of its nod
     done
 }
 
+longseq_seen_intel() { # sets REPLY to the tiles of Intel's, by the kernel's own lists: i915's, else xe's (U)
+    local card tiles
+    REPLY=0
+    for card in "${LONGSEQ_SYSFS:-/sys}"/class/drm/card[0-9]*; do
+        [[ ${card##*/} != *-* && $(cat -- "$card/device/vendor" 2>/dev/null) == 0x8086 ]] || continue
+        mapfile -t tiles < <(compgen -G "$card/gt/gt[0-9]*" || compgen -G "$card/device/tile[0-9]*")
+        REPLY=$((REPLY + ${#tiles[@]}))
+    done
+}
+
+longseq_tell_untried() { # said at the start where nobody has run this yet
+    local whose=
+    [[ $LONGSEQ_DEVICE != xpu ]] || whose="Intel's"
+    ! longseq_is_amd || whose="AMD's"
+    [[ -z $whose ]] || longseq_say "note: on $whose GPUs this has never been run; what it does there follows from\
+ documentation alone (docs/launch.md)"
+}
+
 longseq_is_amd() { # are the GPUs AMD's: those of the machine's profile, else those that this host shows?
     [[ $LONGSEQ_DEVICE == cuda ]] || return 1
     if [[ -n ${LONGSEQ_GPU-} ]]; then
@@ -39,11 +58,16 @@ longseq_is_amd() { # are the GPUs AMD's: those of the machine's profile, else th
     ((REPLY))
 }
 
-longseq_seen_gpus() { # sets REPLY to the GPUs that this host shows to a program
-    local name visible
-    longseq_seen_nvidia
-    ((REPLY)) || longseq_seen_amd
-    for name in CUDA_VISIBLE_DEVICES HIP_VISIBLE_DEVICES ROCR_VISIBLE_DEVICES; do
+longseq_seen_gpus() { # longseq_seen_gpus cuda|xpu: sets REPLY to the GPUs that this host shows to a program
+    local name visible names=(CUDA_VISIBLE_DEVICES HIP_VISIBLE_DEVICES ROCR_VISIBLE_DEVICES)
+    if [[ $1 == xpu ]]; then
+        names=(ZE_AFFINITY_MASK)
+        longseq_seen_intel
+    else
+        longseq_seen_nvidia
+        ((REPLY)) || longseq_seen_amd
+    fi
+    for name in "${names[@]}"; do
         [[ -n ${!name+set} ]] || continue
         IFS=, read -r -a visible <<<"${!name}"
         [[ ${visible[0]--1} != -1 ]] || visible=()
@@ -100,35 +124,36 @@ longseq_is_elsewhere() { # are the GPUs that count on other hosts: from a login 
 # ---------------------------------------------------------------- which, and how many
 
 longseq_count_devices() { # sets LONGSEQ_DEVICE and LONGSEQ_DEVICES
-    local site=${LONGSEQ_GPUS_PER_HOST:-0} seen trust=0
-    case ${DS_ACCELERATOR-} in
-        '' | cuda | cpu) ;;
-        *) longseq_refuse "DS_ACCELERATOR=$DS_ACCELERATOR: choose cuda or cpu" || return ;;
+    local site=${LONGSEQ_GPUS_PER_HOST:-0} seen trust=0 kind=${DS_ACCELERATOR-} theirs=${LONGSEQ_ACCELERATOR:-cuda}
+    case $kind in
+        cuda | xpu) ;;
+        '' | cpu) kind=$theirs ;;
+        *) longseq_refuse "DS_ACCELERATOR=$DS_ACCELERATOR: choose cuda, xpu or cpu" || return ;;
     esac
-    longseq_seen_gpus
+    longseq_seen_gpus "$kind"
     seen=$REPLY
     if ((site + seen == 0)) && longseq_is_elsewhere; then
         longseq_asked_gpus || return
         site=$REPLY trust=1
-        [[ ${DS_ACCELERATOR-} != cuda ]] || site=${NGPU_PER_HOST:-$site}
-        ((site)) || [[ ${DS_ACCELERATOR-} != cuda ]] ||
-            longseq_refuse "DS_ACCELERATOR=cuda: the scheduler does not say how many GPUs a node has: set NGPU_PER_HOST" ||
+        [[ ${DS_ACCELERATOR-} != "$kind" ]] || site=${NGPU_PER_HOST:-$site}
+        ((site)) || [[ ${DS_ACCELERATOR-} != "$kind" ]] ||
+            longseq_refuse "DS_ACCELERATOR=$kind: the scheduler does not say how many GPUs a node has: set NGPU_PER_HOST" ||
             return
     fi
-    LONGSEQ_DEVICE=cuda LONGSEQ_DEVICES=$seen
+    LONGSEQ_DEVICE=$kind LONGSEQ_DEVICES=$seen
     # A login node has none of the GPUs that the job will have
     ! longseq_is_dry || trust=1
     if [[ ${DS_ACCELERATOR-} == cpu ]] || ((seen + site == 0)); then
-        [[ ${DS_ACCELERATOR-} != cuda ]] ||
-            longseq_refuse "DS_ACCELERATOR=cuda: no GPU is seen here; leave it out for CPU ranks" || return
+        [[ ${DS_ACCELERATOR-} != "$kind" ]] ||
+            longseq_refuse "DS_ACCELERATOR=$kind: no GPU is seen here; leave it out for CPU ranks" || return
         longseq_count_cores
         LONGSEQ_DEVICE=cpu LONGSEQ_DEVICES=$REPLY
     elif ((site == 0)); then
         return 0
-    elif [[ $LONGSEQ_ACCELERATOR != cuda ]]; then
-        longseq_refuse "the GPUs of $LONGSEQ_MACHINE are driven by $LONGSEQ_ACCELERATOR, and the trainer knows\
- CUDA and CPUs only: DS_ACCELERATOR=cpu trains on the cores of its nodes"
-    elif ((trust)); then
+    elif [[ $theirs != "$kind" ]]; then
+        longseq_refuse "DS_ACCELERATOR=$kind: the GPUs of $LONGSEQ_MACHINE are driven by $theirs: leave it out, or\
+ DS_ACCELERATOR=cpu for ranks on the cores of its nodes"
+    elif ((trust)) || [[ $kind == xpu && $seen == 0 ]]; then # where that kernel lists them is not known for sure
         LONGSEQ_DEVICES=$site
     elif ((seen == 0)); then
         longseq_refuse "no GPU is seen here, and a node of $LONGSEQ_MACHINE has $site (nvidia-smi -L, /sys/class/kfd,\

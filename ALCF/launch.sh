@@ -134,7 +134,7 @@ longseq_threads() { # sets REPLY to the threads of a rank: the cores shared out,
     REPLY=${OMP_NUM_THREADS-}
     [[ -z $REPLY ]] || return 0
     REPLY=1
-    if [[ $LONGSEQ_DEVICE != cuda ]]; then
+    if [[ $LONGSEQ_DEVICE == cpu ]]; then
         REPLY=$((LONGSEQ_DEVICES / LONGSEQ_RANKS_PER_HOST))
     elif [[ ${LONGSEQ_VALUE[OFFLOAD_DEVICE]-} == cpu ]]; then # the optimizer's step is on the cores
         longseq_count_cores
@@ -154,12 +154,19 @@ longseq_site_settings() { # adds GPU order, NCCL and scratch to LONGSEQ_SETTINGS
         # Slurm sets CUDA_VISIBLE_DEVICES of its tasks anew, so rank.sh gives it this value again
         LONGSEQ_SETTINGS+=("CUDA_VISIBLE_DEVICES=${name%,}" "LONGSEQ_GPUS=${name%,}")
     fi
+    if [[ $LONGSEQ_DEVICE == xpu ]]; then # a device a tile; a rank takes that of its number on the host
+        [[ -n ${ZE_FLAT_DEVICE_HIERARCHY-} ]] || LONGSEQ_SETTINGS+=(ZE_FLAT_DEVICE_HIERARCHY=FLAT)
+        [[ -n ${ZE_AFFINITY_MASK-} ]] || {
+            printf -v name '%s,' $(seq 0 $((LONGSEQ_RANKS_PER_HOST - 1)))
+            LONGSEQ_SETTINGS+=("ZE_AFFINITY_MASK=${name%,}")
+        }
+    fi
     # A long TMPDIR, as PBS makes one, is too long for the names of sockets
     if [[ -n $LONGSEQ_SCRATCH ]] && { [[ -z ${TMPDIR-} ]] || ((${#TMPDIR} > 60)); }; then
         LONGSEQ_SETTINGS+=("TMPDIR=$LONGSEQ_SCRATCH")
     fi
     ((LONGSEQ_VALUE[SITE_NCCL])) || longseq_site_off
-    [[ $LONGSEQ_DEVICE == cuda && ${LONGSEQ_VALUE[SITE_NCCL]} == 1 ]] || return 0
+    [[ $LONGSEQ_DEVICE != cpu && ${LONGSEQ_VALUE[SITE_NCCL]} == 1 ]] || return 0
     for setting in ${LONGSEQ_NCCL[@]+"${LONGSEQ_NCCL[@]}"}; do
         name=${setting%%=*}
         [[ -n ${!name-} ]] || LONGSEQ_SETTINGS+=("$setting") # the user's own wins
@@ -172,7 +179,7 @@ longseq_site_settings() { # adds GPU order, NCCL and scratch to LONGSEQ_SETTINGS
 longseq_site_off() { # unsets what the profile advises for NCCL and what the modules have set; names in LONGSEQ_UNSET
     local name entry entries kept=
     for name in $(compgen -e); do
-        [[ $name == NCCL_* || $name == FI_* ]] || continue
+        [[ $name == NCCL_* || $name == FI_* || $name == CCL_* ]] || continue
         for entry in ${LONGSEQ_BROUGHT[@]+"${LONGSEQ_BROUGHT[@]}"} ${LONGSEQ_NCCL[@]+"${LONGSEQ_NCCL[@]}"}; do
             # What a user has set to something else is the user's
             [[ $entry == "$name=${!name}" ]] || continue
@@ -203,7 +210,7 @@ longseq_rank_settings() { # sets LONGSEQ_SETTINGS, NAME=VALUE for all ranks
         "LOCAL_WORLD_SIZE=$LONGSEQ_RANKS_PER_HOST" "LONGSEQ_LOG=$LONGSEQ_RUN/log"
     )
     [[ -z $LONGSEQ_NUMBERS ]] || LONGSEQ_SETTINGS+=("LONGSEQ_NUMBERS=$LONGSEQ_NUMBERS")
-    [[ $LONGSEQ_DEVICE == cuda ]] || LONGSEQ_SETTINGS+=(DS_ACCELERATOR=cpu)
+    [[ $LONGSEQ_DEVICE == cuda ]] || LONGSEQ_SETTINGS+=("DS_ACCELERATOR=$LONGSEQ_DEVICE")
 }
 
 longseq_wrap() { # longseq_wrap PROGRAM...: sets LONGSEQ_COMMAND to run it on every rank

@@ -12,7 +12,7 @@ longseq_default_facts() {      # a machine of which nothing is known
     LONGSEQ_SCHEDULER=none     # pbs, cobalt, slurm, none
     LONGSEQ_MPI=mpiexec        # a file of launchers/; mpiexec: the one that is here, whichever it is
     LONGSEQ_PER_HOST_FLAG=-N   # Open MPI's name for ranks a host
-    LONGSEQ_ACCELERATOR=cuda   # what its GPUs are driven by
+    LONGSEQ_ACCELERATOR=cuda   # what torch calls its GPUs: cuda, of NVIDIA's and AMD's, or xpu, of Intel's
     LONGSEQ_GPUS_PER_HOST=0    # ranks a compute node takes; 0: as many as are seen
     LONGSEQ_GPU_ORDER=         # GPUs in the order of the CPU cores, as 3,2,1,0; empty: 0 and up
     LONGSEQ_GPU=               # its GPU's name in longseq/planning/gpus.py, for plans
@@ -32,7 +32,7 @@ longseq_default_facts() {      # a machine of which nothing is known
     LONGSEQ_SUBMIT=()          # further options of every submission
     LONGSEQ_SELECT_GPUS=       # PBS's resource that asks for a node's GPUs; empty: whole nodes have them
     LONGSEQ_RERUN_QUEUES=()    # queues that take only jobs which may be started again
-    LONGSEQ_NCCL=()            # NAME=VALUE that the site advises; SITE_NCCL=0 leaves them out
+    LONGSEQ_NCCL=()            # NAME=VALUE that the site advises for NCCL or oneCCL; SITE_NCCL=0 leaves them out
     LONGSEQ_NCCL_LIBRARIES=()  # folders that go before LD_LIBRARY_PATH with them
     LONGSEQ_TRANSPORT=         # what NCCL must take between hosts: libfabric, ib; empty: anything
     LONGSEQ_LEAST_BANDWIDTH=   # GB/s that two hosts must exchange, with all their GPUs; empty: 0.01

@@ -8,7 +8,7 @@ LONGSEQ_EXIT_BAD_HOST=69
 
 longseq_probe_ranks() { # sets REPLY to the processes that look at a host
     REPLY=1
-    [[ $LONGSEQ_DEVICE == cpu ]] || REPLY=$LONGSEQ_RANKS_PER_HOST
+    [[ $LONGSEQ_DEVICE != cuda ]] || REPLY=$LONGSEQ_RANKS_PER_HOST # Intel's GPUs themselves are not looked at
 }
 
 longseq_probe() { # longseq_probe FOLDER SECONDS RANKS HOST...: RANKS processes on each of these hosts report into FOLDER
@@ -18,7 +18,7 @@ longseq_probe() { # longseq_probe FOLDER SECONDS RANKS HOST...: RANKS processes 
         OMP_NUM_THREADS=1 LONGSEQ_HOSTS=("${@:4}") LONGSEQ_LAUNCHER LONGSEQ_COMMAND LONGSEQ_SETTINGS
     local -x PYTHONPATH=$LONGSEQ_ROOT
     local data=${LONGSEQ_VALUE[DATA_PATH]:-$LONGSEQ_ROOT/data/NC_001416.1.fa}
-    longseq_wrap "$LONGSEQ_PYTHON" -m longseq doctor probe "$folder" "$LONGSEQ_DEVICE" "$data" "$LONGSEQ_OUTPUT"
+    longseq_wrap "$LONGSEQ_PYTHON" -m longseq doctor probe "$folder" "${LONGSEQ_DEVICE/xpu/cpu}" "$data" "$LONGSEQ_OUTPUT"
     longseq_host_file >"$folder/hosts.txt"
     timeout -k 5 "$seconds" env "LONGSEQ_PREFLIGHT=$seconds" "${LONGSEQ_COMMAND[@]}" \
         </dev/null >"$folder/launcher.txt" 2>&1 &
@@ -77,7 +77,7 @@ longseq_judge() { # longseq_judge FOLDER HOST... -- [--json]: prints the verdict
     while [[ $1 != -- ]]; do hosts+=("$1") && shift; done
     longseq_asked_of_network
     printf '%s\n' "${hosts[@]}" | PYTHONPATH=$LONGSEQ_ROOT "$LONGSEQ_PYTHON" -m longseq doctor judge "$folder" \
-        "$LONGSEQ_DEVICE" "$LONGSEQ_RANKS_PER_HOST" ${LONGSEQ_ASKED[@]+"${LONGSEQ_ASKED[@]}"} "${@:2}"
+        "${LONGSEQ_DEVICE/xpu/cpu}" "$LONGSEQ_RANKS_PER_HOST" ${LONGSEQ_ASKED[@]+"${LONGSEQ_ASKED[@]}"} "${@:2}"
 }
 
 longseq_good_hosts() { # longseq_good_hosts FOLDER: prints how many of the hosts are good

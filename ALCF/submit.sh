@@ -64,6 +64,7 @@ fi
 training=(${extra[@]+"${extra[@]}"})
 ((! bench)) || training=()
 longseq_submission ${training[@]+"${training[@]}"} # machine, queue, nodes, time, arguments: all that can be refused
+longseq_tell_untried
 check=(check --dry-run --world-size "$LONGSEQ_RANKS" "${LONGSEQ_ARGS[@]}")
 ((! bench)) || check=(bench --list ${extra[@]+"${extra[@]}"})
 said=$(LONGSEQ_RANKS=$LONGSEQ_RANKS PYTHONPATH=$LONGSEQ_ROOT${PYTHONPATH:+:$PYTHONPATH} PYTHONDONTWRITEBYTECODE=1 \

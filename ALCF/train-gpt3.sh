@@ -48,6 +48,7 @@ if [[ $LONGSEQ_NODE == login ]]; then
     exec "$LONGSEQ_ROOT/ALCF/submit.sh" -- ${extra[@]+"${extra[@]}"}
 fi
 longseq_setup
+longseq_tell_untried
 longseq_args ${extra[@]+"${extra[@]}"}
 if [[ ${LONGSEQ_VALUE[PLAN]} == 1 ]]; then
     longseq_plan show

@@ -44,6 +44,7 @@ VERBS = {
     ),
     "report": ("longseq.reports.command:add_arguments", "a page for each run, a table of them"),
     "watch": ("longseq.reports.watch:add_arguments", "a run or a job, as it goes"),
+    "status": ("longseq.reports.status:add_arguments", "all jobs, chains and runs, in short"),
     "sync": ("longseq.run.sync:add_arguments", "send offline runs to Weights & Biases"),
     "bench": ("longseq.bench.command:add_arguments", "speed by length, the longest sequence"),
     "doctor": ("longseq.doctor.command:add_arguments", "is every host of this allocation fit?"),

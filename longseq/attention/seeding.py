@@ -19,6 +19,7 @@ def seeded(dropout: AttentionDropout | None, device: torch.device) -> Iterator[f
     if dropout is None:
         yield 0.0
         return
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    kind = "cuda" if device.type == "cpu" else device.type
+    with torch.random.fork_rng([device] if device.type == kind else [], device_type=kind):
         torch.manual_seed(dropout.seed)
         yield dropout.probability

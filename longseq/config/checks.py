@@ -72,6 +72,8 @@ def _precision(config: Config) -> None:
         raise UserError("--bf16 and --fp16 exclude each other: give one")
     if train.device == "cpu":
         check_cpu(config)
+    if train.device == "xpu":
+        check_xpu(config)
     if train.compile == "on" and train.zero_stage == 3:
         raise UserError(
             "--compile on (COMPILE=on) with --zero-stage 3 (ZERO_STAGE=3), which takes weights away"
@@ -93,6 +95,15 @@ def check_cpu(config: Config) -> None:
     ):
         if is_given:
             raise UserError(f"{name}: on a CPU everything is in host memory already: leave it out")
+
+
+def check_xpu(config: Config) -> None:
+    """Refuse what has no code for Intel's GPUs: --device xpu, or where auto finds some."""
+    if config.layout.context_parallel_size > 1:
+        raise UserError(
+            f"--context-parallel-size {config.layout.context_parallel_size} on --device xpu: ring"
+            " attention's blocks are there for CUDA and CPUs: use Ulysses or tensor parallelism"
+        )
 
 
 def _offload(config: Config) -> None:

@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch.distributed import HashStore  # type: ignore[attr-defined]
 
 from longseq.config.arguments import Config
-from longseq.config.checks import check_cpu
+from longseq.config.checks import check_cpu, check_xpu
 from longseq.errors import UserError
 from longseq.parallel import mpi
 
@@ -35,6 +35,9 @@ def pick_device(config: Config) -> torch.device:
     if kind == "cpu":
         check_cpu(config)
         return torch.device("cpu")
+    if kind == "xpu":
+        check_xpu(config)
+        _look_for_xpu()
     local = int(os.environ.get("LOCAL_RANK", "0"))
     there = getattr(torch, kind).device_count()
     if local >= there:
@@ -43,6 +46,16 @@ def pick_device(config: Config) -> torch.device:
             " start fewer ranks here, or give --device cpu"
         )
     return torch.device(kind, local)
+
+
+def _look_for_xpu() -> None:
+    """Say what this torch lacks for Intel's GPUs; no run on them has been made."""
+    where = f"--device xpu: torch {torch.__version__}"
+    remedy = "take a torch for xpu (PYTHON; on Aurora `module load frameworks`), or --device cpu"
+    if not torch.xpu.is_available():
+        raise UserError(f"{where} sees no GPU of Intel's: {remedy}")
+    if not dist.is_xccl_available():  # type: ignore[attr-defined]
+        raise UserError(f"{where} has no xccl, through which they talk: {remedy}")
 
 
 def make_deterministic() -> None:

@@ -12,7 +12,7 @@ import socket
 import torch
 
 from longseq.config.arguments import Config
-from longseq.host.host_memory import available_bytes, own_limit_bytes
+from longseq.host.host_memory import GPUS, available_bytes, own_limit_bytes
 from longseq.memory.choosing import choose
 from longseq.memory.recompute_policy import RecomputePolicy
 from longseq.parallel.agreement import Ranks
@@ -21,8 +21,8 @@ from longseq.parallel.agreement import Ranks
 def share_bytes(device: torch.device, ranks: Ranks) -> int:
     """What this rank may take: its GPU's free memory, or its share of the host's."""
     hosts = ranks.gather(socket.gethostname())
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+    if device.type in GPUS:
+        return int(getattr(torch, device.type).mem_get_info(device)[0])
     return min(available_bytes() // hosts.count(socket.gethostname()), own_limit_bytes())
 
 

@@ -14,6 +14,7 @@ import psutil  # type: ignore[import-untyped]
 STATUS = Path("/proc/self/status")
 CLEAR = Path("/proc/self/clear_refs")
 CGROUP = Path("/sys/fs/cgroup")
+GPUS = ("cuda", "xpu")  # devices whose memory torch knows; AMD's are cuda as well
 
 
 def available_bytes(cgroup: Path = CGROUP) -> int:
@@ -35,11 +36,11 @@ def own_limit_bytes() -> int:
 
 def available_gib(device: str = "cpu") -> float:
     """What the GPU of this rank, or its host, has left."""
-    if device != "cuda":
+    if device not in GPUS:
         return min(available_bytes(), own_limit_bytes()) / 2**30
     import torch
 
-    return torch.cuda.mem_get_info()[0] / 2**30
+    return float(getattr(torch, device).mem_get_info()[0]) / 2**30
 
 
 def _number(path: Path) -> int | None:
@@ -85,8 +86,8 @@ def peak_memory_gib(device: str = "cpu") -> float:
     """The peak that limits this rank: what torch's allocator took from the GPU, else resident
     memory.
     """
-    if device != "cuda":
+    if device not in GPUS:
         return peak_resident_gib()
     import torch
 
-    return torch.cuda.max_memory_reserved() / 2**30
+    return float(getattr(torch, device).max_memory_reserved()) / 2**30

@@ -48,7 +48,7 @@ def torch_ranks(group: ProcessGroup | None = None) -> Ranks:
         dist.all_gather_object(items, item, group=group)
         return items
 
-    device = "cuda" if dist.get_backend(group) == "nccl" else "cpu"
+    device = {"nccl": "cuda", "xccl": "xpu"}.get(dist.get_backend(group), "cpu")
 
     def largest(number: int) -> int:
         value = torch.tensor(number, device=device)

@@ -104,13 +104,18 @@ def look(folder: Path) -> Seen:
     else:
         job = str(read_json(run / "environment.json").get("job", ""))
         jobs = [job] if job.isdecimal() else []
+    return look_at_run(run, queue_states(jobs))
+
+
+def look_at_run(run: Path, queue: list[str]) -> Seen:
+    """Read a run's folder; `queue` is a line for each of its jobs."""
     path = run / "metrics.jsonl"
     records = [record for line in _tail(path) if (record := parse_record(line))]
     log = _tail(run / "log" / "rank0.log")
     warnings = [_said(line) for line in log if " WARNING " in line or " CRITICAL " in line]
     silent = time.time() - path.stat().st_mtime if path.exists() else 0.0
     summary = read_json(run / SUMMARY)
-    return Seen(run.name, summary, records, warnings[-WARNINGS:], queue_states(jobs), silent)
+    return Seen(run.name, summary, records, warnings[-WARNINGS:], queue, silent)
 
 
 def _said(line: str) -> str:
@@ -166,23 +171,32 @@ def frame(seen: Seen, width: int) -> list[str]:
     if not seen.records:
         lines.append(f"{status}: no iteration yet")
     else:
-        lines += _progress(seen, str(status), width)
+        lines += _progress(seen, width)
     lines += [f"warning   {text}" for text in seen.warnings]
     if reason := seen.summary.get("reason"):  # whole: it is what one looks for
         lines += textwrap.wrap(f"why       {reason}", max(width, 20), subsequent_indent=" " * 10)
     return [line if len(line) <= width else line[: width - 1] + "…" for line in lines]
 
 
-def _progress(seen: Seen, status: str, width: int) -> list[str]:
-    last, total = seen.records[-1], seen.total
+def progress(seen: Seen) -> tuple[str, str]:
+    """Iteration, status and time left of a run that has a record; for how long it has said nothing,
+    or "".
+    """
+    status, total, at = seen.summary.get("status"), seen.total, seen.records[-1]["iteration"]
     times = [r["iteration_time"] for r in seen.records[-20:] if r.get("iteration_time")]
     pace = statistics.median(times) if times else 0.0
-    at = last["iteration"]
-    done = round(BAR * min(1.0, at / total)) if total else 0
-    line = f"{'━' * done}{'╌' * (BAR - done)}  {at}/{total or '?'}  {status}"
     quiet = status == RUNNING and seen.silent > QUIET + 10 * pace
+    text = f"{at}/{total or '?'}  {status or 'has not begun'}"
     if status == RUNNING and pace and total and not quiet:
-        line += f", {duration(pace * max(0, total - at))} left"
+        text += f", {duration(pace * max(0, total - at))} left"
+    return text, f"nothing new for {duration(seen.silent)}: ended or hung" if quiet else ""
+
+
+def _progress(seen: Seen, width: int) -> list[str]:
+    last, total = seen.records[-1], seen.total
+    done = round(BAR * min(1.0, last["iteration"] / total)) if total else 0
+    text, quiet = progress(seen)
+    line = f"{'━' * done}{'╌' * (BAR - done)}  {text}"
     losses = [float(r["lm_loss"]) for r in seen.records if r.get("lm_loss") is not None]
     valid = [r["validation_loss"] for r in seen.records if r.get("validation_loss") is not None]
     figures = [
@@ -193,7 +207,7 @@ def _progress(seen: Seen, status: str, width: int) -> list[str]:
     ]
     lines = [line]
     if quiet:
-        lines.append(f"          nothing new for {duration(seen.silent)}: ended or hung")
+        lines.append(f"          {quiet}")
     lines.append(f"speed     {'  '.join(figures)}")
     if losses:
         text = f"loss      {losses[-1]:.4f}"

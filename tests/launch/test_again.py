@@ -15,8 +15,9 @@ from tests.launch.planned import wait_until
 from tests.launch.shell import Result, Tree
 
 HOSTS = ["alpha", "beta", "gamma"]
-NETWORK = """--num-layers 2 --hidden-size 128 --num-attention-heads 4 --seq-length 256 --eval-iters 0
---max-position-embeddings 256 --train-iters 6 --save-interval 2 --hang-timeout 20""".split()
+NETWORK = """--num-layers 2 --hidden-size 128 --num-attention-heads 4 --seq-length 256
+--max-position-embeddings 256 --eval-iters 0 --train-iters 6 --save-interval 2
+--hang-timeout 20""".split()
 
 # Rank 1 ends as the n-th word of the file in WANDB_NOTES says at the n-th start: 0, or an exit code
 # that it reports

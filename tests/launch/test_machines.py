@@ -39,7 +39,7 @@ def allocation(profile: str, folder: Path) -> dict[str, str]:
         "sirius": pbs | {"PBS_NODEFILE": node_file(folder, x3), "PBS_O_HOST": "sirius-login-01"},
         "aurora": pbs
         | {"PBS_NODEFILE": node_file(folder, ["x4102c5s0b0n0", "x4102c5s1b0n0"])}
-        | {"DS_ACCELERATOR": "cpu", "NGPU_PER_HOST": "8"},
+        | {"NGPU_PER_HOST": "8"},
         "sophia": pbs | {"PBS_NODEFILE": node_file(folder, [f"sophia-gpu-0{n}" for n in range(4)])},
         "thetagpu": {"COBALT_JOBID": "1234567"}
         | {"COBALT_NODEFILE": node_file(folder, [f"thetagpu0{n}" for n in range(1, 5)])},
@@ -246,8 +246,27 @@ def test_a_node_without_its_gpus_is_refused(bash: Bash, tmp_path: Path) -> None:
     assert bash(script, **env, DS_ACCELERATOR="cpu").stdout.startswith("cpu ")
     refused = bash(script, **env, DS_ACCELERATOR="tpu")
     assert (refused.returncode, "DS_ACCELERATOR=tpu" in refused.stderr) == (2, True)
-    xpu = bash(script, MACHINE="aurora", PBS_NODEFILE="/etc/hostname")
-    assert (xpu.returncode, "driven by xpu" in xpu.stderr) == (2, True)
+    other = bash(script, MACHINE="aurora", PBS_NODEFILE="/etc/hostname", DS_ACCELERATOR="cuda")
+    assert (other.returncode, "driven by xpu" in other.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("driver", ["gt/gt", "device/tile"])
+def test_a_tile_of_intels_is_a_device(bash: Bash, tmp_path: Path, driver: str) -> None:
+    """Six cards of two tiles by i915's list or xe's, beside the host's own display."""
+    for card in range(7):
+        folder = tmp_path / f"class/drm/card{card}"
+        (folder / "device").mkdir(parents=True)
+        (folder / "device/vendor").write_text("0x1a03\n" if card == 6 else "0x8086\n")
+        (tmp_path / f"class/drm/card{card}-VGA-1").mkdir()
+        for tile in range(2):
+            (folder / f"{driver}{tile}").mkdir(parents=True)
+    script = 'longseq_find_machine; longseq_count_devices; echo "$LONGSEQ_DEVICE $LONGSEQ_DEVICES"'
+    script += "; longseq_tell_untried"
+    env = {"MACHINE": "aurora", "PBS_NODEFILE": "/etc/hostname"}
+    found = bash(script, **env, LONGSEQ_SYSFS=str(tmp_path))
+    assert found.stdout == "xpu 12\n"
+    assert "on Intel's GPUs this has never been run" in found.stderr
+    assert bash(script, **env, LONGSEQ_SYSFS="/none").stdout == "xpu 12\n"  # by the profile
 
 
 MODULES = """

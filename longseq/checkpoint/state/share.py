@@ -67,8 +67,8 @@ class Share:
         for numbers in self._runs():
             room[at : at + len(numbers)].copy_(numbers, non_blocking=True)
             at += len(numbers)
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+        if torch.accelerator.is_available():
+            torch.accelerator.synchronize()
 
     def write(self, path: Path, memory: Tensor | None = None) -> Entry:
         """Write the file, flushed. Raises OSError, and NotFinite naming the tensor."""

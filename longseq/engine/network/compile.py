@@ -42,7 +42,8 @@ def wants_compiling(config: Config, device: torch.device) -> bool:
     ZeRO stage 3 takes weights away between their uses, and compiled code would keep views of them.
     """
     asked, on_cpu = config.training.compile, device.type == "cpu"
-    if asked == "off" or (asked == "auto" and (on_cpu or config.training.zero_stage == 3)):
+    untold = device.type != "cuda" or config.training.zero_stage == 3  # on xpu it is untried
+    if asked == "off" or (asked == "auto" and untold):
         return False
     if not on_cpu and importlib.util.find_spec("triton") is None:
         raise UserError(

@@ -177,14 +177,26 @@ def run(state: Path, name: str) -> None:
 
 
 def show(state: Path, words: list[str]) -> None:
-    """qstat -f JOB."""
-    if len(words) != 2 or words[0] != "-f":
+    """qstat -f JOB…"""
+    if len(words) < 2 or words[0] != "-f":
         refuse("qstat -f JOB is all there is")
-    job = json.loads((state / f"{words[1]}.job").read_text())
-    begin = float((state / f"{words[1]}.begin").read_text())
-    stamp = time.strftime("%a %b %d %H:%M:%S %Y", time.localtime(begin))
-    print(f"Job Id: {words[1]}\n    Resource_List.walltime = {job['walltime']}")
-    print(f"    stime = {stamp}")
+    status = 0
+    for name in words[1:]:
+        if not (state / f"{name}.job").exists() or (state / f"{name}.end").exists():
+            print(f"qstat: {name} Job has finished, use -x or -H", file=sys.stderr)
+            status = 35
+            continue
+        job = json.loads((state / f"{name}.job").read_text())
+        print(f"Job Id: {name}\n    Resource_List.walltime = {job['walltime']}")
+        if (state / f"{name}.begin").exists():
+            begin = float((state / f"{name}.begin").read_text())
+            stamp = time.strftime("%a %b %d %H:%M:%S %Y", time.localtime(begin))
+            print(f"    job_state = R\n    stime = {stamp}")
+        elif job["after"]:
+            print(f"    job_state = H\n    depend = afterany:{job['after']}@stand-in")
+        else:
+            print("    job_state = Q\n    comment = Not Running: Insufficient amount of\n\t nodes")
+    sys.exit(status)
 
 
 if __name__ == "__main__":

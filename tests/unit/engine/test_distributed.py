@@ -6,8 +6,11 @@ import subprocess
 import sys
 
 import pytest
+import torch
+import torch.distributed as dist
 
-from longseq.engine.distributed import make_deterministic
+from longseq.config.checks import parse_config
+from longseq.engine.distributed import make_deterministic, pick_device
 from longseq.errors import UserError
 
 
@@ -27,3 +30,20 @@ def test_what_repeats_is_told_to_blas_torch_and_its_compiler() -> None:
     )
     said = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
     assert said.stdout.split() == [":4096:8", "True", "True"]
+
+
+def test_a_torch_without_intels_gpus_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = parse_config(["--device", "xpu"], 1)
+    monkeypatch.setattr(torch.xpu, "is_available", lambda: False)
+    with pytest.raises(UserError, match=r"torch \S+ sees no GPU of Intel's: take a torch for xpu"):
+        pick_device(config)
+    monkeypatch.setattr(torch.xpu, "is_available", lambda: True)
+    monkeypatch.setattr(dist, "is_xccl_available", lambda: False)
+    with pytest.raises(UserError, match="has no xccl"):
+        pick_device(config)
+    monkeypatch.setattr(dist, "is_xccl_available", lambda: True)
+    monkeypatch.setattr(torch.xpu, "device_count", lambda: 12)
+    monkeypatch.setenv("LOCAL_RANK", "11")
+    assert pick_device(config) == torch.device("xpu", 11)
+    with pytest.raises(UserError, match="--context-parallel-size 2 on --device xpu"):
+        parse_config(["--device", "xpu", "--context-parallel-size", "2"], 2)

@@ -1,0 +1,145 @@
+"""`longseq status`, `ALCF/status.sh`: all jobs, chains and runs in a folder, a few lines each.
+
+Standard library only: it runs on a login node, with whatever Python is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from longseq.config.flags import Parser
+from longseq.errors import EXIT_DONE, UserError
+from longseq.reports.queue import Asked, ask
+from longseq.reports.runs import RUNNING, SUMMARY
+from longseq.reports.watch import look_at_run, progress
+
+NEWEST = 10
+
+
+def add_arguments(parser: Parser) -> None:
+    """The folder, and how much of it."""
+    parser.add_argument(
+        "outputs", nargs="?", default="outputs", type=Path, help="parent of the runs (outputs)"
+    )
+    parser.add_argument("--all", action="store_true", help=f"not the newest {NEWEST} of each alone")
+    parser.set_defaults(run_verb=show)
+
+
+def show(options: argparse.Namespace) -> int:
+    """Print it at the terminal's width."""
+    folder: Path = options.outputs
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder: name the parent of the runs (OUTPUT_DIR)")
+    width = max(40, shutil.get_terminal_size().columns)
+    for line in status(folder, None if options.all else NEWEST):
+        print(line if len(line) <= width else line[: width - 1] + "…")
+    return EXIT_DONE
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job's folder, a chain's: the scheduler's numbers, the runs, and why no job is left."""
+
+    folder: Path
+    numbers: list[str]
+    runs: list[Path]
+    stopped: str
+    bad: list[str]
+
+
+def read_job(folder: Path) -> Job:
+    """From what submit.sh and the jobs have left there (ALCF/freeze.sh, ALCF/chain.sh)."""
+    runs = [Path(name) for name in _text(folder / "runs.txt").split("\0") if name]
+    bad = [line.split()[0] for line in _text(folder / "bad-hosts.txt").splitlines() if line.strip()]
+    stopped = _text(folder / "stopped.txt").strip().splitlines()
+    numbers = [line for line in _text(folder / "jobs.txt").split() if re.match(r"\d", line)]
+    return Job(folder, numbers, runs, stopped[-1] if stopped else "", list(dict.fromkeys(bad)))
+
+
+def status(folder: Path, most: int | None) -> list[str]:
+    """The lines: jobs, then the runs that are of none; the newest last, at most so many of each."""
+    jobs = [read_job(path) for path in _newest(folder / "jobs", "settings.sh")]
+    of_jobs = {run.resolve() for job in jobs for run in job.runs}
+    runs = [path for path in _newest(folder, "log") if path.resolve() not in of_jobs]
+    if not jobs and not runs:
+        return [f"no job and no run yet in {folder}"]
+    shown, few = (jobs, runs) if most is None else (jobs[-most:], runs[-most:])
+    asked = ask([n for job in shown if not job.stopped for n in job.numbers]) if shown else Asked()
+    lines: list[str] = []
+    for job in shown:
+        lines += _job_lines(job, asked)
+    for run in few:
+        lines += [run.name, *_run_lines(run, "  ")]
+    hidden = len(jobs) + len(runs) - len(shown) - len(few)
+    lines += [f"{hidden} older ones are not shown (--all)"] if hidden else []
+    return lines + ([asked.trouble] if asked.trouble else [])
+
+
+def _job_lines(job: Job, asked: Asked) -> list[str]:
+    count = len(job.numbers)
+    lines = [f"jobs/{job.folder.name}" + (f", a chain of {count}" if count > 1 else "")]
+    live = [(number, _of(asked, number)) for number in job.numbers]
+    lines += [f"  {number}  {said}" for number, said in live if said]
+    if job.stopped:
+        lines.append(f"  ended: {job.stopped}")
+    elif not any(said for _, said in live):
+        unknown = "; whether it waits is not known" if asked.trouble else ""
+        lines.append(f"  {'not in the queue any more' if not unknown else 'submitted'}{unknown}")
+    if job.bad:
+        lines.append(f"  at fault: {', '.join(job.bad)}")
+    if job.runs:
+        live_job = any(said.startswith("running") for _, said in live)
+        lines += [f"  {job.runs[-1].name}", *_run_lines(job.runs[-1], "    ", live_job)]
+        if len(job.runs) > 1:
+            lines.append(f"    goes on from {len(job.runs) - 1} before it")
+    return lines
+
+
+def _of(asked: Asked, number: str) -> str:
+    short = number.split(".")[0]
+    return asked.jobs.get(number) or next(
+        (said for job, said in asked.jobs.items() if job.split(".")[0] == short), ""
+    )
+
+
+def _run_lines(run: Path, blanks: str, live: bool | None = None) -> list[str]:
+    """How far a run is; live: whether a job of it runs now, where that is known."""
+    if not run.is_dir():
+        return [blanks + "its folder is gone"]
+    try:
+        seen = look_at_run(run, [])
+    except OSError as error:
+        return [f"{blanks}cannot be read: {error.strerror}"]
+    damaged = (run / SUMMARY).exists() and not seen.summary
+    said = "summary.json is damaged" if damaged else str(seen.summary.get("status", "not begun"))
+    if not seen.records:
+        return [f"{blanks}{said}: no iteration yet"]
+    text, quiet = progress(seen)
+    if damaged:
+        text = f"{seen.records[-1]['iteration']}/?  {said}"
+    elif live is False and seen.summary.get("status") == RUNNING:
+        text += "; no job of it runs"
+    losses = [r["lm_loss"] for r in seen.records if isinstance(r.get("lm_loss"), (int, float))]
+    lines = [text, *([quiet] if quiet else [])]
+    return [*(blanks + line for line in lines), *([f"{blanks}loss {losses[-1]:.4f}"] if losses else [])]
+
+
+def _newest(folder: Path, mark: str) -> list[Path]:
+    """Folders below that hold `mark`, the one that was changed last at the end."""
+    try:
+        found: Sequence[Path] = [path for path in folder.iterdir() if (path / mark).exists()]
+    except OSError:
+        return []
+    return sorted(found, key=lambda path: (path / mark).stat().st_mtime)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
