@@ -8,7 +8,7 @@ sections    what the page tells in tables
 compare     several runs side by side, on the terminal
 format      numbers as people read them
 watch       a run as it goes, on a login node: `longseq watch`
-status      all jobs, chains and runs, in short: `ALCF/status.sh`;  queue asks the scheduler
+status      all jobs, chains and runs, in short: `ALCF/status.sh`
 completion  what bash and zsh complete: `longseq completion`
 flag_table  docs/flags.md, every flag with its default: `longseq flags`
 """

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from longseq.config.flags import Parser
 from longseq.errors import EXIT_DONE, UserError
-from longseq.reports.queue import Asked, ask
+from longseq.host.scheduler import Asked, ask
 from longseq.reports.runs import RUNNING, SUMMARY
 from longseq.reports.watch import look_at_run, progress
 
