@@ -54,7 +54,7 @@ def _look_for_xpu() -> None:
     remedy = "take a torch for xpu (PYTHON; on Aurora `module load frameworks`), or --device cpu"
     if not torch.xpu.is_available():
         raise UserError(f"{where} sees no GPU of Intel's: {remedy}")
-    if not dist.is_xccl_available():  # type: ignore[attr-defined]
+    if not dist.is_xccl_available():
         raise UserError(f"{where} has no xccl, through which they talk: {remedy}")
 
 

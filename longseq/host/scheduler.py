@@ -55,7 +55,7 @@ def _answer(words: list[str], read: Callable[[str], dict[str, str]]) -> Asked:
 
 
 def _slurm(text: str) -> dict[str, str]:
-    found = {}
+    found: dict[str, str] = {}
     for line in text.splitlines():
         job, state, reason, start = (line.strip().split("|") + [""] * 4)[:4]
         said = SLURM.get(state, state.lower())
@@ -68,13 +68,13 @@ def _slurm(text: str) -> dict[str, str]:
 
 def _pbs(text: str) -> dict[str, str]:
     """`qstat -f`: attributes below `Job Id:`, long ones go on in lines that begin with a tab."""
-    found = {}
+    found: dict[str, str] = {}
     for part in re.split(r"^(?=Job Id: )", text.replace("\n\t", ""), flags=re.MULTILINE):
         name = re.match(r"Job Id: (\S+)", part)
         if not name:
             continue
-        pairs = dict(re.findall(r"^\s+([\w.]+) = (.*)$", part, flags=re.MULTILINE))
-        state = pairs.get("job_state", pairs.get("State", "?"))
+        pairs: dict[str, str] = dict(re.findall(r"^\s+([\w.]+) = (.*)$", part, flags=re.MULTILINE))
+        state = pairs.get("job_state", "?")
         said = PBS.get(state, state.lower())
         if said in ("waits", "held"):
             why = pairs.get("comment", "")
@@ -83,5 +83,5 @@ def _pbs(text: str) -> dict[str, str]:
             said += f": {why}" if why else ""
             start = pairs.get("estimated.start_time", "")
             said += f", starts {start}" if start else ""
-        found[name[1]] = said
+        found[str(name[1])] = said
     return found
