@@ -126,7 +126,10 @@ def _run_lines(run: Path, blanks: str, live: bool | None = None) -> list[str]:
         text += "; no job of it runs"
     losses = [r["lm_loss"] for r in seen.records if isinstance(r.get("lm_loss"), (int, float))]
     lines = [text, *([quiet] if quiet else [])]
-    return [*(blanks + line for line in lines), *([f"{blanks}loss {losses[-1]:.4f}"] if losses else [])]
+    return [
+        *(blanks + line for line in lines),
+        *([f"{blanks}loss {losses[-1]:.4f}"] if losses else []),
+    ]
 
 
 def _newest(folder: Path, mark: str) -> list[Path]:
