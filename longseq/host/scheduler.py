@@ -73,7 +73,11 @@ def _pbs(text: str) -> dict[str, str]:
         name = re.match(r"Job Id: (\S+)", part)
         if not name:
             continue
-        pairs: dict[str, str] = dict(re.findall(r"^\s+([\w.]+) = (.*)$", part, flags=re.MULTILINE))
+        pairs: dict[str, str] = {}
+        for line in part.splitlines():
+            key, equals, value = line.strip().partition(" = ")
+            if equals:
+                pairs[key] = value
         state = pairs.get("job_state", "?")
         said = PBS.get(state, state.lower())
         if said in ("waits", "held"):
@@ -83,5 +87,5 @@ def _pbs(text: str) -> dict[str, str]:
             said += f": {why}" if why else ""
             start = pairs.get("estimated.start_time", "")
             said += f", starts {start}" if start else ""
-        found[str(name[1])] = said
+        found[name[1]] = said
     return found
