@@ -3,6 +3,7 @@
 atomic_files    the only place with fsync, rename and digests
 growing_files   files that grow by whole pieces, which wait for room on a full disk
 machine         GPUs' compute capability and packages' versions, asked before torch is imported
+gpus            what GPUs can do, by name: peaks, memory, links
 affinity        which CPUs and which GPU a rank has, and whether they are near each other
 host_memory     how much memory this process took, and its peak
 shared_memory   what earlier runs left in /dev/shm, removed

@@ -26,6 +26,11 @@ def available_bytes(cgroup: Path = CGROUP) -> int:
     return min(left, max(0, limit - used))
 
 
+def capacity_bytes(cgroup: Path = CGROUP) -> int:
+    """What this host, or the container that we run in, has in all."""
+    return min(int(psutil.virtual_memory().total), _number(cgroup / "memory.max") or sys.maxsize)
+
+
 def own_limit_bytes() -> int:
     """What `ulimit -d` leaves this process."""
     limit = resource.getrlimit(resource.RLIMIT_DATA)[0]

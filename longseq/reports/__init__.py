@@ -5,7 +5,7 @@ runs        a run read back from its folder
 page        report.html, one run on one page, from the files in web/
 curves      the numbers that web/curves.js draws with uPlot;  plots: the same without JavaScript
 sections    what the page tells in tables
-compare     several runs side by side, on the terminal
+compare     several runs side by side, on the terminal and on one page;  together: their pictures
 format      numbers as people read them
 watch       a run as it goes, on a login node: `longseq watch`
 status      all jobs, chains and runs, in short: `ALCF/status.sh`

@@ -17,11 +17,11 @@ from rich.text import Text
 
 from longseq.errors import UserError
 from longseq.host.atomic_files import reason, replace_file
-from longseq.reports import curves, plots
+from longseq.reports import curves, together
 from longseq.reports.format import duration, number, short
 from longseq.reports.page import render
 from longseq.reports.runs import RunRecord
-from longseq.reports.sections import Table, flat, pairs
+from longseq.reports.sections import Table, flat, pairs, precision
 
 COLUMNS = (
     "status",
@@ -80,7 +80,7 @@ def differences(runs: Sequence[RunRecord]) -> Table:
     rows = []
     for run, each in zip(runs, settings, strict=True):
         asked = [each.get(name, "") for name in ASKED.values()]
-        asked += [_precision(each), _layout(run)]
+        asked += [precision(run), _layout(run)]
         asked += [each.get(name, "") for name in differing]
         asked += [str(run.lost)] if lost else []
         rows.append([run.folder.name, *asked, *row(run)])
@@ -98,28 +98,23 @@ ASKED = {
 OWN = frozenset("run_dir save load tensorboard_dir deepspeed_config chosen bf16 fp16".split())
 
 
-def _precision(settings: dict[str, str]) -> str:
-    kinds = [kind for kind in ("bf16", "fp16") if settings.get(f"training.{kind}") == "True"]
-    return kinds[0] if kinds else "fp32" if settings else ""
-
-
 def _layout(run: RunRecord) -> str:
     """As its opening says it."""
     return dict(pairs(run.summary.get("opening"))).get("layout", "")
 
 
 TOGETHER: dict[str, Callable[[Sequence[RunRecord]], str]] = {  # by the titles of curves.py
-    "Loss": lambda runs: plots.losses_together(runs, near=False),
-    "Validation loss": plots.validations_together,
-    curves.NEAR: lambda runs: plots.losses_together(runs, near=True),
-    "Throughput": plots.speeds_together,
+    "Loss": lambda runs: together.losses_together(runs, near=False),
+    "Validation loss": together.validations_together,
+    curves.NEAR: lambda runs: together.losses_together(runs, near=True),
+    "Throughput": together.speeds_together,
 }
 
 
 def write_together(runs: Sequence[RunRecord], path: Path) -> list[Path]:
     """The page and the CSV of what differs; raises UserError where they cannot be written."""
     table = differences(runs)
-    content = curves.several(runs, [plots.label(run) for run in runs])
+    content = curves.several(runs, [together.label(run) for run in runs])
     text = render(
         name=f"{len(runs)} runs",
         subtitle=", ".join(run.folder.name for run in runs),

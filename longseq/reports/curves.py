@@ -81,10 +81,12 @@ def one_run(run: RunRecord) -> dict[str, Any]:
     lines = [(at, "event") for at, _ in run.events()]
     if run.history:
         lines.append((run.metrics[0]["iteration"], "line"))
-    charts = [*_losses(run, LOCAL in found["c"], lines), _parts(found), *_plain()]
+    tables = [found, _places(run)]
+    losses = _losses(run, LOCAL in found["c"], lines)
+    charts = [*losses, _by_place(tables[1]), _parts(found), *_plain()]
     return {
-        "tables": [found],
-        "charts": [chart for chart in charts if _with_numbers(chart, [found])],
+        "tables": tables,
+        "charts": [chart for chart in charts if _with_numbers(chart, tables)],
         "events": run.events()[:MOST],
     }
 
@@ -104,6 +106,23 @@ def _losses(run: RunRecord, has_mean: bool, lines: list[tuple[int, str]]) -> lis
         _chart("Loss", nats, series, lines=lines, **bits),
         _chart(NEAR, nats, series + _marks(run.marks()), near=near, **bits),
     ]
+
+
+def _places(run: RunRecord) -> dict[str, Any]:
+    """x, the most tokens before; c, a column for each of some validations."""
+    found = {at: dict(places) for at, places in run.by_place().items()}
+    x = sorted({place for places in found.values() for place in places})
+    return {"x": x, "c": {str(at): [_rounded(p.get(n)) for n in x] for at, p in found.items()}}
+
+
+def _by_place(places: dict[str, Any]) -> Chart:
+    colours = (INK, 1, 0)
+    series = [
+        _series(at, f"iteration {int(at):,}", colours[n], table=1, points=True)
+        for n, at in enumerate(places["c"])
+    ]
+    chart = _chart("Validation loss by place in the sequence", "nats a token", series, log=True)
+    return chart | {"x": "tokens before, up to"}
 
 
 def _parts(found: dict[str, Any]) -> Chart:

@@ -79,7 +79,7 @@ def loss_plot(run: RunRecord) -> str:
         _losses(axes, run)
         axes.legend()
 
-    return _svg(draw)
+    return as_svg(draw)
 
 
 def near_marks_plot(run: RunRecord) -> str:
@@ -93,7 +93,7 @@ def near_marks_plot(run: RunRecord) -> str:
         axes.set_ylim(*bounds_near(losses, [value for _, value in marks]))
         axes.legend()
 
-    return _svg(draw)
+    return as_svg(draw)
 
 
 def bounds_near(losses: Sequence[float], marks: Sequence[float]) -> tuple[float, float]:
@@ -130,72 +130,14 @@ def _losses(axes: Axes, run: RunRecord) -> list[float]:
     return y + vy
 
 
-COLOURS = (BLUE, ORANGE, GREEN, VIOLET, INK, "#b5403c", "#3b9bb3", "#8a6d3b")
-LINES = ("-", "--", ":", "-.")  # told apart without colour as well
-
-
-def label(run: RunRecord) -> str:
-    """A run's name, without the middle of a long one: two differ in their beginning or end."""
-    name = run.folder.name
-    return name if len(name) <= 40 else f"{name[:22]}…{name[-16:]}"
-
-
-def losses_together(runs: Sequence[RunRecord], near: bool) -> str:
-    """Training losses of several runs on each other; near: only where they come near to what knows
-    no network.
-    """
-
-    def draw(axes: Axes) -> None:
-        shown: list[float] = []
-        for number, run in enumerate(runs):
-            colour, line = COLOURS[number % len(COLOURS)], LINES[number // len(COLOURS) % 4]
-            x, y = thin(*run.column("lm_loss"))
-            y = smooth(y)
-            axes.plot(x, y, line, color=colour, linewidth=1.5, label=label(run))
-            shown += y
-        marks = dict(mark for run in runs for mark in run.marks())
-        if near:
-            for (name, value), line in zip(marks.items(), ("--", "-.", ":"), strict=False):
-                axes.axhline(value, color=INK, linestyle=line, linewidth=1.0, label=name)
-            axes.set_ylim(*bounds_near(shown, list(marks.values())))
-        axes.set_ylabel("loss (nats a token)")
-        axes.legend(fontsize=7)
-
-    return _svg(draw)
-
-
-def validations_together(runs: Sequence[RunRecord]) -> str:
-    """Validation losses of several runs."""
-    return _together(runs, "validation_loss", "loss (nats a token)", marker="o", markersize=4)
-
-
-def speeds_together(runs: Sequence[RunRecord]) -> str:
-    """Tokens a second of several runs."""
-    return _together(runs, "tokens_per_sec", "tokens/s")
-
-
-def _together(runs: Sequence[RunRecord], key: str, what: str, **how: Any) -> str:
-    def draw(axes: Axes) -> None:
-        for number, run in enumerate(runs):
-            colour, line = COLOURS[number % len(COLOURS)], LINES[number // len(COLOURS) % 4]
-            curve = thin(*run.column(key))
-            axes.plot(*curve, line, color=colour, linewidth=1.2, label=label(run), **how)
-        if key == "tokens_per_sec":
-            _from_zero(axes, what)
-        axes.set_ylabel(what)
-        axes.legend(fontsize=7)
-
-    return _svg(draw)
-
-
 def speed_plot(run: RunRecord) -> str:
     """Tokens a second."""
 
     def draw(axes: Axes) -> None:
         axes.plot(*thin(*run.column("tokens_per_sec")), color=GREEN, linewidth=1.4)
-        _from_zero(axes, "tokens/s")
+        from_zero(axes, "tokens/s")
 
-    return _svg(draw)
+    return as_svg(draw)
 
 
 def parts_plot(run: RunRecord) -> str:
@@ -210,10 +152,10 @@ def parts_plot(run: RunRecord) -> str:
             colours = (ORANGE, BLUE, GREEN, VIOLET)
             axes.stackplot(xs, *heights, labels=PARTS, colors=colours, alpha=0.8)
         axes.plot(*thin(*total), color=INK, linewidth=0.8, label="whole iteration")
-        _from_zero(axes, "seconds")
+        from_zero(axes, "seconds")
         axes.legend(ncols=2, fontsize=8)
 
-    return _svg(draw)
+    return as_svg(draw)
 
 
 def tflops_plot(run: RunRecord) -> str:
@@ -223,10 +165,10 @@ def tflops_plot(run: RunRecord) -> str:
         counts = (("tflops", "Megatron's count", FAINT), ("model_tflops", "model FLOPs", GREEN))
         for key, name, colour in counts:
             axes.plot(*thin(*run.column(key)), color=colour, linewidth=1.4, label=name)
-        _from_zero(axes, "TFLOPS a rank")
+        from_zero(axes, "TFLOPS a rank")
         axes.legend()
 
-    return _svg(draw)
+    return as_svg(draw)
 
 
 def memory_plot(run: RunRecord) -> str:
@@ -234,9 +176,26 @@ def memory_plot(run: RunRecord) -> str:
 
     def draw(axes: Axes) -> None:
         axes.plot(*thin(*run.column("peak_memory_gib")), color=VIOLET, linewidth=1.6)
-        _from_zero(axes, "peak memory (GiB)")
+        from_zero(axes, "peak memory (GiB)")
 
-    return _svg(draw)
+    return as_svg(draw)
+
+
+def place_plot(run: RunRecord) -> str:
+    """The validation loss by the number of tokens before, at the first, middle and last one."""
+
+    def draw(axes: Axes) -> None:
+        for (at, places), colour in zip(
+            run.by_place().items(), (FAINT, ORANGE, BLUE), strict=False
+        ):
+            axes.plot(
+                *zip(*places, strict=True), marker="o", color=colour, label=f"iteration {at:,}"
+            )
+        axes.set_xscale("log", base=2)
+        axes.set_ylabel("loss (nats a token)")
+        axes.legend()
+
+    return as_svg(draw, "tokens before, at most")
 
 
 def gradient_plot(run: RunRecord) -> str:
@@ -244,9 +203,9 @@ def gradient_plot(run: RunRecord) -> str:
 
     def draw(axes: Axes) -> None:
         axes.plot(*thin(*run.column("grad_norm")), color=INK, linewidth=1.0)
-        _from_zero(axes, "gradient norm")
+        from_zero(axes, "gradient norm")
 
-    return _svg(draw)
+    return as_svg(draw)
 
 
 def rate_plot(run: RunRecord) -> str:
@@ -254,20 +213,21 @@ def rate_plot(run: RunRecord) -> str:
 
     def draw(axes: Axes) -> None:
         axes.plot(*thin(*run.column("learning_rate")), color=ORANGE, linewidth=1.6)
-        _from_zero(axes, "learning rate")
+        from_zero(axes, "learning rate")
         axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=True)
 
-    return _svg(draw)
+    return as_svg(draw)
 
 
-def _from_zero(axes: Axes, label: str) -> None:
+def from_zero(axes: Axes, label: str) -> None:
     """A scale from zero, with some air above the highest point."""
     axes.set_ylabel(label)
     top = axes.dataLim.y1  # -inf where nothing is drawn
     axes.set_ylim(0, 1.15 * top if top > 0 else 1)
 
 
-def _svg(draw: Callable[[Axes], None]) -> str:
+def as_svg(draw: Callable[[Axes], None], across: str = "iteration") -> str:
+    """What `draw` puts into one panel, by what is counted `across`."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -276,7 +236,7 @@ def _svg(draw: Callable[[Axes], None]) -> str:
         axes = figure.add_subplot()
         axes.margins(x=0.02)
         draw(axes)
-        axes.set_xlabel("iteration")
+        axes.set_xlabel(across)
         picture = io.StringIO()
         figure.savefig(picture, format="svg", facecolor="white", metadata={"Date": None})
     return picture.getvalue()
@@ -285,6 +245,7 @@ def _svg(draw: Callable[[Axes], None]) -> str:
 PICTURES: dict[str, Callable[[RunRecord], str]] = {  # by the titles of curves.py
     "Loss": loss_plot,
     "Loss beside what knows no network": near_marks_plot,
+    "Validation loss by place in the sequence": place_plot,
     "Throughput": speed_plot,
     "Parts of an iteration": parts_plot,
     "Arithmetic": tflops_plot,

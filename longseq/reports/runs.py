@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from longseq.errors import UserError
 
 SUMMARY = "summary.json"
 RUNNING, DONE, STOPPED, FAILED = "running", "done", "stopped early", "failed"  # its status
 LAST = 20  # iterations that a run's training loss is the mean of: one batch's says little
+AFTER = "loss_after_"  # keys of losses by place: the most tokens before
 WARM_UP = 2  # first iterations, slower than the rest, are left out of typical speeds
 
 
@@ -54,13 +56,29 @@ class RunRecord:
         values = self.column(key)[1][-LAST:]
         return sum(values) / len(values) if values else None
 
+    def by_place(self) -> dict[int, list[tuple[int, float]]]:
+        """Of the first, the middle and the last validation: iteration → (tokens before at most,
+        loss), rising.
+        """
+        found = {}
+        for record in self.history + self.metrics:
+            places = [
+                (int(key[len(AFTER) :]), float(value))
+                for key, value in record.items()
+                if re.fullmatch(AFTER + "[0-9]{1,15}", key) and finite(value)
+            ]
+            if places:
+                found[record["iteration"]] = sorted(places)
+        some = sorted(found)
+        return {at: found[at] for at in [some[0], some[len(some) // 2], some[-1]]} if some else {}
+
     def marks(self) -> list[tuple[str, float]]:
         """Losses to hold this one's against, in nats a token: (whose, how much), highest first."""
         found: list[tuple[str, Any]] = [("unigram", self.summary.get("unigram_loss"))]
         markov = self.summary.get("markov_losses")
         if isinstance(markov, dict):
             found += [(f"Markov, order {n}", v) for n, v in markov.items()]
-        return [(name, float(v)) for name, v in found if finite(v)]
+        return [(printable(name), float(v)) for name, v in found if finite(v)]
 
     def events(self) -> list[tuple[int, str]]:
         """What was done about a spike or a loss that is no number: (iteration, what)."""
@@ -188,7 +206,12 @@ def parse_record(line: str) -> dict[str, Any] | None:
     return record if type(iteration) is int and 0 <= iteration < 2**53 else None
 
 
-def finite(value: Any) -> bool:
+def printable(text: str) -> str:
+    """Without characters that a picture cannot show, or must not hold."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def finite(value: Any) -> TypeGuard[float]:
     """Whether this, of a file, is a number to draw and to reckon with."""
     return isinstance(value, (int, float)) and type(value) is not bool and abs(value) < 1e300
 

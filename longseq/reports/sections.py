@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from longseq.host.gpus import gpu_of
 from longseq.reports import curves, plots
 from longseq.reports.format import number
-from longseq.reports.runs import RunRecord
+from longseq.reports.runs import RunRecord, finite, nested
 
-Rows = Sequence[tuple[str, str] | tuple[str, str, float]]
+Row = tuple[str, str] | tuple[str, str, float]
+Rows = Sequence[Row]
+GIB = 2**30
 ROWS = 40  # of the table of values, beside the validations
 
 
@@ -24,18 +27,140 @@ class Table:
 
 
 def parts(run: RunRecord) -> Rows:
-    """Median seconds of each part of an iteration, and how much of it that is."""
+    """Median seconds of each part of an iteration and its share; then what is beside iterations."""
     whole = run.typical("iteration_time")
-    parts = {name: run.typical(f"{name}_seconds") for name in plots.PARTS}
-    if not whole or None in parts.values():
+    each = {name: run.typical(f"{name}_seconds") for name in plots.PARTS}
+    rows: list[Row] = []
+    if whole and None not in each.values():
+        rows += [
+            (name, f"{took:.3g} s, {took / whole:.1%}", took / whole)
+            for name, took in each.items()
+            if took
+        ]
+    return rows + _beside(run)
+
+
+def _beside(run: RunRecord) -> list[Row]:
+    """Validations and checkpoints, and their share of iterations and all."""
+    tried = run.column("validation_seconds", own=True)[1]
+    saves = [record for record in run.metrics if finite(record.get("checkpoint_seconds"))]
+    for record in run.metrics:
+        before = record.get("checkpoints_before")
+        saves += (
+            [one for one in before if isinstance(one, dict)] if isinstance(before, list) else []
+        )
+    stood = sum(float(w) for s in saves if finite(w := s.get("checkpoint_seconds_waited")))
+    whole = run.seconds() + sum(tried) + stood
+    rows: list[Row] = []
+    if tried and whole:
+        share = sum(tried) / whole
+        text = f"{len(tried)} times, {sum(tried):.3g} s: {share:.1%} of the run"
+        rows.append(("validation", text, min(1.0, share)))
+    if saves and whole:
+        took = [t for save in saves if finite(t := save.get("checkpoint_seconds"))]
+        text = f"{len(saves)}, {max(took, default=0):.3g} s at most; training stood {stood:.3g} s"
+        share = stood / whole
+        rows.append(("checkpoints", f"{text}: {share:.1%} of the run", min(1.0, share)))
+    return rows
+
+
+def memory(run: RunRecord) -> Rows:
+    """Of a rank: planned by kind, and what was measured, as parts of what it can have."""
+    planned = nested(run.summary, "memory", "planned")
+    capacity = nested(run.summary, "memory", "capacity")
+    if not isinstance(planned, dict) or not finite(capacity) or capacity <= 0:
         return []
-    return [(name, f"{took:.3g} s, {took / whole:.1%}") for name, took in parts.items() if took]
+
+    def row(name: str, size: float, more: str = "") -> Row:
+        share = max(0.0, min(1.0, size / capacity))
+        return name, f"{size / GIB:.2f} GiB, {size / capacity:.1%}{more}", share
+
+    kinds = {str(kind): float(size) for kind, size in planned.items() if finite(size)}
+    rows: list[Row] = [row(kind, size) for kind, size in sorted(kinds.items(), key=_size)]
+    rows.append(row("planned in all", sum(kinds.values()), _moment(run)))
+    for key, name in (
+        ("measured_memory_gib", "measured in the first steps"),
+        ("peak_memory_gib", "peak of rank 0, libraries too"),
+        ("most_memory_gib", "peak of the rank with the most"),
+    ):
+        found = run.last(key)
+        if found is not None:
+            rows.append(row(name, found * GIB))
+    return [*rows, ("there is", f"{capacity / GIB:.2f} GiB a rank")]
+
+
+def _size(kind: tuple[str, float]) -> float:
+    return -kind[1]
+
+
+def _moment(run: RunRecord) -> str:
+    moment = nested(run.summary, "memory", "moment")
+    return f", in {moment}" if isinstance(moment, str) else ""
+
+
+def ranks(run: RunRecord) -> Rows:
+    """How far they are apart: alone on the same work, and in memory."""
+    factor, said = run.slowest_rank()
+    rows: list[Row] = [("slowest", f"{factor} {said}")] if factor else []
+    least, most = run.last("least_memory_gib"), run.last("most_memory_gib")
+    if least is not None and most is not None:
+        rank = run.last("most_memory_rank")
+        which = f" (rank {rank:.0f})" if rank is not None else ""
+        rows.append(("peak memory", f"{least:.2f} to {most:.2f} GiB{which}"))
+    return rows
+
+
+def data(run: RunRecord) -> Rows:
+    """Documents and their lengths in tokens, and how full samples are."""
+    rows: list[Row] = []
+    for each in _dicts(nested(run.summary, "data", "sets")):
+        counts = [f"{each[k]:,} {k}" for k in ("documents", "tokens") if finite(each.get(k))]
+        rows.append((str(each.get("name", "")), ", ".join(counts)))
+        lengths = each.get("lengths")
+        known = lengths.items() if isinstance(lengths, dict) else ()
+        text = ", ".join(f"{name} {value:,}" for name, value in known if finite(value))
+        if text:
+            rows.append(("lengths in tokens", text))
+    shares = nested(run.summary, "data", "parts")
+    for name, part in shares.items() if isinstance(shares, dict) else ():
+        tokens, fill = nested(part, "tokens"), nested(part, "fill")
+        if finite(tokens) and finite(fill):
+            text = f"{tokens:,} tokens an epoch; {fill:.1%} of the places in samples count"
+            rows.append((str(name), text))
+    seen, epoch = run.last("consumed_tokens"), nested(shares, "train", "tokens")
+    if seen and finite(epoch) and epoch > 0:
+        rows.append(("trained on", f"{seen:,.0f} tokens, {seen / epoch:.2f} epochs"))
+    return rows
+
+
+def _dicts(found: Any) -> list[dict[str, Any]]:
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+
+def precision(run: RunRecord) -> str:
+    """fp32, bf16 or fp16; empty where it is not known."""
+    flags = nested(run.summary, "settings", "training")
+    kinds = [kind for kind in ("bf16", "fp16") if nested(flags, kind) is True]
+    return kinds[0] if kinds else "fp32" if isinstance(flags, dict) else ""
+
+
+def utilization(run: RunRecord) -> tuple[str, str]:
+    """MFU: FLOPs of the network over the peak of a rank's GPU, and whose; empty if not known."""
+    speed, kind = run.typical("model_tflops"), precision(run)
+    found = run.environment.get("gpus")
+    names = {gpu_of(str(line)) for line in found} if isinstance(found, list) else set()
+    on_gpu = dict(pairs(run.summary.get("opening"))).get("precision", "").endswith("on cuda")
+    gpu = names.pop() if len(names) == 1 else None
+    if speed is None or gpu is None or not on_gpu or kind not in ("bf16", "fp16"):
+        return "", ""
+    peak = gpu.peak(kind) / 1e12
+    return f"{speed / peak:.1%}", f"MFU: of the {peak:g} TFLOPS in {kind} of {gpu.title}"
 
 
 def happened(run: RunRecord) -> Rows:
     """The runs before, and what was done about spikes: the first of many."""
     events = run.events()
-    rows = [("before", text) for text in run.earlier]
+    rows: list[Row] = [("before", text) for text in run.earlier]
     rows += [(f"iteration {at:,}", text) for at, text in events[:ROWS]]
     if len(events) > ROWS:
         rows.append(("more", f"{len(events) - ROWS:,} more are in metrics.jsonl, as event"))

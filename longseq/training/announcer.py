@@ -17,19 +17,22 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from longseq.checkpoint.run_checkpoints import RunCheckpoints
 from longseq.config.arguments import Config
 from longseq.data.held_out import write_held_out
 from longseq.data.opening import TrainingData
 from longseq.engine.network.compile import what_compiles
 from longseq.errors import EXIT_DONE, UserError
-from longseq.host.affinity import complaints, pci_address, where
-from longseq.host.host_memory import available_gib, peak_memory_gib
+from longseq.host.affinity import Place, complaints, pci_address, where
+from longseq.host.host_memory import available_gib, capacity_bytes, peak_memory_gib
 from longseq.reports.format import duration
 from longseq.reports.page import write_page
 from longseq.reports.runs import DONE, RUNNING, STOPPED, read_run
 from longseq.run import throughput
 from longseq.run.environment import git_state, write_environment
+from longseq.run.facts import data_facts, memory_facts
 from longseq.run.peak import HeldToPlan, Peak
 from longseq.run.safety.failure import is_out_of_memory, out_of_memory, record_failure
 from longseq.run.screen import Screen, terminal_width
@@ -73,11 +76,26 @@ class Announcer:
             self.screen.warn(line)
         hosts = list(dict.fromkeys(place.host for place in places))
         self.marks: dict[str, Any] = baselines(data) if self.ranks.rank == 0 else {}
+        self.facts = self._facts(places) if self.ranks.rank == 0 else {}
         if self.folder and self.ranks.rank == 0:
             what = {"ranks": [asdict(place) for place in places]}
             write_environment(self.folder, hosts, **what, restart=self._restart)
             write_held_out(self.folder / "held_out.tsv", data.cuts)
         self.tracker = self._tracker(hosts)
+
+    def _facts(self, places: list[Place]) -> dict[str, Any]:
+        """What the report tells of memory and data."""
+        trainer = self.trainer
+        if trainer.device.type == "cuda":
+            capacity = torch.cuda.mem_get_info(trainer.device)[1]
+        else:
+            neighbours = [place for place in places if place.host == places[0].host]
+            capacity = capacity_bytes() // len(neighbours)
+        device, policy = trainer.device.type, trainer.policy
+        return {
+            "memory": memory_facts(self.config, self.data.vocab_size, policy, device, capacity),
+            "data": data_facts(self.data),
+        }
 
     def _tracker(self, hosts: list[str]) -> Tracker:
         if self.folder is None:
@@ -104,6 +122,10 @@ class Announcer:
             **self.marks,
         }
 
+    @property
+    def _told(self) -> dict[str, Any]:
+        return self.marks | self.facts
+
     def began(self) -> None:
         """What runs, before its first iteration."""
         trainer = self.trainer
@@ -118,7 +140,7 @@ class Announcer:
         )
         self.screen.opening("longseq", self.opening)
         if self.folder and self.ranks.rank == 0:
-            write_summary(self.folder, self.config, self.marks, RUNNING, self.opening, [])
+            write_summary(self.folder, self.config, self._told, RUNNING, self.opening, [])
 
     def rates(self, batches: list[MicroBatch], length: int, seconds: float) -> throughput.Rates:
         """Tokens and FLOPS a second of an iteration with samples of `length` tokens."""
@@ -179,7 +201,7 @@ class Announcer:
         self.screen.closing(f"{title} after {took}", rows)
         if self.folder and self.ranks.rank == 0:
             try:
-                write_summary(self.folder, self.config, self.marks, title, self.opening, rows)
+                write_summary(self.folder, self.config, self._told, title, self.opening, rows)
                 write_page(read_run(self.folder))
             except (OSError, UserError) as error:  # a full disk must not fail what has ended well
                 self.screen.warn(f"the report could not be written: {error}")

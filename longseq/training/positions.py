@@ -17,8 +17,7 @@ from torch import Tensor
 from longseq.attention.zigzag import Spans
 from longseq.parallel.collectives import all_reduce
 from longseq.parallel.mesh import Group
-
-KEY = "loss_after_"  # of metrics.jsonl, and the place
+from longseq.reports.runs import AFTER
 
 
 def runs_of(spans: Spans, length: int) -> tuple[list[int], list[tuple[slice, int]]]:
@@ -55,7 +54,7 @@ class Places:
         """Nats, over the tokens of all ranks; a bin without a token is left out."""
         losses, counts = all_reduce(self._sums, replicas).tolist()
         return {
-            f"{KEY}{last}": loss / count
+            f"{AFTER}{last}": loss / count
             for last, loss, count in zip(self._lasts, losses, counts, strict=True)
             if count
         }

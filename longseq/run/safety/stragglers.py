@@ -19,6 +19,7 @@ from statistics import median
 
 import torch
 
+from longseq.host.host_memory import peak_memory_gib
 from longseq.parallel.agreement import Ranks
 
 EVERY = 60.0  # seconds between two looks, in whole steps
@@ -34,24 +35,36 @@ class Stragglers:
         self._ranks, self._host, self._due = ranks, socket.gethostname(), 2
         self._slow, self._times = -1, 0
         self.warning = ""
+        self._kind = device.type
         on_gpu = device.type != "cpu"
         size, dtype = (2048, torch.bfloat16) if on_gpu else (256, torch.float32)
         self._x = torch.ones(size, size, device=device, dtype=dtype) if ranks.size > 1 else None
         self._products = 20 if on_gpu else 8
 
     def look(self, iteration: int, step_seconds: float) -> dict[str, float | int | str]:
-        """The slowest rank for the record of this iteration; all ranks must call it, after each."""
+        """The slowest rank, and the ranks' peaks of memory, for the record of this iteration; all
+        ranks must call it, after each.
+        """
         self.warning = ""
         if self._x is None or iteration < self._due:
             return {}
         mine = min(_timed(self._x, self._products) for _ in range(TRIALS))
-        found = self._ranks.gather((mine, self._host, step_seconds))
+        memory = peak_memory_gib(self._kind)
+        found = self._ranks.gather((mine, self._host, step_seconds, memory))
         agreed = max(found[0][2], 1e-3)  # rank 0's, as all must look at the same iteration
         self._due = iteration + max(1, math.ceil(EVERY / agreed))
-        rank, over = slowest([seconds for seconds, _, _ in found])
+        rank, over = slowest([seconds for seconds, *_ in found])
         host = found[rank][1]
         self._count(rank, host, over)
-        return {"slowest_rank": rank, "slowest_host": host, "slowest_over_median": round(over, 3)}
+        peaks = [gib for *_, gib in found]
+        return {
+            "slowest_rank": rank,
+            "slowest_host": host,
+            "slowest_over_median": round(over, 3),
+            "least_memory_gib": min(peaks),
+            "most_memory_gib": max(peaks),
+            "most_memory_rank": peaks.index(max(peaks)),
+        }
 
     def _count(self, rank: int, host: str, over: float) -> None:
         if over < SLOWER:

@@ -33,13 +33,15 @@ class Others:
 
     def gather(self, item: Any) -> list[Any]:
         self.asked += 1
-        seconds, host, step = item
-        return [(seconds * (self.factor if k == 2 else 1), f"{host}{k}", step) for k in range(4)]
+        seconds, host, step, gib = item
+        factors = [self.factor if k == 2 else 1 for k in range(4)]
+        return [(seconds * f, f"{host}{k}", step, gib + k % 3) for k, f in enumerate(factors)]
 
 
 @pytest.fixture
 def others(monkeypatch: pytest.MonkeyPatch) -> Others:
     monkeypatch.setattr(module, "_timed", lambda x, products: 0.002)
+    monkeypatch.setattr(module, "peak_memory_gib", lambda kind: 3.0)
     monkeypatch.setattr("socket.gethostname", lambda: "n")
     return Others()
 
@@ -52,7 +54,9 @@ def test_it_is_looked_for_once_a_minute_and_said_after_five_times(others: Others
         said += [(iteration, looker.warning)] if looker.warning else []
     looked = [iteration for iteration, record in records.items() if record]
     assert looked == list(range(2, 40, 3))  # 60 s are 3 steps
-    assert records[2] == {"slowest_rank": 2, "slowest_host": "n2", "slowest_over_median": 1.5}
+    expected = {"slowest_rank": 2, "slowest_host": "n2", "slowest_over_median": 1.5}
+    memory = {"least_memory_gib": 3.0, "most_memory_gib": 5.0, "most_memory_rank": 2}
+    assert records[2] == expected | memory
     assert [iteration for iteration, _ in said] == [14]
     assert "rank 2 on n2 needs 1.50 times as long as the others" in said[0][1]
 

@@ -1,0 +1,80 @@
+"""The curves of several runs on each other, as SVG pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from longseq.reports.plots import (
+    BLUE,
+    GREEN,
+    INK,
+    ORANGE,
+    VIOLET,
+    as_svg,
+    bounds_near,
+    from_zero,
+    smooth,
+    thin,
+)
+from longseq.reports.runs import RunRecord, printable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLOURS = (BLUE, ORANGE, GREEN, VIOLET, INK, "#b5403c", "#3b9bb3", "#8a6d3b")
+LINES = ("-", "--", ":", "-.")  # told apart without colour as well
+
+
+def label(run: RunRecord) -> str:
+    """A run's name, without the middle of a long one: two differ in their beginning or end."""
+    name = printable(run.folder.name)
+    return name if len(name) <= 40 else f"{name[:22]}…{name[-16:]}"
+
+
+def losses_together(runs: Sequence[RunRecord], near: bool) -> str:
+    """Training losses of several runs on each other; near: only where they come near to what knows
+    no network.
+    """
+
+    def draw(axes: Axes) -> None:
+        shown: list[float] = []
+        for number, run in enumerate(runs):
+            colour, line = COLOURS[number % len(COLOURS)], LINES[number // len(COLOURS) % 4]
+            x, y = thin(*run.column("lm_loss"))
+            y = smooth(y)
+            axes.plot(x, y, line, color=colour, linewidth=1.5, label=label(run))
+            shown += y
+        marks = dict(mark for run in runs for mark in run.marks())
+        if near:
+            for (name, value), line in zip(marks.items(), ("--", "-.", ":"), strict=False):
+                axes.axhline(value, color=INK, linestyle=line, linewidth=1.0, label=name)
+            axes.set_ylim(*bounds_near(shown, list(marks.values())))
+        axes.set_ylabel("loss (nats a token)")
+        axes.legend(fontsize=7)
+
+    return as_svg(draw)
+
+
+def validations_together(runs: Sequence[RunRecord]) -> str:
+    """Validation losses of several runs."""
+    return _together(runs, "validation_loss", "loss (nats a token)", marker="o", markersize=4)
+
+
+def speeds_together(runs: Sequence[RunRecord]) -> str:
+    """Tokens a second of several runs."""
+    return _together(runs, "tokens_per_sec", "tokens/s")
+
+
+def _together(runs: Sequence[RunRecord], key: str, what: str, **how: Any) -> str:
+    def draw(axes: Axes) -> None:
+        for number, run in enumerate(runs):
+            colour, line = COLOURS[number % len(COLOURS)], LINES[number // len(COLOURS) % 4]
+            curve = thin(*run.column(key))
+            axes.plot(*curve, line, color=colour, linewidth=1.2, label=label(run), **how)
+        if key == "tokens_per_sec":
+            from_zero(axes, what)
+        axes.set_ylabel(what)
+        axes.legend(fontsize=7)
+
+    return as_svg(draw)
