@@ -7,8 +7,10 @@
 (() => {
   const numbers = JSON.parse(document.getElementById("numbers").textContent);
   const DASHES = [[], [7, 4], [2, 3], [8, 3, 2, 3]];
-  const charts = [];
+  const charts = [], ends = numbers.tables.flatMap(({x, c}) => c.lm_loss ? [x[0], x.at(-1)] : []);
+  const ENDS = [Math.min(...ends), Math.max(...ends)];  // of the marks' lines
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const label = (element, all) => Object.entries(all).forEach(([name, text]) => element.setAttribute(name, text));
   const make = (tag, of, parent) => parent.appendChild(Object.assign(document.createElement(tag), of));
 
   // ---- numbers as people read them
@@ -27,7 +29,7 @@
   // ---- the points of a curve: only where there is a number, so that the nearest one is found
   const points = (series) => {
     const {x, c} = numbers.tables[series.table], xs = [], ys = [];
-    if (series.value != null) return {xs: [x[0], x[x.length - 1]], ys: [series.value, series.value]};
+    if (series.value != null) return {xs: ENDS, ys: [series.value, series.value]};
     x.forEach((at, i) => { if (c[series.key][i] != null) { xs.push(at); ys.push(c[series.key][i]); } });
     return {xs, ys};
   };
@@ -52,8 +54,7 @@
   });
   const lines = (u, spec) => {
     const {ctx, bbox} = u;
-    ctx.save();
-    ctx.lineWidth = devicePixelRatio;
+    ctx.save(); ctx.lineWidth = devicePixelRatio;
     for (const [at, kind] of spec.lines || []) {
       if (at < u.scales.x.min || at > u.scales.x.max) continue;
       ctx.strokeStyle = colour(kind === "event" ? "--c4" : "--faint");
@@ -64,6 +65,7 @@
     }
     ctx.restore();
   };
+
   const options = (chart, width) => {
     const {spec} = chart;
     const one = (s) => ({
@@ -71,15 +73,15 @@
       alpha: s.faint ? 0.35 : 1, show: !chart.off.has(s), points: {show: !!s.points, size: 6, fill: () => colour(`--c${s.colour}`)},
     });
     const series = spec.series.map((s, i) => ({...one(s), ...(spec.stack && i < spec.stack ? {width: 1} : {})}));
-    if (spec.stack) series[0].fill = () => colour(`--c${spec.series[0].colour}`) + "80";
-    const bands = [];
-    for (let i = 2; i <= (spec.stack || 0); i++)
-      bands.push({series: [i, i - 1], fill: () => colour(`--c${spec.series[i - 1].colour}`) + "80"});
-    const axes = [axis({values: (u, all) => all.map((v) => v == null ? "" : short(v)), size: 30}),
-      axis({values: (u, all) => all.map((v) => v == null ? "" : short(v)), size: 56})];
+    const faint = (i) => () => colour(`--c${spec.series[i].colour}`) + "80";
+    if (spec.stack) series[0].fill = faint(0);
+    const bands = Array.from({length: Math.max(0, (spec.stack || 0) - 1)}, (_, i) => ({series: [i + 2, i + 1], fill: faint(i + 1)}));
+    const count = spec.log ? (v) => v % 1024 ? short(v) : `${v / 1024}k` : short;  // 4k as in SEQ_LEN=4k
+    const texts = (how) => (u, all) => all.map((v) => v == null ? "" : how(v));
+    const axes = [axis({values: texts(count), size: 30}), axis({values: texts(short), size: 56})];
     const scales = {x: {time: false, ...(spec.log ? {distr: 3, log: 2} : {})}, y: {range: limits(spec)}};
     if (spec.bits && width > 480) {
-      scales.bits = {from: "y", range: (u) => [u.scales.y.min / spec.bits, u.scales.y.max / spec.bits]};
+      scales.bits = {from: "y", range: (u, low, high) => [low / spec.bits, high / spec.bits]};
       axes.push(axis({scale: "bits", side: 1, size: 56, values: (u, all) => all.map(short)}));
     }
     return {
@@ -165,18 +167,16 @@
     const heights = chart.curves.map(({ys}) => ys);
     for (let i = 1; i < (spec.stack || 0); i++) heights[i] = heights[i].map((y, n) => y + heights[i - 1][n]);
     chart.data = uPlot.join(chart.curves.map(({xs}, i) => [xs, heights[i]]));
-    figure.querySelector("img").remove();
-    figure.classList.add("live");
+    figure.querySelector("img").remove(); figure.classList.add("live");
     const key = make("div", {className: "key"}, figure);
     chart.at = make("span", {className: "at"}, key);
     spec.series.forEach((s, i) => entry(chart, key, s, i));
     if (chart.first && numbers.events.length) chart.said = make("p", {className: "said"}, figure);
     chart.canvas = make("div", {className: "canvas"}, figure);
-    chart.canvas.setAttribute("role", "img");
-    chart.canvas.setAttribute("aria-label", `${spec.title} by ${spec.x}`);
+    label(chart.canvas, {role: "img", "aria-label": `${spec.title} by ${spec.x}`});
     const {xs} = chart.curves[chart.main];
     chart.scrub = make("input", {type: "range", className: "scrub", min: 0, max: xs.length - 1, step: 1}, figure);
-    chart.scrub.setAttribute("aria-label", `${spec.title}: values along the curves`);
+    label(chart.scrub, {"aria-label": `${spec.title}: values along the curves`});
     chart.scrub.addEventListener("input", () => {
       const x = xs[chart.scrub.value], {min, max} = chart.u.scales.x;
       if (x < min || x > max) view(chart, x - (max - min) / 2, x + (max - min) / 2);
@@ -188,12 +188,8 @@
       else if (event.key === "-") zoom(chart, 2, at);
       else if (event.key === "0" || event.key === "Escape") view(chart);
     });
-    charts.push(chart);
-    draw(chart);
-    read(chart, xs.at(-1));
-    new ResizeObserver(() => {
-      if (chart.canvas.clientWidth !== chart.u.width) draw(chart);
-    }).observe(chart.canvas);
+    charts.push(chart); draw(chart); read(chart, xs.at(-1));
+    new ResizeObserver(() => { if (chart.canvas.clientWidth !== chart.u.width) draw(chart); }).observe(chart.canvas);
   };
   document.querySelectorAll("figure[data-chart]").forEach((figure) => {
     const number = Number(figure.dataset.chart);
@@ -202,7 +198,7 @@
   const tools = document.querySelector(".tools");
   if (charts.length && tools) {
     tools.hidden = false;
-    const acts = {"in": () => zoom(charts[0], 0.5), "out": () => zoom(charts[0], 2), "whole": () => kin(charts[0]) && view(charts[0])};
+    const acts = {"in": () => zoom(charts[0], 0.5), "out": () => zoom(charts[0], 2), "whole": () => view(charts[0])};
     tools.querySelectorAll("button").forEach((button) => button.addEventListener("click", acts[button.dataset.act]));
   }
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => charts.forEach(draw));

@@ -73,12 +73,16 @@ def make_run(folder: Path, first: int, last: int, seed: int = 0, **summary: Any)
             "update_seconds": seconds / 4,
         }
         if i % 20 == 0:
-            line["validation_loss"] = line["lm_loss"] + 0.02
+            line |= {"validation_loss": line["lm_loss"] + 0.02, "validation_seconds": 2.0}
+            line |= {f"loss_after_{2**n}": 1.4 - n / 50 for n in range(10)}
+            line |= {"least_memory_gib": 1.0, "most_memory_gib": 1.5, "most_memory_rank": 1}
         if i == SPIKE and seed == 0:
             line |= {"lm_loss": 4.25, "event": f"the loss was 4.25 {HOSTILE}"}
         lines.append(json.dumps(line))
     (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
-    marks = {"unigram_loss": 1.38, "markov_losses": {"2": 1.36}, "bases_a_token": 1}
+    marks: dict[str, Any] = {"unigram_loss": 1.38, "markov_losses": {"2": 1.36}, "bases_a_token": 1}
+    marks["memory"] = {"planned": {"weights": 2**30}, "capacity": 2**33, "moment": "the head"}
+    marks["data"] = {"sets": [{"name": "genes", "documents": 3, "tokens": 900}]}
     told = {"status": "done", "directory": str(folder.parent), "opening": [["layout", "2 ranks"]]}
     (folder / "summary.json").write_text(json.dumps(told | marks | summary))
     (folder / "environment.json").write_text(json.dumps({"hosts": ["a"], "system": "x"}))
@@ -117,8 +121,8 @@ def browser() -> Iterator[Browser]:
 
 HEADINGS = {
     "one": (
-        "Curves,What happened,This run,An iteration's parts,Values of some iterations,Settings,"
-        "Environment,Command"
+        "Curves,What happened,This run,Where the time goes,Memory of a rank,Ranks,Data,"
+        "Values of some iterations,Settings,Environment,Command"
     ).split(","),
     "five": ["Curves", "Differences"],
 }
@@ -136,7 +140,7 @@ DRAWN = """(() => {  // how many pixels of the first picture have the first curv
 })()"""
 
 
-@pytest.mark.parametrize(("name", "pictures"), [("one", 8), ("five", 4)])
+@pytest.mark.parametrize(("name", "pictures"), [("one", 9), ("five", 4)])
 def test_it_can_be_read_in_both_themes_at_any_width(
     request: pytest.FixtureRequest, browser: Browser, name: str, pictures: int
 ) -> None:
@@ -182,7 +186,7 @@ def told(page: Page, number: int) -> tuple[int, dict[str, str]]:
 
 def test_the_values_under_the_pointer_are_those_of_the_file(browser: Browser, one: Path) -> None:
     page, measured = browser.open(one), records(one)
-    for number, part in ((0, 0.3), (1, 0.9), (2, 0.1)):
+    for number, part in ((0, 0.3), (1, 0.9), (3, 0.1)):
         left, top, width, height = box(page, number)
         page.mouse("Moved", left + part * width, top + height / 2)
         at, loss = told(page, 0)
@@ -191,7 +195,7 @@ def test_the_values_under_the_pointer_are_those_of_the_file(browser: Browser, on
         assert float(loss[key].split()[0]) == pytest.approx(measured[at]["lm_loss"], rel=1e-4)
         bits = float(loss[key].split("(")[1].split()[0])
         assert bits == pytest.approx(measured[at]["lm_loss"] / math.log(2), rel=1e-4)
-        other, speed = told(page, 3)  # all pictures follow
+        other, speed = told(page, 4)  # all pictures follow
         assert other == at
         found = float(speed["speed"].replace(",", ""))
         assert found == pytest.approx(measured[at]["tokens_per_sec"], rel=1e-4)
@@ -227,6 +231,10 @@ def test_the_keyboard_reaches_every_value(browser: Browser, one: Path) -> None:
     assert HOSTILE in said  # the event, as text
     assert f"validation {measured[80]['validation_loss']:.5g}"[:15] in said
     assert page.run("document.querySelectorAll('img[src=x]').length") == 0
+    page.run("document.querySelectorAll('figure input[type=range]')[2].focus()")
+    page.key("End")
+    assert told(page, 2)[1]["iteration 120"] == f"{1.4 - 9 / 50:.5g}"  # 512 tokens before
+    page.run(f"{slider}.focus()")
     page.key("+")
     page.key("End")
     assert told(page, 0)[0] == 120
@@ -240,7 +248,7 @@ def test_the_keyboard_reaches_every_value(browser: Browser, one: Path) -> None:
 def test_without_scripts_the_pictures_stay(browser: Browser, one: Path) -> None:
     page = browser.open(one, scripts=False)
     shown = "[...document.images].filter((i) => i.naturalWidth > 0 && i.width > 100).length"
-    assert page.now(shown) == 8
+    assert page.now(shown) == 9
     assert page.now("getComputedStyle(document.querySelector('.tools')).display") == "none"
     page.close()
 
