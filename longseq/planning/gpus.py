@@ -1,8 +1,8 @@
 """GPUs by name, and nodes by the machine's profile: what a plan stands on (rates: host/gpus.py).
 
-    gpu = gpu_named("a100-40")
-    node = node_of("polaris")           # from ALCF/machines/polaris.sh
-    node = Node(gpu, gpus=8, network=200, host_gib=1024)
+gpu = gpu_named("a100-40")
+node = node_of("polaris")           # from ALCF/machines/polaris.sh
+node = Node(gpu, gpus=8, network=200, host_gib=1024)
 """
 
 from __future__ import annotations
