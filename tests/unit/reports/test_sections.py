@@ -38,7 +38,7 @@ def test_where_the_time_goes_has_validations_and_checkpoints(tmp_path: Path) -> 
     parts = {f"{part}_seconds": 1.0 for part in ("data", "forward", "backward", "update")}
     step = {"iteration_time": 4.0, **parts}
     save = {"checkpoint_seconds": 9.0, "checkpoint_seconds_waited": 2.0}
-    records = [step, step | {"validation_seconds": 4.0}, step | save | {
+    records: list[dict[str, Any]] = [step, step | {"validation_seconds": 4.0}, step | save | {
         "checkpoints_before": [{"checkpoint_seconds": 3.0, "checkpoint_seconds_waited": 2.0}]
     }]  # fmt: skip
     *each, tried, saved = sections.parts(run_of(tmp_path, *records))
