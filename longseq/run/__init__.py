@@ -8,7 +8,6 @@ tracking     metrics.jsonl, TensorBoard, Weights & Biases (wandb_sink)
 throughput   FLOPs of a step, counted in the two ways that people compare
 peak         the memory of the first steps beside what was planned
 summary      what a run says of itself at its start and end
-facts        planned memory and the data, for the report
 environment  versions, commit, hosts and hardware, and the variables that repeat a run
 safety/      what ends a run or holds it back: signals, time, hangs, spikes, failures
 sync         offline records to Weights & Biases: `longseq sync`

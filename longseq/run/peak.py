@@ -10,11 +10,11 @@ network that is kept whole. On a CPU it must be half, as glibc keeps holes of wh
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from longseq.config.arguments import Config
-from longseq.host.host_memory import available_gib, peak_memory_gib, reset_peak, resident_gib
+from longseq.host.host_memory import peak_memory_gib, reset_peak, resident_gib
 from longseq.memory.need import needed
 from longseq.memory.recompute_policy import RecomputePolicy
 
@@ -27,19 +27,11 @@ STEPS = 2  # the optimizer's state comes with the first
 
 @dataclass(frozen=True)
 class Peak:
-    """GiB of this rank: planned, and measured above what it held before; `far` is too far apart.
-
-    by_kind: what was planned, by the kinds of memory/need.py, which add up to `planned`; moment:
-    when. available: what there was before the network: of the GPU, or of a host, whose ranks share
-    it.
-    """
+    """GiB of this rank: planned, and measured above what it held before; `far` is too far apart."""
 
     planned: float
     measured: float
     far: float = FIFTH
-    by_kind: dict[str, float] = field(default_factory=dict)
-    moment: str = ""
-    available: float = 0.0
 
     @property
     def line(self) -> str:
@@ -68,17 +60,6 @@ class Peak:
         """The keys of metrics.jsonl."""
         return {"planned_memory_gib": self.planned, "measured_memory_gib": self.measured}
 
-    @property
-    def summary(self) -> dict[str, Any]:
-        """What summary.json keeps as `memory`: what the report shows beside what was measured."""
-        return {
-            "planned_gib": self.planned,
-            "measured_gib": self.measured,
-            "available_gib": self.available,
-            "by_kind": self.by_kind,
-            "moment": self.moment,
-        }
-
 
 class HeldToPlan:
     """Of one rank, on `device` cpu, cuda or xpu."""
@@ -87,7 +68,6 @@ class HeldToPlan:
         self.config, self.vocabulary, self.device = config, vocabulary, device
         self._steps = 0
         self._before = 0.0
-        self._available = available_gib(device)
         if device == "cpu":
             reset_peak()
             self._before = resident_gib()
@@ -101,11 +81,4 @@ class HeldToPlan:
         config = replace(self.config, network=network)
         need = needed(config, self.vocabulary, policy, self.device)
         measured = peak_memory_gib(self.device) - self._before
-        return Peak(
-            need.tensors / GIB,
-            measured,
-            FAR.get(self.device, FIFTH),
-            {k: size / GIB for k, size in need.by_kind.items() if size and k != "context"},
-            need.moment,
-            self._available,
-        )
+        return Peak(need.tensors / GIB, measured, FAR.get(self.device, FIFTH))

@@ -9,5 +9,6 @@ rewind     --on-spike rewind: back to the last checkpoint, without the batch at 
 profile  --profile: a trace, gaps, FLOPs by module
 parts    what a step spends its time on
 positions  the validation loss by place in the sequence
+facts      what the report shows beside the metrics: planned memory, and the data
 feed       this rank's micro batches
 """

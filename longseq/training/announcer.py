@@ -32,7 +32,7 @@ from longseq.reports.page import write_page
 from longseq.reports.runs import DONE, RUNNING, STOPPED, read_run
 from longseq.run import throughput
 from longseq.run.environment import git_state, write_environment
-from longseq.run.facts import data_facts, memory_facts
+from longseq.training.facts import data_facts, memory_facts
 from longseq.run.peak import HeldToPlan, Peak
 from longseq.run.safety.failure import is_out_of_memory, out_of_memory, record_failure
 from longseq.run.screen import Screen, terminal_width
@@ -167,7 +167,6 @@ class Announcer:
         if peak is None:
             return {}
         self.peak = peak
-        self.marks["memory"] = peak.summary
         if peak.warning:
             self.screen.warn(peak.warning)
         else:
