@@ -1,6 +1,6 @@
 """`longseq doctor --measure`: the rates of the machine one is on, in the terms of its plan.
 
-    facts = measure(Path("outputs"))       # a dict; its keys are the columns of planning/gpus.py
+    facts = measure(Path("outputs"))       # a dict; its keys are the columns of host/gpus.py
 
 Matrix products by precision and copies in memory on one rank's device, messages between two ranks
 of this host, its memory, and the disk under a folder. Each is the best of a few tries: what the

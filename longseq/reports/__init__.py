@@ -7,8 +7,7 @@ curves      the numbers that web/curves.js draws with uPlot;  plots: the same wi
 sections    what the page tells in tables
 compare     several runs side by side, on the terminal and on one page;  together: their pictures
 format      numbers as people read them
-watch       a run as it goes, on a login node: `longseq watch`
-status      all jobs, chains and runs, in short: `ALCF/status.sh`
+live/       runs and jobs as they go, in a terminal
 completion  what bash and zsh complete: `longseq completion`
 flag_table  docs/flags.md, every flag with its default: `longseq flags`
 """

@@ -11,7 +11,6 @@ network that is kept whole. On a CPU it must be half, as glibc keeps holes of wh
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from longseq.config.arguments import Config
 from longseq.host.host_memory import peak_memory_gib, reset_peak, resident_gib

@@ -32,12 +32,12 @@ from longseq.reports.page import write_page
 from longseq.reports.runs import DONE, RUNNING, STOPPED, read_run
 from longseq.run import throughput
 from longseq.run.environment import git_state, write_environment
-from longseq.training.facts import data_facts, memory_facts
 from longseq.run.peak import HeldToPlan, Peak
 from longseq.run.safety.failure import is_out_of_memory, out_of_memory, record_failure
 from longseq.run.screen import Screen, terminal_width
 from longseq.run.summary import baselines, closing_rows, opening_rows, write_summary
 from longseq.run.tracking import Tracker, open_tracker
+from longseq.training.facts import data_facts, memory_facts
 from longseq.training.feed import MicroBatch
 from longseq.training.trainer import Trainer
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from longseq.config.flags import Parser
 from longseq.errors import EXIT_DONE, UserError
 from longseq.host.scheduler import Asked, ask
+from longseq.reports.live.watch import look_at_run, progress
 from longseq.reports.runs import RUNNING, SUMMARY
-from longseq.reports.watch import look_at_run, progress
 
 NEWEST = 10
 

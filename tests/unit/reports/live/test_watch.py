@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from longseq.__main__ import main
-from longseq.reports.watch import frame, look, sparkline
+from longseq.reports.live.watch import frame, look, sparkline
 
 
 def make_run(folder: Path, count: int = 40, status: str = "running") -> Path:

@@ -1,0 +1,5 @@
+"""Runs and jobs as they go, in a terminal on a login node, without torch.
+
+watch       a run or a job, as it goes: `longseq watch`
+status      all jobs, chains and runs, in short: `ALCF/status.sh`
+"""
