@@ -24,6 +24,7 @@ source "$LONGSEQ_ROOT/ALCF/launch.sh"
 source "$LONGSEQ_ROOT/ALCF/preflight.sh"
 source "$LONGSEQ_ROOT/ALCF/idle.sh"
 source "$LONGSEQ_ROOT/ALCF/again.sh"
+source "$LONGSEQ_ROOT/ALCF/broadcast.sh"
 source "$LONGSEQ_ROOT/ALCF/plan.sh"
 
 extra=()
@@ -96,6 +97,7 @@ if ((LONGSEQ_VALUE[DRY_RUN])) || ! longseq_is_installed base; then
 fi
 end() { # end CODE: with that exit code, unless the run can go on without a host that has failed
     local code=$1
+    longseq_remove_local
     if longseq_may_go_on "$code" ${extra[@]+"${extra[@]}"}; then
         [[ -n ${LONGSEQ_FAILED[*]-} ]] || longseq_find_failed "$code" # else the preflight has found it
         longseq_go_on ${extra[@]+"${extra[@]}"}
@@ -109,6 +111,7 @@ status=0
 longseq_preflight || status=$?
 ((status == 0)) || end "$status"
 longseq_know_end
+longseq_broadcast
 longseq_launch_command # now: hosts may have been left out, the launcher may have come with the environment
 longseq_prepare_launch
 longseq_run || status=$?

@@ -9,5 +9,6 @@ host_memory     how much memory this process took, and its peak
 shared_memory   what earlier runs left in /dev/shm, removed
 uncompiled      functions that torch.compile leaves alone
 variables       the table of variables (ALCF/variables.txt), and which of them a run keeps
+broadcast       a folder onto the local disks of all hosts, in a tree over TCP
 scheduler       what squeue or qstat says of our jobs
 """

@@ -295,7 +295,7 @@ def test_every_variable_is_tested() -> None:
     elsewhere = {"HOSTFILE", "SPARE_NODES", "DS_ACCELERATOR"}  # test_hosts.py
     elsewhere |= {"PREFLIGHT", "PREFLIGHT_SECONDS", "LEAST_BANDWIDTH"}  # test_doctor.py
     elsewhere |= {"GPU_TYPE"}  # test_submit.py
-    elsewhere |= {"RESTARTS", "IDLE_TIMEOUT"}  # test_again.py, test_idle.py
+    elsewhere |= {"RESTARTS", "IDLE_TIMEOUT", "BROADCAST"}  # test_again.py, test_idle.py
     elsewhere |= {"SITE_MODULES", "SITE_NCCL"}  # test_machines.py
     elsewhere |= {"SUBMIT_ARGS", "LAUNCH_ARGS"}  # test_submit.py, test_machines.py
     elsewhere |= {"WANDB_API_KEY", "LONGSEQ_CACHE"}  # test_variables.py, tests/unit/data

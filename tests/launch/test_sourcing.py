@@ -24,6 +24,7 @@ FILES = [
             "preflight",
             "idle",
             "again",
+            "broadcast",
             "queue",
             "freeze",
         )
@@ -50,7 +51,7 @@ VOLATILE = re.compile(
     r"_|BASH_[A-Z]+|LINENO|RANDOM|SRANDOM|SECONDS|EPOCH[A-Z]+|FUNCNAME|PIPESTATUS"
 )
 OURS = re.compile(
-    r"longseq_|LONGSEQ_(MODELS|VARIABLES|HOST_NAME|OTHERS|LIKELY|SECRET|BY_HAND|EXIT_BAD_HOST|IDLE_GRACE|WORTH_IT)$"
+    r"longseq_|LONGSEQ_(MODELS|VARIABLES|HOST_NAME|OTHERS|LIKELY|SECRET|BY_HAND|EXIT_BAD_HOST|IDLE_GRACE|WORTH_IT|BROADCAST_SECONDS)$"
 )
 
 
