@@ -2,8 +2,8 @@
 
     python -m benchmarks broadcast --hosts 8 --megabytes 32 --rate 400mbit
 
-Hosts are simulated (tests/launch/cluster.py; root), each with a link of RATE and a disk of its own in
-memory. One more holds the folder: as a file server, which every host reads for itself, or as rank 0
+Hosts are simulated (tests/launch/cluster.py; root), each with a link of RATE and a disk of its own
+in memory. One more holds the folder: as a file server, which every host reads for itself, or as rank 0
 of the tree. In turn, so that a busy machine burdens both; what the server sent is its link's count.
 """
 
@@ -51,7 +51,8 @@ def timed(commands: list[tuple[list[str], dict[str, str]]]) -> float:
     """Seconds until all of these have ended well."""
     began = time.perf_counter()
     started = [subprocess.Popen(words, env=os.environ | env) for words, env in commands]
-    if any([one.wait(600) for one in started]):
+    codes = [one.wait(600) for one in started]
+    if any(codes):
         sys.exit("a host failed")
     return time.perf_counter() - began
 
