@@ -3,8 +3,9 @@
     python -m benchmarks broadcast --hosts 8 --megabytes 32 --rate 400mbit
 
 Hosts are simulated (tests/launch/cluster.py; root), each with a link of RATE and a disk of its own
-in memory. One more holds the folder: as a file server, which every host reads for itself, or as rank 0
-of the tree. In turn, so that a busy machine burdens both; what the server sent is its link's count.
+in memory. One more holds the folder: as a file server, which every host reads for itself, or as
+rank 0 of the tree. In turn, so that a busy machine burdens both; what the server sent is its link's
+count.
 """
 
 from __future__ import annotations
