@@ -5,5 +5,5 @@ formats     one genome in each format that is read: the same tokens
 leaks       how much of validation is in training, by content
 batches     how soon a batch is there
 checkpoint  what a save stalls the step by, and a load against a read
-broadcast       the environment onto the hosts' own disks: a tree against a shared folder
+broadcast   the environment onto the hosts' own disks: a tree against a shared folder
 """

@@ -28,6 +28,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
+from longseq.host.atomic_files import publish_folder
+
 PIECE = 1 << 20  # bytes of a message
 SECONDS = float(
     os.environ.get("LONGSEQ_PATIENCE", "120")
@@ -168,7 +170,7 @@ def broadcast(source: Path, target: Path, environ: Mapping[str, str] = os.enviro
             parent = _connect(place, token) if rank else None
             below = [_accept(server, token)[0] for _ in children(rank, size)]
         count = _copy(_pieces(parent) if parent else _archive(source), parent, below, aside)
-        os.rename(aside, target)
+        publish_folder(aside, target)
         return count
     finally:
         for one in [*below, *([parent] if parent else [])]:
