@@ -82,9 +82,10 @@ longseq_stamp() { # longseq_stamp [DEVICE]: what a finished environment was made
         cat -- "$LONGSEQ_ROOT/constraints.txt"
         sed -n '/^dependencies = /,/^\[project.scripts\]/p' -- "$LONGSEQ_ROOT/pyproject.toml"
     } | sha256sum) || return
-    # Not the path of Python: another environment of the same version may be activated now
+    # Neither the path of Python nor its last number: another one of the same version may be first on PATH now, and
+    # to make the environment anew would take it away from runs that are under way
     printf 'folder %s\npython %s\ndevice %s\nversions %s\n' "$LONGSEQ_VENV" \
-        "$LONGSEQ_PYTHON_VERSION" "${1:-$LONGSEQ_DEVICE}" "${sums%% *}"
+        "${LONGSEQ_PYTHON_VERSION%.*}" "${1:-$LONGSEQ_DEVICE}" "${sums%% *}"
 }
 
 longseq_is_installed() { # longseq_is_installed base|test: is that part of the environment finished?
