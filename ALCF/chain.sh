@@ -159,7 +159,10 @@ longseq_exclude_from() { # longseq_exclude_from JOB
     usable=$(timeout 20 sinfo -h -N -p "$partition" -t idle,alloc,mix,comp -o %N | sort -u) || return 0
     while read -r host _; do bad+=("$host"); done <"$LONGSEQ_JOB/bad-hosts.txt"
     # A job that has too few left to choose from would wait for ever: rather those that were at fault long ago
-    while ((${#bad[@]})) && longseq_too_few "${wanted%%-*}" "$usable" "${bad[@]}"; do bad=("${bad[@]:1}"); done
+    while ((${#bad[@]})) && longseq_too_few "${wanted%%-*}" "$usable" ${bad[@]+"${bad[@]}"}; do
+        unset 'bad[0]'
+        bad=(${bad[@]+"${bad[@]}"})
+    done
     printf -v list '%s,' ${bad[@]+"${bad[@]}"}
     timeout 20 scontrol update "jobid=$1" "excnodelist=${list%,}" >/dev/null 2>&1 ||
         longseq_say "note: Slurm does not let job $1 do without ${list%,}"

@@ -32,13 +32,13 @@ longseq_find_hosts() { # sets LONGSEQ_HOSTS: HOSTFILE, else the scheduler's, els
 }
 
 longseq_leave_out() { # takes those of LONGSEQ_LEFT_OUT from LONGSEQ_HOSTS; sets LONGSEQ_ALLOCATION to what is left
-    local host left=()
+    local host good=()
     for host in "${LONGSEQ_HOSTS[@]}"; do
-        [[ " ${LONGSEQ_LEFT_OUT-} " == *" $host "* ]] || left+=("$host")
+        [[ " ${LONGSEQ_LEFT_OUT-} " == *" $host "* ]] || good+=("$host")
     done
-    ((${#left[@]})) || longseq_refuse "LONGSEQ_LEFT_OUT=$LONGSEQ_LEFT_OUT leaves no host: unset it" || return
+    ((${#good[@]})) || longseq_refuse "LONGSEQ_LEFT_OUT=$LONGSEQ_LEFT_OUT leaves no host: unset it" || return
     # shellcheck disable=SC2034 # again.sh reads it
-    LONGSEQ_HOSTS=("${left[@]}") LONGSEQ_ALLOCATION=("${left[@]}")
+    LONGSEQ_HOSTS=("${good[@]}") LONGSEQ_ALLOCATION=("${good[@]}")
 }
 
 longseq_read_hosts() { # longseq_read_hosts NAME FILE: a host a line, once or as often as it has slots
