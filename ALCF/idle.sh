@@ -26,14 +26,14 @@ longseq_look() { # sets longseq_quick and longseq_full; status 1 where nothing h
 }
 
 longseq_idle_words() { # longseq_idle_words PROCESS: prints what is known of a run that does not move
-    local log=$LONGSEQ_RUN/log hosts host silent='' count state=
+    local log=$LONGSEQ_RUN/log hosts host quiet_hosts='' count state=
     count=$(compgen -G "$log/beat-*.json" | wc -l) || :
     hosts=$(cat -- "$log"/beat-*.json 2>/dev/null | grep -o '"host": *"[^"]*"' | sort -u) || :
     for host in "${LONGSEQ_HOSTS[@]}"; do
-        [[ $host == localhost || $hosts == *"\"${host%%.*}\""* || $hosts == *"\"${host%%.*}."* ]] || silent+=" $host"
+        [[ $host == localhost || $hosts == *"\"${host%%.*}\""* || $hosts == *"\"${host%%.*}."* ]] || quiet_hosts+=" $host"
     done
     [[ ! -r /proc/$1/wchan ]] || read -r state <"/proc/$1/wchan" || :
-    printf '%s of %s ranks have given a sign of life%s; ' "$count" "$LONGSEQ_RANKS" "${silent:+, none on$silent}"
+    printf '%s of %s ranks have given a sign of life%s; ' "$count" "$LONGSEQ_RANKS" "${quiet_hosts:+, none on$quiet_hosts}"
     printf 'the launcher %s (process %s%s) has not ended' "$LONGSEQ_STARTER" "$1" "${state:+, in $state}"
 }
 
