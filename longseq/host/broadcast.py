@@ -111,16 +111,19 @@ def _meet(rank: int, size: int, address: tuple[str, int], token: str, port: int)
         return (address[0] if (rank - 1) // 2 == 0 else host), int(number)
     places: dict[int, tuple[str, int]] = {0: (address[0], port)}
     waiting: dict[int, socket.socket] = {}
+    unable = ""
     try:
         with _listen(address[1]) as server:
-            while len(places) < size:
+            while len(places) < size:  # also after one has given up: who comes late would wait long
                 found, host = _accept(server, token)
                 number, its_port = json.loads(_receive(found))
                 if not (isinstance(number, int) and 0 < number < size and number not in places):
                     raise Broken(f"a rank {number!r} of {size}, or two of them")
-                if not its_port:
-                    raise Broken(f"{host} cannot write where the copy goes")
                 places[number], waiting[number] = (host, int(its_port)), found
+                if not its_port:
+                    unable = f"{host} cannot write where the copy goes"
+            if unable:
+                raise Broken(unable)
             for number, found in waiting.items():
                 _send(found, json.dumps(places[(number - 1) // 2]).encode())
     finally:  # after an error the others hear at once that there will be nothing

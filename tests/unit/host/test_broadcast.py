@@ -72,7 +72,7 @@ def test_what_is_not_whole_is_not_there(source: Path, tmp_path: Path) -> None:
     """The last of three cannot write: it says so, and nobody goes on with what the others have."""
     targets = [tmp_path / f"host{rank}/env" for rank in range(3)]
     (tmp_path / "host2").write_text("no folder")
-    done = send(source, targets, LONGSEQ_PATIENCE="60")
+    done = send(source, targets, LONGSEQ_PATIENCE="40")
     assert done[2].returncode == 1
     assert done[2].stderr.startswith("longseq: ")
     assert all(one.returncode == 1 for one in done)
