@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -42,13 +43,25 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Tree:
     return made
 
 
-@pytest.fixture(scope="module")
-def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+@contextmanager
+def three(folder: Path) -> Iterator[Cluster]:
     if reason := why_not():
         pytest.skip(reason)
-    folder = tmp_path_factory.mktemp("hosts")
     (folder / "nodes").write_text("".join(f"{name}\n" for name in HOSTS))
     with Cluster(folder, HOSTS) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with three(tmp_path_factory.mktemp("hosts")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def mortals(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Hosts of one test alone, of which one will be dead."""
+    with three(tmp_path_factory.mktemp("mortals")) as cluster:
         yield cluster
 
 
@@ -72,7 +85,9 @@ def losses(run: Path) -> dict[int, float]:
     return {record["iteration"]: record["lm_loss"] for record in records}
 
 
-def test_a_run_goes_on_without_a_host_that_dies(tree: Tree, hosts: Cluster, tmp_path: Path) -> None:
+def test_a_run_goes_on_without_a_host_that_dies(
+    tree: Tree, mortals: Cluster, tmp_path: Path
+) -> None:
     """Three hosts of one rank, then two: the losses are those of one rank that nothing befell.
 
     Nobody gets a last word of the host that dies, and its connections stay open.
@@ -82,13 +97,17 @@ def test_a_run_goes_on_without_a_host_that_dies(tree: Tree, hosts: Cluster, tmp_
     command, whole = tree.command(*words, NGPUS="1", GLOBAL_BATCH="6", OUTPUT_DIR=str(once))
     whole["OMP_NUM_THREADS"] = "1"
     with subprocess.Popen(command, env=whole, cwd=tree.root, stdout=subprocess.DEVNULL) as alone:
-        command, full = tree.command(*words, **variables(hosts), OUTPUT_DIR=str(twice))
+        command, full = tree.command(*words, **variables(mortals), OUTPUT_DIR=str(twice))
         with open(tmp_path / "said", "w") as said:
             script = subprocess.Popen(
-                [*hosts.enter("alpha"), *command], env=full, cwd=tree.root, stdout=said, stderr=said
+                [*mortals.enter("alpha"), *command],
+                env=full,
+                cwd=tree.root,
+                stdout=said,
+                stderr=said,
             )
             wait_until(lambda: [*twice.glob("*/checkpoints/step-2/manifest.json")], "no save", 300)
-            hosts.freeze("beta")
+            mortals.freeze("beta")
             code = script.wait(300)
     text = (tmp_path / "said").read_text()
     assert code == 0, text[-6000:]

@@ -110,7 +110,7 @@ def test_a_step_that_does_not_end_is_ended_with_all_it_started(
     monkeypatch.setattr(all, "GRACE", 0.2)
     note, log = tmp_path / "pid", tmp_path / "log"
     script = f"trap '' TERM; sleep 60 & echo $! >'{note}'; echo begun; wait; wait"
-    assert all.watched(["/bin/bash", "-c", script], log, 0.5) == -signal.SIGKILL
+    assert all.watched(["/bin/bash", "-c", script], log, 2) == -signal.SIGKILL
     assert log.read_text() == "begun\n"
     state = Path(f"/proc/{note.read_text().strip()}/stat")
     assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
