@@ -161,20 +161,17 @@ def test_test_tools_are_added_once(machine: Machine) -> None:
     assert machine.asked() == []
 
 
-@pytest.mark.parametrize("what", ["constraints.txt", "pyproject.toml", "moved", "python"])
+@pytest.mark.parametrize("what", ["constraints.txt", "pyproject.toml", "moved"])
 def test_what_has_changed_is_made_anew(machine: Machine, what: str) -> None:
     machine.install()
     machine.forget()
-    env = {}
     if what == "moved":
         machine.tree.root = machine.tree.root.rename(machine.tree.root.with_name("other"))
-    elif what == "python":
-        env["VERSION"] = "3.11.9"
     else:
         path = machine.tree.root / what
         text = path.read_text().replace("\ndependencies = [", "\ndependencies = [ # changed")
         path.write_text(text if what == "pyproject.toml" else text + "\n# changed\n")
-    assert machine.install(**env).returncode == 0
+    assert machine.install().returncode == 0
     assert len(machine.asked("venv")) == 1
 
 
@@ -262,7 +259,7 @@ def test_amds_gpus_get_the_build_for_their_rocm(machine: Machine) -> None:
     assert f"{pinned('torch')}+rocm6.4" in asked[0]
     assert "--extra-index-url https://download.pytorch.org/whl/rocm6.4" in asked[0]
     assert not any("flash-attn" in line or "apex" in line for line in asked)
-    assert "AMD's GPUs, so no flash-attn" in result.stdout
+    assert "no GPU of NVIDIA's, so no flash-attn" in result.stdout
 
 
 @pytest.mark.parametrize(
