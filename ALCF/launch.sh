@@ -358,7 +358,7 @@ longseq_finish() { # longseq_finish STATUS: sets REPLY to the run's exit code; s
         sed -n '5,$p' "$first" >&2
         [[ $code != 69 ]] || longseq_blame "$(sed -n 2p "$first")" "$(sed -n 5p "$first")"
         REPLY=${code:-$1}
-    elif ((LONGSEQ_BESIDE_STATUS == LONGSEQ_EXIT_BAD_HOST)); then # nothing had moved (idle.sh)
+    elif ((${LONGSEQ_BESIDE_STATUS:-0} == LONGSEQ_EXIT_BAD_HOST)); then # nothing had moved (idle.sh)
         REPLY=$LONGSEQ_EXIT_BAD_HOST
     elif [[ -n ${LONGSEQ_TOLD-} && $1 != 130 ]]; then # launchers differ in the status then
         longseq_say "stopped by SIG$LONGSEQ_TOLD before a rank could say so"
