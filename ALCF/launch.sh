@@ -338,7 +338,9 @@ longseq_run() { # runs LONGSEQ_COMMAND and returns its status
     local environment=("LONGSEQ_SCRIPT=$LONGSEQ_HOSTNAME:$$${LONGSEQ_JOB:++$PPID}")
     # A rank's output is never a terminal, so rank 0 is told of the user's
     [[ ! -t 1 ]] || environment+=("LONGSEQ_TERMINAL=$(tput cols 2>/dev/null || echo 100)")
-    local LONGSEQ_BESIDE=longseq_watch_idle
+    # A training gives signs of life; use.sh, without the watch, may be silent over a long sequence
+    local LONGSEQ_BESIDE=
+    ! declare -F longseq_watch_idle >/dev/null || LONGSEQ_BESIDE=longseq_watch_idle
     longseq_supervise env "${environment[@]}" "${LONGSEQ_COMMAND[@]}"
 }
 
