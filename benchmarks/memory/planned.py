@@ -90,46 +90,35 @@ def draw(count: int, seed: int) -> Iterator[Case]:
         yield Case(name, ranks, flags, vocabulary)
 
 
-def measure(cases: list[Case]) -> dict[str, float]:
-    """Bytes above the base, of the rank that needs most, by the case's name."""
-    found = {}
-    for ranks in sorted({case.ranks for case in cases}):
-        jobs: dict[str, Job] = {}
-        for case in (c for c in cases if c.ranks == ranks):
-            job = Job(case.flags, short=SHORT, vocabulary=case.vocabulary, settled=True)
-            # One before all: what libraries load and keep is not the step's
-            jobs.setdefault("", replace(job, flags=[*case.flags, "--seq-length", str(SHORT)]))
-            jobs[case.name] = job
-        results = run_all(ranks, jobs)
-        for name in (c.name for c in cases if c.ranks == ranks):
-            found[name] = results[name].grown_gib * 2**30
-    return found
+def measure(case: Case) -> float:
+    """Bytes above the base, of the rank that needs most, in processes of its own: what a trainer
+    before it in the same ones kept would be given to the next, and counted for neither.
+    """
+    job = Job(case.flags, short=SHORT, vocabulary=case.vocabulary, settled=True)
+    # One before it: what libraries load and keep is not the step's
+    first = replace(job, flags=[*case.flags, "--seq-length", str(SHORT)])
+    return run_all(case.ranks, {"first": first, "it": job})["it"].grown_gib * 2**30
 
 
-def peaks(cases: list[Case]) -> dict[str, Peaks]:
-    """All three of each case."""
+def peaks(case: Case) -> Peaks:
+    """All three of a case."""
     from longseq.planning.simulate.rank import simulate
 
     warnings.simplefilter("ignore")
-    measured = measure(cases)
-    result = {}
-    for case in cases:
-        config, policy = case.config, asked(case.config)
-        found = simulate(config, case.vocabulary, policy, on_gpu=False)
-        estimated = needed(config, case.vocabulary, policy)
-        simulated = found.peak.total + estimated.by_kind["programs"]
-        result[case.name] = Peaks(measured[case.name], simulated, estimated.total)
-    return result
+    config, policy = case.config, asked(case.config)
+    found = simulate(config, case.vocabulary, policy, on_gpu=False)
+    estimated = needed(config, case.vocabulary, policy)
+    simulated = found.peak.total + estimated.by_kind["programs"]
+    return Peaks(measure(case), simulated, estimated.total)
 
 
 def main(options: Namespace) -> str:
     cases = list(draw(options.sample, options.seed))
-    found = peaks(cases)
     columns = ("measured MiB", ",.0f"), ("simulated", ",.0f"), ("off", "+.1%")
     table = Table(("case", "<76"), *columns, ("planned", ",.0f"), ("off", "+.1%"))
     missed = {"simulated": 0, "planned": 0}
     for case in cases:
-        here = found[case.name]
+        here = peaks(case)
         off = here.off(here.simulated), here.off(here.planned)
         missed["simulated"] += abs(off[0]) > BAR
         missed["planned"] += abs(off[1]) > BAR

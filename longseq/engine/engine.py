@@ -175,6 +175,7 @@ def engine_settings(config: Config, model: nn.Module) -> dict[str, Any]:
         settings.pop("bf16", None)
         settings.pop("data_types", None)
     if nvme.wanted(config):
+        nvme.use_operator()
         folder = str(nvme.claim(Path(config.training.nvme_path)))
         largest = max(getattr(p, "ds_numel", p.numel()) for p in model.parameters())
         for name in ("offload_optimizer", "offload_param"):

@@ -1,6 +1,7 @@
 """Offload to files on a local disk: a folder that no other run shares, and the operator for it.
 
     build_operator()                       # once, alone, before ranks start
+    use_operator()                         # in each rank, before its engine
     check_disk(Path("/local/scratch"), need=2**30)     # raises UserError; a sentence for the screen
     folder = claim(Path("/local/scratch"))             # this rank's own, cleared away afterwards
     release()
@@ -12,6 +13,7 @@ A rank that is killed leaves its folder; as nobody holds its lock any more, the 
 from __future__ import annotations
 
 import fcntl
+import importlib.util
 import os
 import shutil
 import socket
@@ -27,6 +29,7 @@ from longseq.host.atomic_files import reason, sync_open
 from longseq.parallel.agreement import Ranks
 
 PREFIX = "longseq-offload-"
+OPERATOR = "async_io"  # as DeepSpeed calls it
 MEMORY = ("tmpfs", "ramfs", "devtmpfs")
 PROBE = 64 * 2**20  # bytes written to see how fast the disk is
 PACKAGES = (
@@ -176,13 +179,38 @@ def build_operator() -> None:
         _load_operator(folder)
 
 
+def use_operator() -> None:
+    """Give DeepSpeed the built operator, without asking torch to build it: torch does that under a
+    lock, and one that a killed rank has left keeps every later one waiting for ever.
+    """
+    from deepspeed.ops.op_builder.builder import OpBuilder
+
+    folder = Path(os.environ.get("TORCH_EXTENSIONS_DIR", os.path.join(sys.prefix, "extensions")))
+    built = folder / OPERATOR / f"{OPERATOR}.so"
+    if not built.exists():
+        build_operator()
+    if OPERATOR not in OpBuilder._loaded_ops:
+        spec = importlib.util.spec_from_file_location(OPERATOR, built)
+        assert spec
+        assert spec.loader
+        try:
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+        except (ImportError, OSError) as error:
+            raise UserError(
+                f"offload to NVMe: {built} cannot be loaded ({error}): remove {built.parent}, so"
+                " that the next run compiles it anew"
+            ) from None
+        OpBuilder._loaded_ops[OPERATOR] = module
+
+
 def _load_operator(folder: Path) -> None:
     from deepspeed.ops.op_builder import AsyncIOBuilder
 
     builder = AsyncIOBuilder()
     if not builder.is_compatible():
         raise UserError(f"offload to NVMe needs libaio: {install_command()}")
-    if not (folder / "async_io" / "async_io.so").exists():
+    if not (folder / OPERATOR / f"{OPERATOR}.so").exists():
         print("longseq: compiling DeepSpeed's async_io, once, some minutes", file=sys.stderr)
     try:
         builder.load(verbose=False)

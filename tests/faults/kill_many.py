@@ -92,7 +92,11 @@ def killed_run(moment: float, flags: list[str], disk: Path | None) -> str:
         return "it ended by itself: " + process.communicate()[0][-500:]
     kill(process)
     again = start(2, flags)
-    text = again.communicate(timeout=600)[0]
+    try:
+        text = again.communicate(timeout=240)[0]
+    except subprocess.TimeoutExpired:
+        kill(again)
+        return "the next run does nothing for four minutes"
     if again.returncode:
         return f"the next run ended with {again.returncode}: {text[-1000:]}"
     left = [*left_in_shared_memory(before, "deepspeed")]

@@ -14,6 +14,7 @@ import pytest
 
 from longseq.engine import nvme
 from longseq.errors import UserError
+from tests.parallel.ranks import operator_folder, operator_is_built
 
 ROOT = Path(__file__).parents[3]
 HOLD = """
@@ -119,6 +120,36 @@ def test_the_lock_of_a_killed_build_is_removed(
     monkeypatch.setattr(nvme, "_load_operator", lambda folder: seen.append(left.exists()))
     nvme.build_operator()
     assert seen == [False]
+
+
+USE = """
+from longseq.engine import nvme
+nvme.use_operator()
+from deepspeed.ops.op_builder import AsyncIOBuilder
+print(AsyncIOBuilder().load(verbose=False).__file__)
+"""
+
+
+@pytest.mark.skipif(not operator_is_built(), reason="async_io is not built")
+def test_a_lock_that_a_killed_rank_left_holds_up_nobody(tmp_path: Path) -> None:
+    built = tmp_path / "async_io" / "async_io.so"
+    built.parent.mkdir()
+    shutil.copy(Path(operator_folder()) / "async_io" / "async_io.so", built)
+    (built.parent / "lock").touch()
+    env = os.environ | {"TORCH_EXTENSIONS_DIR": str(tmp_path), "DS_ACCELERATOR": "cpu"}
+    command = [sys.executable, "-c", USE]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=90)
+    assert done.stdout.splitlines()[-1:] == [str(built)], done.stderr
+
+
+def test_an_operator_that_cannot_be_loaded_is_named(tmp_path: Path) -> None:
+    built = tmp_path / "async_io" / "async_io.so"
+    built.parent.mkdir()
+    built.write_text("of another machine")
+    env = os.environ | {"TORCH_EXTENSIONS_DIR": str(tmp_path), "DS_ACCELERATOR": "cpu"}
+    command = [sys.executable, "-c", USE]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=90)
+    assert f"remove {built.parent}, so that the next run" in done.stderr
 
 
 def test_the_build_uses_the_ninja_that_ranks_use(
