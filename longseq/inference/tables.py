@@ -68,24 +68,22 @@ class Tsv(Table):
         self._file.flush()
 
 
-class Parquet(Table):
-    """pyarrow's, in groups of rows."""
+class RowGroups:
+    """A parquet file by pyarrow, written in groups of at least `rows` rows."""
 
-    def __init__(self, columns: Columns, path: Path) -> None:
-        import pyarrow as pa
+    def __init__(self, path: Path, schema: Any, rows: int) -> None:
         import pyarrow.parquet as pq
 
-        super().__init__(columns)
-        types = {str: pa.string(), int: pa.int64(), float: pa.float64()}
-        self._schema = pa.schema([(name, types[kind]) for name, kind in columns.items()])
-        self._writer = pq.ParquetWriter(path, self._schema)
+        self.schema, self._rows = schema, rows
+        self._writer = pq.ParquetWriter(path, schema)
         self._waiting: list[Any] = []
 
-    def add(self, rows: Mapping[str, Sequence[Any]]) -> None:
+    def add(self, columns: Any) -> None:
+        """Append rows: columns as pyarrow.table takes them."""
         import pyarrow as pa
 
-        self._waiting.append(pa.table(dict(rows), schema=self._schema))
-        if sum(len(one) for one in self._waiting) >= KEPT:
+        self._waiting.append(pa.table(columns, schema=self.schema))
+        if sum(len(one) for one in self._waiting) >= self._rows:
             self._write()
 
     def _write(self) -> None:
@@ -98,6 +96,24 @@ class Parquet(Table):
     def close(self) -> None:
         self._write()
         self._writer.close()
+
+
+class Parquet(Table):
+    """A column a column."""
+
+    def __init__(self, columns: Columns, path: Path) -> None:
+        import pyarrow as pa
+
+        super().__init__(columns)
+        types = {str: pa.string(), int: pa.int64(), float: pa.float64()}
+        schema = pa.schema([(name, types[kind]) for name, kind in columns.items()])
+        self._groups = RowGroups(path, schema, KEPT)
+
+    def add(self, rows: Mapping[str, Sequence[Any]]) -> None:
+        self._groups.add(dict(rows))
+
+    def close(self) -> None:
+        self._groups.close()
 
 
 class Npy(Table):

@@ -10,12 +10,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from longseq.inference.tables import Tsv, written_aside
+from longseq.inference.tables import RowGroups, Tsv, written_aside
 
 States = npt.NDArray[np.float32]
 GROUP = 4096  # rows of a parquet file that are written together
@@ -66,33 +65,21 @@ class Parquet(Output):
 
     def __init__(self, path: Path, width: int) -> None:
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         self._list = pa.list_(pa.float32(), width)
         fields = [("record", pa.string()), ("row", pa.int64()), ("state", self._list)]
-        self._schema = pa.schema(fields)
-        self._writer: Any = pq.ParquetWriter(path, self._schema)
-        self._waiting: list[Any] = []
+        self._groups = RowGroups(path, pa.schema(fields), GROUP)
 
     def add(self, name: str, states: States) -> None:
         import pyarrow as pa
 
         numbers = pa.FixedSizeListArray.from_arrays(pa.array(states.ravel()), type=self._list)
-        columns = [pa.array([name] * len(states)), pa.array(np.arange(len(states))), numbers]
-        self._waiting.append(pa.table(columns, schema=self._schema))
-        if sum(len(one) for one in self._waiting) >= GROUP:
-            self._write()
-
-    def _write(self) -> None:
-        import pyarrow as pa
-
-        if self._waiting:
-            self._writer.write_table(pa.concat_tables(self._waiting))
-            self._waiting = []
+        self._groups.add(
+            [pa.array([name] * len(states)), pa.array(np.arange(len(states))), numbers]
+        )
 
     def close(self) -> None:
-        self._write()
-        self._writer.close()
+        self._groups.close()
 
 
 @contextmanager
