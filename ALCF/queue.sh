@@ -75,6 +75,7 @@ longseq_choose_queue() { # sets LONGSEQ_NODES, LONGSEQ_JOB_QUEUE and LONGSEQ_SEC
 
 longseq_check_queue() { # refuses what the site would refuse, or quietly drop
     local site=$LONGSEQ_MACHINE least
+    ! longseq_only_plans || return 0
     ((! LONGSEQ_NEEDS_PROJECT)) || [[ -n ${LONGSEQ_VALUE[PROJECT]} ]] ||
         longseq_refuse "$site runs no job without a project: give -A PROJECT (or PROJECT=...)" || return
     longseq_seconds "$LONGSEQ_LEAST_TIME" && least=$REPLY || least=0

@@ -75,7 +75,7 @@ if ((bench)); then
 else
     printf '%s\n' "${LONGSEQ_NOTES[@]}" >&2
 fi
-if [[ ${LONGSEQ_VALUE[PLAN]} == 1 ]]; then
+if longseq_only_plans; then
     longseq_plan show
     exit 0
 fi

@@ -6,7 +6,7 @@
 #
 #   SEQ_LEN=4k MODEL_SIZE_KEY=GPT125M ./ALCF/train-gpt3.sh
 #   DRY_RUN=1 ./ALCF/train-gpt3.sh            print the command and touch nothing
-#   PLAN=1 ./ALCF/train-gpt3.sh               print what it would need and whether it fits
+#   PLAN=1 ./ALCF/train-gpt3.sh               print what it would need and whether it fits; PLAN=suggest what would
 #   ./ALCF/train-gpt3.sh -- --swiglu          arguments for the trainer; they come last and win
 #
 # --list-variables prints what can be set (docs/variables.md). The environment is made by install.sh at the first
@@ -51,7 +51,7 @@ fi
 longseq_setup
 longseq_tell_untried
 longseq_args ${extra[@]+"${extra[@]}"}
-if [[ ${LONGSEQ_VALUE[PLAN]} == 1 ]]; then
+if longseq_only_plans; then
     longseq_plan show
     exit 0
 fi

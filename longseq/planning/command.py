@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from longseq.config.arguments import GROUPS, Data, Training
@@ -52,6 +54,7 @@ def run(options: argparse.Namespace) -> int:
     """Plan one run and print it; raises UserError."""
     if options.arguments:
         raise UserError(f"{options.arguments[0]!r}: the trainer's arguments go behind --")
+    refuse_model_key(options.behind)
     node = _node(options)
     if options.suggest or options.longest:
         return advise(options, node)
@@ -71,6 +74,17 @@ def run(options: argparse.Namespace) -> int:
         draw(found, Path(options.picture))
     print(json.dumps(as_json(found), indent=2) if options.json else table(found))
     return EXIT_DONE
+
+
+def refuse_model_key(argv: list[str], environ: Mapping[str, str] = os.environ) -> None:
+    """A network that the user has named for the launcher, where the default would be planned."""
+    key = environ.get("MODEL_SIZE_KEY")
+    if key and not any(word.partition("=")[0] == "--num-layers" for word in argv):
+        raise UserError(
+            f"MODEL_SIZE_KEY={key} is read by ./ALCF/train-gpt3.sh: PLAN=1, PLAN=suggest or"
+            " PLAN=longest plans it there; here give --num-layers, --hidden-size and"
+            " --num-attention-heads"
+        )
 
 
 def checked(plan: Plan) -> str:

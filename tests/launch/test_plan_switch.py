@@ -29,6 +29,22 @@ def test_plan_is_printed_and_nothing_is_touched(tmp_path: Path, env: dict[str, s
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_layout_is_suggested_whatever_batch_this_one_has(tmp_path: Path) -> None:
+    """Neither project nor queue is needed; data parallel ranks are not refused for a batch."""
+    few = {"MACHINE": "polaris", "SEQ_LEN": "32k", "MODEL_SIZE_KEY": "GPT13B", "NHOSTS": "2"}
+    free = call(tmp_path, "train-gpt3.sh", PLAN="suggest", **few)
+    assert free.returncode == 0, free.stderr
+    assert free.stdout.startswith("fits: ")
+    assert "SEQ_LEN=32768" in free.stdout
+    assert "MODEL_SIZE_KEY=GPT13B" in free.stdout.splitlines()[-1]
+    assert "--global-batch-size" not in free.stdout
+    kept = call(tmp_path, "train-gpt3.sh", PLAN="suggest", GLOBAL_BATCH="1", **few)
+    assert "--global-batch-size 1 is not a multiple" in kept.stdout
+    none = call(tmp_path, "train-gpt3.sh", PLAN="longest")
+    assert none.returncode == 2
+    assert none.stderr.splitlines()[-1].startswith("longseq: PLAN=longest: ways are sought on GPUs")
+
+
 def test_a_submission_is_looked_at(tmp_path: Path) -> None:
     """29 billion parameters: 16 bytes of each are 1.7 times what 8 GPUs of 40 GB have."""
     assert "longseq: fits: " in call(tmp_path, "submit.sh", "--dry-run", **LARGE).stderr

@@ -19,7 +19,7 @@ from longseq.errors import EXIT_DONE, UserError
 from longseq.host.machine import Machine
 from longseq.memory.choosing import choose
 from longseq.memory.recompute_policy import RecomputePolicy, asked
-from longseq.planning.command import count, vocabulary_of
+from longseq.planning.command import count, refuse_model_key, vocabulary_of
 from longseq.planning.gpus import GPUS, gpu_named
 
 GIB = 2**30
@@ -46,6 +46,7 @@ def run(options: argparse.Namespace) -> int:
     """Simulate and print; raises UserError."""
     if options.arguments:
         raise UserError(f"{options.arguments[0]!r}: the trainer's arguments go behind --")
+    refuse_model_key(options.behind)
     config = _config(options.behind, count("--gpus", options.gpus))
     on_gpu = config.training.device != "cpu"
     vocabulary = count("--vocab-size", options.vocab_size) or vocabulary_of(config.data)

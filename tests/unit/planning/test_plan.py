@@ -155,6 +155,15 @@ def test_a_mistake_is_one_line(words: str, said: str, capsys: pytest.CaptureFixt
     assert said in err
 
 
+@pytest.mark.parametrize("verb", ["plan", "simulate"])
+def test_a_network_named_for_the_launcher_is_not_passed_over(
+    verb: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODEL_SIZE_KEY", "GPT25B")
+    assert main([verb, "--gpu", "h100", "--", "--seq-length", "4096"]) == 2
+    assert "MODEL_SIZE_KEY=GPT25B is read by ./ALCF/train-gpt3.sh" in capsys.readouterr().err
+
+
 def test_each_machine_has_a_node_with_the_ranks_of_its_profile() -> None:
     ranks = {name: node_of(name).gpus for name in machines()}
     assert ranks == {

@@ -108,7 +108,7 @@ def test_kinds_are_those_of_the_formulas(found: dict[str, Any]) -> None:
 @pytest.mark.parametrize("name", REAL)
 def test_the_peak_is_within_a_tenth_of_a_real_run(found: dict[str, Any], name: str) -> None:
     case = Case(name, *REAL[name])
-    measured = measure([case])[name] / 2**30
+    measured = measure(case) / 2**30
     plan = needed(case.config, case.vocabulary, asked(case.config))
     programs = plan.by_kind["programs"] / 2**30
     assert found[name]["peak_gib"] + programs == pytest.approx(measured, rel=0.1)
