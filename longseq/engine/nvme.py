@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from types import ModuleType
 from typing import IO
 
 from longseq.config.arguments import Config
@@ -29,7 +30,7 @@ from longseq.host.atomic_files import reason, sync_open
 from longseq.parallel.agreement import Ranks
 
 PREFIX = "longseq-offload-"
-OPERATOR = "async_io"  # as DeepSpeed calls it
+OPERATORS = ("pin_memory", "async_io")  # as DeepSpeed calls them
 MEMORY = ("tmpfs", "ramfs", "devtmpfs")
 PROBE = 64 * 2**20  # bytes written to see how fast the disk is
 PACKAGES = (
@@ -183,25 +184,38 @@ def use_operator() -> None:
     """Give DeepSpeed the built operator, without asking torch to build it: torch does that under a
     lock, and one that a killed rank has left keeps every later one waiting for ever.
     """
+    from deepspeed.ops.op_builder import AsyncIOBuilder
     from deepspeed.ops.op_builder.builder import OpBuilder
+    from deepspeed.ops.op_builder.pin_memory import PinMemoryBuilder
 
     folder = Path(os.environ.get("TORCH_EXTENSIONS_DIR", os.path.join(sys.prefix, "extensions")))
-    built = folder / OPERATOR / f"{OPERATOR}.so"
-    if not built.exists():
+    if not all(_library(folder, name).exists() for name in OPERATORS):
         build_operator()
-    if OPERATOR not in OpBuilder._loaded_ops:
-        spec = importlib.util.spec_from_file_location(OPERATOR, built)
-        assert spec
-        assert spec.loader
-        try:
-            module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
-        except (ImportError, OSError) as error:
-            raise UserError(
-                f"offload to NVMe: {built} cannot be loaded ({error}): remove {built.parent}, so"
-                " that the next run compiles it anew"
-            ) from None
-        OpBuilder._loaded_ops[OPERATOR] = module
+    # In this order: the second one's symbols are in the first, which its builder makes global
+    for builder in (PinMemoryBuilder(), AsyncIOBuilder()):
+        if builder.name not in OpBuilder._loaded_ops:
+            OpBuilder._loaded_ops[builder.name] = _imported(builder.name, folder)
+        builder.load(verbose=False)
+
+
+def _library(folder: Path, name: str) -> Path:
+    return folder / name / f"{name}.so"
+
+
+def _imported(name: str, folder: Path) -> ModuleType:
+    built = _library(folder, name)
+    spec = importlib.util.spec_from_file_location(name, built)
+    assert spec
+    assert spec.loader
+    try:
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    except (ImportError, OSError) as error:
+        raise UserError(
+            f"offload to NVMe: {built} cannot be loaded ({error}): remove {built.parent}, so"
+            " that the next run compiles it anew"
+        ) from None
+    return module
 
 
 def _load_operator(folder: Path) -> None:
@@ -210,7 +224,7 @@ def _load_operator(folder: Path) -> None:
     builder = AsyncIOBuilder()
     if not builder.is_compatible():
         raise UserError(f"offload to NVMe needs libaio: {install_command()}")
-    if not (folder / OPERATOR / f"{OPERATOR}.so").exists():
+    if not _library(folder, OPERATORS[-1]).exists():
         print("longseq: compiling DeepSpeed's async_io, once, some minutes", file=sys.stderr)
     try:
         builder.load(verbose=False)

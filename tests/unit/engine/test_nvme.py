@@ -132,10 +132,11 @@ print(AsyncIOBuilder().load(verbose=False).__file__)
 
 @pytest.mark.skipif(not operator_is_built(), reason="async_io is not built")
 def test_a_lock_that_a_killed_rank_left_holds_up_nobody(tmp_path: Path) -> None:
-    built = tmp_path / "async_io" / "async_io.so"
-    built.parent.mkdir()
-    shutil.copy(Path(operator_folder()) / "async_io" / "async_io.so", built)
-    (built.parent / "lock").touch()
+    for name in nvme.OPERATORS:
+        built = tmp_path / name / f"{name}.so"
+        built.parent.mkdir()
+        shutil.copy(Path(operator_folder()) / name / f"{name}.so", built)
+        (built.parent / "lock").touch()
     env = os.environ | {"TORCH_EXTENSIONS_DIR": str(tmp_path), "DS_ACCELERATOR": "cpu"}
     command = [sys.executable, "-c", USE]
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=90)
@@ -143,9 +144,10 @@ def test_a_lock_that_a_killed_rank_left_holds_up_nobody(tmp_path: Path) -> None:
 
 
 def test_an_operator_that_cannot_be_loaded_is_named(tmp_path: Path) -> None:
-    built = tmp_path / "async_io" / "async_io.so"
-    built.parent.mkdir()
-    built.write_text("of another machine")
+    for name in reversed(nvme.OPERATORS):
+        built = tmp_path / name / f"{name}.so"
+        built.parent.mkdir()
+        built.write_text("of another machine")
     env = os.environ | {"TORCH_EXTENSIONS_DIR": str(tmp_path), "DS_ACCELERATOR": "cpu"}
     command = [sys.executable, "-c", USE]
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=90)
