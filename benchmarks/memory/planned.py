@@ -13,9 +13,9 @@ import random
 import warnings
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from benchmarks.start import RING, SPLIT, ULYSSES, Job, network, run_all
+from benchmarks.start import RING, SPLIT, ULYSSES, Job, network, run
 from benchmarks.table import Table
 from longseq.config.arguments import Config
 from longseq.config.checks import parse_config
@@ -95,9 +95,7 @@ def measure(case: Case) -> float:
     before it in the same ones kept would be given to the next, and counted for neither.
     """
     job = Job(case.flags, short=SHORT, vocabulary=case.vocabulary, settled=True)
-    # One before it: what libraries load and keep is not the step's
-    first = replace(job, flags=[*case.flags, "--seq-length", str(SHORT)])
-    return run_all(case.ranks, {"first": first, "it": job})["it"].grown_gib * 2**30
+    return run(case.ranks, job).grown_gib * 2**30
 
 
 def peaks(case: Case) -> Peaks:

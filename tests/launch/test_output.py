@@ -55,7 +55,8 @@ def test_the_screen_shows_rank_0_and_every_rank_has_a_file(stub: Tree) -> None:
 FAIL = """
 if rank == 2:
     raise ValueError("the cause")
-time.sleep(0.3)
+while not os.path.exists(os.environ["LONGSEQ_LOG"] + "/failed-2.txt"):
+    time.sleep(0.05)
 raise RuntimeError("Connection closed by peer [10.0.0.2]")
 """
 
