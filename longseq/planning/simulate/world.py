@@ -79,6 +79,7 @@ def _of_cpu(sizes: dict[str, int]) -> dict[str, int]:
 
 def _deepspeeds() -> list[tuple[Any, str, Any]]:
     from deepspeed.accelerator import get_accelerator
+    from deepspeed.runtime import engine
     from deepspeed.runtime.zero import utils
 
     accelerator = get_accelerator()
@@ -87,6 +88,7 @@ def _deepspeeds() -> list[tuple[Any, str, Any]]:
         *((accelerator, name, value) for name, value in on_meta.items()),
         (accelerator, "on_accelerator", lambda tensor: True),
         (accelerator, "pin_memory", lambda tensor, *_: tensor),
+        (engine, "is_zero_supported_optimizer", lambda optimizer: True),  # else it warns on stdout
         (utils, "assert_lst_len_same_as_other_ranks", lambda numbers: None),
         (utils, "get_lst_from_rank0", lambda numbers: numbers),
     ]
