@@ -45,10 +45,10 @@ MOMENTS = (
 )
 BUCKET = 500_000_000  # LARGEST_BUCKET of engine/ds_config.py, numbers
 OUTSIDE = ("outside-attention", "full")
-# What a rank of several on a CPU takes with the first step that is no tensor: objects of Python and
-# of DeepSpeed's engine, gloo's buffers, holes in glibc's heap, where tensors below a MiB are. Half
-# as much again with DeepSpeed's stages 1 and 2. Measured: docs/simulate.md.
-PROGRAM, PROGRAM_OF_ZERO = 40 * 2**20, 60 * 2**20
+# What a rank on a CPU takes with its first steps that is no tensor: objects of Python and of
+# DeepSpeed's engine, more with ZeRO, gloo's buffers, more with messages in pieces, holes in glibc's
+# heap, where tensors below a MiB are. Measured: docs/simulate.md.
+PROGRAM, PROGRAM_OF_ZERO, PROGRAM_OF_PIECES = 40 * 2**20, 10 * 2**20, 30 * 2**20
 
 
 @dataclass(frozen=True)
@@ -98,9 +98,8 @@ def need(job: Job, system: System = OURS) -> Need:
 
 def programs(job: Job) -> float:
     """Bytes that a rank on a CPU takes and that are no tensor."""
-    if job.ranks == 1:
-        return PROGRAM / 2
-    return PROGRAM_OF_ZERO if job.zero in (1, 2) else PROGRAM
+    more = PROGRAM_OF_ZERO if job.zero else 0
+    return PROGRAM + more + (PROGRAM_OF_PIECES if job.tp > 1 else 0)
 
 
 def states(job: Job, system: System) -> tuple[dict[str, float], dict[str, float]]:
