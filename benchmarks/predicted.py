@@ -12,8 +12,10 @@ from typing import Any
 
 from longseq.config.arguments import Network
 from longseq.errors import UserError
+from longseq.memory.activations import kept_bytes
 from longseq.memory.job import Job
-from longseq.memory.need import kept_bytes, need, states
+from longseq.memory.need import need
+from longseq.memory.states import states
 from longseq.memory.system import System
 from longseq.planning.gpus import Node, gpu_named, usual_node
 from longseq.planning.speed import step_times

@@ -13,8 +13,8 @@ from typing import Any
 
 from longseq.config.arguments import Config
 from longseq.engine.ds_overrides import overridden
+from longseq.memory.states import LARGEST_BUCKET
 
-LARGEST_BUCKET = 500_000_000  # DeepSpeed's own size of a bucket, in numbers
 SMALLEST_BUCKET = 2**16
 
 

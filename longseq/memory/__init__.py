@@ -5,7 +5,8 @@ Read in this order:
 recompute_policy    what is recomputed, and what the flags say of it
 job                 what a rank does, in the numbers that memory and time follow from
 system              what a training system keeps and holds: ours
-need                the estimator: bytes a rank needs, by kind
+states              bytes that follow from parameters, activations from tokens
+need                the estimator: bytes a rank needs, by kind, at the fullest of a step's moments
 choosing            what is recomputed where the flags leave it open
 recompute           a layer of which only the input is kept
 tiles               some tokens of a sequence at a time

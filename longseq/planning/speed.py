@@ -18,8 +18,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from longseq.memory.activations import kept_whole
 from longseq.memory.job import Job
-from longseq.memory.need import kept_whole
 from longseq.memory.system import OURS, System
 from longseq.planning.gpus import Gpu, Node
 

@@ -13,8 +13,9 @@ import pytest
 from longseq.__main__ import main
 from longseq.config.arguments import Network
 from longseq.data.tokenizers.registry import tokenizer_from
+from longseq.memory.activations import kept_bytes
 from longseq.memory.job import Job
-from longseq.memory.need import kept_bytes, states
+from longseq.memory.states import states
 from longseq.memory.system import OURS
 from longseq.planning.command import NUCLEOTIDES
 from longseq.planning.gpus import gpu_named, machines, node_of, usual_node

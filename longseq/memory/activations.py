@@ -1,0 +1,118 @@
+"""Bytes that follow from tokens: what layers keep for backward, the layer at work, the logits.
+
+Counted in numbers a token (arXiv 2205.05198, section 4, for tensors as model/ makes them). Standard
+library only.
+"""
+
+from __future__ import annotations
+
+from longseq.memory.job import Job
+from longseq.memory.system import System
+from longseq.model.head_tiles import tile_tokens
+
+OUTSIDE = ("outside-attention", "full")
+
+
+def kept_whole(job: Job) -> float:
+    """Numbers a token of a layer that keeps all of it.
+
+    Inputs of both norms and what they give, q, k and v, queries and keys once more after rotary
+    positions, attention's output, and what the MLP makes.
+    """
+    rotated = job.queries + job.keys if job.network.use_rotary_position_embeddings else 0.0
+    attention = 2 * job.queries + 2 * job.keys + rotated
+    return 4 * job.hidden + attention + job.mlp
+
+
+def _scores(job: Job, system: System) -> float:
+    """Bytes of the scores of one layer, where the kernel writes them."""
+    if job.flash:
+        return 0.0
+    heads = job.network.num_attention_heads / job.tp / job.ulysses
+    rows = job.network.seq_length / job.ring
+    return job.micro_batch * heads * rows * job.network.seq_length * system.scores
+
+
+def inputs(job: Job) -> float:
+    """Numbers a token of the layer inputs that are kept where layers are recomputed."""
+    return job.hidden * job.layers / job.group
+
+
+def kept_bytes(job: Job, system: System) -> float:
+    """Bytes that layers keep between forward and backward.
+
+    A pipeline's first stage has as many micro batches under way as there are stages, each with the
+    layers of one stage, so that it keeps as much as all layers would of one micro batch.
+    """
+    micro_batches = min(job.pp, job.micro_batches) if job.pp > 1 else 1
+    whole = kept_whole(job) * system.kept * job.tokens * job.number
+    scores = _scores(job, system)
+    if job.recompute == "none":
+        return job.layers * micro_batches * (whole + scores)
+    if job.recompute == "selective":
+        return job.layers * micro_batches * whole * system.selective
+    numbers = inputs(job) if job.inputs_at == "gpu" else 2 * job.hidden
+    if job.recompute == "outside-attention":
+        numbers += job.queries * job.layers
+    recomputed = numbers * job.tokens * job.number
+    if job.block:
+        part = job.block / job.layers
+        return micro_batches * (recomputed * part + job.layers * (1 - part) * (whole + scores))
+    return micro_batches * recomputed
+
+
+def gathered_bytes(job: Job, system: System) -> float:
+    """Bytes of the hidden states of all tokens that sequence parallelism gathers at once."""
+    hidden = job.network.hidden_size if job.sequence_parallel else 0
+    return system.whole * hidden * job.tokens * job.number
+
+
+def layer_bytes(job: Job, system: System) -> float:
+    """Bytes of the layer whose backward is at work, beside what is kept."""
+    at_once, gathered = job.tokens * job.number, gathered_bytes(job, system)
+    if job.recompute not in OUTSIDE:
+        scores = _scores(job, system) * (2 if job.recompute == "selective" else 1)
+        return (job.hidden + job.mlp / 2 + _ring(job)) * at_once + scores + gathered
+    attention = system.outer * job.hidden + system.inner * job.queries + system.keys * job.keys
+    if system.query_sums and job.device != "cpu":
+        attention += job.queries * 4 / job.number
+    attention += _ring(job)
+    if job.chunk:
+        return _chunked_layer(job, system) + gathered
+    size = attention * at_once + _scores(job, system)
+    if job.group > 1:
+        size += (job.group - 1) * job.hidden * at_once
+    if system.tiles_mlp:
+        size += kept_whole(job) * 2 * min(job.tile, job.tokens) * job.number
+    else:  # as it is written: the MLP's own, beside what attention keeps
+        size = max(size, (kept_whole(job) + system.mlp * job.hidden) * at_once)
+    return size + gathered
+
+
+def _ring(job: Job) -> float:
+    """Numbers a token of the block that comes, and of sums in fp32 (parallel/ring.py)."""
+    if job.ring == 1:
+        return 0.0
+    return 4 * job.keys + (job.queries + 4 * job.keys) * 4 / job.number
+
+
+def _chunked_layer(job: Job, system: System) -> float:
+    """Two chunks of q, k, v, output and gradients with sums in fp32, beside all of them.
+
+    What waits in host memory is what attention keeps for its backward; the layer itself has q, k,
+    v, output and gradients of all tokens on the GPU, but no fp32 sums of them.
+    """
+    whole = system.outer * job.hidden + system.inner * job.queries + system.keys * job.keys
+    heads = job.network.num_attention_heads / job.tp / job.ulysses
+    chunk = min(job.chunk, job.network.seq_length) * job.network.head_size * heads
+    return whole * job.tokens * job.number + 8 * chunk * (job.number + 4)
+
+
+def logit_bytes(job: Job, system: System) -> float:
+    """Logits of a tile, in fp32 and once more as the layers count, or of all tokens."""
+    columns = job.vocabulary / job.tp
+    if system.logit:
+        return job.tokens * columns * system.logit
+    kind = "cpu" if job.device == "cpu" else "gpu"
+    tokens = tile_tokens(kind, int(columns), job.micro_batch) * job.micro_batch
+    return min(job.tokens, tokens) * columns * (4 if job.number == 4 else 6)

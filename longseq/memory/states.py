@@ -1,0 +1,97 @@
+"""Bytes that follow from parameters: weights, gradients, optimizer state, their messages.
+
+ZeRO cuts them up over the ranks that hold the same (arXiv 1910.02054, section 3). Standard library
+only.
+"""
+
+from __future__ import annotations
+
+from longseq.memory.job import Job
+from longseq.memory.system import System
+
+LARGEST_BUCKET = 500_000_000  # DeepSpeed's own size of a bucket, in numbers
+
+
+def states(job: Job, system: System) -> tuple[dict[str, float], dict[str, float]]:
+    """Weights, gradients and optimizer state: on the GPU, and in host memory.
+
+    ZeRO cuts optimizer state from stage 1 on, gradients from 2, weights from 3, over the ranks that
+    hold the same. In fp32 there are no masters, but at stage 1 and above DeepSpeed makes a copy.
+    """
+    count, shards = job.parameters, job.shards
+    weights, gradients, optimizer = system.weights, system.gradients, system.optimizer
+    if job.dtype == "fp32":
+        weights, gradients, optimizer = 4, 4, 12 if job.zero else 8
+    elif job.micro_batches > 1 and job.zero < 2 and system.sums:
+        gradients = 4  # sums over micro batches are in fp32
+    gpu = {
+        "weights": count * weights / (shards if job.zero >= 3 else 1),
+        "gradients": count * gradients / (shards if job.zero >= 2 else 1),
+        "optimizer": count * optimizer / (shards if job.zero >= 1 else 1),
+    }
+    host: dict[str, float] = {}
+    if job.optimizer_at != "gpu":
+        # With it go fp32 gradients; on disk, only what is at work is here
+        size = gpu["optimizer"] + count * 4 / shards
+        host["optimizer"] = size if job.optimizer_at == "cpu" else size / job.layers
+        gpu["optimizer"] = 0.0
+        if job.zero >= 2:
+            gpu["gradients"] = 0.0
+    if job.weights_at != "gpu":
+        share = gpu["weights"]
+        host["weights"] = share if job.weights_at == "cpu" else share / job.layers
+        gpu["weights"] = 0.0
+    return gpu, host
+
+
+def update_bytes(job: Job, system: System) -> dict[str, float]:
+    """Beside masters and moments: gradients as one, and in fp32."""
+    if job.optimizer_at != "gpu" and job.zero:
+        return {"update": 0.0}
+    if system.room:
+        size = job.parameters * system.update / (job.shards if job.zero else 1)
+        return {"update": 0.0 if job.dtype == "fp32" and not job.zero else size}
+    share = job.parameters / (job.shards if job.zero else 1)
+    if job.zero == 0:  # fp32 ones take the place of others, parameter by parameter
+        half = job.number == 2
+        return {"gradients": 0.0, "update": share * 4} if half else {"update": 0.0}
+    if job.zero < 3:  # its part of them, side by side, and in fp32
+        return {"gradients": share * job.number, "update": share * (6 if job.number == 2 else 4)}
+    return {"update": share * 4}
+
+
+def table_part(job: Job) -> float:
+    """Of all parameters, those of the table of tokens."""
+    return job.vocabulary * job.network.hidden_size / job.tp / job.parameters
+
+
+def tables(job: Job) -> int:
+    """Tables' worth of gradients that exist while the embedding makes its own: with one table for
+    tokens and head also the head's, and the sum of both; ZeRO 2 sends it from a copy.
+    """
+    tied = not job.network.untie_embeddings_and_output_weights
+    split = 2 if job.sequence_parallel else 0
+    return (3 if tied else 1) + split + (job.zero == 2 and job.shards > 1)
+
+
+def bucket(job: Job) -> float:
+    """Gradients that travel together at ZeRO 1 to 3, numbers."""
+    return min(LARGEST_BUCKET, job.layer_parameters / 2) if job.shards > 1 and job.zero else 0.0
+
+
+def summed(job: Job, system: System) -> float:
+    """Bytes of the copy from which stage 0 sums gradients, a message's worth at a time."""
+    return min(LARGEST_BUCKET, job.parameters) * (system.bucket if job.number == 2 else 4)
+
+
+def sent(job: Job, system: System) -> float:
+    """Bytes that a number of a bucket takes when it is sent; at stages 1 and 2 two travel."""
+    return (system.bucket if job.number == 2 else 4) * (1 if job.zero >= 3 else 2)
+
+
+def gathered_weights(job: Job, system: System) -> float:
+    """Weights that are whole at once at stage 3."""
+    if job.shards == 1 or job.zero < 3:
+        return 0.0
+    least = max(2 * job.layer_parameters, job.table_parameters)
+    return max(least, min(system.gathered, job.parameters)) * job.number
