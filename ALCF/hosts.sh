@@ -123,7 +123,7 @@ longseq_check_counts() { # whole numbers, or refused
 }
 
 longseq_choose_hosts() { # sets REPLY to how many hosts are used, of all there are less the spare ones
-    local all=${#LONGSEQ_HOSTS[@]} most spare=${SPARE_NODES:-0} least=1
+    local all=${#LONGSEQ_HOSTS[@]} most spare=${SPARE_NODES:-0} least
     most=$((all - spare))
     ((most >= 1)) || longseq_refuse "SPARE_NODES=$spare leaves no host: there are $all" || return
     REPLY=${NHOSTS:-$most}
@@ -133,17 +133,19 @@ longseq_choose_hosts() { # sets REPLY to how many hosts are used, of all there a
     fi
     ((REPLY <= most)) || longseq_refuse "NHOSTS=$REPLY: there are $all host(s) here${SPARE_NODES:+ and SPARE_NODES=$spare}; give at most $most" || return
     [[ -z ${NHOSTS-} && -n ${NGPUS-} ]] || return 0
-    # As few hosts as hold them: ranks on one host talk faster
-    if [[ -n ${NGPU_PER_HOST-} ]]; then
-        least=$(((NGPUS + NGPU_PER_HOST - 1) / NGPU_PER_HOST))
-    elif [[ $LONGSEQ_DEVICE != cpu ]]; then
-        least=$(((NGPUS + LONGSEQ_DEVICES - 1) / LONGSEQ_DEVICES))
-    elif ((NGPUS >= most)); then
-        least=$most
-    fi
+    longseq_fewest_hosts
+    least=$REPLY
+    [[ -n ${NGPU_PER_HOST-} || $LONGSEQ_DEVICE != cpu ]] || ((NGPUS < most)) || least=$most
     ((least <= most)) || least=$most
     while ((least < most && NGPUS % least)); do least=$((least + 1)); done
     REPLY=$least
+}
+
+longseq_fewest_hosts() { # sets REPLY to how few hosts hold NGPUS ranks: on one host they talk faster
+    local each=${NGPU_PER_HOST-}
+    REPLY=1
+    [[ -n $each || $LONGSEQ_DEVICE == cpu ]] || each=$LONGSEQ_DEVICES
+    [[ -z ${NGPUS-} || -z $each ]] || REPLY=$(((NGPUS + each - 1) / each))
 }
 
 longseq_fewer_hosts() { # longseq_fewer_hosts WANTED ALL: sets REPLY; in a chain whose job was given other nodes

@@ -38,6 +38,7 @@ longseq_submission() { # longseq_submission [EXTRA...]: everything up to the req
     longseq_count_ranks || return
     longseq_args "$@" || return
     longseq_check_files || return
+    [[ ${LONGSEQ_VALUE[PLAN]} != 1 ]] || return 0 # submits nothing
     longseq_check_queue || return
     longseq_request
 }
@@ -52,7 +53,8 @@ longseq_check_files() { # the job would find this out after hours in the queue; 
 longseq_choose_queue() { # sets LONGSEQ_NODES, LONGSEQ_JOB_QUEUE and LONGSEQ_SECONDS, by default the profile's
     local row name queue range time
     LONGSEQ_JOB_QUEUE=${LONGSEQ_VALUE[QUEUE]:-$LONGSEQ_QUEUE}
-    LONGSEQ_NODES=$((${NHOSTS:-1} + ${SPARE_NODES:-0}))
+    longseq_fewest_hosts
+    LONGSEQ_NODES=$((${NHOSTS:-$REPLY} + ${SPARE_NODES:-0}))
     # What reaches the scheduler's command line must not look like an option
     [[ -z ${LONGSEQ_VALUE[GPU_TYPE]} || $LONGSEQ_SCHEDULER == slurm ]] || longseq_refuse "GPU_TYPE=${LONGSEQ_VALUE[GPU_TYPE]}:\
  only Slurm has one name for that everywhere; say it to $LONGSEQ_SCHEDULER by SUBMIT_ARGS" || return

@@ -1,25 +1,28 @@
 """Memory of this process and of its host: what is taken, what was at most, what is left.
 
-psutil knows what is taken now and what the host has left. The peak, and what a container may take,
-are read from Linux, as it has no word for them.
+psutil knows what this process has taken. The peak, and what a container may take, are read from
+Linux, as it has no word for them, and so is what the host has: a plan asks for it before anything is
+installed.
 """
+
+from __future__ import annotations
 
 import os
 import resource
 import sys
 from pathlib import Path
-
-import psutil  # type: ignore[import-untyped]
+from typing import Any
 
 STATUS = Path("/proc/self/status")
 CLEAR = Path("/proc/self/clear_refs")
+MEMINFO = Path("/proc/meminfo")
 CGROUP = Path("/sys/fs/cgroup")
 GPUS = ("cuda", "xpu")  # devices whose memory torch knows; AMD's are cuda as well
 
 
 def available_bytes(cgroup: Path = CGROUP) -> int:
     """What this host, or the container that we run in, has left."""
-    left = int(psutil.virtual_memory().available)
+    left = _of_host("MemAvailable")
     limit, used = (_number(cgroup / name) for name in ("memory.max", "memory.current"))
     if limit is None or used is None:
         return left
@@ -28,7 +31,7 @@ def available_bytes(cgroup: Path = CGROUP) -> int:
 
 def capacity_bytes(cgroup: Path = CGROUP) -> int:
     """What this host, or the container that we run in, has in all."""
-    return min(int(psutil.virtual_memory().total), _number(cgroup / "memory.max") or sys.maxsize)
+    return min(_of_host("MemTotal"), _number(cgroup / "memory.max") or sys.maxsize)
 
 
 def own_limit_bytes() -> int:
@@ -36,7 +39,7 @@ def own_limit_bytes() -> int:
     limit = resource.getrlimit(resource.RLIMIT_DATA)[0]
     if limit == resource.RLIM_INFINITY:
         return sys.maxsize
-    return max(0, limit - int(psutil.Process().memory_info().data))
+    return max(0, limit - int(_process().data))
 
 
 def available_gib(device: str = "cpu") -> float:
@@ -46,6 +49,19 @@ def available_gib(device: str = "cpu") -> float:
     import torch
 
     return float(getattr(torch, device).mem_get_info()[0]) / 2**30
+
+
+def _process() -> Any:
+    import psutil  # type: ignore[import-untyped]
+
+    return psutil.Process().memory_info()
+
+
+def _of_host(name: str) -> int:
+    """Bytes that a line of MEMINFO says."""
+    text = MEMINFO.read_text(encoding="ascii", errors="replace")
+    lines = dict(line.split(":", 1) for line in text.splitlines())
+    return int(lines[name].split()[0]) * 1024
 
 
 def _number(path: Path) -> int | None:
@@ -59,7 +75,7 @@ def _number(path: Path) -> int | None:
 
 def resident_gib() -> float:
     """Resident memory of this process now."""
-    return float(psutil.Process().memory_info().rss) / 2**30
+    return float(_process().rss) / 2**30
 
 
 def peak_resident_gib() -> float:

@@ -10,6 +10,7 @@ import pytest
 from tests.launch.shell import ROOT, clean_env
 
 POLARIS = {"MACHINE": "polaris", "PROJECT": "x", "QUEUE": "debug-scaling", "SEQ_LEN": "128k"}
+LINE = {"MODEL_SIZE_KEY": "GPT25B", "NGPUS": "32", "MPSIZE": "32"}  # as plan --suggest prints it
 LARGE = POLARIS | {"MODEL_SIZE_KEY": "GPT25B", "NHOSTS": "8"}
 
 
@@ -19,13 +20,18 @@ def call(folder: Path, script: str, *words: str, **env: str) -> subprocess.Compl
     return subprocess.run(command, env=given, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("env", [LARGE, {"SEQ_LEN": "4k"}])
-def test_plan_is_printed_and_nothing_is_touched(tmp_path: Path, env: dict[str, str]) -> None:
-    """On a login node of Polaris, and on the CPU of this host."""
+@pytest.mark.parametrize(
+    ("env", "ranks"),
+    [(LARGE, 32), ({"MACHINE": "polaris", "SEQ_LEN": "128k"} | LINE, 32), ({"SEQ_LEN": "4k"}, 2)],
+)
+def test_plan_is_printed_and_nothing_is_touched(
+    tmp_path: Path, env: dict[str, str], ranks: int
+) -> None:
+    """On a login node of Polaris, also where no project or queue is named, and on this CPU."""
     done = call(tmp_path, "train-gpt3.sh", PLAN="1", **env)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("fits: ")
-    assert f"{32 if env is LARGE else 2} " in done.stdout.split("layout")[1].split("=")[0]
+    assert f"{ranks} " in done.stdout.split("layout")[1].split("=")[0]
     assert not (tmp_path / "runs").exists()
 
 

@@ -127,6 +127,15 @@ def test_a_login_node_submits_what_would_have_been_launched(tmp_path: Path) -> N
     compare("submit-polaris.txt", dry_run(tmp_path, env))
 
 
+def test_a_job_has_the_nodes_that_its_ranks_need(tmp_path: Path) -> None:
+    """The line of `plan --suggest`: it says NGPUS, of which Polaris has four a node."""
+    env = {"MACHINE": "polaris", "QUEUE": "debug-scaling", "PROJECT": "myproject"}
+    for ranks, nodes in (("32", "8"), ("6", "2"), ("4", "1")):
+        text = dry_run(tmp_path, env | {"NGPUS": ranks, "MPSIZE": "2", "SEQ_LEN": "4k"})
+        assert f"{ranks} ranks on {nodes} hosts" in text
+        assert f"-l select={nodes}" in text, ranks
+
+
 def test_a_bench_is_queued_with_its_options_and_a_folder_that_goes_on(site: Site) -> None:
     script = """#!/bin/bash
 printf '%s\\n' "bench $* ${LONGSEQ_JOB-no job} ${OUTPUT_DIR-no folder} dtype $DTYPE"

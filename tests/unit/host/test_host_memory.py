@@ -4,8 +4,12 @@ import mmap
 import os
 from pathlib import Path
 
+import psutil
+import pytest
+
 from longseq.host.host_memory import (
     available_bytes,
+    capacity_bytes,
     peak_memory_gib,
     peak_resident_gib,
     reset_peak,
@@ -26,6 +30,12 @@ def test_peak_follows_what_is_taken_and_given_back() -> None:
     assert peak_memory_gib("cpu") == peak_resident_gib()
     if reset_peak():
         assert peak_resident_gib() - before < 0.05
+
+
+def test_a_host_has_what_psutil_says(tmp_path: Path) -> None:
+    host = psutil.virtual_memory()
+    assert capacity_bytes(tmp_path) == host.total
+    assert available_bytes(tmp_path) == pytest.approx(host.available, rel=0.2)
 
 
 def test_a_container_has_what_its_limit_leaves(tmp_path: Path) -> None:
