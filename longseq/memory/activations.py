@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from longseq.memory.job import Job
 from longseq.memory.system import System
-from longseq.model.head_tiles import tile_tokens
+from longseq.model.head_tiles import BLOCK, EXCHANGED, tile_tokens
 
 OUTSIDE = ("outside-attention", "full")
 
@@ -109,10 +109,35 @@ def _chunked_layer(job: Job, system: System) -> float:
 
 
 def logit_bytes(job: Job, system: System) -> float:
-    """Logits of a tile, in fp32 and once more as the layers count, or of all tokens."""
+    """Logits and what is made of them: of a tile in fp32 and once more as the layers count, with
+    the gradient of its hidden states and a part of the table's; or of all tokens.
+    """
     columns = job.vocabulary / job.tp
     if system.logit:
         return job.tokens * columns * system.logit
-    kind = "cpu" if job.device == "cpu" else "gpu"
-    tokens = tile_tokens(kind, int(columns), job.micro_batch) * job.micro_batch
-    return min(job.tokens, tokens) * columns * (4 if job.number == 4 else 6)
+    hidden, half = job.network.hidden_size * job.number, job.number == 2
+    part = min(BLOCK[_kind(job)] * job.number, columns * hidden) if half else 0.0
+    if exchanged(job):  # it comes when what ranks have sent is gone
+        part = 0.0
+    return _head_tile(job) * (columns * (6 if half else 4) + hidden) + part
+
+
+def exchanged_bytes(job: Job, system: System) -> float:
+    """What ranks that share table and tokens send each other of a tile's hidden states."""
+    return 0.0 if system.logit else (EXCHANGED - 1) * exchanged(job) * _head_tile(job)
+
+
+def exchanged(job: Job) -> int:
+    """Bytes of a token's hidden states, where the head gathers them."""
+    return job.network.hidden_size * job.number if job.sequence_parallel else 0
+
+
+def _head_tile(job: Job) -> float:
+    """Tokens whose logits exist at once."""
+    columns = int(job.vocabulary / job.tp)
+    each = tile_tokens(_kind(job), columns, job.micro_batch, exchanged(job))
+    return min(job.tokens, each * job.micro_batch)
+
+
+def _kind(job: Job) -> str:
+    return "cpu" if job.device == "cpu" else "gpu"

@@ -15,7 +15,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from longseq.config.arguments import Config
-from longseq.memory.activations import gathered_bytes, inputs, kept_bytes, layer_bytes, logit_bytes
+from longseq.memory.activations import (
+    exchanged_bytes,
+    gathered_bytes,
+    inputs,
+    kept_bytes,
+    layer_bytes,
+    logit_bytes,
+)
 from longseq.memory.job import Job, job_of
 from longseq.memory.recompute_policy import RecomputePolicy
 from longseq.memory.states import (
@@ -118,7 +125,7 @@ def _moments(job: Job, system: System, gradients: float) -> dict[str, dict[str, 
     first = {"gradients": gradients if there else 0.0}
     last = {"gradients": gradients}
     whole, message = gathered_weights(job, system), bucket(job) * sent(job, system)
-    forward = {"collectives": whole}
+    forward = {"collectives": whole + exchanged_bytes(job, system)}
     begun = {"collectives": whole + bucket(job) * job.number}
     backward = {"collectives": whole + message}
     head = kept + 2 * passing_hidden

@@ -16,10 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from longseq.model.head_tiles import tile_tokens
-
-# Numbers of a tile's share of the table's gradient that exist at once beside the fp32 sum
-BLOCK = {"cpu": 2**20, "gpu": 2**26}
+from longseq.model.head_tiles import BLOCK, tile_tokens
 
 
 class HeadExchange:
@@ -96,7 +93,8 @@ def _tiles(hidden: Tensor, table: Tensor, exchange: HeadExchange) -> Iterator[sl
     """Rows of hidden [s/parts, b, h] that are worked on together."""
     rows, batch = hidden.shape[:2]
     kind = "cpu" if hidden.is_cpu else "gpu"
-    tile = max(1, tile_tokens(kind, table.shape[0], batch) // exchange.parts)
+    exchanged = hidden.shape[2] * hidden.element_size() if exchange.parts > 1 else 0
+    tile = max(1, tile_tokens(kind, table.shape[0], batch, exchanged) // exchange.parts)
     for start in range(0, rows, tile):
         yield slice(start, min(start + tile, rows))
 

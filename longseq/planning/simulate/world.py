@@ -68,7 +68,7 @@ def _ours(on_gpu: bool) -> list[tuple[Any, str, Any]]:
         found += [
             (head_tiles, "TILE_BYTES", _of_cpu(head_tiles.TILE_BYTES)),
             (head_tiles, "TILE_TOKENS", _of_cpu(head_tiles.TILE_TOKENS)),
-            (loss, "BLOCK", _of_cpu(loss.BLOCK)),
+            (loss, "BLOCK", _of_cpu(head_tiles.BLOCK)),
         ]
     return found
 

@@ -44,13 +44,23 @@ def test_gradient_is_the_turn_back() -> None:
     assert torch.autograd.gradcheck(lambda t: rotate(t, table), (x,))
 
 
+@pytest.mark.parametrize(("columns", "exchanged"), [(50304, 0), (1572, 2 * 6144)])
+def test_a_tile_with_what_ranks_exchange_for_it_fills_what_there_is(
+    columns: int, exchanged: int
+) -> None:
+    """fp32 logits; gathered hidden states, their gradient, and what the others send of that."""
+    tokens = head_tiles.tile_tokens("gpu", columns, 1, exchanged)
+    each = 4 * columns + 3 * exchanged
+    assert tokens * each <= 2**29 < (tokens + 1) * each
+
+
 @pytest.mark.parametrize("tile_bytes", [1, 4096, 2**30])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_tiled_loss_equals_cross_entropy(
     tile_bytes: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(head_tiles.TILE_BYTES, "cpu", tile_bytes)
-    monkeypatch.setitem(loss.BLOCK, "cpu", 100)  # several blocks of the table
+    monkeypatch.setitem(head_tiles.BLOCK, "cpu", 100)  # several blocks of the table
     torch.manual_seed(1)
     hidden = torch.randn(50, 2, 16, dtype=dtype, requires_grad=True)
     table = torch.randn(24, 16, dtype=dtype, requires_grad=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -80,14 +81,32 @@ def test_the_numbers_of_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["parameters"] == network(use_rotary_position_embeddings=True).parameter_count(
         50304
     )
-    # The input of each of 64 layers, an 1/32 of 131,072 tokens of 6,144 bf16 numbers
-    assert found["by_kind"]["activations"] == pytest.approx(64 * 4096 * 6144 * 2 / GIB)
+    # The input of each of 64 layers, of the head and its gradient, an 1/32 of 131,072 tokens of
+    # 6,144 bf16 numbers
+    assert found["moment"] == "the head"
+    assert found["by_kind"]["activations"] == pytest.approx(66 * 4096 * 6144 * 2 / GIB)
     # fp32 weights and both of Adam's moments; each of 32 ranks writes half a GB a second
     assert found["checkpoint_gib"] == pytest.approx(12 * found["parameters"] / GIB)
     assert found["checkpoint_seconds"] == pytest.approx(12 * found["parameters"] / 32 / 0.5e9)
     tokens = found["tokens_per_second"] * found["step_seconds"]
     assert tokens == pytest.approx(131072)
     assert sum(found["seconds_by_part"].values()) == pytest.approx(found["step_seconds"])
+
+
+def documented(page: str, heading: str) -> list[str]:
+    """What the first column of the table below a heading names."""
+    text = (ROOT / "docs" / page).read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    cells = [row.split("|")[1] for row in text.splitlines() if row.startswith("| `")]
+    return [name for cell in cells for name in re.findall("`([a-z_]+)`", cell)]
+
+
+def test_the_keys_of_json_are_those_that_are_documented(capsys: pytest.CaptureFixture[str]) -> None:
+    found = json.loads(run(["--gpu", "h100", "--json", "--", *LARGE], capsys))
+    assert list(found) == documented("plan.md", "`--json`")
+    row = next(x for x in (ROOT / "docs/plan.md").read_text().splitlines() if "| `by_kind`" in x)
+    assert re.findall("`([a-z]+)`", row.split("|")[2]) == list(found["by_kind"])
+    words = ["--gpu", "h100", "--gpus", "8", "--suggest", "--json", "--", *LARGE]
+    assert set(json.loads(run(words, capsys))[0]) == {*found, "line", "tokens"}
 
 
 def test_the_verdict_and_what_breaks_first(capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,10 +142,12 @@ def test_an_h200s_steps_are_planned(
     assert found["step_seconds"] == pytest.approx(cell["seconds"], rel=0.15)
 
 
-def test_a_plan_needs_no_torch() -> None:
-    code = "import sys; sys.modules['torch'] = None; from longseq.__main__ import main; main()"
-    words = ["plan", "--gpu", "h100", "--", *LARGE, *TP32]
-    done = subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True)
+@pytest.mark.parametrize("words", [["--gpu", "h100", "--", *LARGE, *TP32], ["--"]])
+def test_a_plan_needs_nothing_installed(words: list[str]) -> None:
+    missing = "for name in ('torch', 'numpy', 'psutil', 'rich'): sys.modules[name] = None"
+    code = f"import sys\n{missing}\nfrom longseq.__main__ import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "plan", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True)
     assert (done.returncode, done.stderr) == (0, b"")
 
 
