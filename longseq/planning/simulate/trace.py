@@ -24,13 +24,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
-from torch.utils._pytree import tree_iter, tree_map_only
+from torch.utils._pytree import tree_map_only
 
 from longseq.planning.simulate.arithmetic import flops_of, workspace_of
 from longseq.planning.simulate.kinds import HOST, KEPT, KINDS, WORK, kind_now, line_now
+from longseq.planning.simulate.shapes import META, plain
 
-META = torch.device("meta")
 ATEN = torch.ops.aten
+BETWEEN_TWO = (torch.ops.c10d.send.default, torch.ops.c10d.recv_.default)
 
 
 @dataclass
@@ -70,6 +71,7 @@ class Trace(TorchDispatchMode):
         self.operations = 0
         self.times = self.passes = 1  # how often what runs now would run: see layers.py
         self.axes: dict[str, str] = {}  # name of a process group → of its axis
+        self._sent: dict[Any, Any] = {}  # what a message between two gives: that it is done
         self._held: dict[int, _Held] = {}
         self._bytes = [0] * (len(KINDS) + 1)
         self._forward_lines: dict[int, str] = {}
@@ -121,7 +123,9 @@ class Trace(TorchDispatchMode):
             kwargs["device"] = META
         if any(x.device.type != "meta" for x in _tensors(args, kwargs)):
             args, kwargs = tree_map_only(Tensor, _without_data, (args, kwargs))
-        result = args[0] if func is ATEN.lift_fresh.default else func(*args, **kwargs)
+        result = args[0] if func is ATEN.lift_fresh.default else plain(func, args, kwargs)
+        if result is None:
+            result = func(*args, **kwargs)
         for kind, flops in flops_of(func, args):
             self.flops[kind] += flops * self.times
         self._count(result, host, workspace_of(func, args) if self.on_gpu else 0)
@@ -142,10 +146,10 @@ class Trace(TorchDispatchMode):
 
     def _message(self, func: Any, args: Any) -> Any:
         """A collective: counted, and made of a number in place of each tensor."""
-        size, axis = 0, ""
-        for item in tree_iter(args):
+        tensors, axis = [], ""
+        for item in _leaves(args):
             if isinstance(item, Tensor):
-                size += item.nbytes
+                tensors.append(item)
             elif isinstance(item, torch.ScriptObject) and not axis:
                 name = dist.ProcessGroup.unbox(item).group_name
                 axis = self.axes.get(name, "engine")
@@ -155,16 +159,20 @@ class Trace(TorchDispatchMode):
             times = self.passes if axis == "replicas" else self.times
             count = self.messages.setdefault((axis, kind), Count())
             count.calls += times
-            count.bytes += size * times
-        sizes = [item.numel() for item in tree_iter(args) if isinstance(item, Tensor)]
-        least = max(1, min(sizes, default=1))
+            count.bytes += sum(x.nbytes for x in tensors) * times
+        if func in self._sent:
+            return self._sent[func]
+        least = max(1, min((x.numel() for x in tensors), default=1))
 
         def few(x: Tensor) -> Tensor:
             """Some numbers, in the proportions that are asked for."""
             return torch.zeros(x.numel() // least, dtype=x.dtype)
 
         with _disable_current_modes():
-            return func(*tree_map_only(Tensor, few, args))
+            result = func(*tree_map_only(Tensor, few, args))
+        if func in BETWEEN_TWO:
+            self._sent[func] = result
+        return result
 
     def _count(self, result: Any, host: bool, workspace: int) -> None:
         """Take up the storages that `result` brings, and note the memory where it grew."""
@@ -255,6 +263,15 @@ class Trace(TorchDispatchMode):
 @cache
 def _takes_device(func: Any) -> bool:
     return any(argument.name == "device" for argument in func._schema.arguments)
+
+
+def _leaves(items: Any) -> Iterator[Any]:
+    """What lists of lists hold."""
+    for item in items:
+        if isinstance(item, (list, tuple)):
+            yield from _leaves(item)
+        else:
+            yield item
 
 
 def _tensors(args: Any, kwargs: Any) -> Iterator[Tensor]:
