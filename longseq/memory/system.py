@@ -23,6 +23,7 @@ class System:
     in tiles, `mlp` hidden states beside all that a layer keeps. whole: hidden states of all tokens
     that sequence parallelism gathers at once. sums: gradients of several micro batches are in fp32.
     room: there is room for all gradients from the beginning, as in Megatron's buffers.
+    pieces: tensor parallel ranks exchange a piece a rank, each launched by itself.
     query_sums: `inner` leaves out the fp32 sums that flash attention on a GPU makes of dq.
     scores: bytes a score where attention writes them. kept: the part of a layer's activations that
     is kept where nothing, or only something (selective), is recomputed.
@@ -46,6 +47,7 @@ class System:
     bucket: float = 2
     sums: bool = False
     room: bool = True
+    pieces: bool = False
     query_sums: bool = False
     outer: float = 2
     inner: float = 4
@@ -72,5 +74,6 @@ OURS = System(
     sums=True,
     query_sums=True,
     room=False,
+    pieces=True,
     gathered=1e9,  # stage3_max_live_parameters of DeepSpeed
 )

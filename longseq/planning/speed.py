@@ -53,6 +53,10 @@ PADDED = (32, 64, 96, 128, 192, 256)
 # tokens). A layer that is recomputed in tiles launches a third more, for each of its tiles.
 KERNELS, KERNELS_OF_STEP = 57, 108
 LAUNCH = 22e-6
+# Where the sequence is split over tensor-parallel ranks, a layer's four products are made of a
+# piece a rank, each sent, received, multiplied and added up by itself (parallel/tensor.py): so many
+# launches for each rank of the group, and of a layer that is made again so many more.
+PIECES, PIECES_AGAIN = 36, 17
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ def step_times(job: Job, node: Node, system: System = OURS) -> Times:
     sent = sent_bytes(job)
     messages = _messages(job, node, sent, work)
     once = {name: (work | messages)[name] * job.micro_batches for name in work | messages}
-    once["launches"] = max(0.0, launches(job) * LAUNCH - sum(once.values()))
+    once["launches"] = max(0.0, launches(job, system) * LAUNCH - sum(once.values()))
     busy = sum(once.values())
     once["pipeline"] = busy * (job.pp - 1) / job.micro_batches / job.virtual
     once["replicas"] += _replicas_once(job, node, sent, busy)
@@ -81,14 +85,16 @@ def step_times(job: Job, node: Node, system: System = OURS) -> Times:
     return Times(once, sent)
 
 
-def launches(job: Job) -> float:
-    """Kernels that the CPU launches in a step."""
-    of_layer = 1.0
+def launches(job: Job, system: System = OURS) -> float:
+    """Kernels and messages that the CPU launches in a step."""
+    ranks = job.tp if system.pieces and job.sequence_parallel else 0
+    of_layer, part = KERNELS + PIECES * ranks, 0.0
     if job.recompute in ("outside-attention", "full"):
-        tiles = math.ceil(job.tokens / job.tile) if job.tile else 1
         part = job.block / job.layers if job.block else 1.0
-        of_layer += part * (tiles * 4 / 3 - 1)
-    return (job.layers * KERNELS * of_layer + KERNELS_OF_STEP) * job.micro_batches
+    tiles = math.ceil(job.tokens / job.tile) if job.tile else 1
+    again = (KERNELS * 4 / 3 + (PIECES + PIECES_AGAIN) * ranks) * tiles
+    each = (1 - part) * of_layer + part * again
+    return (job.layers * each + KERNELS_OF_STEP) * job.micro_batches
 
 
 def attention_reached(job: Job, gpu: Gpu, system: System) -> float:

@@ -13,12 +13,15 @@ import pytest
 from benchmarks.memory.planned import Case, measure
 from benchmarks.start import SPLIT, network
 from longseq.__main__ import main
+from longseq.config.arguments import Network
 from longseq.config.checks import parse_config
 from longseq.host.machine import Machine
+from longseq.memory.job import Job
 from longseq.memory.need import needed
 from longseq.memory.recompute_policy import asked
 from longseq.planning.simulate.show import highest
 from longseq.planning.simulate.trace import Moment
+from longseq.planning.speed import launches
 from longseq.run.peak import Peak
 from tests.unit.planning.test_plan import documented
 
@@ -87,6 +90,23 @@ def test_messages_are_those_of_the_formulas(found: dict[str, Any]) -> None:
     each = 4 * (S // 4) * H * 3 // 4
     assert sent["ulysses", "send"]["bytes"] == L * 8 * each
     assert sent["ulysses", "send"]["calls"] == L * 8 * 3
+
+
+def test_pieces_of_tensor_parallelism_are_as_many_as_the_plan_launches(
+    found: dict[str, Any],
+) -> None:
+    """Of a layer made in tiles of 256 tokens: 15 sent and 15 received for each other rank, 17
+    products, 6 sums.
+    """
+    sent = {m["axis"]: m["calls"] for m in found["gathered"]["messages"] if m["kind"] == "send"}
+    tiles = 65536 // 256
+    assert sent["tp"] == pytest.approx(L * tiles * 15 * (4 - 1), rel=0.02)
+    net = Network(num_layers=L, hidden_size=H, num_attention_heads=HEADS, seq_length=65536)
+    jobs = [
+        Job(net, V, tp=tp, sequence_parallel=True, recompute="full", tile=256) for tp in (4, 8)
+    ]
+    more = launches(jobs[1]) - launches(jobs[0])
+    assert more == L * tiles * 4 * (2 * 15 + 17 + 6)
 
 
 def test_layers_and_tiles_that_stand_in_change_nothing(found: dict[str, Any]) -> None:
