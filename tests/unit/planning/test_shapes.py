@@ -30,8 +30,8 @@ ARGUMENTS: dict[Any, tuple[Any, ...]] = {
     ATEN.uniform_.default: (A,),
     ATEN.normal_.default: (A,),
     ATEN.mm.default: (A, meta(6, 3)),
-    **{op: (A, 2.0) for op in (ATEN.add_.Scalar, ATEN.mul_.Scalar, ATEN.fill_.Scalar)},
-    **{op: (A,) for op in OF_ONE},
+    **dict.fromkeys((ATEN.add_.Scalar, ATEN.mul_.Scalar, ATEN.fill_.Scalar), (A, 2.0)),
+    **dict.fromkeys(OF_ONE, (A,)),
 }
 
 
@@ -39,7 +39,9 @@ def storage(x: Tensor) -> int:
     return int(x.untyped_storage()._cdata)
 
 
-@pytest.mark.parametrize("op", [*IN_PLACE, *WRITTEN_OUT, *OF_TWO, *OF_ONE, ATEN.mm.default], ids=str)
+@pytest.mark.parametrize(
+    "op", [*IN_PLACE, *WRITTEN_OUT, *OF_TWO, *OF_ONE, ATEN.mm.default], ids=str
+)
 def test_a_result_is_as_torch_has_it(op: Any) -> None:
     args = ARGUMENTS.get(op, (A, B))
     kwargs = {"out": OUT} if op in WRITTEN_OUT else {}

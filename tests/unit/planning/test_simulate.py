@@ -102,9 +102,7 @@ def test_pieces_of_tensor_parallelism_are_as_many_as_the_plan_launches(
     tiles = 65536 // 256
     assert sent["tp"] == pytest.approx(L * tiles * 15 * (4 - 1), rel=0.02)
     net = Network(num_layers=L, hidden_size=H, num_attention_heads=HEADS, seq_length=65536)
-    jobs = [
-        Job(net, V, tp=tp, sequence_parallel=True, recompute="full", tile=256) for tp in (4, 8)
-    ]
+    jobs = [Job(net, V, tp=tp, sequence_parallel=True, recompute="full", tile=256) for tp in (4, 8)]
     more = launches(jobs[1]) - launches(jobs[0])
     assert more == L * tiles * 4 * (2 * 15 + 17 + 6)
 
@@ -144,7 +142,8 @@ def test_the_peak_is_within_a_tenth_of_a_real_run(found: dict[str, Any], name: s
 
 
 @pytest.mark.parametrize(
-    "name", ["alone", "ulysses", "tiled", "kept, all", "split", "unsplit", "gathered", "accumulated"]
+    "name",
+    ["alone", "ulysses", "tiled", "kept, all", "split", "unsplit", "gathered", "accumulated"],
 )
 def test_a_plan_is_within_a_tenth_of_the_simulation(found: dict[str, Any], name: str) -> None:
     ranks, flags, _ = CASES[name]
