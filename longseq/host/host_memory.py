@@ -1,8 +1,8 @@
 """Memory of this process and of its host: what is taken, what was at most, what is left.
 
 psutil knows what this process has taken. The peak, and what a container may take, are read from
-Linux, as it has no word for them, and so is what the host has, which a plan asks for before anything
-is installed.
+Linux, as it has no word for them; so is what the host has, which a plan asks for before anything is
+installed.
 """
 
 from __future__ import annotations
