@@ -63,10 +63,10 @@ def _become(command: list[str]) -> NoReturn:
 
 def _measure(folder: Path, as_json: bool) -> int:
     """Print the rates of this machine; raises UserError where the folder cannot be written."""
-    from longseq.doctor.measure import measure, table
-
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UserError(f"--disk {folder}: this is no folder that can be written: name one")
+    from longseq.doctor.measure import measure, table
+
     facts = measure(folder)
     print(json.dumps(facts, indent=2) if as_json else table(facts))
     return EXIT_DONE
