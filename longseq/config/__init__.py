@@ -4,6 +4,7 @@ Read in this order:
 
 flags       how a flag is declared and parsed
 network     the flags of the network, and the sizes that follow from them
+memory      those of what is traded for memory, and of the attention kernel
 arguments   every other flag, by subject, as dataclasses
 optimizers  the optimizers there are
 kernels     which attention kernel a run gets on this machine: the one it names, or the best

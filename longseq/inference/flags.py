@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from longseq.config.arguments import KERNEL_FLAGS, KernelFlags, Layout, Memory
+from longseq.config.arguments import Layout
 from longseq.config.flags import Parser, add_flags, flag, read_flags
+from longseq.config.memory import KERNEL_FLAGS, KernelFlags, Memory
 
 
 @dataclass(frozen=True)
