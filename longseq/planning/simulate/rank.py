@@ -22,7 +22,8 @@ from longseq.memory.recompute_policy import RecomputePolicy
 from longseq.model.gpt import GPT
 from longseq.parallel.mesh import Mesh
 from longseq.planning.simulate.layers import thin_layers, thin_tiles
-from longseq.planning.simulate.trace import META, Count, Moment, Trace
+from longseq.planning.simulate.shapes import META
+from longseq.planning.simulate.trace import Count, Moment, Trace
 from longseq.planning.simulate.world import a_rank_of
 from longseq.training.feed import MicroBatch
 from longseq.training.trainer import Trainer

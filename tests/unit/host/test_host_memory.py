@@ -4,7 +4,7 @@ import mmap
 import os
 from pathlib import Path
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 import pytest
 
 from longseq.host.host_memory import (
