@@ -38,7 +38,6 @@ longseq_submission() { # longseq_submission [EXTRA...]: everything up to the req
     longseq_count_ranks || return
     longseq_args "$@" || return
     longseq_check_files || return
-    [[ ${LONGSEQ_VALUE[PLAN]} != 1 ]] || return 0 # submits nothing
     longseq_check_queue || return
     longseq_request
 }
