@@ -95,6 +95,7 @@ class _Chunked(torch.autograd.Function):
                     totals = d_mine[at], d_keys[seen], d_values[seen]
                     for total, part in zip(totals, parts, strict=True):
                         total += part
+                    del block, parts, totals, total, part  # else they last until the next are there
                 if i == j:  # keys after these have nothing for these queries
                     q_place.copy_(d_mine)
             k_place.copy_(d_keys)

@@ -54,7 +54,8 @@ class Memory(KernelFlags):
     tile_size: int = flag(
         0,
         "tokens that recomputed layers work on at once outside attention;"
-        " 0: 2^24 numbers of hidden states; on a CPU a 16th of a rank's tokens, 256 to 2048",
+        " 0: 2^24 numbers of hidden states, more where tensor-parallel ranks share them; on a CPU"
+        " a 16th of a rank's tokens, 256 to 2048",
         low=0,
     )
     ds_sequence_parallel_fpdt: bool = flag(False, "attention in chunks of the sequence")

@@ -70,9 +70,11 @@ def gathered_bytes(job: Job, system: System) -> float:
 def layer_bytes(job: Job, system: System) -> float:
     """Bytes of the layer whose backward is at work, beside what is kept."""
     at_once, gathered = job.tokens * job.number, gathered_bytes(job, system)
+    sent = EXCHANGED * exchanged(job) * (job.tp - 1) / job.tp if system.pieces else 0.0
     if job.recompute not in OUTSIDE:
         scores = _scores(job, system) * (2 if job.recompute == "selective" else 1)
-        return (job.hidden + job.mlp / 2 + _ring(job)) * at_once + scores + gathered
+        work = max((job.hidden + job.mlp / 2) * at_once, sent * job.tokens)
+        return work + _ring(job) * at_once + scores + gathered
     attention = system.outer * job.hidden + system.inner * job.queries + system.keys * job.keys
     if system.query_sums and job.device != "cpu":
         attention += job.queries * 4 / job.number
@@ -82,7 +84,11 @@ def layer_bytes(job: Job, system: System) -> float:
     size = attention * at_once + _scores(job, system)
     if job.group > 1:
         size += (job.group - 1) * job.hidden * at_once
-    if system.tiles_mlp:
+    if sent:
+        tile = min(job.tile, job.tokens) * (sent + (kept_whole(job) - job.mlp / 2) * job.number)
+        beside = 3 * job.queries + 2 * job.keys + 2 * job.hidden
+        size = max(size, beside * at_once + tile)
+    elif system.tiles_mlp:
         size += kept_whole(job) * 2 * min(job.tile, job.tokens) * job.number
     else:  # as it is written: the MLP's own, beside what attention keeps
         size = max(size, (kept_whole(job) + system.mlp * job.hidden) * at_once)

@@ -140,7 +140,9 @@ def _moments(job: Job, system: System, gradients: float) -> dict[str, dict[str, 
         "the update": last | update_bytes(job, system),
     }
     if not system.room:
-        held = {"activations": kept / job.layers, "layer": layer}
+        # What it was given: of inputs that wait on the host two have their places here
+        inputs_here = kept / job.layers if job.inputs_at == "gpu" else kept
+        held = {"activations": inputs_here, "layer": layer}
         found["backward of the first layer"] = held | last | backward
         found["backward of the embedding"] = {
             "activations": 2 * passing_hidden,

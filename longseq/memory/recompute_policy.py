@@ -9,8 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from longseq.config.arguments import Config
+from longseq.model.head_tiles import EXCHANGED
 
 FILLS_GPU = 2**24  # numbers of a tile's hidden states: three rounds of 128 x 256 for 132 processors
+# Hidden states that a layer makes of each (arXiv 2205.05198: 34 bytes). Of ranks that share them
+# each makes fewer, beside those that they exchange, so that a tile of as many bytes has more tokens
+MADE = 17
 TILE = 2048  # tokens: large enough for a CPU's matmuls at full speed, small beside a long sequence
 LEAST = 256  # the same for the smallest
 TILES = 16  # a CPU's tile is this part of what a rank holds, so that it is small beside it
@@ -72,9 +76,12 @@ def asked(config: Config, default: str = "none", device: str = "cpu") -> Recompu
 
 def usual_tile(config: Config, device: str) -> int:
     """Tokens of a tile where no flag says: a power of two."""
-    if device != "cpu":
-        return 1 << max(FILLS_GPU // config.network.hidden_size, LEAST).bit_length() - 1
     axes, train = config.layout, config.training
+    if device != "cpu":
+        tokens = FILLS_GPU // config.network.hidden_size
+        if axes.sequence_parallel:
+            tokens = int(tokens * MADE / (EXCHANGED + MADE / axes.tp))
+        return 1 << max(tokens, LEAST).bit_length() - 1
     held = train.micro_batch_size * config.network.seq_length // axes.sequence_ranks
     part = 1 << max(held // TILES, 1).bit_length() - 1
     return min(max(part, LEAST), TILE)

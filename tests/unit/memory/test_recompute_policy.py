@@ -111,6 +111,18 @@ def test_a_tile_is_small_beside_what_a_rank_holds(
     assert asked(given, device=device).tile == 100
 
 
+@pytest.mark.parametrize("tp", [1, 2, 8, 32])
+def test_a_tile_of_ranks_that_share_it_takes_a_gpu_no_more(tp: int) -> None:
+    """Hidden states of 6,144: 17 of a token, shared out, and 3 of those that ranks exchange."""
+    flags = f"{' '.join(LONG)} --hidden-size 6144 --num-attention-heads 64 --sequence-parallel"
+    flags += f" --tensor-model-parallel-size {tp}" if tp > 1 else ""
+    if tp == 1:
+        flags = flags.replace(" --sequence-parallel", "")
+    tile = asked(parse_config(flags.split(), tp), "full", "cuda").tile
+    each = 17 / tp + (3 if tp > 1 else 0)
+    assert tile * each <= 17 * 2**24 / 6144 < 2 * tile * each
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

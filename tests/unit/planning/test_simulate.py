@@ -32,6 +32,11 @@ NET += " --use-rotary-position-embeddings --use-flash-attn-sdpa --disable-bias-l
 CPU, GPU = " --device cpu", " --device cuda"
 TILED = " --recompute-granularity full --tile-size 256"
 TP4 = ["--tensor-model-parallel-size", "4", "--sequence-parallel"]
+KEPT8 = GPU + " --bf16 --seq-length 262144 --recompute-granularity none --sequence-parallel"
+KEPT8 += " --tensor-model-parallel-size 8"
+CHUNKS = " --bf16 --recompute-granularity full --tile-size 256 --checkpoint-in-cpu"
+CHUNKS += " --ds-sequence-parallel-fpdt --ds-sequence-parallel-fpdt-chunk-size 4096"
+CHUNKS += " --ds-sequence-parallel-fpdt-offloading"
 LONG = NET + GPU + " --bf16 --recompute-granularity none --ds-sequence-parallel-size 2"
 CASES: dict[str, tuple[int, str, bool]] = {
     "alone": (1, NET + CPU, True),
@@ -47,6 +52,8 @@ CASES: dict[str, tuple[int, str, bool]] = {
     "unsplit": (2, LONG + " --seq-length 131072", True),
     # Ranks with few columns of the table gather hidden states that are larger than logits
     "gathered": (4, NET + GPU + TILED + " --bf16 --seq-length 65536 " + " ".join(TP4), True),
+    "gathered, kept": (8, NET.replace(f"heads {HEADS}", "heads 8") + KEPT8, True),
+    "chunks": (4, NET + GPU + CHUNKS + " --seq-length 65536 " + " ".join(TP4), True),
     "accumulated": (1, NET + CPU + " --global-batch-size 6", True),
 }
 REAL = {  # ranks, flags, vocabulary: trained as well
@@ -143,7 +150,10 @@ def test_the_peak_is_within_a_tenth_of_a_real_run(found: dict[str, Any], name: s
 
 @pytest.mark.parametrize(
     "name",
-    ["alone", "ulysses", "tiled", "kept, all", "split", "unsplit", "gathered", "accumulated"],
+    [
+        *("alone", "ulysses", "tiled", "kept, all", "split", "unsplit", "accumulated"),
+        *("gathered", "gathered, kept", "chunks"),
+    ],
 )
 def test_a_plan_is_within_a_tenth_of_the_simulation(found: dict[str, Any], name: str) -> None:
     ranks, flags, _ = CASES[name]
