@@ -31,7 +31,7 @@ def states(job: Job, system: System) -> tuple[dict[str, float], dict[str, float]
     }
     host: dict[str, float] = {}
     if job.optimizer_at != "gpu":
-        # Gradients go with it, in fp32 and at stage 3 as they come; of files what is at work is here
+        # Gradients go with it, in fp32 and at stage 3 as they come; of files what is at work is
         size = gpu["optimizer"] + count * (4 + (job.number if job.zero == 3 else 0)) / shards
         host["optimizer"] = size if job.optimizer_at == "cpu" else size / job.layers
         gpu["optimizer"] = 0.0
