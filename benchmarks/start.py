@@ -49,6 +49,7 @@ class Job:
         optimizer's states; tensors are given back when they are freed.
     living: what lives between backward and update is counted, in one step more.
     genome: the flags name data; else tokens are random.
+    blocks: bf16 products are made in blocks where torch has no kernel worth the name for them.
     """
 
     flags: list[str]
@@ -62,6 +63,7 @@ class Job:
     settled: bool = False
     living: bool = False
     genome: bool = False
+    blocks: bool = False
     limit_gib: float | None = None
 
 

@@ -119,6 +119,31 @@ def living_bytes(parameters: Iterable[torch.Tensor] = ()) -> int:
     return sum(found.values())
 
 
+def in_blocks() -> None:
+    """On a CPU without AVX-512, where torch takes a hundred times as long for `dy @ W` in bf16 as
+    in fp32, make it of blocks of 1,024 rows that are transposed first: ten times faster, and
+    nothing beside it in memory that counts. Sums between blocks are rounded: losses are not read.
+    """
+    if torch.backends.cpu.get_cpu_capability() == "AVX2":
+        library = torch.library.Library("aten", "IMPL")
+        library.impl("mm", _mm_in_blocks, "CPU")
+        _libraries.append(library)
+
+
+_libraries: list[torch.library.Library] = []  # what is registered lasts as long as they do
+
+
+def _mm_in_blocks(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    out = a.new_empty(len(a), b.shape[1])
+    slow = a.dtype == torch.bfloat16 and b.stride(1) == 1 and a.stride(1) == 1
+    if not slow:
+        return torch.ops.aten.mm.out(a, b, out=out)
+    for at in range(0, len(b), 1024):
+        block = b[at : at + 1024].t().contiguous().t()
+        torch.ops.aten.addmm.out(out, a[:, at : at + 1024], block, beta=float(at > 0), out=out)
+    return out
+
+
 def tidy() -> None:
     """Give back what nobody holds any more, so that memory is what is in use."""
     gc.collect()
@@ -137,6 +162,8 @@ def do(job: Job) -> Found:
     """The steps of one job."""
     if job.settled:
         give_back_large(0)
+    if job.blocks:
+        in_blocks()
     tidy()
     reset_peak()
     base, others = resident_gib(), living_bytes()
@@ -144,6 +171,8 @@ def do(job: Job) -> Found:
         trainer, feed = genome_feed(job.flags)
     else:
         trainer, feed = make_trainer(job.flags, job.vocabulary), None
+    if job.settled:
+        give_back_large(0)  # again: where layers are recomputed the trainer keeps what is small
     as_plain_torch(trainer, job)
     batches_of = partial(random_batches, trainer, vocabulary=job.vocabulary, document=job.document)
     fixed = [] if feed else batches_of(trainer.config.network.seq_length)

@@ -80,7 +80,7 @@ def draw(count: int, seed: int) -> Iterator[Case]:
         stage, way = dice.choice("0123"), dice.choice(WAYS)
         dtype, vocabulary = dice.choice(("fp32", "bf16")), dice.choice((64, 8192, 50304))
         layers, hidden = dice.choice((2, 4, 6)), dice.choice((256, 384, 512))
-        tokens = 1024 * dice.randint(1, 4) * max(1, ranks // 2)
+        tokens = 4096 * dice.randint(1, 3) * max(1, ranks // 2)
         flags = network(tokens, *axes, layers=layers, hidden=hidden)
         flags += ["--zero-stage", stage, "--recompute-granularity", way]
         flags += ["--bf16"] if dtype == "bf16" else []
@@ -94,7 +94,7 @@ def measure(case: Case) -> float:
     """Bytes above the base, of the rank that needs most, in processes of its own: what a trainer
     before it in the same ones kept would be given to the next, and counted for neither.
     """
-    job = Job(case.flags, short=SHORT, vocabulary=case.vocabulary, settled=True)
+    job = Job(case.flags, short=SHORT, vocabulary=case.vocabulary, settled=True, blocks=True)
     return run(case.ranks, job).grown_gib * 2**30
 
 

@@ -52,9 +52,9 @@ KINDS = {
     "programs": "what is no tensor, on a CPU",
 }
 # What a rank on a CPU takes with its first steps that is no tensor: objects of Python and of
-# DeepSpeed's engine, more with ZeRO, gloo's buffers, more with messages in pieces, holes in glibc's
-# heap, where tensors below a MiB are. Measured: docs/simulate.md.
-PROGRAM, PROGRAM_OF_ZERO, PROGRAM_OF_PIECES = 40 * 2**20, 10 * 2**20, 30 * 2**20
+# DeepSpeed's engine, gloo's buffers, more with messages in pieces, holes in glibc's heap, where
+# tensors below a MiB are. Measured: docs/simulate.md.
+PROGRAM, PROGRAM_OF_PIECES = 50 * 2**20, 25 * 2**20
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,7 @@ def need(job: Job, system: System = OURS) -> Need:
 
 def programs(job: Job) -> float:
     """Bytes that a rank on a CPU takes and that are no tensor."""
-    more = PROGRAM_OF_ZERO if job.zero else 0
-    return PROGRAM + more + (PROGRAM_OF_PIECES if job.tp > 1 else 0)
+    return PROGRAM + (PROGRAM_OF_PIECES if job.tp > 1 else 0)
 
 
 def _moments(job: Job, system: System, gradients: float) -> dict[str, dict[str, float]]:
