@@ -9,6 +9,7 @@ Standard library only.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from longseq.config.arguments import Config, Network
 from longseq.memory.recompute_policy import RecomputePolicy
@@ -103,7 +104,7 @@ class Job:
         """Numbers a token that a rank's share of the MLP makes, inputs left out."""
         return self.network.ffn_size * (4 if self.network.swiglu else 2) / self.tp
 
-    @property
+    @cached_property
     def layer_parameters(self) -> float:
         """Parameters of one layer that this rank and the shards it is one of hold."""
         net = self.network
@@ -112,7 +113,7 @@ class Job:
             whole -= net.positions * net.hidden_size
         return whole / net.num_layers / self.tp
 
-    @property
+    @cached_property
     def table_parameters(self) -> float:
         """Those of embedding, positions and head; a pipeline's first or last stage has one."""
         net = self.network
@@ -123,7 +124,7 @@ class Job:
             tables = self.vocabulary * net.hidden_size
         return tables / self.tp
 
-    @property
+    @cached_property
     def parameters(self) -> float:
         """Parameters that this rank works with, before ZeRO cuts them up."""
         return self.layers * self.layer_parameters + self.table_parameters

@@ -140,10 +140,12 @@ def make_plan(
     node: Node | None,
     known: Known | None = None,
     available: float = 0.0,
+    timed: bool = True,
 ) -> Plan:
     """The plan of a checked run on `node`s, or with `available` bytes a rank of a CPU.
 
-    vocabulary: as the data have it. known: another system that would do it.
+    vocabulary: as the data have it. known: another system that would do it. timed: its speed too,
+    which on a CPU nobody knows.
     """
     system = known.for_length(config.network.seq_length) if known else OURS
     device = "cuda" if node else "cpu"
@@ -154,7 +156,7 @@ def make_plan(
     if known:
         job = known.job(job)
     times = None
-    if node:
+    if node and timed:
         rate = system.attention * kernel_speed(config, None if known else node.gpu)
         times = step_times(job, node, replace(system, attention=rate))
     speed: dict[str, float] = {}

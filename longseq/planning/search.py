@@ -182,10 +182,10 @@ def _recomputing(choice: Choice, for_length: bool) -> Iterator[Choice]:
         yield replace(full, inputs_on_host=True, chunks=True)
 
 
-def planned(request: Request, choice: Choice, tokens: int = 0) -> Way:
+def planned(request: Request, choice: Choice, tokens: int = 0, timed: bool = True) -> Way:
     """A choice with its plan; raises UserError for what the trainer would refuse."""
     config = choice.config(request, tokens)
-    plan = make_plan(config, request.vocabulary, request.node)
+    plan = make_plan(config, request.vocabulary, request.node, timed=timed)
     return Way(choice, plan, config.network.seq_length)
 
 
@@ -244,7 +244,7 @@ def _longest(request: Request, choice: Choice) -> Way | None:
 
 
 def _fits(request: Request, choice: Choice, tokens: int) -> bool:
-    return planned(request, choice, tokens).plan.fits == "yes"
+    return planned(request, choice, tokens, timed=False).plan.fits == "yes"
 
 
 def pareto(found: Sequence[Way]) -> list[Way]:
