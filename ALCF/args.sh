@@ -160,11 +160,30 @@ longseq_name_run() { # sets LONGSEQ_RUN: model, layout, sequence, seed, and what
     LONGSEQ_RUN+=_seed${LONGSEQ_VALUE[SEED]}_$now$job
 }
 
+longseq_moved() { # longseq_moved WORD...: sets REPLY to the first that names checkpoints elsewhere; status 1: none
+    local word
+    for word in "$@"; do
+        REPLY=${word%%=*}
+        [[ $REPLY != --load && $REPLY != --save ]] || return 0
+    done
+    return 1
+}
+
+longseq_check_moved() { # longseq_check_moved [EXTRA...]: refuses what would undo how a run goes on, or could not act
+    local REPLY
+    [[ " $* " != *" --run-dir"[\ =]* ]] || longseq_refuse "--run-dir behind --: a run's folder gets its name here; OUTPUT_DIR\
+ says in which folder it is made" || return
+    [[ -z ${RESTARTS-} || $RESTARTS == 0 ]] || ! longseq_moved "$@" ||
+        longseq_refuse "RESTARTS=$RESTARTS cannot act, as $REPLY is given behind --: a run goes on from its own\
+ folder; leave one of them out"
+}
+
 longseq_args() { # longseq_args [EXTRA...]: sets LONGSEQ_ARGS; what is in EXTRA comes last and so wins
     local LONGSEQ_LAYOUT=
     LONGSEQ_ARGS=() LONGSEQ_NOTES=()
     longseq_check_names || return
     longseq_read_variables || return
+    longseq_check_moved "$@" || return
     longseq_inherit || return
     longseq_network_args || return
     longseq_share_out || return

@@ -37,9 +37,20 @@ longseq_submission() { # longseq_submission [EXTRA...]: everything up to the req
     for ((node = 0; node < LONGSEQ_NODES; node++)); do LONGSEQ_HOSTS+=("node$node"); done
     longseq_count_ranks || return
     longseq_args "$@" || return
+    longseq_check_goes_on "$@" || return
     longseq_check_files || return
     longseq_check_queue || return
     longseq_request
+}
+
+longseq_check_goes_on() { # longseq_check_goes_on [EXTRA...]: the next job, or this one once more, goes on from its run's folder
+    local REPLY
+    longseq_moved "$@" || return 0
+    case $REPLY in
+        --load) longseq_refuse "--load behind --: a job that goes on would begin there again; give LOAD=... before the command" ;;
+        --save) longseq_refuse "--save behind --: a job that goes on looks for checkpoints in its run's folder; OUTPUT_DIR says\
+ where that is" ;;
+    esac
 }
 
 longseq_check_files() { # the job would find this out after hours in the queue; of the data `longseq check` does

@@ -181,7 +181,7 @@ def test_a_number_of_times(stub: Tree, hosts: Cluster, tmp_path: Path) -> None:
             "host(s) that are left: GLOBAL_BATCH",
         ),
         ("69 0", [], {"WALLTIME": "2m"}, "too little of the job is left"),
-        ("69 0", ["--save", "/tmp/nowhere"], {}, ""),
+        ("69 0", ["--save", "/tmp/nowhere"], {}, "without that host, as --save is given"),
     ],
 )
 def test_when_it_does_not_go_on(

@@ -341,6 +341,15 @@ def test_a_second_double_dash_is_refused(refusal: Refusal) -> None:
     assert "second --" in refusal("--swiglu", "--", "--x")
 
 
+def test_what_would_undo_how_a_run_goes_on_is_refused(
+    refusal: Refusal, arguments: Arguments
+) -> None:
+    assert "OUTPUT_DIR" in refusal("--swiglu", "--run-dir=/tmp/x")
+    assert "RESTARTS=1 cannot act, as --save is given" in refusal("--save", "/tmp/x", RESTARTS="1")
+    arguments("--save", "/tmp/x", "--save-interval", "3", RESTARTS="0")
+    arguments("--save-interval", "3", RESTARTS="1")
+
+
 @pytest.mark.parametrize(
     "hostile",
     [

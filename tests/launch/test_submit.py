@@ -263,6 +263,10 @@ def test_what_a_request_holds(tmp_path: Path, env: dict[str, str], words: str, l
         ({"MACHINE": "thetagpu"}, "-A p -t 4m", "takes jobs from 0:05:00 on"),
         ({"MACHINE": "sophia", "NGPUS": "8"}, "-A p -q by-gpu -t 25h", "to 8 GPUs"),
         ({}, "-A p -q debug -- --nonsense", "--nonsense"),
+        ({}, "-A p -q debug --chain 3 -- --load /tmp", "--load behind --"),
+        ({}, "-A p -q debug --chain 3 -- --load=/tmp", "--load behind --"),
+        ({}, "-A p -q debug --chain 3 -- --swiglu --save /tmp", "--save behind --"),
+        ({}, "-A p -q debug --chain 3 -- --run-dir /tmp", "--run-dir behind --"),
     ],
 )
 def test_what_the_site_would_refuse_is_refused_before(
