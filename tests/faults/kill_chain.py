@@ -8,6 +8,7 @@ or a host lost; hosts are exchanged between jobs, there are one or two of them w
 and the disk of the runs is full now and then. The last two jobs are left alone. The losses must be
 those of one rank that nobody touched, to 1e-6, no iteration may be missing, nothing may be left
 behind, and the chain must end once. FOLDER must be new. Prints a line for each thing that happened.
+Killed itself, it leaves nothing but FOLDER.
 On a busy machine, where each of them takes minutes, give fewer iterations (--each 10).
 """
 
@@ -27,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.faults.chain_events import EVENTS, fill, full_for, processes
-from tests.launch.cluster import Cluster, why_not
+from tests.launch.cluster import Cluster, end_on_signals, small_disk, why_not
 from tests.launch.planned import runs_of
 from tests.launch.shell import Tree
 from tests.launch.slurm import PROGRAMS, Slurm
@@ -58,6 +59,8 @@ SOON = 30.0  # seconds; a job that has not ended by then, as one that began anew
 GONE = 90.0  # seconds after a job's end, on a busy machine, in which all of it must be gone
 PATIENCE = 900.0
 TOLERANCE = 1e-6
+LONGEST = 107  # characters of a socket's name, of which a step of a job has such a one:
+SOCKET = "/hosts/slurm/spool.{host}/{host}_999.4294967291"
 
 
 def losses(run: Path) -> dict[int, tuple[float, int]]:
@@ -239,6 +242,7 @@ def uninterrupted(tree: Tree, folder: Path, iterations: int) -> dict[int, tuple[
     }
     env |= {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "TRAIN_ITERS": str(iterations)}
     command, full = tree.command("--", *NETWORK, **SETTINGS, **env)
+    command = ["setpriv", "--pdeathsig", "TERM", *command]
     done = subprocess.run(command, env=full, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(done.stdout[-2000:] + done.stderr[-2000:])
@@ -278,6 +282,17 @@ def judge(chain: Chain, whole: dict[int, tuple[float, int]], jobs: int) -> list[
     return wrong
 
 
+def place(folder: Path) -> Path:
+    """FOLDER, whole; refused where it leaves no room for the names of Slurm's sockets."""
+    folder, longest = folder.resolve(), LONGEST - len(SOCKET.format(host=HOSTS[0]))
+    if len(str(folder)) > longest:
+        sys.exit(
+            f"kill_chain: {folder} has {len(str(folder))} characters: give a FOLDER of {longest}"
+            " at most"
+        )
+    return folder
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("folder", type=Path)
@@ -285,9 +300,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--each", type=int, default=40, help="iterations of a job, shared out")
     options = parser.parse_args()
-    if reason := why_not(*PROGRAMS):
+    if reason := why_not("setpriv", *PROGRAMS):
         sys.exit(f"kill_chain: {reason}")
-    folder = options.folder.resolve()
+    end_on_signals()
+    folder = place(options.folder)
     disk, home = folder / "disk", folder / "home"
     for path in (disk, home):
         path.mkdir(parents=True)
@@ -301,9 +317,7 @@ def main() -> int:
         tree.environment(machine)
     whole = uninterrupted(tree, folder / "whole", iterations)
     with ExitStack() as stack:
-        mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", str(disk)]
-        subprocess.run(mount, check=True)
-        stack.callback(subprocess.run, ["umount", "-l", str(disk)], check=False)
+        stack.enter_context(small_disk(disk, DISK))
         slurm = stack.enter_context(Slurm(stack.enter_context(Cluster(folder / "hosts", HOSTS))))
         env = {**SETTINGS, **layout, "SAVE_INTERVAL": interval, "OUTPUT_DIR": str(disk)}
         job = submit(tree, slurm, options.jobs, iterations, **env)

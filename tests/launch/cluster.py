@@ -1,6 +1,7 @@
 """Several hosts on one machine: each has a name, a network address and an /etc/hosts of its own.
 
-They share the files, as the nodes of a cluster do. Needs root; `why_not()` says what is missing.
+They share the files, as the nodes of a cluster do, and end with the process that made them. Needs
+root; `why_not()` says what is missing.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -28,6 +32,22 @@ for fd in /proc/self/fd/*; do fd=${{fd##*/}} && ((fd <= 2)) || exec {{fd}}>&-; d
 exec nsenter -t "$pid" -n -u -m -- \\
     env -i HOME="$HOME" PATH=/usr/bin:/bin /bin/bash -c "cd '$PWD' && $*"
 """
+
+# What keeps a host's namespaces: until the pipe from its maker is closed, which the maker's death
+# does as well, however it died; then all that lives in them ends
+HOLD = """{command} && echo up && trap '' HUP INT TERM && read -r _
+while :; do
+    left=0
+    for place in /proc/[0-9]*; do
+        [ $place != /proc/$$ ] && [ $place/ns/net -ef /proc/$$/ns/net ] || continue
+        kill -9 ${{place#/proc/}} && left=1
+    done
+    [ $left = 1 ] || exit 0
+    sleep 0.05
+done 2>/dev/null
+"""
+
+SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 
 def why_not(*programs: str) -> str | None:
@@ -74,17 +94,19 @@ class Cluster:
         trace: TracebackType | None,
     ) -> None:
         for holder in self._holders:
-            for process in self._processes(holder.pid):
-                with contextlib.suppress(OSError):
-                    os.kill(process, signal.SIGKILL)
-            holder.kill()
+            assert holder.stdin is not None
+            holder.stdin.close()
+        for holder in self._holders:
             holder.wait()
 
     def _hold(self, *words: str) -> int:
         """A process that keeps new namespaces, after a command in them; returns its id."""
-        command = f"{words[-1]} && echo up && exec sleep 3600"
         holder = subprocess.Popen(
-            ["unshare", *words[:-1], "sh", "-c", command], stdout=subprocess.PIPE, text=True
+            ["unshare", *words[:-1], "sh", "-c", HOLD.format(command=words[-1])],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # a terminal's signals are for its maker, who needs it still
         )
         self._holders.append(holder)
         assert holder.stdout is not None
@@ -130,3 +152,34 @@ class Cluster:
                 if os.readlink(folder / "ns/net") == place and int(folder.name) != holder:
                     found.append(int(folder.name))
         return found
+
+
+def end_on_signals() -> None:
+    """A signal ends this as an error does, past all that cleans up, which no second one cuts short.
+
+    So does a terminal that goes away. Of kill -9 nothing here hears: hosts and disks do.
+    """
+    told = [n for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]  # as nohup's
+
+    def end(number: int, _frame: object) -> None:
+        for each in told:
+            signal.signal(each, signal.SIG_IGN)
+        sys.exit(128 + number)
+
+    for each in told:
+        signal.signal(each, end)
+
+
+@contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[None]:
+    """A disk of its own at `folder`; it goes with this process, however that ends."""
+    mount = 'mount -t tmpfs -o "size=$1" tmpfs "$0" && echo up && read -r _; umount -l "$0"'
+    with subprocess.Popen(
+        ["sh", "-c", mount, str(folder), size],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    ) as keeper:
+        assert keeper.stdout is not None
+        assert keeper.stdout.readline() == b"up\n"
+        yield

@@ -1,4 +1,7 @@
-"""A real Slurm over the simulated hosts: munged, slurmctld on the first host, a slurmd on each."""
+"""A real Slurm over the simulated hosts: munged and slurmctld on the first, a slurmd on each.
+
+All of it ends with the hosts, and so with the process that made them.
+"""
 
 from __future__ import annotations
 
@@ -62,10 +65,10 @@ class Slurm:
         key.write_bytes(os.urandom(128))
         key.chmod(0o400)
         munge = [f"--{name}={self.folder}/munge.{name.split('-')[0]}" for name in _MUNGE]
-        self._start([], ["munged", "--foreground", "--force", f"--key-file={key}", *munge])
+        first = self.cluster.enter(self.cluster.names[0])
+        self._start(first, ["munged", "--foreground", "--force", f"--key-file={key}", *munge])
         self._wait(lambda: (self.folder / "munge.socket").exists(), "munged")
-        first = self.cluster.names[0]
-        self._start(self.cluster.enter(first), ["slurmctld", "-D"])
+        self._start(first, ["slurmctld", "-D"])
         for name in self.cluster.names:
             self._start(self.cluster.enter(name), ["slurmd", "-D", "-N", name])
         count = len(self.cluster.names)
@@ -100,6 +103,7 @@ class Slurm:
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
+                    start_new_session=True,  # __exit__ needs them after a Ctrl-C
                 )
             )
 
