@@ -23,10 +23,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from longseq.errors import UserError
+from longseq.host.atomic_files import replace_file
 
 MODES = ("online", "offline", "shared", "disabled")
 KEPT = ("report.html", "summary.json", "environment.json", "command.sh", "ds_config.json")
 CLOSE_SECONDS = 60.0  # a hung network must not hold the job's nodes
+ROOM = 1 << 16  # bytes; its file grows by blocks of half of that
 INIT_SECONDS = "30"  # for the server's first answer; less than that
 
 
@@ -70,13 +72,15 @@ def chain_id(environ: Mapping[str, str] = os.environ) -> str | None:
         return None
     path = Path(environ["LONGSEQ_JOB"]) / "wandb-run.txt"
     if not path.exists():
-        path.write_text(uuid.uuid4().hex[:8] + "\n", encoding="ascii")
+        replace_file(path, uuid.uuid4().hex[:8] + "\n")
     return path.read_text(encoding="ascii").strip()
 
 
 @contextmanager
 def temporary_files_in(folder: Path) -> Iterator[None]:
-    """wandb makes two folders at its import, which it removes at exit: our ranks leave without."""
+    """wandb makes two folders at its import, which it removes at exit: our ranks leave without. For
+    its service's start it makes another, which stays where the run is killed then.
+    """
     before = tempfile.tempdir
     folder.mkdir(parents=True, exist_ok=True)
     tempfile.tempdir = str(folder)
@@ -110,12 +114,15 @@ class WandbSink:
         if run_id := chain_id():
             self._start |= {"id": run_id, "resume": "allow"}
         self._folder = folder
+        self._own = folder / "wandb" / f"tmp-{os.getpid()}"
         self._settings = dict(settings)
         self._resume_after = resume_after
         self._records: queue.SimpleQueue[Mapping[str, Any] | None] = queue.SimpleQueue()
         self._exit_code = 0
         self._error: Exception | None = None
         self._said = ""  # once, to whoever writes next
+        self._logged = 0  # bytes
+        self._full = False  # the disk has been, and that was said
         self._thread = threading.Thread(target=self._run, name="wandb", daemon=True)
         self._thread.start()
 
@@ -153,7 +160,6 @@ class WandbSink:
             self._error = error
 
     def _follow(self) -> None:
-        own = self._folder / "wandb" / f"tmp-{os.getpid()}"
         given = for_wandb(self._start["mode"])
         for name in set(os.environ) - set(given):
             del os.environ[name]
@@ -163,11 +169,13 @@ class WandbSink:
         # What is to be sent must stay with the run, not in the home folder
         os.environ.setdefault("WANDB_DATA_DIR", str(self._folder / "wandb" / "data"))
         try:
-            with temporary_files_in(own):
+            with temporary_files_in(self._own):
                 import wandb
+
+                wandb.setup()
             self._send(wandb)
         finally:
-            shutil.rmtree(own, ignore_errors=True)
+            shutil.rmtree(self._own, ignore_errors=True)
 
     def _send(self, wandb: Any) -> None:
         options = wandb.Settings(
@@ -178,10 +186,35 @@ class WandbSink:
         try:
             while (record := self._records.get()) is not None:
                 run.log(dict(record))
-            self._keep_files(wandb, run)
+                self._logged += len(repr(record))
+                self._look_for_room()
+            if not self._full:
+                self._keep_files(wandb, run)
         finally:
             run.finish(self._exit_code)
             wandb.teardown()  # ends the service process that wandb keeps
+        self._look_for_records()
+
+    def _look_for_room(self) -> None:
+        """Its service drops what it cannot write, from then on all, and tells its log alone."""
+        disk = os.statvfs(self._folder)
+        if not self._full and disk.f_blocks and disk.f_bavail * disk.f_frsize < ROOM:
+            self._tell_full("no space left")
+
+    def _look_for_records(self) -> None:
+        """Of a quota the file system may have said nothing; names and numbers stand in the file
+        as they are.
+        """
+        files = (self._folder / "wandb").glob("*run-*/*.wandb")
+        if not self._full and sum(path.stat().st_size for path in files) < self._logged // 2:
+            self._tell_full("its file is short (a full disk? a quota?)")
+
+    def _tell_full(self, why: str) -> None:
+        self._full = True
+        self._said = (
+            f"{self._folder / 'wandb'}: {why}: Weights & Biases loses records from here on;"
+            " metrics.jsonl keeps all"
+        )
 
     def _open(self, wandb: Any, **how: Any) -> Any:
         """The run of W&B: on its server, or offline where that does not take it."""
@@ -196,6 +229,8 @@ class WandbSink:
                 f" ./longseq.sh sync {self._folder} sends it later"
             )
             wandb.teardown()
+            with temporary_files_in(self._own):
+                wandb.setup()
             return wandb.init(**self._start | {"mode": "offline"}, **how)
 
     def _keep_files(self, wandb: Any, run: Any) -> None:

@@ -19,6 +19,8 @@ from longseq.errors import UserError
 from longseq.reports.runs import read_metrics
 from longseq.run import sync
 from longseq.run.wandb_sink import chain_id, wandb_mode
+from tests.launch.cluster import small_disk, why_not
+from tests.launch.shell import ROOT
 from tests.unit.run.wandb_server import Server
 
 NOWHERE = "http://127.0.0.1:9"  # where nothing listens
@@ -284,8 +286,52 @@ def test_disabled_writes_nothing(tmp_path: Path) -> None:
     assert list((tmp_path / "run" / "wandb").iterdir()) == []
 
 
-def test_killed_run_leaves_no_process(tmp_path: Path) -> None:
-    """wandb's service watches its parent: gone without close, it goes too.
+FULL = """
+import sys, time
+from pathlib import Path
+from longseq.run.wandb_sink import Told, WandbSink
+from tests.faults.chain_events import fill
+disk = Path(sys.argv[1])
+sink = WandbSink(disk, "p", "offline", {})
+if sys.argv[2] == "quota":  # of which the file system does not tell
+    sink._look_for_room = lambda: None
+def write(i):
+    try:
+        sink.write({"iteration": i, "lm_loss": 1 / i, "event": "x" * 1000})
+    except Told as told:
+        print(told, flush=True)
+write(1)
+while not list(disk.glob("wandb/offline-run-*/*.wandb")):
+    time.sleep(0.1)
+fill(disk)
+for i in range(2, 100):
+    write(i)
+try:
+    sink.close(0)
+except Told as told:
+    print(told)
+"""
+
+
+@pytest.mark.parametrize(("what", "why"), [("full", "no space"), ("quota", "its file is short")])
+def test_a_full_disk_is_said_once(tmp_path: Path, what: str, why: str) -> None:
+    """wandb's own service loses what finds no room without a word."""
+    if reason := why_not():
+        pytest.skip(reason)
+    with small_disk(tmp_path, "2m"):
+        env = {**os.environ, "HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-c", FULL, str(tmp_path), what]
+        done = subprocess.run(
+            command, env=env, capture_output=True, text=True, timeout=120, check=False
+        )
+    assert (done.returncode, done.stderr) == (0, "")
+    (line,) = done.stdout.splitlines()
+    assert line.startswith(f"{tmp_path}/wandb: {why}")
+
+
+def test_killed_run_leaves_no_process_and_nothing_in_tmpdir(tmp_path: Path) -> None:
+    """wandb's service watches its parent: gone without close, it goes too. Here it has just been
+    started, and the folder of its port file is still there.
 
     On a busy machine it needs seconds to end its own monitor of the host, and more to start.
     """
@@ -295,9 +341,11 @@ def test_killed_run_leaves_no_process(tmp_path: Path) -> None:
     for _ in range(600):
         left = [p for p in Path("/proc").glob("[0-9]*/environ") if mark in _read(p)]
         if not left:
-            return
+            break
         time.sleep(0.1)
-    pytest.fail(f"still running: {[(p.parent / 'cmdline').read_text() for p in left]}")
+    else:
+        pytest.fail(f"still running: {[(p.parent / 'cmdline').read_text() for p in left]}")
+    assert list((tmp_path / "tmp").iterdir()) == []
 
 
 def _read(path: Path) -> bytes:
