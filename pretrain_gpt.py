@@ -17,7 +17,7 @@ from types import TracebackType
 
 from longseq.config.arguments import UPSTREAM, Config
 from longseq.config.checks import parse_config
-from longseq.errors import EXIT_FAILED, EXIT_USER_ERROR, UserError
+from longseq.errors import EXIT_FAILED, UserError
 from longseq.run.safety.abort import report, take_leave, tell_launcher
 from longseq.run.safety.stopping import Stopper, end_time
 from longseq.run.safety.watch import Watch
@@ -60,9 +60,9 @@ def main(argv: list[str]) -> int:
     except UserError as error:
         if rank:
             time.sleep(2)  # rank 0 has mostly met the same mistake, and one line is enough
-        report(EXIT_USER_ERROR, f"longseq: {error}")
-        tell_launcher(EXIT_USER_ERROR)
-        return EXIT_USER_ERROR
+        report(error.exit_code, f"longseq: {error}")
+        tell_launcher(error.exit_code)
+        return error.exit_code
 
 
 def trainer(name: str) -> Callable[[Config, Watch], int]:

@@ -11,7 +11,7 @@ LONGSEQ_WORTH_IT=300 # seconds that must be left of the job
 longseq_may_go_on() { # longseq_may_go_on CODE [EXTRA...]: is that an end after which it goes on, were there a failed host?
     local now REPLY
     ((LONGSEQ_VALUE[RESTARTS] > ${LONGSEQ_RESTARTED:-0} && ${#LONGSEQ_ALLOCATION[@]} > 1)) || return 1
-    [[ $1 != [02] && $1 != 75 && $1 != 130 && -z ${LONGSEQ_TOLD-} && ! -e $LONGSEQ_RUN/STOP ]] || return 1
+    [[ $1 != [02] && $1 != "$LONGSEQ_EXIT_NO_ROOM" && $1 != 75 && $1 != 130 && -z ${LONGSEQ_TOLD-} && ! -e $LONGSEQ_RUN/STOP ]] || return 1
     # Arguments of one's own come last and win, and these would undo what is meant here
     if longseq_moved "${@:2}"; then
         (($1 != 69)) || longseq_say "it does not go on by itself without that host, as $REPLY is given behind --"

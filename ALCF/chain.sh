@@ -7,6 +7,8 @@
 #   stopped.txt       why no further job does anything
 #   output.txt        what they print
 
+LONGSEQ_EXIT_NO_ROOM=73
+
 longseq_leave() { # longseq_leave FILE LINE: adds a line to one of these; says so where that cannot be done
     { printf '%s\n' "$2" >>"$LONGSEQ_JOB/$1"; } 2>/dev/null ||
         longseq_say "$LONGSEQ_JOB/$1 cannot be written (a full disk? a quota?), so the next job will not know: $2"
@@ -78,6 +80,10 @@ longseq_judge_end() { # longseq_judge_end STATUS COUNT LOST: would the next job 
     longseq_reached "$2"
     place=$REPLY
     case $1 in
+        "$LONGSEQ_EXIT_NO_ROOM") # whoever met it has said where
+            longseq_say "there was no room on a disk: the next job tries again"
+            return 0
+            ;;
         0) longseq_stop_chain 'training is done' ;;
         75)
             rm -f -- "$LONGSEQ_JOB/failed-at.txt"

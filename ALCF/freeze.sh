@@ -56,7 +56,11 @@ longseq_freeze() { # longseq_freeze [EXTRA...]: makes the job's folder, LONGSEQ_
         longseq_refuse "the job's folder cannot be made in $parent: set OUTPUT_DIR to a folder that you can write to" ||
         return
     for part in ALCF longseq longseq.sh install.sh pretrain_gpt.py constraints.txt pyproject.toml; do
-        cp -R -- "$LONGSEQ_ROOT/$part" "$LONGSEQ_JOB/tree/"
+        cp -R -- "$LONGSEQ_ROOT/$part" "$LONGSEQ_JOB/tree/" 2>/dev/null || {
+            rm -rf -- "$LONGSEQ_JOB"
+            longseq_refuse "$part cannot be copied to $parent: free some room there, or set OUTPUT_DIR to a folder with room"
+            return
+        }
     done
     ln -s -- "$(readlink -f -- "$LONGSEQ_ROOT/venvs")" "$LONGSEQ_JOB/tree/venvs"
     if [[ -n ${DS_CONFIG-} ]]; then

@@ -325,7 +325,10 @@ longseq_end_time() { # sets REPLY to when the scheduler ends this job, in second
 }
 
 longseq_prepare_launch() { # what ranks and those after us find in the run's folder
-    longseq_host_file >"$LONGSEQ_RUN/hosts.txt"
+    { longseq_host_file >"$LONGSEQ_RUN/hosts.txt"; } 2>/dev/null || {
+        longseq_say "$LONGSEQ_RUN/hosts.txt cannot be written (a full disk? a quota?): free some"
+        return "$LONGSEQ_EXIT_NO_ROOM"
+    }
     # A chain's next job goes on from this run, with the same batch
     [[ -n ${LONGSEQ_JOB-} ]] || return 0
     { printf '%s\0' "$LONGSEQ_RUN" >>"$LONGSEQ_JOB/runs.txt"; } 2>/dev/null ||
@@ -356,7 +359,7 @@ longseq_finish() { # longseq_finish STATUS: sets REPLY to the run's exit code; s
     if [[ -n $first ]]; then
         code=$(sed -n 3p "$first")
         # A user's mistake needs one line and no more
-        [[ $code == 2 ]] || longseq_introduce_failure "$first"
+        [[ $code == 2 || $code == "$LONGSEQ_EXIT_NO_ROOM" ]] || longseq_introduce_failure "$first"
         sed -n '5,$p' "$first" >&2
         [[ $code != 69 ]] || longseq_blame "$(sed -n 2p "$first")" "$(sed -n 5p "$first")"
         REPLY=${code:-$1}
@@ -365,6 +368,9 @@ longseq_finish() { # longseq_finish STATUS: sets REPLY to the run's exit code; s
     elif [[ -n ${LONGSEQ_TOLD-} && $1 != 130 ]]; then # launchers differ in the status then
         longseq_say "stopped by SIG$LONGSEQ_TOLD before a rank could say so"
         REPLY=75
+    elif (($1 == LONGSEQ_EXIT_NO_ROOM)) || ! longseq_has_room "$LONGSEQ_RUN"; then
+        longseq_say "there is no room in $LONGSEQ_RUN (a full disk? a quota?): free some"
+        REPLY=$LONGSEQ_EXIT_NO_ROOM
     else
         longseq_say "the launcher ended with status $1, and no rank said why: $log/rank*.out"
     fi

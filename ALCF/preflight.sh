@@ -121,7 +121,7 @@ longseq_preflight() { # looks at all hosts of a run on several; leaves bad ones 
     printf '%s\n' "$text" | grep -v '  ok   ' >&2 || :
     if ! longseq_has_room "$LONGSEQ_RUN"; then # no host could say that it is well
         longseq_say "there is no room in $LONGSEQ_RUN: free some (a full disk? a quota?)"
-        return 1
+        return "$LONGSEQ_EXIT_NO_ROOM"
     fi
     mapfile -t good <"$folder/good.txt"
     # shellcheck disable=SC2034 # again.sh reads them

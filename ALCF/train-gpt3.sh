@@ -10,8 +10,8 @@
 #   ./ALCF/train-gpt3.sh -- --swiglu          arguments for the trainer; they come last and win
 #
 # --list-variables prints what can be set (docs/variables.md). The environment is made by install.sh at the first
-# call. Exit code: 0 done, 2 a mistake in what was asked for, 75 stopped early with a checkpoint to
-# go on from, anything else a failure.
+# call. Exit code: 0 done, 2 a mistake in what was asked for, 73 no room on a disk, 75 stopped early with a
+# checkpoint to go on from, anything else a failure.
 set -euo pipefail
 trap 'echo "longseq: stopped before its ranks were started" >&2; exit 75' INT TERM HUP USR1
 

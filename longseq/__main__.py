@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 
 from longseq.config.flags import Parser, unknown
-from longseq.errors import EXIT_DONE, EXIT_USER_ERROR, UserError
+from longseq.errors import EXIT_DONE, UserError
 
 VERBS = {
     "check": (
@@ -106,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except UserError as error:
         print(f"longseq: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
+        return error.exit_code
     except BrokenPipeError:  # `| head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_DONE

@@ -9,8 +9,17 @@ EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_USER_ERROR = 2
 EXIT_BAD_HOST = 69  # sysexits' EX_UNAVAILABLE: a host is at fault, and a chain leaves it out
+EXIT_NO_ROOM = 73  # sysexits' EX_CANTCREAT: a disk is full, and a chain tries again
 EXIT_STOPPED_EARLY = 75  # sysexits' EX_TEMPFAIL: stopped with a checkpoint to go on from
 
 
 class UserError(Exception):
     """A request that cannot act: shown as one line, without traceback, with exit code 2."""
+
+    exit_code = EXIT_USER_ERROR
+
+
+class FullDisk(UserError):
+    """No room for what a run must write: one line as well, but no mistake that would repeat."""
+
+    exit_code = EXIT_NO_ROOM

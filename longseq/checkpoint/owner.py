@@ -24,7 +24,7 @@ from typing import IO
 from longseq.checkpoint.format.folder import steps
 from longseq.checkpoint.format.manifest import Damaged, check_names, read_manifest
 from longseq.errors import UserError
-from longseq.host.atomic_files import reason, sync_open
+from longseq.host.atomic_files import reason, sync_open, unwritable
 
 OWNER = "owner.json"
 
@@ -78,8 +78,10 @@ def claim_folder(folder: Path, loaded: Path | None) -> Claim:
         file.write(text)
         sync_open(file)
     except OSError as error:
-        raise UserError(
-            f"--save {folder} cannot be written: {reason(error)}; choose another folder"
+        raise unwritable(
+            f"--save {folder} cannot be written: {reason(error)}; free some, or choose another"
+            " folder",
+            error,
         ) from None
     return Claim(folder / OWNER, text, file)
 

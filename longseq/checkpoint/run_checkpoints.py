@@ -35,7 +35,7 @@ from longseq.config.arguments import Config
 from longseq.data.opening import TrainingData
 from longseq.data.tokenizers.registry import write_tokenizer
 from longseq.errors import UserError
-from longseq.host.atomic_files import reason
+from longseq.host.atomic_files import reason, unwritable
 from longseq.parallel.agreement import Ranks
 from longseq.parallel.mesh import Mesh
 from longseq.run.environment import package_versions
@@ -134,7 +134,8 @@ class RunCheckpoints:
         try:
             self.left_out.write(folder)
         except OSError as error:
-            raise UserError(f"--save {folder} cannot be written: {reason(error)}") from None
+            text = f"--save {folder} cannot be written: {reason(error)}"
+            raise unwritable(text, error) from None
 
     def _from_first(self, act: Callable[[], Any]) -> Any:
         """What `act` gives on rank 0; where it raises UserError there, all do."""
@@ -143,10 +144,10 @@ class RunCheckpoints:
             try:
                 result = act()
             except UserError as error:
-                problem = str(error)
+                problem = type(error)(str(error))
         result, problem = self.ranks.gather((result, problem))[0]
         if problem:
-            raise UserError(problem)
+            raise problem
         return result
 
     def leave_out(self, batch: LeftOut) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from longseq.data.indexed.manifest import check_sizes, read_manifest
 from longseq.data.sources.remote import is_url, shown
 from longseq.errors import UserError
-from longseq.host.atomic_files import digest, make_aside, publish_folder
+from longseq.host.atomic_files import digest, make_aside, publish_folder, unwritable
 
 NAME = "tokens"
 
@@ -101,8 +101,8 @@ def _prepare(source: Path, target: Path, tokenizer: str) -> None:
             if not _whole(target):  # another job was faster, or else something is wrong
                 raise
     except OSError as error:
-        raise UserError(
-            f"{target.parent}: {error.strerror}: set LONGSEQ_CACHE to a folder with room"
+        raise unwritable(
+            f"{target.parent}: {error.strerror}: set LONGSEQ_CACHE to a folder with room", error
         ) from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)

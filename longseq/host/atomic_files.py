@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from longseq.errors import UserError
+from longseq.errors import FullDisk, UserError
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 BLOCK = 1 << 22
@@ -85,8 +85,8 @@ def make_aside(target: Path) -> Path:
         aside = target.parent / name
         aside.mkdir()
     except OSError as error:
-        raise UserError(
-            f"{target.parent}: {error.strerror}: name a folder that can be written"
+        raise unwritable(
+            f"{target.parent}: {error.strerror}: name a folder that can be written", error
         ) from None
     return aside
 
@@ -179,6 +179,11 @@ def reason(error: OSError) -> str:
     if error.errno in NO_ROOM:
         return "no space left (disk full, quota or file size limit)"
     return error.strerror or str(error)
+
+
+def unwritable(text: str, error: OSError) -> UserError:
+    """What to raise for `error`, `text` being the one line: a full disk is no mistake."""
+    return FullDisk(text) if error.errno in NO_ROOM else UserError(text)
 
 
 def _host() -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,7 +27,6 @@ from longseq.config.kernels import note, this_machine
 from longseq.engine import nvme
 from longseq.engine.ds_config import deepspeed_settings
 from longseq.errors import EXIT_DONE, UserError
-from longseq.host.atomic_files import reason
 from longseq.host.machine import Machine, in_environment, without_packages
 from longseq.run.folder import claim_run_folder, write_command
 from longseq.run.resumed import find_before
@@ -162,11 +162,10 @@ def _check_nvme(config: Config) -> None:
 
 
 def _make_folder(wanted: Path, files: dict[str, str], command: list[str]) -> None:
-    folder = claim_run_folder(wanted)
-    try:
-        for name, text in files.items():
-            (folder / name).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"--run-dir {folder} cannot be written: {reason(error)}") from None
+    folder = claim_run_folder(wanted, files)
     if command:
-        write_command(folder, command)
+        try:
+            write_command(folder, command)
+        except UserError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise

@@ -8,41 +8,72 @@ Standard library only: it runs before any rank starts, where torch need not be i
 
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from longseq.errors import UserError
-from longseq.host.atomic_files import reason, replace_file
+from longseq.errors import FullDisk, UserError
+from longseq.host.atomic_files import reason, replace_file, unwritable
 from longseq.host.variables import REPEAT, read_table
 
 SUBFOLDERS = ("log", "checkpoints", "tensorboard", "wandb")
+LEAST_ROOM = 1 << 22  # bytes: with less not even logs, records and the report would be whole
+REMEDY = "free some, or set OUTPUT_DIR to a folder with room that you can write to"
 
 
-def claim_run_folder(folder: Path) -> Path:
-    """Make exactly `folder`; raises UserError where another run has it or it cannot be made."""
+def claim_run_folder(folder: Path, files: Mapping[str, str] | None = None) -> Path:
+    """Make exactly `folder`, with `files` in it, whole or not at all; raises UserError where
+    another run has it or it cannot be made, FullDisk where there is no room.
+    """
     parent = folder.absolute().parent
     try:
         parent.mkdir(parents=True, exist_ok=True)
+        _look_for_room(parent)
     except OSError as error:  # FileExistsError too: the parent is a file
         raise _unusable(parent, error) from None
     try:
         folder.mkdir()
-        for sub in SUBFOLDERS:
-            (folder / sub).mkdir()
     except FileExistsError:
         raise UserError(
             f"--run-dir {folder} exists: a run never writes into another's folder"
         ) from None
     except OSError as error:
         raise _unusable(parent, error) from None
+    try:
+        for sub in SUBFOLDERS:
+            (folder / sub).mkdir()
+        for name, text in (files or {}).items():
+            replace_file(folder / name, text)
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise _unusable(parent, error) from None
     return folder.absolute()
 
 
+def _look_for_room(parent: Path) -> None:
+    """Of a quota the file system may say nothing; then the first file that finds no room does."""
+    disk = os.statvfs(parent)
+    if disk.f_blocks and disk.f_bavail * disk.f_frsize < LEAST_ROOM:
+        raise FullDisk(
+            f"the run's folder cannot be made in {parent}: less than {LEAST_ROOM >> 20} MiB are"
+            f" free; {REMEDY}"
+        )
+
+
 def _unusable(parent: Path, error: OSError) -> UserError:
-    return UserError(
-        f"the run's folder cannot be made in {parent}: {reason(error)};"
-        " set OUTPUT_DIR to a folder with room that you can write to"
-    )
+    text = f"the run's folder cannot be made in {parent}: {reason(error)}; {REMEDY}"
+    return unwritable(text, error)
+
+
+@contextmanager
+def told_if_full(place: Path) -> Iterator[None]:
+    """One line in place of a traceback where the run's folder or a file in it cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        text = f"{place} cannot be written: {reason(error)}; {REMEDY}"
+        raise unwritable(text, error) from None
 
 
 def write_command(
@@ -64,8 +95,6 @@ def write_command(
 
 def write_file(path: Path, text: str, mode: int = 0o644) -> Path:
     """Put `text` whole at `path`; raises UserError where that cannot be."""
-    try:
+    with told_if_full(path):
         replace_file(path, text, mode)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {reason(error)}") from None
     return path

@@ -25,8 +25,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from longseq.errors import EXIT_FAILED, UserError
-from longseq.host.atomic_files import reason
+from longseq.errors import EXIT_FAILED
+from longseq.host.atomic_files import reason, unwritable
 from longseq.reports.format import duration, short
 from longseq.run.safety.abort import report, tell_launcher
 
@@ -60,7 +60,7 @@ def open_log(folder: Path, rank: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handler = _LogFile(path, encoding="utf-8")
     except OSError as error:
-        raise UserError(f"{path} cannot be written: {reason(error)}") from None
+        raise unwritable(f"{path} cannot be written: {reason(error)}", error) from None
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.handlers[:] = [handler]

@@ -32,6 +32,7 @@ from longseq.reports.page import write_page
 from longseq.reports.runs import DONE, RUNNING, STOPPED, read_run
 from longseq.run import throughput
 from longseq.run.environment import git_state, write_environment
+from longseq.run.folder import told_if_full
 from longseq.run.peak import HeldToPlan, Peak
 from longseq.run.safety.failure import is_out_of_memory, out_of_memory, record_failure
 from longseq.run.screen import Screen, terminal_width
@@ -81,7 +82,8 @@ class Announcer:
         if self.folder and self.ranks.rank == 0:
             what = {"ranks": [asdict(place) for place in places]}
             write_environment(self.folder, hosts, **what, restart=self._restart)
-            write_held_out(self.folder / "held_out.tsv", data.cuts)
+            with told_if_full(self.folder):
+                write_held_out(self.folder / "held_out.tsv", data.cuts)
         self.tracker = self._tracker(hosts)
 
     def _facts(self, places: list[Place]) -> dict[str, Any]:
@@ -141,7 +143,8 @@ class Announcer:
         )
         self.screen.opening("longseq", self.opening)
         if self.folder and self.ranks.rank == 0:
-            write_summary(self.folder, self.config, self._told, RUNNING, self.opening, [])
+            with told_if_full(self.folder):
+                write_summary(self.folder, self.config, self._told, RUNNING, self.opening, [])
 
     def rates(self, batches: list[MicroBatch], length: int, seconds: float) -> throughput.Rates:
         """Tokens and FLOPS a second of an iteration with samples of `length` tokens."""

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from longseq.run.safety.abort import report
-from tests.launch.cluster import why_not
+from tests.faults.chain_events import fill
+from tests.launch.cluster import small_disk, why_not
 from tests.launch.planned import PLANNED, runs_of, seen, wait_for_job, wait_until
 from tests.launch.shell import (
     ROOT,
@@ -342,6 +343,7 @@ def test_a_chain_goes_on_until_training_is_done(tmp_path: Path, kind: str) -> No
         ("75 x1 0 0", 3, "training is done"),  # it has trained: once more
         ("x69 0 0", 2, "training is done"),  # bad hosts: the next job has others
         ("75 stop 0", 2, "there is a file STOP in "),
+        ("x73 x73 0", 3, "training is done"),  # a full disk
     ],
 )
 def test_a_chain_stops_at_once_on_what_would_repeat(
@@ -381,6 +383,26 @@ def test_a_folder_that_cannot_be_written_is_said(
     result = bash("LONGSEQ_JOB=$1 longseq_judge_end 2 5", str(tmp_path / "gone"))
     assert "no room in" in result.stderr
     assert "no further job" not in result.stderr
+
+
+def test_a_full_disk_is_said_where_no_rank_could_note_it(
+    tmp_path: Path, bash: Callable[..., Result]
+) -> None:
+    """The note that a rank began is empty then."""
+    if reason := why_not():
+        pytest.skip(reason)
+    finish = "LONGSEQ_RUN=$1; declare -A LONGSEQ_VALUE=(); longseq_finish 1; echo $REPLY"
+    with small_disk(tmp_path, "64k"):
+        (tmp_path / "log").mkdir()
+        (tmp_path / "log/failed-0.txt").touch()
+        fill(tmp_path)
+        done = bash(finish, str(tmp_path))
+        assert done.stdout == "73\n"
+        assert f"longseq: there is no room in {tmp_path} " in done.stderr
+        hosts = "LONGSEQ_HOSTS=(a) LONGSEQ_HOST_SLOTS=0 LONGSEQ_RUN=$1"
+        done = bash(f"{hosts}; longseq_prepare_launch || echo $?", str(tmp_path))
+        assert done.stdout == "73\n"
+        assert done.stderr.count("\n") == 1
 
 
 FILLS_UP = """

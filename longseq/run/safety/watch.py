@@ -27,8 +27,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 
-from longseq.errors import EXIT_BAD_HOST, EXIT_FAILED, EXIT_STOPPED_EARLY, UserError
-from longseq.host.atomic_files import reason, replace_file
+from longseq.errors import EXIT_BAD_HOST, EXIT_FAILED, EXIT_STOPPED_EARLY
+from longseq.host.atomic_files import reason, replace_file, unwritable
 from longseq.run.safety.abort import report, tell_launcher
 from longseq.run.safety.hangs import Listener, Seen, Verdict, find_stopped
 from longseq.run.safety.heartbeat import Beat, Heart
@@ -82,7 +82,7 @@ class Watch:
         try:
             log.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f"{log} cannot be written: {reason(error)}") from None
+            raise unwritable(f"{log} cannot be written: {reason(error)}", error) from None
         self._folder, self._timeout = folder, timeout
         self._old_verdict = self._verdict()
         self._every = max(min(EVERY, timeout / 20), EVERY * size / RANKS)

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from longseq.errors import UserError
+from longseq.errors import FullDisk, UserError
 from longseq.run.folder import claim_run_folder, write_command
+from tests.faults.chain_events import fill
+from tests.launch.cluster import small_disk, why_not
 
 
 def test_of_jobs_that_start_together_one_gets_a_folder(tmp_path: Path) -> None:
@@ -46,6 +48,20 @@ def test_full_disk_names_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Path, "mkdir", full)
     with pytest.raises(UserError, match=f"{tmp_path}: no space left"):
         claim_run_folder(tmp_path / "run")
+
+
+def test_a_full_disk_leaves_nothing_half_made(tmp_path: Path) -> None:
+    """Whether it says so itself, or, as with a quota, the first file that finds no room."""
+    if reason := why_not():
+        pytest.skip(reason)
+    with small_disk(tmp_path, "6m"):
+        with pytest.raises(FullDisk, match=f"in {tmp_path}/out: no space left .*; free some, or"):
+            claim_run_folder(tmp_path / "out/run", {"a": "x" * (1 << 23)})
+        assert [path.name for path in tmp_path.rglob("*")] == ["out"]
+        fill(tmp_path)
+        with pytest.raises(FullDisk, match=f"in {tmp_path}/out: less than 4 MiB are free"):
+            claim_run_folder(tmp_path / "out/run")
+        assert list((tmp_path / "out").iterdir()) == []
 
 
 HOSTILE = {
