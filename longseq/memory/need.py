@@ -52,9 +52,8 @@ KINDS = {
     "programs": "what is no tensor, on a CPU",
 }
 # What a rank on a CPU takes with its first steps that is no tensor: objects of Python and of
-# DeepSpeed's engine, gloo's buffers, more with messages in pieces, holes in glibc's heap, where
-# tensors below a MiB are. Measured: docs/simulate.md.
-PROGRAM, PROGRAM_OF_PIECES = 50 * 2**20, 25 * 2**20
+# DeepSpeed's engine, gloo's buffers, holes in glibc's heap. Measured: docs/simulate.md.
+PROGRAM = 50 * 2**20
 
 
 @dataclass(frozen=True)
@@ -93,18 +92,13 @@ def need(job: Job, system: System = OURS) -> Need:
     if job.device == "cpu":  # where everything is in the host's memory
         for kind, size in host.items():
             by_kind[kind if kind in KINDS else "layer"] += size
-        by_kind["programs"] = programs(job)
+        by_kind["programs"] = PROGRAM
         return Need(by_kind, {}, moment)
     grown = ("gradients", "collectives")  # in one piece, or by messages of one size
     comes = (size for kind, size in passing[moment].items() if kind not in grown)
     by_kind["slack"] = system.slack * sum(comes)
     by_kind["context"] = system.context
     return Need(by_kind, host, moment)
-
-
-def programs(job: Job) -> float:
-    """Bytes that a rank on a CPU takes and that are no tensor."""
-    return PROGRAM + (PROGRAM_OF_PIECES if job.tp > 1 else 0)
 
 
 def _moments(job: Job, system: System, gradients: float) -> dict[str, dict[str, float]]:
