@@ -54,11 +54,16 @@ def undecided(config: Config, machine: Machine) -> bool:
     return config.training.device != "cpu" and not machine.installed
 
 
+def why_chosen(config: Config) -> str:
+    """Why it is this kernel; empty where the user named one, or it is chosen elsewhere."""
+    order = ", ".join(BEST_FIRST)
+    return f"the first of {order} that can do this run here" if config.memory.chosen else ""
+
+
 def note(config: Config, machine: Machine) -> str:
     """What was chosen, for the screen, or why it is not yet; empty where the user named one."""
-    if config.memory.chosen:
-        order = ", ".join(BEST_FIRST)
-        return f"attention {config.memory.chosen}: the first of {order} that can do this run here"
+    if why := why_chosen(config):
+        return f"attention {config.memory.chosen}: {why}"
     if config.memory.kernel != "best":
         return ""
     where = "on the run's GPUs, as none is in sight here"

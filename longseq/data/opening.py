@@ -14,6 +14,7 @@ from longseq.data.samples.split import Segments, Split
 from longseq.data.samples.stream import OtherStrand, Stream
 from longseq.data.tokenizers.base import SequenceTokenizer, Tokenizer
 from longseq.errors import UserError
+from longseq.reports.format import counted
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def _weights(
 
 def _describe(dataset: Dataset, split: Split) -> list[str]:
     tokens = dataset.tokens
-    size = f"{tokens.num_tokens:,} tokens in {tokens.num_documents:,} documents"
+    size = f"{tokens.num_tokens:,} tokens in {counted(tokens.num_documents, 'document')}"
     first = f"{dataset.prefix}: {size}, {dataset.tokenizer.specification}, cut by {split.by}"
     notes = list(split.notes)
     if dataset.manifest is not None and WEIGHTS in dataset.manifest.files:

@@ -195,6 +195,8 @@ def start_deepspeed() -> None:
     if os.environ.get("LOCAL_RANK", "0") == "0":
         shared_memory.remove_stale()
     deepspeed.logger.setLevel(logging.WARNING)
+    deepspeed.logger.handlers.clear()  # made as it was imported: to the screen
+    deepspeed.logger.propagate = True  # to this rank's log (run/screen.py)
     deepspeed.init_distributed(dist_init_required=False)
 
 

@@ -28,7 +28,7 @@ KEYS = (
     " forward_seconds backward_seconds update_seconds tflops model_tflops peak_memory_gib"
 ).split()
 LOCAL = "local_mean"
-NEAR = "Loss beside what knows no network"
+NEAR = "Loss beside the baselines"
 COLOURS, DASHES = 7, 4  # of the page; runs beyond them begin again with another dash
 INK = 7
 
@@ -92,7 +92,7 @@ def one_run(run: RunRecord) -> dict[str, Any]:
 
 
 def _losses(run: RunRecord, has_mean: bool, lines: list[tuple[int, str]]) -> list[Chart]:
-    """The loss from the first iteration on, and near what knows no network."""
+    """The loss from the first iteration on, and near the losses that need no network."""
     series = [_series("lm_loss", "training", 0)]
     if has_mean:
         mean = _series(LOCAL, "training, local mean", 0)

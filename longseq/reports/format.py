@@ -32,6 +32,16 @@ def short(value: float | None) -> str:
     return f"{value:.3g}P"
 
 
+def size(count: float) -> str:
+    """Bytes: 0.12 GiB, and 12.5 MiB where that would say little."""
+    return f"{count / 2**30:.2f} GiB" if count >= 2**30 / 10 else f"{count / 2**20:.1f} MiB"
+
+
+def counted(count: float, what: str) -> str:
+    """`1 document`, `1,200 documents`."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def duration(seconds: float) -> str:
     """3661 is 1:01:01."""
     minutes, second = divmod(round(seconds), 60)

@@ -50,7 +50,7 @@ def page(run: RunRecord) -> str:
         content=content,
         values=[sections.values(run, content)],
         sections=[
-            ("This run", pairs(summary.get("opening"))),
+            ("This run", sections.opening(run)),
             ("How it ended", pairs(summary.get("closing"))),
             ("What happened", sections.happened(run)),
             ("Where the time goes", sections.parts(run)),
@@ -114,10 +114,10 @@ def cards(run: RunRecord) -> list[tuple[str, str]]:
     found = [
         _loss(run, run.recent("lm_loss"), f"training loss, mean of {last} iterations"),
         _loss(run, run.last("validation_loss"), "validation loss"),
-        *(_loss(run, value, f"{name} loss, without a network") for name, value in run.marks()),
+        *(_loss(run, value, f"loss of a baseline: {name}") for name, value in run.marks()),
         (str(run.metrics[-1]["iteration"]), "iterations"),
         (short(run.last("consumed_tokens")), "tokens"),
-        (duration(run.seconds()), "in iterations"),
+        (duration(run.seconds()), "in this run's iterations"),
         (short(run.typical("tokens_per_sec")), "tokens/s"),
         (number(run.typical("model_tflops"), "{:.3g}"), "model TFLOPS a rank"),
         sections.utilization(run),

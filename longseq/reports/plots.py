@@ -30,6 +30,7 @@ STYLE: Any = {  # of matplotlib
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
+    "axes.axisbelow": True,  # no grid through what is filled
     "grid.color": GRID,
     "legend.frameon": False,
 }
@@ -83,7 +84,7 @@ def loss_plot(run: RunRecord) -> str:
 
 
 def near_marks_plot(run: RunRecord) -> str:
-    """The same, where it comes near to what knows no network: frequencies and Markov models."""
+    """The same, where it comes near to the baselines: frequencies and Markov models."""
 
     def draw(axes: Axes) -> None:
         losses = _losses(axes, run)
@@ -244,7 +245,7 @@ def as_svg(draw: Callable[[Axes], None], across: str = "iteration") -> str:
 
 PICTURES: dict[str, Callable[[RunRecord], str]] = {  # by the titles of curves.py
     "Loss": loss_plot,
-    "Loss beside what knows no network": near_marks_plot,
+    "Loss beside the baselines": near_marks_plot,
     "Validation loss by place in the sequence": place_plot,
     "Throughput": speed_plot,
     "Parts of an iteration": parts_plot,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from longseq.host.gpus import gpu_of
 from longseq.reports import curves, plots
-from longseq.reports.format import number
+from longseq.reports.format import counted, number, size
 from longseq.reports.runs import RunRecord, finite, nested
 
 Row = tuple[str, str] | tuple[str, str, float]
@@ -24,6 +25,15 @@ class Table:
     title: str
     head: list[str]
     rows: list[list[str]]
+
+
+def opening(run: RunRecord) -> Rows:
+    """What ran, and why where it was chosen."""
+    rows = []
+    for name, value in pairs(run.summary.get("opening")):
+        why = nested(run.summary, "reasons", name)
+        rows.append((name, f"{value}: {why}" if why and isinstance(why, str) else value))
+    return rows
 
 
 def parts(run: RunRecord) -> Rows:
@@ -54,7 +64,7 @@ def _beside(run: RunRecord) -> list[Row]:
     rows: list[Row] = []
     if tried and whole:
         share = sum(tried) / whole
-        text = f"{len(tried)} times, {sum(tried):.3g} s: {share:.1%} of the run"
+        text = f"{counted(len(tried), 'time')}, {sum(tried):.3g} s: {share:.1%} of the run"
         rows.append(("validation", text, min(1.0, share)))
     if saves and whole:
         took = [t for save in saves if finite(t := save.get("checkpoint_seconds"))]
@@ -71,12 +81,12 @@ def memory(run: RunRecord) -> Rows:
     if not isinstance(planned, dict) or not finite(capacity) or capacity <= 0:
         return []
 
-    def row(name: str, size: float, more: str = "") -> Row:
-        share = max(0.0, min(1.0, size / capacity))
-        return name, f"{size / GIB:.2f} GiB, {size / capacity:.1%}{more}", share
+    def row(name: str, held: float, more: str = "") -> Row:
+        share = max(0.0, min(1.0, held / capacity))
+        return name, f"{size(held)}, {held / capacity:.1%}{more}", share
 
-    kinds = {str(kind): float(size) for kind, size in planned.items() if finite(size)}
-    rows: list[Row] = [row(kind, size) for kind, size in sorted(kinds.items(), key=_size)]
+    kinds = {str(kind): float(held) for kind, held in planned.items() if finite(held)}
+    rows: list[Row] = [row(kind, held) for kind, held in sorted(kinds.items(), key=_least)]
     rows.append(row("planned in all", sum(kinds.values()), _moment(run)))
     for key, name in (
         ("measured_memory_gib", "measured in the first steps"),
@@ -86,10 +96,10 @@ def memory(run: RunRecord) -> Rows:
         found = run.last(key)
         if found is not None:
             rows.append(row(name, found * GIB))
-    return [*rows, ("there is", f"{capacity / GIB:.2f} GiB a rank")]
+    return [*rows, ("there is", f"{size(capacity)} a rank")]
 
 
-def _size(kind: tuple[str, float]) -> float:
+def _least(kind: tuple[str, float]) -> float:
     return -kind[1]
 
 
@@ -114,8 +124,9 @@ def data(run: RunRecord) -> Rows:
     """Documents and their lengths in tokens, and how full samples are."""
     rows: list[Row] = []
     for each in _dicts(nested(run.summary, "data", "sets")):
-        counts = [f"{each[k]:,} {k}" for k in ("documents", "tokens") if finite(each.get(k))]
-        rows.append((str(each.get("name", "")), ", ".join(counts)))
+        kinds = ("document", "token")
+        counts = [counted(each[f"{k}s"], k) for k in kinds if finite(each.get(f"{k}s"))]
+        rows.append(("data set", f"{each.get('name', '')}: {', '.join(counts)}"))
         lengths = each.get("lengths")
         known = lengths.items() if isinstance(lengths, dict) else ()
         text = ", ".join(f"{name} {value:,}" for name, value in known if finite(value))
@@ -181,12 +192,15 @@ def pairs(rows: Any) -> list[tuple[str, str]]:
 
 
 def values(run: RunRecord, content: dict[str, Any]) -> Table:
-    """Some of the curves' numbers, a row an iteration: each validation, and a few between."""
+    """Some of the curves' numbers, a row an iteration: validations, what happened, and a few between.
+    """
     found = content["tables"][0]
     x, columns = found["x"], {k: c for k, c in found["c"].items() if k != curves.LOCAL}
     chosen = set(range(0, len(x), -(-len(x) // ROWS))) | {len(x) - 1}
     known = [n for n, v in enumerate(columns.get("validation_loss", [])) if v is not None]
     chosen |= set(known[:: -(-len(known) // ROWS) or 1])
+    happened = {at for at, _ in run.events()[:ROWS]}
+    chosen |= {n for n, at in enumerate(x) if at in happened}
     rows = [
         [f"{x[n]:,}", *(number(column[n], "{:.5g}") for column in columns.values())]
         for n in sorted(chosen)
@@ -197,10 +211,23 @@ def values(run: RunRecord, content: dict[str, Any]) -> Table:
 
 def flat(tree: Any, prefix: str = "") -> list[tuple[str, str]]:
     """Nested settings as (name.of.value, value) rows."""
+    if isinstance(tree, list) and tree and all(isinstance(one, dict) for one in tree):
+        return _alike(tree, prefix)
     if not isinstance(tree, dict):
         text = ", ".join(map(str, tree)) if isinstance(tree, list) else str(tree)
         return [(prefix, text)]
     rows = []
     for key, value in tree.items():
         rows += flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return rows
+
+
+def _alike(tree: list[dict[str, Any]], prefix: str) -> list[tuple[str, str]]:
+    """A row for each run of neighbours that are alike, as ranks of a host are: `ranks 0-3`."""
+    texts = [", ".join(f"{k} {v}" for k, v in one.items() if v not in ("", None)) for one in tree]
+    rows, first = [], 0
+    for text, same in itertools.groupby(texts):
+        last = first + len(list(same)) - 1
+        rows.append((f"{prefix} {first}" + (f"-{last}" if last > first else ""), text))
+        first = last + 1
     return rows

@@ -52,7 +52,7 @@ class _LogFile(logging.FileHandler):
 def open_log(folder: Path, rank: int) -> None:
     """Send all logging of this rank, warnings and uncaught exceptions to folder/log/rankN.log.
 
-    The libraries' own chatter goes there as well, off the screen. An uncaught exception also ends
+    The libraries' own chatter goes there as well, off the screen (DeepSpeed's: start_deepspeed). An uncaught exception also ends
     the other ranks.
     """
     path = folder / "log" / f"rank{rank}.log"
@@ -66,9 +66,6 @@ def open_log(folder: Path, rank: int) -> None:
     root.handlers[:] = [handler]
     logger.setLevel(logging.INFO)
     logging.captureWarnings(True)
-    library = logging.getLogger("DeepSpeed")
-    library.handlers.clear()
-    library.propagate = True
     sys.excepthook = _log_exception
 
 

@@ -21,6 +21,7 @@ import torch
 
 from longseq.checkpoint.run_checkpoints import RunCheckpoints
 from longseq.config.arguments import Config
+from longseq.config.kernels import why_chosen
 from longseq.data.held_out import write_held_out
 from longseq.data.opening import TrainingData
 from longseq.engine.network.compile import what_compiles
@@ -87,7 +88,7 @@ class Announcer:
         self.tracker = self._tracker(hosts)
 
     def _facts(self, places: list[Place]) -> dict[str, Any]:
-        """What the report tells of memory and data."""
+        """What the report tells of memory and data, and why what was chosen was."""
         trainer = self.trainer
         if trainer.device.type == "cuda":
             capacity = torch.cuda.mem_get_info(trainer.device)[1]
@@ -98,6 +99,7 @@ class Announcer:
         return {
             "memory": memory_facts(self.config, self.data.vocab_size, policy, device, capacity),
             "data": data_facts(self.data),
+            "reasons": {"attention": why_chosen(self.config)},
         }
 
     def _tracker(self, hosts: list[str]) -> Tracker:

@@ -146,6 +146,8 @@
     chart.scrub.setAttribute("aria-valuetext", `${chart.spec.x} ${shown(x)}: ${said.join(", ")}${happened && `. ${happened}`}`);
   };
 
+  const MARKS = {event: "what happened", line: "went on from another run"};
+
   // ---- set up: key, canvas, and a slider that the keyboard and screen readers move
   const entry = (chart, key, s, i) => {
     const button = make("button", {type: "button"}, key);
@@ -171,6 +173,10 @@
     const key = make("div", {className: "key"}, figure);
     chart.at = make("span", {className: "at"}, key);
     spec.series.forEach((s, i) => entry(chart, key, s, i));
+    for (const kind of new Set((spec.lines || []).map(([, kind]) => kind))) {
+      const mark = make("span", {className: "mark"}, key);
+      make("i", {className: kind}, mark); mark.append(MARKS[kind]);
+    }
     if (chart.first && numbers.events.length) chart.said = make("p", {className: "said"}, figure);
     chart.canvas = make("div", {className: "canvas"}, figure);
     label(chart.canvas, {role: "img", "aria-label": `${spec.title} by ${spec.x}`});

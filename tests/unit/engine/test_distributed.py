@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 
+import deepspeed
 import pytest
 import torch
 import torch.distributed as dist
 
 from longseq.config.checks import parse_config
 from longseq.engine.distributed import make_deterministic, pick_device
+from longseq.engine.engine import start_deepspeed
+from longseq.host import shared_memory
 from longseq.errors import UserError
 
 
@@ -30,6 +34,19 @@ def test_what_repeats_is_told_to_blas_torch_and_its_compiler() -> None:
     )
     said = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
     assert said.stdout.split() == [":4096:8", "True", "True"]
+
+
+def test_deepspeeds_chatter_goes_to_the_log_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its logger writes to the screen from its import on, which the open log comes before."""
+    monkeypatch.setattr(deepspeed, "init_distributed", lambda **_: None)
+    monkeypatch.setattr(shared_memory, "remove_stale", lambda: None)
+    deepspeed.logger.addHandler(logging.StreamHandler())
+    start_deepspeed()
+    deepspeed.logger.warning("OVERFLOW! Skipping step.")
+    assert caplog.messages == ["OVERFLOW! Skipping step."]
+    assert deepspeed.logger.handlers == []
 
 
 def test_a_torch_without_intels_gpus_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

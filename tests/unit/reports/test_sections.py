@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from longseq.host.gpus import gpu_of
-from longseq.reports import sections
+from longseq.reports import curves, sections
 from longseq.reports.runs import RunRecord
 
 GIB = 2**30
@@ -19,13 +19,14 @@ def run_of(tmp_path: Path, *records: dict[str, Any], **more: Any) -> RunRecord:
 
 
 def test_memory_is_held_against_what_there_is(tmp_path: Path) -> None:
-    planned = {"weights": GIB, "kept for backward": 2 * GIB}
+    planned = {"weights": GIB, "kept for backward": 2 * GIB, "logits": 2**20}
     summary = {"memory": {"planned": planned, "capacity": 8 * GIB, "moment": "the head"}}
     records = [{"measured_memory_gib": 2.5, "peak_memory_gib": 4.0}, {"most_memory_gib": 5.0}]
     assert sections.memory(run_of(tmp_path, *records, summary=summary)) == [
         ("kept for backward", "2.00 GiB, 25.0%", 0.25),
         ("weights", "1.00 GiB, 12.5%", 0.125),
-        ("planned in all", "3.00 GiB, 37.5%, in the head", 0.375),
+        ("logits", "1.0 MiB, 0.0%", 2**-13),
+        ("planned in all", "3.00 GiB, 37.5%, in the head", 0.375 + 2**-13),
         ("measured in the first steps", "2.50 GiB, 31.2%", 0.3125),
         ("peak of rank 0, libraries too", "4.00 GiB, 50.0%", 0.5),
         ("peak of the rank with the most", "5.00 GiB, 62.5%", 0.625),
@@ -44,8 +45,37 @@ def test_where_the_time_goes_has_validations_and_checkpoints(tmp_path: Path) -> 
     *each, tried, saved = sections.parts(run_of(tmp_path, *records))
     assert [row[0] for row in each] == ["data", "forward", "backward", "update"]
     assert each[0] == ("data", "1 s, 25.0%", 0.25)
-    assert tried == ("validation", "1 times, 4 s: 20.0% of the run", 0.2)  # 12 + 4 + 4 seconds
+    assert tried == ("validation", "1 time, 4 s: 20.0% of the run", 0.2)  # 12 + 4 + 4 seconds
     assert saved == ("checkpoints", "2, 9 s at most; training stood 4 s: 20.0% of the run", 0.2)
+
+
+def test_what_was_chosen_says_why(tmp_path: Path) -> None:
+    told = {"opening": [["attention", "sdpa"], ["memory", "all"], ["", "more"]]}
+    reasons = {"attention": "the first of all", "memory": "", "": None}
+    assert sections.opening(run_of(tmp_path, {}, summary=told | {"reasons": reasons})) == [
+        ("attention", "sdpa: the first of all"),
+        ("memory", "all"),
+        ("", "more"),
+    ]
+    assert sections.opening(run_of(tmp_path, {}, summary=told))[0] == ("attention", "sdpa")
+
+
+def test_values_are_of_what_happened_too(tmp_path: Path) -> None:
+    records: list[dict[str, Any]] = [{"lm_loss": 1.0} for _ in range(400)]
+    records[122] |= {"lm_loss": 9.0, "event": "a spike"}
+    run = run_of(tmp_path, *records)
+    rows = sections.values(run, curves.one_run(run)).rows
+    assert ["123", "9"] in rows
+    assert len(rows) <= sections.ROWS + 2
+
+
+def test_settings_that_are_alike_share_a_row() -> None:
+    ranks = [{"host": "a", "cpus": "0-1", "gpu": ""}] * 3 + [{"host": "b", "near": None}]
+    assert sections.flat({"ranks": ranks, "gpus": []}) == [
+        ("ranks 0-2", "host a, cpus 0-1"),
+        ("ranks 3", "host b"),
+        ("gpus", ""),
+    ]
 
 
 def test_data_and_ranks(tmp_path: Path) -> None:
@@ -55,7 +85,7 @@ def test_data_and_ranks(tmp_path: Path) -> None:
     looks = {"least_memory_gib": 1.0, "most_memory_gib": 2.0, "most_memory_rank": 3}
     run = run_of(tmp_path, {"consumed_tokens": 60_000} | looks, summary=summary)
     assert sections.data(run) == [
-        ("genes", "1,200 documents, 50,000 tokens"),
+        ("data set", "genes: 1,200 documents, 50,000 tokens"),
         ("lengths in tokens", "shortest 10, longest 4,000"),
         ("train", "40,000 tokens an epoch; 50.0% of the places in samples count"),
         ("trained on", "60,000 tokens, 1.50 epochs"),
