@@ -11,20 +11,19 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import matplotlib
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[2])]
-matplotlib.use("svg")
-matplotlib.rcParams["svg.hashsalt"] = "longseq"
-
-import matplotlib.pyplot as plt  # noqa: E402
-from matplotlib.axes import Axes  # noqa: E402
 
 from longseq.attention.zigzag import held_spans  # noqa: E402
 from longseq.parallel.ulysses import query_runs  # noqa: E402
+from longseq.reports.plots import STYLE  # noqa: E402
 
 RANKS, TOKENS, HEADS = 4, 8, 8
-COLOURS = ["#3b6ea5", "#d98b3a", "#5a9a57", "#a5567f"]
+COLOURS = ["#2360c5", "#b8560b", "#1c7a55", "#8e4a86"]  # white can be read on each
 Holder = list[list[int]]  # [head][run of tokens] → rank
 
 
@@ -48,7 +47,7 @@ def by_heads() -> Holder:
 def draw(panel: Axes, holder: Holder, title: str) -> None:
     for head, row in enumerate(holder):
         for token, rank in enumerate(row):
-            square = plt.Rectangle((token, head), 0.94, 0.94, color=COLOURS[rank])
+            square = Rectangle((token, head), 0.94, 0.94, color=COLOURS[rank])
             panel.add_patch(square)
             panel.text(token + 0.47, head + 0.5, str(rank), ha="center", va="center", color="w")
     panel.set(xlim=(0, TOKENS), ylim=(HEADS, 0), xticks=[], yticks=[], title=title)
@@ -64,7 +63,7 @@ def draw_rounds(panel: Axes, row: list[int], title: str) -> None:
     """
     for query, rank in enumerate(row):
         for key in range(query + 1):
-            square = plt.Rectangle((key, query), 0.94, 0.94, color=COLOURS[rank])
+            square = Rectangle((key, query), 0.94, 0.94, color=COLOURS[rank])
             panel.add_patch(square)
             came = str((rank - row[key]) % RANKS)
             panel.text(key + 0.47, query + 0.5, came, ha="center", va="center", color="w")
@@ -77,16 +76,17 @@ def draw_rounds(panel: Axes, row: list[int], title: str) -> None:
 
 def picture(name: str, between: Holder, inside: Holder | None, *titles: str) -> None:
     """inside: None for a ring, where a rank holds the same, and what passes by is drawn."""
-    figure, panels = plt.subplots(1, 2, figsize=(7.2, 3.5), layout="constrained")
-    for panel, holder, title in zip(panels, (between, inside), titles, strict=True):
-        if holder is None:
-            draw_rounds(panel, between[0], title)
-        else:
-            draw(panel, holder, title)
-        panel.title.set_fontsize(10)
-    path = Path(__file__).with_name(f"{name}.svg")
-    figure.savefig(path, metadata={"Date": None})
-    plt.close(figure)
+    with rc_context(STYLE | {"svg.hashsalt": "longseq", "axes.titlesize": 9}):
+        figure = Figure(figsize=(5.8, 3.1), layout="constrained")
+        for panel, holder, title in zip(
+            figure.subplots(1, 2), (between, inside), titles, strict=True
+        ):
+            if holder is None:
+                draw_rounds(panel, between[0], title)
+            else:
+                draw(panel, holder, title)
+        path = Path(__file__).with_name(f"{name}.svg")
+        figure.savefig(path, facecolor="white", metadata={"Date": None})
 
 
 def main() -> None:
@@ -109,7 +109,7 @@ def main() -> None:
         by_tokens("ring"),
         None,
         "All but attention: an early and a late\nrun of tokens",
-        "Attention: the round in which keys come by;\nas many squares for each rank",
+        "Attention: the round in which keys\ncome by; as many squares a rank",
     )
 
 

@@ -11,13 +11,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import matplotlib
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[2])]
-matplotlib.use("svg")
-matplotlib.rcParams["svg.hashsalt"] = "longseq"
-
-import matplotlib.pyplot as plt  # noqa: E402
 
 from benchmarks.anchors.published import COLUMNS  # noqa: E402
 from benchmarks.predicted import longest as planned_like  # noqa: E402
@@ -26,11 +24,14 @@ from longseq.config.arguments import GROUPS  # noqa: E402
 from longseq.config.flags import parse  # noqa: E402
 from longseq.planning.gpus import node_of  # noqa: E402
 from longseq.planning.search import Request, Way, longest  # noqa: E402
+from longseq.reports.plots import BLUE, GREEN, INK, ORANGE, STYLE  # noqa: E402
 
 HERE = Path(__file__).parent
 GPUS = (32, 64, 128)
 NETWORKS = {"25B": 64, "33B": 80}
 SYSTEMS = ("Megatron-DeepSpeed old", "Megatron-LM", "Megatron-DeepSpeed new")
+COLOURS = dict(zip((*SYSTEMS, "longseq"), (ORANGE, GREEN, INK, BLUE), strict=True))
+MARKERS = dict(zip((*SYSTEMS, "longseq"), "s^Do", strict=True))
 # Thousands of tokens, from genslm's examples/long-sequences/README.md
 PUBLISHED = {
     "25B": ((36, 26, 192), (42, 48, 448), (42, 52, 512)),
@@ -59,30 +60,55 @@ def ours(layers: int, gpus: int) -> tuple[Request, Way]:
     return request, longest(request)[0]
 
 
+Lines = dict[tuple[str, str], list[float]]  # (system, published or planned) → thousands of tokens
+
+
+def lines_of(name: str, layers: int) -> Lines:
+    """What is drawn of a network, by number of GPUs; prints its rows of the table."""
+    found: Lines = {}
+    for gpus, published in zip(GPUS, PUBLISHED[name], strict=True):
+        request, way = ours(layers, gpus)
+        cells = []
+        for system, value in zip(SYSTEMS, published, strict=True):
+            planned = like(system, layers, gpus)
+            found.setdefault((system, "published"), []).append(value)
+            found.setdefault((system, "planned"), []).append(planned)
+            cells.append(f"{value} / {planned:.0f}")
+        found.setdefault(("longseq", "planned"), []).append(way.tokens / 1000)
+        print(f"| {name} on {gpus} | {' | '.join(cells)} | {way.tokens:,} |")
+        print(f"    {way.choice.line(request, way.tokens)}")
+    return found
+
+
+def panel(axes: Axes, lines: Lines) -> None:
+    """Points, as the length of a bar on a logarithmic scale would mean nothing."""
+    for (system, kind), values in lines.items():
+        line, inside = (("-", None), ("--", "white"))[kind == "planned"]
+        axes.plot(GPUS, values, line, marker=MARKERS[system], color=COLOURS[system], mfc=inside,
+                  markersize=6, label=f"{system}, {kind}")  # fmt: skip
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.set_xticks(GPUS, [str(n) for n in GPUS])
+    axes.set_yticks([10, 100, 1000, 10_000], ["10k", "100k", "1M", "10M"])
+    axes.margins(x=0.12)
+
+
+def draw(networks: dict[str, Lines], path: Path) -> None:
+    with rc_context(STYLE | {"svg.hashsalt": "longseq"}):
+        figure = Figure(figsize=(5.8, 4.2), layout="constrained")
+        panels = figure.subplots(1, len(networks), sharey=True)
+        for axes, (name, lines) in zip(panels, networks.items(), strict=True):
+            panel(axes, lines)
+            axes.set_xlabel(f"A100 of 40 GB, {name}")
+        panels[0].set_ylabel("longest sequence, tokens")
+        handles, names = panels[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=2, fontsize=8)
+        figure.savefig(path, facecolor="white", metadata={"Date": None})
+
+
 def main() -> None:
-    figure, plots = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained", sharey=True)
-    for axes, (name, layers) in zip(plots, NETWORKS.items(), strict=True):
-        bars: dict[str, list[float]] = {"longseq, planned": []}
-        for gpus, published in zip(GPUS, PUBLISHED[name], strict=True):
-            request, way = ours(layers, gpus)
-            bars["longseq, planned"].append(way.tokens / 1000)
-            cells = []
-            for system, value in zip(SYSTEMS, published, strict=True):
-                planned = like(system, layers, gpus)
-                bars.setdefault(f"{system}, published", []).append(value)
-                bars.setdefault(f"{system}, planned", []).append(planned)
-                cells.append(f"{value} / {planned:.0f}")
-            print(f"| {name} on {gpus} | {' | '.join(cells)} | {way.tokens:,} |")
-            print(f"    {way.choice.line(request, way.tokens)}")
-        for number, (label, values) in enumerate(sorted(bars.items())):
-            places = [at + 0.11 * number for at in range(len(GPUS))]
-            axes.bar(places, values, 0.1, label=label, color=plt.colormaps["tab20"](number))
-        axes.set_yscale("log")
-        axes.set_xticks([at + 0.33 for at in range(len(GPUS))], [str(n) for n in GPUS])
-        axes.set_xlabel(f"A100 40 GB GPUs, {name}")
-    plots[0].set_ylabel("longest, thousands of tokens")
-    figure.legend(*plots[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    figure.savefig(HERE / "longest.svg", metadata={"Date": None})
+    networks = {name: lines_of(name, layers) for name, layers in NETWORKS.items()}
+    draw(networks, HERE / "longest.svg")
 
 
 if __name__ == "__main__":

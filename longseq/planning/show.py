@@ -12,6 +12,8 @@ from longseq.planning.speed import PARTS
 
 VERDICTS = {"yes": "fits", "close": "too close to say", "no": "does not fit"}
 PICTURES = (".svg", ".png", ".pdf")
+# Of kinds, in their order: neighbours differ in lightness too
+COLOURS = "#2f6fdb #8fb4f0 #e07a1f #f5c38d #2a9d6e #9fd8bd #7a5cc4 #c9bbea #6b7280 #c9d1d9".split()
 BAR, WIDTH = 40, 80  # characters
 
 
@@ -110,18 +112,18 @@ def draw(plan: Plan, path: Path) -> None:
         raise UserError(f"--picture {path}: give a name that ends in {', '.join(PICTURES)}")
     from matplotlib import pyplot
 
-    from longseq.reports.plots import STYLE
+    from longseq.reports.plots import INK, STYLE
 
     with pyplot.rc_context(STYLE):
-        figure, axes = pyplot.subplots(figsize=(8, 3.2), layout="constrained")
+        figure, axes = pyplot.subplots(figsize=(5.8, 2.4), layout="constrained")
         left = 0.0
         for number, (kind, size) in enumerate(plan.by_kind.items()):
             if size > 0.005:
-                color = pyplot.colormaps["tab20"](number)
+                color = COLOURS[number % len(COLOURS)]
                 label = f"{KINDS[kind]} {size:.1f}"
-                axes.barh(0, size, left=left, color=color, label=label)
+                axes.barh(0, size, left=left, color=color, edgecolor="white", label=label)
                 left += size
-        axes.axvline(plan.available / GIB, color="#2b2f36", linestyle="--")
+        axes.axvline(plan.available / GIB, color=INK, linestyle="--")
         axes.set_yticks([])
         axes.set_xlabel("GiB of a rank; dashed: what there is")
         figure.legend(loc="outside lower center", ncols=2, fontsize=8)

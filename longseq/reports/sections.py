@@ -192,8 +192,7 @@ def pairs(rows: Any) -> list[tuple[str, str]]:
 
 
 def values(run: RunRecord, content: dict[str, Any]) -> Table:
-    """Some of the curves' numbers, a row an iteration: validations, what happened, and a few between.
-    """
+    """Some of the curves' numbers, a row an iteration: validations, events, and a few between."""
     found = content["tables"][0]
     x, columns = found["x"], {k: c for k, c in found["c"].items() if k != curves.LOCAL}
     chosen = set(range(0, len(x), -(-len(x) // ROWS))) | {len(x) - 1}

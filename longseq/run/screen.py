@@ -52,8 +52,8 @@ class _LogFile(logging.FileHandler):
 def open_log(folder: Path, rank: int) -> None:
     """Send all logging of this rank, warnings and uncaught exceptions to folder/log/rankN.log.
 
-    The libraries' own chatter goes there as well, off the screen (DeepSpeed's: start_deepspeed). An uncaught exception also ends
-    the other ranks.
+    The libraries' own chatter goes there as well, off the screen (DeepSpeed's once start_deepspeed
+    has run). An uncaught exception also ends the other ranks.
     """
     path = folder / "log" / f"rank{rank}.log"
     try:

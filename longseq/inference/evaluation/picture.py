@@ -17,7 +17,9 @@ BITS = 1 / math.log(2)
 
 
 def picture(figures: dict[str, Any]) -> str:
-    """Two or three panels, as far as there is something to draw."""
+    """Two or three panels, as far as there is something to draw: the first over the others, so that
+    it can be read on a telephone too.
+    """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -28,9 +30,11 @@ def picture(figures: dict[str, Any]) -> str:
     if "by_codon_position" in figures:
         panels.append(lambda axes: _codons(axes, figures))
     with rc_context(STYLE):
-        figure = Figure(figsize=(4.1 * len(panels), 3.4), layout="constrained")
-        for number, draw in enumerate(panels, 1):
-            draw(figure.add_subplot(1, len(panels), number))
+        figure = Figure(figsize=(5.8, 5.2), layout="constrained")
+        above, below = figure.subfigures(2, 1)
+        panels[0](above.subplots())
+        for number, draw in enumerate(panels[1:], 1):
+            draw(below.add_subplot(1, len(panels) - 1, number))
         text = io.StringIO()
         figure.savefig(text, format="svg", facecolor="white", metadata={"Date": None})
     return text.getvalue()
@@ -65,9 +69,10 @@ def _positions(axes: Axes, figures: dict[str, Any]) -> None:
         bits = figures["markov"]["orders"][str(chosen)]
         axes.axhline(bits, color=ORANGE, linestyle="--", label=f"Markov, order {chosen}")
     axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("tokens of context")
     axes.set_ylabel("bits a letter")
-    axes.legend()
+    _key(axes)
 
 
 def _codons(axes: Axes, figures: dict[str, Any]) -> None:
@@ -82,4 +87,12 @@ def _codons(axes: Axes, figures: dict[str, Any]) -> None:
     axes.margins(x=0.15)
     axes.set_xlabel("codon position")
     axes.set_ylabel("bits a letter")
-    axes.legend()
+    _key(axes)
+
+
+def _key(axes: Axes) -> None:
+    """Above the panel, where no curve goes."""
+    axes.legend(
+        fontsize=8, ncols=2, loc="lower left", bbox_to_anchor=(-0.1, 1), borderaxespad=0,
+        handlelength=1.5, columnspacing=1,
+    )  # fmt: skip

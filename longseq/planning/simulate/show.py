@@ -99,7 +99,7 @@ def draw(found: Simulation, config: Config, path: Path) -> None:
     some = highest(found.moments)
     used = [i for i, _ in enumerate(KINDS) if max(m.by_kind[i] for m in some)]
     with rc_context(STYLE):
-        figure = Figure(figsize=(8.4, 4.2), layout="constrained")
+        figure = Figure(figsize=(5.8, 4.2), layout="constrained")
         axes = figure.add_subplot()
         axes.margins(x=0)
         axes.stackplot(
@@ -114,13 +114,16 @@ def draw(found: Simulation, config: Config, path: Path) -> None:
         for at, phase in found.phases:
             if phase in ("forward", "backward", "update"):
                 axes.axvline(at, color=FAINT, linewidth=0.8)
-                axes.text(at, 1.2 * top, f" {phase}", color=INK, va="top")
+                late = at > 0.85 * found.moments[-1].at  # its name would leave the picture
+                name = f"{phase} " if late else f" {phase}"
+                axes.text(at, 1.23 * top, name, color=INK, va="top", ha="right" if late else "left")
         axes.plot([found.peak.at], [top], "o", color=INK, markersize=5)
         axes.annotate(
             f"{top:.2f} GiB at {found.peak.line}",
             (found.peak.at, top),
             xytext=(0, 8),
             textcoords="offset points",
+            fontsize=8,
             ha="right" if found.peak.at > found.moments[-1].at / 2 else "left",
         )
         axes.set_ylabel("GiB of a rank")
@@ -128,7 +131,8 @@ def draw(found: Simulation, config: Config, path: Path) -> None:
             f"operations of a step: {config.network.num_layers} layers,"
             f" {config.network.seq_length:,} tokens, {config.layout.world_size:,} ranks"
         )
-        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), reverse=True)
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        figure.legend(loc="outside lower center", ncols=4, fontsize=8)
         figure.savefig(path, facecolor="white", metadata=_dateless(path))
 
 
