@@ -14,8 +14,8 @@ import torch.distributed as dist
 from longseq.config.checks import parse_config
 from longseq.engine.distributed import make_deterministic, pick_device
 from longseq.engine.engine import start_deepspeed
-from longseq.host import shared_memory
 from longseq.errors import UserError
+from longseq.host import shared_memory
 
 
 def test_a_workspace_that_does_not_repeat_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
