@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import csv
 import io
+import shutil
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-
-from rich.console import Console
-from rich.table import Table as Grid
-from rich.text import Text
 
 from longseq.errors import UserError
 from longseq.host.atomic_files import reason, replace_file
 from longseq.reports import curves, together
+from longseq.reports.columns import columns
 from longseq.reports.format import duration, number, short
 from longseq.reports.page import render
-from longseq.reports.runs import RunRecord
+from longseq.reports.runs import RunRecord, printable
 from longseq.reports.sections import Table, flat, pairs, precision
 
 COLUMNS = (
@@ -51,18 +50,12 @@ def row(run: RunRecord) -> list[str]:
     ]
 
 
-def show(runs: Sequence[RunRecord], console: Console | None = None) -> None:
-    """Print the table: a run a line; without a terminal as wide as it needs to be."""
-    out = console or Console()
-    if not out.is_terminal:
-        out.width = 40 + max(len(run.folder.name) for run in runs) + sum(map(len, COLUMNS))
-    table = Grid(box=None, pad_edge=False)
-    table.add_column("run", overflow="fold")
-    for name in COLUMNS:
-        table.add_column(name, justify="right")
-    for run in runs:
-        table.add_row(Text(run.folder.name), *row(run))
-    out.print(table)
+def show(runs: Sequence[RunRecord]) -> None:
+    """Print the table: a run a line, or two on a narrow terminal."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    names = [printable(run.folder.name) for run in runs]
+    for line in columns(names, COLUMNS, [row(run) for run in runs], width):
+        print(line)
 
 
 def differences(runs: Sequence[RunRecord]) -> Table:
