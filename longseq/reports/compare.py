@@ -59,7 +59,7 @@ def show(runs: Sequence[RunRecord]) -> None:
 
 
 def differences(runs: Sequence[RunRecord]) -> Table:
-    """A row for each run: what people ask for first, what else differs, and the figures."""
+    """A row for each run: what people ask for first, the figures, and what else differs."""
     settings = [dict(flat(run.summary.get("settings", {}))) for run in runs]
     names = list(dict.fromkeys(name for each in settings for name in each))
     differing = [
@@ -74,12 +74,12 @@ def differences(runs: Sequence[RunRecord]) -> Table:
     for run, each in zip(runs, settings, strict=True):
         asked = [each.get(name, "") for name in ASKED.values()]
         asked += [precision(run), _layout(run)]
-        asked += [each.get(name, "") for name in differing]
-        asked += [str(run.lost)] if lost else []
-        rows.append([run.folder.name, *asked, *row(run)])
+        rest = [each.get(name, "") for name in differing]
+        rest += [str(run.lost)] if lost else []
+        rows.append([run.folder.name, *asked, *row(run), *rest])
     flags = ["--" + name.split(".")[-1].replace("_", "-") for name in differing]
     flags += ["lines lost"] if lost else []
-    return Table("Differences", ["run", *ASKED, "precision", "layout", *flags, *COLUMNS], rows)
+    return Table("Differences", ["run", *ASKED, "precision", "layout", *COLUMNS, *flags], rows)
 
 
 ASKED = {
@@ -88,12 +88,16 @@ ASKED = {
     "ZeRO stage": "training.zero_stage",
     "seed": "training.seed",
 }
-OWN = frozenset("run_dir save load tensorboard_dir deepspeed_config chosen bf16 fp16".split())
+OWN = frozenset(  # of a run alone, or told in another column
+    "run_dir save load tensorboard_dir deepspeed_config chosen bf16 fp16 max_position_embeddings"
+    " tensor_model_parallel_size ds_sequence_parallel_size context_parallel_size"
+    " sequence_parallel".split()
+)
 
 
 def _layout(run: RunRecord) -> str:
-    """As its opening says it."""
-    return dict(pairs(run.summary.get("opening"))).get("layout", "")
+    """The axes, as its opening says them behind the number of ranks."""
+    return dict(pairs(run.summary.get("opening"))).get("layout", "").rpartition(" = ")[2]
 
 
 TOGETHER: dict[str, Callable[[Sequence[RunRecord]], str]] = {  # by the titles of curves.py
@@ -107,7 +111,7 @@ TOGETHER: dict[str, Callable[[Sequence[RunRecord]], str]] = {  # by the titles o
 def write_together(runs: Sequence[RunRecord], path: Path) -> list[Path]:
     """The page and the CSV of what differs; raises UserError where they cannot be written."""
     table = differences(runs)
-    content = curves.several(runs, [together.label(run) for run in runs])
+    content = curves.several(runs, together.labels(runs))
     text = render(
         name=f"{len(runs)} runs",
         subtitle=", ".join(run.folder.name for run in runs),

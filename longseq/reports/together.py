@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -26,24 +27,31 @@ COLOURS = (BLUE, ORANGE, GREEN, VIOLET, INK, "#b5403c", "#3b9bb3", "#8a6d3b")
 LINES = ("-", "--", ":", "-.")  # told apart without colour as well
 
 
-def label(run: RunRecord) -> str:
-    """A run's name, without the middle of a long one: two differ in their beginning or end."""
-    name = printable(run.folder.name)
-    return name if len(name) <= 40 else f"{name[:22]}…{name[-16:]}"
+def labels(runs: Sequence[RunRecord]) -> list[str]:
+    """The runs' names, as short as tells them apart: without the day, process and time that end
+    them, or with the time of day; and without the middle of what is still long.
+    """
+    names = [printable(run.folder.name) for run in runs]
+    for short in (r"\1", r"\1 \2"):
+        found = [re.sub(r"(.+)_\d{8}-(\d{6})_\d+", short, name) for name in names]
+        if len(set(found)) == len(names):
+            names = found
+            break
+    return [name if len(name) <= 40 else f"{name[:22]}…{name[-16:]}" for name in names]
 
 
 def losses_together(runs: Sequence[RunRecord], near: bool) -> str:
-    """Training losses of several runs on each other; near: only where they come near to what knows
-    no network.
+    """Training losses of several runs on each other; near: only where they come near to the
+    baselines.
     """
 
     def draw(axes: Axes) -> None:
         shown: list[float] = []
-        for number, run in enumerate(runs):
+        for number, (run, name) in enumerate(zip(runs, labels(runs), strict=True)):
             colour, line = COLOURS[number % len(COLOURS)], LINES[number // len(COLOURS) % 4]
             x, y = thin(*run.column("lm_loss"))
             y = smooth(y)
-            axes.plot(x, y, line, color=colour, linewidth=1.5, label=label(run))
+            axes.plot(x, y, line, color=colour, linewidth=1.5, label=name)
             shown += y
         marks = dict(mark for run in runs for mark in run.marks())
         if near:
@@ -68,10 +76,10 @@ def speeds_together(runs: Sequence[RunRecord]) -> str:
 
 def _together(runs: Sequence[RunRecord], key: str, what: str, **how: Any) -> str:
     def draw(axes: Axes) -> None:
-        for number, run in enumerate(runs):
+        for number, (run, name) in enumerate(zip(runs, labels(runs), strict=True)):
             colour, line = COLOURS[number % len(COLOURS)], LINES[number // len(COLOURS) % 4]
             curve = thin(*run.column(key))
-            axes.plot(*curve, line, color=colour, linewidth=1.2, label=label(run), **how)
+            axes.plot(*curve, line, color=colour, linewidth=1.2, label=name, **how)
         if key == "tokens_per_sec":
             from_zero(axes, what)
         axes.set_ylabel(what)

@@ -15,8 +15,9 @@ from longseq.__main__ import main
 from longseq.errors import UserError
 from longseq.reports.page import write_page
 from longseq.reports.plots import bounds_near, smooth, thin
-from longseq.reports.runs import read_run
+from longseq.reports.runs import RunRecord, read_run
 from longseq.reports.sections import flat
+from longseq.reports.together import labels
 
 
 def make_run(folder: Path, count: int = 60, **summary: Any) -> Path:
@@ -257,6 +258,18 @@ def test_runs_together_say_what_differs(tmp_path: Path, capsys: pytest.CaptureFi
     assert path_points(found.pictures[0], "a") >= 60
     assert "unigram" in found.pictures[2]
     assert main(["report", str(runs[0]), "--together", "x.pdf"]) == 2
+
+
+def test_names_on_curves_are_as_short_as_tells_them_apart(tmp_path: Path) -> None:
+    def names(*folders: str) -> list[str]:
+        return labels([RunRecord(tmp_path / folder, []) for folder in folders])
+
+    first, second = "G_tp2_s512_20261126-101506_12", "G_tp2_s512_20261126-101704_12"
+    assert names(first, "other") == ["G_tp2_s512", "other"]
+    assert names(first, second) == ["G_tp2_s512 101506", "G_tp2_s512 101704"]
+    other_day = "G_tp2_s512_20261127-101506_12"
+    assert names(first, other_day) == [first, other_day]
+    assert names("x" * 30 + "y" * 30) == ["x" * 22 + "…" + "y" * 16]
 
 
 @pytest.mark.parametrize("words", [["nowhere"], ["--open", "x"]])
