@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -24,12 +25,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLOURS = (BLUE, ORANGE, GREEN, VIOLET, INK, "#b5403c", "#3b9bb3", "#8a6d3b")
+LONG = 24  # characters of a name on a curve
 LINES = ("-", "--", ":", "-.")  # told apart without colour as well
 
 
 def labels(runs: Sequence[RunRecord]) -> list[str]:
     """The runs' names, as short as tells them apart: without the day, process and time that end
-    them, or with the time of day; and without the middle of what is still long.
+    them, or with the time of day; without what long ones begin with alike, and without the middle
+    of what is long still.
     """
     names = [printable(run.folder.name) for run in runs]
     for short in (r"\1", r"\1 \2"):
@@ -37,6 +40,13 @@ def labels(runs: Sequence[RunRecord]) -> list[str]:
         if len(set(found)) == len(names):
             names = found
             break
+    if max(map(len, names), default=0) > LONG:
+        same = itertools.takewhile(
+            lambda letters: len(set(letters)) == 1, zip(*names, strict=False)
+        )
+        alike = "".join(letters[0] for letters in same).rpartition("_")[0]
+        if alike and len(names) > 1:
+            names = [name.removeprefix(f"{alike}_") or name for name in names]
     return [name if len(name) <= 40 else f"{name[:22]}…{name[-16:]}" for name in names]
 
 

@@ -175,7 +175,7 @@
     spec.series.forEach((s, i) => entry(chart, key, s, i));
     for (const kind of new Set((spec.lines || []).map(([, kind]) => kind))) {
       const mark = make("span", {className: "mark"}, key);
-      make("i", {className: kind}, mark); mark.append(MARKS[kind]);
+      make("i", {className: kind === "event" ? kind : ""}, mark); mark.append(MARKS[kind]);
     }
     if (chart.first && numbers.events.length) chart.said = make("p", {className: "said"}, figure);
     chart.canvas = make("div", {className: "canvas"}, figure);

@@ -269,6 +269,8 @@ def test_names_on_curves_are_as_short_as_tells_them_apart(tmp_path: Path) -> Non
     assert names(first, second) == ["G_tp2_s512 101506", "G_tp2_s512 101704"]
     other_day = "G_tp2_s512_20261127-101506_12"
     assert names(first, other_day) == [first, other_day]
+    many = "network_of_mine_tp2_sequence", "network_of_mine_ring_sequence"
+    assert names(*many) == ["tp2_sequence", "ring_sequence"]
     assert names("x" * 30 + "y" * 30) == ["x" * 22 + "…" + "y" * 16]
 
 
