@@ -53,7 +53,8 @@ class Profile:
         else:
             if iteration == self._begin:
                 self._start()
-            yield
+            with torch.profiler.record_function(f"iteration {iteration}"):
+                yield
             if iteration == end - 1:
                 self._stop()
 
