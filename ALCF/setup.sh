@@ -20,6 +20,12 @@ longseq_is_count() { # longseq_is_count TEXT: a whole number from 1 that bash ca
     [[ $1 =~ ^[1-9][0-9]{0,8}$ ]]
 }
 
+longseq_note() { # longseq_note TEXT...: lines for standard error, which on a terminal break between words
+    local columns=1000
+    [[ ! -t 2 ]] || columns=$(tput cols 2>/dev/null) || columns=80
+    printf '%s\n' "$@" | fold -s -w "$columns" >&2
+}
+
 longseq_help() { # longseq_help FILE: prints the comment that FILE begins with, at a terminal's width
     local line columns=1000
     [[ ! -t 1 ]] || columns=$(tput cols 2>/dev/null) || columns=80

@@ -73,7 +73,7 @@ if ((bench)); then
     printf 'bench     %s\n' "${said//$'\n'/$'\n'          }" >&2 # a run of each
     LONGSEQ_VALUE[PLAN]=0                                        # of one run
 else
-    printf '%s\n' "${LONGSEQ_NOTES[@]}" >&2
+    longseq_note "${LONGSEQ_NOTES[@]}"
 fi
 if longseq_only_plans; then
     longseq_plan show

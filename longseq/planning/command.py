@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -72,7 +73,10 @@ def run(options: argparse.Namespace) -> int:
         return EXIT_DONE
     if options.picture:
         draw(found, Path(options.picture))
-    print(json.dumps(as_json(found), indent=2) if options.json else table(found))
+    if options.json:
+        print(json.dumps(as_json(found), indent=2))
+    else:
+        print(table(found, shutil.get_terminal_size().columns))
     return EXIT_DONE
 
 

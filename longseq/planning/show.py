@@ -14,20 +14,22 @@ VERDICTS = {"yes": "fits", "close": "too close to say", "no": "does not fit"}
 PICTURES = (".svg", ".png", ".pdf")
 # Of kinds, in their order: neighbours differ in lightness too
 COLOURS = "#2f6fdb #8fb4f0 #e07a1f #f5c38d #2a9d6e #9fd8bd #7a5cc4 #c9bbea #6b7280 #c9d1d9".split()
-BAR, WIDTH = 40, 80  # characters
+NAMED, WIDTH = 47, 80  # columns: of a row before its bar, and in all
 
 
-def table(plan: Plan) -> str:
-    """The whole plan, at most 80 characters wide."""
-    lines = [_verdict(plan), "", *_layout(plan), "", *_memory(plan)]
+def table(plan: Plan, width: int = WIDTH) -> str:
+    """The whole plan, at most `width` columns wide, and at most WIDTH."""
+    width = max(50, min(width, WIDTH))
+    bar = width - NAMED
+    lines = [*_verdict(plan), "", *_layout(plan), "", *_memory(plan, bar)]
     if plan.times:
-        lines += ["", *_speed(plan)]
+        lines += ["", *_speed(plan, bar)]
     else:
         lines += [
             "",
             "speed       not planned for a CPU: --gpu NAME or --machine NAME plans for one",
         ]
-    return "\n".join(lines)
+    return "\n".join(fill(line, width, subsequent_indent=" " * 12) for line in lines)
 
 
 def reason_of(plan: Plan) -> str:
@@ -35,10 +37,13 @@ def reason_of(plan: Plan) -> str:
     return f"{VERDICTS[plan.fits]}: {plan.first_to_break}"
 
 
-def _verdict(plan: Plan) -> str:
+def _verdict(plan: Plan) -> list[str]:
     peak, there = plan.peak_gib, plan.available / GIB
     first = "breaks first" if plan.fits == "no" else "would break first"
-    return f"{VERDICTS[plan.fits]}: {peak:.1f} of {there:.1f} GiB\n{first}: {plan.first_to_break}"
+    return [
+        f"{VERDICTS[plan.fits]}: {peak:.1f} of {there:.1f} GiB",
+        f"{first}: {plan.first_to_break}",
+    ]
 
 
 def _count(number: int) -> str:
@@ -56,11 +61,7 @@ def _layout(plan: Plan) -> list[str]:
         f"layout      {where} = {axes}",
         f"            ZeRO stage {job.zero}, {job.dtype}, {job.micro_batches} x micro batch"
         f" {job.micro_batch}",
-        fill(
-            f"backward    {plan.policy.describe()}",
-            WIDTH,
-            subsequent_indent=" " * 12,
-        ),
+        f"backward    {plan.policy.describe()}",
         _checkpoint(plan),
     ]
 
@@ -71,20 +72,20 @@ def _checkpoint(plan: Plan) -> str:
     return f"checkpoint  {size:.1f} GiB, {seconds:.3g} s at {rate / 1e9:.3g} GB/s ({limit})"
 
 
-def _memory(plan: Plan) -> list[str]:
+def _memory(plan: Plan, bar: int) -> list[str]:
     by_kind = {kind: size for kind, size in plan.by_kind.items() if size > 0.005}
     most = max([plan.available / GIB, *by_kind.values()])
     lines = [f"memory of a rank, GiB, in {plan.need.moment}"]
     for kind, size in sorted(by_kind.items(), key=lambda item: -item[1]):
-        bar = "#" * round(BAR * size / most)
-        lines.append(f"{size:8.2f}  {KINDS[kind]:<36} {bar}"[:WIDTH].rstrip())
+        part = "#" * round(bar * size / most)
+        lines.append(f"{size:8.2f}  {KINDS[kind]:<36} {part}".rstrip())
     if plan.node:
         there = plan.node.host_gib
         lines.append(f"host memory of a node: {plan.host_gib_per_node:,.0f} of {there:,.0f} GiB")
     return lines
 
 
-def _speed(plan: Plan) -> list[str]:
+def _speed(plan: Plan, bar: int) -> list[str]:
     assert plan.times
     seconds, speed = plan.times.seconds, plan.speed
     low, high = (seconds * factor for factor in (1 - SPREAD, 1 + SPREAD))
@@ -97,8 +98,8 @@ def _speed(plan: Plan) -> list[str]:
     parts = sorted(plan.times.parts.items(), key=lambda item: -item[1])
     for name, size in parts:
         if size > 0.005 * seconds:
-            bar = "#" * round(BAR * size / seconds)
-            lines.append(f"{size:8.3g}  s {PARTS[name]:<34} {bar}"[:WIDTH].rstrip())
+            part = "#" * round(bar * size / seconds)
+            lines.append(f"{size:8.3g}  s {PARTS[name]:<34} {part}".rstrip())
     sent = {axis: size / GIB for axis, size in plan.times.sent.items() if size}
     if sent:
         texts = (f"{axis} {size:.3g}" for axis, size in sent.items())

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from longseq.attention.limits import KERNELS
@@ -97,11 +98,21 @@ def _tell_attention(config: Config, machine: Machine, load: bool) -> None:
     name = config.memory.kernel
     told = note(config, machine)
     if told:
-        print(told, file=sys.stderr)
+        print(on_terminal(told, len("attention ")), file=sys.stderr)
     if load and machine.capability is not None and name in KERNELS and KERNELS[name].package:
         from longseq.attention.kernel import kernel
 
         kernel(name)
+
+
+def on_terminal(text: str, indent: int) -> str:
+    """A sentence for standard error: on a terminal wrapped between words, indented from the second
+    line on.
+    """
+    if not sys.stderr.isatty():
+        return text
+    width = max(40, os.get_terminal_size(sys.stderr.fileno()).columns or 80)
+    return fill(text, width, subsequent_indent=" " * indent, break_on_hyphens=False)
 
 
 def _tell_batch(config: Config) -> None:

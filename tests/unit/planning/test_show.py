@@ -1,0 +1,24 @@
+"""The plan as a table, on terminals of several widths."""
+
+import pytest
+
+from longseq.planning.command import plan_of
+from longseq.planning.gpus import node_of
+from longseq.planning.show import table
+
+FLAGS = (
+    "--num-layers 24 --hidden-size 2048 --num-attention-heads 16 --seq-length 65536 --bf16"
+    " --ds-sequence-parallel-size 8 --use-flash-attn-v2"
+).split()
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_no_line_is_wider_than_the_screen(width: int) -> None:
+    plan = plan_of(FLAGS, node_of("polaris"), 8, "50304")
+    lines = table(plan, width).splitlines()
+    assert max(map(len, lines)) <= min(width, 80)
+    assert lines[0].startswith("fits: ")
+    bars = {line[10:46].strip(): line.count("#") for line in lines if line[:1] == " "}
+    most, next_one = bars["optimizer state, master weights"], bars["kept for backward"]
+    kinds = plan.by_kind
+    assert next_one / most == pytest.approx(kinds["activations"] / kinds["optimizer"], abs=0.1)
