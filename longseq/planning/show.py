@@ -17,7 +17,7 @@ COLOURS = (
     "#2f6fdb #8fb4f0 #e07a1f #f5c38d #2a9d6e #9fd8bd #7a5cc4 #c9bbea #6b7280 #c9d1d9"
     " #b5403c #e3a6a4"
 ).split()
-NAMED, WIDTH = 47, 80  # columns: of a row before its bar, and in all
+NAMED, WIDTH = 48, 80  # columns: of a row before its bar, and in all
 
 
 def table(plan: Plan, width: int = WIDTH) -> str:
@@ -81,7 +81,7 @@ def _memory(plan: Plan, bar: int) -> list[str]:
     lines = [f"memory of a rank, GiB, in {plan.need.moment}"]
     for kind, size in sorted(by_kind.items(), key=lambda item: -item[1]):
         part = "#" * round(bar * size / most)
-        lines.append(f"{size:8.2f}  {KINDS[kind]:<36} {part}".rstrip())
+        lines.append(f"{size:8.2f}  {KINDS[kind]:<37} {part}".rstrip())
     if plan.node:
         there = plan.node.host_gib
         lines.append(f"host memory of a node: {plan.host_gib_per_node:,.0f} of {there:,.0f} GiB")
@@ -102,7 +102,7 @@ def _speed(plan: Plan, bar: int) -> list[str]:
     for name, size in parts:
         if size > 0.005 * seconds:
             part = "#" * round(bar * size / seconds)
-            lines.append(f"{size:8.3g}  s {PARTS[name]:<34} {part}".rstrip())
+            lines.append(f"{size:8.3g}  s {PARTS[name]:<35} {part}".rstrip())
     sent = {axis: size / GIB for axis, size in plan.times.sent.items() if size}
     if sent:
         texts = (f"{axis} {size:.3g}" for axis, size in sent.items())

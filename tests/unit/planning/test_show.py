@@ -18,7 +18,7 @@ def test_no_line_is_wider_than_the_screen(width: int) -> None:
     lines = table(plan, width).splitlines()
     assert max(map(len, lines)) <= min(width, 80)
     assert lines[0].startswith("fits: ")
-    bars = {line[10:46].strip(): line.count("#") for line in lines if line[:1] == " "}
+    bars = {line[10:47].strip(): line.count("#") for line in lines if line[:1] == " "}
     most, next_one = bars["optimizer state, master weights"], bars["kept for backward"]
     kinds = plan.by_kind
     assert next_one / most == pytest.approx(kinds["activations"] / kinds["optimizer"], abs=0.1)
