@@ -5,6 +5,7 @@ runs        a run read back from its folder
 page        report.html, one run on one page, from the files in web/
 curves      the numbers that web/curves.js draws with uPlot;  plots: the same without JavaScript
 sections    what the page tells in tables
+columns     figures of runs on a terminal of any width
 compare     several runs side by side, on the terminal and on one page;  together: their pictures
 format      numbers as people read them
 live/       runs and jobs as they go, in a terminal
