@@ -31,7 +31,8 @@ def picture(figures: dict[str, Any]) -> str:
         panels.append(lambda axes: _codons(axes, figures))
     with rc_context(STYLE):
         figure = Figure(figsize=(5.8, 5.2), layout="constrained")
-        above, below = figure.subfigures(2, 1)
+        parts: Any = figure.subfigures(2, 1)
+        above, below = parts
         panels[0](above.subplots())
         for number, draw in enumerate(panels[1:], 1):
             draw(below.add_subplot(1, len(panels) - 1, number))
