@@ -49,7 +49,7 @@ KINDS = {
     "batch": "tokens, labels, rotary table",
     "slack": "held by the allocator, not used",
     "context": "CUDA context, libraries",
-    "programs": "outside tensors, on a CPU",
+    "programs": "what is no tensor, on a CPU",
 }
 # What a rank on a CPU takes with its first steps that is no tensor: objects of Python and of
 # DeepSpeed's engine, gloo's buffers, holes in glibc's heap. Measured: docs/simulate.md.
