@@ -53,7 +53,7 @@ KINDS = {
 }
 # What a rank on a CPU takes with its first steps that is no tensor: objects of Python and of
 # DeepSpeed's engine, gloo's buffers, holes in glibc's heap. Measured: docs/simulate.md.
-PROGRAM = 50 * 2**20
+PROGRAM = 60 * 2**20
 
 
 @dataclass(frozen=True)
