@@ -20,7 +20,8 @@ longseq_absolute() { # longseq_absolute PATH: sets REPLY to it, from here
 }
 
 longseq_print_settings() { # the variables that the run depends on; ours that are not set now are unset in the job
-    local name
+    local name data=${DATA_PATH:-$LONGSEQ_ROOT/data/NC_001416.1.fa}
+    [[ $LONGSEQ_TASK != use ]] || data=
     # submit.sh's options are not exported
     for name in "${LONGSEQ_VARIABLES[@]%%|*}"; do
         [[ -z ${!name-} ]] || export "${name?}"
@@ -29,7 +30,7 @@ longseq_print_settings() { # the variables that the run depends on; ours that ar
     # What was found out here shall not be found otherwise there. -I: whatever PYTHONPATH holds is a setting
     # to keep, not a place to look
     WALLTIME=$REPLY MACHINE=$LONGSEQ_MACHINE PYTHON=$LONGSEQ_BASE_PYTHON \
-        DATA_PATH=${DATA_PATH:-$LONGSEQ_ROOT/data/NC_001416.1.fa} OUTPUT_DIR=${OUTPUT_DIR:-$LONGSEQ_ROOT/outputs} \
+        DATA_PATH=$data OUTPUT_DIR=${OUTPUT_DIR:-$LONGSEQ_ROOT/outputs} \
         "$LONGSEQ_BASE_PYTHON" -I "$LONGSEQ_ROOT/longseq/host/variables.py"
 }
 
@@ -45,11 +46,12 @@ longseq_tell_of_keys() { # a key is in no file, so the job cannot have it from h
     done
 }
 
-longseq_freeze() { # longseq_freeze [EXTRA...]: makes the job's folder, LONGSEQ_JOB; LONGSEQ_BENCH=1: of a bench
-    local parent name part
+longseq_freeze() { # longseq_freeze [EXTRA...]: makes the job's folder, LONGSEQ_JOB, of what LONGSEQ_TASK says: train, bench, use
+    local parent name=${LONGSEQ_VALUE[MODEL_SIZE_KEY]} part
     longseq_absolute "${LONGSEQ_VALUE[OUTPUT_DIR]:-$LONGSEQ_ROOT/outputs}"
     parent=$REPLY/jobs
-    printf -v name '%s_%(%Y%m%d-%H%M%S)T_%d' "${LONGSEQ_VALUE[MODEL_SIZE_KEY]}" -1 $$
+    [[ $LONGSEQ_TASK != use ]] || name=$1
+    printf -v name '%s_%(%Y%m%d-%H%M%S)T_%d' "$name" -1 $$
     LONGSEQ_JOB=$parent/$name
     mkdir -p -- "$parent" 2>/dev/null || :
     mkdir -- "$LONGSEQ_JOB" "$LONGSEQ_JOB/tree" 2>/dev/null ||
@@ -70,7 +72,7 @@ longseq_freeze() { # longseq_freeze [EXTRA...]: makes the job's folder, LONGSEQ_
     {
         printf '# The settings of this job, frozen at %(%Y-%m-%d %H:%M:%S)T\n' -1
         longseq_print_settings
-        printf 'bench=%d extra=(' "${LONGSEQ_BENCH:-0}"
+        printf 'task=%s from=%q extra=(' "$LONGSEQ_TASK" "$PWD"
         (($# == 0)) || printf ' %q' "$@"
         printf ' )\n'
     } >"$LONGSEQ_JOB/settings.sh"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What a submitted job runs (submit.sh): training with the frozen settings, from the last checkpoint there is, or a
-# bench, which goes on by itself.
+# What a submitted job runs (submit.sh): training with the frozen settings, from the last checkpoint there is; a bench,
+# which goes on by itself; or a verb of use.sh.
 #
 # Usage: job.sh FOLDER   the job's folder; the output goes to FOLDER/output.txt as well
 #
@@ -16,7 +16,7 @@ source "$LONGSEQ_ROOT/ALCF/launch.sh"
 source "$LONGSEQ_ROOT/ALCF/freeze.sh"
 
 export LONGSEQ_JOB=$1
-extra=() bench=0
+extra=() task=train from=
 longseq_unfreeze
 # shellcheck source=/dev/null # written by submit.sh
 source "$LONGSEQ_JOB/settings.sh"
@@ -29,11 +29,20 @@ if [[ -e $LONGSEQ_JOB/stopped.txt ]]; then
     longseq_say "job ends with exit code 0"
     exit 0
 fi
-if ((bench)); then
+if [[ $task == bench ]]; then
     output=$OUTPUT_DIR/bench status=0
     # Its runs are no links of a chain, and it says itself where they go
     unset LONGSEQ_JOB OUTPUT_DIR
     longseq_supervise "$LONGSEQ_ROOT/ALCF/bench.sh" --output "$output" ${extra[@]+"${extra[@]}"} || status=$?
+    longseq_say "job ends with exit code $status"
+    exit "$status"
+fi
+if [[ $task == use ]]; then
+    status=0
+    export OUTPUT_DIR=$LONGSEQ_JOB # what its ranks print, should they fail
+    cd -- "$from" 2>/dev/null || longseq_refuse "$from, where this job was submitted, cannot be entered on $HOSTNAME:\
+ submit from a folder that the job's hosts have" || status=$?
+    ((status)) || longseq_supervise "$LONGSEQ_ROOT/ALCF/use.sh" "${extra[@]}" || status=$?
     longseq_say "job ends with exit code $status"
     exit "$status"
 fi

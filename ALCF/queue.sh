@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Sourced by submit.sh: what is asked of the scheduler, checked against what the machine's profile says
-# that the site takes. Needs setup.sh, args.sh. Sets
+# that the site takes. Needs setup.sh, args.sh, verb.sh, and LONGSEQ_TASK: train, bench or use. Sets
 #   LONGSEQ_NODES   whole nodes of the job, spare ones included
 #   LONGSEQ_SECONDS the job's time
 #   LONGSEQ_QSUB    the scheduler's command
@@ -36,9 +36,13 @@ longseq_submission() { # longseq_submission [EXTRA...]: everything up to the req
     LONGSEQ_HOSTS=()
     for ((node = 0; node < LONGSEQ_NODES; node++)); do LONGSEQ_HOSTS+=("node$node"); done
     longseq_count_ranks || return
-    longseq_args "$@" || return
-    longseq_check_goes_on "$@" || return
-    longseq_check_files || return
+    if [[ $LONGSEQ_TASK == use ]]; then
+        longseq_verb_args || return
+    else
+        longseq_args "$@" || return
+        longseq_check_goes_on "$@" || return
+        longseq_check_files || return
+    fi
     longseq_check_queue || return
     longseq_request
 }
@@ -147,7 +151,7 @@ longseq_request() { # sets LONGSEQ_QSUB and LONGSEQ_REQUEST
 }
 
 longseq_may_lose_hosts() { # could the run go on in this job without one (again.sh)?
-    ((LONGSEQ_NODES > 1 && LONGSEQ_VALUE[RESTARTS] > 0)) && ! longseq_counts_gpus
+    [[ $LONGSEQ_TASK != use ]] && ((LONGSEQ_NODES > 1 && LONGSEQ_VALUE[RESTARTS] > 0)) && ! longseq_counts_gpus
 }
 
 longseq_counts_gpus() { # does this queue count GPUs in place of nodes?
@@ -181,12 +185,13 @@ longseq_request_cobalt() {
 longseq_request_slurm() { # longseq_request_slurm HH:MM:SS
     LONGSEQ_QSUB=sbatch
     local notice=120
-    # Before the end the job's shell is told; the ranks know the time themselves as well
     ((LONGSEQ_SECONDS >= 1200)) || notice=$((LONGSEQ_SECONDS / 10))
     LONGSEQ_REQUEST+=(
         --parsable --job-name=longseq "--nodes=$LONGSEQ_NODES" "--ntasks-per-node=$LONGSEQ_RANKS_PER_HOST"
-        "--time=$1" --requeue --open-mode=append "--signal=B:USR1@$notice"
+        "--time=$1" --requeue --open-mode=append
     )
+    # Before the end the job's shell is told; the ranks know the time themselves as well. A verb has nothing to save
+    [[ $LONGSEQ_TASK == use ]] || LONGSEQ_REQUEST+=("--signal=B:USR1@$notice")
     ! longseq_may_lose_hosts || LONGSEQ_REQUEST+=(--no-kill) # without it Slurm ends a job that has lost a node
     [[ $LONGSEQ_DEVICE == cpu || " ${LONGSEQ_SUBMIT[*]-} " == *--gpus* ]] ||
         LONGSEQ_REQUEST+=("--gpus-per-node=${LONGSEQ_VALUE[GPU_TYPE]:+${LONGSEQ_VALUE[GPU_TYPE]}:}$LONGSEQ_RANKS_PER_HOST")

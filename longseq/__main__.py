@@ -98,9 +98,22 @@ def run_verb(words: Sequence[str]) -> int:
     return code
 
 
+def _go_where_it_was_typed() -> None:
+    """Ranks start in the tree (ALCF/use.sh); names mean what they meant where they were typed."""
+    if folder := os.environ.pop("LONGSEQ_FROM", ""):
+        try:
+            os.chdir(folder)
+        except OSError as error:
+            raise UserError(
+                f"{folder} cannot be entered on {os.uname().nodename} ({error.strerror}): start"
+                " from a folder that all hosts have"
+            ) from None
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; the exit code is 2 for the user's mistakes, after one line on stderr."""
     try:
+        _go_where_it_was_typed()
         code = run_verb(list(sys.argv[1:] if argv is None else argv) or ["--help"])
         sys.stdout.flush()
         return code

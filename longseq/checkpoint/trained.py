@@ -51,15 +51,20 @@ class Trained:
         return f"{run.name}/{folder.name}"
 
 
-def find_trained(given: Path, warn: Callable[[str], None], ranks: Ranks) -> Trained:
-    """The newest whole checkpoint of `given`; every rank calls it. Raises UserError in one line."""
+def find_trained(
+    given: Path, warn: Callable[[str], None], ranks: Ranks, hashes: bool = True
+) -> Trained:
+    """The newest whole checkpoint of `given`; every rank calls it. Raises UserError in one line.
+
+    Without `hashes` only names and sizes of its files are looked at.
+    """
     if not given.is_dir():
         raise UserError(
             f"{given}: no such folder: name a run's folder, its checkpoints, or one of them"
         )
     inner = given / "checkpoints"
     folder = inner if inner.is_dir() else given
-    path, manifest = find_latest(folder, warn, ranks, asked=str(given))
+    path, manifest = find_latest(folder, warn, ranks, hashes, asked=str(given))
     return Trained(path, manifest, _network(path, manifest), _tokenizer(path, manifest))
 
 

@@ -1,4 +1,7 @@
-"""What a trained network is for: to score, generate, look inside (docs/use.md). In this order:
+"""What a trained network is for: to score, generate, look inside (docs/use.md).
+
+torch takes seconds to load and is imported where computing begins: mistakes are told before that.
+In this order:
 
 flags      how these verbs compute, and what of it the user may say
 network    → this rank's share of the network, filled from the checkpoint

@@ -20,9 +20,8 @@ from torch import Tensor
 from longseq.attention.zigzag import held_spans
 from longseq.inference import sequences
 from longseq.inference.network import Ready
-from longseq.inference.windows import Cutting, Window
+from longseq.inference.windows import Cutting, Losses, Window
 
-Losses = npt.NDArray[np.float32]
 Batch = list[Window]
 
 

@@ -1,6 +1,6 @@
 """This rank's share of a trained network, filled from a checkpoint of any layout.
 
-    ready = make_ready(trained, layout, computing, device, ranks)
+    ready = make_ready(trained, config, device, ranks)
     ready.model.hidden(tokens, positions)
 
 As in training, the plain network is parallelized on the meta device; then each parameter gets its
@@ -11,7 +11,7 @@ what attention gives exist for all tokens.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -20,13 +20,11 @@ from longseq.checkpoint.format.boxes import Box, as_matrix, boxes
 from longseq.checkpoint.format.manifest import Damaged
 from longseq.checkpoint.format.tensors import Tensors, open_checkpoint
 from longseq.checkpoint.trained import Trained
-from longseq.config.arguments import Config, Data, Layout, Run, Training
-from longseq.config.checks import make_config
+from longseq.config.arguments import Config
 from longseq.engine.engine import DTYPES, attention_kernel
 from longseq.engine.network.parallelize import parallelize
 from longseq.engine.network.recompute import apply_recompute_policy
 from longseq.errors import UserError
-from longseq.inference.flags import Computing
 from longseq.memory.recompute_policy import RecomputePolicy
 from longseq.model.gpt import GPT
 from longseq.parallel.agreement import Ranks
@@ -34,7 +32,6 @@ from longseq.parallel.mesh import Mesh
 from longseq.parallel.sharding import sharding_of
 
 WEIGHT = "weight/"
-BATCH_TOKENS = 8192  # of a micro batch, where the user names none
 
 
 @dataclass(frozen=True)
@@ -53,38 +50,21 @@ class Ready:
         return self.config.network.seq_length
 
 
-def make_ready(
-    trained: Trained, layout: Layout, computing: Computing, device: torch.device, ranks: Ranks
-) -> Ready:
-    """Build and fill it, on every rank; raises UserError for what cannot be computed here."""
-    config = _config(trained, layout, computing, ranks.size)
+def make_ready(trained: Trained, config: Config, device: torch.device, ranks: Ranks) -> Ready:
+    """Build and fill it, on every rank; raises UserError for a checkpoint that is damaged."""
     mesh = Mesh.create(config.layout)
     with torch.device("meta"):
         kernel = attention_kernel(config.memory)
         model = GPT(config.network, trained.manifest.vocabulary, kernel, seed=0)
     parallelize(model, mesh)
     parts = mesh.tp.size if mesh.sequence_parallel else 1
-    apply_recompute_policy(model, RecomputePolicy("full", tile=computing.tile_size), parts)
+    apply_recompute_policy(model, RecomputePolicy("full", tile=config.memory.tile_size), parts)
     try:
         with open_checkpoint(trained.path) as tensors:
             _fill(model, tensors, device, DTYPES[config.training.dtype])
     except Damaged as damage:
         raise UserError(f"checkpoint {trained.path} is damaged: {damage}") from None
     return Ready(trained, config, model.eval(), mesh, device, ranks)
-
-
-def _config(trained: Trained, layout: Layout, computing: Computing, world: int) -> Config:
-    net = trained.network
-    length = computing.seq_length or net.seq_length
-    if length > net.positions and not net.use_rotary_position_embeddings:
-        raise UserError(
-            f"--seq-length {length}: {trained.name} has {net.positions} learned positions: give"
-            f" {net.positions} or less, or windows (--window, --stride)"
-        )
-    net = replace(net, seq_length=length, make_vocab_size_divisible_by=layout.tp)
-    micro = computing.micro_batch_size or max(1, BATCH_TOKENS // length)
-    training = Training(micro_batch_size=micro, device=computing.device, bf16=computing.bf16)
-    return make_config((net, layout, computing.memory, training, Data(), Run()), world)
 
 
 def _fill(model: nn.Module, tensors: Tensors, device: torch.device, dtype: torch.dtype) -> None:

@@ -1,7 +1,9 @@
 """A verb on one rank or several: how it starts, how it ends, what a mistake does.
 
-    return on_ranks(computing, work)      # work(device, ranks) → exit code
+    return on_ranks(computing, look, work)    # look(ranks) → asked; work(asked, device, ranks)
 
+`look` finds all that can be refused before anything is computed, and needs no torch, which takes
+seconds to load.
 Started alone a verb is one rank. Started by a launcher through ALCF/rank.sh it is one of several,
 with the numbers that a training's ranks get: `./ALCF/use.sh`, or by hand
 
@@ -19,18 +21,21 @@ import traceback
 import warnings
 from collections.abc import Callable
 from types import FrameType
-
-import torch
+from typing import TYPE_CHECKING, TypeVar
 
 from longseq.config.arguments import Config, Data, Layout, Memory, Network, Run, Training
-from longseq.engine.distributed import pick_device, start_distributed, stop_distributed
-from longseq.errors import EXIT_FAILED, EXIT_USER_ERROR, UserError
+from longseq.errors import EXIT_DONE, EXIT_FAILED, EXIT_USER_ERROR, UserError
 from longseq.inference.flags import Computing
 from longseq.parallel.agreement import Ranks, torch_ranks
 from longseq.run.safety.abort import report, tell_launcher
 from longseq.run.safety.starters import lives, starters
 
-Work = Callable[[torch.device, Ranks], int]
+if TYPE_CHECKING:
+    import torch
+
+T = TypeVar("T")
+Look = Callable[[Ranks], T]
+Work = Callable[[T, "torch.device", Ranks], None]
 EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143
 
 
@@ -39,18 +44,22 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def on_ranks(computing: Computing, work: Work) -> int:
-    """Do `work` on every rank; the exit code. Alone, a UserError is the caller's to show."""
+def on_ranks(computing: Computing, look: Look[T], work: Work[T]) -> int:
+    """Look, then work, on every rank; the exit code. Alone, a UserError is the caller's to show.
+
+    With --dry-run only look, as the first of the ranks that ALCF/submit.sh names.
+    """
+    if computing.dry_run:
+        look(Ranks(0, int(os.environ.get("LONGSEQ_RANKS") or world_size())))
+        return EXIT_DONE
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
     signal.signal(signal.SIGTERM, _terminated)  # what is written aside goes with us
     try:
-        device = _device(computing)
         if world_size() == 1:
-            return work(device, Ranks())
-        threading.Thread(target=_end_with_starters, daemon=True).start()
-        start_distributed(device)
-        code = work(device, torch_ranks())
-        stop_distributed()
+            asked = look(Ranks())
+            work(asked, _device(computing), Ranks())
+        else:
+            _together(computing, look, work)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except UserError as error:
@@ -63,7 +72,18 @@ def on_ranks(computing: Computing, work: Work) -> int:
         if world_size() == 1:
             raise
         _end(EXIT_FAILED, traceback.format_exc())
-    return code
+    return EXIT_DONE
+
+
+def _together(computing: Computing, look: Look[T], work: Work[T]) -> None:
+    from longseq.engine.distributed import start_distributed, stop_distributed
+
+    device = _device(computing)
+    threading.Thread(target=_end_with_starters, daemon=True).start()
+    start_distributed(device)
+    ranks = torch_ranks()
+    work(look(ranks), device, ranks)
+    stop_distributed()
 
 
 def warner(ranks: Ranks) -> Callable[[str], None]:
@@ -77,6 +97,8 @@ def warner(ranks: Ranks) -> Callable[[str], None]:
 
 
 def _device(computing: Computing) -> torch.device:
+    from longseq.engine.distributed import pick_device
+
     training = Training(device=computing.device, bf16=computing.bf16)
     return pick_device(Config(Network(), Layout(), Memory(), training, Data(), Run()))
 

@@ -13,26 +13,30 @@ from __future__ import annotations
 import argparse
 import math
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from longseq.checkpoint.trained import find_trained
+from longseq.checkpoint.trained import Trained, find_trained
+from longseq.config.arguments import Config
 from longseq.config.flags import Parser
-from longseq.errors import EXIT_DONE, UserError
-from longseq.inference.flags import add_computing, read_computing
-from longseq.inference.forward import Losses, scored
-from longseq.inference.network import Ready, make_ready
+from longseq.errors import UserError
+from longseq.inference.flags import add_computing, network_config, read_computing
 from longseq.inference.progress import progress
 from longseq.inference.ranks import on_ranks, warner, world_size
 from longseq.inference.sequences import Reader, Sequence, Weighing
 from longseq.inference.tables import SUFFIXES, Nothing, Table, check_output, open_table
 from longseq.inference.variants import COLUMNS as VARIANTS
-from longseq.inference.variants import check_variants, letters_of, variant_rows
-from longseq.inference.windows import cutting
+from longseq.inference.variants import check_variants, letters_of, read_variants, variant_rows
+from longseq.inference.windows import Cutting, Losses, cutting
 from longseq.parallel.agreement import Ranks
+
+if TYPE_CHECKING:
+    import torch
+
+    from longseq.inference.network import Ready
 
 RECORDS = {
     "record": str, "letters": int, "tokens": int, "log_likelihood": float, "bits_per_base": float,
@@ -102,6 +106,18 @@ def check_window(options: argparse.Namespace) -> None:
         raise UserError("standard input (-) is one rank's: name a file that all ranks can read")
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What is to be scored; `reference` and the count of alternatives where these are."""
+
+    trained: Trained
+    config: Config
+    cuts: Cutting
+    reader: Reader
+    reference: dict[str, str]
+    alternatives: int
+
+
 def score(options: argparse.Namespace) -> int:
     """`longseq score`: returns the exit code, raises UserError."""
     layout, computing = read_computing(options)
@@ -109,43 +125,50 @@ def score(options: argparse.Namespace) -> int:
     check_output("--output", options.output, SUFFIXES[:2])
     check_output("--per-position", options.per_position)
     counts_for = weighing(options)
-
     if options.variants:
         _check_variants(options)
 
-    def work(device: torch.device, ranks: Ranks) -> int:
-        trained = find_trained(options.run, warner(ranks), ranks)
+    def look(ranks: Ranks) -> Asked:
+        trained = find_trained(options.run, warner(ranks), ranks, hashes=not computing.dry_run)
+        config = network_config(trained, layout, computing, ranks.size)
+        cuts = cutting(config.network.seq_length, options.window, options.stride)
         reader = Reader(trained, options.files, counts_for)
         reference: dict[str, str] = {}
         count = 0
-        if options.variants:
+        if options.variants and computing.dry_run:  # a genome is read in a minute
+            next(read_variants(options.variants), None)
+        elif options.variants:
             reference = letters_of(reader)
             count = check_variants(options.variants, reference, ", ".join(options.files))
-        ready = make_ready(trained, layout, computing, device, ranks)
+        return Asked(trained, config, cuts, reader, reference, count)
+
+    def work(asked: Asked, device: torch.device, ranks: Ranks) -> None:
+        from longseq.inference.network import make_ready
+
+        ready = make_ready(asked.trained, asked.config, device, ranks)
         if options.variants:
-            _score_variants(ready, reader, reference, count, options)
+            _score_variants(ready, asked, options)
         else:
-            _score_records(ready, reader, options)
-        if reader.left_out:
+            _score_records(ready, asked, options)
+        if left_out := asked.reader.left_out:
             warner(ranks)(
-                f"{reader.left_out:,} letters behind the last whole token of their record were not"
-                " scored"
+                f"{left_out:,} letters behind the last whole token of their record were not scored"
             )
-        return EXIT_DONE
 
-    return on_ranks(computing, work)
+    return on_ranks(computing, look, work)
 
 
-def _score_records(ready: Ready, reader: Reader, options: argparse.Namespace) -> None:
-    ranks, names = ready.ranks, ready.trained.tokenizer.names()
-    cuts = cutting(ready.length, options.window, options.stride)
+def _score_records(ready: Ready, asked: Asked, options: argparse.Namespace) -> None:
+    from longseq.inference.forward import scored
+
+    ranks, names, reader = ready.ranks, ready.trained.tokenizer.names(), asked.reader
     with ExitStack() as stack:
         table = _table(stack, options.output, RECORDS, ranks)
         each: Table = Nothing(POSITIONS)
         if options.per_position:
             each = _table(stack, options.per_position, POSITIONS, ranks)
         advance = stack.enter_context(progress("scoring", reader.total, ranks.rank))
-        for number, (sequence, losses) in enumerate(scored(ready, reader, cuts), 1):
+        for number, (sequence, losses) in enumerate(scored(ready, reader, asked.cuts), 1):
             table.add(_row(sequence, losses))
             each.add(_positions(sequence, losses, names))
             advance(reader.done, f"{number:,} records")
@@ -165,19 +188,13 @@ def _check_variants(options: argparse.Namespace) -> None:
             raise UserError(f"{flag} and --variants exclude each other: leave one out")
 
 
-def _score_variants(
-    ready: Ready,
-    reader: Reader,
-    reference: dict[str, str],
-    count: int,
-    options: argparse.Namespace,
-) -> None:
-    size = cutting(ready.length, options.window, 0).size or ready.length
+def _score_variants(ready: Ready, asked: Asked, options: argparse.Namespace) -> None:
+    size, reader = asked.cuts.size or asked.cuts.length, asked.reader
     strange = 0
     with ExitStack() as stack:
         table = _table(stack, options.output, VARIANTS, ready.ranks)
-        advance = stack.enter_context(progress("scoring", count, ready.ranks.rank))
-        rows = variant_rows(ready, reference, options.variants, size, reader.tokens)
+        advance = stack.enter_context(progress("scoring", asked.alternatives, ready.ranks.rank))
+        rows = variant_rows(ready, asked.reference, options.variants, size, reader.tokens)
         for number, row in enumerate(rows, 1):
             table.add(row)
             strange += math.isnan(row["difference"][0])

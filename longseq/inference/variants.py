@@ -11,17 +11,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from longseq.data.indexed.format import Tokens
 from longseq.data.tokenizers.alphabet import LAYOUT
 from longseq.errors import UserError
-from longseq.inference.forward import in_turn
-from longseq.inference.network import Ready
 from longseq.inference.sequences import Reader
 from longseq.inference.windows import Window
+
+if TYPE_CHECKING:
+    from longseq.inference.network import Ready
 
 COLUMNS = {
     "record": str, "position": int, "id": str, "ref": str, "alt": str,
@@ -100,6 +101,8 @@ def variant_rows(
 
     size: tokens of the longer allele with its flanks.
     """
+    from longseq.inference.forward import in_turn
+
     waiting: list[Variant] = []
     begin = ready.trained.tokenizer.end_of_document
     bases = getattr(ready.trained.tokenizer, "bases", 1)

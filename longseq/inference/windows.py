@@ -14,9 +14,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from longseq.data.indexed.format import Tokens
 from longseq.errors import UserError
+
+Losses = npt.NDArray[np.float32]  # of a window's labels, or of a record's tokens [n], nats
 
 
 @dataclass(frozen=True)

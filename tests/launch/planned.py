@@ -79,7 +79,7 @@ def wait_for_job(job: Path, number: int, seconds: float = 100) -> str:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         text = (job / "output.txt").read_text() if (job / "output.txt").exists() else ""
-        if text.count("\nlongseq: job ends with ") >= number:
+        if f"\n{text}".count("\nlongseq: job ends with ") >= number:
             return text
         time.sleep(0.1)
     outputs = [path.read_text() for path in job.glob("*.o*")] + [text]

@@ -25,6 +25,7 @@ FILES = [
             "idle",
             "again",
             "broadcast",
+            "verb",
             "queue",
             "freeze",
         )

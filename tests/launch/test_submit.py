@@ -47,6 +47,7 @@ class Site:
         for path in (self.home, self.state):
             path.mkdir(parents=True)
         self.tree = Tree(folder / "tree", self.home)
+        self.cwd = self.tree.root  # where submit.sh is called
         (self.tree.root / "ALCF/machines/cobalt.sh").write_text(COBALT)
         self.machine = {"pbs": "pbs", "cobalt": "cobalt"}[kind]
         self.tree.environment(self.machine)
@@ -66,7 +67,7 @@ class Site:
         return subprocess.run(
             [str(self.tree.root / "ALCF/submit.sh"), *words],
             env=full,
-            cwd=self.tree.root,
+            cwd=self.cwd,
             capture_output=True,
             text=True,
             timeout=60,

@@ -18,10 +18,10 @@ import torch
 from longseq.checkpoint.trained import find_trained
 from longseq.config.arguments import Layout
 from longseq.engine.distributed import start_distributed, stop_distributed
-from longseq.inference.embedding.embed import embedded
-from longseq.inference.flags import Computing
+from longseq.inference.embedding.rows import embedded
+from longseq.inference.flags import Computing, network_config
 from longseq.inference.forward import scored
-from longseq.inference.generation.generate import Made, grow
+from longseq.inference.generation.growing import Made, grow
 from longseq.inference.generation.sampling import Sampling
 from longseq.inference.network import Ready, make_ready
 from longseq.inference.sequences import Sequence
@@ -51,7 +51,8 @@ def sequences() -> Iterator[Sequence]:
 def made(folder: Path, layout: Layout, ranks: Ranks) -> Ready:
     trained = find_trained(folder, print, ranks)
     computing = Computing(tile_size=100, micro_batch_size=2)
-    return make_ready(trained, layout, computing, CPU, ranks)
+    config = network_config(trained, layout, computing, ranks.size)
+    return make_ready(trained, config, CPU, ranks)
 
 
 def losses(ready: Ready) -> np.ndarray:

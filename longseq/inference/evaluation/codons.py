@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from longseq.data.sources.gene_calling import find_genes
-from longseq.inference.forward import Losses
+from longseq.inference.windows import Losses
 
 TABLE = 11  # NCBI's genetic code of bacteria, archaea and plastids
 COMPLEMENT = str.maketrans("ACGT", "TGCA")

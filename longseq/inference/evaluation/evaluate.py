@@ -14,26 +14,25 @@ import argparse
 import json
 import math
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from longseq.checkpoint.trained import Trained, find_trained
+from longseq.config.arguments import Config
 from longseq.config.flags import Parser
 from longseq.data.samples.entropy import markov
 from longseq.data.tokenizers.nucleotides import Nucleotides
-from longseq.errors import EXIT_DONE, UserError
+from longseq.errors import UserError
 from longseq.host.atomic_files import reason, replace_file
 from longseq.inference.evaluation.baselines import compression
 from longseq.inference.evaluation.codons import by_codon, coding, genes_of, places, shuffled
 from longseq.inference.evaluation.held_out import MOST, Given, from_files, held_out
 from longseq.inference.evaluation.losses import Found, network_losses
 from longseq.inference.evaluation.picture import picture
-from longseq.inference.flags import add_computing, read_computing
-from longseq.inference.forward import scored
-from longseq.inference.network import Ready, make_ready
+from longseq.inference.flags import add_computing, network_config, read_computing
 from longseq.inference.progress import progress
 from longseq.inference.ranks import on_ranks, warner
 from longseq.inference.score import check_window
@@ -41,6 +40,11 @@ from longseq.inference.sequences import Sequence
 from longseq.inference.tables import check_output
 from longseq.inference.windows import Cutting, cutting
 from longseq.parallel.agreement import Ranks
+
+if TYPE_CHECKING:
+    import torch
+
+    from longseq.inference.network import Ready
 
 SHUFFLED = 200  # genes that are scored against themselves with codons shuffled
 
@@ -66,6 +70,16 @@ def add_arguments(parser: Parser) -> None:
     parser.set_defaults(run_verb=evaluate)
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What is to be evaluated."""
+
+    trained: Trained
+    config: Config
+    cuts: Cutting
+    given: Given
+
+
 def evaluate(options: argparse.Namespace) -> int:
     """`longseq evaluate`: returns the exit code, raises UserError."""
     layout, computing = read_computing(options)
@@ -75,36 +89,43 @@ def evaluate(options: argparse.Namespace) -> int:
     if options.train and not options.files:
         raise UserError("--train is for files: of its own data RUN knows what it was trained on")
 
-    def work(device: torch.device, ranks: Ranks) -> int:
-        trained = find_trained(options.run, warner(ranks), ranks)
-        nucleotides = isinstance(trained.tokenizer, Nucleotides)
-        if options.genes and not nucleotides:
+    def look(ranks: Ranks) -> Asked:
+        trained = find_trained(options.run, warner(ranks), ranks, hashes=not computing.dry_run)
+        config = network_config(trained, layout, computing, ranks.size)
+        length = config.network.seq_length
+        cuts = cutting(length, options.window or length, options.stride)
+        if options.genes and not isinstance(trained.tokenizer, Nucleotides):
             raise UserError(
                 f"--genes: codon positions need a token for each letter, and {trained.name} has"
                 f" {trained.tokenizer.specification}: leave it out"
             )
-        given = _given(trained, options)
-        ready = make_ready(trained, layout, computing, device, ranks)
-        cuts = cutting(ready.length, options.window or ready.length, options.stride)
-        total = sum(len(record.tokens) for record in given.records)
-        with progress("evaluating", total, ranks.rank) as advance:
-            found = network_losses(ready, given.records, cuts, advance)
-        codons = {}
-        if nucleotides and (options.genes or given.genes):
-            codons = _codons(ready, given, found, cuts, options.genes)
+        if options.files:
+            given = from_files(trained, options.files, options.train, read=not computing.dry_run)
+        else:
+            given = held_out(trained, options.part)
+        return Asked(trained, config, cuts, given)
+
+    def work(asked: Asked, device: torch.device, ranks: Ranks) -> None:
+        figures = _all_figures(asked, device, ranks, call=options.genes)
         if ranks.rank == 0:
-            figures = _figures(trained, given, found) | codons
             _print(figures)
             _write(options, figures)
-        return EXIT_DONE
 
-    return on_ranks(computing, work)
+    return on_ranks(computing, look, work)
 
 
-def _given(trained: Trained, options: argparse.Namespace) -> Given:
-    if options.files:
-        return from_files(trained, options.files, options.train)
-    return held_out(trained, options.part)
+def _all_figures(asked: Asked, device: torch.device, ranks: Ranks, call: bool) -> dict[str, Any]:
+    from longseq.inference.network import make_ready
+
+    given, cuts = asked.given, asked.cuts
+    ready = make_ready(asked.trained, asked.config, device, ranks)
+    total = sum(len(record.tokens) for record in given.records)
+    with progress("evaluating", total, ranks.rank) as advance:
+        found = network_losses(ready, given.records, cuts, advance)
+    codons = {}
+    if isinstance(asked.trained.tokenizer, Nucleotides) and (call or given.genes):
+        codons = _codons(ready, given, found, cuts, call)
+    return {} if ranks.rank else _figures(asked.trained, given, found) | codons
 
 
 def _figures(trained: Trained, given: Given, found: Found) -> dict[str, Any]:
@@ -164,6 +185,8 @@ def _codons(ready: Ready, given: Given, found: Found, cuts: Cutting, call: bool)
 
 def _against_shuffled(ready: Ready, genes: list[str], cuts: Cutting) -> dict[str, Any]:
     """log p(gene) - log p(the same with synonymous codons shuffled), a codon, in nats."""
+    from longseq.inference.forward import scored
+
     generator = np.random.default_rng(0)
     letters = [text for gene in genes for text in (gene, shuffled(gene, generator))]
     encode = ready.trained.tokenizer

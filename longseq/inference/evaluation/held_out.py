@@ -91,14 +91,17 @@ def _rest(dataset: Dataset, rows: list[dict[str, str]], most: int) -> list[Token
     return found
 
 
-def from_files(trained: Trained, files: list[str], train: list[str]) -> Given:
-    """All records of files or prepared data; `train`: what baselines learn from."""
+def from_files(trained: Trained, files: list[str], train: list[str], read: bool = True) -> Given:
+    """All records of files or prepared data; `train`: what baselines learn from.
+
+    Without `read` no file is read, and there are none.
+    """
+    learner, reader = (Reader(trained, names, Weighing()) for names in (train, files))
     learned: list[Tokens] = []
-    for record in Reader(trained, train, Weighing()):
+    for record in learner if read else ():
         learned.append(record.tokens)
         if sum(map(len, learned)) >= MOST:
             break
-    reader = Reader(trained, files, Weighing())
     made = [d.manifest.options if d.manifest is not None else {} for d in reader.datasets]
     genes = bool(made) and all(options.get("genes") for options in made)
-    return Given(", ".join(files), list(reader), learned, genes)
+    return Given(", ".join(files), list(reader if read else ()), learned, genes)

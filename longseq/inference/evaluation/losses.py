@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from longseq.inference.forward import Losses, in_turn
-from longseq.inference.network import Ready
 from longseq.inference.sequences import Sequence
-from longseq.inference.windows import Cutting, Window
+from longseq.inference.windows import Cutting, Losses, Window
+
+if TYPE_CHECKING:
+    from longseq.inference.network import Ready
 
 Floats = npt.NDArray[np.float64]
 
@@ -65,6 +66,8 @@ def network_losses(
     ready: Ready, records: list[Sequence], cutting: Cutting, advance: Callable[[int, str], None]
 ) -> Found:
     """One pass over all windows; what is context in one counts for its position there as well."""
+    from longseq.inference.forward import in_turn
+
     begin = ready.trained.tokenizer.end_of_document
     size = min(cutting.size or ready.length, max(len(record.tokens) for record in records))
     found = Found(ByPosition(*(np.zeros(size) for _ in range(3))))

@@ -12,27 +12,29 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from longseq.checkpoint.trained import Trained, find_trained
-from longseq.config.arguments import Layout
+from longseq.config.arguments import Config, Layout
 from longseq.config.flags import Parser
+from longseq.data.indexed.format import Tokens
 from longseq.data.tokenizers.base import Tokenizer
-from longseq.errors import EXIT_DONE, UserError
-from longseq.inference.flags import add_computing, read_computing
-from longseq.inference.generation.cache import Cache
-from longseq.inference.generation.sampling import Sampling
-from longseq.inference.network import Ready, make_ready
+from longseq.errors import UserError
+from longseq.inference.flags import add_computing, network_config, read_computing
 from longseq.inference.progress import progress
 from longseq.inference.ranks import on_ranks, warner
 from longseq.inference.sequences import Reader, Weighing
 from longseq.inference.tables import check_output, written_aside
-from longseq.model.dropout import mix
 from longseq.parallel.agreement import Ranks
+
+if TYPE_CHECKING:
+    import torch
+
+    from longseq.inference.generation.growing import Made
 
 LINE = 70
 
@@ -62,15 +64,24 @@ def add_arguments(parser: Parser) -> None:
     parser.set_defaults(run_verb=generate)
 
 
-@dataclass
-class Made:
-    """One sequence as it grows: its prompt, its tokens, and why it ended ("": it has not)."""
+@dataclass(frozen=True)
+class Prompt:
+    """What a sequence begins with; it is the prompt's n-th and that one's s-th sample."""
 
     name: str
-    prompt: np.ndarray
-    generator: torch.Generator
-    tokens: list[int] = field(default_factory=list)
-    ended: str = ""
+    tokens: Tokens
+    number: int
+    sample: int
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be made. stops: tokens that end a sequence, with their names."""
+
+    trained: Trained
+    config: Config
+    prompts: list[Prompt]
+    stops: dict[int, str]
 
 
 def generate(options: argparse.Namespace) -> int:
@@ -79,31 +90,43 @@ def generate(options: argparse.Namespace) -> int:
     _check(options, layout)
     check_output("--output", options.output, (".fa", ".fasta", ".fna"))
 
-    def work(device: torch.device, ranks: Ranks) -> int:
-        trained = find_trained(options.run, warner(ranks), ranks)
+    def look(ranks: Ranks) -> Asked:
+        trained = find_trained(options.run, warner(ranks), ranks, hashes=not computing.dry_run)
+        config = network_config(trained, layout, computing, ranks.size)
         stops = _stops(trained.tokenizer, options.stop)
-        end = trained.tokenizer.end_of_document
-        never = (end,) if options.no_end else ()
-        sampling = Sampling(options.temperature, options.top_k, options.top_p, never)
         prompts = list(_prompts(trained, options, warner(ranks)))
-        ready = make_ready(trained, layout, computing, device, ranks)
-        _check_room(ready, prompts, options.max_new_tokens)
-        total = len(prompts) * options.max_new_tokens
-        with (
-            _opened(options.output, ranks) as write,
-            progress("generating", total, ranks.rank) as advance,
-        ):
-            rows, done = ready.config.training.micro_batch_size, 0
-            for start in range(0, len(prompts), rows):
-                batch = prompts[start : start + rows]
-                for step in grow(ready, batch, sampling, stops, options.max_new_tokens):
-                    made = done * options.max_new_tokens + step * len(batch)
-                    advance(made, f"{done:,} sequences")
-                done += len(batch)
-                write("".join(_fasta(trained, one, options) for one in batch))
-        return EXIT_DONE
+        _check_room(config.network.seq_length, prompts, options.max_new_tokens)
+        return Asked(trained, config, prompts, stops)
 
-    return on_ranks(computing, work)
+    def work(asked: Asked, device: torch.device, ranks: Ranks) -> None:
+        _make(asked, options, device, ranks)
+
+    return on_ranks(computing, look, work)
+
+
+def _make(asked: Asked, options: argparse.Namespace, device: torch.device, ranks: Ranks) -> None:
+    from longseq.inference.generation.growing import Made, grow
+    from longseq.inference.generation.sampling import Sampling
+    from longseq.inference.network import make_ready
+
+    ready = make_ready(asked.trained, asked.config, device, ranks)
+    never = (asked.trained.tokenizer.end_of_document,) if options.no_end else ()
+    sampling = Sampling(options.temperature, options.top_k, options.top_p, never)
+    new, prompts = options.max_new_tokens, asked.prompts
+    rows, done = asked.config.training.micro_batch_size, 0
+    with (
+        _opened(options.output, ranks) as write,
+        progress("generating", len(prompts) * new, ranks.rank) as advance,
+    ):
+        for start in range(0, len(prompts), rows):
+            batch = [
+                Made.drawn(one.name, one.tokens, options.seed, one.number, one.sample)
+                for one in prompts[start : start + rows]
+            ]
+            for step in grow(ready, batch, sampling, asked.stops, new):
+                advance(done * new + step * len(batch), f"{done:,} sequences")
+            done += len(batch)
+            write("".join(_fasta(asked.trained, one, options) for one in batch))
 
 
 def _check(options: argparse.Namespace, layout: Layout) -> None:
@@ -140,7 +163,7 @@ def _stops(tokenizer: Tokenizer, names: list[str]) -> dict[int, str]:
 
 def _prompts(
     trained: Trained, options: argparse.Namespace, warn: Callable[[str], None]
-) -> Iterator[Made]:
+) -> Iterator[Prompt]:
     """One for each sample of each prompt; from nothing where there is no prompt."""
     reader = Reader(trained, options.files, Weighing())
     found = [reader.encode("--prompt", f"prompt-{n}", text.encode())
@@ -150,44 +173,17 @@ def _prompts(
         warn(f"{reader.left_out:,} letters behind the last whole token of a prompt are not used")
     for number, (name, tokens) in enumerate(given or [("made", np.zeros(0, np.int64))]):
         for sample in range(options.samples):
-            seed = mix(options.seed, number, sample)
-            generator = torch.Generator().manual_seed(seed)
-            yield Made(f"{name}/{sample + 1}", tokens, generator)
+            yield Prompt(f"{name}/{sample + 1}", tokens, number, sample)
 
 
-def _check_room(ready: Ready, prompts: list[Made], new: int) -> None:
-    longest = max(prompts, key=lambda one: len(one.prompt))
-    if len(longest.prompt) + new > ready.length:
+def _check_room(length: int, prompts: list[Prompt], new: int) -> None:
+    longest = max(prompts, key=lambda one: len(one.tokens))
+    if len(longest.tokens) + new > length:
         raise UserError(
-            f"--max-new-tokens {new} after a prompt of {len(longest.prompt):,} tokens"
-            f" ({longest.name}) is more than the {ready.length:,} that the network sees at once:"
+            f"--max-new-tokens {new} after a prompt of {len(longest.tokens):,} tokens"
+            f" ({longest.name}) is more than the {length:,} that the network sees at once:"
             " make fewer, or with rotary positions give --seq-length"
         )
-
-
-def grow(
-    ready: Ready, batch: list[Made], sampling: Sampling, stops: dict[int, str], count: int
-) -> Iterator[int]:
-    """Let the sequences of a batch grow by up to `count` tokens; yields how many have been."""
-    begin = ready.trained.tokenizer.end_of_document
-    lengths = torch.tensor([1 + len(one.prompt) for one in batch], device=ready.device)
-    prompts = torch.zeros(len(batch), int(lengths.max()), dtype=torch.int64)
-    for row, one in zip(prompts, batch, strict=True):
-        row[: 1 + len(one.prompt)] = torch.tensor([begin, *one.prompt.tolist()])
-    cache = Cache(ready.model, len(batch), int(lengths.max()) + count)
-    hidden = cache.prefill(prompts.to(ready.device), lengths)
-    for number in range(1, count + 1):
-        logits = ready.model.head.logits(hidden)[0]
-        tokens = sampling.next(logits, [one.generator for one in batch])
-        for one, token in zip(batch, tokens.tolist(), strict=True):
-            if not one.ended:
-                one.tokens.append(token)
-                one.ended = stops.get(token, "")
-        yield number
-        if all(one.ended for one in batch):
-            return
-        if number < count:
-            hidden = cache.step(tokens.to(ready.device))
 
 
 @contextmanager

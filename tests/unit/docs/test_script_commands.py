@@ -16,7 +16,7 @@ from longseq.host.variables import read_table
 ROOT = Path(__file__).parents[3]
 QUOTED = re.compile(r"((?:[A-Z_0-9]+=\S+ +)*)\./ALCF/([a-z0-9-]+\.sh)([^`|#>;…\n]*)")
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-ALONE = {"--help", "--list-models", "--list-variables", "--dry-run", "--bench"}
+ALONE = {"--help", "--list-models", "--list-variables", "--dry-run", "--bench", "--use"}
 VALUED = {"-q", "-n", "-t", "-A", "--chain"}
 
 
@@ -40,6 +40,8 @@ def parses(script: str, words: list[str]) -> None:
     own, behind = words[:cut], words[cut + 1 :]
     if "--bench" in own:
         parses("bench.sh", behind)
+    elif "--use" in own:
+        parses("use.sh", behind)
     else:
         parse(GROUPS, behind)
     if script == "submit.sh":

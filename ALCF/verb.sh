@@ -1,0 +1,58 @@
+# shellcheck shell=bash
+# Sourced by use.sh and submit.sh: what is asked of a trained network, by words and by variables. Needs setup.sh, args.sh.
+# Sets LONGSEQ_ARGS as args.sh does.
+
+longseq_check_verb() { # longseq_check_verb [VERB ARGUMENT...]: refuses what cannot be started on ranks
+    local word
+    case ${1-} in
+        score | generate | embed | evaluate) ;;
+        *) longseq_refuse "${1:-no verb}: give one of score, generate, embed, evaluate, and the run: ./ALCF/use.sh --help" || return ;;
+    esac
+    for word in "${@:2}"; do
+        [[ $word != - ]] || longseq_refuse "standard input (-) does not reach the ranks: name a file that all of them can read" || return
+    done
+}
+
+longseq_check_verb_of_job() { # longseq_check_verb_of_job VERB ARGUMENT...: refuses what nobody would find again
+    [[ $1 != score && $1 != generate ]] || [[ " ${*:2} " == *" --output"[\ =]* ]] ||
+        longseq_refuse "$1 in a job: give --output FILE, as what it prints would stand among all that the job says"
+}
+
+longseq_refuse_idle() { # refuses a variable of training that says nothing here
+    local name row
+    local acting=" NGPUS NGPU_PER_HOST NHOSTS HOSTFILE SP_TYPE MPSIZE SPSIZE RINGSIZE USE_SEQUENCE_PARALLEL DTYPE\
+ OUTPUT_DIR DRY_RUN MACHINE PYTHON DS_ACCELERATOR LAUNCH_ARGS SITE_MODULES SITE_NCCL OMP_NUM_THREADS MASTER_ADDR\
+ MASTER_PORT LONGSEQ_CACHE WANDB_API_KEY WANDB_MODE "
+    [[ ${LONGSEQ_TASK-} != use ]] || acting+="SUBMIT_ARGS GPU_TYPE QUEUE WALLTIME PROJECT FILESYSTEMS SITE_LIMITS "
+    # A job was asked at its submission
+    [[ -z ${LONGSEQ_JOB-} ]] || return 0
+    for row in "${LONGSEQ_VARIABLES[@]}"; do
+        name=${row%%|*}
+        [[ -z ${!name-} || $name == USE_FLASH_ATTN* || $acting == *" $name "* ]] || longseq_refuse "$name=${!name} is\
+ of training and says nothing to ./ALCF/use.sh: unset it" || return
+    done
+}
+
+longseq_verb_args() { # sets LONGSEQ_ARGS: the layout and how it computes, as flags of the verb
+    local row name flags word kernel only=
+    longseq_check_names || return
+    longseq_read_variables || return
+    longseq_refuse_idle || return
+    kernel=${LONGSEQ_VALUE[USE_FLASH_ATTN]}
+    longseq_share_out || return
+    longseq_complete
+    LONGSEQ_ARGS=(--device "$LONGSEQ_DEVICE")
+    for name in MPSIZE SPSIZE RINGSIZE USE_FLASH_ATTN; do
+        longseq_row "$name" && row=${REPLY#*|*|*|} flags=${row%%|*}
+        [[ $name == USE_FLASH_ATTN ]] || LONGSEQ_ARGS+=("$flags" "${LONGSEQ_VALUE[$name]}")
+    done
+    for word in $flags; do # "V: FLAG ...", those of the kernel
+        [[ $word != *: ]] || only=$word
+        [[ $word == *: || $only != "$kernel:" ]] || LONGSEQ_ARGS+=("$word")
+    done
+    ((! ${LONGSEQ_VALUE[USE_SEQUENCE_PARALLEL]:-0})) || LONGSEQ_ARGS+=(--sequence-parallel)
+    case ${LONGSEQ_VALUE[DTYPE]} in
+        bf16) LONGSEQ_ARGS+=(--bf16) ;;
+        fp16) longseq_refuse "DTYPE=fp16 is for training: give fp32 or bf16" ;;
+    esac
+}
