@@ -10,6 +10,7 @@ Bar: each within 10%.
 from __future__ import annotations
 
 import random
+import sys
 import warnings
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
@@ -69,6 +70,7 @@ class Peaks:
 def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--sample", type=int, default=24, help="how many are drawn")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", type=int, nargs="+", help="these of them, counted from 1")
 
 
 def draw(count: int, seed: int) -> Iterator[Case]:
@@ -111,17 +113,20 @@ def peaks(case: Case) -> Peaks:
 
 
 def main(options: Namespace) -> str:
-    cases = list(draw(options.sample, options.seed))
+    drawn = list(draw(options.sample, options.seed))
+    numbers = options.only or range(1, len(drawn) + 1)
+    if not all(1 <= number <= len(drawn) for number in numbers):
+        sys.exit(f"--only {options.only}: give numbers from 1 to {len(drawn)}")
     columns = ("measured MiB", ",.0f"), ("simulated", ",.0f"), ("off", "+.1%")
-    table = Table(("case", "<76"), *columns, ("planned", ",.0f"), ("off", "+.1%"))
+    table = Table(("", "d"), ("case", "<76"), *columns, ("planned", ",.0f"), ("off", "+.1%"))
     missed = {"simulated": 0, "planned": 0}
-    for case in cases:
-        here = peaks(case)
+    for number in numbers:
+        here = peaks(drawn[number - 1])
         off = here.off(here.simulated), here.off(here.planned)
         missed["simulated"] += abs(off[0]) > BAR
         missed["planned"] += abs(off[1]) > BAR
         row = here.measured / MIB, here.simulated / MIB, off[0], here.planned / MIB, off[1]
-        table.row(case.name, *row)
+        table.row(number, drawn[number - 1].name, *row)
     return "; ".join(
-        f"{name} beyond {BAR:.0%} in {n} of {len(cases)}" for name, n in missed.items()
+        f"{name} beyond {BAR:.0%} in {n} of {len(numbers)}" for name, n in missed.items()
     )
