@@ -41,6 +41,8 @@ from longseq.run.safety.abort import tell_launcher
 from longseq.training.feed import Feed, MicroBatch
 from longseq.training.trainer import Trainer
 
+TILES = 1 << 16  # bytes: those of tiles are given back at once as well, and leave no holes
+
 
 def make_trainer(flags: list[str], vocabulary: int = 16) -> Trainer:
     """A trainer on CPU ranks that recomputes what the flags say and nothing else."""
@@ -161,7 +163,7 @@ def watch(limit_gib: float) -> None:
 def do(job: Job) -> Found:
     """The steps of one job."""
     if job.settled:
-        give_back_large(0)
+        give_back_large(0, smallest=TILES)
     if job.blocks:
         in_blocks()
     tidy()
@@ -172,7 +174,7 @@ def do(job: Job) -> Found:
     else:
         trainer, feed = make_trainer(job.flags, job.vocabulary), None
     if job.settled:
-        give_back_large(0)  # again: where layers are recomputed the trainer keeps what is small
+        give_back_large(0, smallest=TILES)  # again: the trainer has a bound of its own
     as_plain_torch(trainer, job)
     batches_of = partial(random_batches, trainer, vocabulary=job.vocabulary, document=job.document)
     fixed = [] if feed else batches_of(trainer.config.network.seq_length)

@@ -14,9 +14,11 @@ M_MMAP_THRESHOLD = -3  # mallopt(3)
 SMALLEST, LARGEST = 1 << 20, 1 << 25  # glibc takes no more
 
 
-def give_back_large(sequence_bytes: int) -> bool:
-    """Map tensors from half of `sequence_bytes` on by themselves; False where there is no glibc."""
-    bound = max(SMALLEST, min(sequence_bytes // 2, LARGEST))
+def give_back_large(sequence_bytes: int, smallest: int = SMALLEST) -> bool:
+    """Map tensors from half of `sequence_bytes` on by themselves, but none below `smallest` bytes;
+    False where there is no glibc.
+    """
+    bound = max(smallest, min(sequence_bytes // 2, LARGEST))
     try:
         return bool(ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, bound))
     except (OSError, AttributeError):

@@ -12,6 +12,7 @@ from who made it (kinds.py), and changes where its role does: what a layer leave
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections import Counter
 from collections.abc import Iterator
@@ -123,7 +124,8 @@ class Trace(TorchDispatchMode):
             kwargs["device"] = META
         if any(x.device.type != "meta" for x in _tensors(args, kwargs)):
             args, kwargs = tree_map_only(Tensor, _without_data, (args, kwargs))
-        result = args[0] if func is ATEN.lift_fresh.default else plain(func, args, kwargs)
+        same = func is ATEN.lift_fresh.default or _added_in_place(func, args)
+        result = args[0] if same else plain(func, args, kwargs)
         if result is None:
             result = func(*args, **kwargs)
         for kind, flops in flops_of(func, args):
@@ -258,6 +260,26 @@ class Trace(TorchDispatchMode):
         self._bytes[held.kind] -= held.bytes
         self._bytes[kind] += held.bytes
         held.kind = kind
+
+
+def _added_in_place(func: Any, args: Any) -> bool:
+    """Whether this is autograd's sum of two gradients of one tensor, the first of them its own.
+
+    It adds to that one, but not while operations are traced (torch/csrc/autograd/input_buffer.cpp).
+    """
+    if func is not ATEN.add.Tensor:
+        return False
+    frame = sys._getframe(2)  # who called __torch_dispatch__
+    while frame.f_back and frame.f_globals["__name__"] in (
+        "torch._compile",
+        "torch._dynamo.eval_frame",
+    ):
+        frame = frame.f_back
+    if frame.f_code.co_name != "_engine_run_backward":
+        return False
+    storage = args[0].untyped_storage()
+    holders = torch._C._storage_Use_Count(storage._cdata) - 1  # `storage` is one
+    return bool(holders == 1 and args[0].numel() * args[0].itemsize == storage.nbytes())
 
 
 @cache
