@@ -73,33 +73,44 @@ def layer_bytes(job: Job, system: System) -> float:
     sent = EXCHANGED * exchanged(job) * (job.tp - 1) / job.tp if system.pieces else 0.0
     if job.recompute not in OUTSIDE:
         scores = _scores(job, system) * (2 if job.recompute == "selective" else 1)
-        work = max((job.hidden + job.mlp / 2) * at_once, sent * job.tokens)
-        return work + _ring(job) * at_once + scores + gathered
+        mlp = job.hidden + job.mlp / 2
+        # Attention's turn comes when what the MLP kept is gone
+        around = job.queries + _ring(job) - job.mlp if job.ring > 1 else 0.0
+        exchange = sent * job.tokens - job.mlp * at_once
+        return max(mlp * at_once, around * at_once, exchange) + scores + gathered
     attention = system.outer * job.hidden + system.inner * job.queries + system.keys * job.keys
     if system.query_sums and job.device != "cpu":
         attention += job.queries * 4 / job.number
-    attention += _ring(job)
+    if job.ring > 1:  # where gradients are sums in fp32 until the layer's own are made of them
+        attention += _ring(job) - job.queries - 2 * job.keys
     if job.chunk:
         return _chunked_layer(job, system) + gathered
+    others = (job.group - 1) * job.hidden * at_once if job.group > 1 else 0.0
     size = attention * at_once + _scores(job, system)
-    if job.group > 1:
-        size += (job.group - 1) * job.hidden * at_once
+    # The MLP's turn comes before there are gradients of q, k and v
+    own = max(system.inner - 1, 0) * job.queries + max(system.keys - 2, 0) * job.keys
+    beside = (system.outer * job.hidden + own) * at_once
+    rows = min(job.tile, job.tokens)
     if sent:
-        tile = min(job.tile, job.tokens) * (sent + (kept_whole(job) - job.mlp / 2) * job.number)
-        beside = 3 * job.queries + 2 * job.keys + 2 * job.hidden
-        size = max(size, beside * at_once + tile)
+        tile = rows * (sent + (kept_whole(job) - job.mlp / 2) * job.number)
+        size = max(size, beside + tile)
     elif system.tiles_mlp:
-        size += kept_whole(job) * 2 * min(job.tile, job.tokens) * job.number
+        size = max(size, beside + kept_whole(job) * 2 * rows * job.number)
     else:  # as it is written: the MLP's own, beside what attention keeps
         size = max(size, (kept_whole(job) + system.mlp * job.hidden) * at_once)
-    return size + gathered
+    return size + others + gathered
 
 
 def _ring(job: Job) -> float:
-    """Numbers a token of the block that comes, and of sums in fp32 (parallel/ring.py)."""
+    """Numbers a token of the block at hand and the one that comes, or of both halves of the sums
+    that are sent on, with those sums in fp32 (parallel/ring.py).
+    """
     if job.ring == 1:
         return 0.0
-    return 4 * job.keys + (job.queries + 4 * job.keys) * 4 / job.number
+    summed = 4 / job.number
+    part = job.queries + 2 * job.keys  # the gradients of the block at hand
+    at_work = 4 * job.keys + (job.queries + 2 * job.keys) * summed + part
+    return max(at_work, 2 * job.keys + (job.queries + 4 * job.keys) * summed)
 
 
 def _chunked_layer(job: Job, system: System) -> float:

@@ -51,9 +51,9 @@ KINDS = {
     "context": "CUDA context, libraries",
     "programs": "what is no tensor, on a CPU",
 }
-# What a rank on a CPU takes with its first steps that is no tensor: objects of Python and of
-# DeepSpeed's engine, gloo's buffers, holes in glibc's heap. Measured: docs/simulate.md.
-PROGRAM = 60 * 2**20
+# What a rank on a CPU takes with its first steps that is no tensor: objects of Python and of the
+# engine; and where it has others to talk to, gloo's. Measured: docs/simulate.md.
+PROGRAM, GLOO = 25 * 2**20, 25 * 2**20
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def need(job: Job, system: System = OURS) -> Need:
     if job.device == "cpu":  # where everything is in the host's memory
         for kind, size in host.items():
             by_kind[kind if kind in KINDS else "layer"] += size
-        by_kind["programs"] = PROGRAM
+        by_kind["programs"] = PROGRAM + (GLOO if job.shards * job.tp * job.pp > 1 else 0)
         return Need(by_kind, {}, moment)
     grown = ("gradients", "collectives")  # in one piece, or by messages of one size
     comes = (size for kind, size in passing[moment].items() if kind not in grown)

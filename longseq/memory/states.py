@@ -67,11 +67,12 @@ def table_part(job: Job) -> float:
 
 def tables(job: Job) -> int:
     """Tables' worth of gradients that exist while the embedding makes its own: with one table for
-    tokens and head also the head's, and the sum of both; ZeRO 2 sends it from a copy.
+    tokens and head also the head's, to which it is added (where the sequence is split, in a third
+    one); ZeRO 2 sends it from a copy.
     """
     tied = not job.network.untie_embeddings_and_output_weights
-    split = 2 if job.sequence_parallel else 0
-    return (3 if tied else 1) + split + (job.zero == 2 and job.shards > 1)
+    split = 2 + tied if job.sequence_parallel else 0
+    return (2 if tied else 1) + split + (job.zero == 2 and job.shards > 1)
 
 
 def bucket(job: Job) -> float:

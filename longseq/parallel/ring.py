@@ -41,6 +41,17 @@ def blocks(shape: torch.Size, source: int, group: Group, documents: Documents) -
                 yield Block((row, slice(None), queries), (row, slice(None), seen), own)
 
 
+def _attend(y: Tensor, lse: Tensor, q: Tensor, k: Tensor, v: Tensor, causal: bool) -> None:
+    """Merge what a block gives into y and lse; a function, so that nothing of it outlives it."""
+    merge(y, lse, *block_forward(q, k, v, causal))
+
+
+def _add_gradients(dq: Tensor, dk: Tensor, dv: Tensor, *block: Any) -> None:
+    """Add a block's gradients to the sums; a function, so that none of them outlives it."""
+    for sums, part in zip((dq, dk, dv), block_backward(*block), strict=True):
+        sums += part
+
+
 class _Ring(torch.autograd.Function):
     """q [b, heads, n, d], k and v [b, groups, n, d] of this rank's tokens.
 
@@ -59,9 +70,9 @@ class _Ring(torch.autograd.Function):
             source = (group.rank - step) % group.size
             coming = shift(block, group) if step + 1 < group.size else None
             for at, seen, causal in blocks(q.shape, source, group, documents):
-                part = block_forward(q[at], block[0][seen], block[1][seen], causal)
-                merge(y[at], lse[at], *part)
+                _attend(y[at], lse[at], q[at], block[0][seen], block[1][seen], causal)
             block = coming.wait() if coming else block
+            del coming
         ctx.documents, ctx.group = documents, group
         out = y.to(q.dtype)
         ctx.save_for_backward(q, k, v, out, lse)
@@ -81,11 +92,10 @@ class _Ring(torch.autograd.Function):
             coming = shift(block, group) if step + 1 < group.size else None
             for at, seen, causal in blocks(q.shape, source, group, documents):
                 here = (dy[at], q[at], block[0][seen], block[1][seen], y[at], lse[at])
-                d_q, d_k, d_v = block_backward(*here, causal)
-                dq[at] += d_q
-                gradient[0][seen] += d_k
-                gradient[1][seen] += d_v
+                _add_gradients(dq[at], gradient[0][seen], gradient[1][seen], *here, causal)
+                del here  # it holds a block that goes
             block = coming.wait() if coming else block
+            del coming
             gradient = shift(gradient, group).wait()  # after the last step it is home
         dk, dv = gradient.to(k.dtype).unbind()
         return dq.to(q.dtype), dk, dv, None, None
