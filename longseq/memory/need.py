@@ -128,7 +128,7 @@ def _moments(job: Job, system: System, gradients: float) -> dict[str, dict[str, 
     found = {
         "the head": {"activations": head, "layer": gathered, "logits": logits} | first | forward,
         "backward of a layer": {"activations": kept, "layer": layer, "logits": waiting}
-        | first
+        | (last if job.zero == 2 and job.shards > 1 else first)  # room comes with the first bucket
         | (backward if system.room or job.zero >= 3 else begun),
         "the update": last | update_bytes(job, system),
     }
