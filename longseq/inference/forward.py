@@ -8,9 +8,11 @@ tokens; data-parallel ranks take windows in turn. Every rank gets every loss.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +24,9 @@ from longseq.inference import sequences
 from longseq.inference.network import Ready
 from longseq.inference.windows import Cutting, Losses, Window
 
+T = TypeVar("T")
 Batch = list[Window]
+Found = npt.NDArray[np.float32]
 
 
 def scored(
@@ -30,73 +34,91 @@ def scored(
 ) -> Iterator[tuple[sequences.Sequence, Losses]]:
     """Each record with the loss of its tokens [n], in their order."""
     begin = ready.trained.tokenizer.end_of_document
-    waiting: list[tuple[sequences.Sequence, int]] = []  # records, and their windows to come
+    done: list[Losses] = []
+    parts = in_parts(records, cutting, begin, partial(in_turn, ready))
+    for record, window, losses, last in parts:
+        done.append(losses[window.context :])
+        if last:
+            yield record, np.concatenate(done)
+            done = []
+
+
+def in_parts(
+    records: Iterable[sequences.Sequence],
+    cutting: Cutting,
+    begin: int,
+    asked: Callable[[Iterator[Window]], Iterator[tuple[Window, T]]],
+) -> Iterator[tuple[sequences.Sequence, Window, T, bool]]:
+    """Each window of each record with what `asked` finds of it, and whether it is the last one."""
+    waiting: deque[tuple[sequences.Sequence, bool]] = deque()  # windows that are being worked on
 
     def all_windows() -> Iterator[Window]:
         for record in records:
             found = list(cutting.windows(record.name, record.tokens, begin))
-            waiting.append((record, len(found)))
-            yield from found
+            for number, window in enumerate(found, 1):
+                waiting.append((record, number == len(found)))
+                yield window
 
-    done: list[Losses] = []
-    for window, losses in in_turn(ready, all_windows()):
-        done.append(losses[window.context :])
-        record, count = waiting[0]
-        if len(done) == count:
-            yield record, np.concatenate(done)
-            del waiting[0]
-            done = []
+    for window, found in asked(all_windows()):
+        record, last = waiting.popleft()
+        yield record, window, found, last
 
 
 def in_turn(ready: Ready, windows: Iterator[Window]) -> Iterator[tuple[Window, Losses]]:
-    """Each window with the loss of its labels [n]; a round is a batch for each data-parallel
-    rank.
+    """Each window with the loss of its labels [n]."""
+    for batch, parts in shared(ready, windows, rank_losses):
+        rows = np.zeros((len(batch), longest(batch)), np.float32)
+        for spans, losses in parts:
+            put(rows, spans, losses)
+        for window, row in zip(batch, rows, strict=True):
+            yield window, row[: len(window.labels)]
+
+
+def shared(
+    ready: Ready, windows: Iterator[Window], compute: Callable[[Ready, Batch], T]
+) -> Iterator[tuple[Batch, list[T]]]:
+    """Each batch of windows with what `compute` gives on the ranks that share it, on every rank.
+
+    A round is a batch for each data-parallel rank; of tensor-parallel ranks the first one speaks.
     """
-    config = ready.config
-    budget = config.training.micro_batch_size * ready.length
-    batches = in_batches(windows, budget)
+    budget = ready.config.training.micro_batch_size * ready.length
+    batches, mine = in_batches(windows, budget), ready.mesh.dp.rank
     while turn := list(islice(batches, ready.mesh.dp.size)):
-        mine = ready.mesh.dp.rank
-        piece: Any = None
+        piece: tuple[int, T] | None = None
         if mine < len(turn):
-            spans, losses = rank_losses(ready, turn[mine])
-            if ready.mesh.tp.rank == 0:
-                piece = mine, spans, losses
-        found = [np.zeros((len(b), _longest(b)), np.float32) for b in turn]
-        for part in ready.ranks.gather(piece):
-            if part is not None:
-                number, spans, losses = part
-                _put(found[number], spans, losses)
-        for batch, rows in zip(turn, found, strict=True):
-            for window, row in zip(batch, rows, strict=True):
-                yield window, row[: len(window.labels)]
+            found = compute(ready, turn[mine])
+            piece = (mine, found) if ready.mesh.tp.rank == 0 else None
+        pieces = [part for part in ready.ranks.gather(piece) if part is not None]
+        for number, batch in enumerate(turn):
+            yield batch, [found for of, found in pieces if of == number]
 
 
 def in_batches(windows: Iterable[Window], budget: int) -> Iterator[Batch]:
     """Windows that follow each other, at most `budget` tokens of the longest one's length."""
     batch: Batch = []
-    longest = 0
+    most = 0
     for window in windows:
-        longest = max(longest, len(window.labels))
-        if batch and longest * (len(batch) + 1) > budget:
+        most = max(most, len(window.labels))
+        if batch and most * (len(batch) + 1) > budget:
             yield batch
-            batch, longest = [], len(window.labels)
+            batch, most = [], len(window.labels)
         batch.append(window)
     if batch:
         yield batch
 
 
-def _longest(batch: Batch) -> int:
+def longest(batch: Batch) -> int:
+    """The most labels of a window."""
     return max(len(window.labels) for window in batch)
 
 
-def _put(rows: Losses, spans: list[tuple[int, int]], losses: Losses) -> None:
-    """What a rank has found, [b, tokens of its spans], into rows [b, n]; padding is left out."""
+def put(rows: Found, spans: list[tuple[int, int]], found: Found) -> None:
+    """What a rank has found, [b, tokens of its spans, …], into rows [b, n, …]; no padding."""
     at = 0
     for start, stop in spans:
         kept = min(stop, rows.shape[1]) - start
         if kept > 0:
-            rows[:, start : start + kept] = losses[:, at : at + kept]
+            rows[:, start : start + kept] = found[:, at : at + kept]
         at += stop - start
 
 

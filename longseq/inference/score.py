@@ -67,13 +67,7 @@ def add_reading(parser: Parser) -> None:
     parser.add_argument(
         "files", nargs="+", metavar="FILE", help="FASTA, FASTQ, …, or prefixes of prepared data"
     )
-    parser.add_argument(
-        "--window", type=int, default=0, metavar="N", help="tokens of longer records seen at once"
-    )
-    parser.add_argument(
-        "--stride", type=int, default=0, metavar="M",
-        help="tokens from one window to the next; the rest of a window is context (N / 2)",
-    )  # fmt: skip
+    add_window(parser)
     parser.add_argument(
         "--lower-case-weight", type=float, default=1.0, metavar="W",
         help="what lower-case letters of a file count for (1)",
@@ -85,6 +79,17 @@ def add_reading(parser: Parser) -> None:
     parser.add_argument(
         "--weighted", action="store_true", help="tokens count for what prepared data say"
     )
+
+
+def add_window(parser: Parser) -> None:
+    """How longer records are cut."""
+    parser.add_argument(
+        "--window", type=int, default=0, metavar="N", help="tokens of longer records seen at once"
+    )
+    parser.add_argument(
+        "--stride", type=int, default=0, metavar="M",
+        help="tokens from one window to the next; the rest of a window is context (N / 2)",
+    )  # fmt: skip
 
 
 def weighing(options: argparse.Namespace) -> Weighing:

@@ -62,8 +62,10 @@ def losses(ready: Ready) -> np.ndarray:
 
 def states(ready: Ready) -> np.ndarray:
     """Of each token behind the first layer, and the mean of each record behind the last norm."""
-    each = [rows for _, rows in embedded(ready, sequences(), 1, True)]
-    return np.concatenate([*each, *(rows for _, rows in embedded(ready, sequences(), -1, False))])
+    cuts = Cutting(LENGTH, 500, 200)
+    each = [rows for _, rows, _ in embedded(ready, sequences(), cuts, 1, True)]
+    means = embedded(ready, sequences(), cuts, -1, False)
+    return np.concatenate([*each, *(rows for _, rows, _ in means)])
 
 
 def likeliest(ready: Ready) -> list[list[int]]:

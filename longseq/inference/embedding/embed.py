@@ -2,6 +2,7 @@
 
     longseq embed RUN genes.fa --output genes.npy        # a row a record, the mean of its tokens
     longseq embed RUN genes.fa --layer 2 --per-token --output genes.parquet
+    longseq embed RUN genome.fa --window 8192 --stride 4096 --output genome.npy
 
 Rows are float32. A .parquet holds the records' names beside them; beside X.npy lies X.records.tsv,
 with each record's rows. Layer n is what leaves the n-th layer, 0 the embeddings; without --layer it
@@ -24,8 +25,10 @@ from longseq.inference.embedding.states import open_states
 from longseq.inference.flags import add_computing, network_config, read_computing
 from longseq.inference.progress import progress
 from longseq.inference.ranks import on_ranks, warner
+from longseq.inference.score import add_window, check_window
 from longseq.inference.sequences import Reader, Weighing
 from longseq.inference.tables import check_output
+from longseq.inference.windows import Cutting, cutting
 from longseq.parallel.agreement import Ranks
 
 if TYPE_CHECKING:
@@ -38,6 +41,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "files", nargs="+", metavar="FILE", help="FASTA, FASTQ, …, or prefixes of prepared data"
     )
+    add_window(parser)
     parser.add_argument(
         "--layer", type=int, default=-1, metavar="N", help="0: the embeddings; without it: all"
     )
@@ -54,12 +58,14 @@ class Asked:
 
     trained: Trained
     config: Config
+    cuts: Cutting
     reader: Reader
 
 
 def embed(options: argparse.Namespace) -> int:
     """`longseq embed`: returns the exit code, raises UserError."""
     layout, computing = read_computing(options)
+    check_window(options)
     check_output("--output", options.output, (".npy", ".parquet"))
 
     def look(ranks: Ranks) -> Asked:
@@ -68,7 +74,8 @@ def embed(options: argparse.Namespace) -> int:
         layers = trained.network.num_layers
         if not -1 <= options.layer <= layers:
             raise UserError(f"--layer {options.layer}: {trained.name} has layers 1 to {layers}")
-        return Asked(trained, config, Reader(trained, options.files, Weighing()))
+        cuts = cutting(config.network.seq_length, options.window, options.stride)
+        return Asked(trained, config, cuts, Reader(trained, options.files, Weighing()))
 
     def work(asked: Asked, device: torch.device, ranks: Ranks) -> None:
         _embed(asked, options, device, ranks)
@@ -86,9 +93,10 @@ def _embed(asked: Asked, options: argparse.Namespace, device: torch.device, rank
         path = None if ranks.rank else options.output
         output = stack.enter_context(open_states(path, asked.config.network.hidden_size))
         advance = stack.enter_context(progress("embedding", reader.total, ranks.rank))
-        found = embedded(ready, reader, layer, options.per_token)
-        for number, (name, states) in enumerate(found, 1):
-            output.add(name, states)
-            advance(reader.done, f"{number:,} records")
+        records = 0
+        for name, states, last in embedded(ready, reader, asked.cuts, layer, options.per_token):
+            output.add(name, states, last)
+            records += last
+            advance(reader.done, f"{records:,} records")
     if reader.left_out:
         warner(ranks)(f"{reader.left_out:,} letters behind a last whole token were left out")

@@ -1,12 +1,14 @@
 """Records → the states behind a layer, on every rank.
 
-for name, states in embedded(ready, records, layer=2, per_token=False): …    # [1, h] fp32
+    for name, states, last in embedded(ready, records, cuts, layer=2, per_token=True): …
+
+Records are cut as `score` cuts them: a token has the state of the first window that holds it, and
+what that window held before is context.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -14,77 +16,90 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from longseq.attention.zigzag import Spans
-from longseq.errors import UserError
 from longseq.inference import sequences
 from longseq.inference.embedding.states import States
-from longseq.inference.forward import place
+from longseq.inference.forward import Batch, in_parts, longest, place, put, shared
 from longseq.inference.network import Ready
+from longseq.inference.windows import Cutting, Window
 from longseq.model.context import Context
 from longseq.model.layers import Layer
 
 
 def embedded(
-    ready: Ready, records: Iterable[sequences.Sequence], layer: int, per_token: bool
-) -> Iterator[tuple[str, States]]:
-    """Each record's name and states, [n, h] or their mean [1, h], on every rank.
+    ready: Ready,
+    records: Iterable[sequences.Sequence],
+    cuts: Cutting,
+    layer: int,
+    per_token: bool,
+) -> Iterator[tuple[str, States, bool]]:
+    """Rows of each record, [n, h], and whether they are its last: a window's tokens, or their mean.
 
-    Data-parallel ranks take records in turn; those that share one give what they hold of it.
+    Window by window, so that no record's tokens are ever held together.
     """
-    mesh, waiting = ready.mesh, iter(records)
-    while turn := list(islice(waiting, mesh.dp.size)):
-        piece: Any = None
-        if mesh.dp.rank < len(turn):
-            spans, mine = _rank_states(ready, turn[mesh.dp.rank], layer)
-            if mesh.tp.rank == 0:
-                piece = mesh.dp.rank, spans, mine if per_token else _sum(mine)
-        pieces = [found for found in ready.ranks.gather(piece) if found is not None]
-        for number, record in enumerate(turn):
-            count = len(record.tokens)
-            parts = [(spans, mine) for of, spans, mine in pieces if of == number]
-            if per_token:
-                states = np.zeros((count, parts[0][1].shape[1]), np.float32)
-                for spans, mine in parts:
-                    _put(states, spans, mine)
-            else:
-                states = np.sum([mine for _, mine in parts], axis=0) / count
-            yield record.name, states.astype(np.float32)
+
+    def asked(windows: Iterator[Window]) -> Iterator[tuple[Window, npt.NDArray[Any]]]:
+        found = _token_rows if per_token else _sums
+        return found(ready, windows, layer)
+
+    begin = ready.trained.tokenizer.end_of_document  # before labels, and no input here
+    total: Any = 0.0
+    for record, _, found, last in in_parts(records, cuts, begin, asked):
+        if per_token:
+            yield record.name, found, last
+            continue
+        total = total + found
+        if last:
+            yield record.name, (total / len(record.tokens))[None].astype(np.float32), True
+            total = 0.0
 
 
-def _sum(states: States) -> npt.NDArray[np.float64]:
-    """[n, h] → [1, h]."""
-    return states.sum(axis=0, dtype=np.float64, keepdims=True)
+def _token_rows(
+    ready: Ready, windows: Iterator[Window], layer: int
+) -> Iterator[tuple[Window, States]]:
+    """Each window with the states of the tokens that none before it has counted, [n, h]."""
+
+    def compute(ready: Ready, batch: Batch) -> tuple[list[tuple[int, int]], States]:
+        return _rank_states(ready, batch, layer)
+
+    for batch, parts in shared(ready, windows, compute):
+        rows = np.zeros((len(batch), longest(batch), parts[0][1].shape[2]), np.float32)
+        for spans, states in parts:
+            put(rows, spans, states)
+        for window, row in zip(batch, rows, strict=True):
+            yield window, row[window.context : len(window.labels)]
 
 
-def _put(states: States, spans: Spans, mine: States) -> None:
-    """A rank's states, one span behind the other, to where they belong in states [n, h]."""
-    at = 0
-    for start, stop in spans:
-        states[start:stop] = mine[at : at + stop - start]
-        at += stop - start
+def _sums(
+    ready: Ready, windows: Iterator[Window], layer: int
+) -> Iterator[tuple[Window, npt.NDArray[np.float64]]]:
+    """Each window with the sum of those, [h]: every rank adds up what it holds."""
+
+    def compute(ready: Ready, batch: Batch) -> npt.NDArray[np.float64]:
+        spans, states = _rank_states(ready, batch, layer)
+        held = np.concatenate([np.arange(start, stop) for start, stop in spans])
+        counted = [(held >= one.context) & (held < len(one.labels)) for one in batch]
+        rows = zip(states, counted, strict=True)
+        return np.stack([row[those].sum(axis=0, dtype=np.float64) for row, those in rows])
+
+    for batch, parts in shared(ready, windows, compute):
+        yield from zip(batch, np.sum(parts, axis=0), strict=True)
 
 
 @torch.no_grad()
-def _rank_states(ready: Ready, record: sequences.Sequence, layer: int) -> tuple[Spans, States]:
-    """Which tokens of a record this rank holds, and their states [n, h] behind layer `layer`."""
-    count = len(record.tokens)
-    if count > ready.length:
-        raise UserError(
-            f"record {record.name} has {count:,} tokens and the network sees {ready.length:,} at"
-            " once: cut it, or with rotary positions give --seq-length"
-        )
-    tokens, positions, spans = place(ready, [record.tokens])
+def _rank_states(ready: Ready, batch: Batch, layer: int) -> tuple[list[tuple[int, int]], States]:
+    """The spans of tokens that this rank and its tensor-parallel ones hold, their states [b, s, h].
+
+    A window's labels are the record's own tokens: these are what the network reads here.
+    """
+    tokens, positions, spans = place(ready, [window.labels for window in batch])
     model, kept = ready.model, _Kept(layer)
     before, model.run_layers = model.run_layers, kept
     try:
         hidden = model.hidden(tokens, positions)
     finally:
         model.run_layers = before
-    states = hidden if layer < 0 else kept.states
-    whole = model.head.exchange.gather_tokens(states)[:, 0].float().cpu().numpy()
-    held = np.concatenate([np.arange(start, stop) for start, stop in spans]) < count
-    spans = [(start, min(stop, count)) for start, stop in spans if start < count]
-    return spans, whole[held]
+    states = model.head.exchange.gather_tokens(hidden if layer < 0 else kept.states)
+    return spans, states.transpose(0, 1).float().cpu().numpy()
 
 
 class _Kept:

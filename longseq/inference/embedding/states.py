@@ -1,7 +1,7 @@
 """Rows of states in a file, with the names of the records that they are of.
 
 with open_states(Path("genes.npy"), width=512) as output:
-    output.add("gene-1", states)          # [n, 512] float32
+    output.add("gene-1", states, last=True)     # [n, 512] float32, all of the record or a part
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ class Output(ABC):
     """Takes the states of one record after another."""
 
     @abstractmethod
-    def add(self, name: str, states: States) -> None:
-        """Append the rows [n, width] of a record."""
+    def add(self, name: str, states: States, last: bool) -> None:
+        """Append rows [n, width] of a record; its last ones, or more will come."""
 
 
 class Nothing(Output):
     """Where another rank writes."""
 
-    def add(self, name: str, states: States) -> None:
+    def add(self, name: str, states: States, last: bool) -> None:
         pass
 
 
@@ -41,7 +41,7 @@ class Matrix(Output):
 
     def __init__(self, path: Path, width: int, names: Tsv) -> None:
         self._file, self._names = path.open("wb"), names
-        self._rows, self._width = 0, width
+        self._rows, self._first, self._width = 0, 0, width
         self._header()
 
     def _header(self) -> None:
@@ -49,10 +49,13 @@ class Matrix(Output):
         facts = {"descr": "<f4", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(self._file, facts)
 
-    def add(self, name: str, states: States) -> None:
-        self._names.add({"record": [name], "first_row": [self._rows], "rows": [len(states)]})
+    def add(self, name: str, states: States, last: bool) -> None:
         self._file.write(states.astype("<f4").tobytes())
         self._rows += len(states)
+        if last:
+            rows = self._rows - self._first
+            self._names.add({"record": [name], "first_row": [self._first], "rows": [rows]})
+            self._first = self._rows
 
     def close(self) -> None:
         self._file.seek(0)
@@ -69,14 +72,15 @@ class Parquet(Output):
         self._list = pa.list_(pa.float32(), width)
         fields = [("record", pa.string()), ("row", pa.int64()), ("state", self._list)]
         self._groups = RowGroups(path, pa.schema(fields), GROUP)
+        self._row = 0
 
-    def add(self, name: str, states: States) -> None:
+    def add(self, name: str, states: States, last: bool) -> None:
         import pyarrow as pa
 
         numbers = pa.FixedSizeListArray.from_arrays(pa.array(states.ravel()), type=self._list)
-        self._groups.add(
-            [pa.array([name] * len(states)), pa.array(np.arange(len(states))), numbers]
-        )
+        rows = self._row + np.arange(len(states))
+        self._groups.add([pa.array([name] * len(states)), pa.array(rows), numbers])
+        self._row = 0 if last else self._row + len(states)
 
     def close(self) -> None:
         self._groups.close()

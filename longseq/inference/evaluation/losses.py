@@ -7,15 +7,16 @@ found.by_position.bins()         # does it use its length?
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from longseq.inference.sequences import Sequence
-from longseq.inference.windows import Cutting, Losses, Window
+from longseq.inference.windows import Cutting, Losses
 
 if TYPE_CHECKING:
     from longseq.inference.network import Ready
@@ -66,27 +67,20 @@ def network_losses(
     ready: Ready, records: list[Sequence], cutting: Cutting, advance: Callable[[int, str], None]
 ) -> Found:
     """One pass over all windows; what is context in one counts for its position there as well."""
-    from longseq.inference.forward import in_turn
+    from longseq.inference.forward import in_parts, in_turn
 
     begin = ready.trained.tokenizer.end_of_document
     size = min(cutting.size or ready.length, max(len(record.tokens) for record in records))
     found = Found(ByPosition(*(np.zeros(size) for _ in range(3))))
-    lasts: list[bool] = []
-
-    def windows() -> Iterator[Window]:
-        for record in records:
-            cut = list(cutting.windows(record.name, record.tokens, begin))
-            lasts.extend([False] * (len(cut) - 1) + [True])
-            yield from cut
-
     parts: list[Losses] = []
     done = 0
-    for number, (window, losses) in enumerate(in_turn(ready, windows())):
+    windows = in_parts(records, cutting, begin, partial(in_turn, ready))
+    for _, window, losses, last in windows:
         found.by_position.add(losses)
         parts.append(losses[window.context :])
         done += len(parts[-1])
         advance(done, f"{done:,} tokens")
-        if lasts[number]:
+        if last:
             found.each.append(np.concatenate(parts))
             parts = []
     return found

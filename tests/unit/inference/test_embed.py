@@ -66,12 +66,47 @@ def test_a_row_a_token(model: GPT, run: str, fasta: str, tmp_path: Path) -> None
     np.testing.assert_allclose(np.array(table["state"]), expected.numpy(), atol=2e-4)
 
 
+def by_windows(model: GPT, text: str, layer: int, size: int, stride: int) -> torch.Tensor:
+    """Each token from the first window that holds it, each window by itself."""
+    count, start, found = len(text), 0, torch.zeros(0, model.net.hidden_size)
+    while len(found) < count:
+        start = min(start, max(0, count - size))
+        window = states(model, text[start : start + size], layer)
+        found = torch.cat([found, window[len(found) - start :]])
+        start += stride
+    return found
+
+
+@pytest.mark.parametrize("stride", [17, 40])
+def test_longer_records_are_cut_as_scores_are(
+    stride: int, model: GPT, run: str, fasta: str, tmp_path: Path
+) -> None:
+    """One record in three windows or two, the others in one; windows of several in a batch."""
+    words = ["--window", "40", "--stride", str(stride), "--micro-batch-size", "4"]
+    each, means = tmp_path / "each.parquet", tmp_path / "means.npy"
+    expected = [by_windows(model, text, 1, 40, stride) for text in RECORDS.values()]
+    common = ["embed", run, fasta, "--layer", "1", *words, "--output"]
+    assert main([*common, str(each), "--per-token"]) == 0
+    table = pq.read_table(each).to_pydict()
+    np.testing.assert_allclose(np.array(table["state"]), torch.cat(expected).numpy(), atol=2e-4)
+    assert table["record"] == [name for name, text in RECORDS.items() for _ in text]
+    assert table["row"] == [n for text in RECORDS.values() for n in range(len(text))]
+    assert main([*common, str(means)]) == 0
+    mean = torch.stack([rows.mean(0) for rows in expected])
+    np.testing.assert_allclose(np.load(means), mean.numpy(), atol=2e-4)
+    assert main([*common, str(tmp_path / "rows.npy"), "--per-token"]) == 0
+    said = (tmp_path / "rows.records.tsv").read_text()
+    assert said == "record\tfirst_row\trows\none\t0\t20\ntwo\t20\t63\nthree\t83\t1\n"
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["--layer", "3"], "--layer 3:"),
         (["--output", "x.tsv"], "--output x.tsv: end it in one of .npy, .parquet"),
-        (["--seq-length", "40"], "record two has 63 tokens and the network sees 40 at once"),
+        (["--seq-length", "40"], "the network sees 40 at once: give --window 40 --stride 20"),
+        (["--stride", "4"], "--stride 4 needs --window"),
+        (["--window", "97"], "--window 97: the network sees 96 tokens at once"),
     ],
 )
 def test_a_mistake_is_one_line(
