@@ -1,8 +1,9 @@
-"""Attention in chunks of the sequence, whose queries, keys and values wait in host memory.
+"""Attention in chunks of the sequence, which wait for backward in host memory.
 
-One device then holds a pair of chunks and the fp32 sums of one, whatever the sequence's length: the
-idea of FPDT (arXiv 2408.16978). While a pair is worked on, the next keys and values are on their
-way. On a CPU, where the tests run it, "host memory" is where everything is, and the chunks remain.
+Between forward and backward the device then holds none of queries, keys, values and output, and in
+backward two chunks of each and of the fp32 sums: the idea of FPDT (arXiv 2408.16978). Forward works
+on what it is given, whose copies leave meanwhile; where nothing is to be learned nothing is copied.
+On a CPU, where the tests run it, "host memory" is where everything is, and the chunks remain.
 """
 
 from __future__ import annotations
@@ -58,20 +59,24 @@ class _Chunked(torch.autograd.Function):
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, documents: Documents, host: HostChunks
     ) -> Tensor:
         """q [b, heads, s, d], k and v [b, groups, s, d] → [b, heads, s, d]."""
-        qs, ks, vs = host.out(q), host.out(k), host.out(v)
+        qs, ks, vs = (host.places(x.detach()) for x in (q, k, v))
+        learns = any(ctx.needs_input_grad)
+        kept = [host.put(chunk) for chunk in (*qs, *ks, *vs)] if learns else []
         out, weights = torch.empty_like(q), []
-        for i, (mine, place) in enumerate(zip(host.fetch(qs), host.places(out), strict=True)):
+        for i, (mine, place) in enumerate(zip(qs, host.places(out.detach()), strict=True)):
             y = torch.zeros(mine.shape, dtype=torch.float32, device=q.device)
             lse = torch.full(mine.shape[:3], -math.inf, dtype=torch.float32, device=q.device)
-            pairs = zip(host.fetch(ks[: i + 1]), host.fetch(vs[: i + 1]), strict=True)
-            for j, (keys, values) in enumerate(pairs):
+            for j, (keys, values) in enumerate(zip(ks[: i + 1], vs[: i + 1], strict=True)):
                 for at, seen, causal in _pieces(i, j, qs, documents):
                     part = block_forward(mine[at], keys[seen], values[seen], causal)
                     merge(y[at], lse[at], *part)
             place.copy_(y)
-            weights.append(lse)
+            if learns:
+                kept.append(host.put(place))
+                weights.append(lse)
+        host.settle()
         ctx.documents, ctx.host, ctx.count = documents, host, len(qs)
-        ctx.save_for_backward(*qs, *ks, *vs, *host.out(out), *weights)
+        ctx.save_for_backward(*kept, *weights)
         return out
 
     @staticmethod

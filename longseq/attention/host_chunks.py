@@ -1,8 +1,9 @@
 """Chunks of a tensor that wait in host memory, and come back one ahead of their use.
 
     host = HostChunks(chunk, on_host=True, device=q.device)
-    chunks = host.out(q)                 # along dim 2
-    for here in host.fetch(chunks): …    # `here` until the next one is asked for
+    kept = [host.put(chunk) for chunk in host.places(q)]     # along dim 2
+    host.settle()                        # q may be dropped
+    for here in host.fetch(kept): …      # `here` until the next one is asked for
 
     sums = host.sums(chunks)             # fp32, of the same shapes
     for total in sums.fetch(first): total += …
@@ -10,7 +11,8 @@
 Without `on_host` the chunks are views and nothing is copied. With it a fetch owns two places on the
 device, one at work and one being filled: the CPU runs far ahead of a GPU, and would otherwise ask
 for the memory of every chunk at once. Copies both ways go over one stream, in the order in which
-they are asked for; the work waits for its own chunk alone, by an event.
+they are asked for, beside the work; that waits for its own chunk alone, by an event. No GPU has run
+this form.
 """
 
 from __future__ import annotations
@@ -30,14 +32,22 @@ class HostChunks:
         asynchronous = on_host and device.type == "cuda"
         self.stream: Any = torch.cuda.Stream(device) if asynchronous else None
 
-    def out(self, x: Tensor) -> list[Tensor]:
-        """The chunks of x [b, heads, s, d], in pinned memory where they wait on the host."""
-        chunks = self.places(x.detach())
-        return [self.waiting(chunk) for chunk in chunks] if self.on_host else chunks
-
     def places(self, x: Tensor) -> list[Tensor]:
         """The chunks of x [b, heads, s, d] where they are."""
         return list(x.split(self.size, 2))
+
+    def put(self, chunk: Tensor) -> Tensor:
+        """What waits: `chunk` [b, heads, size, d], or its copy, behind the work asked of it."""
+        if self.stream is None:
+            return self.waiting(chunk) if self.on_host else chunk
+        self.stream.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(self.stream):
+            return self.waiting(chunk)
+
+    def settle(self) -> None:
+        """The memory of what was put may be another tensor's, whose work comes after this."""
+        if self.stream is not None:
+            torch.cuda.current_stream(self.device).wait_stream(self.stream)
 
     def waiting(self, chunk: Tensor) -> Tensor:
         """A copy of `chunk` in host memory, on its way over the current stream."""
@@ -117,7 +127,7 @@ class _Places:
         self._here = list(self._memory)
         self._filled: list[Any] = [None, None]
         self._free: list[Any] = [None, None]
-        if self._stream:  # this memory was another tensor's, and chunks may be on their way out
+        if self._stream:  # this memory was another tensor's
             self._stream.wait_stream(self._current())
 
     def _current(self) -> Any:

@@ -6,6 +6,8 @@ library only.
 
 from __future__ import annotations
 
+import math
+
 from longseq.memory.job import Job
 from longseq.memory.system import System
 from longseq.model.head_tiles import BLOCK, EXCHANGED, tile_tokens
@@ -45,7 +47,7 @@ def kept_bytes(job: Job, system: System) -> float:
     layers of one stage, so that it keeps as much as all layers would of one micro batch.
     """
     micro_batches = min(job.pp, job.micro_batches) if job.pp > 1 else 1
-    whole = kept_whole(job) * system.kept * job.tokens * job.number
+    whole = (kept_whole(job) * system.kept - _waiting(job)) * job.tokens * job.number
     scores = _scores(job, system)
     if job.recompute == "none":
         return job.layers * micro_batches * (whole + scores)
@@ -59,6 +61,38 @@ def kept_bytes(job: Job, system: System) -> float:
         part = job.block / job.layers
         return micro_batches * (recomputed * part + job.layers * (1 - part) * (whole + scores))
     return micro_batches * recomputed
+
+
+def _waiting(job: Job) -> float:
+    """Numbers a token of a layer as it is written that wait in host memory in its stead: q, k and v
+    before and after rotary positions. Attention's output is what its projection keeps.
+    """
+    if job.recompute != "none" or not job.chunk or job.chunks_at == "gpu":
+        return 0.0
+    rotated = job.queries + job.keys if job.network.use_rotary_position_embeddings else 0.0
+    return job.queries + 2 * job.keys + rotated
+
+
+def chunks_on_host(job: Job) -> float:
+    """Bytes of chunks in host memory: q, k, v and output of the layers that keep them, or of the
+    one whose backward is at work, and fp32 sums of its dq.
+
+    It is pinned memory, which torch hands out in powers of two.
+    """
+    if not job.chunk or job.chunks_at == "gpu":
+        return 0.0
+    layers = job.layers if job.recompute in ("none", "outside-attention") else 1.0
+    if job.block:
+        layers = job.layers - job.block + 1 if job.recompute == "full" else job.layers
+    numbers = layers * (2 * job.queries + 2 * job.keys) + job.queries * 4 / job.number
+    size = _chunk(job) * job.number
+    return numbers * job.tokens * job.number * 2 ** math.ceil(math.log2(size)) / size
+
+
+def _chunk(job: Job) -> float:
+    """Numbers of a chunk's queries."""
+    heads = job.network.num_attention_heads / job.tp / job.ulysses
+    return min(job.chunk, job.network.seq_length) * job.network.head_size * heads * job.micro_batch
 
 
 def gathered_bytes(job: Job, system: System) -> float:
@@ -114,15 +148,28 @@ def _ring(job: Job) -> float:
 
 
 def _chunked_layer(job: Job, system: System) -> float:
-    """Two chunks of q, k, v, output and gradients with sums in fp32, beside all of them.
+    """Gradients of all tokens, and of a pair of chunks its gradients with their fp32 sums.
 
-    What waits in host memory is what attention keeps for its backward; the layer itself has q, k,
-    v, output and gradients of all tokens on the GPU, but no fp32 sums of them.
+    In host memory wait q, k, v, output and the sums of all dq, and two chunks of each are here;
+    else all of them are here. Ulysses ranks then have gradients as they come and as they go, and a
+    message.
     """
-    whole = system.outer * job.hidden + system.inner * job.queries + system.keys * job.keys
-    heads = job.network.num_attention_heads / job.tp / job.ulysses
-    chunk = min(job.chunk, job.network.seq_length) * job.network.head_size * heads
-    return whole * job.tokens * job.number + 8 * chunk * (job.number + 4)
+    at_once, on_host = job.tokens * job.number, job.chunks_at == "cpu"
+    gradients = system.outer * job.hidden
+    gradients += (system.inner - 2) * job.queries + (system.keys - 2) * job.keys
+    chunk, here = _chunk(job) * (4 * job.number + 12), gradients
+    if on_host:
+        here += system.beside * 2 * (job.queries + job.keys)
+        chunk += _chunk(job) * (8 * job.number + 8)
+    else:
+        here += 2 * (job.queries + job.keys) + job.queries * 4 / job.number
+    size = here * at_once + chunk
+    later = gradients - job.queries  # of the output there is none any more
+    if job.ulysses > 1:
+        exchanging = job.queries + job.keys * (3 - 1 / job.ulysses)
+        size = max(size, (later + exchanging) * at_once)
+    tile = min(job.tile, job.tokens) * kept_whole(job) * job.number
+    return max(size, later * at_once + tile)
 
 
 def logit_bytes(job: Job, system: System) -> float:

@@ -1,12 +1,14 @@
 """One call of an attention kernel whose inputs are dropped, and given back for backward.
 
     kept = DetachedAttention(attend, q, k, v, keep_inputs=False)     # attend(q, k, v) → output
-    kept.output                                             # and its gradient needs
-    dq, dk, dv = kept.backward(gradient, q, k, v)           # … the same inputs, made again
+    kept.output
+    if kept.lacks_inputs:
+        kept.give(q, k, v)                                  # … the same inputs, made again
+    dq, dk, dv = kept.backward(gradient)
 
 A flash kernel keeps its inputs, its output and a number a row. The inputs follow from the layer's
 input by arithmetic that grows with s, so they are made again; the kernel's own arithmetic grows
-with s², so that it runs once.
+with s², so that it runs once. A kernel that keeps copies in host memory lacks nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import get_gradient_edge
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 Gradients = tuple[Tensor, Tensor, Tensor]
@@ -45,13 +48,15 @@ class _Entrance(torch.autograd.Function):
 class DetachedAttention:
     """The autograd graph of one call of a kernel, apart from every other graph.
 
-    q, k, v and output as the kernel's, [s, b, heads, d]. With `keep_inputs` the graph keeps q, k
-    and v; without, they may be freed, and backward must be given equal ones.
+    q, k, v and output as the kernel's, [s, b, heads, d]. With `keep_inputs` the graph keeps of q, k
+    and v what it needs; without, nothing of them, and where that makes it lack something, backward
+    must be given equal ones.
     """
 
     def __init__(
         self, attend: Attend, q: Tensor, k: Tensor, v: Tensor, keep_inputs: bool = True
     ) -> None:
+        self.lacks_inputs = False
         self._ticket = torch.zeros((), requires_grad=True)
         self._found: list[Tensor] = []
         self._inputs: tuple[Tensor, ...] = ()
@@ -73,6 +78,7 @@ class DetachedAttention:
         place = saved.untyped_storage()._cdata
         if place not in self._storages:
             return saved.detach()
+        self.lacks_inputs = True
         number = self._storages.index(place)
         return number, saved.size(), saved.stride(), saved.storage_offset()
 
@@ -82,15 +88,17 @@ class DetachedAttention:
         number, *shape = packed
         return self._inputs[number].as_strided(*shape)
 
-    def backward(self, gradient: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Gradients:
-        """gradient [s, b, heads, d] → those of q, k and v, in their shapes.
-
-        q, k and v are equal to those of the call, in the same layout.
-        """
-        assert self._output is not None
+    def give(self, q: Tensor, k: Tensor, v: Tensor) -> None:
+        """q, k and v equal to those of the call, in the same layout, until backward has run."""
         self._inputs = (q, k, v)
-        torch.autograd.grad(self._output, self._ticket, gradient)
-        self._output, self._inputs = None, ()
+
+    def backward(self, gradient: Tensor) -> Gradients:
+        """gradient [s, b, heads, d] → those of q, k and v, in their shapes."""
+        assert self._output is not None
+        # The output itself goes now, unless the graph has kept it
+        edge, self._output = get_gradient_edge(self._output), None
+        torch.autograd.grad((edge,), (self._ticket,), (gradient,))
+        self._inputs = ()
         dq, dk, dv = self._found
         self._found.clear()
         return dq, dk, dv

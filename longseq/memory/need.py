@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from longseq.config.arguments import Config
 from longseq.memory.activations import (
+    chunks_on_host,
     exchanged_bytes,
     gathered_bytes,
     inputs,
@@ -87,8 +88,8 @@ def need(job: Job, system: System = OURS) -> Need:
     by_kind = dict.fromkeys(KINDS, 0.0) | stand | passing[moment]
     if job.inputs_at == "cpu":
         host["activations"] = inputs(job) * job.number * job.tokens
-    if job.chunks_at == "cpu" and job.chunk:
-        host["chunks"] = job.tokens * job.number * (2 * job.queries + 2 * job.keys) * 2
+    if chunks := chunks_on_host(job):
+        host["chunks"] = chunks
     if job.device == "cpu":  # where everything is in the host's memory
         for kind, size in host.items():
             by_kind[kind if kind in KINDS else "layer"] += size

@@ -8,6 +8,9 @@ On CUDA the copy out hides behind the layer that follows, and the copy in behind
 it: taking one asks for the next. The copies out of one step reuse the pinned buffers of the last.
 On a CPU, where the tests run it, a copy goes to other memory of the host.
 
+torch rounds pinned memory up to a power of two: 1.5 GiB would take 2. A copy is made of pieces that
+are powers of two, or nearly.
+
 All memory of the device is of the stream that computes, which waits for a copy before it gives
 back or uses what is copied. With record_stream in place of that, memory would come back when the
 device has come by; the host runs ahead of it, and would have made room for every layer by then.
@@ -16,11 +19,44 @@ An H200 has run an earlier form of this, which was equal and saved nothing; this
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+
+PIECES = 8  # of a copy, at most: what its last one is rounded up by is less than a 128th of all
+
+
+class HostCopy:
+    """Memory of the host for a tensor of the shape and type of `x`."""
+
+    def __init__(self, x: Tensor) -> None:
+        self.shape, self.dtype = x.shape, x.dtype
+        self.sizes = piece_sizes(x.numel())
+        self.pieces = [
+            torch.empty(size, dtype=x.dtype, pin_memory=x.is_cuda) for size in self.sizes
+        ]
+
+    def read(self, x: Tensor) -> None:
+        """Copy contiguous `x` here."""
+        for piece, part in zip(self.pieces, x.view(-1).split(self.sizes), strict=True):
+            piece.copy_(part, non_blocking=True)
+
+    def write(self, x: Tensor) -> None:
+        """Copy what is here to contiguous `x`."""
+        for piece, part in zip(self.pieces, x.view(-1).split(self.sizes), strict=True):
+            part.copy_(piece, non_blocking=True)
+
+
+def piece_sizes(count: int) -> list[int]:
+    """Powers of two that add up to `count`; the last of PIECES is what is left."""
+    sizes: list[int] = []
+    while count and len(sizes) < PIECES - 1:
+        sizes.append(1 << count.bit_length() - 1)
+        count -= sizes[-1]
+    return [*sizes, count] if count else sizes
 
 
 @dataclass(eq=False)
@@ -29,7 +65,7 @@ class Ticket:
     the event of its arrival.
     """
 
-    copy: Tensor
+    copy: HostCopy
     device: torch.device
     coming: Tensor | None = None
     arrived: Any = None
@@ -40,7 +76,7 @@ class HostStore:
 
     def __init__(self) -> None:
         self._out: list[Ticket] = []
-        self._free: list[Tensor] = []
+        self._free: list[HostCopy] = []
         self._leaving: list[tuple[Tensor, Any]] = []  # each with the event of its copy's end
         self._stream: Any = None
 
@@ -48,10 +84,10 @@ class HostStore:
         """Start copying contiguous `x`, of any shape, out."""
         copy = self._buffer(x)
         if x.is_cuda:
-            self._leaving.append((x, self._start_copy(copy, x, x.device)))
+            self._leaving.append((x, self._beside(copy.read, x)))
             self._let_go(1)
         else:
-            copy.copy_(x)
+            copy.read(x)
         ticket = Ticket(copy, x.device)
         self._out.append(ticket)
         return ticket
@@ -77,9 +113,9 @@ class HostStore:
         copy = ticket.copy
         ticket.coming = torch.empty(copy.shape, dtype=copy.dtype, device=ticket.device)
         if ticket.device.type == "cuda":
-            ticket.arrived = self._start_copy(ticket.coming, copy, ticket.device)
+            ticket.arrived = self._beside(copy.write, ticket.coming)
         else:
-            ticket.coming.copy_(copy)
+            copy.write(ticket.coming)
 
     def _let_go(self, kept: int) -> None:
         """Drop all but the last `kept` of those that leave, once the device has their copies."""
@@ -87,21 +123,21 @@ class HostStore:
             x, left = self._leaving.pop(0)
             torch.cuda.current_stream(x.device).wait_event(left)
 
-    def _start_copy(self, to: Tensor, source: Tensor, device: torch.device) -> Any:
-        """Copy between host and device when the device has done all it was told until now, beside
-        what it is told from now on; gives the event of the end.
+    def _beside(self, copy: Callable[[Tensor], None], x: Tensor) -> Any:
+        """Copy `x` when the device has done all it was told until now, beside what it is told from
+        now on; gives the event of the end.
         """
         if self._stream is None:
-            self._stream = torch.cuda.Stream(device)
-        self._stream.wait_stream(torch.cuda.current_stream(device))
+            self._stream = torch.cuda.Stream(x.device)
+        self._stream.wait_stream(torch.cuda.current_stream(x.device))
         with torch.cuda.stream(self._stream):
-            to.copy_(source, non_blocking=True)
+            copy(x)
             return self._stream.record_event()
 
-    def _buffer(self, x: Tensor) -> Tensor:
+    def _buffer(self, x: Tensor) -> HostCopy:
         """Memory of the host in the shape and type of `x`, used again where it fits."""
         for number, free in enumerate(self._free):
             if free.shape == x.shape and free.dtype == x.dtype:
                 return self._free.pop(number)
         self._free.clear()  # another length: a curriculum has moved on
-        return torch.empty(x.shape, dtype=x.dtype, pin_memory=x.is_cuda)
+        return HostCopy(x)

@@ -97,6 +97,10 @@ class _Call:
                 tile.put(all_tokens, piece)
         return whole[0], whole[1], whole[2]
 
+    def inputs(self, x: Tensor) -> Three:
+        """q, k and v [s, b, …, d] as the kernel gets them."""
+        return self.layer.attention.exchange.scatter_heads(*self.all_heads(x))
+
     def attended(self, q: Tensor, k: Tensor, v: Tensor) -> DetachedAttention:
         """The kernel's graph for q, k and v [s, b, …, d] as the exchange gives them."""
         return DetachedAttention(
@@ -114,7 +118,7 @@ class _Recomputed(torch.autograd.Function):
         """x [s, b, h] → [s, b, h]; `parameters` are the layer's, of any shape."""
         layer, exchange = call.layer, call.layer.attention.exchange
         ctx.call, ctx.attended = call, None
-        inputs = exchange.scatter_heads(*call.all_heads(x))
+        inputs = call.inputs(x)
         if call.learns and call.options.keep_attention:
             ctx.attended = call.attended(*inputs)
             output = ctx.attended.output
@@ -143,16 +147,16 @@ class _Recomputed(torch.autograd.Function):
             x, *parameters = ctx.saved_tensors
         sums = _Sums(parameters)
         exchange = call.layer.attention.exchange
-        heads = call.all_heads(x)
-        inputs = exchange.scatter_heads(*heads)
-        del heads
-        attended = ctx.attended or call.attended(*inputs)
+        # Nothing here holds the kernel's inputs, so that they go when the graph is done with them
+        attended: DetachedAttention = ctx.attended or call.attended(*call.inputs(x))
         ctx.attended = None
+        if attended.lacks_inputs:
+            attended.give(*call.inputs(x))
         dx, d_o = _finish_backward(call, x, exchange.gather_heads(attended.output), dy, sums)
         d_output = exchange.gather_heads_gradient(d_o)
         del d_o
-        gradients = attended.backward(d_output, *inputs)
-        del d_output, inputs, attended
+        gradients = attended.backward(d_output)
+        del d_output, attended
         d_heads = exchange.scatter_heads_gradient(*gradients)
         del gradients
         _heads_backward(call, x, d_heads, dx, sums)

@@ -25,6 +25,7 @@ class System:
     room: there is room for all gradients from the beginning, as in Megatron's buffers.
     pieces: tensor parallel ranks exchange a piece a rank, each launched by itself.
     query_sums: `inner` leaves out the fp32 sums that flash attention on a GPU makes of dq.
+    beside: the part of q, k, v and output that is on the GPU while their chunks wait on the host.
     scores: bytes a score where attention writes them. kept: the part of a layer's activations that
     is kept where nothing, or only something (selective), is recomputed.
     products, attention: speed of matrix products and of the attention kernel, over what the GPU's
@@ -52,6 +53,7 @@ class System:
     outer: float = 2
     inner: float = 4
     keys: float = 4
+    beside: float = 0
     mlp: float = 2
     whole: float = 0
     scores: float = 5

@@ -171,7 +171,15 @@ SYSTEMS = {
         recompute="full",
     ),
     "fpdt": Known(
-        replace(_HF, name="fpdt", title="FPDT", source="arXiv 2408.16978", logit=0, tiles_mlp=True),
+        replace(
+            _HF,
+            name="fpdt",
+            title="FPDT",
+            source="arXiv 2408.16978",
+            logit=0,
+            tiles_mlp=True,
+            beside=1,
+        ),
         sequence=True,
         zero=3,
         recompute="full",

@@ -8,14 +8,17 @@ from typing import Any
 import pytest
 import torch
 
+from longseq.attention import chunked as in_chunks
+from longseq.attention.blocks import block_backward
 from longseq.attention.chunked import chunked
+from longseq.attention.host_chunks import HostChunks
 from longseq.attention.kernel import kernel
 from longseq.attention.kernels.sdpa import attend as sdpa
 from longseq.config.arguments import Network
 from longseq.engine.network.initialize import initialize
 from longseq.engine.network.recompute import apply_recompute_policy
 from longseq.memory.detached_attention import DetachedAttention
-from longseq.memory.offload import HostStore
+from longseq.memory.offload import HostStore, piece_sizes
 from longseq.memory.recompute_policy import RecomputePolicy
 from longseq.model.context import Context
 from longseq.model.gpt import GPT
@@ -31,12 +34,15 @@ NET = Network(
 
 
 def loss_and_gradients(
-    policy: RecomputePolicy | None, net: Network = NET, attention: Any = None
+    policy: RecomputePolicy | None,
+    net: Network = NET,
+    attention: Any = None,
+    dtype: torch.dtype = torch.float64,
 ) -> tuple[torch.Tensor, ...]:
-    """Of one training step on two rows of two documents each, in fp64."""
+    """Of one training step on two rows of two documents each."""
     model = GPT(net, 11, attention or kernel("sdpa"), seed=3)
     initialize(model, net, 3, torch.device("cpu"))
-    model.double()
+    model.to(dtype)
     if policy:
         apply_recompute_policy(model, policy)
     generator = torch.Generator().manual_seed(1)
@@ -148,7 +154,9 @@ def test_attention_runs_once_and_its_inputs_are_dropped() -> None:
     q2, k2, v2 = (x.clone() for x in (q, k, v))
     for x in (q, k, v):
         x.untyped_storage().resize_(0)  # as if freed
-    for found, due in zip(kept.backward(gradient, q2, k2, v2), expected, strict=True):
+    assert kept.lacks_inputs
+    kept.give(q2, k2, v2)
+    for found, due in zip(kept.backward(gradient), expected, strict=True):
         torch.testing.assert_close(found, due)
     assert calls == 1
 
@@ -159,13 +167,22 @@ def test_host_store_is_last_in_first_out() -> None:
     tickets = [store.put(x) for x in tensors]
     for x, ticket in reversed(list(zip(tensors, tickets, strict=True))):
         torch.testing.assert_close(store.take(ticket), x)
-    buffers = {ticket.copy.data_ptr() for ticket in tickets}
+    buffers = {ticket.copy for ticket in tickets}
     again = [store.put(x) for x in tensors]
-    assert {ticket.copy.data_ptr() for ticket in again} == buffers
+    assert {ticket.copy for ticket in again} == buffers
     for ticket in reversed(again):
         store.take(ticket)
     store.put(torch.randn(5, 4))  # another length
     assert not store._free
+
+
+@pytest.mark.parametrize("count", [1, 3, 4096, 12345, 387 << 21, (1 << 31) - 1])
+def test_the_host_keeps_little_more_than_a_tensor(count: int) -> None:
+    """Pinned memory comes in powers of two; 387 << 21 are a rank's inputs at 4.2 million tokens."""
+    sizes = piece_sizes(count)
+    assert sum(sizes) == count
+    assert sum(1 << (size - 1).bit_length() for size in sizes) <= count * (1 + 1 / 128)
+    assert len(sizes) <= 8
 
 
 def test_what_was_taken_from_the_host_is_held_by_nobody_else() -> None:
@@ -196,3 +213,58 @@ def test_chunks(documents: Any, size: int) -> None:
     for expected, found, copied in zip(*results, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
         assert torch.equal(copied, found)  # places taken in turn hold no other chunk
+
+
+@pytest.mark.parametrize("name", ["full, tiles", "full, on the host", "outside", None])
+def test_chunks_of_recomputed_layers(name: str | None) -> None:
+    """Bit for bit the same, wherever the chunks wait, and the layer's as it is written to fp32."""
+    policy = WAYS[name] if name else None
+    ways = [chunked(16, on_host) for on_host in (False, True)]
+    here, there = (loss_and_gradients(policy, NET, way, torch.float32) for way in ways)
+    for found, copied, expected in zip(here, there, loss_and_gradients(None), strict=True):
+        assert torch.equal(copied, found)
+        torch.testing.assert_close(found.double(), expected.double(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("keep_inputs", [True, False])
+def test_what_waits_on_the_host_is_nowhere_else(
+    keep_inputs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In backward neither q, k, v nor the output is here, and nothing must be made again."""
+    q, k, v = (torch.randn(64, 1, 4, 8) for _ in range(3))
+    attend = chunked(16, on_host=True)
+    kept = DetachedAttention(
+        lambda q, k, v: attend(q, k, v, None, None), q, k, v, keep_inputs=keep_inputs
+    )
+    gone = [weakref.ref(x.untyped_storage()) for x in (q, k, v, kept.output)]
+    del q, k, v
+    blocks = 0
+
+    def backward(*arguments: Any) -> Any:
+        nonlocal blocks
+        blocks += 1
+        assert not any(storage() for storage in gone)
+        return block_backward(*arguments)
+
+    monkeypatch.setattr(in_chunks, "block_backward", backward)
+    assert not kept.lacks_inputs
+    kept.backward(torch.randn(64, 1, 4, 8))
+    assert blocks == 4 * 5 / 2
+
+
+def test_nothing_waits_where_nothing_is_learned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither in evaluation nor in a forward pass that backward makes again."""
+    copies = 0
+
+    def waiting(self: HostChunks, chunk: torch.Tensor) -> torch.Tensor:
+        nonlocal copies
+        copies += 1
+        return chunk.clone()
+
+    monkeypatch.setattr(HostChunks, "waiting", waiting)
+    q = torch.randn(64, 1, 4, 8, requires_grad=True)
+    with torch.no_grad():
+        chunked(16, on_host=True)(2 * q, q.detach(), q.detach(), None, None)
+    assert copies == 0
+    chunked(16, on_host=True)(q, q, q, None, None)
+    assert copies == 4 * 4

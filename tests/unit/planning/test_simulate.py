@@ -35,8 +35,9 @@ TP4 = ["--tensor-model-parallel-size", "4", "--sequence-parallel"]
 KEPT8 = GPU + " --bf16 --seq-length 262144 --recompute-granularity none --sequence-parallel"
 KEPT8 += " --tensor-model-parallel-size 8"
 CHUNKS = " --bf16 --recompute-granularity full --tile-size 256 --checkpoint-in-cpu"
-CHUNKS += " --ds-sequence-parallel-fpdt --ds-sequence-parallel-fpdt-chunk-size 4096"
-CHUNKS += " --ds-sequence-parallel-fpdt-offloading"
+CHUNKS += " --ds-sequence-parallel-fpdt --ds-sequence-parallel-fpdt-chunk-size 8192"
+CHUNKS += " --hidden-size 256 --seq-length 65536"
+AWAY = " --ds-sequence-parallel-fpdt-offloading"
 LONG = NET + GPU + " --bf16 --recompute-granularity none --ds-sequence-parallel-size 2"
 CASES: dict[str, tuple[int, str, bool]] = {
     "alone": (1, NET + CPU, True),
@@ -53,7 +54,9 @@ CASES: dict[str, tuple[int, str, bool]] = {
     # Ranks with few columns of the table gather hidden states that are larger than logits
     "gathered": (4, NET + GPU + TILED + " --bf16 --seq-length 65536 " + " ".join(TP4), True),
     "gathered, kept": (8, NET.replace(f"heads {HEADS}", "heads 8") + KEPT8, True),
-    "chunks": (4, NET + GPU + CHUNKS + " --seq-length 65536 " + " ".join(TP4), True),
+    "chunks": (1, NET + GPU + CHUNKS, True),
+    "chunks on the host": (1, NET + GPU + CHUNKS + AWAY, True),
+    "chunks, ulysses": (4, NET + GPU + CHUNKS + AWAY + " --ds-sequence-parallel-size 4", True),
     "accumulated": (1, NET + CPU + " --global-batch-size 6", True),
 }
 REAL = {  # ranks, flags, vocabulary: trained as well
@@ -152,7 +155,7 @@ def test_the_peak_is_within_a_tenth_of_a_real_run(found: dict[str, Any], name: s
     "name",
     [
         *("alone", "ulysses", "tiled", "kept, all", "split", "unsplit", "accumulated"),
-        *("gathered", "gathered, kept", "chunks"),
+        *("gathered", "gathered, kept", "chunks", "chunks on the host", "chunks, ulysses"),
     ],
 )
 def test_a_plan_is_within_a_tenth_of_the_simulation(found: dict[str, Any], name: str) -> None:
@@ -162,6 +165,18 @@ def test_a_plan_is_within_a_tenth_of_the_simulation(found: dict[str, Any], name:
     plan = needed(config, V, asked(config, device=device), device)
     no_tensors = sum(plan.by_kind[kind] for kind in ("slack", "context", "programs"))
     assert (plan.total - no_tensors) / 2**30 == pytest.approx(found[name]["peak_gib"], rel=0.1)
+    on_host = sum(plan.host.values()) / 2**30
+    assert on_host == pytest.approx(found[name]["host_gib_per_rank"], rel=0.05, abs=0.001)
+
+
+def test_chunks_on_the_host_are_not_here(found: dict[str, Any]) -> None:
+    """q, k, v and the output of one layer, and the fp32 sums of its dq, but for two chunks of each.
+
+    Of eight chunks that are 3/4 of 6 hidden states of all tokens.
+    """
+    hidden = 2 * 256 * 65536 / 2**30
+    saved = found["chunks"]["peak_gib"] - found["chunks on the host"]["peak_gib"]
+    assert saved == pytest.approx(3 / 4 * 6 * hidden, rel=0.1)
 
 
 def test_a_sequence_that_is_not_split_is_noticed(found: dict[str, Any]) -> None:
