@@ -54,7 +54,7 @@ KINDS = {
 }
 # What a rank on a CPU takes with its first steps that is no tensor: objects of Python and of the
 # engine; and where it has others to talk to, gloo's. Measured: docs/simulate.md.
-PROGRAM, GLOO = 25 * 2**20, 25 * 2**20
+PROGRAM, GLOO = 25 * 2**20, 22 * 2**20
 
 
 @dataclass(frozen=True)
