@@ -41,6 +41,7 @@ from longseq.run.safety.abort import tell_launcher
 from longseq.training.feed import Feed, MicroBatch
 from longseq.training.trainer import Trainer
 
+MCL_CURRENT, MCL_ONFAULT = 1, 4  # mlockall(2)
 TILES = 1 << 16  # bytes: those of tiles are given back at once as well, and leave no holes
 
 
@@ -146,6 +147,13 @@ def _mm_in_blocks(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return out
 
 
+def hold_libraries() -> None:
+    """Lock the pages of libraries once they are there: a kernel that pages out what is seldom used
+    would take them away while tensors are measured. Without the right to do so: no harm.
+    """
+    ctypes.CDLL(None).mlockall(MCL_CURRENT | MCL_ONFAULT)
+
+
 def tidy() -> None:
     """Give back what nobody holds any more, so that memory is what is in use."""
     gc.collect()
@@ -164,6 +172,7 @@ def do(job: Job) -> Found:
     """The steps of one job."""
     if job.settled:
         give_back_large(0, smallest=TILES)
+        hold_libraries()
     if job.blocks:
         in_blocks()
     tidy()
