@@ -6,6 +6,8 @@
 #   LONGSEQ_UNSET      array: names of variables that no rank is given
 #   LONGSEQ_COMMAND    array: the whole command
 
+LONGSEQ_EXIT_BAD_HOST=69
+
 longseq_is_alone() { # is this host the only one?
     [[ ${#LONGSEQ_HOSTS[@]} == 1 &&
         (${LONGSEQ_HOSTS[0]} == localhost || ${LONGSEQ_HOSTS[0]%%.*} == "${LONGSEQ_HOSTNAME%%.*}") ]]
@@ -358,8 +360,8 @@ longseq_finish() { # longseq_finish STATUS: sets REPLY to the run's exit code; s
     first=$(longseq_first_failure "$log")
     if [[ -n $first ]]; then
         code=$(sed -n 3p "$first")
-        # A user's mistake needs one line and no more
-        [[ $code == 2 || $code == "$LONGSEQ_EXIT_NO_ROOM" ]] || longseq_introduce_failure "$first"
+        # A user's mistake needs one line and no more, and who was told to stop is not at fault
+        [[ $code == 2 || $code == 75 || $code == "$LONGSEQ_EXIT_NO_ROOM" ]] || longseq_introduce_failure "$first"
         sed -n '5,$p' "$first" >&2
         [[ $code != 69 ]] || longseq_blame "$(sed -n 2p "$first")" "$(sed -n 5p "$first")"
         REPLY=${code:-$1}

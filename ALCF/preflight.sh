@@ -4,8 +4,6 @@
 # Needs setup.sh, args.sh, launch.sh. longseq_preflight sets LONGSEQ_HOSTS anew where a bad host is left out, else
 # LONGSEQ_FAILED (array) to the bad ones and LONGSEQ_FAILED_WHY to the reason.
 
-LONGSEQ_EXIT_BAD_HOST=69
-
 longseq_probe_ranks() { # sets REPLY to the processes that look at a host
     REPLY=1
     [[ $LONGSEQ_DEVICE != cuda ]] || REPLY=$LONGSEQ_RANKS_PER_HOST # Intel's GPUs themselves are not looked at

@@ -11,7 +11,7 @@
 #
 # VERB and its arguments are those of ./longseq.sh; ./longseq.sh VERB --help explains them. The variables are those of
 # training that say where and how it computes; one that cannot act here is refused. Exit code: 0 done, 2 a mistake in
-# what was asked for, anything else a failure.
+# what was asked for, 73 no room on a disk, 75 stopped before it was done, anything else a failure.
 set -euo pipefail
 
 LONGSEQ_ROOT=$(readlink -f -- "${BASH_SOURCE[0]}")
@@ -55,6 +55,6 @@ status=0
 longseq_run || status=$?
 longseq_finish "$status"
 status=$REPLY
-# What the ranks printed is kept where one of them failed, and the user's mistake is no failure
-[[ $status != 0 && $status != 2 ]] || rm -rf -- "$LONGSEQ_RUN"
+# What the ranks printed is kept where one of them failed; a mistake, a full disk or being told to stop is no failure
+[[ " 0 2 75 $LONGSEQ_EXIT_NO_ROOM " != *" $status "* ]] || rm -rf -- "$LONGSEQ_RUN"
 exit "$status"

@@ -6,6 +6,7 @@ with them. It is imported when its verb is called, so that none waits for anothe
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -13,8 +14,11 @@ from importlib import import_module
 from pathlib import Path
 
 from longseq.config.flags import Parser, unknown
-from longseq.errors import EXIT_DONE, UserError
+from longseq.errors import EXIT_DONE, EXIT_NO_ROOM, UserError
+from longseq.host.atomic_files import NO_ROOM, reason
 
+BEHIND = ("check", "plan", "simulate", "bench")  # take a command, or the trainer's words, after --
+EXIT_INTERRUPTED = 130
 VERBS = {
     "check": (
         "longseq.upstream.request:add_arguments",
@@ -92,7 +96,9 @@ def run_verb(words: Sequence[str]) -> int:
     options, rest = parser.parse_known_args(words[:at])
     if rest:
         raise UserError(unknown(rest[0], verb.options()))
-    options.behind = list(words[at + 1 :])  # a command, that `check` writes down
+    options.behind = list(words[at + 1 :])
+    if options.behind and words[0] not in BEHIND:
+        raise UserError(f"-- {options.behind[0]}: {words[0]} takes nothing after --: leave it out")
     options.all_verbs = lambda: make_parser(None)[0]  # what a shell completes
     code: int = options.run_verb(options)
     return code
@@ -110,6 +116,16 @@ def _go_where_it_was_typed() -> None:
             ) from None
 
 
+def _tell(error: UserError) -> None:
+    """One line; a rank's is for ALCF/use.sh to show."""
+    if "RANK" in os.environ:
+        from longseq.run.safety.abort import report
+
+        report(error.exit_code, f"longseq: {error}")
+    else:
+        print(f"longseq: {error}", file=sys.stderr)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; the exit code is 2 for the user's mistakes, after one line on stderr."""
     try:
@@ -118,11 +134,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except UserError as error:
-        print(f"longseq: {error}", file=sys.stderr)
+        _tell(error)
         return error.exit_code
+    except KeyboardInterrupt:  # before anything was begun
+        return EXIT_INTERRUPTED
     except BrokenPipeError:  # `| head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_DONE
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        print(f"longseq: {error.filename or 'standard output'}: {reason(error)}", file=sys.stderr)
+        with contextlib.suppress(OSError):  # Python flushes it once more at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_NO_ROOM
 
 
 if __name__ == "__main__":

@@ -19,12 +19,14 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from longseq.config.arguments import Config, Data, Layout, Memory, Network, Run, Training
-from longseq.errors import EXIT_DONE, EXIT_FAILED, EXIT_USER_ERROR, UserError
+from longseq.errors import EXIT_DONE, EXIT_FAILED, EXIT_NO_ROOM, EXIT_STOPPED_EARLY, UserError
+from longseq.host.atomic_files import NO_ROOM, reason
 from longseq.inference.flags import Computing
 from longseq.parallel.agreement import Ranks, torch_ranks
 from longseq.run.safety.abort import report, tell_launcher
@@ -36,7 +38,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Look = Callable[[Ranks], T]
 Work = Callable[[T, "torch.device", Ranks], None]
-EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143
+EXIT_TERMINATED = 143
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
 def world_size() -> int:
@@ -45,7 +48,7 @@ def world_size() -> int:
 
 
 def on_ranks(computing: Computing, look: Look[T], work: Work[T]) -> int:
-    """Look, then work, on every rank; the exit code. Alone, a UserError is the caller's to show.
+    """Look, then work, on every rank; the exit code. Alone, an error is the caller's to show.
 
     With --dry-run only look, as the first of the ranks that ALCF/submit.sh names.
     """
@@ -53,26 +56,40 @@ def on_ranks(computing: Computing, look: Look[T], work: Work[T]) -> int:
         look(Ranks(0, int(os.environ.get("LONGSEQ_RANKS") or world_size())))
         return EXIT_DONE
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
-    signal.signal(signal.SIGTERM, _terminated)  # what is written aside goes with us
+    with _stopped_by_signals():
+        try:
+            ended = _end_of(computing, look, work)
+        except _Stopped as stopped:  # what was written aside is gone by now
+            if _alone():
+                return 128 + stopped.number
+            ended = EXIT_STOPPED_EARLY, "longseq: stopped before it was done: nothing is written"
+        if ended:
+            _end(*ended)
+    return EXIT_DONE
+
+
+def _alone() -> bool:
+    """Whether no launcher started it."""
+    return "RANK" not in os.environ
+
+
+def _end_of(computing: Computing, look: Look[T], work: Work[T]) -> tuple[int, str] | None:
+    """Exit code and words where it failed as a rank."""
     try:
-        if world_size() == 1:
+        if world_size() > 1:
+            _together(computing, look, work)
+        else:
             asked = look(Ranks())
             work(asked, _device(computing), Ranks())
-        else:
-            _together(computing, look, work)
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    except UserError as error:
-        if world_size() == 1:
+    except Exception as error:
+        if _alone():
             raise
-        if os.environ["RANK"] != "0":
-            time.sleep(2)  # rank 0 has mostly met the same mistake, and one line is enough
-        _end(EXIT_USER_ERROR, f"longseq: {error}")
-    except Exception:
-        if world_size() == 1:
-            raise
-        _end(EXIT_FAILED, traceback.format_exc())
-    return EXIT_DONE
+        if isinstance(error, UserError):
+            return error.exit_code, f"longseq: {error}"
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            return EXIT_NO_ROOM, f"longseq: {error.filename or 'standard output'}: {reason(error)}"
+        return EXIT_FAILED, traceback.format_exc()
+    return None
 
 
 def _together(computing: Computing, look: Look[T], work: Work[T]) -> None:
@@ -111,13 +128,40 @@ def _end_with_starters() -> None:
     os._exit(EXIT_TERMINATED)
 
 
-def _terminated(_number: int, _frame: FrameType | None) -> None:
-    sys.exit(EXIT_TERMINATED)
+class _Stopped(BaseException):
+    """A signal told it to end; what is open is closed on the way out."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
-def _end(code: int, text: str) -> None:
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Signals raise _Stopped, unless whoever started it wanted it deaf to them (nohup)."""
+    before = {number: signal.getsignal(number) for number in STOPPING}
+    heard = [number for number in STOPPING if before[number] != signal.SIG_IGN]
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        for one in heard:  # a launcher may send several; a second Ctrl-C ends at once
+            signal.signal(one, signal.SIG_DFL if one == signal.SIGINT else signal.SIG_IGN)
+        raise _Stopped(number)
+
+    for number in heard:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in heard:
+            signal.signal(number, before[number])
+
+
+def _end(code: int, text: str) -> NoReturn:
     """End this rank and all others: one that fails must not let them wait."""
+    if code != EXIT_FAILED and os.environ["RANK"] != "0":
+        time.sleep(2)  # rank 0 has mostly met the same, and one line is enough
     report(code, text)
     tell_launcher(code)
-    sys.stdout.flush()
+    with suppress(OSError):  # a full disk may be why it ends
+        sys.stdout.flush()
     os._exit(code)

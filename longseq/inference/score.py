@@ -25,7 +25,7 @@ from longseq.config.flags import Parser
 from longseq.errors import UserError
 from longseq.inference.flags import add_computing, network_config, read_computing
 from longseq.inference.progress import progress
-from longseq.inference.ranks import on_ranks, warner, world_size
+from longseq.inference.ranks import on_ranks, warner
 from longseq.inference.sequences import Reader, Sequence, Weighing
 from longseq.inference.tables import SUFFIXES, Nothing, Table, check_output, open_table
 from longseq.inference.variants import COLUMNS as VARIANTS
@@ -103,12 +103,10 @@ def weighing(options: argparse.Namespace) -> Weighing:
 
 
 def check_window(options: argparse.Namespace) -> None:
-    """Refuse numbers that mean nothing, and standard input where several ranks would read it."""
+    """Refuse numbers that mean nothing."""
     for name in ("window", "stride"):
         if getattr(options, name) < 0:
             raise UserError(f"--{name} {getattr(options, name)}: give a number of tokens above 0")
-    if "-" in options.files and world_size() > 1:
-        raise UserError("standard input (-) is one rank's: name a file that all ranks can read")
 
 
 @dataclass(frozen=True)
@@ -127,8 +125,9 @@ def score(options: argparse.Namespace) -> int:
     """`longseq score`: returns the exit code, raises UserError."""
     layout, computing = read_computing(options)
     check_window(options)
-    check_output("--output", options.output, SUFFIXES[:2])
-    check_output("--per-position", options.per_position)
+    check_output("--output", options.output, SUFFIXES[:2], options.files)
+    others = [*options.files, *([options.output] if options.output else [])]
+    check_output("--per-position", options.per_position, others=others)
     counts_for = weighing(options)
     if options.variants:
         _check_variants(options)

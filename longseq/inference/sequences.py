@@ -36,6 +36,7 @@ from longseq.data.tokenizers.tagged import Tagged
 from longseq.data.tokenizers.text import TextTokenizer
 from longseq.data.tokenizers.words import Words
 from longseq.errors import UserError
+from longseq.inference.ranks import world_size
 
 CHUNK = 1 << 24  # bytes read at once
 Weights = npt.NDArray[np.float32]
@@ -90,8 +91,19 @@ class Reader:
                     "--weighted takes the weights of prepared data: for a file give"
                     " --lower-case-weight or --unknown-weight"
                 )
+            if "-" in names and world_size() > 1:
+                raise UserError(
+                    "standard input (-) is one rank's: name a file that all ranks can read"
+                )
             self.paths = expand(names).paths
+            self._look()
             self.total = sum(os.path.getsize(path) for path in self.paths if os.path.isfile(path))
+
+    def _look(self) -> None:
+        """Refuse a file that is empty or of no known format, before a network is loaded for it."""
+        for path in filter(os.path.isfile, self.paths):
+            with open_source(path, isinstance(self.trained.tokenizer, TextTokenizer)):
+                pass
 
     def _open(self, prefixes: list[str]) -> None:
         if self.weighing.by_letters:
@@ -129,7 +141,7 @@ class Reader:
             tokens = dataset.tokens.read(start, stop - start)
             stop -= int(len(tokens) > 0 and tokens[-1] == end)
             tokens = tokens[: stop - start]
-            name = record.name.split(" ")[0] or f"document-{number}"
+            name = short(record.name) or f"document-{number}"
             if record.documents > 1:
                 name += f"/{number}"
             if not len(tokens):
@@ -162,7 +174,7 @@ class Reader:
                 )
                 for record in found:
                     number += 1
-                    name = record.name.split(" ")[0] or f"record-{number}"
+                    name = short(record.name) or f"record-{number}"
                     yield name, record.content
                     self.done = before + source.meter.bytes_read
 
@@ -205,7 +217,12 @@ class Reader:
             unknown_weight=weighing.unknown,
         )
         codes = raw.translate(recipe.code_table(), LAYOUT + GAPS)
-        recipe.check(path, name, codes)
+        recipe.check(path, name, codes, remedy="mend the record")
+        if 0 < len(codes) < tokenizer.bases:
+            raise UserError(
+                f"{path}: record {name} has fewer letters ({len(codes)}) than a token of"
+                f" {tokenizer.specification} ({tokenizer.bases}): leave it out"
+            )
         size = len(codes) - len(codes) % tokenizer.bases
         self.left_out += len(codes) - size
         tokens = tokenizer.encode(np.frombuffer(codes, np.uint8)[:size])
@@ -222,6 +239,11 @@ class Reader:
             words = places[:size].reshape(-1, tokenizer.bases).max(axis=1, initial=0)
             weights = np.array(recipe.weights, dtype=np.float32)[words]
         return Sequence(name, tokens, size, weights)
+
+
+def short(name: str) -> str:
+    """The first word of a header."""
+    return next(iter(name.split()), "")
 
 
 def _tagged(sequence: Sequence, tags: int) -> Sequence:

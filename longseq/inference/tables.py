@@ -8,18 +8,19 @@ A file is written aside and takes its place at the end. In a .npy the last colum
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
 from longseq.errors import UserError
-from longseq.host.atomic_files import make_aside, publish_files, reason, sync
+from longseq.host.atomic_files import make_aside, publish_files, reason, sync, unwritable
 
 Columns = Mapping[str, type]  # names → str, int or float
 SUFFIXES = (".tsv", ".parquet", ".npy")
@@ -39,6 +40,10 @@ class Table(ABC):
     @abstractmethod
     def close(self) -> None:
         """All rows are there."""
+
+    def abandon(self) -> None:
+        """An error has ended it: close what is open."""
+        self.columns = {}
 
 
 class Nothing(Table):
@@ -97,6 +102,11 @@ class RowGroups:
         self._write()
         self._writer.close()
 
+    def abandon(self) -> None:
+        """Close the file, which on a full disk fails as well and would say so later."""
+        with suppress(OSError, ValueError):
+            self._writer.close()
+
 
 class Parquet(Table):
     """A column a column."""
@@ -114,6 +124,9 @@ class Parquet(Table):
 
     def close(self) -> None:
         self._groups.close()
+
+    def abandon(self) -> None:
+        self._groups.abandon()
 
 
 class Npy(Table):
@@ -140,9 +153,17 @@ class Npy(Table):
         self._header()
         self._file.close()
 
+    def abandon(self) -> None:
+        with suppress(OSError):
+            self._file.close()
 
-def check_output(flag: str, path: Path | None, suffixes: Sequence[str] = SUFFIXES) -> None:
-    """Refuse, before any work, a name that cannot become a file of one of the formats."""
+
+def check_output(
+    flag: str, path: Path | None, suffixes: Sequence[str] = SUFFIXES, others: Iterable[str] = ()
+) -> None:
+    """Refuse, before any work, a name that cannot become a file of one of the formats, or that is
+    of one of the other files, which would be lost.
+    """
     if path is None:
         return
     if path.suffix not in suffixes:
@@ -151,6 +172,12 @@ def check_output(flag: str, path: Path | None, suffixes: Sequence[str] = SUFFIXE
         raise UserError(f"{flag} {path} is there and is no file: name another")
     if not path.parent.is_dir():
         raise UserError(f"{flag} {path}: there is no folder {path.parent}: make it first")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise UserError(
+            f"{flag} {path}: you may not write to the folder {path.parent}: name another"
+        )
+    if any(os.path.realpath(path) == os.path.realpath(other) for other in others):
+        raise UserError(f"{flag} {path} is another file of this command: name a new one")
 
 
 @contextmanager
@@ -166,7 +193,7 @@ def written_aside(path: Path) -> Iterator[Path]:
         publish_files(aside, path.parent, path.name)
         aside.rmdir()
     except OSError as error:
-        raise UserError(f"{path} cannot be written: {reason(error)}") from None
+        raise unwritable(f"{path} cannot be written: {reason(error)}", error) from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -185,5 +212,9 @@ def open_table(path: Path | None, columns: Columns) -> Iterator[Table]:
                 yield Tsv(columns, file)
             return
         table = Parquet(columns, aside) if path.suffix == ".parquet" else Npy(columns, aside)
-        yield table
-        table.close()
+        try:
+            yield table
+            table.close()
+        except BaseException:
+            table.abandon()
+            raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -52,6 +53,46 @@ def test_two_ranks_score_as_one(
     assert wrong.returncode == 2
     assert wrong.stderr.count("\n") == 1
     assert "nowhere.fa: no such file or folder" in wrong.stderr
+
+
+def test_a_mistake_that_every_rank_finds_at_once_is_one_line(
+    tree: Tree, files: tuple[str, str]
+) -> None:
+    """Before the ranks have met."""
+    tree.environment()
+    done = use(tree, "score", *files, "--output", "no/a.tsv", SP_TYPE="ds")
+    assert done.returncode == 2
+    assert done.stderr == "longseq: --output no/a.tsv: there is no folder no: make it first\n"
+    assert list((tree.root / "outputs").iterdir()) == []
+
+
+def test_told_to_stop_it_leaves_nothing(tree: Tree, files: tuple[str, str]) -> None:
+    """By SIGUSR1, which Open MPI's ranks get for a Ctrl-C too; its output has been begun."""
+    tree.environment()
+    endless, out = tree.home / "endless.fa", tree.home / "s.tsv"
+    os.mkfifo(endless)
+    out.write_text("older")
+    command = [
+        str(tree.root / "ALCF/use.sh"),
+        "score",
+        files[0],
+        str(endless),
+        "--output",
+        str(out),
+    ]
+    env = tree.command(NGPUS="1")[1]
+    with subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) as script:
+        writing = when(lambda: opened(endless))
+        when(lambda: list(tree.home.glob("s.tsv.aside-*")))
+        script.send_signal(signal.SIGUSR1)
+        code = script.wait(60)
+        os.close(writing)
+        assert script.stderr is not None
+        said = script.stderr.read()
+    assert (code, said) == (75, "longseq: stopped before it was done: nothing is written\n")
+    assert sorted(path.name for path in tree.home.iterdir()) == ["endless.fa", "s.tsv"]
+    assert out.read_text() == "older"
+    assert list((tree.root / "outputs").iterdir()) == []
 
 
 def test_ranks_end_with_the_script_that_started_them(tree: Tree, files: tuple[str, str]) -> None:

@@ -72,7 +72,14 @@ class Recipe:
         table[foreign] = np.maximum(table[foreign], self.weights.index(self.unknown_weight))
         return table.tobytes()
 
-    def check(self, path: str, name: str, codes: bytes, before: int = 0) -> None:
+    def check(
+        self,
+        path: str,
+        name: str,
+        codes: bytes,
+        before: int = 0,
+        remedy: str = "mend the record, or use --tokenizer byte for other text",
+    ) -> None:
         """Refuse what is no nucleotide and, where asked, what is none of A, C, G, T.
 
         before: letters of the record that came before these.
@@ -80,8 +87,7 @@ class Recipe:
         place = codes.find(INVALID)
         if place >= 0:
             raise UserError(
-                f"{_record(path, name)}: letter {before + place + 1:,} is no nucleotide: mend the"
-                " record, or use --tokenizer byte for other text"
+                f"{_record(path, name)}: letter {before + place + 1:,} is no nucleotide: {remedy}"
             )
         if self.ambiguous == "refuse" and (foreign := codes.translate(None, BASES)):
             place = before + codes.find(foreign[0]) + 1

@@ -2,8 +2,10 @@
 
 
 def printable(text: str) -> str:
-    """No escape sequence of a file reaches a terminal, no TAB a table."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+    """No escape sequence of a file reaches a terminal, no TAB a table: that is a blank."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else "?" for c in text.replace("\t", " "))
 
 
 def header_name(line: bytes) -> str:

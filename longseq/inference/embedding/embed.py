@@ -66,7 +66,7 @@ def embed(options: argparse.Namespace) -> int:
     """`longseq embed`: returns the exit code, raises UserError."""
     layout, computing = read_computing(options)
     check_window(options)
-    check_output("--output", options.output, (".npy", ".parquet"))
+    check_output("--output", options.output, (".npy", ".parquet"), options.files)
 
     def look(ranks: Ranks) -> Asked:
         trained = find_trained(options.run, warner(ranks), ranks, hashes=not computing.dry_run)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +28,25 @@ class Output(ABC):
     def add(self, name: str, states: States, last: bool) -> None:
         """Append rows [n, width] of a record; its last ones, or more will come."""
 
+    @abstractmethod
+    def close(self) -> None:
+        """All rows are there."""
+
+    @abstractmethod
+    def abandon(self) -> None:
+        """Close what is open, as an error ended it."""
+
 
 class Nothing(Output):
     """Where another rank writes."""
 
     def add(self, name: str, states: States, last: bool) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def abandon(self) -> None:
         pass
 
 
@@ -62,6 +76,10 @@ class Matrix(Output):
         self._header()
         self._file.close()
 
+    def abandon(self) -> None:
+        with suppress(OSError):
+            self._file.close()
+
 
 class Parquet(Output):
     """A row a row: the record, which of its rows, and the numbers as a list of fixed length."""
@@ -85,6 +103,9 @@ class Parquet(Output):
     def close(self) -> None:
         self._groups.close()
 
+    def abandon(self) -> None:
+        self._groups.abandon()
+
 
 @contextmanager
 def open_states(path: Path | None, width: int) -> Iterator[Output]:
@@ -92,13 +113,18 @@ def open_states(path: Path | None, width: int) -> Iterator[Output]:
     if path is None:
         yield Nothing()
         return
-    with ExitStack() as stack:
-        aside = stack.enter_context(written_aside(path))
-        if path.suffix == ".npy":
-            beside = stack.enter_context(written_aside(path.with_suffix(".records.tsv")))
+    with written_aside(path) as aside, ExitStack() as stack:
+        if (
+            path.suffix == ".npy"
+        ):  # its table lies beside it from the start, and both appear at once
+            beside = aside.with_name(path.with_suffix(".records.tsv").name)
             file = stack.enter_context(beside.open("w", encoding="utf-8"))
             output: Matrix | Parquet = Matrix(aside, width, Tsv(RECORDS, file))
         else:
             output = Parquet(aside, width)
-        yield output
-        output.close()
+        try:
+            yield output
+            output.close()
+        except BaseException:
+            output.abandon()
+            raise

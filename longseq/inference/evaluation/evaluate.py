@@ -26,7 +26,7 @@ from longseq.config.flags import Parser
 from longseq.data.samples.entropy import markov
 from longseq.data.tokenizers.nucleotides import Nucleotides
 from longseq.errors import UserError
-from longseq.host.atomic_files import reason, replace_file
+from longseq.host.atomic_files import reason, replace_file, unwritable
 from longseq.inference.evaluation.baselines import compression
 from longseq.inference.evaluation.codons import by_codon, coding, genes_of, places, shuffled
 from longseq.inference.evaluation.held_out import MOST, Given, from_files, held_out
@@ -199,6 +199,8 @@ def _against_shuffled(ready: Ready, genes: list[str], cuts: Cutting) -> dict[str
         for number, text in enumerate(letters)
     ]
     totals = [-float(each.sum(dtype=np.float64)) for _, each in scored(ready, records, cuts)]
+    if not genes:
+        return {"compared": 0}
     gains = [
         (own - other) / (len(gene) / 3)
         for gene, own, other in zip(genes, totals[::2], totals[1::2], strict=True)
@@ -206,7 +208,7 @@ def _against_shuffled(ready: Ready, genes: list[str], cuts: Cutting) -> dict[str
     return {
         "compared": len(genes),
         "scored_above_shuffled": sum(gain > 0 for gain in gains),
-        "nats_a_codon_above_shuffled": float(np.mean(gains)) if gains else 0.0,
+        "nats_a_codon_above_shuffled": float(np.mean(gains)),
     }
 
 
@@ -221,13 +223,16 @@ def _print(figures: dict[str, Any]) -> None:
     print("\nby tokens of context          bits a letter")
     for one in figures["by_position"]:
         span = f"{one['from']:,} to {one['to']:,}" if one["to"] > one["from"] else f"{one['from']}"
-        print(f"  {span:<28} {one['loss'] * scale:.4f} ± {one['error'] * scale:.4f}")
+        error = "" if one["error"] is None else f" ± {one['error'] * scale:.4f}"
+        print(f"  {span:<28} {one['loss'] * scale:.4f}{error}")
     if "by_codon_position" in figures:
         print("\nby codon position             bits a letter")
         for name, value in figures["by_codon_position"].items():
             print(f"  {name:<28} {value / math.log(2):.4f}")
-    if "genes" in figures:
-        of = figures["genes"]
+    of = figures.get("genes")
+    if of and not of["compared"]:
+        print("\nno whole gene was called")
+    elif of:
         print(
             f"\n{of['scored_above_shuffled']} of {of['compared']} genes score above themselves with"
             f" synonymous codons shuffled, by {of['nats_a_codon_above_shuffled']:.4f} nats a codon"
@@ -246,4 +251,4 @@ def _write(options: argparse.Namespace, figures: dict[str, Any]) -> None:
             try:
                 replace_file(path, text)
             except OSError as error:
-                raise UserError(f"{path} cannot be written: {reason(error)}") from None
+                raise unwritable(f"{path} cannot be written: {reason(error)}", error) from None

@@ -40,7 +40,9 @@ class ByPosition:
         self.counts[here] += 1
 
     def bins(self) -> list[dict[str, Any]]:
-        """Means over 1, 2, 3-4, 5-8, … tokens of context, with their standard errors, in nats."""
+        """Means over 1, 2, 3-4, 5-8, … tokens of context, with their standard errors, in nats;
+        one loss alone has none.
+        """
         found, low = [], 1
         while low <= len(self.sums):
             high = min(len(self.sums), 1 if low == 1 else 2 * (low - 1))
@@ -49,7 +51,7 @@ class ByPosition:
             if count:
                 mean = float(self.sums[here].sum()) / count
                 spread = max(0.0, float(self.squares[here].sum()) / count - mean * mean)
-                error = (spread / count) ** 0.5
+                error = (spread / count) ** 0.5 if count > 1 else None
                 found.append({"from": low, "to": high, "loss": mean, "error": error})
             low = high + 1
         return found

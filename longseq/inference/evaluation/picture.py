@@ -61,8 +61,9 @@ def _positions(axes: Axes, figures: dict[str, Any]) -> None:
     bins = figures["by_position"]
     middle = [(one["from"] * one["to"]) ** 0.5 for one in bins]
     scale = BITS / figures["letters_a_token"]
+    errors = [2 * (one["error"] or 0.0) * scale for one in bins]
     axes.errorbar(
-        middle, [one["loss"] * scale for one in bins], [2 * one["error"] * scale for one in bins],
+        middle, [one["loss"] * scale for one in bins], errors,
         color=BLUE, marker="o", markersize=4, capsize=2, label="network",
     )  # fmt: skip
     if "markov" in figures:

@@ -88,7 +88,7 @@ def generate(options: argparse.Namespace) -> int:
     """`longseq generate`: returns the exit code, raises UserError."""
     layout, computing = read_computing(options)
     _check(options, layout)
-    check_output("--output", options.output, (".fa", ".fasta", ".fna"))
+    check_output("--output", options.output, (".fa", ".fasta", ".fna"), options.files)
 
     def look(ranks: Ranks) -> Asked:
         trained = find_trained(options.run, warner(ranks), ranks, hashes=not computing.dry_run)
