@@ -52,8 +52,8 @@ KINDS = {
     "context": "CUDA context, libraries",
     "programs": "what is no tensor, on a CPU",
 }
-# What a rank on a CPU takes with its first steps that is no tensor: objects of Python and of the
-# engine; and where it has others to talk to, gloo's. Measured: docs/simulate.md.
+# What a rank on a CPU takes with its first steps that is no tensor: pages of libraries, objects of
+# Python; and where it has other ranks to talk to, gloo's. Measured: docs/simulate.md.
 PROGRAM, GLOO = 25 * 2**20, 22 * 2**20
 
 
