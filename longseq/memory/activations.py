@@ -117,8 +117,10 @@ def layer_bytes(job: Job, system: System) -> float:
         attention += job.queries * 4 / job.number
     if job.ring > 1:  # where gradients are sums in fp32 until the layer's own are made of them
         attention += _ring(job) - job.queries - 2 * job.keys
+    # fp32 sums of the gradients of what follows attention, three quarters of a layer's parameters
+    sums = 0.0 if system.room else 3.0 * job.layer_parameters
     if job.chunk:
-        return _chunked_layer(job, system) + gathered
+        return _chunked_layer(job, system) + sums + gathered
     others = (job.group - 1) * job.hidden * at_once if job.group > 1 else 0.0
     size = attention * at_once + _scores(job, system)
     # The MLP's turn comes before there are gradients of q, k and v
@@ -128,11 +130,12 @@ def layer_bytes(job: Job, system: System) -> float:
     if sent:
         tile = rows * (sent + (kept_whole(job) - job.mlp / 2) * job.number)
         size = max(size, beside + tile)
-    elif system.tiles_mlp:
-        size = max(size, beside + kept_whole(job) * 2 * rows * job.number)
+    elif system.tiles_mlp:  # with attention's output once more, as the projection takes it
+        tile = rows * (job.hidden + 2 * job.mlp) * job.number
+        size = max(size, beside + job.queries * at_once + tile)
     else:  # as it is written: the MLP's own, beside what attention keeps
         size = max(size, (kept_whole(job) + system.mlp * job.hidden) * at_once)
-    return size + others + gathered
+    return size + others + sums + gathered
 
 
 def _ring(job: Job) -> float:
