@@ -122,7 +122,7 @@ def layer_bytes(job: Job, system: System) -> float:
     if job.chunk:
         return _chunked_layer(job, system) + sums + gathered
     others = (job.group - 1) * job.hidden * at_once if job.group > 1 else 0.0
-    size = attention * at_once + _scores(job, system)
+    size = attention * at_once + _scores(job, system) + sums
     # The MLP's turn comes before there are gradients of q, k and v
     own = max(system.inner - 1, 0) * job.queries + max(system.keys - 2, 0) * job.keys
     beside = (system.outer * job.hidden + own) * at_once
@@ -132,10 +132,10 @@ def layer_bytes(job: Job, system: System) -> float:
         size = max(size, beside + tile)
     elif system.tiles_mlp:  # with attention's output once more, as the projection takes it
         tile = rows * (job.hidden + 2 * job.mlp) * job.number
-        size = max(size, beside + job.queries * at_once + tile)
+        size = max(size, beside + job.queries * at_once + tile + sums)
     else:  # as it is written: the MLP's own, beside what attention keeps
         size = max(size, (kept_whole(job) + system.mlp * job.hidden) * at_once)
-    return size + others + sums + gathered
+    return size + others + gathered
 
 
 def _ring(job: Job) -> float:
