@@ -135,7 +135,7 @@ def test_inputs_as_folder_list_and_nothing(tmp_path: Path) -> None:
 
 def test_escape_sequences_reach_neither_terminal_nor_table(tmp_path: Path) -> None:
     prefix, _ = make(tmp_path, b">a\x1b[2J\tb\nACGT\n>c\nGG\n")
-    assert [record.name for record in read_records(prefix)] == ["a?[2J?b", "c"]
+    assert [record.name for record in read_records(prefix)] == ["a?[2J b", "c"]
     with pytest.raises(UserError) as caught:
         make(tmp_path, b">a\x1b[2J\nAC!\n")
     assert "\x1b" not in str(caught.value)
