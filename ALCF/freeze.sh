@@ -21,7 +21,7 @@ longseq_absolute() { # longseq_absolute PATH: sets REPLY to it, from here
 
 longseq_print_settings() { # the variables that the run depends on; ours that are not set now are unset in the job
     local name data=${DATA_PATH:-$LONGSEQ_ROOT/data/NC_001416.1.fa}
-    [[ $LONGSEQ_TASK != use ]] || data=
+    [[ ${LONGSEQ_TASK-train} != use ]] || data=
     # submit.sh's options are not exported
     for name in "${LONGSEQ_VARIABLES[@]%%|*}"; do
         [[ -z ${!name-} ]] || export "${name?}"
