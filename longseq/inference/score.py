@@ -111,12 +111,18 @@ def check_window(options: argparse.Namespace) -> None:
 
 @dataclass(frozen=True)
 class Asked:
-    """What is to be scored; `reference` and the count of alternatives where these are."""
+    """Of which network, how cut, and what is read."""
 
     trained: Trained
     config: Config
     cuts: Cutting
     reader: Reader
+
+
+@dataclass(frozen=True)
+class Scoring(Asked):
+    """What is to be scored; `reference` and the count of alternatives where these are."""
+
     reference: dict[str, str]
     alternatives: int
 
@@ -132,7 +138,7 @@ def score(options: argparse.Namespace) -> int:
     if options.variants:
         _check_variants(options)
 
-    def look(ranks: Ranks) -> Asked:
+    def look(ranks: Ranks) -> Scoring:
         trained = find_trained(options.run, warner(ranks), ranks, hashes=not computing.dry_run)
         config = network_config(trained, layout, computing, ranks.size)
         cuts = cutting(config.network.seq_length, options.window, options.stride)
@@ -144,9 +150,9 @@ def score(options: argparse.Namespace) -> int:
         elif options.variants:
             reference = letters_of(reader)
             count = check_variants(options.variants, reference, ", ".join(options.files))
-        return Asked(trained, config, cuts, reader, reference, count)
+        return Scoring(trained, config, cuts, reader, reference, count)
 
-    def work(asked: Asked, device: torch.device, ranks: Ranks) -> None:
+    def work(asked: Scoring, device: torch.device, ranks: Ranks) -> None:
         from longseq.inference.network import make_ready
 
         ready = make_ready(asked.trained, asked.config, device, ranks)
@@ -162,7 +168,7 @@ def score(options: argparse.Namespace) -> int:
     return on_ranks(computing, look, work)
 
 
-def _score_records(ready: Ready, asked: Asked, options: argparse.Namespace) -> None:
+def _score_records(ready: Ready, asked: Scoring, options: argparse.Namespace) -> None:
     from longseq.inference.forward import scored
 
     ranks, names, reader = ready.ranks, ready.trained.tokenizer.names(), asked.reader
@@ -192,7 +198,7 @@ def _check_variants(options: argparse.Namespace) -> None:
             raise UserError(f"{flag} and --variants exclude each other: leave one out")
 
 
-def _score_variants(ready: Ready, asked: Asked, options: argparse.Namespace) -> None:
+def _score_variants(ready: Ready, asked: Scoring, options: argparse.Namespace) -> None:
     size, reader = asked.cuts.size or asked.cuts.length, asked.reader
     strange = 0
     with ExitStack() as stack:

@@ -139,14 +139,12 @@ def layer_bytes(job: Job, system: System) -> float:
 
 
 def _ring(job: Job) -> float:
-    """Numbers a token of the block at hand and the one that comes, or of both halves of the sums
-    that are sent on, with those sums in fp32 (parallel/ring.py).
+    """Numbers a token of a ring: the block at hand and the one that comes, or both halves of the
+    sums that are sent on, with those sums in fp32 (parallel/ring.py).
     """
-    if job.ring == 1:
-        return 0.0
     summed = 4 / job.number
-    part = job.queries + 2 * job.keys  # the gradients of the block at hand
-    at_work = 4 * job.keys + (job.queries + 2 * job.keys) * summed + part
+    part = job.queries + 2 * job.keys  # the gradients of the block at hand, and their sums
+    at_work = 4 * job.keys + part * (1 + summed)
     return max(at_work, 2 * job.keys + (job.queries + 4 * job.keys) * summed)
 
 

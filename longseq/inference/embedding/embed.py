@@ -13,22 +13,20 @@ from __future__ import annotations
 
 import argparse
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from longseq.checkpoint.trained import Trained, find_trained
-from longseq.config.arguments import Config
+from longseq.checkpoint.trained import find_trained
 from longseq.config.flags import Parser
 from longseq.errors import UserError
 from longseq.inference.embedding.states import open_states
 from longseq.inference.flags import add_computing, network_config, read_computing
 from longseq.inference.progress import progress
 from longseq.inference.ranks import on_ranks, warner
-from longseq.inference.score import add_window, check_window
+from longseq.inference.score import Asked, add_window, check_window
 from longseq.inference.sequences import Reader, Weighing
 from longseq.inference.tables import check_output
-from longseq.inference.windows import Cutting, cutting
+from longseq.inference.windows import cutting
 from longseq.parallel.agreement import Ranks
 
 if TYPE_CHECKING:
@@ -50,16 +48,6 @@ def add_arguments(parser: Parser) -> None:
         "--output", type=Path, required=True, metavar="FILE", help="a .npy or .parquet"
     )
     parser.set_defaults(run_verb=embed)
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What states are made of."""
-
-    trained: Trained
-    config: Config
-    cuts: Cutting
-    reader: Reader
 
 
 def embed(options: argparse.Namespace) -> int:
