@@ -2,19 +2,22 @@
 
     adam = OnePassAdam(groups, lr=…, betas=…, eps=…)       # the groups hold the masters
     adam.lay_out(weights, masters)                          # once: side by side in memory
-    adam.step_from(gradients, scale)                        # also rounds into the weights
+    gathered = adam.gather(gradients)                       # while backward still runs on a GPU
+    adam.step_from(gathered, scale)                         # also rounds into the weights
 
 torch's fused AdamW wants fp32 gradients, so that around it they are copied, scaled and the masters
 rounded: five passes over all parameters, 52 bytes of each. Here one compiled function a group reads
 and writes each number once, 28 bytes, and 4 more to lay gradients side by side: a call for each of
-a network's hundreds of parameters would take the CPU longer than the GPU. The rule is torch's own
-(arXiv 1711.05101), as is the state, so that a checkpoint goes on with either.
+a network's hundreds of parameters would take the CPU longer than the GPU. What the CPU does for
+each parameter is done in `gather`: between the norm, for which it waits, and the update a GPU has
+nothing to do. The rule is torch's own (arXiv 1711.05101), as is the state, so that a checkpoint
+goes on with either.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -34,6 +37,16 @@ class _Laid:
     master: Tensor
     first: Tensor
     second: Tensor
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """One group's gradients side by side, [n], and its parts that are updated alike."""
+
+    laid: _Laid
+    gradient: Tensor
+    runs: list[tuple[slice, int]]
+    masters: list[nn.Parameter]
 
 
 class OnePassAdam(torch.optim.AdamW):
@@ -72,42 +85,44 @@ class OnePassAdam(torch.optim.AdamW):
                 known["step"] = step.to("cpu", copy=True)
 
     @torch.no_grad()
-    def step_from(self, gradients: Sequence[Tensor | None], scale: float) -> None:
-        """One update with `scale` times the gradients, in the order and shapes of the masters; a
-        parameter without one stays as it is.
+    def gather(self, gradients: Sequence[Tensor | None]) -> list[Gathered | None]:
+        """Lay the gradients of the masters, in their order and shapes, side by side; None where no
+        parameter of a group has one. They may go then.
         """
         given = dict(zip(self._masters, gradients, strict=True))
-        for group, laid in zip(self.param_groups, self._laid, strict=True):
-            found = {p: g for p in laid.places if (g := given[p]) is not None}
-            if not found:
-                continue
-            gradient = laid.weight.new_empty(
-                laid.weight.shape, dtype=next(iter(found.values())).dtype
-            )
-            places = [gradient[laid.places[p]].view(p.shape) for p in found]
-            torch._foreach_copy_(places, list(found.values()))
-            for part, count in self._runs(laid, found):
-                parts = (x[part] for x in (laid.weight, laid.master, laid.first, laid.second))
-                _compiled(*parts, gradient[part], _numbers(group, count, scale, gradient.device))
+        return [_gathered(laid, given, self._runs(laid, given)) for laid in self._laid]
 
-    def _runs(self, laid: _Laid, found: dict[nn.Parameter, Tensor]) -> Iterator[tuple[slice, int]]:
-        """Parts of a group that are updated alike, and the number of their update: one, but where
-        parameters have no gradient now or had none before.
+    def _runs(
+        self, laid: _Laid, given: dict[nn.Parameter, Tensor | None]
+    ) -> list[tuple[slice, int]]:
+        """Parts of a group that are updated alike, and the number of their next update: one, but
+        where parameters have no gradient now or had none before.
         """
-        run: tuple[slice, int] | None = None
+        runs: list[tuple[slice, int]] = []
+        last = 0
         for master, place in laid.places.items():
-            if master not in found:
-                if run:
-                    yield run
-                run = None
+            count = 0 if given[master] is None else int(self.state[master]["step"]) + 1
+            if count and count == last:
+                place = slice(runs.pop()[0].start, place.stop)
+            if count:
+                runs.append((place, count))
+            last = count
+        return runs
+
+    @torch.no_grad()
+    def step_from(self, gathered: Sequence[Gathered | None], scale: float) -> None:
+        """One update with `scale` times the gradients; a parameter without one stays as it is."""
+        for group, some in zip(self.param_groups, gathered, strict=True):
+            if some is None:
                 continue
-            count = int(self.state[master]["step"].add_(1))
-            if run and run[1] != count:
-                yield run
-                run = None
-            run = slice(run[0].start if run else place.start, place.stop), count
-        if run:
-            yield run
+            laid = some.laid
+            for part, count in some.runs:
+                parts = (x[part] for x in (laid.weight, laid.master, laid.first, laid.second))
+                numbers = _numbers(group, count, scale, some.gradient.device)
+                _compiled(*parts, some.gradient[part], numbers)
+        for some in gathered:
+            for master in some.masters if some else ():
+                self.state[master]["step"].add_(1)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
@@ -123,6 +138,19 @@ def _side_by_side(masters: Sequence[nn.Parameter], dtype: torch.dtype) -> _Laid:
         start += -(-master.numel() // ALIGNED) * ALIGNED
     whole = masters[0].new_zeros(start, dtype=dtype)
     return _Laid(places, whole, *(masters[0].new_zeros(start) for _ in range(3)))
+
+
+def _gathered(
+    laid: _Laid, given: dict[nn.Parameter, Tensor | None], runs: list[tuple[slice, int]]
+) -> Gathered | None:
+    """The gradients of a group in memory like that of its weights."""
+    found = {p: g for p in laid.places if (g := given[p]) is not None}
+    if not found:
+        return None
+    gradient = laid.weight.new_empty(laid.weight.shape, dtype=next(iter(found.values())).dtype)
+    places = [gradient[laid.places[p]].view(p.shape) for p in found]
+    torch._foreach_copy_(places, list(found.values()))
+    return Gathered(laid, gradient, runs, list(found))
 
 
 def _move(parameter: nn.Parameter, place: Tensor) -> None:

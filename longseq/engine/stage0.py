@@ -103,9 +103,10 @@ class BareOptimizer(torch.optim.Optimizer):
             weight.grad = None
         self._sums.clear()
         given = [(p, g) for p, g in zip(self.weights, gradients, strict=True) if g is not None]
+        gathered = adam.gather(gradients)
         scale = self._scale(given)
         if not self.overflow:
-            adam.step_from(gradients, scale)
+            adam.step_from(gathered, scale)
 
     def _scale(self, given: list[tuple[nn.Parameter, Tensor]]) -> float:
         """What clipping multiplies these gradients by; `overflow` says whether they are used."""

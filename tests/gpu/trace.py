@@ -25,6 +25,8 @@ GROUPS = {
     "copies": r"^mem(cpy|set)|copy|catarray|::cat\b|::to\b",
     "pointwise": r"elementwise|reduce|softmax|triton|gelu|silu|dropout|aten::",
 }
+# Compiled kernels are named after all operations that they are made of, matmuls' biases among them
+COMPILED = {"optimizer": r"_sqrt", "norm": GROUPS["norm"], "pointwise": r""}
 ON_GPU = ("kernel", "gpu_memcpy", "gpu_memset")
 ON_CPU = ("cpu_op", "cuda_runtime", "cuda_driver", "user_annotation")
 
@@ -63,7 +65,8 @@ class Gap:
 def group_of(name: str) -> str:
     """What a kernel belongs to, by its name."""
     lower = name.lower()
-    return next((group for group, words in GROUPS.items() if re.search(words, lower)), "other")
+    groups = COMPILED if lower.startswith("triton_") else GROUPS
+    return next((group for group, words in groups.items() if re.search(words, lower)), "other")
 
 
 @dataclass

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import torch
 
+from torch.utils._python_dispatch import TorchDispatchMode
+
 from longseq.engine import one_pass_adam
 from longseq.engine.one_pass_adam import OnePassAdam
 from longseq.engine.stage0 import BareOptimizer, Make
@@ -115,3 +117,42 @@ def test_a_parameter_without_a_gradient_stays_as_it_is_and_counts_its_own_update
     for master, wanted in zip(one.masters, torchs, strict=True):
         torch.testing.assert_close(master.detach(), wanted.detach(), rtol=1e-5, atol=1e-6)
     assert [float(one.state[m]["step"]) for m in one.masters] == [3, 2, 3]
+
+
+class Calls(TorchDispatchMode):
+    """Counts torch's operations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("parameters", [2, 50])
+def test_a_gpu_waits_for_no_parameter_between_the_norm_and_the_update(
+    parameters: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the CPU does in between is as much for many parameters as for two."""
+    weights = [torch.nn.Parameter(torch.ones(3, 5).bfloat16()) for _ in range(parameters)]
+    optimizer = BareOptimizer(OURS, [{"params": weights}], 1.0, Group("tp"))
+    for weight in weights:
+        weight.grad = torch.ones_like(weight)
+    calls, known, given = Calls(), [], []
+
+    def ask(norm: float) -> bool:
+        known.append(calls.count)
+        return True
+
+    def update(*tensors: torch.Tensor) -> None:
+        given.append(calls.count)
+
+    optimizer.may_update = ask
+    monkeypatch.setattr(one_pass_adam, "_compiled", update)
+    with calls:
+        optimizer.step()
+    assert len(known) == len(given) == 1
+    assert given[0] - known[0] < 10  # five slices, a row of numbers
+    assert [int(state["step"]) for state in optimizer.state.values()] == [1] * parameters

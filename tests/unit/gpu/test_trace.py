@@ -102,6 +102,9 @@ def test_the_trace_that_is_kept_says_the_same(file: Path, tmp_path: Path) -> Non
         ("triton_poi_fused_add_2", "pointwise"),
         ("void at::native::reduce_kernel<512, 1, MeanOps>", "pointwise"),
         ("Memset (Device)", "copies"),
+        ("triton_poi_fused__to_copy_addmm_cat_gelu_3", "pointwise"),
+        ("triton_red_fused__to_copy_add_addmm_native_layer_norm_1", "norm"),
+        ("triton_poi_fused__to_copy_add_copy_div_mul_rsub_sqrt_sub_0", "optimizer"),
         ("something_else", "other"),
     ],
 )
