@@ -155,7 +155,8 @@ longseq_name_run() { # sets LONGSEQ_RUN: model, layout, sequence, seed, and what
     [[ $parent == /* ]] || parent=$PWD/$parent
     printf -v now '%(%Y%m%d-%H%M%S)T' -1
     job=${PBS_JOBID:-${SLURM_JOB_ID:-${COBALT_JOBID:-}}}
-    job=${job:+_job${job%%.*}}_$$
+    # A restart, which is the same process, may begin within the second
+    job=${job:+_job${job%%.*}}_$$${LONGSEQ_RESTARTED:+_r$LONGSEQ_RESTARTED}
     LONGSEQ_RUN=${parent%/}/${LONGSEQ_VALUE[MODEL_SIZE_KEY]}_${LONGSEQ_LAYOUT}_s${LONGSEQ_VALUE[SEQ_LEN]}
     LONGSEQ_RUN+=_seed${LONGSEQ_VALUE[SEED]}_$now$job
 }

@@ -161,6 +161,14 @@ def test_a_host_that_was_not_used_takes_its_place(
     assert "without beta: rank 1 has stopped; it goes on from the beginning" in done.stderr
 
 
+def test_a_restart_within_the_second_has_a_folder_of_its_own(stub: Tree) -> None:
+    first, again = stub.bash(
+        "declare -A LONGSEQ_VALUE=([SEED]=1 [SEQ_LEN]=8 [MODEL_SIZE_KEY]=A) LONGSEQ_LAYOUT=tp1\n"
+        "for LONGSEQ_RESTARTED in '' 1; do longseq_name_run; echo \"$LONGSEQ_RUN\"; done"
+    ).stdout.split()
+    assert (first.endswith("_r1"), again.endswith("_r1")) == (False, True)
+
+
 def test_a_number_of_times(stub: Tree, hosts: Cluster, tmp_path: Path) -> None:
     """Three hosts, then two, of which one fails as well."""
     done = planned(stub, hosts, tmp_path, "69 69 0", RESTARTS="1", GLOBAL_BATCH="12")
