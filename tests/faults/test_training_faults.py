@@ -158,11 +158,14 @@ def test_killed_rank_ends_all(start: Start) -> None:
     wandb = {"WANDB_MODE": "offline", "WANDB_API_KEY": "0123456789" * 4}
     run = start("run", "--save-interval", "5", "--wandb-project", "p", **wandb)
     run.until_iteration(7)
+    end = time.monotonic() + 60
+    while not list((run.folder / "wandb").glob("offline-run-*")):  # made beside the training
+        assert time.monotonic() < end
+        time.sleep(0.1)
     os.kill(run.rank(1), signal.SIGKILL)
     assert run.exit_code() not in (0, 2, 75)
     assert len(run.losses()) >= 7
     assert '"slowest_rank"' in (run.folder / "metrics.jsonl").read_text().splitlines()[1]
-    assert list((run.folder / "wandb").glob("offline-run-*"))
     files = [path for path in run.folder.rglob("*") if path.is_file()]
     assert not [path for path in files if wandb["WANDB_API_KEY"].encode() in path.read_bytes()]
     done = max(run.losses())

@@ -166,7 +166,11 @@ def test_a_person_may_source_setup(tree: Tree) -> None:
     env = clean_env(tree.home, {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"})
 
     def said() -> str:
-        return subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
+        # In a session of its own: it would take the terminal of who runs the tests, and be stopped
+        done = subprocess.run(
+            command, env=env, capture_output=True, text=True, check=True, start_new_session=True
+        )
+        return done.stdout
 
     assert said().splitlines()[0].startswith("2 ")
     venv = tree.environment()
