@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+BLOCK = 2**18  # numbers of which fp32 copies exist at once: they stay in a cache
 
 SumGradientsOf = Callable[..., tuple[Tensor | None, ...]]
 
@@ -35,4 +38,48 @@ class Norm(nn.Module):
         weight, bias = self.sum_gradients(self.weight, self.bias)
         if self.kind == "layernorm":
             return F.layer_norm(x, x.shape[-1:], weight, bias, self.epsilon)
-        return F.rms_norm(x, x.shape[-1:], weight, self.epsilon)
+        if x.is_cuda or torch.compiler.is_compiling():  # where it is one kernel
+            return F.rms_norm(x, x.shape[-1:], weight, self.epsilon)
+        normed: Tensor = _RMSNorm.apply(x, weight, self.epsilon)
+        return normed
+
+
+class _RMSNorm(torch.autograd.Function):
+    """arXiv 1910.07467, eq. 4; keeps x and a number a token, where torch on a CPU keeps fp32 copies
+    of x. Some rows at a time, so that no such copy is ever whole.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+        """x [s, b, h], weight [h] → [s, b, h]."""
+        y, scale = torch.empty_like(x), x.new_empty(*x.shape[:-1], 1, dtype=_wide(x))
+        for rows in _blocks(x):
+            part = x[rows].to(_wide(x), copy=True)
+            scale[rows] = part.square().mean(-1, keepdim=True).add_(epsilon).rsqrt_()
+            y[rows] = part.mul_(scale[rows]).mul_(weight)
+        ctx.save_for_backward(x, weight, scale)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, None]:
+        """dy [s, b, h] → gradients in the shapes of x and weight."""
+        x, weight, scale = ctx.saved_tensors
+        dx, dw = torch.empty_like(x), torch.zeros_like(weight, dtype=_wide(x))
+        for rows in _blocks(x):
+            normed, g = x[rows].to(_wide(x)) * scale[rows], dy[rows].to(_wide(x))
+            dw += (g * normed).sum((0, 1))
+            g = g * weight
+            g -= normed * (g * normed).mean(-1, keepdim=True)
+            dx[rows] = g.mul_(scale[rows])
+        return dx, dw.to(weight.dtype), None
+
+
+def _blocks(x: Tensor) -> Iterator[slice]:
+    """Rows of x [s, b, h] that are worked on together."""
+    step = max(1, BLOCK // x[:1].numel())
+    return (slice(start, start + step) for start in range(0, x.shape[0], step))
+
+
+def _wide(x: Tensor) -> torch.dtype:
+    """fp32 for half precision."""
+    return torch.promote_types(x.dtype, torch.float32)
