@@ -24,6 +24,8 @@ TOO_LARGE = 3  # exit code of a rank that needs more than the job allows
 SPLIT = ("--tensor-model-parallel-size", "2", "--sequence-parallel")
 ULYSSES = ("--ds-sequence-parallel-size", "2")
 RING = ("--context-parallel-size", "2")
+NOTHING = ("--recompute-granularity", "none")
+POINTWISE = ("--recompute-granularity", "pointwise")
 OUTSIDE = ("--recompute-granularity", "outside-attention")
 FULL = ("--recompute-granularity", "full")
 

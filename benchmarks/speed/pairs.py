@@ -5,6 +5,8 @@ two_ranks      one rank with two threads, and two ranks with one thread each at 
 ulysses, ring  two ranks that know nothing of each other, each with half of the FLOPs, and two that
                split one sequence; attention kept, all else recomputed. Bar: at least 0.9
 tiling         layers recomputed in tiles of 2,048 tokens, and recomputed whole. Bar: at most 1.05
+pointwise, outside    norms and activation functions recomputed, all but attention recomputed; and
+               nothing
 
 fp32, 4 layers, hidden 256, 8 heads. A rank alone has a sequence with half of the whole one's FLOPs
 (longer than half of it, as attention's share grows with s²); both run at once, the slower counts.
@@ -19,7 +21,9 @@ from collections.abc import Callable
 
 from benchmarks.start import (
     FULL,
+    NOTHING,
     OUTSIDE,
+    POINTWISE,
     RING,
     SPLIT,
     ULYSSES,
@@ -58,6 +62,8 @@ PAIRS: dict[str, tuple[list[int], Way, Way]] = {
     "two_ranks": ([512, 2048], together(1), together(2, *SPLIT)),
     "ulysses": ([16384], alone, together(2, *ULYSSES, *OUTSIDE)),
     "ring": ([16384], alone, together(2, *RING, *OUTSIDE)),
+    "pointwise": ([2048, 8192], together(1, *POINTWISE), together(1, *NOTHING)),
+    "outside": ([2048, 8192], together(1, *OUTSIDE), together(1, *NOTHING)),
     "tiling": ([8192], together(1, *FULL, "--tile-size", "2048"), whole),
 }
 

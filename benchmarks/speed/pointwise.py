@@ -29,7 +29,7 @@ from longseq.config.checks import parse_config
 from longseq.engine.network.initialize import initialize
 from longseq.model.dropout import Dropout
 from longseq.model.gpt import GPT
-from longseq.model.rotary import rotary_table, rotate
+from longseq.model.rotary import rotary_table, turned_heads
 
 HIDDEN, HEADS, LAYERS = 768, 12, 4
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -43,12 +43,6 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--tokens", type=int, default=2048)
 
 
-def rotary_fused(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    one, two = x.chunk(2, -1)
-    cos, sin = cos.to(x.dtype), sin.to(x.dtype)
-    return torch.cat((one * cos - two * sin, two * cos + one * sin), -1)
-
-
 def swiglu(x: Tensor) -> Tensor:
     gate, up = x.chunk(2, -1)
     return F.silu(gate) * up
@@ -58,7 +52,7 @@ class Part(NamedTuple):
     """A pointwise part as the trainer runs it, its inputs, and the same for the compiler."""
 
     name: str
-    eager: Callable[..., Tensor]
+    eager: Callable[..., Tensor | tuple[Tensor, ...]]
     inputs: tuple[Tensor, ...]
     fused: Callable[..., Tensor] | None = None
 
@@ -67,13 +61,13 @@ def parts(tokens: int, dtype: torch.dtype, device: str) -> list[Part]:
     def draw(*shape: int) -> Tensor:
         return torch.randn(shape, dtype=dtype, device=device, requires_grad=True)
 
-    def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        return rotate(x, (cos, sin))
+    def turn(x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, ...]:
+        return turned_heads(x, HEADS, (cos, sin))
 
     gelu = partial(F.gelu, approximate="tanh")
     table = rotary_table(torch.arange(tokens, device=device)[None], HIDDEN // HEADS, 1e4)
     x, y, wide = draw(tokens, 1, HIDDEN), draw(tokens, 1, HIDDEN), draw(tokens, 1, 4 * HIDDEN)
-    weight, bias, heads = draw(HIDDEN), draw(HIDDEN), draw(tokens, 1, 2 * HEADS, HIDDEN // HEADS)
+    weight, bias, heads = draw(HIDDEN), draw(HIDDEN), draw(tokens, 1, 3 * HEADS, HIDDEN // HEADS)
     h = (HIDDEN,)
     return [
         Part("GELU", gelu, (wide,)),
@@ -87,7 +81,7 @@ def parts(tokens: int, dtype: torch.dtype, device: str) -> list[Part]:
         ),
         Part("LayerNorm", lambda x, w, b: F.layer_norm(x, h, w, b, 1e-5), (x, weight, bias)),
         Part("RMSNorm", lambda x, w: F.rms_norm(x, h, w, 1e-5), (x, weight)),
-        Part("rotary", turn, (heads, *table), rotary_fused),
+        Part("rotary", turn, (heads, *table)),
     ]
 
 
@@ -104,10 +98,13 @@ def milliseconds(device: str, act: Callable[[], object]) -> float:
     return 1e3 * seconds(finished)
 
 
-def forward_backward(function: Callable[..., Tensor], inputs: tuple[Tensor, ...]) -> None:
-    y = function(*inputs)
+def forward_backward(
+    function: Callable[..., Tensor | tuple[Tensor, ...]], inputs: tuple[Tensor, ...]
+) -> None:
+    found = function(*inputs)
+    outputs = found if isinstance(found, tuple) else (found,)
     learned = [x for x in inputs if x.requires_grad]
-    torch.autograd.grad(y, learned, torch.ones_like(y))
+    torch.autograd.grad(outputs, learned, [torch.ones_like(y) for y in outputs])
 
 
 def measure(part: Part, device: str) -> tuple[float, float, float]:

@@ -40,9 +40,9 @@ class Memory(KernelFlags):
     checkpoint_activations: bool = flag(False, "the same as --recompute-granularity full")
     recompute_granularity: str = flag(
         "auto",
-        "what backward makes again: attention scores (selective), all but attention, or whole"
-        " layers (full); auto: as little as memory allows",
-        choices=("auto", "none", "selective", "outside-attention", "full"),
+        "what backward makes again: attention scores (selective), norms and activation functions"
+        " (pointwise), all but attention, or whole layers (full); auto: as little as memory allows",
+        choices=("auto", "none", "selective", "pointwise", "outside-attention", "full"),
     )
     recompute_method: str = flag(
         "uniform",

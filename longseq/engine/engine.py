@@ -109,7 +109,7 @@ def build_model(
     parallelize(model, mesh)
     apply_recompute_policy(model, policy, mesh.tp.size if mesh.sequence_parallel else 1)
     if wants_compiling(config, device):
-        compile_layers(model, in_one_piece(config))
+        compile_layers(model, policy, in_one_piece(config))
     if device.type == "cpu" and policy.recompute in ("full", "outside-attention"):
         give_back_large(hidden_bytes(config))
     dtype = DTYPES[config.training.dtype]

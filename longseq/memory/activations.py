@@ -21,9 +21,24 @@ def kept_whole(job: Job) -> float:
     Inputs of both norms and what they give, q, k and v, queries and keys once more after rotary
     positions, attention's output, and what the MLP makes.
     """
-    rotated = job.queries + job.keys if job.network.use_rotary_position_embeddings else 0.0
-    attention = 2 * job.queries + 2 * job.keys + rotated
-    return 4 * job.hidden + attention + job.mlp
+    return 4 * job.hidden + 2 * job.queries + 2 * job.keys + _turned(job) + job.mlp
+
+
+def _turned(job: Job) -> float:
+    """Numbers a token of queries and keys after rotary positions."""
+    return job.queries + job.keys if job.network.use_rotary_position_embeddings else 0.0
+
+
+def _kept(job: Job, system: System, recompute: str) -> float:
+    """Numbers a token of a layer of which nothing is recomputed; or norms and activation functions
+    are (pointwise), whose inputs are kept.
+    """
+    whole = kept_whole(job) * system.kept
+    if not system.turned:
+        whole -= _turned(job)
+    if recompute == "pointwise":
+        whole -= 2 * job.hidden + job.mlp / 2
+    return whole - _waiting(job, system)
 
 
 def _scores(job: Job, system: System) -> float:
@@ -47,30 +62,32 @@ def kept_bytes(job: Job, system: System) -> float:
     layers of one stage, so that it keeps as much as all layers would of one micro batch.
     """
     micro_batches = min(job.pp, job.micro_batches) if job.pp > 1 else 1
-    whole = (kept_whole(job) * system.kept - _waiting(job)) * job.tokens * job.number
+    at_once = job.tokens * job.number
+    whole = _kept(job, system, job.recompute) * at_once
     scores = _scores(job, system)
-    if job.recompute == "none":
+    if job.recompute in ("none", "pointwise"):
         return job.layers * micro_batches * (whole + scores)
     if job.recompute == "selective":
         return job.layers * micro_batches * whole * system.selective
     numbers = inputs(job) if job.inputs_at == "gpu" else 2 * job.hidden
     if job.recompute == "outside-attention":
         numbers += job.queries * job.layers
-    recomputed = numbers * job.tokens * job.number
+    recomputed = numbers * at_once
     if job.block:
         part = job.block / job.layers
+        whole = _kept(job, system, job.rest) * at_once
         return micro_batches * (recomputed * part + job.layers * (1 - part) * (whole + scores))
     return micro_batches * recomputed
 
 
-def _waiting(job: Job) -> float:
-    """Numbers a token of a layer as it is written that wait in host memory in its stead: q, k and v
-    before and after rotary positions. Attention's output is what its projection keeps.
+def _waiting(job: Job, system: System) -> float:
+    """Numbers a token of a layer as it is written that wait in host memory in its stead: q, k and
+    v. Attention's output is what its projection keeps.
     """
-    if job.recompute != "none" or not job.chunk or job.chunks_at == "gpu":
+    if job.recompute not in ("none", "pointwise") or not job.chunk or job.chunks_at == "gpu":
         return 0.0
-    rotated = job.queries + job.keys if job.network.use_rotary_position_embeddings else 0.0
-    return job.queries + 2 * job.keys + rotated
+    turned = _turned(job) if system.turned else 0.0
+    return job.queries + 2 * job.keys + turned
 
 
 def chunks_on_host(job: Job) -> float:
@@ -81,7 +98,7 @@ def chunks_on_host(job: Job) -> float:
     """
     if not job.chunk or job.chunks_at == "gpu":
         return 0.0
-    layers = job.layers if job.recompute in ("none", "outside-attention") else 1.0
+    layers = 1.0 if job.recompute in ("full", "selective") else job.layers
     if job.block:
         layers = job.layers - job.block + 1 if job.recompute == "full" else job.layers
     numbers = layers * (2 * job.queries + 2 * job.keys) + job.queries * 4 / job.number
@@ -107,10 +124,12 @@ def layer_bytes(job: Job, system: System) -> float:
     sent = EXCHANGED * exchanged(job) * (job.tp - 1) / job.tp if system.pieces else 0.0
     if job.recompute not in OUTSIDE:
         scores = _scores(job, system) * (2 if job.recompute == "selective" else 1)
-        mlp = job.hidden + job.mlp / 2
+        remade = job.mlp / 2 if job.recompute == "pointwise" else 0.0
+        mlp = job.hidden + job.mlp / 2 + remade
         # Attention's turn comes when what the MLP kept is gone
-        around = job.queries + _ring(job) - job.mlp if job.ring > 1 else 0.0
-        exchange = sent * job.tokens - job.mlp * at_once
+        of_mlp = job.mlp - remade
+        around = job.queries + _ring(job) - of_mlp if job.ring > 1 else 0.0
+        exchange = sent * job.tokens - of_mlp * at_once
         return max(mlp * at_once, around * at_once, exchange) + scores + gathered
     attention = system.outer * job.hidden + system.inner * job.queries + system.keys * job.keys
     if system.query_sums and job.device != "cpu":

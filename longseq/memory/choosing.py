@@ -2,9 +2,9 @@
 
     policy = choose(config, vocabulary, available)      # available: bytes that this rank may use
 
-The first of these is taken whose estimated memory fits: keep everything; recompute everything but
-attention, in as few layers as will do; recompute everything. Each needs less memory than the one
-before and more time.
+The first of these is taken whose estimated memory fits: keep everything; recompute norms and
+activation functions; recompute everything but attention, in as few layers as will do, and of the
+others that; recompute everything. Each needs less memory than the one before and more time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from longseq.memory.need import needed
 from longseq.memory.recompute_policy import RecomputePolicy, asked
 
 USABLE = 0.9  # of what is available: fragments, and what libraries take of it later
-WAYS = ("none", "outside-attention", "full")
+WAYS = ("none", "pointwise", "outside-attention", "full")
 
 
 def choose(
@@ -48,7 +48,7 @@ def _fewest_layers(
     found = policy
     while enough - too_few > 1:
         middle = (too_few + enough) // 2
-        block = replace(policy, method="block", layers=middle)
+        block = replace(policy, method="block", layers=middle, rest="pointwise")
         if needed(config, vocabulary, block, device).tensors <= room:
             enough, found = middle, block
         else:

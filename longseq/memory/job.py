@@ -24,10 +24,10 @@ class Job:
     vocabulary: rows of the table, padded. pp: pipeline stages, of which this trainer has one, each
     of `virtual` parts that take turns.
     optimizer_at, weights_at: gpu, cpu or nvme; inputs_at: gpu or cpu. recompute: none, selective,
-    outside-attention or full; of the input of every `group`-th layer, or of the first `block`
-    layers only. tile: tokens outside attention at once, 0: all. chunk: tokens of queries and keys
-    that are on the GPU at once, 0: all. flash: scores are never all in memory, as with every
-    kernel of this trainer.
+    pointwise, outside-attention or full; of the input of every `group`-th layer, or of the first
+    `block` layers only, with `rest` of the others (none or pointwise). tile: tokens outside
+    attention at once, 0: all. chunk: tokens of queries and keys that are on the GPU at once, 0:
+    all. flash: scores are never all in memory, as with every kernel of this trainer.
     """
 
     network: Network
@@ -49,6 +49,7 @@ class Job:
     recompute: str = "none"
     group: int = 1
     block: int = 0
+    rest: str = "none"
     tile: int = 0
     flash: bool = True
     chunk: int = 0
@@ -152,6 +153,7 @@ def job_of(config: Config, vocabulary: int, policy: RecomputePolicy, device: str
         recompute=policy.recompute,
         group=policy.layers if policy.method == "uniform" else 1,
         block=policy.layers if policy.method == "block" else 0,
+        rest=policy.rest,
         tile=policy.tile,
         chunk=memory.ds_sequence_parallel_fpdt_chunk_size
         if memory.ds_sequence_parallel_fpdt

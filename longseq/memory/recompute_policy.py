@@ -17,6 +17,7 @@ FILLS_GPU = 2**24  # numbers of a tile's hidden states: three rounds of 128 x 25
 MADE = 17
 TILE = 2048  # tokens: large enough for a CPU's matmuls at full speed, small beside a long sequence
 LEAST = 256  # the same for the smallest
+POINTWISE = "norms and activation functions"
 TILES = 16  # a CPU's tile is this part of what a rank holds, so that it is small beside it
 
 
@@ -24,8 +25,10 @@ TILES = 16  # a CPU's tile is this part of what a rank holds, so that it is smal
 class RecomputePolicy:
     """What is recomputed in backward.
 
-    recompute: none, selective (attention's scores), outside-attention, or full.
+    recompute: none, selective (attention's scores), pointwise (norms and activation functions),
+    outside-attention, or full.
     method, layers: uniform, from the input of every `layers`-th; or block, the first `layers`.
+    rest: none or pointwise, of the layers behind such a block.
     tile: tokens that are recomputed at once, 0 for all. inputs_on_host: kept inputs wait there.
     why: why this was chosen, empty where a flag asked for it.
     """
@@ -33,9 +36,22 @@ class RecomputePolicy:
     recompute: str = "none"
     method: str = "uniform"
     layers: int = 1
+    rest: str = "none"
     tile: int = 0
     inputs_on_host: bool = False
     why: str = ""
+
+    def whole_layers(self, count: int) -> int:
+        """Of `count` layers those that are recomputed from their inputs: the first ones."""
+        if self.recompute not in ("full", "outside-attention"):
+            return 0
+        return self.layers if self.method == "block" else count
+
+    def pointwise_layers(self, count: int) -> int:
+        """Of `count` layers those of which norms and activation functions are: the last ones."""
+        if self.recompute == "pointwise":
+            return count
+        return count - self.whole_layers(count) if self.rest == "pointwise" else 0
 
     def describe(self) -> str:
         """One line for the screen."""
@@ -43,6 +59,8 @@ class RecomputePolicy:
             text = "nothing is recomputed"
         elif self.recompute == "selective":
             text = "attention scores are recomputed"
+        elif self.recompute == "pointwise":
+            text = f"{POINTWISE} are recomputed"
         else:
             which = "layers" if self.recompute == "full" else "layers, but not their attention,"
             if self.method == "block":
@@ -53,6 +71,8 @@ class RecomputePolicy:
             text += f" in tiles of {self.tile:,} tokens"
             if self.inputs_on_host:
                 text += ", inputs in host memory"
+            if self.rest == "pointwise":
+                text += f"; of the others {POINTWISE}"
         return f"{text} ({self.why})" if self.why else text
 
 
@@ -69,8 +89,8 @@ def asked(config: Config, default: str = "none", device: str = "cpu") -> Recompu
         recompute,
         memory.recompute_method,
         memory.recompute_num_layers,
-        max(1, tokens // config.training.micro_batch_size),
-        memory.checkpoint_in_cpu,
+        tile=max(1, tokens // config.training.micro_batch_size),
+        inputs_on_host=memory.checkpoint_in_cpu,
     )
 
 

@@ -27,7 +27,8 @@ class System:
     query_sums: `inner` leaves out the fp32 sums that flash attention on a GPU makes of dq.
     beside: the part of q, k, v and output that is on the GPU while their chunks wait on the host.
     scores: bytes a score where attention writes them. kept: the part of a layer's activations that
-    is kept where nothing, or only something (selective), is recomputed.
+    is kept where nothing, or only something (selective), is recomputed. turned: queries and keys
+    are kept once more after rotary positions.
     products, attention: speed of matrix products and of the attention kernel, over what the GPU's
     row says. traffic: bytes that pointwise work moves, over those of a layer as it is written.
     ring: speed of attention in a ring's blocks, which are put together, over that of one kernel.
@@ -59,6 +60,7 @@ class System:
     scores: float = 5
     kept: float = 1
     selective: float = 1
+    turned: bool = True
     products: float = 1
     attention: float = 1
     traffic: float = 1
@@ -77,5 +79,6 @@ OURS = System(
     query_sums=True,
     room=False,
     pieces=True,
+    turned=False,
     gathered=1e9,  # stage3_max_live_parameters of DeepSpeed
 )

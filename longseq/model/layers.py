@@ -13,7 +13,7 @@ from longseq.config.arguments import Network
 from longseq.model.context import Context
 from longseq.model.dropout import Dropout
 from longseq.model.norm import Norm
-from longseq.model.rotary import rotate
+from longseq.model.rotary import turned_heads
 
 
 class SelfAttention(nn.Module):
@@ -39,10 +39,9 @@ class SelfAttention(nn.Module):
         """[s, b, h] → queries [s, b, heads, d], keys and values [s, b, groups, d]."""
         heads = self.qkv(x).unflatten(-1, (-1, self.head_size))
         groups = heads.shape[2] // (self.queries_per_group + 2)
-        turning, v = heads.split((heads.shape[2] - groups, groups), 2)
         if context.rotary is not None:
-            turning = rotate(turning, context.rotary)
-        q, k = turning.split((turning.shape[2] - groups, groups), 2)
+            return turned_heads(heads, groups, context.rotary)
+        q, k, v = heads.split((heads.shape[2] - 2 * groups, groups, groups), 2)
         return q, k, v
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, context: Context) -> Tensor:
@@ -70,11 +69,14 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[s, b, h] → [s, b, h]."""
-        x = self.up(x)
+        return self.down(self.activate(self.up(x)))
+
+    def activate(self, up: Tensor) -> Tensor:
+        """[s, b, ffn], or with gates before the inputs [s, b, 2 ffn] → [s, b, ffn]."""
         if self.gated:
-            gate, x = x.chunk(2, -1)
-            return self.down(F.silu(gate) * x)
-        return self.down(F.gelu(x, approximate="tanh"))
+            gate, x = up.chunk(2, -1)
+            return F.silu(gate) * x
+        return F.gelu(up, approximate="tanh")
 
 
 class Layer(nn.Module):

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from longseq.attention.exchange import Three
+
 
 def rotary_table(positions: Tensor, size: int, theta: float) -> tuple[Tensor, Tensor]:
     """(cos, sin), each [s, b, 1, size/2] fp32, for positions [b, s].
@@ -22,44 +24,58 @@ def rotary_table(positions: Tensor, size: int, theta: float) -> tuple[Tensor, Te
     return angles.cos().float(), angles.sin().float()
 
 
-def rotate(x: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
-    """x [s, b, heads, d] with its leading channels turned; any strides, a new tensor out."""
+def turned_heads(x: Tensor, groups: int, table: tuple[Tensor, Tensor]) -> Three:
+    """Queries, keys and values of x [s, b, queries + 2 groups, d], the first two turned.
+
+    Views of x, whose queries and keys are turned where they are: nobody may need x as it was. In
+    compiled code, where memory is the compiler's, views of a new tensor.
+    """
     if torch.compiler.is_compiling():
-        return _turned(x, *table)
-    rotated: Tensor = _Rotate.apply(x, *table)
-    return rotated
+        turning, v = x.split((x.shape[2] - groups, groups), 2)
+        return _parts(torch.cat((_turned(turning, *table), v), 2), groups)
+    q, k, v = _TurnedHeads.apply(x, groups, *table)
+    return q, k, v
 
 
-class _Rotate(torch.autograd.Function):
+def _parts(x: Tensor, groups: int) -> Three:
+    """x [s, b, queries + 2 groups, d] → queries, keys, values, [s, b, queries or groups, d]."""
+    q, k, v = x.split((x.shape[2] - 2 * groups, groups, groups), 2)
+    return q, k, v
+
+
+class _TurnedHeads(torch.autograd.Function):
     """The gradient of a turn is the turn back, so nothing of x is kept."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """x [s, b, heads, d] → the same shape."""
+    def forward(ctx: Any, x: Tensor, groups: int, cos: Tensor, sin: Tensor) -> Three:
+        """x [s, b, queries + 2 groups, d] → q, k, v as views of it."""
         ctx.save_for_backward(cos, sin)
-        return _turn(x, cos, sin, 1)
+        _turn(x[:, :, : x.shape[2] - groups], cos, sin, 1)
+        return _parts(x, groups)
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None, None]:
-        """dy [s, b, heads, d] → the same shape."""
+    def backward(ctx: Any, dq: Tensor, dk: Tensor, dv: Tensor) -> tuple[Tensor, None, None, None]:
+        """Gradients of the parts → that of x."""
         cos, sin = ctx.saved_tensors
-        return _turn(dy, cos, sin, -1), None, None
+        dx = torch.cat((dq, dk, dv), 2)
+        _turn(dx[:, :, : dx.shape[2] - dv.shape[2]], cos, sin, -1)
+        return dx, None, None, None
 
 
-def _turn(x: Tensor, cos: Tensor, sin: Tensor, sign: int) -> Tensor:
-    """x [s, b, heads, d] turned by sign times the angles, cos and sin [s, b or 1, 1, size/2]."""
+def _turn(x: Tensor, cos: Tensor, sin: Tensor, sign: int) -> None:
+    """Turn x [s, b, heads, d], in place, by sign times the angles, cos and sin [s, b or 1, 1,
+    size/2].
+    """
     half = cos.shape[-1]
     cos, sin = cos.to(x.dtype), sin.to(x.dtype)
-    out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     one, two = x[..., :half], x[..., half : 2 * half]
-    torch.mul(one, cos, out=out[..., :half]).addcmul_(two, sin, value=-sign)
-    torch.mul(two, cos, out=out[..., half : 2 * half]).addcmul_(one, sin, value=sign)
-    out[..., 2 * half :] = x[..., 2 * half :]
-    return out
+    before = one.clone()
+    one.mul_(cos).addcmul_(two, sin, value=-sign)
+    two.mul_(cos).addcmul_(before, sin, value=sign)
 
 
 def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """What _turn gives, written without memory of its own: torch.compile makes one kernel of it."""
+    """What _turn gives, as a new tensor: torch.compile makes one kernel of it."""
     half = cos.shape[-1]
     cos, sin = cos.to(x.dtype), sin.to(x.dtype)
     one, two, rest = x.split((half, half, x.shape[-1] - 2 * half), -1)

@@ -49,7 +49,7 @@ class Request:
 class Choice:
     """One way to train it. weights_on_host needs stage 3; chunks: attention in chunks on the host.
 
-    recompute: none, outside-attention or full.
+    recompute: none, pointwise, outside-attention or full.
     """
 
     tp: int = 1
@@ -173,8 +173,8 @@ def ways(layout: Choice, ranks: int, for_length: bool) -> Iterator[Choice]:
 def _recomputing(choice: Choice, for_length: bool) -> Iterator[Choice]:
     if not for_length:
         for micro in (1, 2, 4):
-            yield replace(choice, recompute="none", micro_batch=micro)
-            yield replace(choice, recompute="outside-attention", micro_batch=micro)
+            for recompute in ("none", "pointwise", "outside-attention"):
+                yield replace(choice, recompute=recompute, micro_batch=micro)
     full = replace(choice, recompute="full")
     yield full
     yield replace(full, inputs_on_host=True)

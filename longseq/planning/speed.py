@@ -132,7 +132,7 @@ def _work(job: Job, node: Node, system: System) -> dict[str, float]:
     head = 6 * net.hidden_size * job.vocabulary / job.tp * job.tokens / job.pp
     scores = attention_flops(job)
     forward = 2.0 if job.recompute in ("full", "selective") else 1.0
-    numbers = kept_whole(job) * job.layers * passes(job, again)
+    numbers = kept_whole(job) * job.layers * passes(job, again) + _pointwise_again(job)
     traffic = 2 * numbers * job.tokens * job.number * system.traffic
     if not job.flash:
         traffic += scores / (4 * net.head_size) * 4 * system.scores * (forward + 1)
@@ -142,6 +142,13 @@ def _work(job: Job, node: Node, system: System) -> dict[str, float]:
         "attention": scores * (forward + 2.5) / (half * attention_reached(job, gpu, system)),
         "pointwise": traffic / (gpu.memory_rate * 1e12 * MEMORY),
     }
+
+
+def _pointwise_again(job: Job) -> float:
+    """Numbers a token that norms and activation functions make again, in all layers that do."""
+    if job.recompute != "pointwise" and job.rest != "pointwise":
+        return 0.0
+    return (job.layers - job.block) * (2 * job.hidden + job.mlp / 2)
 
 
 def attention_flops(job: Job) -> float:

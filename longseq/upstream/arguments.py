@@ -69,7 +69,7 @@ def check(config: Config) -> None:
     for what, is_asked in {
         f"--rope-theta {net.rope_theta}, no whole number,": not net.rope_theta.is_integer(),
         f"--recompute-granularity {memory.recompute_granularity}": (
-            memory.recompute_granularity == "outside-attention"
+            memory.recompute_granularity in ("pointwise", "outside-attention")
         ),
         f"--optimizer {train.optimizer}": train.optimizer != "adam",
         f"--remote-device {train.remote_device}": train.remote_device == "nvme",

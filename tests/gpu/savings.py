@@ -56,6 +56,7 @@ CHUNKS = (
 PLAIN = "--recompute-granularity none"
 WAYS = {
     NONE: Way(PLAIN),
+    "norms and activation functions recomputed": Way("--recompute-granularity pointwise"),
     "layers recomputed in tiles": Way(FULL),
     "all but attention recomputed": Way(
         "--recompute-granularity outside-attention --tile-size {part}"

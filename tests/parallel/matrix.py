@@ -55,6 +55,7 @@ POLICIES = {
     "kept": ["--recompute-granularity", "none"],
     "full": ["--recompute-granularity", "full", *TILE],
     "every 2nd": ["--recompute-granularity", "full", *TILE, "--recompute-num-layers", "2"],
+    "pointwise": ["--recompute-granularity", "pointwise"],
     "outside": ["--recompute-granularity", "outside-attention", *TILE],
     "chunks": ["--ds-sequence-parallel-fpdt", "--ds-sequence-parallel-fpdt-chunk-size", "40"],
 }

@@ -22,6 +22,7 @@ RING2 = ["--context-parallel-size", "2"]
 RECOMPUTE = ["--checkpoint-activations"]
 TILED = ["--recompute-granularity", "full", "--tile-size", "48"]  # the last tile is smaller
 OUTSIDE = ["--recompute-granularity", "outside-attention", "--tile-size", "48"]
+POINTWISE = ["--recompute-granularity", "pointwise"]
 CHUNKS = ["--ds-sequence-parallel-fpdt", "--ds-sequence-parallel-fpdt-chunk-size", "40"]
 EVERY2 = ["--recompute-num-layers", "2"]
 BLOCK2 = [*EVERY2, "--recompute-method", "block"]
@@ -65,14 +66,14 @@ FAMILIES: dict[str, tuple[list[str], dict[int, dict[str, list[str]]]]] = {
                 "chunks": SDPA + CHUNKS,
                 "chunks, outside": SDPA + CHUNKS + OUTSIDE,
                 "outside, first two, zero 2": SDPA + OUTSIDE + BLOCK2 + zero(2),
-                "accumulated": [*SDPA, "--micro-batch-size", "2"],
+                "accumulated, pointwise": [*SDPA, *POINTWISE, "--micro-batch-size", "2"],
             },
             2: {
                 "tp": TP2,
-                "tp, sdpa": TP2 + SDPA,
+                "tp, sdpa, pointwise": TP2 + SDPA + POINTWISE,
                 "tp, split": TP2 + SP + SDPA,
                 "tp, split, core": TP2 + SP,
-                "tp, split, zero 1": TP2 + SP + SDPA + zero(1),
+                "tp, split, zero 1, pointwise": TP2 + SP + SDPA + zero(1) + POINTWISE,
                 "tp, split, zero 3": TP2 + SP + SDPA + zero(3),
                 "tp, split, recomputed": TP2 + SP + SDPA + RECOMPUTE,
                 "tp, split, outside": TP2 + SP + SDPA + OUTSIDE,
@@ -80,7 +81,7 @@ FAMILIES: dict[str, tuple[list[str], dict[int, dict[str, list[str]]]]] = {
                 "tp, recomputed, zero 1": TP2 + SDPA + RECOMPUTE + zero(1),
                 "ulysses": ULYSSES2 + SDPA,
                 "ulysses, core, zero 2": ULYSSES2 + zero(2),
-                "ulysses, zero 3": [*ULYSSES2, *SDPA, *zero(3)],
+                "ulysses, zero 3, pointwise": [*ULYSSES2, *SDPA, *zero(3), *POINTWISE],
                 "ulysses, outside, zero 1": ULYSSES2 + SDPA + OUTSIDE + zero(1),
                 "ulysses, tiled, zero 3": ULYSSES2 + SDPA + TILED + zero(3),
                 "ring": RING2 + SDPA,
@@ -88,7 +89,7 @@ FAMILIES: dict[str, tuple[list[str], dict[int, dict[str, list[str]]]]] = {
                 "ring, recomputed, zero 1": RING2 + SDPA + RECOMPUTE + zero(1),
                 "dp": SDPA,
                 "dp, zero 1": SDPA + zero(1),
-                "dp, zero 2": SDPA + zero(2),
+                "dp, zero 2, pointwise": SDPA + zero(2) + POINTWISE,
                 "dp, zero 3, recomputed": SDPA + zero(3) + RECOMPUTE,
             },
             4: {
@@ -119,7 +120,10 @@ FAMILIES: dict[str, tuple[list[str], dict[int, dict[str, list[str]]]]] = {
         ROTARY + VARIANT,
         {
             1: {"sdpa": SDPA, "outside": SDPA + OUTSIDE},
-            2: {"tp": TP2 + SDPA, "tp, split, recomputed": TP2 + SP + SDPA + RECOMPUTE},
+            2: {
+                "tp, pointwise": TP2 + SDPA + POINTWISE,
+                "tp, split, recomputed": TP2 + SP + SDPA + RECOMPUTE,
+            },
         },
     ),
     "documents": (

@@ -3,7 +3,7 @@
     parallelize(model, mesh)
     apply_recompute_policy(model, policy)
     if wants_compiling(config, device):
-        compile_layers(model, in_one_piece(config))
+        compile_layers(model, policy, in_one_piece(config))
 
 A layer is compiled once for all layers, whole or as its two halves around attention: what stands
 between two matrix products (norm, rotary positions, GELU or SwiGLU, residual) becomes one kernel,
@@ -11,6 +11,9 @@ forward and backward, in which numbers are not rounded between one operation and
 between ranks and dropout, whose mask a seed repeats, stay as they are written: compiled code ends
 there and begins again. Without, the same functions run as they are written: the reference that
 tests hold the compiled ones to.
+
+What a compiled layer keeps for backward is the compiler's choice: it is told whether it may make
+again what a matrix product wants for its weight's gradient (the policy "pointwise").
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ import torch
 
 from longseq.config.arguments import Config
 from longseq.errors import UserError
+from longseq.memory.recompute_policy import RecomputePolicy
 from longseq.model.gpt import GPT
 from longseq.model.layers import (
     After,
@@ -60,17 +64,24 @@ def what_compiles(config: Config, device: torch.device) -> str:
     return "layers compiled" if in_one_piece(config) else "layers compiled but for attention"
 
 
-def compile_layers(model: GPT, whole: bool = False, **options: Any) -> None:
+def compile_layers(
+    model: GPT, policy: RecomputePolicy, whole: bool = False, **options: Any
+) -> None:
     """Compile, in place: layers that run as they are written in one piece if `whole`, else both
     halves of each; `options` are torch.compile's.
     """
     torch._dynamo.config.recompile_limit = SHAPES
+    kept = policy.pointwise_layers(len(model.layers)) == 0
+    settings = torch._functorch.config
+    if settings.ban_recompute_materialized_backward != kept:
+        settings.ban_recompute_materialized_backward = kept
+        torch._dynamo.reset()  # what was compiled in this process for the other
     run: RunLayer = torch.compile(as_written, **options)
     before: Before = torch.compile(before_attention, **options)
     after: After = torch.compile(after_attention, **options)
     for layer in model.layers:
         if whole and layer.run is as_written:
-            layer.run = run
+            layer.run, layer.before, layer.after = run, before_attention, after_attention
         else:
             layer.before, layer.after = before, after
 

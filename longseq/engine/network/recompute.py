@@ -9,16 +9,15 @@ what it needs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
-import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from longseq.attention.kernel import Kernel
+from longseq.memory import pointwise
 from longseq.memory.offload import HostStore
+from longseq.memory.pointwise import again
 from longseq.memory.recompute import RecomputeOptions, recomputed
 from longseq.memory.recompute_policy import RecomputePolicy
 from longseq.model.context import Context
@@ -41,33 +40,18 @@ def apply_recompute_policy(model: GPT, policy: RecomputePolicy, parts: int = 1) 
             parts=parts,
             store=HostStore() if policy.inputs_on_host else None,
         )
-        count = policy.layers if policy.method == "block" else len(model.layers)
-        for layer in model.layers[:count]:
+        for layer in model.layers[: policy.whole_layers(len(model.layers))]:
             layer.run = partial(recomputed, options=options)
         if policy.method == "uniform" and policy.layers > 1:
             model.run_layers = partial(in_groups, policy.layers)
-
-
-def _again(function: Callable[..., Tensor], *arguments: Any) -> Tensor:
-    """function(*arguments), of which only the arguments are kept until backward.
-
-    Dropout is a function of its place and of the forward pass, so no random state needs keeping.
-    """
-    if not torch.is_grad_enabled():
-        return function(*arguments)
-    result: Tensor = checkpoint(
-        function,
-        *arguments,
-        use_reentrant=False,
-        preserve_rng_state=False,
-        determinism_check="none",
-    )
-    return result
+    for layer in model.layers[len(model.layers) - policy.pointwise_layers(len(model.layers)) :]:
+        layer.before = pointwise.before_attention
+        layer.after = pointwise.after_attention
 
 
 def _recomputed_kernel(kernel: Kernel) -> Kernel:
     """An attention kernel that computes its scores again in backward."""
-    return partial(_again, kernel)
+    return partial(again, kernel)
 
 
 def in_groups(size: int, layers: Sequence[Layer], x: Tensor, context: Context) -> Tensor:
@@ -79,5 +63,5 @@ def in_groups(size: int, layers: Sequence[Layer], x: Tensor, context: Context) -
         return x
 
     for start in range(0, len(layers), size):
-        x = _again(group_of, start, x)
+        x = again(group_of, start, x)
     return x

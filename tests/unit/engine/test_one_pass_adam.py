@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from longseq.engine import one_pass_adam

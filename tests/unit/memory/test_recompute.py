@@ -68,6 +68,10 @@ WAYS = {
     "outside": RecomputePolicy("outside-attention", tile=16),
     "outside, on the host": RecomputePolicy("outside-attention", tile=16, inputs_on_host=True),
     "selective": RecomputePolicy("selective"),
+    "pointwise": RecomputePolicy("pointwise"),
+    "outside, first two, pointwise": RecomputePolicy(
+        "outside-attention", method="block", layers=2, rest="pointwise", tile=16
+    ),
 }
 
 
@@ -88,6 +92,7 @@ def test_the_same_numbers(name: str) -> None:
         (RecomputePolicy("full", method="block", layers=2), 7),
         (RecomputePolicy("outside-attention"), 5),
         (RecomputePolicy("selective"), 10),
+        (RecomputePolicy("pointwise"), 5),
     ],
 )
 def test_how_often_attention_runs(policy: RecomputePolicy | None, calls: int) -> None:
@@ -103,7 +108,7 @@ def test_how_often_attention_runs(policy: RecomputePolicy | None, calls: int) ->
     assert seen == calls
 
 
-@pytest.mark.parametrize("recompute", ["full", "outside-attention", "selective"])
+@pytest.mark.parametrize("recompute", ["full", "outside-attention", "selective", "pointwise"])
 @pytest.mark.parametrize("name", ["core", "sdpa"])
 def test_dropout_is_repeated(recompute: str, name: str) -> None:
     """In one tile dropout falls where it does without recomputation."""

@@ -35,9 +35,10 @@ def estimate(config: Config, way: str) -> float:
 
 def test_the_least_that_fits_is_chosen() -> None:
     config = parse_config(LONG, 1)
-    needs = [estimate(config, way) for way in ("none", "outside-attention", "full")]
+    ways = ("none", "pointwise", "outside-attention", "full")
+    needs = [estimate(config, way) for way in ways]
     assert needs == sorted(needs, reverse=True)
-    for way, need in zip(("none", "outside-attention", "full"), needs, strict=True):
+    for way, need in zip(ways, needs, strict=True):
         assert choose(config, 512, int(need / USABLE) + 1).recompute == way
     too_little = choose(config, 512, GIB // 100)
     assert too_little.recompute == "full"
@@ -46,10 +47,11 @@ def test_the_least_that_fits_is_chosen() -> None:
 
 def test_no_more_layers_than_needed_are_recomputed() -> None:
     config = parse_config([*LONG, "--num-layers", "12"], 1)
-    all_kept, none_kept = estimate(config, "none"), estimate(config, "outside-attention")
-    room = (all_kept + none_kept) / 2
+    products_kept, none_kept = estimate(config, "pointwise"), estimate(config, "outside-attention")
+    room = (products_kept + none_kept) / 2
     chosen = choose(config, 512, room / USABLE)
     assert (chosen.recompute, chosen.method) == ("outside-attention", "block")
+    assert chosen.rest == "pointwise"
     assert 0 < chosen.layers < 12
     fewer = replace(chosen, layers=chosen.layers - 1)
     assert needed(config, 512, chosen).tensors <= room < needed(config, 512, fewer).tensors
@@ -68,7 +70,17 @@ def peak(config: Config, policy: RecomputePolicy) -> int:
     return watch.peak
 
 
-@pytest.mark.parametrize("way", ["none", "none --swiglu", "outside-attention", "full"])
+@pytest.mark.parametrize(
+    "way",
+    [
+        "none",
+        "none --swiglu",
+        "pointwise",
+        "pointwise --swiglu --normalization rmsnorm",
+        "outside-attention",
+        "full",
+    ],
+)
 def test_the_estimate_grows_as_memory_does(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Measured on a small network in tiles, so that only what is kept grows with the sequence."""
     monkeypatch.setitem(head_tiles.TILE_TOKENS, "cpu", 128)

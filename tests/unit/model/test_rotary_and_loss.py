@@ -6,7 +6,13 @@ import pytest
 import torch
 
 from longseq.model import head_tiles, loss
-from longseq.model.rotary import rotary_table, rotate
+from longseq.model.rotary import rotary_table, turned_heads
+
+
+def rotate(x: torch.Tensor, table: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    """x [s, b, heads, d], turned as queries with one key and one value head behind them."""
+    behind = x.new_zeros(*x.shape[:2], 2, x.shape[3])
+    return turned_heads(torch.cat((x, behind), 2), 1, table)[0]
 
 
 def test_scores_depend_on_distance_alone() -> None:
@@ -37,11 +43,20 @@ def test_rotates_as_complex_numbers_do_and_leaves_the_rest() -> None:
     assert torch.equal(found[..., 8:], x[..., 8:])
 
 
+def test_queries_and_keys_turn_where_they_are_and_values_stay() -> None:
+    x = torch.randn(6, 2, 7, 8)
+    before, table = x.clone(), rotary_table(torch.arange(6)[None], 8, 1e4)
+    q, k, v = turned_heads(x, 2, table)
+    assert [part.data_ptr() for part in (q, k, v)] == [x[:, :, at].data_ptr() for at in (0, 3, 5)]
+    assert torch.equal(torch.cat((q, k), 2), rotate(before[:, :, :5], table))
+    assert torch.equal(v, before[:, :, 5:])
+
+
 def test_gradient_is_the_turn_back() -> None:
-    x = torch.randn(4, 1, 2, 8, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(4, 1, 4, 8, dtype=torch.float64, requires_grad=True)
     table = rotary_table(torch.arange(4)[None], 8, 1e4)
     table = (table[0].double(), table[1].double())
-    assert torch.autograd.gradcheck(lambda t: rotate(t, table), (x,))
+    assert torch.autograd.gradcheck(lambda t: turned_heads(t.clone(), 1, table), (x,))
 
 
 @pytest.mark.parametrize(("columns", "exchanged"), [(50304, 0), (1572, 2 * 6144)])

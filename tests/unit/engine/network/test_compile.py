@@ -23,7 +23,9 @@ from longseq.engine.network.initialize import initialize
 from longseq.engine.network.recompute import apply_recompute_policy
 from longseq.errors import UserError
 from longseq.memory.recompute_policy import RecomputePolicy
+from longseq.model.context import Context
 from longseq.model.gpt import GPT
+from longseq.model.rotary import rotary_table
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 SHAPE = "--num-layers 3 --hidden-size 32 --num-attention-heads 4 --seq-length 48"
@@ -38,14 +40,14 @@ def _nothing_compiled_before() -> Iterator[None]:
     torch._dynamo.reset()
 
 
-def network(words: str, policy: RecomputePolicy, compiled: bool) -> GPT:
+def network(words: str, policy: RecomputePolicy, compiled: bool, backend: str = "aot_eager") -> GPT:
     config = parse_config([*f"{SHAPE} --use-flash-attn-sdpa --device cpu {words}".split()], 1)
     with torch.device("meta"):
         model = GPT(config.network, 11, kernel("sdpa"), 5)
     apply_recompute_policy(model, policy)
     initialize(model, config.network, 5, CPU)
     if compiled:
-        compile_layers(model, in_one_piece(config), backend="aot_eager")
+        compile_layers(model, policy, in_one_piece(config), backend=backend)
     return model
 
 
@@ -65,6 +67,7 @@ def found(model: GPT, forward_pass: int = 3) -> list[torch.Tensor]:
     [
         ("--use-rotary-position-embeddings", RecomputePolicy(), 1),
         ("--swiglu --normalization rmsnorm --disable-bias-linear", RecomputePolicy(), 1),
+        ("--use-rotary-position-embeddings", RecomputePolicy("pointwise"), 1),
         # dropout stands between: the part before attention, and three after it, of which two are
         # made once more when the number of the forward pass is seen to change
         ("--hidden-dropout 0.1 --num-key-value-heads 2", RecomputePolicy(), 6),
@@ -83,6 +86,30 @@ def test_compiled_layers_are_the_written_ones(
             torch.testing.assert_close(got, wanted, rtol=2e-5, atol=2e-6)
         counted.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
     assert counted[1] == counted[2] <= graphs  # three layers have the same
+
+
+@pytest.mark.parametrize(("way", "kept"), [("none", 16), ("pointwise", 10)])
+@pytest.mark.parametrize("whole", [False, True])
+def test_what_a_compiled_layer_keeps(way: str, kept: int, whole: bool) -> None:
+    """In hidden states of all tokens, as the estimate counts it for written layers."""
+    words = "--use-rotary-position-embeddings" + ("" if whole else " --reset-attention-mask")
+    # With norms taken apart, as the compiler for GPUs does
+    model = network(words, RecomputePolicy(way), True, "aot_eager_decomp_partition")
+    x = torch.randn(48, 1, 32, requires_grad=True)
+    table = rotary_table(torch.arange(48)[None], 8, 1e4)
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    sizes: dict[int, int] = {}
+
+    def pack(saved: torch.Tensor) -> torch.Tensor:
+        storage = saved.untyped_storage()
+        if storage.data_ptr() not in weights:
+            sizes[storage.data_ptr()] = storage.nbytes() // x.untyped_storage().nbytes()
+        return saved
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved):
+        y = model.layers[0](x, Context(table))
+    assert sum(sizes.values()) == kept
+    y.sum().backward()
 
 
 def test_who_compiles() -> None:
