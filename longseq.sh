@@ -19,5 +19,6 @@ longseq_find_environment
 if [[ ! -x $LONGSEQ_PYTHON || ! -f $LONGSEQ_VENV/installed-base.txt ]]; then
     longseq_refuse "there is no environment in $LONGSEQ_VENV yet: ./install.sh makes it"
 fi
-export PYTHONPATH=$LONGSEQ_ROOT${PYTHONPATH:+:$PYTHONPATH}
+# A random.py in the folder where one works is not Python's (from 3.11 on)
+export PYTHONPATH=$LONGSEQ_ROOT${PYTHONPATH:+:$PYTHONPATH} PYTHONSAFEPATH=1
 exec "$LONGSEQ_PYTHON" -m longseq "$@"

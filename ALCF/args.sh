@@ -31,7 +31,7 @@ longseq_inherit() { # takes over what the run that LOAD names was set to, where 
     LONGSEQ_INHERITED=() LONGSEQ_NETWORK=
     [[ -n $load ]] || return 0
     while IFS= read -r -d '' entry; do entries+=("$entry"); done < <(
-        export PYTHONPATH=$LONGSEQ_ROOT${PYTHONPATH:+:$PYTHONPATH} PYTHONDONTWRITEBYTECODE=1
+        export PYTHONPATH=$LONGSEQ_ROOT${PYTHONPATH:+:$PYTHONPATH} PYTHONDONTWRITEBYTECODE=1 PYTHONSAFEPATH=1
         "$LONGSEQ_BASE_PYTHON" -m longseq.run.resumed "$load" "$LONGSEQ_RANKS" && printf 'end\0'
     )
     ((${#entries[@]})) || return 2 # Python has said why

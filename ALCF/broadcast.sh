@@ -10,7 +10,7 @@ longseq_on_each_host() { # longseq_on_each_host SECONDS FOLDER COMMAND...: a pro
     # shellcheck disable=SC2034
     local seconds=$1 LONGSEQ_RUN=$2 LONGSEQ_RANKS=${#LONGSEQ_HOSTS[@]} LONGSEQ_RANKS_PER_HOST=1 OMP_NUM_THREADS=1 \
         LONGSEQ_LAUNCHER LONGSEQ_COMMAND LONGSEQ_SETTINGS LONGSEQ_BIND=()
-    local -x PYTHONPATH=$LONGSEQ_ROOT
+    local -x PYTHONPATH=$LONGSEQ_ROOT PYTHONSAFEPATH=1
     mkdir -p -- "$LONGSEQ_RUN"
     longseq_wrap "${@:3}"
     longseq_host_file >"$LONGSEQ_RUN/hosts.txt"

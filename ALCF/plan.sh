@@ -32,8 +32,8 @@ longseq_plan() { # longseq_plan show|check: prints what PLAN asks for, or a line
     longseq_args_to_plan
     # As in longseq.sh: finished once is enough
     [[ ! -x $LONGSEQ_PYTHON || ! -f $LONGSEQ_VENV/installed-base.txt ]] || python=$LONGSEQ_PYTHON
-    PYTHONPATH=$LONGSEQ_ROOT${PYTHONPATH:+:$PYTHONPATH} PYTHONDONTWRITEBYTECODE=1 "$python" -m longseq plan \
-        ${options[@]+"${options[@]}"} --gpus "$LONGSEQ_RANKS" -- ${LONGSEQ_TO_PLAN[@]+"${LONGSEQ_TO_PLAN[@]}"} || return
+    PYTHONPATH=$LONGSEQ_ROOT${PYTHONPATH:+:$PYTHONPATH} PYTHONDONTWRITEBYTECODE=1 PYTHONSAFEPATH=1 \
+        "$python" -m longseq plan ${options[@]+"${options[@]}"} --gpus "$LONGSEQ_RANKS" -- ${LONGSEQ_TO_PLAN[@]+"${LONGSEQ_TO_PLAN[@]}"} || return
     [[ $plan != [sl]* ]] || printf '\nThe line goes with what else this call sets: MODEL_SIZE_KEY=%s, DTYPE=%s, ...\n' \
         "${LONGSEQ_VALUE[MODEL_SIZE_KEY]}" "${LONGSEQ_VALUE[DTYPE]}"
 }

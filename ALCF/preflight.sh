@@ -14,7 +14,7 @@ longseq_probe() { # longseq_probe FOLDER SECONDS RANKS HOST...: RANKS processes 
     # shellcheck disable=SC2034
     local folder=$1 seconds=$2 LONGSEQ_RUN=$1 LONGSEQ_RANKS=$((($# - 3) * $3)) LONGSEQ_RANKS_PER_HOST=$3 \
         OMP_NUM_THREADS=1 LONGSEQ_HOSTS=("${@:4}") LONGSEQ_LAUNCHER LONGSEQ_COMMAND LONGSEQ_SETTINGS
-    local -x PYTHONPATH=$LONGSEQ_ROOT
+    local -x PYTHONPATH=$LONGSEQ_ROOT PYTHONSAFEPATH=1
     local data=${LONGSEQ_VALUE[DATA_PATH]:-$LONGSEQ_ROOT/data/NC_001416.1.fa}
     longseq_wrap "$LONGSEQ_PYTHON" -m longseq doctor probe "$folder" "${LONGSEQ_DEVICE/xpu/cpu}" "$data" "$LONGSEQ_OUTPUT"
     longseq_host_file >"$folder/hosts.txt"
@@ -74,8 +74,8 @@ longseq_judge() { # longseq_judge FOLDER HOST... -- [--json]: prints the verdict
     shift
     while [[ $1 != -- ]]; do hosts+=("$1") && shift; done
     longseq_asked_of_network
-    printf '%s\n' "${hosts[@]}" | PYTHONPATH=$LONGSEQ_ROOT "$LONGSEQ_PYTHON" -m longseq doctor judge "$folder" \
-        "${LONGSEQ_DEVICE/xpu/cpu}" "$LONGSEQ_RANKS_PER_HOST" ${LONGSEQ_ASKED[@]+"${LONGSEQ_ASKED[@]}"} "${@:2}"
+    printf '%s\n' "${hosts[@]}" | PYTHONPATH=$LONGSEQ_ROOT PYTHONSAFEPATH=1 "$LONGSEQ_PYTHON" -m longseq doctor judge \
+        "$folder" "${LONGSEQ_DEVICE/xpu/cpu}" "$LONGSEQ_RANKS_PER_HOST" ${LONGSEQ_ASKED[@]+"${LONGSEQ_ASKED[@]}"} "${@:2}"
 }
 
 longseq_good_hosts() { # longseq_good_hosts FOLDER: prints how many of the hosts are good

@@ -28,5 +28,5 @@ if ! longseq_find_python 2>/dev/null; then
     longseq_load_modules
     longseq_find_python
 fi
-PYTHONPATH=$LONGSEQ_ROOT${PYTHONPATH:+:$PYTHONPATH} PYTHONDONTWRITEBYTECODE=1 exec "$LONGSEQ_BASE_PYTHON" -m longseq \
-    status ${words[@]+"${words[@]}"} "$folder"
+PYTHONPATH=$LONGSEQ_ROOT${PYTHONPATH:+:$PYTHONPATH} PYTHONDONTWRITEBYTECODE=1 PYTHONSAFEPATH=1 \
+    exec "$LONGSEQ_BASE_PYTHON" -m longseq status ${words[@]+"${words[@]}"} "$folder"

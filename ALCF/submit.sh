@@ -82,7 +82,7 @@ longseq_tell_untried
 
 ask() { # ask PYTHON WORD...: ./longseq.sh WORD..., for as many ranks as the job will have
     LONGSEQ_RANKS=$LONGSEQ_RANKS PYTHONPATH=$LONGSEQ_ROOT${PYTHONPATH:+:$PYTHONPATH} PYTHONDONTWRITEBYTECODE=1 \
-        "$1" -m longseq "${@:2}"
+        PYTHONSAFEPATH=1 "$1" -m longseq "${@:2}"
 }
 
 case $LONGSEQ_TASK in
@@ -122,6 +122,6 @@ if ((LONGSEQ_VALUE[DRY_RUN])); then
 fi
 command -v "$LONGSEQ_QSUB" >/dev/null || longseq_refuse "there is no $LONGSEQ_QSUB here: submit on a login node of\
  $LONGSEQ_MACHINE, or set MACHINE to the machine that this is"
-longseq_is_installed base || "$LONGSEQ_ROOT/install.sh"
+longseq_is_installed base || (cd -- "$LONGSEQ_ROOT" && ./install.sh)
 longseq_freeze ${extra[@]+"${extra[@]}"}
 longseq_submit_chain "$chain"

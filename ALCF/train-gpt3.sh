@@ -43,7 +43,7 @@ done
 longseq_find_machine
 if [[ " ${extra[*]-} " == *' --help '* || " ${extra[*]-} " == *' -h '* ]]; then
     longseq_load_modules && longseq_find_python
-    PYTHONPATH=$LONGSEQ_ROOT exec "$LONGSEQ_BASE_PYTHON" -m longseq check --help
+    PYTHONPATH=$LONGSEQ_ROOT PYTHONSAFEPATH=1 exec "$LONGSEQ_BASE_PYTHON" -m longseq check --help
 fi
 if [[ $LONGSEQ_NODE == login ]]; then
     exec "$LONGSEQ_ROOT/ALCF/submit.sh" -- ${extra[@]+"${extra[@]}"}
@@ -65,7 +65,10 @@ repeat=("$LONGSEQ_ROOT/ALCF/train-gpt3.sh") # what RUN/command.sh runs: the same
 ((${#extra[@]} == 0)) || repeat+=(-- "${extra[@]}")
 
 checking() { # checking PYTHON [--dry-run]: sets check, the command that finds what can be wrong before a rank starts
-    check=("$1" -m longseq check "${@:2}" --world-size "$LONGSEQ_RANKS" "${LONGSEQ_ARGS[@]}" -- "${repeat[@]}")
+    check=(
+        env "PYTHONPATH=$LONGSEQ_ROOT${PYTHONPATH:+:$PYTHONPATH}" PYTHONSAFEPATH=1
+        "$1" -m longseq check "${@:2}" --world-size "$LONGSEQ_RANKS" "${LONGSEQ_ARGS[@]}" -- "${repeat[@]}"
+    )
 }
 
 check_and_prepare() { # data are prepared for minutes, in which it may be told to stop
@@ -86,14 +89,14 @@ print_all() { # print_all DS_CONFIG: what a dry run shows
 if ((LONGSEQ_VALUE[DRY_RUN])) || ! longseq_is_installed base; then
     # Before an installation of minutes, and where nothing may be touched: any Python will do
     ds_config=$(
-        export PYTHONPATH=$LONGSEQ_ROOT${PYTHONPATH:+:$PYTHONPATH} PYTHONDONTWRITEBYTECODE=1
+        export PYTHONDONTWRITEBYTECODE=1
         checking "$LONGSEQ_BASE_PYTHON" --dry-run
         "${check[@]}"
     )
     ((! LONGSEQ_VALUE[DRY_RUN])) || { print_all "$ds_config" && exit 0; }
     [[ -z ${LONGSEQ_JOB-} ]] || longseq_refuse "the environment $LONGSEQ_VENV has changed since this job was\
  submitted: submit it again"
-    "$LONGSEQ_ROOT/install.sh"
+    (cd -- "$LONGSEQ_ROOT" && ./install.sh) # pip, too, would take a module of the folder one works in
 fi
 end() { # end CODE: with that exit code, unless the run can go on without a host that has failed
     local code=$1
