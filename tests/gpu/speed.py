@@ -3,7 +3,9 @@
     python -m tests.gpu.speed --out speed.json [--within 300] [--only GPT1_5B] [-- FLAGS]
 
 A row is one network at one length, in bf16, micro batch 1: with nothing recomputed, with what the
-trainer chooses, or with all that saves memory (layers recomputed, their inputs in host memory).
+trainer chooses, or with all that saves memory (layers recomputed, their inputs in host memory);
+"pointwise" and "tuned" say what norms made again cost, and what torch gains where it tries its
+compiled kernels in more ways (minutes of compiling).
 GPT1_5B/12 is GPT1_5B with 12 heads of 128 in place of 24 of 64: as many weights and FLOPs. One
 trainer takes all lengths of a cell, the short ones first. MFU is the causal counting over the
 maker's peak.
@@ -22,6 +24,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+import torch._inductor.config
 
 from longseq.config.arguments import Config
 from longseq.config.checks import parse_config
@@ -39,6 +42,8 @@ from tests.gpu.results import Results, step_parser
 WAYS = {
     "none": ("--recompute-granularity", "none"),
     "chosen": (),
+    "pointwise": ("--recompute-granularity", "pointwise"),
+    "tuned": ("--recompute-granularity", "none"),
     "least": ("--recompute-granularity", "full", "--checkpoint-in-cpu"),
 }
 # Network, way, lengths: in the order of their worth
@@ -46,12 +51,14 @@ CELLS = (
     ("GPT1_5B", "none", (2048, 8192, 32768)),
     ("GPT1_5B/12", "none", (8192,)),
     ("GPT1_5B/12", "chosen", (65536,)),
+    ("GPT1_5B", "pointwise", (8192,)),
     ("GPT1_5B", "chosen", (65536,)),
     ("GPT125M", "none", (2048, 8192, 32768, 131072)),
     ("GPT1_5B", "least", (65536, 262144)),
     ("GPT1_5B", "chosen", (131072,)),
+    ("GPT1_5B", "tuned", (8192,)),
 )
-TINY = (("TINY", "none", (256, 512)), ("TINY", "chosen", (512,)))
+TINY = (("TINY", "none", (256, 512)), ("TINY", "tuned", (256,)), ("TINY", "chosen", (512,)))
 COLUMNS = ("tokens", "recomputed", "seconds", "TFLOPS", "model_TFLOPS", "MFU", "GiB", "planned_GiB")
 
 
@@ -126,10 +133,11 @@ def measure(
 
 def recomputed(policy: RecomputePolicy) -> str:
     """A word or two."""
-    if policy.recompute == "none":
-        return "nothing"
+    if policy.recompute in ("none", "pointwise"):
+        return {"none": "nothing", "pointwise": "pointwise"}[policy.recompute]
     layers = f"{policy.layers} layers" if policy.method == "block" else "all layers"
     which = layers if policy.recompute == "full" else f"{layers} but attention"
+    which += ", others pointwise" if policy.rest == "pointwise" else ""
     return which + (", inputs on the host" if policy.inputs_on_host else "")
 
 
@@ -170,7 +178,9 @@ def main(argv: list[str]) -> int:
     for key, way, lengths in TINY if options.tiny else CELLS:
         if options.only not in (None, key):
             continue
-        with results.kept(f"{key} {way}"):
+        torch._dynamo.reset()  # what was compiled for another way
+        tuning = torch._inductor.config.patch(coordinate_descent_tuning=way == "tuned")
+        with results.kept(f"{key} {way}"), tuning:
             measure(results, key, way, lengths, options)
         gc.collect()
         if cuda:

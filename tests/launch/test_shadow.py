@@ -1,4 +1,4 @@
-"""A user's own types.py, random.py or longseq/ in the folder where commands are typed is not ours."""
+"""A user's own types.py, random.py or longseq/ in the current folder is not taken for ours."""
 
 from __future__ import annotations
 
