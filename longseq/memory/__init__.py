@@ -8,12 +8,6 @@ system              what a training system keeps and holds: ours
 states              bytes that follow from parameters, activations from tokens
 need                the estimator: bytes a rank needs, by kind, at the fullest of a step's moments
 choosing            what is recomputed where the flags leave it open
-pointwise           a layer of which norms and activation functions are made again
-recompute           a layer of which only the input is kept
-tiles               some tokens of a sequence at a time
-detached_attention  an attention kernel that runs once and whose inputs are dropped
-offload             layer inputs that wait in host memory
+recomputing/        what backward makes again
 allocator           glibc told to give freed memory back
-
-engine/network/recompute.py puts them into the network.
 """

@@ -67,8 +67,8 @@ class System:
     ring: float = 0.85  # zhuzilin/ring-flash-attention, README: 0.84 to 0.87 on 8 A100 or H800
 
 
-# Layer at work: dy and dx; q, k, v, output and their gradients (memory/recompute.py). context: what
-# CUDA, cuBLAS and NCCL take before the first tensor, about a GiB
+# Layer at work: dy and dx; q, k, v, output and their gradients (recomputing/layer.py). context:
+# what CUDA, cuBLAS and NCCL take before the first tensor, about a GiB
 OURS = System(
     "longseq",
     "this trainer",

@@ -15,11 +15,11 @@ from functools import partial
 from torch import Tensor
 
 from longseq.attention.kernel import Kernel
-from longseq.memory import pointwise
-from longseq.memory.offload import HostStore
-from longseq.memory.pointwise import again
-from longseq.memory.recompute import RecomputeOptions, recomputed
 from longseq.memory.recompute_policy import RecomputePolicy
+from longseq.memory.recomputing import pointwise
+from longseq.memory.recomputing.layer import RecomputeOptions, recomputed
+from longseq.memory.recomputing.offload import HostStore
+from longseq.memory.recomputing.pointwise import again
 from longseq.model.context import Context
 from longseq.model.gpt import GPT
 from longseq.model.layers import Layer

@@ -19,7 +19,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from longseq.memory import recompute, tiles
+from longseq.memory.recomputing import layer as of_layer
+from longseq.memory.recomputing import tiles
 from longseq.model import loss
 from longseq.model.context import Context
 from longseq.model.layers import Layer, RunLayer
@@ -148,7 +149,7 @@ def thin_tiles(trace: Trace) -> Iterator[None]:
         return lambda *args: few(make(*args), trace)
 
     with (
-        replaced(recompute, "tiles", few_of(tiles.tiles)),
+        replaced(of_layer, "tiles", few_of(tiles.tiles)),
         replaced(loss, "_tiles", few_of(loss._tiles)),
     ):
         yield

@@ -17,9 +17,9 @@ from longseq.attention.kernels.sdpa import attend as sdpa
 from longseq.config.arguments import Network
 from longseq.engine.network.initialize import initialize
 from longseq.engine.network.recompute import apply_recompute_policy
-from longseq.memory.detached_attention import DetachedAttention
-from longseq.memory.offload import HostStore, piece_sizes
 from longseq.memory.recompute_policy import RecomputePolicy
+from longseq.memory.recomputing.detached_attention import DetachedAttention
+from longseq.memory.recomputing.offload import HostStore, piece_sizes
 from longseq.model.context import Context
 from longseq.model.gpt import GPT
 

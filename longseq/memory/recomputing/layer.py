@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from longseq.attention.exchange import Three
-from longseq.memory.detached_attention import DetachedAttention
-from longseq.memory.offload import HostStore, Ticket
-from longseq.memory.tiles import Tile, tiles
+from longseq.memory.recomputing.detached_attention import DetachedAttention
+from longseq.memory.recomputing.offload import HostStore, Ticket
+from longseq.memory.recomputing.tiles import Tile, tiles
 from longseq.model.context import Context
 from longseq.model.dropout import mix
 from longseq.model.layers import Layer
