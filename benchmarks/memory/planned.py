@@ -35,7 +35,8 @@ LAYOUTS: dict[str, tuple[int, tuple[str, ...]]] = {
     "ulysses 2 x dp 2": (4, ULYSSES),
 }
 OFTEN = (2, 2, 2, 3, 3, 3, 1, 1)  # weights: four ranks on two cores are slow
-WAYS = ("none", "selective", "outside-attention", "full")
+WAYS = ("none", "selective", "pointwise", "outside-attention", "full")
+NETWORKS = {"": (), "llama": ("--swiglu", "--normalization", "rmsnorm", "--disable-bias-linear")}
 MIB = 2**20
 SHORT = 256  # tokens
 
@@ -86,9 +87,10 @@ def draw(count: int, seed: int) -> Iterator[Case]:
         flags = network(tokens, *axes, layers=layers, hidden=hidden)
         flags += ["--zero-stage", stage, "--recompute-granularity", way]
         flags += ["--bf16"] if dtype == "bf16" else []
-        name = (
-            f"{layout}, zero {stage}, {way}, {dtype}, {layers} x {hidden}, {vocabulary}, {tokens}"
-        )
+        kind = dice.choice(list(NETWORKS))
+        flags += NETWORKS[kind]
+        shape = f"{layers} x {hidden}{kind and ' ' + kind}"
+        name = f"{layout}, zero {stage}, {way}, {dtype}, {shape}, {vocabulary}, {tokens}"
         yield Case(name, ranks, flags, vocabulary)
 
 

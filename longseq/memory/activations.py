@@ -36,6 +36,8 @@ def _kept(job: Job, system: System, recompute: str) -> float:
     whole = kept_whole(job) * system.kept
     if not system.turned:
         whole -= _turned(job)
+        if job.ulysses > 1 and not _waiting(job, system):
+            whole += job.queries  # attention's output, and what its projection takes
     if recompute == "pointwise":
         whole -= 2 * job.hidden + job.mlp / 2
     return whole - _waiting(job, system)
