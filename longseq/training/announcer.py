@@ -140,7 +140,7 @@ class Announcer:
             trainer.device.type,
             trainer.iteration,
             recompute=trainer.policy.describe(),
-            compiled=what_compiles(self.config, trainer.device),
+            compiled=what_compiles(self.config, trainer.policy, trainer.device),
             notes=self.kept.notes,
         )
         self.screen.opening("longseq", self.opening)

@@ -13,7 +13,9 @@ there and begins again. Without, the same functions run as they are written: the
 tests hold the compiled ones to.
 
 What a compiled layer keeps for backward is the compiler's choice: it is told whether it may make
-again what a matrix product wants for its weight's gradient (the policy "pointwise").
+again what a matrix product wants for its weight's gradient (the policy "pointwise"). Where messages
+stand in the products (tensor parallelism) these are no part of compiled code, and keep what they
+are given: layers of that policy then run as they are written.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import importlib.util
 from typing import Any
 
 import torch
+from torch import nn
 
 from longseq.config.arguments import Config
 from longseq.errors import UserError
@@ -57,11 +60,16 @@ def wants_compiling(config: Config, device: torch.device) -> bool:
     return True
 
 
-def what_compiles(config: Config, device: torch.device) -> str:
+def what_compiles(config: Config, policy: RecomputePolicy, device: torch.device) -> str:
     """What is compiled, for the screen; empty where nothing is."""
     if not wants_compiling(config, device):
         return ""
-    return "layers compiled" if in_one_piece(config) else "layers compiled but for attention"
+    layers = config.network.num_layers
+    written = policy.pointwise_layers(layers) if config.layout.tp > 1 else 0
+    if written == layers:
+        return ""
+    which = f"the first {layers - written} layers" if written else "layers"
+    return f"{which} compiled{'' if in_one_piece(config) else ' but for attention'}"
 
 
 def compile_layers(
@@ -79,7 +87,10 @@ def compile_layers(
     run: RunLayer = torch.compile(as_written, **options)
     before: Before = torch.compile(before_attention, **options)
     after: After = torch.compile(after_attention, **options)
-    for layer in model.layers:
+    others = len(model.layers) - policy.pointwise_layers(len(model.layers))
+    for number, layer in enumerate(model.layers):
+        if number >= others and type(layer.mlp.down) is not nn.Linear:
+            continue
         if whole and layer.run is as_written:
             layer.run, layer.before, layer.after = run, before_attention, after_attention
         else:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from torch import nn
 
 from longseq.attention.kernel import kernel
 from longseq.config.checks import parse_config
@@ -22,13 +23,16 @@ from longseq.engine.network.compile import (
 from longseq.engine.network.initialize import initialize
 from longseq.engine.network.recompute import apply_recompute_policy
 from longseq.errors import UserError
-from longseq.memory.recompute_policy import RecomputePolicy
+from longseq.host.uncompiled import uncompiled
+from longseq.memory.recompute_policy import RecomputePolicy, asked
 from longseq.model.context import Context
 from longseq.model.gpt import GPT
 from longseq.model.rotary import rotary_table
+from tests.unit.attention.watch import Watch
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 SHAPE = "--num-layers 3 --hidden-size 32 --num-attention-heads 4 --seq-length 48"
+TP = "--use-flash-attn-sdpa --tensor-model-parallel-size 2"
 FULL = RecomputePolicy("full", tile=20)
 
 
@@ -112,6 +116,37 @@ def test_what_a_compiled_layer_keeps(way: str, kept: int, whole: bool) -> None:
     y.sum().backward()
 
 
+class Talking(nn.Linear):
+    """A product in which ranks talk: compiled code ends before it."""
+
+    @uncompiled
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.linear(x, self.weight, self.bias)
+
+
+def talking(model: GPT) -> None:
+    for layer in model.layers:
+        for part, names in ((layer.attention, ("qkv", "projection")), (layer.mlp, ("up", "down"))):
+            for name in names:
+                plain = getattr(part, name)
+                setattr(part, name, Talking(plain.in_features, plain.out_features))
+
+
+def test_where_ranks_talk_in_products_a_pointwise_layer_keeps_no_more() -> None:
+    """These stand between compiled parts, and would keep what they are given."""
+    policy = RecomputePolicy("pointwise")
+    model = network("--use-rotary-position-embeddings", policy, compiled=False)
+    talking(model)
+    compile_layers(model, policy, backend="aot_eager_decomp_partition")
+    x = torch.randn(2400, 1, 32, requires_grad=True)
+    table = rotary_table(torch.arange(2400)[None], 8, 1e4)
+    with Watch() as watch:
+        y = model.layers[0](x, Context(table))
+        held = watch.alive  # with its output, without its input
+    assert held / x.untyped_storage().nbytes() == pytest.approx(10, abs=0.5)
+    y.sum().backward()
+
+
 def test_who_compiles() -> None:
     def wants(words: str, device: torch.device) -> bool:
         return wants_compiling(parse_config([*SHAPE.split(), *words.split()], 1), device)
@@ -127,6 +162,9 @@ def test_who_compiles() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (f"{TP} --sequence-parallel", "layers compiled but for attention"),
+        (f"{TP} --recompute-granularity pointwise", ""),
+        ("--use-flash-attn-sdpa --recompute-granularity pointwise", "layers compiled"),
         ("--use-flash-attn-sdpa", "layers compiled"),
         ("--use-flash-attn-sdpa --hidden-dropout 0.1", "layers compiled but for attention"),
         ("--use-flash-attn-sdpa --compile off", ""),
@@ -135,8 +173,9 @@ def test_who_compiles() -> None:
 )
 def test_what_compiles_is_said(words: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)  # a machine with triton
-    config = parse_config([*SHAPE.split(), *words.split(), "--device", "cuda"], 1)
-    assert what_compiles(config, CUDA) == said
+    ranks = 2 if TP in words else 1
+    config = parse_config([*SHAPE.split(), *words.split(), "--device", "cuda"], ranks)
+    assert what_compiles(config, asked(config, device="cuda"), CUDA) == said
 
 
 def test_without_triton_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
