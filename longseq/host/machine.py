@@ -1,4 +1,5 @@
-"""What this machine has for attention: its GPUs' compute capability, and packages' versions.
+"""What this machine has for attention and products: its GPUs' compute capability, packages'
+versions, and what its CPU can do.
 
 Standard library only, and quick: asked before torch is imported, or where there is none.
 """
@@ -33,6 +34,16 @@ class Machine:
     def version(self, package: str) -> str:
         """The version of `package`, empty if it is not here."""
         return dict(self.versions).get(package, "")
+
+
+@lru_cache(maxsize=1)
+def has_avx512() -> bool:
+    """Whether products in half precision have instructions of their own on this CPU."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return "avx512bw" in text.split()
 
 
 @lru_cache(maxsize=1)

@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from longseq.config.arguments import Config
+from longseq.host.machine import has_avx512
 from longseq.memory.activations import (
     chunks_on_host,
     exchanged_bytes,
@@ -53,8 +54,9 @@ KINDS = {
     "programs": "what is no tensor, on a CPU",
 }
 # What a rank on a CPU takes with its first steps that is no tensor: pages of libraries, objects of
-# Python; and where it has other ranks to talk to, gloo's. Measured: docs/simulate.md.
-PROGRAM, GLOO = 25 * 2**20, 22 * 2**20
+# Python; where it has other ranks to talk to, gloo's; in half precision on a CPU with AVX-512 what
+# oneDNN compiles for each shape of product, some 0.6 MiB each. Measured: docs/simulate.md.
+PROGRAM, GLOO, ONEDNN = 25 * 2**20, 22 * 2**20, 16 * 2**20
 
 
 @dataclass(frozen=True)
@@ -93,13 +95,20 @@ def need(job: Job, system: System = OURS) -> Need:
     if job.device == "cpu":  # where everything is in the host's memory
         for kind, size in host.items():
             by_kind[kind if kind in KINDS else "layer"] += size
-        by_kind["programs"] = PROGRAM + (GLOO if job.shards * job.tp * job.pp > 1 else 0)
+        by_kind["programs"] = _programs(job)
         return Need(by_kind, {}, moment)
     grown = ("gradients", "collectives")  # in one piece, or by messages of one size
     comes = (size for kind, size in passing[moment].items() if kind not in grown)
     by_kind["slack"] = system.slack * sum(comes)
     by_kind["context"] = system.context
     return Need(by_kind, host, moment)
+
+
+def _programs(job: Job) -> float:
+    """Bytes of a rank on a CPU, this machine's, that are no tensor."""
+    others = GLOO if job.shards * job.tp * job.pp > 1 else 0
+    compiled = ONEDNN if job.number == 2 and has_avx512() else 0
+    return PROGRAM + others + compiled
 
 
 def _moments(job: Job, system: System, gradients: float) -> dict[str, dict[str, float]]:
