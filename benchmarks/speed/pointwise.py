@@ -29,6 +29,7 @@ from longseq.config.checks import parse_config
 from longseq.engine.network.initialize import initialize
 from longseq.model.dropout import Dropout
 from longseq.model.gpt import GPT
+from longseq.model.norm import Norm
 from longseq.model.rotary import rotary_table, turned_heads
 
 HIDDEN, HEADS, LAYERS = 768, 12, 4
@@ -68,7 +69,7 @@ def parts(tokens: int, dtype: torch.dtype, device: str) -> list[Part]:
     table = rotary_table(torch.arange(tokens, device=device)[None], HIDDEN // HEADS, 1e4)
     x, y, wide = draw(tokens, 1, HIDDEN), draw(tokens, 1, HIDDEN), draw(tokens, 1, 4 * HIDDEN)
     weight, bias, heads = draw(HIDDEN), draw(HIDDEN), draw(tokens, 1, 3 * HEADS, HIDDEN // HEADS)
-    h = (HIDDEN,)
+    h, rms_norm = (HIDDEN,), Norm(HIDDEN, "rmsnorm", 1e-5).to(device, dtype)
     return [
         Part("GELU", gelu, (wide,)),
         Part("bias + GELU", lambda x, bias: gelu(x + bias), (wide, draw(4 * HIDDEN))),
@@ -80,7 +81,7 @@ def parts(tokens: int, dtype: torch.dtype, device: str) -> list[Part]:
             lambda x, y: x + F.dropout(y, 0.1),
         ),
         Part("LayerNorm", lambda x, w, b: F.layer_norm(x, h, w, b, 1e-5), (x, weight, bias)),
-        Part("RMSNorm", lambda x, w: F.rms_norm(x, h, w, 1e-5), (x, weight)),
+        Part("RMSNorm", lambda x, w: rms_norm(x), (x, rms_norm.weight)),
         Part("rotary", turn, (heads, *table)),
     ]
 

@@ -65,7 +65,7 @@ def kept_bytes(job: Job, system: System) -> float:
     """
     micro_batches = min(job.pp, job.micro_batches) if job.pp > 1 else 1
     at_once = job.tokens * job.number
-    whole = _kept(job, system, job.recompute) * at_once
+    whole = _kept(job, system, job.rest if job.block else job.recompute) * at_once
     scores = _scores(job, system)
     if job.recompute in ("none", "pointwise"):
         return job.layers * micro_batches * (whole + scores)
@@ -77,7 +77,6 @@ def kept_bytes(job: Job, system: System) -> float:
     recomputed = numbers * at_once
     if job.block:
         part = job.block / job.layers
-        whole = _kept(job, system, job.rest) * at_once
         return micro_batches * (recomputed * part + job.layers * (1 - part) * (whole + scores))
     return micro_batches * recomputed
 

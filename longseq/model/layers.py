@@ -39,10 +39,7 @@ class SelfAttention(nn.Module):
         """[s, b, h] → queries [s, b, heads, d], keys and values [s, b, groups, d]."""
         heads = self.qkv(x).unflatten(-1, (-1, self.head_size))
         groups = heads.shape[2] // (self.queries_per_group + 2)
-        if context.rotary is not None:
-            return turned_heads(heads, groups, context.rotary)
-        q, k, v = heads.split((heads.shape[2] - 2 * groups, groups, groups), 2)
-        return q, k, v
+        return turned_heads(heads, groups, context.rotary)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, context: Context) -> Tensor:
         """The kernel: the only place where a token looks at another one.

@@ -76,7 +76,7 @@ class _RMSNorm(torch.autograd.Function):
 
 def _blocks(x: Tensor) -> Iterator[slice]:
     """Rows of x [s, b, h] that are worked on together."""
-    step = max(1, BLOCK // x[:1].numel())
+    step = max(1, BLOCK // max(1, x[:1].numel()))
     return (slice(start, start + step) for start in range(0, x.shape[0], step))
 
 

@@ -24,12 +24,15 @@ def rotary_table(positions: Tensor, size: int, theta: float) -> tuple[Tensor, Te
     return angles.cos().float(), angles.sin().float()
 
 
-def turned_heads(x: Tensor, groups: int, table: tuple[Tensor, Tensor]) -> Three:
-    """Queries, keys and values of x [s, b, queries + 2 groups, d], the first two turned.
+def turned_heads(x: Tensor, groups: int, table: tuple[Tensor, Tensor] | None) -> Three:
+    """Queries, keys and values of x [s, b, queries + 2 groups, d], the first two turned; without a
+    table as they are.
 
     Views of x, whose queries and keys are turned where they are: nobody may need x as it was. In
     compiled code, where memory is the compiler's, views of a new tensor.
     """
+    if table is None:
+        return _parts(x, groups)
     if torch.compiler.is_compiling():
         turning, v = x.split((x.shape[2] - groups, groups), 2)
         return _parts(torch.cat((_turned(turning, *table), v), 2), groups)

@@ -79,15 +79,14 @@ def compile_layers(
     halves of each; `options` are torch.compile's.
     """
     torch._dynamo.config.recompile_limit = SHAPES
-    kept = policy.pointwise_layers(len(model.layers)) == 0
-    settings = torch._functorch.config
+    others = len(model.layers) - policy.pointwise_layers(len(model.layers))
+    kept, settings = others == len(model.layers), torch._functorch.config
     if settings.ban_recompute_materialized_backward != kept:
         settings.ban_recompute_materialized_backward = kept
         torch._dynamo.reset()  # what was compiled in this process for the other
     run: RunLayer = torch.compile(as_written, **options)
     before: Before = torch.compile(before_attention, **options)
     after: After = torch.compile(after_attention, **options)
-    others = len(model.layers) - policy.pointwise_layers(len(model.layers))
     for number, layer in enumerate(model.layers):
         if number >= others and type(layer.mlp.down) is not nn.Linear:
             continue

@@ -30,6 +30,7 @@ def apply_recompute_policy(model: GPT, policy: RecomputePolicy, parts: int = 1) 
 
     parts: tensor-parallel ranks that split the sequence between them, else 1.
     """
+    count = len(model.layers)
     if policy.recompute == "selective":
         for layer in model.layers:
             layer.attention.kernel = _recomputed_kernel(layer.attention.kernel)
@@ -40,11 +41,11 @@ def apply_recompute_policy(model: GPT, policy: RecomputePolicy, parts: int = 1) 
             parts=parts,
             store=HostStore() if policy.inputs_on_host else None,
         )
-        for layer in model.layers[: policy.whole_layers(len(model.layers))]:
+        for layer in model.layers[: policy.whole_layers(count)]:
             layer.run = partial(recomputed, options=options)
         if policy.method == "uniform" and policy.layers > 1:
             model.run_layers = partial(in_groups, policy.layers)
-    for layer in model.layers[len(model.layers) - policy.pointwise_layers(len(model.layers)) :]:
+    for layer in model.layers[count - policy.pointwise_layers(count) :]:
         layer.before = pointwise.before_attention
         layer.after = pointwise.after_attention
 

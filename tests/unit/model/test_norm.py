@@ -49,3 +49,7 @@ def test_of_half_precision_no_fp32_copy_is_ever_whole() -> None:
         layer(x).backward(torch.ones_like(x))
     # Its result, both gradients, a number a token, and a few copies of a block
     assert watch.peak < 4 * x.untyped_storage().nbytes() + 5 * 4 * norm.BLOCK
+
+
+def test_no_token_at_all() -> None:
+    assert made(torch.float32)(torch.randn(0, 2, 24)).shape == (0, 2, 24)
