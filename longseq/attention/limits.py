@@ -104,6 +104,22 @@ KERNELS = {
         dropout=False,
         speed=1.7,
     ),
+    "v4": Limits(
+        "flash_v4",
+        "FlashAttention-4",
+        flag="attention by flash-attn 4 (Hopper or Blackwell GPU)",
+        no_cpu="runs on GPUs only",
+        package="flash-attn-4",
+        versions=("4.0", "5"),
+        install="'flash-attn-4>=4.0.0b36'",
+        capability=(9, 0),
+        below=(12, 0),  # those have no backward in one order, and no B200's memory units
+        half=True,
+        heads=(8, 256, 8),
+        large=LargeHeads(128, (((9, 0), (10, 0)),), "H100 and H200"),
+        dropout=False,
+        speed=1.7,  # as v3: its makers give no figure of its own for Hopper
+    ),
     "cudnn": Limits(
         "cudnn",
         "cuDNN's kernel",
@@ -142,4 +158,4 @@ KERNELS = {
 
 # The first of these that can do a run is the best. v1 and triton act only where they are named:
 # torch's own kernels descend from flash-attn 2's and need no package.
-BEST_FIRST = ("v3", "cudnn", "v2", "sdpa", "core")
+BEST_FIRST = ("v3", "cudnn", "v4", "v2", "sdpa", "core")

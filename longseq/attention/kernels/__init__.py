@@ -3,7 +3,7 @@
 core         the formula, a block of queries at a time: the reference
 sdpa         torch's flash kernels, on CPUs and GPUs
 cudnn        NVIDIA's, through torch, for Hopper GPUs and later
-flash_v1, flash_v2, flash_v3, flex    packages for GPUs
+flash_v1, flash_v2, flash_v3, flash_v4, flex    packages for GPUs
 
 A new one is a module here and a row in attention/limits.py.
 """

@@ -1,8 +1,9 @@
 """Stand-ins for packages that only a GPU runs: their signatures and demands, computed on the CPU.
 
-Signatures are those of flash-attn 1.0.9 and 2.8.3 and of FlashAttention-3 (hopper/ of the same
-repository, 2025-10); the demands are those that their C++ makes of its tensors. Each call is
-recorded. Where the real package is installed, test_adapters.py compares the signatures.
+Signatures are those of flash-attn 1.0.9 and 2.8.3, of FlashAttention-3 (hopper/ of the same
+repository, 2025-10) and of flash-attn-4 4.0.0b36; the demands are those that they make of their
+tensors. Each call is recorded. Where the real package is installed, test_adapters.py compares the
+signatures.
 """
 
 from __future__ import annotations
@@ -33,6 +34,13 @@ class Call:
 
 
 CALLS: list[Call] = []
+ADAPTERS = tuple(f"longseq.attention.kernels.flash_v{number}" for number in (1, 2, 3, 4))
+
+
+def forget() -> None:
+    """What was imported with a stand-in behind it."""
+    for adapter in ADAPTERS:
+        sys.modules.pop(adapter, None)
 
 
 def demand(
@@ -170,9 +178,68 @@ def flash_attn_3_varlen_func(
     return compute(q, k, v, call)
 
 
+def flash_attn_4_func(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    qv: Any = None,
+    gather_kv_indices: Any = None,
+    softmax_scale: float | None = None,
+    causal: bool = False,
+    window_size: tuple[int | None, int | None] = (None, None),
+    learnable_sink: Any = None,
+    softcap: float = 0.0,
+    num_splits: int = 1,
+    pack_gqa: Any = None,
+    deterministic: bool = False,
+) -> tuple[Tensor, None]:
+    assert qv is gather_kv_indices is learnable_sink is pack_gqa is None
+    assert (window_size, softcap, num_splits) == ((None, None), 0.0, 1)
+    b, s = q.shape[:2]
+    offsets = torch.arange(0, (b + 1) * s, s, dtype=torch.int32)
+    a, c, d = (x.flatten(0, 1) for x in (q, k, v))
+    demand(a, c, d, (offsets, offsets), (s, s), largest_head=256, multiple=8)
+    asked = Call(offsets.tolist(), s, 0.0, softmax_scale, causal, deterministic, k.shape[2])
+    return compute(a, c, d, asked).unflatten(0, (b, s)), None
+
+
+def flash_attn_4_varlen_func(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    qv: Any = None,
+    cu_seqlens_q: Any = None,
+    cu_seqlens_k: Any = None,
+    max_seqlen_q: Any = None,
+    max_seqlen_k: Any = None,
+    min_seqlen_k: Any = None,
+    seqused_q: Any = None,
+    seqused_k: Any = None,
+    gather_kv_indices: Any = None,
+    page_table: Any = None,
+    softmax_scale: float | None = None,
+    causal: bool = False,
+    window_size: tuple[int | None, int | None] = (None, None),
+    learnable_sink: Any = None,
+    softcap: float = 0.0,
+    num_splits: int = 1,
+    pack_gqa: Any = None,
+    deterministic: bool = False,
+) -> tuple[Tensor, None]:
+    longest = max_seqlen_q, max_seqlen_k
+    demand(q, k, v, (cu_seqlens_q, cu_seqlens_k), longest, largest_head=256, multiple=8)
+    assert qv is min_seqlen_k is seqused_q is seqused_k is gather_kv_indices is page_table is None
+    assert learnable_sink is pack_gqa is None
+    assert (window_size, softcap, num_splits) == ((None, None), 0.0, 1)
+    offsets = cu_seqlens_q.tolist()
+    asked = Call(offsets, max_seqlen_q, 0.0, softmax_scale, causal, deterministic, k.shape[1])
+    return compute(q, k, v, asked), None
+
+
 def install(monkeypatch: pytest.MonkeyPatch, kernel: str) -> None:
     """Put the stand-in for the package behind `kernel` where imports find it, for one test."""
     package = ModuleType("flash_attn")
+    cute = ModuleType("flash_attn.cute")
     interface = ModuleType("flash_attn.flash_attn_interface")
     hopper = ModuleType("flash_attn_interface")
     if kernel == "v1":
@@ -180,8 +247,9 @@ def install(monkeypatch: pytest.MonkeyPatch, kernel: str) -> None:
     else:
         package.flash_attn_varlen_func = flash_attn_varlen_func  # type: ignore[attr-defined]
         hopper.flash_attn_varlen_func = flash_attn_3_varlen_func  # type: ignore[attr-defined]
-    for module in (package, interface, hopper):
+        cute.flash_attn_func = flash_attn_4_func  # type: ignore[attr-defined]
+        cute.flash_attn_varlen_func = flash_attn_4_varlen_func  # type: ignore[attr-defined]
+    for module in (package, interface, hopper, cute):
         monkeypatch.setitem(sys.modules, module.__name__, module)
-    for adapter in ("flash_v1", "flash_v2", "flash_v3"):
-        monkeypatch.delitem(sys.modules, f"longseq.attention.{adapter}", raising=False)
+    forget()
     CALLS.clear()

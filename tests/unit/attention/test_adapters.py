@@ -1,4 +1,4 @@
-"""flash-attn 1, 2 and 3 and torch's variable-length kernel, against stand-ins of their packages.
+"""flash-attn 1 to 4 and torch's variable-length kernel, against stand-ins of their packages.
 
 These kernels run on GPUs only; tests/gpu/kernels.py proves the real ones there.
 """
@@ -27,13 +27,12 @@ DOCUMENTS = ((7, 8, 31, 40), (40,))
 OFFSETS: dict[Documents, list[int]] = {None: [0, 40, 80], DOCUMENTS: [0, 7, 8, 31, 40, 80]}
 
 
-@pytest.fixture(params=["v1", "v2", "v3"])
+@pytest.fixture(params=["v1", "v2", "v3", "v4"])
 def name(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A kernel whose package is a stand-in; what was imported with it is forgotten afterwards."""
     stand_ins.install(monkeypatch, request.param)
     yield request.param
-    for adapter in ("flash_v1", "flash_v2", "flash_v3"):
-        sys.modules.pop(f"longseq.attention.{adapter}", None)
+    stand_ins.forget()
 
 
 def fused(groups: int, b: int = B) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -65,7 +64,7 @@ def test_values_gradients_and_what_was_asked(name: str, documents: Documents, gr
 def test_dropout_is_repeated_by_its_seed(name: str) -> None:
     _, q, k, v = fused(4)
     attend = kernel(name)
-    if name == "v3":
+    if name in ("v3", "v4"):
         with pytest.raises(AssertionError, match="refuses"):
             attend(q, k, v, None, AttentionDropout(0.5, 7))
         return
@@ -129,6 +128,8 @@ def test_torchs_own_variable_length_kernel(groups: int) -> None:
         ("flash_attn.flash_attn_interface", "flash_attn_unpadded_func", "flash_attn_unpadded_func"),
         ("flash_attn", "flash_attn_varlen_func", "flash_attn_varlen_func"),
         ("flash_attn_interface", "flash_attn_varlen_func", "flash_attn_3_varlen_func"),
+        ("flash_attn.cute", "flash_attn_func", "flash_attn_4_func"),
+        ("flash_attn.cute", "flash_attn_varlen_func", "flash_attn_4_varlen_func"),
     ],
 )
 def test_stand_ins_have_the_real_signatures(module: str, function: str, stand_in: str) -> None:
@@ -138,9 +139,10 @@ def test_stand_ins_have_the_real_signatures(module: str, function: str, stand_in
         pytest.skip(f"{module}.{function} is not installed here")
     mine = inspect.signature(getattr(stand_ins, stand_in)).parameters
     theirs = inspect.signature(real).parameters
-    used = [*list(mine)[:7], "softmax_scale", "causal", "deterministic"]
+    offsets = [word for word in mine if word.startswith(("cu_seqlens", "max_seqlen"))]
+    used = [*list(mine)[:3], *offsets, "softmax_scale", "causal", "deterministic"]
     assert [theirs[word].name for word in used] == used
-    assert list(theirs)[:7] == list(mine)[:7]
+    assert list(theirs)[:7] == list(mine)[:7]  # which are given by their place
 
 
 def test_a_package_that_does_not_load_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

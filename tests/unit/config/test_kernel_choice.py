@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[3]
 TORCH = ("torch", "2.13.0+cu126")
 FLASH_1, FLASH_2 = ("flash-attn", "1.0.9"), ("flash-attn", "2.8.3.post1")
 FLASH_3, TRITON = ("flash-attn-3", "3.0.0b1"), ("triton", "3.5.0")
+FLASH_4 = ("flash-attn-4", "4.0.0b36")
 
 LAPTOP = Machine(None, (TORCH,))
 TURING = Machine((7, 5), (TORCH, FLASH_1, TRITON))
@@ -33,6 +34,8 @@ H100 = Machine((9, 0), (TORCH, FLASH_2, FLASH_3, TRITON))
 BARE_H100 = Machine((9, 0), (TORCH,))
 BLACKWELL = Machine((10, 0), (TORCH, FLASH_2, FLASH_3, TRITON))
 NEW_H100 = Machine((9, 0), ())
+H100_4, B200_4 = (Machine((major, 0), (TORCH, FLASH_4)) for major in (9, 10))
+RTX_4 = Machine((12, 0), (TORCH, FLASH_4))
 LOGIN_NODE = Machine(None, (TORCH, FLASH_2))
 
 
@@ -48,6 +51,10 @@ BEST = [
     ("--bf16", A100, "v2"),
     ("--bf16", BLACKWELL, "cudnn"),
     ("--bf16", BARE_H100, "cudnn"),
+    ("--bf16", H100_4, "cudnn"),
+    ("--bf16 --reset-attention-mask", H100_4, "v4"),
+    ("--bf16 --reset-attention-mask --hidden-size 2048", B200_4, "sdpa"),  # heads of 256
+    ("--bf16 --deterministic-mode", B200_4, "v4"),
     ("--bf16 --reset-attention-mask", BARE_H100, "sdpa"),
     ("--bf16 --deterministic-mode", BARE_H100, "sdpa"),
     ("--bf16", TURING, "sdpa"),
@@ -79,7 +86,7 @@ def test_the_best_on_a_cpu(flags: str, wanted: str) -> None:
 def test_what_was_chosen_is_said() -> None:
     wish = config_of("--bf16 --use-flash-attn-best")
     assert note(with_kernel(wish, A100), A100).startswith(
-        "attention v2: the first of v3, cudnn, v2"
+        "attention v2: the first of v3, cudnn, v4"
     )
     assert "none is in sight" in note(with_kernel(wish, LOGIN_NODE), LOGIN_NODE)
     assert "by what is installed" in note(with_kernel(wish, NEW_H100), NEW_H100)
@@ -97,6 +104,10 @@ REFUSED = [
     ("v3 --bf16", LOGIN_NODE, "it is not installed"),
     ("v3 --bf16", A100, "compute capability 9.0 or more, below 10.0, and this one has 8.0"),
     ("v3 --bf16", BLACKWELL, "below 10.0, and this one has 10.0"),
+    ("v4 --bf16", BARE_H100, "-m pip install 'flash-attn-4>=4.0.0b36'"),
+    ("v4 --bf16", RTX_4, "below 12.0, and this one has 12.0"),
+    ("v4 --bf16 --hidden-size 2048", B200_4, "has a backward for heads above 128 on H100 and"),
+    ("v4 --bf16 --attention-dropout 0.1", H100_4, "--attention-dropout 0 in place of 0.1"),
     ("v2 --bf16", TURING, "8.0 or more, and this one has 7.5"),
     ("v1 --bf16", TURING, "or give --fp16"),
     ("v1 --bf16 --hidden-size 1024", ADA, "above 64 on A100 and H100 only"),
@@ -125,7 +136,7 @@ def test_refused_with_the_reason(flags: str, machine: Machine, words: str) -> No
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("name", ["v1", "v2", "v3", "cudnn", "triton"])
+@pytest.mark.parametrize("name", ["v1", "v2", "v3", "v4", "cudnn", "triton"])
 @pytest.mark.parametrize("device", ["cpu", "auto"])
 def test_gpu_kernels_are_refused_on_a_cpu(name: str, device: str) -> None:
     config = Config(*parse(GROUPS, [f"--use-flash-attn-{name}", "--bf16", "--device", device]))
@@ -188,7 +199,7 @@ def test_the_check_says_what_it_chose(
 ) -> None:
     assert check(monkeypatch, LAPTOP, "--dry-run --use-flash-attn-best --device cpu") == 0
     assert capsys.readouterr().err.startswith(
-        "attention sdpa: the first of v3, cudnn, v2, sdpa, core"
+        "attention sdpa: the first of v3, cudnn, v4, v2, sdpa, core"
     )
     assert check(monkeypatch, A100, "--dry-run --use-flash-attn-best --bf16") == 0
     assert capsys.readouterr().err.startswith("attention v2: ")
