@@ -9,6 +9,10 @@ Tensors are split and joined along dim 0, in rank order. Two styles:
 Gathers and scatters are made of point-to-point messages: besides hiding behind the matmul, gloo's
 own reduce_scatter and all_gather take longer than exchanging the same pieces. CPU ranks that an MPI
 launcher started talk through MPI (mpi.py, benchmarks/speed/collectives.py).
+
+On GPUs a message waits in line on its stream until the other side's turn has come: two ranks that
+each receive before they send wait for ever. There what is sent and what is received in one step
+start as one batch, and every rank takes the steps in the same order.
 """
 
 from __future__ import annotations
@@ -49,9 +53,9 @@ def reduce_scatter(x: Tensor, group: Group) -> Tensor:
     """[size·n, …] on each rank → this rank's [n, …] of the sum."""
     if group.size == 1:
         return x
-    total = ScatterSum(group)
-    for rank, piece in enumerate(x.chunk(group.size)):
-        total.give(rank, piece)
+    total, pieces = ScatterSum(group), x.chunk(group.size)
+    for rank in total.order():
+        total.give(rank, pieces[rank])
     return total.result()
 
 
@@ -62,11 +66,10 @@ def all_to_all(
     result: list[Tensor] = [pieces[group.rank]] * group.size
     requests, kept = [], []
     for step in range(1, group.size):
-        to, source = (group.rank + step) % group.size, (group.rank - step) % group.size
+        to, source = _partners(group, step)
         result[source] = pieces[0].new_empty(shapes[source])
         kept.append(pieces[to].contiguous())
-        requests.append(_receive(result[source], source, group))
-        requests.append(_send(kept[-1], to, group))
+        requests += _exchange(kept[-1], to, result[source], source, group)
     for request in requests:
         request.wait()
     return result
@@ -78,11 +81,8 @@ class shift:
     def __init__(self, x: Tensor, group: Group) -> None:
         """x of any shape, the same on every rank."""
         self._sent, self._result = x.contiguous(), torch.empty_like(x.contiguous())
-        before, after = (group.rank - 1) % group.size, (group.rank + 1) % group.size
-        self._requests = (
-            _receive(self._result, before, group),
-            _send(self._sent, after, group),
-        )
+        after, before = _partners(group, 1)
+        self._requests = _exchange(self._sent, after, self._result, before, group)
 
     def wait(self) -> Tensor:
         """The previous rank's tensor, in the shape of `x`."""
@@ -100,21 +100,23 @@ class Gather:
     def __init__(self, x: Tensor, group: Group) -> None:
         """Start sending this rank's piece x [n, …], the same shape on every rank."""
         self._own, self._group = x.contiguous(), group
-        self._sends, self._receives = [], []
+        self._coming: list[tuple[int, Tensor, Any]] = []
+        self._going: list[Any] = []
         for step in range(1, group.size):
-            to, source = (group.rank + step) % group.size, (group.rank - step) % group.size
+            to, source = _partners(group, step)
             buffer = torch.empty_like(self._own)
-            self._sends.append(_send(self._own, to, group))
-            self._receives.append((source, buffer, _receive(buffer, source, group)))
+            coming, *going = _exchange(self._own, to, buffer, source, group)
+            self._coming.append((source, buffer, coming))
+            self._going += going
 
     def pieces(self) -> Iterator[tuple[int, Tensor]]:
         """(rank, its piece [n, …]) for every rank of the group; each piece is safe to keep."""
         yield self._group.rank, self._own
-        for source, buffer, request in self._receives:
-            request.wait()
+        for source, buffer, coming in self._coming:
+            coming.wait()
             yield source, buffer
-        for request in self._sends:
-            request.wait()
+        for going in self._going:
+            going.wait()
 
 
 class ScatterSum:
@@ -129,8 +131,8 @@ class ScatterSum:
     def __init__(self, group: Group) -> None:
         self._group = group
         self._own: Tensor | None = None
-        self._sends: list[tuple[Tensor, Any]] = []
-        self._receives: dict[int, tuple[Tensor, Any]] = {}
+        self._going: list[tuple[Tensor, list[Any]]] = []
+        self._coming: dict[int, tuple[Tensor, Any]] = {}
 
     def order(self) -> list[int]:
         """The order in which to compute pieces: the own one last, while the others travel."""
@@ -138,20 +140,31 @@ class ScatterSum:
         return [(rank + step) % size for step in range(1, size + 1)]
 
     def give(self, rank: int, piece: Tensor) -> None:
-        """Send `piece` [n, …] to `rank`, or keep it if that is this one; then leave it alone."""
-        if not self._receives:
+        """Send `piece` [n, …] to `rank`, or keep it if that is this one; then leave it alone.
+
+        In the order that `order` says.
+        """
+        group = self._group
+        if not self._coming and not group.batched:
             self._expect(piece)
-        if rank == self._group.rank:
+        if rank == group.rank:
             self._own = piece
+            return
+        piece = piece.contiguous()
+        if group.batched:
+            source = (2 * group.rank - rank) % group.size  # as far before as `rank` is behind
+            buffer = _like(piece)
+            coming, *going = _exchange(piece, rank, buffer, source, group)
+            self._coming[source] = buffer, coming
         else:
-            piece = piece.contiguous()
-            self._sends.append((piece, _send(piece, rank, self._group)))
+            going = [_send(piece, rank, group)]
+        self._going.append((piece, going))
 
     def _expect(self, like: Tensor) -> None:
         """Post the receives first: gloo moves nothing before the other side has asked for it."""
         for source in self.order()[:-1][::-1]:
-            buffer = torch.empty(like.shape, dtype=like.dtype, device=like.device)
-            self._receives[source] = buffer, _receive(buffer, source, self._group)
+            buffer = _like(like)
+            self._coming[source] = buffer, _receive(buffer, source, self._group)
 
     def result(self) -> Tensor:
         """This rank's sum [n, …], added in rank order so that it does not depend on arrival."""
@@ -161,13 +174,39 @@ class ScatterSum:
             if rank == self._group.rank:
                 piece = self._own
             else:
-                piece, request = self._receives[rank]
+                piece, request = self._coming[rank]
                 request.wait()
             total = piece if total is None else total + piece
-        for _, request in self._sends:
-            request.wait()
+        for _, going in self._going:
+            for request in going:
+                request.wait()
         assert total is not None
         return total
+
+
+def _like(x: Tensor) -> Tensor:
+    """Room for what has the shape of x; contiguous."""
+    return torch.empty(x.shape, dtype=x.dtype, device=x.device)
+
+
+def _partners(group: Group, step: int) -> tuple[int, int]:
+    """Whom this rank sends to in a step of 1 … size-1, and from whom it receives."""
+    return (group.rank + step) % group.size, (group.rank - step) % group.size
+
+
+def _exchange(x: Tensor, to: int, result: Tensor, source: int, group: Group) -> list[Any]:
+    """Start to send contiguous `x` to a rank and to fill `result` from another.
+
+    The first request is done when `result` is there, all of them when `x` is gone as well.
+    """
+    if not group.batched:
+        return [_receive(result, source, group), _send(x, to, group)]
+    return dist.batch_isend_irecv(
+        [
+            dist.P2POp(dist.irecv, result, group=group.handle, group_peer=source),
+            dist.P2POp(dist.isend, x, group=group.handle, group_peer=to),
+        ]
+    )
 
 
 def _send(x: Tensor, to: int, group: Group) -> Any:

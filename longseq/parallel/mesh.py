@@ -25,13 +25,17 @@ SPANS = {"sequence": {"ulysses", "ring"}, "replicas": {"ulysses", "ring", "dp"}}
 
 @dataclass(frozen=True)
 class Group:
-    """One rank's view of one axis: `rank` of `size`, and when size > 1 torch's handle and MPI's."""
+    """One rank's view of one axis: `rank` of `size`, and when size > 1 torch's handle and MPI's.
+
+    batched: its messages wait in line on a GPU's stream (collectives.py).
+    """
 
     name: str
     rank: int = 0
     size: int = 1
     handle: dist.ProcessGroup | None = None
     comm: Any | None = None
+    batched: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,5 +94,6 @@ def _group(name: str, axes: set[str], sizes: dict[str, int], rank: int, comm: An
         handle = dist.new_group(members) if len(members) > 1 else None
         if rank in members:
             own = mpi.subset(comm, members) if comm and len(members) > 1 else None
-            mine = Group(name, members.index(rank), len(members), handle, own)
+            batched = handle is not None and dist.get_backend(handle) != "gloo"
+            mine = Group(name, members.index(rank), len(members), handle, own, batched)
     return mine

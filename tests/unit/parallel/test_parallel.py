@@ -14,11 +14,12 @@ from longseq.parallel.mesh import Mesh, coordinates
 from longseq.parallel.sharding import Sharding, shard_parameter, sharding_of
 from longseq.parallel.ulysses import query_runs
 from tests.parallel.ranks import run_ranks
-from tests.unit.parallel.two_ranks import CHECKS
+from tests.unit.parallel.two_ranks import BATCHED, CHECKS
 
 
 def test_two_ranks_compute_what_one_does() -> None:
-    assert run_ranks(2, Path(__file__).with_name("two_ranks.py")) == list(CHECKS)
+    batched = [f"{name}, batched" for name in BATCHED]
+    assert run_ranks(2, Path(__file__).with_name("two_ranks.py")) == [*CHECKS, *batched]
 
 
 def test_coordinates_count_every_place_once_tensor_parallel_fastest() -> None:

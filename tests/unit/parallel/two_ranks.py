@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 import torch.distributed as dist
@@ -201,6 +202,8 @@ CHECKS: dict[str, Callable[[Group], None]] = {
     "ring, documents": lambda group: attention(group, "ring", 4, 4, DOCUMENTS),
     "agreement": ranks_agree,
 }
+# Messages as they start on GPUs, here over gloo
+BATCHED = ("collectives", "bfloat16", "linears, split", "tables, split", "ulysses, uneven", "ring")
 
 
 def main() -> None:
@@ -210,6 +213,9 @@ def main() -> None:
     for name, check in CHECKS.items():
         check(mesh.tp)
         agreed.append(name)
+    for name in BATCHED:
+        CHECKS[name](replace(mesh.tp, batched=True, comm=None))
+        agreed.append(f"{name}, batched")
     if dist.get_rank() == 0:
         print(json.dumps(agreed), flush=True)
     stop_distributed()
