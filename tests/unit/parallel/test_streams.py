@@ -60,7 +60,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def stuck(lines: list[Line]) -> list[int]:
-    """Ranks whose line does not end: a message goes where both its ends are in their first batch."""
+    """Ranks whose line does not end: a message goes when both of its ends stand first in line."""
     left = [[set(batch) for batch in line] for line in lines]
     moved = True
     while moved:
