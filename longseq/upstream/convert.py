@@ -19,7 +19,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
@@ -110,9 +110,14 @@ class _Careful(pickle.Unpickler):
         return _Nothing
 
 
+def _load(file: IO[bytes], **how: Any) -> Any:
+    """pickle.load, as torch calls it for a file that is no zip."""
+    return _Careful(file, **how).load()
+
+
 def read_file(path: Path) -> dict[str, Any]:
     """One of its files, without running what is in it; raises UserError where it is damaged."""
-    module = types.SimpleNamespace(Unpickler=_Careful, load=pickle.load, __name__="careful")
+    module = types.SimpleNamespace(Unpickler=_Careful, load=_load, __name__="careful")
     try:
         found = torch.load(path, "cpu", pickle_module=module, weights_only=False)
     except Exception as error:  # a damaged pickle raises anything

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,19 @@ def test_a_file_that_was_made_to_harm_does_not(
     monkeypatch.setenv("HARM", str(tmp_path / "harmed"))
     torch.save({"module": {"a": torch.arange(3)}, "x": Harm(), "y": [Harm()]}, tmp_path / "f.pt")
     assert read_file(tmp_path / "f.pt")["module"]["a"].tolist() == [0, 1, 2]
+    assert not (tmp_path / "harmed").exists()
+
+
+def test_nor_does_one_that_is_no_zip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What torch before 1.6 wrote is read another way, and a bare pickle is taken for it."""
+    monkeypatch.setenv("HARM", str(tmp_path / "harmed"))
+    with (tmp_path / "bare.pt").open("wb") as file:
+        pickle.dump(Harm(), file)
+    with pytest.raises(UserError, match=r"bare\.pt cannot be read"):
+        read_file(tmp_path / "bare.pt")
+    old = {"module": {"a": torch.arange(3)}, "x": Harm()}
+    torch.save(old, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    assert read_file(tmp_path / "old.pt")["module"]["a"].tolist() == [0, 1, 2]
     assert not (tmp_path / "harmed").exists()
 
 
