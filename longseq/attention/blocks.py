@@ -1,5 +1,8 @@
 """Flash attention of a block of queries with a block of keys, and how blocks add up.
 
+    forward, backward = blocks("sdpa")      # or "cudnn": by torch's flash kernels, or NVIDIA's
+    y, lse = forward(q, k, v, causal)
+
 A row of attention over several blocks is their outputs weighted by the exponentials of their
 log-sum-exps; backward of each block needs the whole row's output and log-sum-exp (arXiv 2205.14135,
 section 3.1 and appendix B). The ring and the chunked kernel are made of these.
@@ -7,6 +10,7 @@ section 3.1 and appendix B). The ring and the chunked kernel are made of these.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -14,6 +18,12 @@ from torch import Tensor
 
 ATEN = torch.ops.aten
 Index = tuple[slice, slice, slice]
+
+
+Forward = Callable[[Tensor, Tensor, Tensor, bool], tuple[Tensor, Tensor]]
+Backward = Callable[
+    [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, bool], tuple[Tensor, Tensor, Tensor]
+]
 
 
 class Block(NamedTuple):
@@ -54,6 +64,34 @@ def block_backward(
             dy, q, k, v, y, lse, 0.0, causal
         )
     return dq, _for_groups(dk, groups), _for_groups(dv, groups)
+
+
+def cudnn_forward(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> tuple[Tensor, Tensor]:
+    """What block_forward computes, by NVIDIA's kernel; its log-sum-exps are [b, heads, n, 1]."""
+    k, v = _for_heads(k, q), _for_heads(v, q)
+    y, lse, *_ = ATEN._scaled_dot_product_cudnn_attention(q, k, v, None, True, 0.0, causal)
+    return y, lse.reshape(q.shape[:3])
+
+
+def cudnn_backward(
+    dy: Tensor, q: Tensor, k: Tensor, v: Tensor, y: Tensor, lse: Tensor, causal: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What block_backward computes, by NVIDIA's kernel."""
+    groups, lse = k.shape[1], lse.contiguous()[..., None]
+    k, v = _for_heads(k, q), _for_heads(v, q)
+    zero = torch.zeros((), dtype=torch.int64, device=q.device)
+    lengths = q.shape[2], k.shape[2]
+    dq, dk, dv = ATEN._scaled_dot_product_cudnn_attention_backward(
+        dy, q, k, v, y, lse, zero, zero, None, None, None, *lengths, 0.0, causal
+    )
+    return dq, _for_groups(dk, groups), _for_groups(dv, groups)
+
+
+def blocks(kernel: str) -> tuple[Forward, Backward]:
+    """Forward and backward of a block by the kernel of this name (limits.py: in_blocks)."""
+    if kernel == "cudnn":
+        return cudnn_forward, cudnn_backward
+    return block_forward, block_backward
 
 
 def merge(y: Tensor, lse: Tensor, part: Tensor, weight: Tensor) -> None:

@@ -15,16 +15,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from longseq.attention.blocks import Block, block_backward, block_forward, merge
+from longseq.attention.blocks import Block, blocks, merge
 from longseq.attention.host_chunks import HostChunks
 from longseq.attention.kernel import AttentionDropout, Documents, Kernel
 from longseq.attention.zigzag import common
 
 
-def chunked(size: int, on_host: bool) -> Kernel:
+def chunked(size: int, on_host: bool, name: str = "sdpa") -> Kernel:
     """The kernel with chunks of `size` tokens; `on_host`: they wait in host memory between uses.
 
-    It takes and gives [s, b, heads, d], as every kernel does, without attention dropout.
+    `name`: the kernel of its blocks (blocks.py). It takes and gives [s, b, heads, d], as every
+    kernel does, without attention dropout.
     """
 
     def attend(
@@ -33,7 +34,7 @@ def chunked(size: int, on_host: bool) -> Kernel:
         """q [s, b, heads, d], k and v [s, b, groups, d] → [s, b, heads, d]."""
         assert dropout is None, "checks.py refuses attention dropout with chunks"
         four = (x.permute(1, 2, 0, 3) for x in (q, k, v))
-        y: Tensor = _Chunked.apply(*four, documents, HostChunks(size, on_host, q.device))
+        y: Tensor = _Chunked.apply(*four, documents, HostChunks(size, on_host, q.device), name)
         return y.permute(2, 0, 1, 3)
 
     return attend
@@ -56,9 +57,16 @@ class _Chunked(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, documents: Documents, host: HostChunks
+        ctx: Any,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        documents: Documents,
+        host: HostChunks,
+        name: str,
     ) -> Tensor:
         """q [b, heads, s, d], k and v [b, groups, s, d] → [b, heads, s, d]."""
+        attend, ctx.attend_backward = blocks(name)
         qs, ks, vs = (host.places(x.detach()) for x in (q, k, v))
         learns = any(ctx.needs_input_grad)
         kept = [host.put(chunk) for chunk in (*qs, *ks, *vs)] if learns else []
@@ -68,7 +76,7 @@ class _Chunked(torch.autograd.Function):
             lse = torch.full(mine.shape[:3], -math.inf, dtype=torch.float32, device=q.device)
             for j, (keys, values) in enumerate(zip(ks[: i + 1], vs[: i + 1], strict=True)):
                 for at, seen, causal in _pieces(i, j, qs, documents):
-                    part = block_forward(mine[at], keys[seen], values[seen], causal)
+                    part = attend(mine[at], keys[seen], values[seen], causal)
                     merge(y[at], lse[at], *part)
             place.copy_(y)
             if learns:
@@ -96,7 +104,7 @@ class _Chunked(torch.autograd.Function):
             for i, (d_mine, mine, y) in enumerate(later, j):
                 for at, seen, causal in _pieces(i, j, qs, ctx.documents):
                     block = (mine[at], keys[seen], values[seen], y[at], weights[i][at])
-                    parts = block_backward(dys[i][at].contiguous(), *block, causal)
+                    parts = ctx.attend_backward(dys[i][at].contiguous(), *block, causal)
                     totals = d_mine[at], d_keys[seen], d_values[seen]
                     for total, part in zip(totals, parts, strict=True):
                         total += part
@@ -105,4 +113,4 @@ class _Chunked(torch.autograd.Function):
                     q_place.copy_(d_mine)
             k_place.copy_(d_keys)
             v_place.copy_(d_values)
-        return d_q, d_k, d_v, None, None
+        return d_q, d_k, d_v, None, None, None

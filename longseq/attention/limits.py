@@ -53,6 +53,7 @@ class Limits:
     )
     repeats: bool = True  # whether its backward adds in one order, for --deterministic-mode
     in_blocks: bool = False  # blocks.py has its forward and backward, for the ring and for chunks
+    otherwise: str = "use sdpa"  # what to do where it cannot
 
 
 KERNELS = {
@@ -132,6 +133,7 @@ KERNELS = {
         documents=False,
         speed=1.7,
         repeats=False,
+        in_blocks=True,
     ),
     "sdpa": Limits(
         "sdpa",
@@ -156,6 +158,20 @@ KERNELS = {
     ),
 }
 
+# A ring and chunks call torch's flash kernel itself on a GPU, without what sdpa does around it.
+FLASH_BLOCKS = Limits(
+    "sdpa",
+    "torch's flash kernel",
+    capability=(8, 0),
+    half=True,
+    heads=(8, 256, 8),
+    large=LargeHeads(192, (((8, 0), (8, 1)), ((9, 0), (11, 0))), "A100, H100 and B200"),
+    otherwise="leave it out",
+)
+
 # The first of these that can do a run is the best. v1 and triton act only where they are named:
 # torch's own kernels descend from flash-attn 2's and need no package.
 BEST_FIRST = ("v3", "cudnn", "v4", "v2", "sdpa", "core")
+BEST_IN_BLOCKS = (
+    "sdpa",
+)  # in a ring and in chunks no GPU has run cudnn: it acts where it is named

@@ -12,7 +12,14 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 
-from longseq.attention.limits import BEST_FIRST, KERNELS, LargeHeads, Limits
+from longseq.attention.limits import (
+    BEST_FIRST,
+    BEST_IN_BLOCKS,
+    FLASH_BLOCKS,
+    KERNELS,
+    LargeHeads,
+    Limits,
+)
 from longseq.config.arguments import Config
 from longseq.errors import UserError
 from longseq.host import machine as host
@@ -41,7 +48,7 @@ def with_kernel(config: Config, machine: Machine) -> Config:
         return config
     if undecided(config, machine):
         return config
-    for name in BEST_FIRST:
+    for name in BEST_IN_BLOCKS if _blocks(config) else BEST_FIRST:
         if not why_not(name, config, machine):
             return replace(config, memory=replace(config.memory, chosen=name))
     raise UserError(why_not("sdpa", config, machine))
@@ -56,7 +63,7 @@ def undecided(config: Config, machine: Machine) -> bool:
 
 def why_chosen(config: Config) -> str:
     """Why it is this kernel; empty where the user named one, or it is chosen elsewhere."""
-    order = ", ".join(BEST_FIRST)
+    order = ", ".join(BEST_IN_BLOCKS if _blocks(config) else BEST_FIRST)
     return f"the first of {order} that can do this run here" if config.memory.chosen else ""
 
 
@@ -82,8 +89,7 @@ def why_not(name: str, config: Config, machine: Machine) -> str:
     )
     limits, asked = KERNELS[name], f"--use-flash-attn-{name} (USE_FLASH_ATTN={name})"
     dropout = config.network.attention_dropout
-    in_blocks = _needs_blocks(limits, config) or ("" if on_cpu else _blocks_in_half(config))
-    if in_blocks:
+    if in_blocks := _needs_blocks(limits, config):
         return in_blocks
     if on_cpu and dropout > 0 and not limits.dropout_on_cpu:
         return (
@@ -95,32 +101,31 @@ def why_not(name: str, config: Config, machine: Machine) -> str:
     reason = _shape(limits, config) or _gpu(limits, config, machine)
     if reason:
         return f"{asked}: {limits.title} {reason}"
+    if name == "sdpa" and not on_cpu and (blocks := _blocks(config)):
+        reason = _shape(FLASH_BLOCKS, config) or _gpu(FLASH_BLOCKS, config, machine)
+        if reason:
+            return f"{blocks} is made of {FLASH_BLOCKS.title}, which {reason}"
     return _package(asked, limits, machine)
 
 
+def _blocks(config: Config) -> str:
+    """The flag that asks for attention in blocks (blocks.py), if one does."""
+    if config.layout.ring > 1:
+        return f"--context-parallel-size {config.layout.ring}"
+    return "--ds-sequence-parallel-fpdt" if config.memory.ds_sequence_parallel_fpdt else ""
+
+
 def _needs_blocks(limits: Limits, config: Config) -> str:
-    """What is asked for that is made of the blocks of torch's flash kernels (blocks.py)."""
+    """Why this kernel cannot do what is made of blocks of another; empty if nothing is."""
+    names = "--use-flash-attn-sdpa, or --use-flash-attn-cudnn on Hopper"
     if config.layout.ring > 1 and not (limits.in_blocks and config.network.attention_dropout == 0):
         return (
-            f"--context-parallel-size {config.layout.ring}: ring attention is made of torch's flash"
-            " kernels: give --use-flash-attn-sdpa, and no --attention-dropout"
+            f"--context-parallel-size {config.layout.ring}: ring attention is made of torch's"
+            f" kernels: give {names}, and no --attention-dropout"
         )
     if config.memory.ds_sequence_parallel_fpdt and not limits.in_blocks:
-        return (
-            "--ds-sequence-parallel-fpdt works with torch's flash kernels: give"
-            " --use-flash-attn-sdpa (USE_FLASH_ATTN=sdpa)"
-        )
+        return f"--ds-sequence-parallel-fpdt works with torch's kernels: give {names}"
     return ""
-
-
-def _blocks_in_half(config: Config) -> str:
-    """Those blocks on a GPU are of its flash kernel, which has no fp32."""
-    if config.training.dtype != "fp32":
-        return ""
-    asked = [f"--context-parallel-size {config.layout.ring}"] if config.layout.ring > 1 else []
-    asked += ["--ds-sequence-parallel-fpdt"] if config.memory.ds_sequence_parallel_fpdt else []
-    what = "is made of torch's flash kernel, which on GPUs computes in bf16 and fp16 only"
-    return f"{asked[0]} {what}: give --bf16 (DTYPE=bf16)" if asked else ""
 
 
 def _shape(limits: Limits, config: Config) -> str:
@@ -128,13 +133,13 @@ def _shape(limits: Limits, config: Config) -> str:
     smallest, largest, multiple = limits.heads
     size = config.network.head_size
     if limits.half and config.training.dtype == "fp32":
-        return "computes in bf16 and fp16 only: give --bf16 (DTYPE=bf16), or use sdpa"
+        return f"computes in bf16 and fp16 only: give --bf16 (DTYPE=bf16), or {limits.otherwise}"
     if not smallest <= size <= largest or size % multiple:
         step = f" and a multiple of {multiple}" if multiple > 1 else ""
         return (
             f"wants heads of {smallest} to {largest}{step}, and these are of {size} (--hidden-size"
             f" {config.network.hidden_size} / --num-attention-heads"
-            f" {config.network.num_attention_heads}): change those, or use sdpa"
+            f" {config.network.num_attention_heads}): change those, or {limits.otherwise}"
         )
     if config.data.reset_attention_mask and not limits.documents:
         return "takes whole samples (no --reset-attention-mask): use sdpa"
@@ -153,7 +158,7 @@ def _gpu(limits: Limits, config: Config, machine: Machine) -> str:
     has = machine.capability
     if has is None:
         return ""
-    these = f"and this one has {has[0]}.{has[1]}: use sdpa"
+    these = f"and this one has {has[0]}.{has[1]}: {limits.otherwise}"
     if not limits.capability <= has < limits.below:
         low = ".".join(map(str, limits.capability))
         high = f", below {'.'.join(map(str, limits.below))}" if limits.below < (99, 0) else ""

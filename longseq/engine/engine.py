@@ -87,7 +87,7 @@ def attention_kernel(memory: Memory) -> Kernel:
     """The kernel that the flags name, in chunks where they ask for those."""
     if memory.ds_sequence_parallel_fpdt:
         size = memory.ds_sequence_parallel_fpdt_chunk_size
-        return chunked(size, memory.ds_sequence_parallel_fpdt_offloading)
+        return chunked(size, memory.ds_sequence_parallel_fpdt_offloading, memory.kernel)
     return kernel(memory.kernel)
 
 
@@ -106,7 +106,7 @@ def build_model(
             attention_kernel(config.memory),
             config.training.seed,
         )
-    parallelize(model, mesh)
+    parallelize(model, mesh, config.memory.kernel)
     apply_recompute_policy(model, policy, mesh.tp.size if mesh.sequence_parallel else 1)
     if wants_compiling(config, device):
         compile_layers(model, policy, in_one_piece(config))

@@ -56,7 +56,7 @@ def make_ready(trained: Trained, config: Config, device: torch.device, ranks: Ra
     with torch.device("meta"):
         kernel = attention_kernel(config.memory)
         model = GPT(config.network, trained.manifest.vocabulary, kernel, seed=0)
-    parallelize(model, mesh)
+    parallelize(model, mesh, config.memory.kernel)
     parts = mesh.tp.size if mesh.sequence_parallel else 1
     apply_recompute_policy(model, RecomputePolicy("full", tile=config.memory.tile_size), parts)
     try:

@@ -159,13 +159,14 @@ def layer_bytes(job: Job, system: System) -> float:
 
 
 def _ring(job: Job) -> float:
-    """Numbers a token of a ring: the block at hand and the one that comes, or both halves of the
-    sums that are sent on, with those sums in fp32 (parallel/ring.py).
+    """Numbers a token of a ring (parallel/ring.py): the block at hand and the one that comes; fp32
+    sums of the gradients; and what half of the heads give, or what both halves send and receive.
     """
-    summed = 4 / job.number
-    part = job.queries + 2 * job.keys  # the gradients of the block at hand, and their sums
-    at_work = 4 * job.keys + part * (1 + summed)
-    return max(at_work, 2 * job.keys + (job.queries + 4 * job.keys) * summed)
+    summed, groups = 4 / job.number, job.network.key_value_heads / job.tp / job.ulysses
+    half = 0.5 if groups > 1 else 1.0
+    part = half * (job.queries + 2 * job.keys)
+    sums = job.queries + half * 2 * job.keys + (1 - half) * 4 * job.keys
+    return 4 * job.keys + max(part + sums * summed, (job.queries + 4 * job.keys) * summed)
 
 
 def _chunked_layer(job: Job, system: System) -> float:

@@ -19,6 +19,7 @@ import torch.distributed as dist
 from longseq.config.arguments import Layout
 from longseq.parallel import mpi
 
+ON_STREAMS = ("nccl", "xccl")  # backends whose messages wait in line (collectives.py)
 # Groups that span several axes
 SPANS = {"sequence": {"ulysses", "ring"}, "replicas": {"ulysses", "ring", "dp"}}
 
@@ -94,6 +95,6 @@ def _group(name: str, axes: set[str], sizes: dict[str, int], rank: int, comm: An
         handle = dist.new_group(members) if len(members) > 1 else None
         if rank in members:
             own = mpi.subset(comm, members) if comm and len(members) > 1 else None
-            batched = handle is not None and dist.get_backend(handle) != "gloo"
+            batched = handle is not None and dist.get_backend(handle) in ON_STREAMS
             mine = Group(name, members.index(rank), len(members), handle, own, batched)
     return mine

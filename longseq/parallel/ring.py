@@ -3,26 +3,27 @@
 Each rank attends to the block at hand while the next one travels, and merges the parts by their
 log-sum-exp. attention/zigzag.py says who holds which chunks: early and late ones, so that every
 step is the same work on every rank. Backward sends the gradients of keys and values round behind
-them.
+them, those of one half of the heads while the other half is at work.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from longseq.attention.blocks import Block, block_backward, block_forward, merge
+from longseq.attention.blocks import Backward, Block, Forward, blocks, merge
 from longseq.attention.kernel import AttentionDropout, Documents, Kernel
 from longseq.attention.zigzag import common, earlier, ring_periods, ring_spans
 from longseq.parallel.collectives import shift
 from longseq.parallel.mesh import Group
 
 
-def blocks(shape: torch.Size, source: int, group: Group, documents: Documents) -> Iterator[Block]:
+def seen_of(shape: torch.Size, source: int, group: Group, documents: Documents) -> Iterator[Block]:
     """What this rank's queries, [b, heads, n, d], see of the block of rank `source`.
 
     Its own block is causal as it stands. Of another rank's, each run of queries sees the keys that
@@ -41,15 +42,29 @@ def blocks(shape: torch.Size, source: int, group: Group, documents: Documents) -
                 yield Block((row, slice(None), queries), (row, slice(None), seen), own)
 
 
-def _attend(y: Tensor, lse: Tensor, q: Tensor, k: Tensor, v: Tensor, causal: bool) -> None:
+def _attend(forward: Forward, y: Tensor, lse: Tensor, *block: Any) -> None:
     """Merge what a block gives into y and lse; a function, so that nothing of it outlives it."""
-    merge(y, lse, *block_forward(q, k, v, causal))
+    merge(y, lse, *forward(*block))
 
 
-def _add_gradients(dq: Tensor, dk: Tensor, dv: Tensor, *block: Any) -> None:
+def _add_gradients(backward: Backward, dq: Tensor, dk: Tensor, dv: Tensor, *block: Any) -> None:
     """Add a block's gradients to the sums; a function, so that none of them outlives it."""
-    for sums, part in zip((dq, dk, dv), block_backward(*block), strict=True):
+    for sums, part in zip((dq, dk, dv), backward(*block), strict=True):
         sums += part
+
+
+def _halves(heads: int, groups: int) -> list[tuple[slice, slice]]:
+    """Query heads and the key-value heads that they share, in two parts where there are two."""
+    edges = [0, groups // 2, groups] if groups > 1 else [0, groups]
+    shared = heads // groups
+    return [(slice(a * shared, b * shared), slice(a, b)) for a, b in pairwise(edges)]
+
+
+def _arrived(travelling: shift | None, like: Tensor) -> Tensor:
+    """The sums that the rank before has sent on; at the first step there are none."""
+    if travelling:
+        return travelling.wait()
+    return torch.zeros(like.shape, dtype=torch.float32, device=like.device)
 
 
 class _Ring(torch.autograd.Function):
@@ -60,17 +75,18 @@ class _Ring(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, documents: Documents, group: Group
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, documents: Documents, group: Group, name: str
     ) -> Tensor:
         """[b, heads, n, d] → the output, [b, heads, n, d]."""
+        attend, ctx.attend_backward = blocks(name)
         y = torch.zeros(q.shape, dtype=torch.float32, device=q.device)
         lse = torch.full(q.shape[:3], -math.inf, dtype=torch.float32, device=q.device)
         block = torch.stack((k, v))
         for step in range(group.size):
             source = (group.rank - step) % group.size
             coming = shift(block, group) if step + 1 < group.size else None
-            for at, seen, causal in blocks(q.shape, source, group, documents):
-                _attend(y[at], lse[at], q[at], block[0][seen], block[1][seen], causal)
+            for at, seen, causal in seen_of(q.shape, source, group, documents):
+                _attend(attend, y[at], lse[at], q[at], block[0][seen], block[1][seen], causal)
             block = coming.wait() if coming else block
             del coming
         ctx.documents, ctx.group = documents, group
@@ -86,30 +102,41 @@ class _Ring(torch.autograd.Function):
         dy = dy.contiguous()
         dq = torch.zeros(q.shape, dtype=torch.float32, device=q.device)
         block = torch.stack((k, v))
-        gradient = torch.zeros(block.shape, dtype=torch.float32, device=q.device)
+        halves = _halves(q.shape[1], k.shape[1])
+        travelling: list[shift | None] = [None] * len(halves)
         for step in range(group.size):
             source = (group.rank - step) % group.size
             coming = shift(block, group) if step + 1 < group.size else None
-            for at, seen, causal in blocks(q.shape, source, group, documents):
-                here = (dy[at], q[at], block[0][seen], block[1][seen], y[at], lse[at])
-                _add_gradients(dq[at], gradient[0][seen], gradient[1][seen], *here, causal)
-                del here  # it holds a block that goes
+            for number, (heads, groups) in enumerate(halves):
+                gradient = _arrived(travelling[number], block[:, :, groups])
+                travelling[number] = None
+                for at, seen, causal in seen_of(q.shape, source, group, documents):
+                    mine = [x[:, heads][at] for x in (dy, q, y, lse, dq)]
+                    theirs = [x[:, groups][seen] for x in block]
+                    sums = mine.pop(), *(x[seen] for x in gradient)
+                    here = (*mine[:2], *theirs, *mine[2:])
+                    _add_gradients(ctx.attend_backward, *sums, *here, causal)
+                    del mine, theirs, sums, here  # they hold a block that goes
+                travelling[number] = shift(gradient, group)  # after the last step it is home
+                del gradient
             block = coming.wait() if coming else block
             del coming
-            gradient = shift(gradient, group).wait()  # after the last step it is home
-        dk, dv = gradient.to(k.dtype).unbind()
-        return dq.to(q.dtype), dk, dv, None, None
+        dk, dv = torch.cat([x.wait().to(k.dtype) for x in travelling if x], 2)
+        return dq.to(q.dtype), dk, dv, None, None, None
 
 
-def ring(group: Group) -> Kernel:
-    """Attention over ranks that each hold two chunks of the sequence, [n, b, heads, d]."""
+def ring(group: Group, name: str = "sdpa") -> Kernel:
+    """Attention over ranks that each hold two chunks of the sequence, [n, b, heads, d].
+
+    `name`: the kernel of its blocks (attention/blocks.py).
+    """
 
     def attend(
         q: Tensor, k: Tensor, v: Tensor, documents: Documents, dropout: AttentionDropout | None
     ) -> Tensor:
         """q [n, b, heads, d], k and v [n, b, groups, d] → [n, b, heads, d]."""
         assert dropout is None, "checks.py refuses attention dropout with a ring"
-        y: Tensor = _Ring.apply(*(x.permute(1, 2, 0, 3) for x in (q, k, v)), documents, group)
+        y: Tensor = _Ring.apply(*(x.permute(1, 2, 0, 3) for x in (q, k, v)), documents, group, name)
         return y.permute(2, 0, 1, 3)
 
     return attend

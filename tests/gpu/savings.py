@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import torch
 
+from longseq.attention.limits import KERNELS
 from longseq.engine.nvme import build_operator
 from longseq.errors import UserError
 from tests.gpu.results import Results, step_options
@@ -25,7 +26,7 @@ from tests.gpu.training import Found, largest_difference, train
 
 STEPS, VOCABULARY = 3, 1000
 COMMON = """
-    --use-rotary-position-embeddings --use-flash-attn-sdpa --lr 3e-4 --lr-decay-style constant
+    --use-rotary-position-embeddings --lr 3e-4 --lr-decay-style constant
     --compile off
 """.split()
 SMALL = "--num-layers 3 --hidden-size 256 --num-attention-heads 8 --seq-length 1024".split()
@@ -42,10 +43,12 @@ class Way:
 
     flags: str
     in_bf16: bool = False  # on a GPU
+    kernel: str = "sdpa"
 
     def words(self, size: int, nvme: str) -> list[str]:
         """Its flags for samples of `size` tokens: tiles and chunks that cut them in eight."""
-        return [word.format(part=size // 8, nvme=nvme) for word in self.flags.split()]
+        flags = f"{self.flags} --use-flash-attn-{self.kernel}"
+        return [word.format(part=size // 8, nvme=nvme) for word in flags.split()]
 
 
 FULL = "--recompute-granularity full --tile-size {part}"
@@ -63,6 +66,7 @@ WAYS = {
     ),
     "layers recomputed, inputs in host memory": Way(f"{FULL} --checkpoint-in-cpu"),
     "attention in chunks": Way(CHUNKS, in_bf16=True),
+    "attention in chunks by cuDNN": Way(CHUNKS, in_bf16=True, kernel="cudnn"),
     "attention in chunks in host memory": Way(
         f"{CHUNKS} --ds-sequence-parallel-fpdt-offloading", in_bf16=True
     ),
@@ -132,6 +136,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 except UserError as error:
                     results.row(name, "not run", str(error))
                     continue
+            if options.device == "cpu" and KERNELS[way.kernel].no_cpu:
+                results.row(name, "not run", f"{way.kernel} {KERNELS[way.kernel].no_cpu}")
+                continue
             in_bf16 = way.in_bf16 and options.device == "cuda"
             small = [*SMALL, "--bf16"] if in_bf16 else SMALL
             bench.row(name, small, f"small, {'bf16' if in_bf16 else 'fp32'}")

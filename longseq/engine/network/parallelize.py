@@ -22,21 +22,21 @@ from longseq.parallel.ulysses import Ulysses
 from longseq.parallel.vocabulary import TableParallelEmbedding, VocabularyExchange, shard_table
 
 
-def parallelize(model: GPT, mesh: Mesh) -> None:
-    """Replace, in place, what the ranks of `mesh` share."""
+def parallelize(model: GPT, mesh: Mesh, kernel: str = "sdpa") -> None:
+    """Replace, in place, what the ranks of `mesh` share; `kernel`: that of a ring's blocks."""
     if mesh.tp.size > 1:
         _tensor_parallel(model, mesh)
     if mesh.sequence.size > 1:
-        _sequence_axes(model, mesh)
+        _sequence_axes(model, mesh, kernel)
     _dropout_regions(model, mesh)
 
 
-def _sequence_axes(model: GPT, mesh: Mesh) -> None:
+def _sequence_axes(model: GPT, mesh: Mesh, kernel: str) -> None:
     """Ring innermost: Ulysses hands it whole runs of the ring's tokens for fewer heads."""
     net, tp = model.net, mesh.tp.size
     for layer in model.layers:
         if mesh.ring.size > 1:
-            layer.attention.kernel = ring(mesh.ring)
+            layer.attention.kernel = ring(mesh.ring, kernel)
         if mesh.ulysses.size > 1:
             layer.attention.exchange = Ulysses(
                 mesh.ulysses, net.num_attention_heads // tp, net.key_value_heads // tp

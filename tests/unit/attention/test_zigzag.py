@@ -9,7 +9,7 @@ from longseq.attention import zigzag as spans
 from longseq.attention.kernel import Documents
 from longseq.attention.zigzag import held_spans, ring_periods, ring_spans
 from longseq.parallel.mesh import Group
-from longseq.parallel.ring import blocks
+from longseq.parallel.ring import seen_of
 
 DOCUMENTS: list[Documents] = [
     None,
@@ -39,7 +39,7 @@ def test_blocks_are_the_causal_pairs(size: int, documents: Documents) -> None:
     for rank in range(size):
         for source in range(size):
             shape = torch.Size((rows, 1, 64 // size, 1))
-            for queries, keys, causal in blocks(shape, source, Group("r", rank, size), documents):
+            for queries, keys, causal in seen_of(shape, source, Group("r", rank, size), documents):
                 for row in range(rows)[queries[0]]:
                     for i, q in enumerate(held[rank][queries[2]]):
                         for j, k in enumerate(held[source][keys[2]]):

@@ -120,6 +120,7 @@ REFUSED = [
     ("cudnn --bf16 --hidden-size 4096", H100, "heads of 8 to 128 and a multiple of 8"),
     ("cudnn --bf16 --reset-attention-mask", H100, "takes whole samples"),
     ("cudnn --bf16 --deterministic-mode", H100, "in an order that changes"),
+    ("cudnn --bf16 --context-parallel-size 2", A100, "compute capability 9.0 or more"),
     ("v2", A100, "bf16 and fp16 only: give --bf16"),
     ("v3 --bf16 --attention-dropout 0.1", H100, "--attention-dropout 0 in place of 0.1"),
     ("triton --attention-dropout 0.1", H100, "has no dropout"),
@@ -149,6 +150,31 @@ def test_a_ring_takes_no_other_kernel() -> None:
         flags = "" if name == "core" else f"--use-flash-attn-{name}"
         with pytest.raises(UserError, match="give --use-flash-attn-sdpa"):
             with_kernel(config_of(f"--bf16 --context-parallel-size 2 {flags}"), H100)
+
+
+@pytest.mark.parametrize("flag", ["--context-parallel-size 2", "--ds-sequence-parallel-fpdt"])
+@pytest.mark.parametrize(
+    ("flags", "machine", "words"),
+    [
+        ("--bf16 --hidden-size 288", H100, "wants heads of 8 to 256 and a multiple of 8"),  # 36
+        ("--bf16 --hidden-size 5120", H100, "wants heads of 8 to 256"),
+        ("--bf16 --hidden-size 2048", L40, "above 192 on A100, H100 and B200 only"),
+        ("--fp16", TURING, "needs a GPU of compute capability 8.0 or more"),
+    ],
+)
+def test_blocks_are_refused_what_torchs_operator_refuses(
+    flag: str, flags: str, machine: Machine, words: str
+) -> None:
+    """sdpa pads heads and has other kernels for other GPUs; a ring and chunks have this one."""
+    for name in ("sdpa", "best"):
+        with pytest.raises(UserError, match=rf"^{flag} is made of torch's flash.*{words}.*leave"):
+            with_kernel(config_of(f"{flag} {flags} --use-flash-attn-{name}"), machine)
+
+
+def test_cudnn_makes_blocks_where_it_is_named() -> None:
+    flags = "--bf16 --context-parallel-size 2 --use-flash-attn"
+    assert with_kernel(config_of(f"{flags}-cudnn"), H100).memory.kernel == "cudnn"
+    assert with_kernel(config_of(f"{flags}-best"), H100).memory.kernel == "sdpa"
 
 
 @pytest.mark.parametrize("flag", ["--context-parallel-size 2", "--ds-sequence-parallel-fpdt"])

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from longseq.attention import chunked as in_chunks
-from longseq.attention.blocks import block_backward
+from longseq.attention.blocks import block_backward, block_forward
 from longseq.attention.chunked import chunked
 from longseq.attention.host_chunks import HostChunks
 from longseq.attention.kernel import kernel
@@ -237,24 +237,25 @@ def test_what_waits_on_the_host_is_nowhere_else(
 ) -> None:
     """In backward neither q, k, v nor the output is here, and nothing must be made again."""
     q, k, v = (torch.randn(64, 1, 4, 8) for _ in range(3))
+    gone: list[Any] = []
+    count = 0
+
+    def backward(*arguments: Any) -> Any:
+        nonlocal count
+        count += 1
+        assert not any(storage() for storage in gone)
+        return block_backward(*arguments)
+
+    monkeypatch.setattr(in_chunks, "blocks", lambda _: (block_forward, backward))
     attend = chunked(16, on_host=True)
     kept = DetachedAttention(
         lambda q, k, v: attend(q, k, v, None, None), q, k, v, keep_inputs=keep_inputs
     )
-    gone = [weakref.ref(x.untyped_storage()) for x in (q, k, v, kept.output)]
+    gone += [weakref.ref(x.untyped_storage()) for x in (q, k, v, kept.output)]
     del q, k, v
-    blocks = 0
-
-    def backward(*arguments: Any) -> Any:
-        nonlocal blocks
-        blocks += 1
-        assert not any(storage() for storage in gone)
-        return block_backward(*arguments)
-
-    monkeypatch.setattr(in_chunks, "block_backward", backward)
     assert not kept.lacks_inputs
     kept.backward(torch.randn(64, 1, 4, 8))
-    assert blocks == 4 * 5 / 2
+    assert count == 4 * 5 / 2
 
 
 def test_nothing_waits_where_nothing_is_learned(monkeypatch: pytest.MonkeyPatch) -> None:

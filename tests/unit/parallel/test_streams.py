@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 
 from longseq.parallel import collectives
+from longseq.parallel import ring as ring_attention
 from longseq.parallel.mesh import Group
 
 
@@ -136,3 +137,39 @@ def test_no_rank_waits_for_ever(name: str, size: int) -> None:
 def test_one_by_one_they_would(name: str) -> None:
     """What gloo and MPI get would stand still on a stream; this test's lines see it."""
     assert stuck(list(lines_of(2, PROGRAMS[name], batched=False))) == [0, 1]
+
+
+def test_gradients_of_half_the_heads_travel_while_the_other_half_is_at_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A ring's backward; blocks of keys and values are left out of what is told."""
+    told: list[str] = []
+
+    class Shift:
+        def __init__(self, x: torch.Tensor, group: Group) -> None:
+            self.x, self.number = x, sum("sends" in line for line in told)
+            if x.dtype == torch.float32:
+                told.append(f"sends {self.number}")
+
+        def wait(self) -> torch.Tensor:
+            if self.x.dtype == torch.float32:
+                told.append(f"waits for {self.number}")
+            return self.x
+
+    def forward(q: torch.Tensor, *_: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.zeros_like(q), torch.zeros(q.shape[:3])
+
+    def backward(*block: Any) -> tuple[torch.Tensor, ...]:
+        told.append(f"works on {block[1].shape[1]} heads of {block[2].shape[1]}")
+        return tuple(torch.zeros_like(x) for x in block[1:4])
+
+    monkeypatch.setattr(ring_attention, "shift", Shift)
+    monkeypatch.setattr(ring_attention, "blocks", lambda _: (forward, backward))
+    q, k = (torch.zeros(4, 1, n, 8, dtype=torch.bfloat16, requires_grad=True) for n in (4, 2))
+    ring_attention.ring(Group("ring", 0, 2))(q, k, k, None, None).sum().backward()
+    work = "works on 2 heads of 1"
+    assert told == [
+        *(work, "sends 0", work, "sends 1"),
+        *("waits for 0", work, "sends 2", "waits for 1", work, "sends 3"),
+        *("waits for 2", "waits for 3"),
+    ]

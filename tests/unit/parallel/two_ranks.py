@@ -200,6 +200,8 @@ CHECKS: dict[str, Callable[[Group], None]] = {
     "ulysses by hand": by_hand,
     "ring": lambda group: attention(group, "ring", 4, 2, None),
     "ring, documents": lambda group: attention(group, "ring", 4, 4, DOCUMENTS),
+    "ring, one group": lambda group: attention(group, "ring", 4, 1, None),
+    "ring, three groups": lambda group: attention(group, "ring", 6, 3, DOCUMENTS),
     "agreement": ranks_agree,
 }
 # Messages as they start on GPUs, here over gloo
