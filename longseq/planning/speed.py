@@ -186,7 +186,10 @@ def sent_bytes(job: Job) -> dict[str, float]:
         * (2 + again)
         * (job.ulysses - 1)
         / job.ulysses,
-        "ring": at_once * 2 * job.keys * (job.ring - 1) * (2 + again + 4 / job.number),
+        # Keys and values go to every other rank; the sums of their gradients go home as well
+        "ring": at_once
+        * (2 * job.keys)
+        * ((job.ring - 1) * (2 + again) + (4 * job.ring / job.number if job.ring > 1 else 0)),
         "replicas": (zero3 + reduce + gathered) * outside,
     }
 

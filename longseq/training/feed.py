@@ -11,7 +11,7 @@ where their copies wait for nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -26,18 +26,24 @@ from longseq.parallel.mesh import Mesh
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """The arguments of GPT.forward; `weights` make the loss of this rank a mean over its sample.
+    """The arguments of GPT.forward. mask [b, s]: how much each label counts.
 
-    Averaged over all replicas (data-parallel ranks and those that share a sample), the losses are
-    the mean loss of a token: a rank that holds a part of a sample weighs its tokens by the number
-    of ranks that share it.
+    Averaged over all replicas (data-parallel ranks and those that share a sample) and over the
+    micro batches of a step, the losses by `weights` are the mean loss of a token of the step, by
+    how much each counts: however a global batch is cut into micro batches and dealt out to ranks.
     """
 
     tokens: Tensor
     labels: Tensor
-    weights: Tensor
+    mask: Tensor
     positions: Tensor
     documents: Documents
+    share: float | Tensor = 1.0  # of one counted label in this rank's loss of one micro batch
+
+    @property
+    def weights(self) -> Tensor:
+        """[b, s]; made anew at each call."""
+        return self.mask * self.share
 
 
 class Feed:
@@ -72,9 +78,17 @@ class Feed:
 
     def _micro_batches(self, consumed: int, length: int) -> Iterator[MicroBatch]:
         micro, dp = self.config.training.micro_batch_size, self.mesh.dp
-        for number in range(self.config.accumulation):
-            first = consumed + (number * dp.size + dp.rank) * micro
-            yield self._micro_batch(list(range(first, first + micro)), length)
+        firsts = [
+            consumed + (number * dp.size + dp.rank) * micro
+            for number in range(self.config.accumulation)
+        ]
+        batches = (self._micro_batch(list(range(at, at + micro)), length) for at in firsts)
+        if self.equal:
+            yield from batches
+            return
+        all_ = list(batches)  # the first one's share depends on what counts in the last
+        share = len(all_) * self.mesh.replicas.size / self._counted([batch.mask for batch in all_])
+        yield from (replace(batch, share=share) for batch in all_)
 
     def _micro_batch(self, indices: list[int], length: int) -> MicroBatch:
         batch = self.samples.batch(indices, self.spans(length), length)
@@ -83,9 +97,10 @@ class Feed:
         return MicroBatch(
             self._sent(batch.tokens),
             self._sent(batch.labels),
-            mask * (self.mesh.sequence.size / self._counted(mask)),
+            mask,
             self._sent(positions),
             batch.documents,
+            1 / mask.numel(),
         )
 
     def spans(self, length: int) -> Spans:
@@ -102,8 +117,11 @@ class Feed:
         """x, of any shape, on its way to the device."""
         return (x.pin_memory() if self.pinned else x).to(self.device, non_blocking=self.pinned)
 
-    def _counted(self, mask: Tensor) -> float | Tensor:
-        """Tokens that count of mask [b, s], over all ranks that share its samples; a scalar."""
-        if self.equal:
-            return mask.numel() * self.mesh.sequence.size
-        return all_reduce(mask.sum(), self.mesh.sequence).clamp(min=1)
+    def _counted(self, masks: list[Tensor]) -> Tensor:
+        """How many labels of a step count, over all its micro batches and ranks; a scalar.
+
+        Where none does, infinitely many: their loss and its gradient are 0.
+        """
+        mine = torch.stack([mask.sum(dtype=torch.float64) for mask in masks]).sum()
+        total = all_reduce(mine, self.mesh.replicas)
+        return torch.where(total > 0, total, torch.inf).float()

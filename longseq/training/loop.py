@@ -9,6 +9,7 @@ itself is trainer.py's, what people see of it announcer.py's; here is what surro
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import time
 from collections import deque
@@ -87,6 +88,7 @@ class Training:
         )
         self.lengths = curriculum_of(config)
         self.losses: deque[float] = deque(maxlen=LAST)
+        self._told_empty: set[str] = set()
         self.validation_loss: float | None = None
 
         self.kept = RunCheckpoints(config, self.data, self.trainer.engine, mesh, self.ranks)
@@ -159,6 +161,8 @@ class Training:
         data_seconds = time.perf_counter() - began
         result = trainer.step(batches, meanwhile=self._read_ahead)
         self.losses.append(result.loss)
+        if result.loss == result.grad_norm == 0.0:
+            self._nothing_counts(f"iteration {trainer.iteration}", "nothing is learned from it")
         seconds = time.perf_counter() - began
         record = {
             "iteration": trainer.iteration,
@@ -219,6 +223,13 @@ class Training:
         self.screen.note(self.rewind.go(self.screen.warn))
         self.stopper.saved_in(0.0, time.monotonic() - began)
 
+    def _nothing_counts(self, what: str, so: str) -> None:
+        """Warn, the first time: where what counts is lower case, whole batches may be repeats."""
+        if what.split()[0] not in self._told_empty:
+            self._told_empty.add(what.split()[0])
+            weights = "weights of 0, or masks; ./longseq.sh data report PREFIX shows them"
+            self.screen.warn(f"no label of {what} counts ({weights}): {so}")
+
     def validate(self) -> dict[str, float]:
         """The validation loss for the record, in all and by place, if there is validation."""
         if self.valid_feed is None:
@@ -227,6 +238,8 @@ class Training:
         began = time.perf_counter()
         found = self.trainer.evaluate(self.valid_feed, self.config.run.eval_iters)
         self.validation_loss = found.loss
+        if math.isnan(found.loss) and not any(map(math.isnan, found.by_position.values())):
+            self._nothing_counts("the validation", "it has no loss")
         seconds = {"validation_seconds": time.perf_counter() - began}
         return {"validation_loss": found.loss, **seconds, **found.by_position}
 

@@ -1,7 +1,7 @@
 """The validation loss by place in the sequence: does a network use its length?
 
     places = Places(feed.spans(length), length, device)
-    places.add(losses, weights)                  # each micro batch's, of this rank
+    places.add(losses, counts)                   # each micro batch's, of this rank
     places.means(replicas)                       # {"loss_after_1": 1.9, …}, a collective
 
 A token's place is the number of tokens before it in its sample: 1, 2, 3 to 4, 5 to 8, … and

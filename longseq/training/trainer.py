@@ -13,6 +13,7 @@ loss and norm back from the device at its end only, so that it also runs on fake
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -75,7 +76,10 @@ class StepResult:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Mean loss of a token, and the means by place in the sequence (positions.py)."""
+    """Mean loss of a token, and the means by place in the sequence (positions.py).
+
+    nan where no token counts.
+    """
 
     loss: float
     by_position: dict[str, float]
@@ -171,18 +175,19 @@ class Trainer:
         length = self.config.network.seq_length
         places = Places(feed.spans(length), length, self.device)
         self.engine.eval()
-        total = torch.zeros((), dtype=torch.float32, device=self.device)
+        total, count = (torch.zeros((), dtype=torch.float64, device=self.device) for _ in range(2))
         for number in range(batches):
             for batch in feed.step(number * self.config.global_batch_size):
                 losses = self.model(
                     batch.tokens, batch.labels, None, batch.positions, batch.documents
                 )
-                weights = batch.weights.t()
-                total += (losses * weights).sum()
-                places.add(losses, weights)
+                counts = batch.mask.t()
+                total += (losses * counts).sum()
+                count += counts.sum()
+                places.add(losses, counts)
         self.engine.train()
-        loss = float(self._mean(total, batches * self.config.accumulation))
-        return Evaluation(loss, places.means(self.mesh.replicas))
+        loss, counted = all_reduce(torch.stack((total, count)), self.mesh.replicas).tolist()
+        return Evaluation(loss / counted if counted else math.nan, places.means(self.mesh.replicas))
 
     def _mean(self, loss: Tensor, passes: int) -> Tensor:
         """Over all tokens, a scalar, from each rank's sum over `passes` micro batches."""

@@ -54,7 +54,7 @@ def poison(value: float, last: int = FIRST) -> Any:
     def step(feed: Feed, consumed: int, length: int = 0) -> Iterator[MicroBatch]:
         for batch in usual(feed, consumed, length):
             harmed = FIRST <= consumed <= last
-            yield replace(batch, weights=batch.weights * value) if harmed else batch
+            yield replace(batch, mask=batch.mask * value) if harmed else batch
 
     return mock.patch.object(Feed, "step", step)
 

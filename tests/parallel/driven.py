@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import random
 import sys
 import warnings
 from dataclasses import replace
@@ -35,6 +36,13 @@ LAYOUTS = {
     "tp, split, zero 3": "--tensor-model-parallel-size 2 --sequence-parallel --zero-stage 3",
     "ulysses, tiled": "--ds-sequence-parallel-size 2 --checkpoint-activations --tile-size 24",
     "ring, documents": f"--context-parallel-size 2 {DOCUMENTS}",
+}
+
+CUTS = {
+    "dp, one by one": "",
+    "dp, two at a time": "--micro-batch-size 2 --zero-stage 2",
+    "ulysses, one by one": "--ds-sequence-parallel-size 2",
+    "tp, four at a time": "--tensor-model-parallel-size 2 --micro-batch-size 4",
 }
 
 
@@ -77,19 +85,39 @@ def by_position_as_defined(flags: str) -> dict[str, float]:
             logits = hidden.transpose(0, 1) @ trainer.model.head.weight.t()
             logits = logits[..., : trainer.model.head.vocabulary]
             losses = -logits.log_softmax(-1).gather(-1, batch.labels[..., None])[..., 0]
-            for row, weights in zip(losses.tolist(), batch.weights.tolist(), strict=True):
+            for row, counts in zip(losses.tolist(), batch.mask.tolist(), strict=True):
                 pairs += [
-                    (2 ** math.ceil(math.log2(before)), loss, weight)
-                    for before, loss, weight in zip(range(1, 65), row, weights, strict=True)
+                    (2 ** math.ceil(math.log2(before)), loss, count)
+                    for before, loss, count in zip(range(1, 65), row, counts, strict=True)
                 ]
         pairs = [pair for of_rank in trainer.ranks.gather(pairs) for pair in of_rank]
 
     def mean(some: list[tuple[int, float, float]]) -> float:
-        return sum(loss * weight for _, loss, weight in some) / sum(w for _, _, w in some)
+        return sum(loss * count for _, loss, count in some) / sum(n for _, _, n in some)
 
     places = sorted({place for place, _, _ in pairs})
     each = {f"loss_after_{n}": mean([pair for pair in pairs if pair[0] == n]) for n in places}
     return {"all": mean(pairs), **each}
+
+
+def uneven(folder: Path) -> dict[str, list[float]]:
+    """Losses, norms and validation where samples count differently, a global batch cut each way.
+
+    "as defined" is the validation's loss alone, from whole logits and what counts of each label.
+    """
+    draw = random.Random(3)
+    records = [10, 63, 200, 6, 500, 30] * 12
+    text = [f">{n}\n{''.join(draw.choices('ACGT', k=n))}\n" for n in records]
+    (folder / "uneven.fa").write_text("".join(text), encoding="utf-8")
+    common = f"--data-path {folder / 'uneven.fa'} --no-cross-document --lr 1e-2"
+    found = {"as defined": [by_position_as_defined(common)["all"]]}
+    for name, flags in CUTS.items():
+        trainer, feed, _ = make(f"{common} {flags}")
+        with trainer:
+            before = trainer.evaluate(feed, 2).loss
+            steps = [trainer.step(feed.step(trainer.consumed_samples)) for _ in range(2)]
+        found[name] = [before, *(x for step in steps for x in (step.loss, step.grad_norm))]
+    return found
 
 
 def larger_batch(folder: Path) -> dict[str, Any]:
@@ -138,7 +166,7 @@ def refused_update(stage: int) -> dict[str, Any]:
             if poisoned:
                 batches = list(feed.step(4))
                 if trainer.mesh.dp.rank == 1:
-                    batches[-1] = replace(batches[-1], weights=batches[-1].weights * math.nan)
+                    batches[-1] = replace(batches[-1], mask=batches[-1].mask * math.nan)
                 updated.append(trainer.step(batches).updated)
                 trainer.iteration, trainer.consumed_samples = 1, 4
             updated.append(trainer.step(feed.step(4)).updated)
@@ -157,6 +185,7 @@ def main() -> None:
     found["as defined"] = [by_position_as_defined(flags) for flags in ("", DOCUMENTS)]
     for stage in range(4):
         found[f"refused, zero {stage}"] = refused_update(stage)
+    found["uneven"] = uneven(Path(sys.argv[1]))
     found["larger batch"] = larger_batch(Path(sys.argv[1]))
     found["loads torch's compiler"] = "torch._inductor.compile_fx" in sys.modules
     if os.environ["RANK"] == "0":

@@ -29,6 +29,11 @@ def test_a_driven_trainer(tmp_path: Path) -> None:
         if stage == 0:  # and all of it does, where nobody refuses the update
             expected |= {"updated": [False, True, True, True, True], "same": [True, False]}
         assert found[f"refused, zero {stage}"] == expected, stage
+    # A token counts as much, wherever a global batch is cut, and as much as it says
+    defined, *cuts = found["uneven"].values()
+    for cut in cuts:
+        assert cut[0] == pytest.approx(defined[0], rel=1e-5)
+        assert cut == pytest.approx(cuts[0], rel=1e-5)
     # The position is what was consumed, not the iteration times this run's batch
     larger = found["larger batch"]
     assert larger["resumed"] == {"iteration": 2, "consumed_samples": 8, "consumed_tokens": 512}

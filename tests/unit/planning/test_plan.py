@@ -64,6 +64,10 @@ def test_messages_are_those_of_the_papers() -> None:
     net = network(seq_length=131072)
     sent = sent_bytes(Job(net, 50304, ulysses=64))
     assert sent["ulysses"] == pytest.approx(64 * 2 * 4 * 131072 / 64 * 6144 * 2, rel=0.02)
+    small = Network(num_layers=4, hidden_size=256, num_attention_heads=8, seq_length=8192)
+    for ring, simulated in ((2, 100.7e6), (4, 117.4e6), (8, 125.8e6)):  # longseq simulate
+        job = Job(small, 64, ring=ring, dtype="bf16", recompute="none")
+        assert sent_bytes(job)["ring"] == pytest.approx(simulated, rel=1e-3)
     plain, *cut = (sent_bytes(Job(net, 50304, dp=8, zero=z))["replicas"] for z in (0, 1, 2, 3))
     assert cut == pytest.approx([plain, plain, 1.5 * plain], rel=0.01)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from longseq.data.samples.batch import Batch
 from longseq.parallel.mesh import Mesh
 from longseq.training.feed import Feed, MicroBatch
 
+ZEROS = torch.zeros(2, 8)
 FLAGS = "--seq-length 8 --micro-batch-size 2 --global-batch-size 4 --device cpu"
 
 
@@ -28,6 +30,36 @@ class Counted:
         self.asked.append((indices, length))
         tokens = torch.tensor(indices)[:, None].repeat(1, length)
         return Batch(tokens, tokens + 1, torch.ones(tokens.shape), tokens * 0, None)
+
+
+class Uneven(Counted):
+    """Of sample n the first n labels count half."""
+
+    all_labels_count = False
+
+    def batch(self, indices: list[int], spans: Any, length: int) -> Batch:
+        made = super().batch(indices, spans, length)
+        mask = torch.arange(length)[None] < torch.tensor(indices)[:, None]
+        return replace(made, loss_mask=mask / 2)
+
+
+def test_a_label_counts_as_much_in_every_micro_batch_of_a_step() -> None:
+    samples: Any = Uneven()
+    config = parse_config([*FLAGS.split(), "--micro-batch-size", "1"], 1)
+    feed = Feed(samples, config, Mesh.single(), torch.device("cpu"))
+    batches = list(feed.step(0))
+    counted = (0 + 1 + 2 + 3) / 2
+    assert [batch.weights.sum().item() for batch in batches] == pytest.approx(
+        [4 * n / 2 / counted for n in range(4)]
+    )
+    assert [batch.mask.sum().item() for batch in batches] == [0, 0.5, 1, 1.5]
+
+
+def test_where_nothing_counts_the_loss_is_0(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Uneven, "batch", lambda *a: replace(Counted.batch(*a), loss_mask=ZEROS))
+    samples: Any = Uneven()
+    feed = Feed(samples, parse_config(FLAGS.split(), 1), Mesh.single(), torch.device("cpu"))
+    assert [batch.weights.tolist() for batch in feed.step(0)] == [ZEROS.tolist()] * 2
 
 
 @pytest.fixture
