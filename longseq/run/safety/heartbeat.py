@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import contextlib
 import sys
 import threading
 import time
@@ -83,17 +84,18 @@ def _shortened(stack: list[str]) -> list[str]:
 
 
 class Heart:
-    """This rank's file, and since when the rank has not moved."""
+    """This rank's file, and since when the rank has not moved.
+
+    error: what the file system said to the last beat, if that reached nobody; the next tries anew.
+    """
 
     def __init__(self, folder: Path, rank: int) -> None:
         self.rank, self._host, self._count = rank, socket.gethostname(), 0
         self._main = threading.main_thread().ident
-        self._place: tuple[int, str, list[str]] = (0, "", [])
+        self._place: tuple[int, str, list[str], list[str]] = (0, "", [], [])
         self._since = time.monotonic()
-        try:
-            self._file = os.open(beat_file(folder, rank), os.O_WRONLY | os.O_CREAT, 0o644)
-        except OSError:
-            self._file = -1  # nobody will hear it, and nobody will judge it
+        self._path, self._file = beat_file(folder, rank), -1
+        self.error: OSError | None = None
 
     def beat(self, step: int, phase: str, done: int = 0) -> Beat:
         """Write where the main thread is now. `done` is any number that grows with its work."""
@@ -109,12 +111,15 @@ class Heart:
         beat = Beat(
             self.rank, self._host, os.getpid(), self._count, step, phase, waits_in, still, stack
         )
-        self._write(beat)
+        self.error = None
+        try:
+            self._write(beat)
+        except OSError as error:
+            self.error = error
+            self._close()  # a handle may be stale for good
         return beat
 
     def _write(self, beat: Beat) -> None:
-        if self._file < 0:
-            return
         content = asdict(beat)
         text = json.dumps(content).encode()
         while len(text) >= BLOCK:
@@ -135,3 +140,11 @@ def read_beat(folder: Path, rank: int) -> tuple[Beat, float] | None:
         return Beat(**{k: v for k, v in found.items() if k in known}), path.stat().st_mtime
     except (OSError, ValueError, TypeError, AttributeError):
         return None
+        if self._file < 0:
+            self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o644)
+    def _close(self) -> None:
+        if self._file >= 0:
+            with contextlib.suppress(OSError):
+                os.close(self._file)
+        self._file = -1
+
