@@ -194,17 +194,28 @@ class Watch:
             self._leave(EXIT_BAD_HOST)
         self._next_look = time.monotonic() + self._timeout / 20
         seen = self._listener.listen(self._timeout / 20)
-        # What is found before the time-out is over is said and done by then
-        silence = EARLY * self._timeout
-        if self._asked_at:
-            silence = min(silence, max(PATIENCE, 2 * self.stopper.longest_step))
+        silence, device = self._patience()
         stuck = silence
         if self._heart.rank:
-            stuck = math.inf  # who sees rank 0 and itself only cannot tell
+            stuck = device = math.inf  # who sees rank 0 and itself only cannot tell
         else:
             seen[0] = Seen(self._beat, 0.0)
-        if verdict := find_stopped(seen, silence, stuck):
+        if verdict := find_stopped(seen, silence, stuck, device):
             self._condemn(verdict)
+
+    def _patience(self) -> tuple[float, float]:
+        """Seconds that a rank may be silent, and those that all may wait for their GPUs.
+
+        A GPU may be at work on a whole step that it was given, and nobody knows how long that is
+        before there was one.
+        """
+        step = self.stopper.longest_step
+        # What is found before the time-out is over is said and done by then
+        silence = EARLY * self._timeout
+        if not self._asked_at:
+            return silence, max(silence, step)
+        asked = min(silence, max(PATIENCE, 2 * step))
+        return asked, max(asked, step) if step else silence
 
     def _verdict(self) -> int:
         """When a verdict was written in this run's folder; 0: there is none."""
