@@ -1,6 +1,7 @@
 """A host's GPUs before a run: in use, faulty, slowed down, and by which driver.
 
     read_gpus()     # [{"name": "NVIDIA A100", "taken_gib": 0.01, "ecc": 0, "slowed": [], …}]
+    idle_gpus()     # the same; where one is in use it may be by a run that is ending: asked again
 
 NVIDIA's are asked of nvidia-smi, and those that CUDA_VISIBLE_DEVICES hides are left out: they are
 somebody else's. AMD's are read from the kernel's files: amd-smi and rocm-smi print them in another
@@ -12,10 +13,14 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 GPU = dict[str, Any]
+IDLE_GIB = 2.0  # a GPU that nobody uses has less memory taken than this
+LOOKS, BETWEEN_LOOKS = 5, 2.0  # at GPUs in use, and seconds: what was killed lets go of them late
 # key → nvidia-smi's fields for it, the first that its release knows
 FIELDS = {
     "name": ["name"],
@@ -46,6 +51,20 @@ def read_gpus(sysfs: str = "") -> list[GPU] | None:
     root = Path(sysfs or os.environ.get("LONGSEQ_SYSFS", "/sys"))
     found = nvidia()
     return amd(root) if found is None else found
+
+
+def idle_gpus(wait: Callable[[float], None] = time.sleep) -> list[GPU] | None:
+    """`read_gpus`, a few times while one of them is in use; of each the least memory it had taken,
+    as the other ranks of a probe begin to use theirs.
+    """
+    gpus = read_gpus()
+    for _ in range(LOOKS - 1):
+        if not any(gpu["taken_gib"] > IDLE_GIB for gpu in gpus or []):
+            break
+        wait(BETWEEN_LOOKS)
+        for gpu, now in zip(gpus or [], read_gpus() or [], strict=False):
+            gpu["taken_gib"] = min(gpu["taken_gib"], now["taken_gib"])
+    return gpus
 
 
 def unsaid(gpus: list[GPU]) -> list[str]:
@@ -99,7 +118,7 @@ def in_sight(gpus: list[GPU], visible: str | None) -> list[GPU]:
     identities: list[tuple[int, str]] = []  # of GPUs, and of their parts
     if any(not name.isdecimal() for name in named):
         identities = _identities()
-    found = []
+    found: list[GPU] = []
     for name in named:
         if name.isdecimal():
             numbers = [int(name)]
@@ -166,7 +185,7 @@ def _flag(text: str | None) -> bool | None:
 
 def amd(sysfs: Path) -> list[GPU] | None:
     """By the files of the kernel's amdgpu; None where it drives nothing here."""
-    found = []
+    found: list[GPU] = []
     version = _word(sysfs / "module/amdgpu/version")
     for card in sorted((sysfs / "class/drm").glob("card[0-9]*"), key=_card):
         device = card / "device"

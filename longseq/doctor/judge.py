@@ -8,12 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from longseq.doctor.gpus import unsaid
+from longseq.doctor.gpus import IDLE_GIB, unsaid
 from longseq.doctor.links import LEAST, rates, slow_hosts, slowest_link
 from longseq.doctor.verdict import Net, Verdict, Wanted
 from longseq.host.affinity import Place, complaints
 
-IDLE_GIB = 2.0  # a GPU that nobody uses has less memory taken than this
 LEAST_SCRATCH_GIB = 1.0
 LEAST_SHARED_MEMORY_GIB = 0.5
 LEAST_OUTPUT_GIB = 5.0

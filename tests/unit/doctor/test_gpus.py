@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from longseq.doctor.gpus import read_gpus, unsaid
+from longseq.doctor.gpus import idle_gpus, read_gpus, unsaid
 
 Put = Callable[[dict[str, list[Any]]], None]
 # As the real one: values in the order asked for, and an error for a field that it does not know
@@ -143,6 +143,32 @@ def test_gpus_that_are_hidden_are_left_out(
     assert [gpu["address"][5:7] for gpu in gpus] == [("c7", "85")[n] for n in numbers]
     part = visible.startswith("MIG")  # whose memory is not told apart
     assert [gpu["taken_gib"] > 1 for gpu in gpus] == [n == 0 and not part for n in numbers]
+
+
+@pytest.mark.parametrize(
+    ("taken", "waits", "least"),
+    [
+        ([[4, 5]], 0, [4, 5]),
+        ([[40000, 4], [40000, 4], [30, 900]], 2, [30, 4]),  # a rank that was killed
+        ([[40000, 4]] * 9, 4, [40000, 4]),  # somebody else's
+    ],
+)
+def test_gpus_of_a_run_that_ends_are_waited_for(
+    taken: list[list[int]], waits: int, least: list[int], smi: Put
+) -> None:
+    waited: list[float] = []
+
+    def show() -> None:
+        smi(WELL | {"memory.used": taken[min(len(waited), len(taken) - 1)]})
+
+    def wait(seconds: float) -> None:
+        waited.append(seconds)
+        show()
+
+    show()
+    gpus = idle_gpus(wait) or []
+    assert [gpu["taken_gib"] * 1024 for gpu in gpus] == least
+    assert waited == [2.0] * waits
 
 
 def test_no_nvidia_smi_and_one_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
