@@ -204,7 +204,7 @@ def memory(text: str) -> float:
 
 def within(text: str, environ: Mapping[str, str] = os.environ) -> float:
     """Seconds for all cases: those of --within, or less, where the job ends before; 0: any."""
-    asked = seconds("--within", text or "0")
+    asked = seconds("--within", text) if text else 0.0
     end = end_time(environ)
     if end is None:
         return asked
@@ -231,6 +231,6 @@ def read_tokens(text: str) -> int:
 def seconds(flag: str, text: str) -> float:
     """Of 90, 90s, 30m or 6h."""
     match = re.fullmatch(r"(\d{1,6})([smh]?)", text)
-    if not match:
+    if not match or not int(match[1]):
         raise UserError(f"{flag} {text!r}: give a time such as 90s, 30m or 6h")
     return int(match[1]) * {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}[match[2]]

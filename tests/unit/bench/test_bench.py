@@ -296,6 +296,8 @@ def test_a_case_is_a_run_of_the_script(tmp_path: Path, monkeypatch: pytest.Monke
         (["--ranks", "0"], "--ranks '0'"),
         (["--ranks", "3", "--layouts", "tp2"], "no layout"),
         (["--timeout", "soon"], "--timeout 'soon'"),
+        (["--timeout", "0"], "--timeout '0'"),
+        (["--within", "0m"], "--within '0m'"),
         (["--memory", "-1"], "--memory '-1'"),
     ],
 )
