@@ -10,9 +10,9 @@ import argparse
 import os
 import re
 import signal
-import socket
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -168,14 +168,25 @@ def common(how: Any) -> dict[str, Any]:
     for name in SWEPT:
         if name in ours:
             raise UserError(f"{name}={ours[name]}: a bench sets it itself; unset it")
-    hidden = [name for name in ours if read_table().is_secret(name, ours[name])]
+    table = read_table()
+    left_out = [
+        name
+        for name in ours
+        if table.is_secret(name, ours[name]) or table.ours[name].marks & {"aside", "once"}
+    ]
     return {
         "steps": how.steps,
         "memory_gib": how.memory_gib,
         "arguments": list(how.extra),
-        "variables": {name: value for name, value in ours.items() if name not in hidden},
-        "machine": [socket.gethostname().split(".")[0], cpu_model(), *gpus()],
+        "variables": {name: value for name, value in ours.items() if name not in left_out},
+        "machine": machine(cpu_model(), os.cpu_count() or 1, gpus()),
     }
+
+
+def machine(cpu: str, cores: int, gpus: Sequence[str]) -> list[str]:
+    """Kinds and counts: a job gets another node each time. gpus: name, memory, driver of each."""
+    kinds = Counter(line.rpartition(",")[0] for line in gpus)
+    return [f"{cores} x {cpu}", *(f"{count} x {kind}" for kind, count in sorted(kinds.items()))]
 
 
 def memory(text: str) -> float:
@@ -193,7 +204,7 @@ def memory(text: str) -> float:
 
 def within(text: str, environ: Mapping[str, str] = os.environ) -> float:
     """Seconds for all cases: those of --within, or less, where the job ends before; 0: any."""
-    asked = seconds("--within", text or "0")
+    asked = seconds("--within", text) if text else 0.0
     end = end_time(environ)
     if end is None:
         return asked
@@ -220,6 +231,6 @@ def read_tokens(text: str) -> int:
 def seconds(flag: str, text: str) -> float:
     """Of 90, 90s, 30m or 6h."""
     match = re.fullmatch(r"(\d{1,6})([smh]?)", text)
-    if not match:
+    if not match or not int(match[1]):
         raise UserError(f"{flag} {text!r}: give a time such as 90s, 30m or 6h")
     return int(match[1]) * {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}[match[2]]

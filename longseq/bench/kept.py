@@ -25,7 +25,8 @@ OK, OOM, REFUSED, FAILED, TIMED_OUT = "ok", "out of memory", "refused", "failed"
 @dataclass(frozen=True)
 class Result:
     """What became of a case. Speeds are medians of the steps after the first; TFLOPS are a rank's,
-    in Megatron's count and by the model alone; memory is rank 0's. reason: why it is not OK.
+    in Megatron's count and by the model alone; memory is rank 0's. reason: why it is not OK. host:
+    where the bench itself ran, for who asks: any of the same kind will do.
     """
 
     key: str
@@ -45,6 +46,7 @@ class Result:
     measured_gib: float | None = None
     wall_seconds: float = 0.0
     run: str = ""
+    host: str = ""
 
 
 class Kept:

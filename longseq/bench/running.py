@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import statistics
 import subprocess
 import time
@@ -88,6 +89,7 @@ def run_case(case: Case, how: How, seconds: float) -> Result | None:
         reason,
         wall_seconds=time.monotonic() - began,
         run=str(run.relative_to(how.folder)),
+        host=socket.gethostname().split(".")[0],
         **measured,
     )
 

@@ -200,7 +200,8 @@ class RunCheckpoints:
         if self._saver is None:
             return {}
         if not self._reserved and self.config.run.save_interval:
-            self._saver.reserve(Share(self.state, {}).bytes)
+            pinned = self.state.device.type == "cuda"
+            self._saver.reserve(Share(self.state, {}).bytes, pinned)
         self._reserved = True
         self._go_on(self._saver.advance)
         return self._figures.popleft() if self._figures else {}

@@ -118,13 +118,16 @@ class Saver:
         """Seconds that the step has waited for the save under way."""
         return self._now.waited if self._now else 0.0
 
-    def reserve(self, size: int) -> None:
-        """Get memory for a copy of `size` bytes, in a thread: its first touch is slow."""
+    def reserve(self, size: int, pinned: bool = False) -> None:
+        """Get memory for a copy of `size` bytes, in a thread: its first touch is slow.
+
+        pinned: a CUDA GPU copies into it; asking for that begins CUDA.
+        """
         hosts = self.ranks.gather(socket.gethostname())
         share = available_bytes() // hosts.count(socket.gethostname())
         enough = self.beside_training and share >= SPARE * size
         if min(self.ranks.gather(enough)):
-            self._ready = _Thread(lambda: _touched(size))
+            self._ready = _Thread(lambda: _touched(size, pinned))
 
     def save(
         self,
@@ -137,7 +140,7 @@ class Saver:
         began = time.monotonic()
         step = manifest.progress["iteration"]
         aside = self.folder / f"step-{step}.tmp"
-        share = Share(state, random_states())
+        share = Share(state, random_states(state.device))
         sizes = self.ranks.gather(share.bytes + len(share.random))
         self._together(lambda: self._prepare(aside, sum(sizes)), aside)
         manifest = replace(manifest, numbers=state.numbers)
@@ -251,9 +254,9 @@ def _result(thread: _Thread) -> Any:
     return thread.result
 
 
-def _touched(size: int) -> Tensor:
-    """Memory of `size` bytes that is really there; pinned where there is a GPU."""
-    memory = torch.empty(size, dtype=torch.uint8, pin_memory=torch.cuda.is_available())
+def _touched(size: int, pinned: bool) -> Tensor:
+    """Memory of `size` bytes that is really there."""
+    memory = torch.empty(size, dtype=torch.uint8, pin_memory=pinned)
     return memory.fill_(0)
 
 

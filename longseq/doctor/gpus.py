@@ -1,10 +1,11 @@
 """A host's GPUs before a run: in use, faulty, slowed down, and by which driver.
 
     read_gpus()     # [{"name": "NVIDIA A100", "taken_gib": 0.01, "ecc": 0, "slowed": [], …}]
+    idle_gpus()     # the same; where one is in use it may be by a run that is ending: asked again
 
-NVIDIA's are asked of nvidia-smi. AMD's are read from the kernel's files: amd-smi and rocm-smi print
-them in another form with each release. Every key is there for every GPU; None is what this driver
-does not say.
+NVIDIA's are asked of nvidia-smi, and those that CUDA_VISIBLE_DEVICES hides are left out: they are
+somebody else's. AMD's are read from the kernel's files: amd-smi and rocm-smi print them in another
+form with each release. Every key is there for every GPU; None is what this driver does not say.
 """
 
 from __future__ import annotations
@@ -12,10 +13,14 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 GPU = dict[str, Any]
+IDLE_GIB = 2.0  # a GPU that nobody uses has less memory taken than this
+LOOKS, BETWEEN_LOOKS = 5, 2.0  # at GPUs in use, and seconds: what was killed lets go of them late
 # key → nvidia-smi's fields for it, the first that its release knows
 FIELDS = {
     "name": ["name"],
@@ -37,6 +42,7 @@ FIELDS = {
     },
 }
 SLOWED = ("hardware", "heat", "power", "driver's heat limit")
+UUID, IDENTITY = re.compile("GPU-|MIG-"), re.compile(r"\(UUID: (\S+)\)")
 UNKNOWN_FIELD = re.compile(r'Field "([^"]+)" is not a valid field')
 
 
@@ -45,6 +51,20 @@ def read_gpus(sysfs: str = "") -> list[GPU] | None:
     root = Path(sysfs or os.environ.get("LONGSEQ_SYSFS", "/sys"))
     found = nvidia()
     return amd(root) if found is None else found
+
+
+def idle_gpus(wait: Callable[[float], None] = time.sleep) -> list[GPU] | None:
+    """`read_gpus`, a few times while one of them is in use; of each the least memory it had taken,
+    as the other ranks of a probe begin to use theirs.
+    """
+    gpus = read_gpus()
+    for _ in range(LOOKS - 1):
+        if not any(gpu["taken_gib"] > IDLE_GIB for gpu in gpus or []):
+            break
+        wait(BETWEEN_LOOKS)
+        for gpu, now in zip(gpus or [], read_gpus() or [], strict=False):
+            gpu["taken_gib"] = min(gpu["taken_gib"], now["taken_gib"])
+    return gpus
 
 
 def unsaid(gpus: list[GPU]) -> list[str]:
@@ -61,12 +81,15 @@ def nvidia() -> list[GPU] | None:
     wanted = {key: list(names) for key, names in FIELDS.items()}
     for _ in range(sum(map(len, FIELDS.values())) + 1):  # an old one knows fewer fields
         asked = {key: names[0] for key, names in wanted.items() if names}
-        done = _nvidia_smi(",".join(asked.values()))
+        done = _nvidia_smi(
+            f"--query-gpu={','.join(asked.values())}", "--format=csv,noheader,nounits"
+        )
         if done is None:
             return None
         if done.returncode == 0:
             rows = [line.split(", ") for line in done.stdout.splitlines() if ", " in line]
-            return [_gpu(dict(zip(asked, row, strict=False))) for row in rows]
+            gpus = [_gpu(n, dict(zip(asked, row, strict=False))) for n, row in enumerate(rows)]
+            return in_sight(gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
         unknown = UNKNOWN_FIELD.search(done.stdout + done.stderr)
         if unknown is None:
             return None
@@ -76,19 +99,56 @@ def nvidia() -> list[GPU] | None:
     return None
 
 
-def _nvidia_smi(fields: str) -> subprocess.CompletedProcess[str] | None:
-    command = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
+def _nvidia_smi(*words: str) -> subprocess.CompletedProcess[str] | None:
+    command = ["nvidia-smi", *words]
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     except (OSError, subprocess.SubprocessError):
         return None
 
 
-def _gpu(said: dict[str, str]) -> GPU:
+def in_sight(gpus: list[GPU], visible: str | None) -> list[GPU]:
+    """Those of `gpus` that CUDA_VISIBLE_DEVICES names, in its order; None: all.
+
+    Numbers, or unique beginnings of UUIDs. As in CUDA, a name of no GPU hides it and all behind it.
+    """
+    if visible is None:
+        return gpus
+    named = [name.strip() for name in visible.split(",")]
+    identities: list[tuple[int, str]] = []  # of GPUs, and of their parts
+    if any(not name.isdecimal() for name in named):
+        identities = _identities()
+    found: list[GPU] = []
+    for name in named:
+        if name.isdecimal():
+            numbers = [int(name)]
+        else:
+            whose = [n for n, identity in identities if identity.startswith(name)]
+            numbers = whose if UUID.match(name) else []
+        if len(numbers) != 1 or numbers[0] >= len(gpus):
+            break
+        part = name.startswith("MIG-")  # the memory of others' parts is no concern of ours
+        gpu = gpus[numbers[0]]
+        found.append(gpu | {"taken_gib": 0.0} if part else gpu)
+    return found
+
+
+def _identities() -> list[tuple[int, str]]:
+    """Of each GPU and each part of it (MIG): the GPU's number, the UUID."""
+    listed, number, found = _nvidia_smi("-L"), -1, []
+    for line in listed.stdout.splitlines() if listed else []:
+        number += line.startswith("GPU ")
+        if match := IDENTITY.search(line):
+            found.append((number, match[1]))
+    return found
+
+
+def _gpu(number: int, said: dict[str, str]) -> GPU:
     """One GPU, from nvidia-smi's words by the keys of FIELDS."""
     flags = {key: _flag(said.get(key)) for key in ("remap_failed", "remap_waits", *SLOWED)}
     slowed = [key for key in SLOWED if flags[key]]
     return {
+        "number": number,
         "name": said.get("name"),
         "address": said.get("address", "").lower()[-12:]
         or None,  # its domain has eight digits there
@@ -125,7 +185,7 @@ def _flag(text: str | None) -> bool | None:
 
 def amd(sysfs: Path) -> list[GPU] | None:
     """By the files of the kernel's amdgpu; None where it drives nothing here."""
-    found = []
+    found: list[GPU] = []
     version = _word(sysfs / "module/amdgpu/version")
     for card in sorted((sysfs / "class/drm").glob("card[0-9]*"), key=_card):
         device = card / "device"
@@ -135,6 +195,7 @@ def amd(sysfs: Path) -> list[GPU] | None:
         errors = re.search(r"ue: *(\d+)", _text(device / "ras/umc_err_count"))
         found.append(
             {
+                "number": len(found),
                 "name": _word(device / "product_name") or "AMD GPU",
                 "address": device.resolve().name,
                 "driver": version,

@@ -8,12 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from longseq.doctor.gpus import unsaid
+from longseq.doctor.gpus import IDLE_GIB, unsaid
 from longseq.doctor.links import LEAST, rates, slow_hosts, slowest_link
 from longseq.doctor.verdict import Net, Verdict, Wanted
 from longseq.host.affinity import Place, complaints
 
-IDLE_GIB = 2.0  # a GPU that nobody uses has less memory taken than this
 LEAST_SCRATCH_GIB = 1.0
 LEAST_SHARED_MEMORY_GIB = 0.5
 LEAST_OUTPUT_GIB = 5.0
@@ -125,10 +124,11 @@ def _of_gpus(report: Mapping[str, Any], wanted: Wanted) -> list[str]:
     if len(gpus) < wanted.per_host:
         return [f"{len(gpus)} GPU(s) in sight, {wanted.per_host} are needed"]
     reasons = []
-    busy = [str(n) for n, gpu in enumerate(gpus) if gpu["taken_gib"] > IDLE_GIB]
+    busy = [str(gpu["number"]) for gpu in gpus if gpu["taken_gib"] > IDLE_GIB]
     if busy:
         reasons.append(f"GPU {', '.join(busy)} is in use by another program")
-    for n, gpu in enumerate(gpus):
+    for gpu in gpus:
+        n = gpu["number"]
         if gpu["ecc"]:
             reasons.append(
                 f"GPU {n} has had {gpu['ecc']:.0f} memory error(s) that were not corrected"
@@ -192,7 +192,8 @@ def _remarks(report: Mapping[str, Any], usual: Mapping[str, Any], wanted: Wanted
     driver = _part(report, "driver")
     if driver != usual["driver"]:
         remarks.append(f"driver {' '.join(driver)}, the others {' '.join(usual['driver'])}")
-    for n, gpu in enumerate(gpus):
+    for gpu in gpus:
+        n = gpu["number"]
         if gpu["remap_waits"]:
             remarks.append(f"GPU {n} waits for a reset to replace faulty rows of its memory")
         if "driver's heat limit" in (gpu["slowed"] or []):

@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from longseq.doctor.gpus import read_gpus
+from longseq.doctor.gpus import idle_gpus, read_gpus
 from longseq.doctor.room import free_gib, limits, quota_gib
 from longseq.host.atomic_files import replace_file
 from longseq.run.environment import package_versions
@@ -24,15 +24,15 @@ from longseq.run.environment import package_versions
 LIBRARIES = ("torch", "deepspeed", "numpy", "mpi4py")
 
 
-def host_report(data: str, output: str) -> dict[str, Any]:
-    """What can be known of this host without another one."""
+def host_report(data: str, output: str, device: str = "cpu") -> dict[str, Any]:
+    """What can be known of this host without another one; device: what a run would compute on."""
     return {
         "host": socket.gethostname(),
         "expected": os.environ.get("LONGSEQ_EXPECTED_HOST", ""),
         "python": platform.python_version(),
         "executable": sys.executable,
         "versions": package_versions(LIBRARIES),
-        "gpus": read_gpus(),
+        "gpus": idle_gpus() if device == "cuda" else read_gpus(),
         "limits": limits(),
         "scratch_gib": free_gib(tempfile.gettempdir()),
         "shared_memory_gib": free_gib("/dev/shm"),
@@ -77,7 +77,7 @@ def probe(folder: Path, device: str, data: str, output: str) -> int:
     alone = bool(os.environ.get("LONGSEQ_EXPECTED_HOST"))
     name = f"alone-{socket.gethostname()}" if alone else rank
     if os.environ.get("LOCAL_RANK", "0") == "0":
-        _write(folder / f"report-{name}.json", host_report(data, output))
+        _write(folder / f"report-{name}.json", host_report(data, output, device))
     if alone or (size == 1 and device == "cpu"):
         return 0
     found: dict[str, Any] = {"host": socket.gethostname()}

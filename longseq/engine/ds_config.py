@@ -13,6 +13,7 @@ from typing import Any
 
 from longseq.config.arguments import Config
 from longseq.engine.ds_overrides import overridden
+from longseq.host.machine import device_in_sight
 from longseq.memory.states import LARGEST_BUCKET
 
 SMALLEST_BUCKET = 2**16
@@ -60,8 +61,8 @@ def _zero(config: Config) -> dict[str, Any]:
     zero: dict[str, Any] = {"stage": train.zero_stage}
     if train.zero_stage == 0:
         return zero
-    overlap = train.device in ("cuda", "xpu")  # a CPU has no second stream to hide it in
-    zero |= {"overlap_comm": overlap, "contiguous_gradients": True}
+    on_gpu = device_in_sight(train.device) != "cpu"  # a CPU has no second stream to hide it in
+    zero |= {"overlap_comm": on_gpu, "contiguous_gradients": True}
     zero["reduce_bucket_size"] = zero["allgather_bucket_size"] = _bucket(config)
     if train.zero_stage == 3:
         # DeepSpeed's own linear adds the bias after rounding: other numbers in bf16
@@ -70,11 +71,10 @@ def _zero(config: Config) -> dict[str, Any]:
         # Norms and biases are gathered once and kept: their messages cost more than their memory
         zero["stage3_param_persistence_threshold"] = config.network.hidden_size
         del zero["allgather_bucket_size"]
-    pinned = train.device in ("cuda", "xpu")
     if train.offload_optimizer != "none":
-        zero["offload_optimizer"] = _offload(train.offload_optimizer, train.nvme_path, pinned)
+        zero["offload_optimizer"] = _offload(train.offload_optimizer, train.nvme_path, on_gpu)
     if train.remote_device != "none":
-        zero["offload_param"] = _offload(train.remote_device, train.nvme_path, pinned)
+        zero["offload_param"] = _offload(train.remote_device, train.nvme_path, on_gpu)
         if train.remote_device == "nvme":
             zero["offload_param"]["max_in_cpu"] = 0
     return zero

@@ -87,6 +87,13 @@ def gpu_capability(library: str = "libcuda.so.1") -> tuple[int, int] | None:
     return min((_capability(driver, number) for number in range(count.value)), default=None)
 
 
+def device_in_sight(asked: str) -> str:
+    """What --device means here before torch is imported: auto is cuda where a GPU is in sight."""
+    if asked != "auto":
+        return asked
+    return "cpu" if gpu_capability() is None else "cuda"
+
+
 def _capability(driver: ctypes.CDLL, number: int) -> tuple[int, int]:
     device, value, parts = ctypes.c_int(), ctypes.c_int(), []
     driver.cuDeviceGet(ctypes.byref(device), number)

@@ -21,7 +21,7 @@ from longseq.planning.advice import draw_lengths, lengths, numbers, suggestion
 from longseq.planning.gpus import GPUS, Node, gpu_named, machines, node_of, usual_node
 from longseq.planning.plan import GIB, REFUSED, Plan, as_json, make_plan
 from longseq.planning.search import Request, longest, suggest
-from longseq.planning.show import draw, reason_of, table
+from longseq.planning.show import draw, progress, reason_of, table
 from longseq.planning.systems import SYSTEMS, Known, system_named
 
 NUCLEOTIDES = 16  # letters and EOD: known without numpy, on a login node with nothing installed
@@ -124,10 +124,10 @@ def advise(options: argparse.Namespace, node: Node | None) -> int:
     vocabulary = count("--vocab-size", options.vocab_size) or vocabulary_of(groups[4])
     request = Request(groups, ranks, node, vocabulary)
     if options.suggest:
-        found, refused = suggest(request)
+        found, refused = suggest(request, progress(name))
         text = suggestion(request, found, refused)
     else:
-        found = longest(request)
+        found = longest(request, progress(name))
         text = lengths(request, found)
         if options.picture:
             draw_lengths(found, Path(options.picture))

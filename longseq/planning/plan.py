@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from longseq.attention.limits import KERNELS
@@ -90,7 +91,7 @@ class Plan:
         ranks = min(self.node.gpus, self.job.ranks)
         return ranks * (sum(self.need.host.values()) + HOST_OWN) / GIB
 
-    @property
+    @cached_property
     def fullness(self) -> float:
         """The part that is needed of the GPU's memory, or of its host's: the greater.
 

@@ -1,6 +1,6 @@
 """What would fit: layouts, ZeRO, offload and recomputation tried against the estimate.
 
-    found = suggest(request)             # every way, the fastest that fits first
+    found, refused = suggest(request)    # every way, the fastest that fits first
     found = longest(request)             # every way at its longest sequence, the longest first
     found[0].choice.line(request)        # the environment line to type
 
@@ -10,8 +10,10 @@ is no suggestion; its reason is kept. Standard library only.
 
 from __future__ import annotations
 
+import gc
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -26,6 +28,11 @@ from longseq.planning.plan import Plan, make_plan
 GRID = 1024  # a longest sequence is a multiple of it, and of what the ranks split it into
 CHUNK = 65536
 MOST = 1 << 34  # tokens: nobody has more
+Tell = Callable[[int, int], None]  # so many of so many layouts were tried
+
+
+def _silent(_done: int, _of: int) -> None:
+    """Nobody looks on."""
 
 
 @dataclass(frozen=True)
@@ -189,12 +196,36 @@ def planned(request: Request, choice: Choice, tokens: int = 0, timed: bool = Tru
     return Way(choice, plan, config.network.seq_length)
 
 
-def suggest(request: Request) -> tuple[list[Way], dict[str, int]]:
+@contextmanager
+def _without_circles() -> Iterator[None]:
+    """Of tens of thousands of plans none refers to itself: looking for circles among them would
+    take a fifth of the time.
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+def _layouts(request: Request, tell: Tell) -> Iterator[Choice]:
+    """The layouts of `request`; tells how many of all are done."""
+    every = list(layouts(request.ranks, request.groups[0].num_attention_heads))
+    with _without_circles():
+        for number, layout in enumerate(every):
+            tell(number, len(every))
+            yield layout
+    tell(len(every), len(every))
+
+
+def suggest(request: Request, tell: Tell = _silent) -> tuple[list[Way], dict[str, int]]:
     """Every way at the length asked for, those that fit first and the fastest of them first; and
     how many were refused, by reason.
     """
     found, refused = [], dict[str, int]()
-    for layout in layouts(request.ranks, request.groups[0].num_attention_heads):
+    for layout in _layouts(request, tell):
         for choice in ways(layout, request.ranks, for_length=False):
             try:
                 found.append(planned(request, choice))
@@ -213,10 +244,10 @@ def _loss(way: Way) -> float:
     return way.plan.fullness if way.plan.fits == "no" else -way.speed
 
 
-def longest(request: Request) -> list[Way]:
+def longest(request: Request, tell: Tell = _silent) -> list[Way]:
     """Every way at its longest sequence that fits, the longest first."""
     found = []
-    for layout in layouts(request.ranks, request.groups[0].num_attention_heads):
+    for layout in _layouts(request, tell):
         for choice in ways(layout, request.ranks, for_length=True):
             way = _longest(request, choice)
             if way:

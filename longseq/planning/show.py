@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from textwrap import fill
 
@@ -9,8 +12,10 @@ from longseq.errors import UserError
 from longseq.memory.need import KINDS
 from longseq.planning.plan import GIB, SPREAD, Plan
 from longseq.planning.speed import PARTS
+from longseq.reports.format import duration
 
 VERDICTS = {"yes": "fits", "close": "too close to say", "no": "does not fit"}
+EVERY = 1.0  # seconds between two words of progress
 PICTURES = (".svg", ".png", ".pdf")
 # Of kinds, in their order: neighbours differ in lightness too
 COLOURS = (
@@ -108,6 +113,28 @@ def _speed(plan: Plan, bar: int) -> list[str]:
         texts = (f"{axis} {size:.3g}" for axis, size in sent.items())
         lines.append("GiB a rank sends in a step: " + ", ".join(texts))
     return lines
+
+
+def progress(what: str) -> Callable[[int, int], None]:
+    """`tell(done, of)` for what takes long: on a terminal how far it is and the time that is left;
+    elsewhere nothing.
+    """
+    began = said = time.monotonic()
+
+    def tell(done: int, of: int) -> None:
+        nonlocal said
+        now = time.monotonic()
+        if done < of and (not done or now - said < EVERY):
+            return
+        text = ""
+        if done < of:
+            left = duration((now - began) / done * (of - done))
+            text = f"{what}: {done} of {of} layouts, about {left} left"
+        if text or said != began:  # the last one wipes the line away
+            print(f"\r{text:60}\r", end="", file=sys.stderr, flush=True)
+        said = now
+
+    return tell if sys.stderr.isatty() else lambda _done, _of: None
 
 
 def draw(plan: Plan, path: Path) -> None:

@@ -17,16 +17,18 @@ from longseq.config.flags import Parser, flags_of
 from longseq.errors import EXIT_DONE
 from longseq.host.variables import read_table
 
-OPTIONS = {
+OPTIONS = {  # those of bench.sh and use.sh are the verbs'
     "train-gpt3.sh": "--help --list-models --list-variables --",
-    "submit.sh": "-q -n -t -A --chain --dry-run --help --",
+    "submit.sh": "-q -n -t -A --chain --bench --use --dry-run --help --",
+    "status.sh": "--all --help",
 }
+ON_RANKS = ("score", "generate", "embed", "evaluate")  # of use.sh
 
 BASH = """
 _longseq_flags={flags}
 _longseq_variables={variables}
-_longseq_options() {{ # the options of a script in ALCF/
-    case ${{1##*/}} in
+_longseq_options() {{ # _longseq_options SCRIPT WORD: what it takes, behind that
+    case "$1 $2" in
 {options}
     esac
 }}
@@ -36,8 +38,15 @@ _longseq_choices() {{ # the values of an argument of the trainer's
     esac
 }}
 _longseq_script() {{
-    local word=${{COMP_WORDS[COMP_CWORD]}} before=" ${{COMP_WORDS[*]:0:COMP_CWORD}} " words
-    words=$(_longseq_options "$1")
+    local word=${{COMP_WORDS[COMP_CWORD]}} words script first
+    local before="${{COMP_WORDS[*]:0:COMP_CWORD}} "
+    before="${{1##*/}} ${{before#* }}"
+    case $before in # behind -- stands what the job runs
+        'submit.sh '*'--bench'*' -- '*) before="bench.sh ${{before#* -- }}" ;;
+        'submit.sh '*'--use'*' -- '*) before="use.sh ${{before#* -- }}" ;;
+    esac
+    read -r script first _ <<<"$before"
+    words=$(_longseq_options "$script" "$first")
     if [[ $before == *' -- '* ]]; then
         words=$(_longseq_choices "${{COMP_WORDS[COMP_CWORD - 1]}}")
         words=${{words:-$_longseq_flags}}
@@ -57,8 +66,9 @@ _longseq_variable() {{ # in front of a command; else whatever bash would complet
 
 ZSH = """
 _longseq_script() {{
-    local flags={flags} options
-    case ${{service:t}} in
+    local flags={flags} options first=
+    (( CURRENT < 3 )) || first=$words[2]
+    case "${{service:t}} $first" in
 {options}
     esac
     if (( ${{words[(I)--]}} && CURRENT > ${{words[(I)--]}} )); then
@@ -84,20 +94,31 @@ def completion(options: argparse.Namespace) -> int:
     parser = options.all_verbs()
     parser.prog = "longseq.sh"
     print(shtab.complete(parser, shell=options.shell))
-    print(scripts(options.shell))
+    print(scripts(options.shell, options_of_scripts(parser)))
     return EXIT_DONE
 
 
-def scripts(shell: str) -> str:
+def options_of_scripts(parser: Parser) -> dict[str, str]:
+    """What each script takes; of use.sh after a verb under `use.sh VERB`. parser: of all verbs."""
+    (verbs,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    found = {f"use.sh {verb}": " ".join(verbs.choices[verb].options()) for verb in ON_RANKS}
+    found["use.sh"] = " ".join((*ON_RANKS, "--help"))
+    found["bench.sh"] = " ".join((*verbs.choices["bench"].options(), "--"))
+    return OPTIONS | found
+
+
+def scripts(shell: str, takes: dict[str, str]) -> str:
     """The part about the scripts in ALCF/."""
     flags = [item for cls in GROUPS for item in flags_of(cls)]
     choices = {item.name: item.choices for item in flags if item.choices}
     table = read_table()
     names = [name for name, row in table.ours.items() if row.type.split()[0] in KINDS]
-    if shell == "zsh":
-        options = [f"        {name}) options={shlex.quote(o)} ;;" for name, o in OPTIONS.items()]
-    else:
-        options = [f"        {name}) echo {shlex.quote(text)} ;;" for name, text in OPTIONS.items()]
+    act = "options=" if shell == "zsh" else "echo "
+    options = [
+        f"        {pattern}) {act}{shlex.quote(words)} ;;"
+        for name, words in takes.items()
+        for pattern in [f"'{name}'" if " " in name else f"'{name} '*"]
+    ]
     return (BASH if shell == "bash" else ZSH).format(
         flags=_words(item.name for item in flags),
         variables=_words(names),
@@ -105,7 +126,7 @@ def scripts(shell: str) -> str:
         choices="\n".join(
             f"        {name}) echo {_words(one)} ;;" for name, one in choices.items()
         ),
-        scripts=" ".join(OPTIONS),
+        scripts=" ".join(name for name in takes if " " not in name),
     )
 
 

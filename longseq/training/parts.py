@@ -24,7 +24,7 @@ class Parts:
     """Marks of one step on a device."""
 
     def __init__(self, device: torch.device) -> None:
-        self._events = device.type == "cuda" and torch.cuda.is_available()
+        self._events = device.type == "cuda"
         self._marks: list[tuple[str, Any]] = []
         self._before: list[tuple[str, Any]] = []
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -104,8 +104,9 @@ class Trainer:
         device: None: as --device says. policy of recomputation: None: as the flags say, or what
         fits into this rank's memory. Raises UserError for what this machine cannot do.
         """
-        self.config = config
         self.device = device or pick_device(config)
+        training = replace(config.training, device=self.device.type)  # what auto came to
+        self.config = config = replace(config, training=training)
         if config.training.deterministic_mode:
             make_deterministic()
         start_distributed(self.device)

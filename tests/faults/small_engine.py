@@ -30,6 +30,7 @@ class SmallEngine:
     """What a checkpoint needs of a DeepSpeed engine at stage 0."""
 
     def __init__(self, value: float, width: int = 4, **adam: Any) -> None:
+        self.device = torch.device("cpu")
         self.linear = nn.Linear(width, 3)
         self.module = nn.Sequential(self.linear, nn.LayerNorm(3))
         parameters = list(self.module.parameters())

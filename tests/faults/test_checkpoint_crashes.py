@@ -255,3 +255,20 @@ def test_random_states_come_back(tmp_path: Path) -> None:
     draw()
     load_newest(tmp_path, engine)
     assert draw() == expected
+
+
+def test_ranks_on_a_cpu_leave_gpus_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there are some: CUDA would take memory of one for each rank."""
+
+    def touched(*_: Any, **__: Any) -> None:
+        raise AssertionError("CUDA was begun")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "synchronize", touched)
+    for name in ("get_rng_state", "set_rng_state", "_lazy_init"):
+        monkeypatch.setattr(torch.cuda, name, touched)
+    save_value(tmp_path, 3)
+    engine = SmallEngine(0.0)
+    assert load_newest(tmp_path, engine, same_layout=True) == 3
+    assert engine.numbers()[:4] != [0.0] * 4

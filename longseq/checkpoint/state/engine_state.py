@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from longseq.parallel.mesh import Mesh
@@ -59,6 +60,12 @@ class EngineState:
     def __init__(self, engine: Any, mesh: Mesh) -> None:
         self.engine, self.mesh, self.optimizer = engine, mesh, engine.optimizer
         self.names = {id(p): name for name, p in engine.module.named_parameters()}
+
+    @property
+    def device(self) -> torch.device:
+        """Where this rank computes."""
+        found: torch.device = self.engine.device
+        return found
 
     def steppers(self) -> tuple[Any, ...]:
         """The torch optimizers that hold the state."""

@@ -44,7 +44,8 @@ def load(state: EngineState, path: Path, manifest: Manifest, rank: int, same_lay
                     part.copy_(aside)
         state.set_numbers(manifest.numbers)
         if same_layout:
-            restore_random_states(json.loads(tensors.random_states(file_name(rank))))
+            states = json.loads(tensors.random_states(file_name(rank)))
+            restore_random_states(states, state.device)
 
 
 def _needed(state: EngineState, manifest: Manifest) -> dict[str, list[Box]]:

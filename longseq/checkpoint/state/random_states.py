@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import device
 
 
-def random_states() -> dict[str, Any]:
-    """The states of Python's, numpy's and torch's generators."""
+def random_states(computes: device) -> dict[str, Any]:
+    """The states of Python's, numpy's and torch's generators; CUDA's where it `computes`."""
     import numpy as np
     import torch
 
     numpy_state: Any = np.random.get_state(legacy=True)
     name, keys, *rest = numpy_state
-    cuda = torch.cuda.get_rng_state().tolist() if torch.cuda.is_available() else None
+    cuda = torch.cuda.get_rng_state().tolist() if computes.type == "cuda" else None
     return {
         "python": random.getstate(),
         "numpy": [name, keys.tolist(), *rest],
@@ -27,7 +30,7 @@ def random_states() -> dict[str, Any]:
     }
 
 
-def restore_random_states(states: Mapping[str, Any]) -> None:
+def restore_random_states(states: Mapping[str, Any], computes: device) -> None:
     """Put back what `random_states` gave."""
     import numpy as np
     import torch
@@ -36,7 +39,7 @@ def restore_random_states(states: Mapping[str, Any]) -> None:
     random.setstate((version, tuple(internal), gauss))
     np.random.set_state(tuple(states["numpy"]))
     torch.set_rng_state(_bytes(states["torch"]))
-    if states["cuda"] is not None and torch.cuda.is_available():
+    if states["cuda"] is not None and computes.type == "cuda":
         torch.cuda.set_rng_state(_bytes(states["cuda"]))
 
 

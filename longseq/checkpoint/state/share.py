@@ -1,6 +1,6 @@
 """A rank's share of a checkpoint: what it writes, copied aside so that training may go on.
 
-    share = Share(state, random_states())
+    share = Share(state, random_states(state.device))
     share.copy(memory)                         # the step waits for this only
     entry = share.write(path, memory)          # in a thread; raises NotFinite
 
@@ -67,8 +67,8 @@ class Share:
         for numbers in self._runs():
             room[at : at + len(numbers)].copy_(numbers, non_blocking=True)
             at += len(numbers)
-        if torch.accelerator.is_available():
-            torch.accelerator.synchronize()
+        if self.state.device.type != "cpu":  # whose numbers are there at once
+            torch.accelerator.synchronize(self.state.device)
 
     def write(self, path: Path, memory: Tensor | None = None) -> Entry:
         """Write the file, flushed. Raises OSError, and NotFinite naming the tensor."""

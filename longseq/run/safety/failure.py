@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from longseq.config.arguments import Config
-from longseq.host.machine import gpu_capability
+from longseq.host.machine import device_in_sight
 from longseq.memory.need import needed
 from longseq.memory.recompute_policy import RecomputePolicy
 from longseq.reports.runs import FAILED, RUNNING, SUMMARY, read_json
@@ -42,9 +42,7 @@ def out_of_memory(
     available_gib: float,
 ) -> str:
     """One line: what was estimated, what was measured, what there is, and what helps."""
-    device = config.training.device
-    if device == "auto":
-        device = "cpu" if gpu_capability() is None else "cuda"
+    device = device_in_sight(config.training.device)
     expected = needed(config, vocabulary, policy, device).total / 2**30
     *most, last = remedies(config, policy)
     return (

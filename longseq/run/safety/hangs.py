@@ -1,8 +1,8 @@
 """Who is it that the others wait for? From the ranks' signs of life (heartbeat.py).
 
     listener = Listener(folder, ranks=range(8))
-    seen = listener.listen()                        # {rank: Seen}, every few seconds
-    if verdict := find_stopped(seen, 600, 600):     # Verdict(rank=3, host="nid7", text="…")
+    seen = listener.listen()                          # {rank: Seen}, every few seconds
+    if verdict := find_stopped(seen, 600, 600, 600):  # Verdict(rank=3, host="nid7", text="…")
         …
 
 Time is counted from when this rank saw a change, by its own clock: hosts' clocks differ.
@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from longseq.run.safety.heartbeat import Beat, read_beat
+from longseq.run.safety.heartbeat import DEVICE, Beat, own_line, read_beat
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,17 @@ class Listener:
         return {rank: Seen(beat, now - since) for rank, (beat, _, since) in self._last.items()}
 
 
-def find_stopped(seen: dict[int, Seen], silence: float, stuck: float) -> Verdict | None:
+def find_stopped(
+    seen: dict[int, Seen], silence: float, stuck: float, device: float | None = None
+) -> Verdict | None:
     """The rank that has given no sign of life for `silence` seconds, or has kept the others waiting
-    for `stuck` seconds; None while there is none.
+    for `stuck` seconds, or for `device` (`stuck`) where they wait for their GPUs; None while there
+    is none.
 
     Silent: its process is stopped, or its host is gone. Else, in a step, the one that does not wait
     while others do; where all wait, the one that is behind or elsewhere. Outside a step one rank
-    may write or prepare for long while the others wait, so there nobody at all must move.
+    may write or prepare for long while the others wait, so there nobody at all must move. Nor must
+    anybody where ranks wait for GPUs only: these may have long kernels of their own.
     """
     alive = {r: s for r, s in seen.items() if s.beat is None or s.beat.phase != "end"}
     quiet = [rank for rank, one in alive.items() if one.silent >= silence]
@@ -75,33 +79,60 @@ def find_stopped(seen: dict[int, Seen], silence: float, stuck: float) -> Verdict
         first = max(quiet, key=lambda rank: alive[rank].silent)
         return _verdict(first, alive, f"no sign of life for {alive[first].silent:.0f} s")
     beats = [one.beat for one in alive.values() if one.beat is not None]
+    if len(beats) < max(2, len(alive)):
+        return None
+    device = stuck if device is None else device
     longest = max((b.still for b in beats if b.waits_in), default=0.0)
-    if longest < stuck or len(beats) < max(2, len(alive)):
+    exchange = max((b.still for b in beats if b.waits_in not in ("", DEVICE)), default=0.0)
+    waits = any(b.waits_in == DEVICE for b in beats) and min(b.still for b in beats) >= device
+    if exchange < stuck and not waits:
         return None
     if any(b.phase != "step" for b in beats) and any(b.still < stuck for b in beats):
         return None
     late = _late(beats)
     if late is None:
-        text = f"all {len(beats)} ranks wait for each other in {_call(beats)[0]}: the network?"
+        where, line = _call(beats)
+        text = f"all {len(beats)} ranks wait for each other in {where}: the network?"
+        if any(b.waits_in == DEVICE for b in beats):
+            text = (
+                f"all {len(beats)} ranks have waited for their GPUs for {longest:.0f} s, most of"
+                f" them here: {line}: the network, or a kernel longer than --hang-timeout?"
+            )
         return Verdict(0, "", text)
     return _verdict(late.rank, alive, f"others have waited for it for {longest:.0f} s")
 
 
 def _late(beats: list[Beat]) -> Beat | None:
-    """The rank that the others wait for, if one can be told from them."""
+    """The rank that the others wait for, if one can be told from them.
+
+    Ranks that wait for their GPUs have given them work ahead, one a bit more than another: which of
+    them is elsewhere says something only where it is alone.
+    """
     busy = [b for b in beats if not b.waits_in]
     if busy:
         return busy[0]
     last = max(b.step for b in beats)
+    behind = [b for b in beats if b.step < last]
+    if behind:
+        return behind[0]
+    on_device = [b for b in beats if b.waits_in == DEVICE]
     usual = _call(beats)
-    odd = [b for b in beats if b.step < last] or [b for b in beats if _call([b]) != usual]
-    return odd[0] if odd else None
+    odd = [b for b in beats if _call([b]) != usual]
+    if not on_device:
+        return odd[0] if odd else None
+    if len(on_device) == 1:  # the others wait in an exchange, for it
+        return on_device[0]
+    return odd[0] if len(odd) == 1 and len(beats) > 2 else None
 
 
 def _call(beats: list[Beat]) -> tuple[str, str]:
     """The exchange that most of these wait in, and the line that calls it."""
-    calls = Counter((b.waits_in, "".join(b.stack[-2:-1])) for b in beats)
+    calls = Counter((b.waits_in, _line(b)) for b in beats)
     return calls.most_common(1)[0][0]
+
+
+def _line(beat: Beat) -> str:
+    return own_line(beat.stack) if beat.waits_in == DEVICE else "".join(beat.stack[-2:-1])
 
 
 def _verdict(rank: int, seen: dict[int, Seen], what: str) -> Verdict:
@@ -116,8 +147,9 @@ def _verdict(rank: int, seen: dict[int, Seen], what: str) -> Verdict:
     if others:
         name, line = _call(others)
         step = max(b.step for b in others)
-        lines.append(
-            f"it misses {name} of iteration {step}, where {len(others)} other rank(s) wait: {line}"
-        )
+        misses = f"it misses {name} of iteration {step}, where {len(others)} other rank(s) wait"
+        if name == DEVICE:
+            misses = f"{len(others)} other rank(s) wait for their GPUs in iteration {step}"
+        lines.append(f"{misses}: {line}")
     lines += ["its main thread was last here:", *(f"  {line}" for line in beat.stack)]
     return Verdict(rank, beat.host, "\n".join(lines))

@@ -7,10 +7,14 @@
 The file has one block and is written over in place, so that a full disk cannot stop a heart. It
 holds the main thread's stack: of a process that was stopped, or a host that is gone, nobody can ask
 for it any more.
+
+On a GPU an exchange returns at once: the main thread waits later, where it reads a number back or
+starts one kernel too many. That is `waits_in` DEVICE, and may be a wait for its own kernels.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -20,6 +24,7 @@ import time
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 BLOCK = 8192  # bytes of a file
 DEEPEST, OUTER = 30, 8  # frames that are kept: of a deeper stack, the outermost and the innermost
@@ -33,6 +38,25 @@ EXCHANGES = (
     "torch/distributed/rendezvous.py",
     "deepspeed/comm/comm.py",
 )
+# Innermost of our own on the stack, these wait for a GPU if they wait at all
+COMPUTE = tuple(
+    f"longseq/{place}"
+    for place in (
+        "attention/",
+        "engine/",
+        "memory/",
+        "model/",
+        "parallel/",
+        "run/safety/stragglers.py",
+        "training/parts.py",
+        "training/positions.py",
+        "training/trainer.py",
+    )
+)
+# What these call may wait for it likewise, but for what builds kernels, in processes of its own
+LIBRARIES = ("/torch/", "/deepspeed/", "/flash_attn", "/triton/")
+BUILDERS = ("/torch/utils/", "/torch/_dynamo/", "/torch/_inductor/", "/deepspeed/ops/op_builder/")
+DEVICE = "the device"
 NAMES = ("all_", "barrier", "broadcast", "gather", "reduce", "scatter", "shift", "new_group")
 
 
@@ -56,7 +80,7 @@ def beat_file(folder: Path, rank: int) -> Path:
 
 
 def where(frame: FrameType | None) -> tuple[str, list[str]]:
-    """(the exchange between ranks that a thread waits in or "", its stack from the outside).
+    """(the exchange between ranks that a thread waits in, DEVICE or "", its stack from outside).
 
     The stack ends at the exchange: what happens in there changes while it waits.
     """
@@ -72,7 +96,39 @@ def where(frame: FrameType | None) -> tuple[str, list[str]]:
             inner = [c.f_code.co_name for c in reversed(calls[: len(calls) - number])]
             own = getattr(call.f_code, "co_qualname", inner[0])  # Gather.pieces, from Python 3.11
             return next((n for n in inner if n.startswith(NAMES)), own), _shortened(stack)
-    return "", _shortened(stack)
+    return DEVICE if _on_gpu() and _computes(stack) else "", _shortened(stack)
+
+
+def _computes(stack: list[str]) -> bool:
+    """Whether a thread is at a line that may wait for a GPU, and not for a file or a process."""
+    inner = stack[-1] if stack else ""
+    theirs = any(place in inner for place in LIBRARIES)
+    builds = any(place in inner for place in BUILDERS)
+    here = inner.startswith("longseq/") or (theirs and not builds)
+    return here and own_line(stack).startswith(COMPUTE)
+
+
+def own_line(stack: list[str]) -> str:
+    """The innermost line that is ours."""
+    return next((line for line in reversed(stack) if line.startswith("longseq/")), "")
+
+
+def _on_gpu() -> bool:
+    """Whether this process has begun to use one; asking torch's own would begin it."""
+    torch: Any = sys.modules.get("torch")
+    kinds: list[Any] = [getattr(torch, name, None) for name in ("cuda", "xpu")]
+    return any(kind.is_initialized() for kind in kinds if hasattr(kind, "is_initialized"))
+
+
+def _backward(frames: dict[int, FrameType]) -> list[str]:
+    """Where autograd's own threads are: the main thread stands still meanwhile."""
+    python = {
+        thread.ident
+        for thread in threading.enumerate()
+        if not isinstance(thread, threading._DummyThread)
+    }
+    inner = [frame for ident, frame in frames.items() if ident not in python]
+    return [f"{frame.f_code.co_filename}:{frame.f_lineno}" for frame in inner]
 
 
 def _shortened(stack: list[str]) -> list[str]:
@@ -83,24 +139,26 @@ def _shortened(stack: list[str]) -> list[str]:
 
 
 class Heart:
-    """This rank's file, and since when the rank has not moved."""
+    """This rank's file, and since when the rank has not moved.
+
+    error: what the file system said to the last beat, if that reached nobody; the next tries anew.
+    """
 
     def __init__(self, folder: Path, rank: int) -> None:
         self.rank, self._host, self._count = rank, socket.gethostname(), 0
         self._main = threading.main_thread().ident
-        self._place: tuple[int, str, list[str]] = (0, "", [])
+        self._place: tuple[int, str, list[str], list[str]] = (0, "", [], [])
         self._since = time.monotonic()
-        try:
-            self._file = os.open(beat_file(folder, rank), os.O_WRONLY | os.O_CREAT, 0o644)
-        except OSError:
-            self._file = -1  # nobody will hear it, and nobody will judge it
+        self._path, self._file = beat_file(folder, rank), -1
+        self.error: OSError | None = None
 
     def beat(self, step: int, phase: str, done: int = 0) -> Beat:
         """Write where the main thread is now. `done` is any number that grows with its work."""
-        frame = sys._current_frames().get(self._main or 0)
-        waits_in, stack = where(frame)
-        del frame
-        place = (step + done, phase, stack)
+        frames = sys._current_frames()
+        waits_in, stack = where(frames.get(self._main or 0))
+        beside = _backward(frames) if waits_in == DEVICE else []
+        del frames
+        place = (step + done, phase, stack, beside)
         now = time.monotonic()
         if place != self._place:
             self._place, self._since = place, now
@@ -109,21 +167,32 @@ class Heart:
         beat = Beat(
             self.rank, self._host, os.getpid(), self._count, step, phase, waits_in, still, stack
         )
-        self._write(beat)
+        self.error = None
+        try:
+            self._write(beat)
+        except OSError as error:
+            self.error = error
+            self._close()  # a handle may be stale for good
         return beat
 
     def _write(self, beat: Beat) -> None:
-        if self._file < 0:
-            return
         content = asdict(beat)
         text = json.dumps(content).encode()
         while len(text) >= BLOCK:
             content["stack"] = content["stack"][1:]
             text = json.dumps(content).encode()
+        if self._file < 0:
+            self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o644)
         try:
             os.pwrite(self._file, text.ljust(BLOCK - 1) + b"\n", 0)
         except OSError:
             os.utime(self._file)  # a reader takes that for a beat as well
+
+    def _close(self) -> None:
+        if self._file >= 0:
+            with contextlib.suppress(OSError):
+                os.close(self._file)
+        self._file = -1
 
 
 def read_beat(folder: Path, rank: int) -> tuple[Beat, float] | None:

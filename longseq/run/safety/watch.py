@@ -21,9 +21,10 @@ import math
 import os
 import signal
 import socket
+import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 
@@ -63,6 +64,7 @@ class Watch:
         self._listener: Listener | None = None
         self._timeout, self._every, self._next_look = 0.0, EVERY, 0.0
         self._wakeup: socket.socket | None = None
+        self._said = set[int | None]()  # errors of the file system
 
     # ------------------------------------------------------------ what the main thread calls
 
@@ -127,13 +129,33 @@ class Watch:
                     return  # the main thread is done
             for number in numbers:
                 self._signalled(number)
-            if self._heart:
-                self._beat = self._heart.beat(self._step, self._phase, self._done)
-            self._look_around()
+            self._survive(self._give_a_sign)
+            self._survive(self._look_for_stop)
+            self._survive(self._look_for_starters)
             if self.stopper.requested != GO_ON:
                 self._asked_at = self._asked_at or time.monotonic()
             if time.monotonic() >= self._next_look or self._asked_at:
-                self._look_at_ranks()
+                self._survive(self._look_at_ranks)
+
+    def _survive(self, part: Callable[[], None]) -> None:
+        """Do a part of a look; what fails is said once and comes again with the next.
+
+        A file system that stumbles must not end this thread: nobody else takes signals.
+        """
+        try:
+            part()
+        except OSError as error:
+            if error.errno not in self._said:
+                self._said.add(error.errno)
+                said = f"longseq: warning: the watch goes on after: {reason(error)}"
+                with contextlib.suppress(OSError, ValueError):
+                    print(said, file=sys.stderr, flush=True)
+
+    def _give_a_sign(self) -> None:
+        if self._heart:
+            self._beat = self._heart.beat(self._step, self._phase, self._done)
+            if self._heart.error:
+                raise self._heart.error
 
     def _signalled(self, number: int) -> None:
         now = time.monotonic()
@@ -150,10 +172,12 @@ class Watch:
                 name = signal.Signals(number).name
                 self._leave(EXIT_STOPPED_EARLY, f"stopped before the first iteration by {name}")
 
-    def _look_around(self) -> None:
-        """Is there a file STOP? Are those that started us still there?"""
+    def _look_for_stop(self) -> None:
         if self._heart and (self._folder / "STOP").exists():
             self.stopper.ask(STOP_FILE)
+
+    def _look_for_starters(self) -> None:
+        """Are those that started us still there?"""
         if os.getppid() == self._parent and all(map(lives, self._starters)):
             return
         self.stopper.ask(ORPHAN)
@@ -170,17 +194,28 @@ class Watch:
             self._leave(EXIT_BAD_HOST)
         self._next_look = time.monotonic() + self._timeout / 20
         seen = self._listener.listen(self._timeout / 20)
-        # What is found before the time-out is over is said and done by then
-        silence = EARLY * self._timeout
-        if self._asked_at:
-            silence = min(silence, max(PATIENCE, 2 * self.stopper.longest_step))
+        silence, device = self._patience()
         stuck = silence
         if self._heart.rank:
-            stuck = math.inf  # who sees rank 0 and itself only cannot tell
+            stuck = device = math.inf  # who sees rank 0 and itself only cannot tell
         else:
             seen[0] = Seen(self._beat, 0.0)
-        if verdict := find_stopped(seen, silence, stuck):
+        if verdict := find_stopped(seen, silence, stuck, device):
             self._condemn(verdict)
+
+    def _patience(self) -> tuple[float, float]:
+        """Seconds that a rank may be silent, and those that all may wait for their GPUs.
+
+        A GPU may be at work on a whole step that it was given, and nobody knows how long that is
+        before there was one.
+        """
+        step = self.stopper.longest_step
+        # What is found before the time-out is over is said and done by then
+        silence = EARLY * self._timeout
+        if not self._asked_at:
+            return silence, max(silence, step)
+        asked = min(silence, max(PATIENCE, 2 * step))
+        return asked, max(asked, step) if step else silence
 
     def _verdict(self) -> int:
         """When a verdict was written in this run's folder; 0: there is none."""
@@ -194,12 +229,15 @@ class Watch:
         with contextlib.suppress(OSError):  # a full disk: others hear of it by the launcher only
             replace_file(self._folder / "log" / STOPPED, verdict.text + "\n")
         code = EXIT_BAD_HOST if verdict.host else EXIT_FAILED
-        report(code, verdict.text, self._environ, verdict.rank, verdict.host)
+        with contextlib.suppress(OSError):
+            report(code, verdict.text, self._environ, verdict.rank, verdict.host)
         self._leave(code)
 
     def _leave(self, code: int, text: str = "") -> None:
         """End this process at once, whatever its main thread does."""
-        if text:
-            report(code, f"longseq: {text}", self._environ)
-        tell_launcher(code, self._environ)
-        os._exit(code)
+        try:
+            if text:
+                report(code, f"longseq: {text}", self._environ)
+            tell_launcher(code, self._environ)
+        finally:  # also where the terminal or the log is gone
+            os._exit(code)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ import pytest
 from longseq.__main__ import main
 from longseq.bench import running
 from longseq.bench.case import Case, Layout, all_cases, in_order, read_layout
-from longseq.bench.command import within
+from longseq.bench.command import common, within
 from longseq.bench.kept import FAILED, OK, OOM, REFUSED, TIMED_OUT, Kept, Result
 from longseq.bench.longest import find_longest, planned_longest, span_of
 from longseq.bench.pictures import draw, write_page
@@ -25,6 +26,8 @@ from longseq.bench.running import How, judge, run_case
 from longseq.bench.sweep import Clock, expect, sweep
 from longseq.bench.tables import reach_table, speed_table, write_tables
 from longseq.errors import UserError
+from longseq.host.variables import read_table
+from longseq.run import environment
 
 TP2 = Layout("tp", 2, tp=2)
 REQUEST = {"steps": 3, "variables": {}}
@@ -119,6 +122,36 @@ def test_results_outlive_a_kill_and_belong_to_one_request(tmp_path: Path) -> Non
         Kept(tmp_path / "b", REQUEST | {"steps": 4}),
     ):
         pass
+
+
+def test_the_next_job_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On another node of the same kind, for another time; not on other GPUs, nor in another
+    precision.
+    """
+    how = How(tmp_path, 3, 0.0, [])
+    a100 = ["NVIDIA A100-SXM4-40GB, 40960 MiB, 550.54"] * 4
+    for name in read_table().ours:
+        monkeypatch.delenv(name, raising=False)
+
+    def ask(host: str, gpus: list[str], **variables: str) -> dict[str, object]:
+        with monkeypatch.context() as patch:
+            patch.setattr(socket, "gethostname", lambda: host)
+            patch.setattr(environment, "cpu_model", lambda: "AMD EPYC 7543P")
+            patch.setattr(environment, "gpus", lambda: gpus)
+            patch.setattr(os, "cpu_count", lambda: 64)
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            return common(how)
+
+    first = ask("x3001", a100, WALLTIME="30m", QUEUE="debug", DTYPE="bf16")
+    assert first["machine"] == ["64 x AMD EPYC 7543P", "4 x NVIDIA A100-SXM4-40GB, 40960 MiB"]
+    assert first["variables"] == {"DTYPE": "bf16"}
+    driver = [line.replace("550.54", "560.35") for line in a100]
+    others = {"WALLTIME": "1h", "MASTER_PORT": "1234", "WANDB_MODE": "offline", "PLAN": "0"}
+    assert ask("x3002", driver, DTYPE="bf16", **others) == first
+    assert ask("x3001", a100[:2], DTYPE="bf16") != first
+    assert ask("x3001", a100, DTYPE="fp32") != first
+    assert ask("x3001", a100, DTYPE="bf16", LAUNCH_ARGS="--bind-to none") != first
 
 
 def run_sweep(
@@ -263,6 +296,8 @@ def test_a_case_is_a_run_of_the_script(tmp_path: Path, monkeypatch: pytest.Monke
         (["--ranks", "0"], "--ranks '0'"),
         (["--ranks", "3", "--layouts", "tp2"], "no layout"),
         (["--timeout", "soon"], "--timeout 'soon'"),
+        (["--timeout", "0"], "--timeout '0'"),
+        (["--within", "0m"], "--within '0m'"),
         (["--memory", "-1"], "--memory '-1'"),
     ],
 )

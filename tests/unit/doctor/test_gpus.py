@@ -9,12 +9,18 @@ from typing import Any
 
 import pytest
 
-from longseq.doctor.gpus import read_gpus, unsaid
+from longseq.doctor.gpus import idle_gpus, read_gpus, unsaid
 
 Put = Callable[[dict[str, list[Any]]], None]
 # As the real one: values in the order asked for, and an error for a field that it does not know
 NVIDIA_SMI = """#!/usr/bin/env python3
 import json, sys
+if sys.argv[1] == "-L":
+    print("GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-5a01-c7)")
+    print("  MIG 1g.5gb      Device  0: (UUID: MIG-77-1)")
+    print("  MIG 1g.5gb      Device  1: (UUID: MIG-77-2)")
+    print("GPU 1: NVIDIA A100-SXM4-40GB (UUID: GPU-5a02-85)")
+    sys.exit()
 fields = sys.argv[1].split("=")[1].split(",")
 known = json.load(open({path!r}))
 for field in fields:
@@ -53,6 +59,7 @@ def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Put:
         program.write_text(NVIDIA_SMI.format(path=str(tmp_path / "known.json")))
         program.chmod(0o755)
         monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
     return put
 
@@ -61,6 +68,7 @@ def test_all_is_read(smi: Put) -> None:
     smi(WELL)
     first, second = read_gpus() or []
     assert first == {
+        "number": 0,
         "name": "NVIDIA A100-SXM4-40GB",
         "address": "0000:c7:00.0",
         "driver": "550.54.15",
@@ -105,6 +113,62 @@ def test_what_a_driver_does_not_know_is_none(smi: Put) -> None:
     assert unsaid(gpus) == ["memory errors", "throttling"]
     smi(old | {"clocks_event_reasons.hw_slowdown": ["Active", "Not Active"]})
     assert [gpu["slowed"] for gpu in read_gpus() or []] == [["hardware"], []]
+
+
+@pytest.mark.parametrize(
+    ("visible", "numbers"),
+    [
+        ("1", [1]),
+        ("1, 0", [1, 0]),
+        ("GPU-5a02-85", [1]),
+        ("GPU-5a02", [1]),
+        ("GPU-5a", []),  # which of two?
+        ("MIG-77-2", [0]),
+        ("MIG-77", []),
+        ("0,GPU-5a02", [0, 1]),
+        ("0,2,1", [0]),  # a name of none hides those behind it
+        ("7", []),
+        ("-1", []),
+        ("", []),
+        ("A100", []),
+    ],
+)
+def test_gpus_that_are_hidden_are_left_out(
+    visible: str, numbers: list[int], smi: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    smi(WELL | {"memory.used": [40000, 4]})
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    gpus = read_gpus() or []
+    assert [gpu["number"] for gpu in gpus] == numbers
+    assert [gpu["address"][5:7] for gpu in gpus] == [("c7", "85")[n] for n in numbers]
+    part = visible.startswith("MIG")  # whose memory is not told apart
+    assert [gpu["taken_gib"] > 1 for gpu in gpus] == [n == 0 and not part for n in numbers]
+
+
+@pytest.mark.parametrize(
+    ("taken", "waits", "least"),
+    [
+        ([[4, 5]], 0, [4, 5]),
+        ([[40000, 4], [40000, 4], [30, 900]], 2, [30, 4]),  # a rank that was killed
+        ([[40000, 4]] * 9, 4, [40000, 4]),  # somebody else's
+    ],
+)
+def test_gpus_of_a_run_that_ends_are_waited_for(
+    taken: list[list[int]], waits: int, least: list[int], smi: Put
+) -> None:
+    waited: list[float] = []
+
+    def show() -> None:
+        smi(WELL | {"memory.used": taken[min(len(waited), len(taken) - 1)]})
+
+    def wait(seconds: float) -> None:
+        waited.append(seconds)
+        show()
+
+    show()
+    gpus = idle_gpus(wait) or []
+    assert [gpu["taken_gib"] * 1024 for gpu in gpus] == least
+    assert waited == [2.0] * waits
 
 
 def test_no_nvidia_smi_and_one_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from longseq.doctor.judge import judge
 from longseq.doctor.verdict import Wanted, table
 
 GPU: dict[str, Any] = {
+    "number": 0,
     "name": "NVIDIA A100-SXM4-40GB",
     "address": "0000:c7:00.0",
     "driver": "550.54.15",
@@ -51,7 +52,7 @@ LOCKED = {"memlock": 2.0**16, "nofile": 20000.0, "nproc": 90000.0}
 
 def fourth(**other: Any) -> list[dict[str, Any]]:
     """Four GPUs, the last of which is otherwise."""
-    return [GPU, GPU, GPU, GPU | other]
+    return [GPU, GPU, GPU, GPU | {"number": 3} | other]
 
 
 def told(

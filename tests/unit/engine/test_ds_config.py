@@ -12,6 +12,7 @@ from longseq.__main__ import main
 from longseq.config.checks import parse_config
 from longseq.engine.ds_config import deepspeed_settings
 from longseq.errors import UserError
+from longseq.host import machine
 
 Settings = dict[str, Any]
 
@@ -109,6 +110,19 @@ def test_refused_with_both_values(tmp_path: Path, file: Any, flags: str, words: 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="No such file"):
         settings("--deepspeed_config", str(tmp_path / "none.json"))
+
+
+@pytest.mark.parametrize(
+    ("device", "sees", "on_gpu"),
+    [("auto", (9, 0), True), ("auto", None, False), ("cpu", (9, 0), False), ("cuda", None, True)],
+)
+def test_the_device_that_auto_comes_to_counts(
+    device: str, sees: tuple[int, int] | None, on_gpu: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "gpu_capability", lambda: sees)
+    found = settings("--zero-stage", "3", "--cpu-optimizer", "--device", device, "--bf16")
+    zero = found["zero_optimization"]
+    assert (zero["overlap_comm"], zero["offload_optimizer"]["pin_memory"]) == (on_gpu, on_gpu)
 
 
 def test_what_is_written_is_what_is_read(

@@ -1,10 +1,13 @@
 """The plan as a table, on terminals of several widths."""
 
+import sys
+import time
+
 import pytest
 
 from longseq.planning.command import plan_of
 from longseq.planning.gpus import node_of
-from longseq.planning.show import table
+from longseq.planning.show import progress, table
 
 FLAGS = (
     "--num-layers 24 --hidden-size 2048 --num-attention-heads 16 --seq-length 65536 --bf16"
@@ -22,3 +25,21 @@ def test_no_line_is_wider_than_the_screen(width: int) -> None:
     most, next_one = bars["optimizer state, master weights"], bars["kept for backward"]
     kinds = plan.by_kind
     assert next_one / most == pytest.approx(kinds["activations"] / kinds["optimizer"], abs=0.1)
+
+
+def test_a_search_says_on_a_terminal_how_long_it_takes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    tell = progress("--suggest")
+    for done in range(5):
+        tell(done, 4)
+        now += 0.6
+    said = [text.strip() for text in capsys.readouterr().err.split("\r")]
+    assert [text for text in said if text] == ["--suggest: 2 of 4 layouts, about 0:00:01 left"]
+    assert said[-2:] == ["", ""]
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
+    progress("--suggest")(2, 4)
+    assert capsys.readouterr().err == ""

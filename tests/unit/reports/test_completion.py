@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from longseq.__main__ import VERBS, main
+from longseq.host.variables import FOLDER
+from longseq.reports.completion import ON_RANKS, OPTIONS
 
 COMPLETE = r"""
 source "$1"
@@ -47,6 +51,35 @@ def test_bash_completes_verbs_arguments_and_variables(script: Path) -> None:
     assert completed(script, *trains, "--", "--on-spike", "s") == {"skip", "stop"}
     assert completed(script, "_longseq_variable", "SEQ") == {"SEQ_LEN="}
     assert completed(script, "_longseq_variable", "ls") == set()
+
+
+LABEL = re.compile(r"^        (--?[a-z][-\w| ]*)\)", re.MULTILINE)  # of the first case in a loop
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_scripts_complete_what_they_take(name: str) -> None:
+    text = (FOLDER / name).read_text()
+    loop = text[text.index("while (($#))") : text.index("\ndone")]
+    taken = {word for label in LABEL.findall(loop) for word in label.split(" | ")}
+    offered = set(OPTIONS[name].split())
+    assert offered - {"--"} == taken - {"-h"}
+    assert ("--" in offered) == ("        --) " in loop)
+
+
+def test_scripts_complete_what_verbs_take(script: Path) -> None:
+    text = (FOLDER / "verb.sh").read_text()
+    assert f"        {' | '.join(ON_RANKS)}) ;;" in text
+    complete = functools.partial(completed, script, "_longseq_script")
+    assert complete("./ALCF/use.sh", "") == {*ON_RANKS, "--help"}
+    assert "--output" in complete("./ALCF/use.sh", "score", "outputs/RUN", "--o")
+    assert complete("./ALCF/bench.sh", "--l") == {"--lengths", "--layouts", "--longest", "--list"}
+    assert "--swiglu" in complete("./ALCF/bench.sh", "--longest", "--", "--s")
+    submit = functools.partial(complete, "./ALCF/submit.sh")
+    assert submit("--") >= {"--bench", "--use", "--chain"}
+    assert submit("-n", "2", "--bench", "--", "--lon") == {"--longest"}
+    assert submit("--use", "--", "s") == {"score"}
+    assert submit("--use", "--", "score", "R", "--outp") == {"--output"}
+    assert "--swiglu" in submit("--", "--sw")
 
 
 def test_zsh_reads_its_script(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

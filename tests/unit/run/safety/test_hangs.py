@@ -5,13 +5,17 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from longseq.run.safety import heartbeat
 from longseq.run.safety.hangs import Listener, Seen, find_stopped
-from longseq.run.safety.heartbeat import Beat, Heart, beat_file, read_beat, where
+from longseq.run.safety.heartbeat import DEVICE, Beat, Heart, beat_file, read_beat, where
 
 CALL = ["longseq/training/trainer.py:9 in step", "longseq/parallel/collectives.py:7 in all_reduce"]
+
+READS = ["longseq/training/trainer.py:9 in value", "/x/torch/cuda/streams.py:7 in synchronize"]
 
 
 def beat(rank: int, waits: str = "all_reduce", still: float = 70.0, **more: object) -> Beat:
@@ -56,6 +60,91 @@ def test_a_silent_rank_is_named_with_all_that_is_known() -> None:
 def test_who_is_waited_for(beats: list[Beat], named: int | None) -> None:
     verdict = find_stopped(seen(*beats), 60, 60)
     assert (verdict.rank if verdict else None) == named
+
+
+def gpu(rank: int, line: str = READS[0], still: float = 70.0, **more: object) -> Beat:
+    return beat(rank, DEVICE, still, stack=[line, READS[1]], **more)
+
+
+@pytest.mark.parametrize(
+    ("beats", "named"),
+    [
+        ([gpu(0), beat(1, "", 70), gpu(2)], 1),  # stands in its data
+        ([gpu(0), gpu(1), gpu(2, step=4)], 2),  # an iteration behind
+        ([gpu(0), gpu(1), gpu(2, "longseq/model/layers.py:5 in forward")], 2),  # alone elsewhere
+        ([gpu(0), gpu(1, "longseq/model/layers.py:5 in forward")], -1),  # which of two?
+        ([gpu(0), gpu(1), gpu(2)], -1),
+        ([beat(0), gpu(1)], 1),  # an exchange between hosts waits for it
+        ([beat(0), gpu(1, still=1), beat(2)], 1),  # likewise, whatever it does
+        ([gpu(0), gpu(1, still=50)], None),  # not for long enough
+        ([gpu(0), beat(1, "", 0.1)], None),  # long kernels of its own, the other works
+        ([gpu(0), gpu(1, still=3), gpu(2)], None),
+        ([gpu(0)], None),
+    ],
+)
+def test_who_is_waited_for_on_gpus(beats: list[Beat], named: int | None) -> None:
+    verdict = find_stopped(seen(*beats), 60, 60)
+    assert ((verdict.rank if verdict.host else -1) if verdict else None) == named
+
+
+def test_gpus_are_waited_for_as_long_as_a_step() -> None:
+    all_wait = seen(gpu(0), gpu(1), gpu(2))
+    assert find_stopped(all_wait, 60, 60, 80) is None
+    verdict = find_stopped(all_wait, 60, 60, 70)
+    assert verdict
+    assert verdict.text == (
+        "all 3 ranks have waited for their GPUs for 70 s, most of them here:"
+        " longseq/training/trainer.py:9 in value: the network, or a kernel longer than"
+        " --hang-timeout?"
+    )
+    verdict = find_stopped(seen(gpu(0), beat(1, "", 90), gpu(2)), 60, 60)
+    assert verdict
+    assert verdict.text.splitlines()[1] == (
+        "2 other rank(s) wait for their GPUs in iteration 5: longseq/training/trainer.py:9 in value"
+    )
+
+
+def test_a_line_that_reads_from_a_gpu_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not `float` on a CPU, and not what a rank does in its data."""
+    monkeypatch.setattr(heartbeat, "ROOT", "/x/")
+
+    def waits(*places: str) -> str:
+        """In a function of the last of these files, which those before call."""
+        found: list[str] = []
+
+        def call() -> None:
+            found.append(where(sys._getframe(1))[0])
+
+        for place in reversed(places):
+            scope: dict[str, Any] = {"go": call}
+            exec(compile("def norm():\n    go()\n", f"/x/{place}", "exec"), scope)
+            call = scope["norm"]
+        call()
+        return found[0]
+
+    assert waits("longseq/engine/stage0.py") == ""
+    monkeypatch.setattr(heartbeat, "_on_gpu", lambda: True)
+    assert waits("longseq/engine/stage0.py") == DEVICE
+    assert waits("longseq/training/trainer.py", "py/torch/cuda/streams.py") == DEVICE
+    assert waits("longseq/training/feed.py") == ""
+    assert waits("longseq/training/feed.py", "py/torch/cuda/streams.py") == ""
+    assert waits("longseq/engine/nvme.py", "py/subprocess.py") == ""
+    assert waits("longseq/model/gpt.py", "py/torch/utils/file_baton.py") == ""
+
+
+def test_backward_moves_while_the_main_thread_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, line = 100.0, 1
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(heartbeat, "where", lambda _: (DEVICE, ["longseq/training/trainer.py:9"]))
+    monkeypatch.setattr(heartbeat, "_backward", lambda _: [f"layers.py:{line}"])
+    heart = Heart(tmp_path, 0)
+    heart.beat(1, "step")
+    now, line = 110.0, 2
+    assert heart.beat(1, "step").still == 0
+    now = 130.0
+    assert heart.beat(1, "step").still == 20
 
 
 def test_nobody_is_blamed_where_all_wait_for_all() -> None:

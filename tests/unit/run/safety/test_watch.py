@@ -1,0 +1,109 @@
+"""The thread beside the training: what a file system that stumbles leaves of it."""
+
+import errno
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from longseq.run.safety.heartbeat import Heart, read_beat
+from longseq.run.safety.stopping import ORPHAN, TERM, Stopper
+from longseq.run.safety.watch import SIGNALS, Watch
+
+
+@pytest.fixture
+def watch(tmp_path: Path) -> Iterator[Watch]:
+    """In a step, and looking a hundred times a second."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    watch = Watch(Stopper(), {})
+    watch._every = 0.01
+    watch.start()
+    watch.listen(tmp_path, 0, 1, 0.2)
+    watch.at(3, "step")
+    yield watch
+    watch.end()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def soon(holds: Callable[[], bool]) -> bool:
+    end = time.monotonic() + 10
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.005)
+    return holds()
+
+
+def stale(real: Any, times: int, met: list[int]) -> Any:
+    """`real`, which fails for the first `times` in threads."""
+
+    def call(*args: Any, **more: Any) -> Any:
+        if threading.current_thread() is not threading.main_thread() and len(met) < times:
+            met.append(1)
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return real(*args, **more)
+
+    return call
+
+
+@pytest.mark.parametrize("broken", ["the look for STOP", "a beat"])
+def test_signals_are_heard_after_the_file_system_has_failed(
+    watch: Watch,
+    broken: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    met: list[int] = []
+    for owner, name in [(os, "stat")] if broken[0] == "t" else [(os, "pwrite"), (os, "utime")]:
+        monkeypatch.setattr(owner, name, stale(getattr(owner, name), 4, met))
+    assert soon(lambda: len(met) == 4)
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert soon(lambda: watch.stopper.requested == TERM)
+    said = capsys.readouterr().err.splitlines()
+    assert said == ["longseq: warning: the watch goes on after: Stale file handle"]
+
+
+def test_a_part_that_fails_for_good_leaves_the_others(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "stat", stale(os.stat, 10**9, []))
+    monkeypatch.setattr(watch, "_parent", -1)  # as if whoever started it were gone
+    assert soon(lambda: watch.stopper.requested == ORPHAN)
+
+
+def test_a_stale_file_of_a_heart_is_opened_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heart = Heart(tmp_path, 0)
+    heart.beat(1, "step")
+    with monkeypatch.context() as patch:
+        for name in ("pwrite", "utime"):
+            patch.setattr(os, name, lambda *_: (_ for _ in ()).throw(OSError(errno.ESTALE, "x")))
+        heart.beat(2, "step")
+        assert isinstance(heart.error, OSError)
+    (tmp_path / "beat-0.json").unlink()  # the old handle writes where nobody reads
+    heart.beat(3, "step")
+    found = read_beat(tmp_path, 0)
+    assert heart.error is None
+    assert found
+    assert found[0].step == 3
+
+
+@pytest.mark.parametrize(
+    ("asked", "step", "patience"),
+    [
+        (False, 0.0, (480.0, 480.0)),
+        (False, 900.0, (480.0, 900.0)),  # a GPU may be at work on a whole step
+        (True, 0.0, (10.0, 480.0)),  # in the first step, of which nobody knows how long it is
+        (True, 30.0, (60.0, 60.0)),
+        (True, 900.0, (480.0, 900.0)),
+    ],
+)
+def test_how_long_ranks_may_wait(asked: bool, step: float, patience: tuple[float, float]) -> None:
+    watch = Watch(Stopper(), {})
+    watch._timeout, watch._asked_at, watch.stopper.longest_step = 600.0, float(asked), step
+    assert watch._patience() == patience
