@@ -16,7 +16,7 @@ from longseq.data.indexed.format import Flags, Ints, Tokens
 from longseq.data.prepare.encoded import Encoded, Runs, Stretch
 from longseq.data.prepare.fasta import count_gaps, count_lower_case, marked, usual_fasta
 from longseq.data.prepare.recipe import Recipe
-from longseq.data.prepare.text import TextEncoder
+from longseq.data.prepare.text import LONGEST, TextEncoder
 from longseq.data.prepare.units import Units, feature_units, left_out, record_units
 from longseq.data.sources.annotation.features import kinds_of
 from longseq.data.sources.pieces import TEXTS, Chunk, Parsed
@@ -257,15 +257,18 @@ class Encoder:
             return _read(task.spool, task).tobytes().translate(LETTER_TABLE)
         with open(task.spool, "rb") as file:
             file.seek(task.start)
-            raw = file.read(task.stop - task.start + 3)
+            raw = file.read(task.stop - task.start + LONGEST - 1)
         size = task.stop - task.start
         first = _character(raw, 0) if task.start else 0
         return raw[first : _character(raw, size)]
 
 
 def _character(raw: bytes, place: int) -> int:
-    """The next place where a character of UTF-8 starts."""
-    while place < len(raw) and raw[place] & 0xC0 == 0x80:
+    """The next place where a character of UTF-8 starts, or would at the latest: in other bytes a
+    stretch begins where the one before ends, too.
+    """
+    latest = min(len(raw), place + LONGEST - 1)
+    while place < latest and raw[place] & 0xC0 == 0x80:
         place += 1
     return place
 

@@ -16,6 +16,7 @@ from longseq.errors import UserError
 
 PIECE = 1 << 16  # a library's encoding takes a hundred bytes for each letter
 BATCH = 1 << 18  # more does not fit into a core's cache
+LONGEST = 4  # bytes of a character of UTF-8
 SHOWN = 12
 
 
@@ -90,15 +91,20 @@ def pieces_of(text: bytes) -> list[bytes]:
     while len(text) - at > PIECE:
         stop = at + PIECE
         blank = max(text.rfind(b" ", at + 1, stop), text.rfind(b"\n", at + 1, stop))
-        if blank > 0:
-            stop = blank
-        while text[stop] & 0xC0 == 0x80:
-            stop -= 1
+        stop = blank if blank > 0 else _between(text, stop)
         pieces.append(text[at:stop])
         at = stop
     if at < len(text):
         pieces.append(text[at:])
     return pieces
+
+
+def _between(text: bytes, place: int) -> int:
+    """The last place up to `place` where a character of UTF-8 starts; what has none is cut there,
+    as it is no UTF-8.
+    """
+    inside = range(place, place - LONGEST, -1)
+    return next((at for at in inside if text[at] & 0xC0 != 0x80), place)
 
 
 def _batches(pieces: list[bytes]) -> list[tuple[int, int]]:

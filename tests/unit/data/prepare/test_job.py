@@ -346,6 +346,20 @@ def test_text_is_cut_between_characters_and_before_blanks(monkeypatch: pytest.Mo
     assert pieces_of(b"one two three") == [b"one two", b" three"]
 
 
+@pytest.mark.parametrize("start", [b"", b"A", b"hello world\n"])
+@pytest.mark.parametrize("chunk", [0, 64])
+def test_bytes_that_are_no_text_are_all_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: bytes, chunk: int
+) -> None:
+    """Where no character of UTF-8 begins there is still a place to cut."""
+    monkeypatch.setattr("longseq.data.prepare.text.PIECE", 16)
+    content = start + b"\x90" * 1001
+    prefix, _ = make(tmp_path, content, name="x.txt", tokenizer="byte", chunk=chunk)
+    tokens = IndexedTokens(prefix)
+    found = [bytes(tokens.document(i)[:-1].tolist()) for i in range(tokens.num_documents)]
+    assert found == content.split(b"\n")
+
+
 def test_weights_beside_the_tokens(tmp_path: Path) -> None:
     """By hand: lower case 0.1, N 0; of a word the smallest; the other strand mirrored."""
     content = ">a\nACGtacN\n>b\nGGG\n"
