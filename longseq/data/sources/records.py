@@ -79,13 +79,20 @@ def _json_lines(chunk: Chunk) -> Iterator[Record]:
         try:
             value = json.loads(line)
             texts = [value[key] for key in JSON_KEYS if key in value]
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise UserError(f"{chunk.path} is not JSON lines ({error}): {line[:60]!r}") from None
         if len(texts) != 1 or not isinstance(texts[0], str):
             raise UserError(
                 f"{chunk.path}: a line without one string named text or sequence: {line[:60]!r}"
             )
-        yield Record(printable(str(value.get("id", ""))), texts[0].encode("utf-8"))
+        try:
+            content = texts[0].encode("utf-8")
+        except UnicodeEncodeError as error:
+            half = ascii(error.object[error.start])
+            raise UserError(
+                f"{chunk.path}: a text holds {half} alone, half of a letter: {line[:60]!r}"
+            ) from None
+        yield Record(printable(str(value.get("id", ""))), content)
 
 
 def _lines(chunk: Chunk) -> Iterator[Record]:

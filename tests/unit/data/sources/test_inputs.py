@@ -96,6 +96,12 @@ def test_formats(tmp_path: Path, name: str, content: str, expected: list[str]) -
         ("cut.fq", b"@r\nACGT\n+\nII\n", "is not FASTQ"),
         ("x.jsonl", b'{"text": 3}\n', "one string named text"),
         ("y.jsonl", b"{[\n", "JSON"),
+        ("deep.jsonl", b'{"text": ' + b"[" * 200_000 + b"\n", "is not JSON lines"),
+        (
+            "half.jsonl",
+            b'{"text": "A"}\n{"text": "x \\ud83d"}\n',
+            r"'\\ud83d' alone, half of a letter",
+        ),
         ("x.gbk", GENBANK.split("ORIGIN")[0].encode() + b"//\n", "GenBank"),
     ],
 )
