@@ -23,7 +23,13 @@ class Metadata:
         shown = self.source["path"]
         text = raw.decode("utf-8-sig", "replace")
         separator = "\t" if "\t" in text.partition("\n")[0] else ","
-        header, *rows = csv.reader(io.StringIO(text), delimiter=separator)
+        lines = csv.reader(io.StringIO(text), delimiter=separator)
+        try:
+            header, *rows = list(lines) or [[]]
+        except csv.Error as error:
+            raise UserError(
+                f"{shown}: line {lines.line_num:,} is none of a table: {error}"
+            ) from None
         if len(header) < 2:
             raise UserError(f"{shown}: its first line names no column beside the sequences' names")
         self._rows: dict[str, dict[str, str]] = {}

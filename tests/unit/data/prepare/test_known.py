@@ -151,11 +151,15 @@ def test_training_takes_no_loss_on_tags(tmp_path: Path) -> None:
         (["--metadata", "{0}/twice.tsv"], "two lines are about r1"),
         (["--metadata", "{0}/short.tsv"], "line 2 has 1 columns, its first line 2"),
         (["--metadata", "{0}/x.fa"], "names no column"),
+        (["--metadata", "{0}/mark.tsv"], r"mark\.tsv: its first line names no column"),
+        (["--metadata", "{0}/long.tsv"], r"long\.tsv: line 2 .*field larger than"),
     ],
 )
 def test_what_is_refused(tmp_path: Path, words: list[str], message: str) -> None:
     source = fasta(tmp_path)
     (tmp_path / "twice.tsv").write_text("name\tgenome\nr1\ta\nr1\tb\n")
     (tmp_path / "short.tsv").write_text("name\tgenome\nr1\n")
+    (tmp_path / "mark.tsv").write_text("\ufeff", encoding="utf-8")
+    (tmp_path / "long.tsv").write_text("name\tgenome\nr1\t" + "x" * 200_000)
     with pytest.raises(UserError, match=message):
         run(tmp_path, source, *[word.format(tmp_path) for word in words])
