@@ -180,7 +180,7 @@ class _Joined:
         if kind not in self.wanted and kind not in GENES and not stop:
             return
         feature = self._read(line)
-        if not 1 <= feature.start <= feature.end:
+        if not 1 <= (feature.start or 0) <= (feature.end or 0):  # a "." is None
             raise ValueError
         identity = feature.attributes.get("ID", [""])[0]
         if kind in GENES:
@@ -216,5 +216,6 @@ class _Joined:
             name = next((said[key] for key in NAMES if said.get(key)), "")
             facts = tuple((key, printable(said[key])) for key in FACTS if said.get(key))
             phase = int(first.frame) if first.frame in ("0", "1", "2") else 0
-            table = int(said["transl_table"]) if said.get("transl_table", "").isdecimal() else 0
+            number = said.get("transl_table", "")[:4]  # of more digits is none
+            table = int(number) if number.isdecimal() else 0
             yield record, Feature(kind, printable(name), ordered, phase, table, facts)

@@ -182,6 +182,8 @@ def test_codons_are_in_frame_and_looked_over(
         (["--annotation", "{0}/names.gff"], r"names\.gff annotates 'chr1', .*x\.fa has 'c1'"),
         (["--annotation", "{0}/long.gff"], r"of c1 ends at base 40, but .*x\.fa has 30 of it"),
         (["--annotation", "{0}/x.bed"], r"x\.bed: line 1 is not GFF3 or GTF"),
+        (["--annotation", "{0}/dot.gff"], r"dot\.gff: line 6 is not GFF3 or GTF: 'c1 x CDS \. 18"),
+        (["--annotation", "{0}/code.gff", "--tokenizer", "codon"], "NCBI's genetic codes are 1"),
         (["--annotation", "{0}/x.gff", "--features", "gen"], "no gen in it.*it has CDS, gene"),
         (["--annotation", "{0}/x.gff", "--annotation", "{0}/y.gff"], "both annotate c1"),
         (["--annotation", "{0}/none.gff"], "No such file"),
@@ -204,6 +206,8 @@ def test_what_does_not_fit(tmp_path: Path, words: list[str], message: str) -> No
     (tmp_path / "empty.gff").write_text("")
     (tmp_path / "names.gff").write_text(GFF.replace("c1", "chr1"))
     (tmp_path / "long.gff").write_text(GFF.replace("true", "false").replace("\t33", "\t40"))
+    (tmp_path / "dot.gff").write_text(GFF.replace("CDS\t13\t18", "CDS\t.\t18"))
+    (tmp_path / "code.gff").write_text(GFF.replace(";locus_tag=b", ";transl_table=" + "1" * 5000))
     (tmp_path / "x.bed").write_text("c1\t0\t9\n")
     with pytest.raises(UserError, match=message) as caught:
         run(tmp_path, fasta(tmp_path), *[word.format(tmp_path) for word in words])
