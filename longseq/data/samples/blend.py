@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+from longseq.data.samples.shares import weight_of
 from longseq.errors import UserError
 
 SUFFIX = ".blend"
@@ -41,14 +42,14 @@ def read_blend(path: str) -> list[Part]:
 
 
 def _part(path: str, line: str) -> Part:
-    weight, *name = line.split(maxsplit=1)
+    text, *name = line.split(maxsplit=1)
     try:
-        value = Fraction(weight)
+        value = weight_of(text)
     except (ValueError, ZeroDivisionError):
         value = Fraction(0)
     if value <= 0 or not name:
         raise UserError(
-            f"--data-path {path}: {line.strip()!r}: a line is a weight above 0 and a path"
+            f"--data-path {path}: {line.strip()[:99]!r}: a line is a weight above 0 and a path"
         )
     return Part(value, os.path.join(os.path.dirname(path), name[0].strip()))
 

@@ -63,7 +63,7 @@ def test_blend_of_files(tmp_path: Path) -> None:
     assert share == pytest.approx(0.75, abs=0.01)
 
 
-@pytest.mark.parametrize("text", ["", "x a\n", "0 a\n", "1\n", "-1 a\n"])
+@pytest.mark.parametrize("text", ["", "x a\n", "0 a\n", "1\n", "-1 a\n", "1e-999999 a\n"])
 def test_wrong_blend(tmp_path: Path, text: str) -> None:
     (tmp_path / "m.blend").write_text(text)
     with pytest.raises(UserError, match=r"m\.blend"):

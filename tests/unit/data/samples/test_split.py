@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,14 @@ def words(prefix: str, **flags: object) -> dict[str, set[str]]:
             text[i : i + WORD] for text in plain + other for i in range(len(text) - WORD + 1)
         }
     return found
+
+
+@pytest.mark.parametrize("text", ["1e999999,1", "1,1E-0999999,1", "1" * 5000, "1e9_9_9,1"])
+def test_weights_are_exact_and_so_of_few_digits(text: str) -> None:
+    with pytest.raises(UserError, match="up to three weights") as caught:
+        parse_split(text)
+    assert len(str(caught.value)) < 200
+    assert parse_split("1e-3, 0.5e+01,1/3") == [Fraction(part, 16003) for part in (3, 15000, 1000)]
 
 
 @given(
