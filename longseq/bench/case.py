@@ -52,7 +52,7 @@ def read_layout(family: str, ranks: int) -> Layout | None:
     sizes: dict[str, int] = {}
     open_axis = ""
     for part in family.split("x"):
-        match = re.fullmatch(r"(tp|ulysses|ring|dp)([1-9]\d*)?", part)
+        match = re.fullmatch(r"(tp|ulysses|ring|dp)([1-9]\d{0,8})?", part)
         if not match or match[1] in sizes or (open_axis and not match[2]):
             raise UserError(
                 f"--layouts {family}: give axes as tp, ulysses, ring or dp, or a product with sizes"

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from longseq.config.flags import Parser
+from longseq.config.flags import Parser, whole
 from longseq.errors import EXIT_DONE, EXIT_STOPPED_EARLY, UserError
 from longseq.host.machine import gpu_capability
 from longseq.reports.format import duration
@@ -215,9 +215,9 @@ def within(text: str, environ: Mapping[str, str] = os.environ) -> float:
 
 def count(flag: str, text: str) -> int:
     """A whole number from 1."""
-    if not text.isdecimal() or int(text) < 1:
+    if not (number := whole(text)):
         raise UserError(f"{flag} {text!r} is not a whole number from 1")
-    return int(text)
+    return number
 
 
 def read_tokens(text: str) -> int:

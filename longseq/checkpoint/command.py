@@ -24,7 +24,7 @@ from longseq.checkpoint.format.manifest import (
 )
 from longseq.checkpoint.left_out import read_left_out
 from longseq.config.flags import Parser
-from longseq.errors import EXIT_DONE, EXIT_FAILED
+from longseq.errors import EXIT_DONE, EXIT_FAILED, UserError
 
 SOME = 64  # blocks between two lines of progress
 WHERE = "a checkpoint, a folder of them, or a run's folder"
@@ -133,6 +133,8 @@ def _check_all(path: Path, manifest: Manifest) -> None:
 def _convert(options: argparse.Namespace) -> int:
     from longseq.checkpoint.weights import write_whole
 
+    if not 0 < options.shard_gib < math.inf:
+        raise UserError(f"--shard-gib {options.shard_gib:g}: give a size above 0")
     began, output = time.monotonic(), options.output
     chosen = [_newest(path, hashes=True) for path in options.paths]
 

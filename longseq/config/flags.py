@@ -21,6 +21,7 @@ from typing import Any, NoReturn, TypeVar, get_type_hints
 from longseq.errors import UserError
 
 T = TypeVar("T")
+DIGITS = 18  # of the largest numbers that count anything
 METAVARS = {int: "N", float: "X", str: "TEXT"}
 
 
@@ -88,6 +89,13 @@ class Parser(argparse.ArgumentParser):
         return [name for name in self._option_string_actions if name.startswith("--")]
 
 
+def whole(text: str) -> int:
+    """The number above 0 that `text` writes in digits alone; 0 where it is none, or so long that
+    it counts nothing: Python refuses to read one of thousands of digits.
+    """
+    return int(text) if text.isdecimal() and len(text) <= DIGITS else 0
+
+
 def _value(item: Flag, text: str) -> Any:
     """`text` as the flag's type, inside its bounds, or a UserError that says what is accepted."""
     if item.kind is str:
@@ -99,8 +107,10 @@ def _value(item: Flag, text: str) -> Any:
     except ValueError:
         noun = "a whole number" if item.kind is int else "a number"
         raise UserError(f"{item.name} {text!r} is not {noun}") from None
-    if not math.isfinite(number):
+    if item.kind is float and not math.isfinite(number):
         raise UserError(f"{item.name} {text!r} is not a finite number")
+    if item.kind is int and len(text) > 2 * DIGITS:  # beyond what arithmetic with floats takes
+        raise UserError(f"{item.name} {text[:DIGITS]}… is too large")
     if item.low is not None and number < item.low:
         raise UserError(f"{item.name} {text} is too small: give {item.low:g} or more")
     if item.high is not None and number > item.high:

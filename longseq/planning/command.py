@@ -14,7 +14,7 @@ from pathlib import Path
 
 from longseq.config.arguments import GROUPS, Data, Training
 from longseq.config.checks import make_config
-from longseq.config.flags import Parser, parse
+from longseq.config.flags import Parser, parse, whole
 from longseq.errors import EXIT_DONE, UserError
 from longseq.host.machine import Machine, gpu_capability
 from longseq.planning.advice import draw_lengths, lengths, numbers, suggestion
@@ -161,9 +161,9 @@ def count(name: str, text: str | None) -> int:
     """A number above 0, or 0 where none was given."""
     if text is None:
         return 0
-    if not text.isdecimal() or int(text) < 1:
+    if not (number := whole(text)):
         raise UserError(f"{name} {text!r} is not a number above 0")
-    return int(text)
+    return number
 
 
 def _node(options: argparse.Namespace) -> Node | None:

@@ -23,7 +23,7 @@ from typing import Any
 from longseq.attention.limits import KERNELS
 from longseq.config.arguments import GROUPS, UPSTREAM, Config
 from longseq.config.checks import make_config
-from longseq.config.flags import Parser, add_flags, read_flags
+from longseq.config.flags import Parser, add_flags, read_flags, whole
 from longseq.config.kernels import note, this_machine
 from longseq.engine import nvme
 from longseq.engine.ds_config import deepspeed_settings
@@ -52,13 +52,13 @@ def add_arguments(parser: Parser, check_request: Callable[[Config, int], None]) 
 
 def prepare_run(options: argparse.Namespace) -> int:
     """Check what was asked for and prepare what the ranks will find; raises UserError."""
-    world, dry_run = options.world_size, options.dry_run
-    if not world.isdecimal() or int(world) < 1:
-        raise UserError(f"--world-size {world!r} is not a number of ranks")
+    world, dry_run = whole(options.world_size), options.dry_run
+    if not world:
+        raise UserError(f"--world-size {options.world_size!r} is not a number of ranks")
     machine = this_machine()
     if dry_run and not in_environment():  # another Python, whose packages say nothing
         machine = without_packages(machine)
-    config = make_config(read_flags(GROUPS, options), int(world), machine)
+    config = make_config(read_flags(GROUPS, options), world, machine)
     options.check_request(config, 0)
     if config.run.trainer != UPSTREAM:  # whose kernels are others
         _tell_attention(config, machine, load=not dry_run)

@@ -5,6 +5,7 @@ A, C, G and T are: N and the ten other letters stay tokens of their own, so that
 and no word is spent on a run of N.
 """
 
+from longseq.config.flags import whole
 from longseq.data.survey.sample import Sample
 from longseq.data.tokenizers.alphabet import LETTERS
 from longseq.errors import UserError
@@ -17,11 +18,11 @@ MOST = 1 << 20
 def bpe_size(text: str) -> int:
     """The N of bpe:N."""
     kind, _, size = text.partition(":")
-    if kind != "bpe" or not size.isdecimal() or not LEAST <= int(size) <= MOST:
+    if kind != "bpe" or not LEAST <= (words := whole(size)) <= MOST:
         raise UserError(
             f"--train-tokenizer {text}: give bpe:N, N tokens from {LEAST} to {MOST:,}, as bpe:4096"
         )
-    return int(size)
+    return words
 
 
 def train_bpe(sample: Sample, size: int) -> str:

@@ -9,6 +9,7 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
+from longseq.config.flags import whole
 from longseq.data.indexed.format import Tokens
 from longseq.data.tokenizers.alphabet import Codes
 from longseq.data.tokenizers.base import SequenceTokenizer
@@ -84,10 +85,10 @@ class Words(SequenceTokenizer):
 
 def kmers(size: str) -> Words:
     """All words of K bases, not overlapping, in alphabetical order after [UNK] and [EOD]."""
-    if not size.isdecimal() or not 1 <= int(size) <= LONGEST_KMER:
+    if not 1 <= (length := whole(size)) <= LONGEST_KMER:
         raise UserError(f"--tokenizer kmer:{size}: K is a number from 1 to {LONGEST_KMER}")
-    words = ["".join(letters) for letters in product("ACGT", repeat=int(size))]
-    return Words(f"kmer:{int(size)}", ["[UNK]", "[EOD]"], words, "[UNK]", "[EOD]")
+    words = ["".join(letters) for letters in product("ACGT", repeat=length)]
+    return Words(f"kmer:{length}", ["[UNK]", "[EOD]"], words, "[UNK]", "[EOD]")
 
 
 # GenSLM's published vocabularies list the codons by falling frequency in bacterial genes; these are

@@ -31,8 +31,8 @@ REASONS = {
 
 FIRST_SAVE = 60.0  # seconds allowed for a save before one was measured
 LEAST_MARGIN = 5.0
-WALL = re.compile(r"(?:(\d+)-)?(\d+):(\d{1,2}):(\d{1,2})\Z")
-SHORT = re.compile(r"(\d+)(s|m|h|d)\Z")
+WALL = re.compile(r"(?:(\d{1,6})-)?(\d{1,9}):(\d{1,2}):(\d{1,2})\Z")
+SHORT = re.compile(r"(\d{1,9})(s|m|h|d)\Z")
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 

@@ -68,7 +68,7 @@ def test_layouts(family: str, ranks: int, name: str, variables: tuple[str, ...])
 
 def test_what_is_no_layout_is_named() -> None:
     assert read_layout("tp3", 4) is None
-    for wrong in ("", "tq", "tpxring", "tp2xtp", "tp0"):
+    for wrong in ("", "tq", "tpxring", "tp2xtp", "tp0", "tp" + "9" * 5000):
         with pytest.raises(UserError, match="--layouts"):
             read_layout(wrong, 4)
 
@@ -294,6 +294,7 @@ def test_a_case_is_a_run_of_the_script(tmp_path: Path, monkeypatch: pytest.Monke
     [
         (["--lengths", "5q"], "--lengths 5q"),
         (["--ranks", "0"], "--ranks '0'"),
+        (["--ranks", "9" * 5000], "is not a whole number from 1"),
         (["--ranks", "3", "--layouts", "tp2"], "no layout"),
         (["--timeout", "soon"], "--timeout 'soon'"),
         (["--timeout", "0"], "--timeout '0'"),

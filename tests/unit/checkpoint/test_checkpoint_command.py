@@ -87,6 +87,13 @@ def test_convert_and_average(
     assert sorted(path.name for path in three.iterdir()) == ["checkpoints", "mean", "one"]
 
 
+@pytest.mark.parametrize("size", ["inf", "nan", "0"])
+def test_a_size_that_is_none(tmp_path: Path, size: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["checkpoint", "convert", str(tmp_path), "--output", "x", "--shard-gib", size]
+    assert main(words) == 2
+    assert capsys.readouterr().err == f"longseq: --shard-gib {size}: give a size above 0\n"
+
+
 def test_what_they_write_is_a_checkpoint(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Whole, with its manifest; one has the optimizer's state, the other leaves it as it is."""
     source = SmallEngine(0.0, width=64)

@@ -26,6 +26,8 @@ REFUSED = [
     ("--seq-length 1k", 1, "--seq-length '1k' is not a whole number"),
     ("--seq-length -4", 1, "--seq-length -4 is too small"),
     ("--seq-length 99999999999999999999999 --tensor-model-parallel-size 2", 1, "1 ranks"),
+    (f"--seq-length {'9' * 400}", 1, "--seq-length 999999999999999999… is too large"),
+    (f"--seq-length {'9' * 5000}", 1, "is not a whole number"),
     ("--lr nan", 1, "--lr 'nan' is not a finite number"),
     ("--lr-decay-style cosin", 1, "is not one of cosine, linear, constant"),
     ("--pipeline-model-parallel-size 2", 2, "there is no pipeline"),
@@ -86,6 +88,11 @@ def test_refused_with_the_reason(flags: str, ranks: int, words: str) -> None:
 def test_exit_code_and_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "--seq-length", "x"]) == 2
     assert capsys.readouterr().err == "longseq: --seq-length 'x' is not a whole number\n"
+
+
+def test_ranks_are_a_number_that_can_be(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--world-size", "9" * 5000]) == 2
+    assert "is not a number of ranks" in capsys.readouterr().err
 
 
 def test_the_last_of_a_repeated_flag_wins() -> None:

@@ -199,6 +199,7 @@ def test_the_picture_keeps_the_peak() -> None:
         (["--gpus", "3", "--", "--tensor-model-parallel-size", "2"], "3 ranks cannot be shared"),
         (["gpus"], "'gpus': the trainer's arguments go behind --"),
         (["--gpus", "none", "--"], "--gpus 'none' is not a number above 0"),
+        (["--gpus", "9" * 5000, "--"], "is not a number above 0"),
         (["--", "--num-layer", "3"], "did you mean --num-layers?"),
         (["--gpu", "a1000", "--"], "--gpu 'a1000' is not known: use one of v100"),
         (["--gpu", "h100", "--", "--checkpoint-activations"], "--gpu h100: the flags say what is"),

@@ -14,6 +14,7 @@ from longseq.data.prepare.job import prepare, quiet
 from longseq.data.prepare.recipe import Recipe
 from longseq.data.prepare.settings import Settings
 from longseq.data.sources.inputs import expand
+from longseq.data.survey.bpe import bpe_size
 from longseq.data.survey.sample import WORD, Sample
 from longseq.errors import UserError
 
@@ -75,6 +76,12 @@ def test_a_vocabulary_that_the_data_do_not_give(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"bpe:400: 16 letters .* no more than \d+ tokens: use bpe"):
         trained(tmp_path, tmp_path / "x.fa", 400)
     assert [path.name for path in tmp_path.iterdir()] == ["x.fa"]
+
+
+@pytest.mark.parametrize("text", ["bpe:", "bpe:16", "bpe:" + "9" * 5000, "words:99"])
+def test_a_size_that_no_vocabulary_has(text: str) -> None:
+    with pytest.raises(UserError, match="give bpe:N, N tokens from 17 to 1,048,576"):
+        bpe_size(text)
 
 
 def test_a_sample_is_bounded_and_even() -> None:

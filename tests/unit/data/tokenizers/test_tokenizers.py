@@ -81,6 +81,7 @@ def test_letters_that_are_read_as_others() -> None:
         "kmer:0",
         "kmer:13",
         "kmer:x",
+        "kmer:" + "1" * 5000,
         "gpt2:one",
         "word",
         "byte:2",

@@ -40,7 +40,7 @@ def test_walltime(text: str, seconds: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "60", "1:30", "x", "-1:00:00", "0s", "1:2:3:4", "$(x)", "1e3h"]
+    "text", ["", "60", "1:30", "x", "-1:00:00", "0s", "1:2:3:4", "$(x)", "1e3h", "9" * 5000 + "h"]
 )
 def test_walltime_that_is_none(text: str) -> None:
     with pytest.raises(UserError, match=r"WALLTIME=.* is not a time"):
