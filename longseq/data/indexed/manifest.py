@@ -8,7 +8,7 @@ import json
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 from longseq.errors import UserError
 from longseq.host.atomic_files import digest, sync_open
@@ -58,14 +58,36 @@ def read_manifest(prefix: str) -> DatasetManifest | None:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read ({error}): prepare the data again") from None
     if not isinstance(values, dict) or values.get("format") not in (1, FORMAT):
         raise UserError(f"{path} is not a manifest of this version: prepare the data again")
     try:
-        return DatasetManifest(**values)
+        manifest = DatasetManifest(**values)
     except TypeError:
         raise UserError(f"{path} lacks or misnames a field: prepare the data again") from None
+    if wrong := _misfit(manifest):
+        raise UserError(f"{path}: {wrong} is not what it was written as: prepare the data again")
+    return manifest
+
+
+def _misfit(manifest: DatasetManifest) -> str:
+    """The first field that holds another type than it is declared with, or ""."""
+    for name, kind in get_type_hints(DatasetManifest).items():
+        if not _fits(getattr(manifest, name), kind):
+            return name
+    facts = ({"bytes": "", "sha256": 0, **file} for file in manifest.files.values())
+    known = all(_fits(one["bytes"], int) and _fits(one["sha256"], str) for one in facts)
+    return "" if known else "files"
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    outer, inner = get_origin(kind), get_args(kind)
+    if outer is dict:
+        return isinstance(value, dict) and all(_fits(one, inner[1]) for one in value.values())
+    if outer is list:
+        return isinstance(value, list) and all(_fits(one, inner[0]) for one in value)
+    return kind is Any or type(value) in ((int, float) if kind is float else (kind,))
 
 
 def check_sizes(prefix: str, manifest: DatasetManifest) -> None:
