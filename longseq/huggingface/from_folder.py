@@ -30,6 +30,7 @@ from longseq.data.tokenizers.registry import tokenizer_from, write_tokenizer
 from longseq.errors import UserError
 from longseq.huggingface.families.choosing import family_of
 from longseq.huggingface.families.moves import Move
+from longseq.huggingface.families.values import check_network
 from longseq.huggingface.tokenizer_file import OURS
 from longseq.model.gpt import GPT
 from longseq.run.environment import package_versions
@@ -48,15 +49,18 @@ def bring_in(source: Path, folder: Path) -> tuple[Network, Tokenizer]:
         net = family.network(config)
     except KeyError as missing:
         raise UserError(f"{source / 'config.json'} has no {missing}") from None
+    check_network(net)
     tokenizer = _tokenizer(source)
     if config.get("vocab_size", 0) < tokenizer.vocab_size:
         raise UserError(
             f"{source / 'config.json'}: vocab_size {config.get('vocab_size')}, and the tokenizer"
             f" has {tokenizer.vocab_size} tokens"
         )
-    moves = family.moves(net, config["vocab_size"])
     with ExitStack() as stack:
         weights = _Weights(source, stack)
+        if net.num_layers > weights.count:  # before a name is made for each
+            raise UserError(f"{source} holds {weights.count} tensors for {net.num_layers} layers")
+        moves = family.moves(net, config["vocab_size"])
         shapes = _shapes(weights, moves)
         _check_shapes(source, net, config["vocab_size"], shapes)
         records = [Record(f"weight/{name}@0:0", "F32", as_matrix(shapes[name])) for name in shapes]
@@ -83,7 +87,7 @@ class _Weights:
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self.folder = folder
         if (folder / INDEX).exists():
-            self.places: Mapping[str, str] = _read_json(folder / INDEX)["weight_map"]
+            self.places: Mapping[str, str] = _places(folder / INDEX)
         elif (folder / SINGLE).exists():
             self.places = {}
         else:
@@ -97,6 +101,10 @@ class _Weights:
             }
         except (OSError, SafetensorError) as error:
             raise UserError(f"{folder}: its weights cannot be read: {error}") from None
+
+    @property
+    def count(self) -> int:
+        return sum(len(file.keys()) for file in self._files.values())
 
     def _file(self, name: str) -> Any:
         try:
@@ -115,13 +123,27 @@ class _Weights:
         return found.float()
 
 
+def _places(path: Path) -> Mapping[str, str]:
+    """Tensors → the files that they are in, by the index beside them."""
+    places = _read_json(path).get("weight_map")
+    if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
+        raise UserError(f"{path} has no weight_map of names")
+    return places
+
+
 def _shapes(weights: _Weights, moves: Sequence[Move]) -> dict[str, tuple[int, ...]]:
     """The shapes of our tensors, in the order of the moves."""
-    shapes = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for move in moves:
         empty = [torch.empty(weights.shape(name), device="meta") for name in move.theirs]
-        for name, tensor in zip(move.ours, move.back(empty), strict=True):
-            shapes[name] = tuple(tensor.shape)
+        try:
+            ours = dict(zip(move.ours, move.back(empty), strict=True))
+        except (RuntimeError, ValueError):
+            raise UserError(
+                f"{weights.folder}: {move.theirs[0]} has shape {tuple(empty[0].shape)}, which"
+                " config.json makes another"
+            ) from None
+        shapes |= {name: tuple(tensor.shape) for name, tensor in ours.items()}
     return shapes
 
 
@@ -151,9 +173,9 @@ def _chunks(
 def _tokenizer(source: Path) -> Tokenizer:
     """Ours where an export of ours says which one, else its tokenizer.json."""
     facts = source / "tokenizer_config.json"
-    ours = _read_json(facts).get(OURS, "") if facts.exists() else ""
+    ours = str(_read_json(facts).get(OURS) or "") if facts.exists() else ""
     if ours and not ours.startswith(("huggingface", "gpt2")):
-        return tokenizer_from(str(ours))
+        return tokenizer_from(ours)
     return tokenizer_from(f"huggingface:{source / 'tokenizer.json'}")
 
 

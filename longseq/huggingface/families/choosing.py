@@ -10,6 +10,7 @@ from longseq.config.arguments import Network
 from longseq.errors import UserError
 from longseq.huggingface.families import gpt2, gpt_neox, llama, stablelm, starcoder2
 from longseq.huggingface.families.family import Config, Family
+from longseq.huggingface.families.values import check_values
 
 # The first that fits is taken
 FAMILIES: tuple[Family, ...] = (
@@ -42,6 +43,7 @@ def family_of(config: Config) -> Family:
     kind = config.get("model_type")
     for family in FAMILIES:
         if family.model_type == kind:
+            check_values(config)
             family.check(config)
             return family
     known = ", ".join(family.model_type for family in FAMILIES)

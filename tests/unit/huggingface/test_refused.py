@@ -11,7 +11,7 @@ import pytest
 
 from longseq.__main__ import main
 from longseq.config.arguments import Network
-from tests.unit.huggingface.making import LLAMA, SMALL, make_model, write_checkpoint
+from tests.unit.huggingface.making import LLAMA, ROTARY, SMALL, make_model, write_checkpoint
 
 
 def refused(words: list[str], output: Path, capsys: pytest.CaptureFixture[str]) -> str:
@@ -86,10 +86,50 @@ def change(name: str, values: dict[str, Any]) -> Callable[[Path], None]:
     return act
 
 
+def indexed(values: dict[str, Any]) -> Callable[[Path], None]:
+    """Give it an index of several files of weights."""
+
+    def act(folder: Path) -> None:
+        (folder / "model.safetensors.index.json").write_text(json.dumps(values))
+
+    return act
+
+
 def cut(folder: Path) -> None:
     """Half of the weights."""
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize(
+    ("network", "values", "said"),
+    [
+        (ROTARY, {"num_attention_heads": 2}, None),
+        (ROTARY, {"num_attention_heads": 32}, "1.0 of a head of 1 is no pair"),
+        (
+            ROTARY,
+            {"num_attention_heads": 24, "hidden_size": 48},
+            "query_key_value.weight has shape",
+        ),
+        (SMALL, {"n_positions": 10**8}, "wpe.weight has shape (48, 32), which config.json makes"),
+    ],
+)
+def test_import_takes_the_shapes_that_config_names(
+    network: dict[str, Any],
+    values: dict[str, Any],
+    said: str | None,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_checkpoint(make_model(Network(**network), 16), "nucleotide", tmp_path / "ours")
+    out, theirs = tmp_path / "out", tmp_path / "theirs"
+    assert main(["export", str(tmp_path / "ours"), "--to", "huggingface", str(theirs)]) == 0
+    change("config.json", values)(theirs)
+    words = ["import", str(theirs), "--output", str(out)]
+    if said is None:
+        assert main(words) == 0
+    else:
+        assert said in refused(words, out, capsys)
 
 
 @pytest.mark.parametrize(
@@ -104,6 +144,25 @@ def cut(folder: Path) -> None:
         (change("config.json", {"rope_parameters": {"rope_type": "yarn"}}), "type 'yarn'"),
         (change("config.json", {"mlp_bias": False}), "mlp_bias"),
         (change("config.json", {"intermediate_size": 24}), "shape"),
+        (change("config.json", {"hidden_size": "32"}), "hidden_size is '32', not a whole number"),
+        (change("config.json", {"vocab_size": "16"}), "vocab_size is '16', not a whole number"),
+        (change("config.json", {"num_attention_heads": 0}), "num_attention_heads is '0', not"),
+        (
+            change("config.json", {"num_attention_heads": 5, "head_dim": None}),
+            "32 does not divide by 5 heads",
+        ),
+        (change("config.json", {"num_key_value_heads": 3}), "4 heads do not divide by 3"),
+        (change("config.json", {"rms_norm_eps": "1e-5"}), "rms_norm_eps is '1e-5', not a number"),
+        (change("config.json", {"rope_parameters": None, "rope_scaling": "x"}), "not an object"),
+        (
+            change("config.json", {"rope_parameters": {"rope_theta": "x"}}),
+            "rope_parameters.rope_theta is 'x', not a number from 1",
+        ),
+        (change("config.json", {"num_hidden_layers": 10**8}), "tensors for 100000000 layers"),
+        (change("config.json", {"num_hidden_layers": 10**9}), "is '1000000000', not a whole"),
+        (change("tokenizer_config.json", {"longseq_tokenizer": 3}), "--tokenizer '3' is unknown"),
+        (indexed({}), "model.safetensors.index.json has no weight_map of names"),
+        (indexed({"weight_map": {"lm_head.weight": 3}}), "index.json has no weight_map of names"),
         (lambda folder: (folder / "config.json").write_text("[" * 100_000), "is no JSON"),
         (lambda folder: (folder / "config.json").unlink(), "config.json: No such file"),
         (lambda folder: (folder / "model.safetensors").unlink(), "has neither model.safetensors"),
