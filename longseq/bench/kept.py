@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from longseq.errors import UserError
-from longseq.host.atomic_files import reason, replace_file
+from longseq.host.atomic_files import reason, replace_file, unwritable
 
 OK, OOM, REFUSED, FAILED, TIMED_OUT = "ok", "out of memory", "refused", "failed", "timed out"
 
@@ -68,7 +68,8 @@ class Kept:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = (self.folder / "lock").open("w")
         except OSError as error:
-            raise UserError(f"--output {self.folder} cannot be written: {reason(error)}") from None
+            text = f"--output {self.folder} cannot be written: {reason(error)}"
+            raise unwritable(text, error) from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -103,8 +103,8 @@ def unfinished(target: Path) -> Iterator[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = open(folder / LOCK, "w")  # noqa: SIM115
     except OSError as error:
-        raise UserError(
-            f"{target.parent}: {error.strerror}: name a folder that can be written"
+        raise unwritable(
+            f"{target.parent}: {error.strerror}: name a folder that can be written", error
         ) from None
     with lock:
         try:
@@ -142,7 +142,8 @@ def publish_folder(aside: Path, target: Path) -> None:
 def new_folder(target: Path, flag: str) -> Iterator[Path]:
     """A folder to fill, which becomes `target` at the end, or is gone where that fails.
 
-    Raises UserError, which names the flag, where `target` is there or cannot be written.
+    Raises UserError, which names the flag, where `target` is there or cannot be written; FullDisk
+    where there is no room.
     """
     if target.exists():
         raise UserError(f"{flag} {target} exists: name a new folder")
@@ -151,7 +152,8 @@ def new_folder(target: Path, flag: str) -> Iterator[Path]:
         yield aside
         publish_folder(aside, target)
     except OSError as error:
-        raise UserError(f"{flag} {target} cannot be written: {reason(error)}") from None
+        text = f"{flag} {target} cannot be written: {reason(error)}"
+        raise unwritable(text, error) from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 

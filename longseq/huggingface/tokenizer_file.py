@@ -78,7 +78,8 @@ def _byte_letters() -> list[str]:
 
 def write_tokenizer_files(tokenizer: Tokenizer, folder: Path, length: int) -> None:
     """tokenizer.json and tokenizer_config.json; length: the longest sequence of the model."""
-    as_library(tokenizer).save(str(folder / "tokenizer.json"))
+    whole = as_library(tokenizer).to_str(pretty=True)  # its own save() has no OSError
+    (folder / "tokenizer.json").write_text(whole, encoding="utf-8")
     names = tokenizer.names()
     facts = {
         "tokenizer_class": "PreTrainedTokenizerFast",

@@ -9,7 +9,7 @@ from typing import Any
 from longseq.errors import UserError
 from longseq.planning.plan import GIB, HOST_USABLE, as_json
 from longseq.planning.search import Request, Way, pareto
-from longseq.planning.show import PICTURES, reason_of
+from longseq.planning.show import PICTURES, reason_of, save_picture
 from longseq.planning.speed import PARTS
 
 RUNNERS_UP = 8
@@ -130,9 +130,5 @@ def draw_lengths(found: Sequence[Way], path: Path) -> None:
         axes.set_yscale("log")
         axes.set_xlabel("longest sequence, tokens")
         axes.set_ylabel("tokens a second there, all GPUs")
-        try:
-            figure.savefig(path)
-        except OSError as error:
-            raise UserError(f"--picture {path} cannot be written: {error.strerror}") from None
-        finally:
-            pyplot.close(figure)
+        save_picture(figure, path)
+        pyplot.close(figure)

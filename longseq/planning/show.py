@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from textwrap import fill
+from typing import Any
 
 from longseq.errors import UserError
+from longseq.host.atomic_files import reason, unwritable
 from longseq.memory.need import KINDS
 from longseq.planning.plan import GIB, SPREAD, Plan
 from longseq.planning.speed import PARTS
@@ -158,9 +160,13 @@ def draw(plan: Plan, path: Path) -> None:
         axes.set_yticks([])
         axes.set_xlabel("GiB of a rank; dashed: what there is")
         figure.legend(loc="outside lower center", ncols=2, fontsize=8)
-        try:
-            figure.savefig(path)
-        except OSError as error:
-            raise UserError(f"--picture {path} cannot be written: {error.strerror}") from None
-        finally:
-            pyplot.close(figure)
+        save_picture(figure, path)
+        pyplot.close(figure)
+
+
+def save_picture(figure: Any, path: Path, **more: Any) -> None:
+    """Write what --picture asked for; more: of matplotlib."""
+    try:
+        figure.savefig(path, **more)
+    except OSError as error:
+        raise unwritable(f"--picture {path} cannot be written: {reason(error)}", error) from None

@@ -19,7 +19,7 @@ from typing import Any
 
 from longseq.config.flags import Parser
 from longseq.errors import EXIT_DONE, UserError
-from longseq.host.atomic_files import reason, replace_file
+from longseq.host.atomic_files import reason, replace_file, unwritable
 
 
 def add_arguments(parser: Parser) -> None:
@@ -80,5 +80,5 @@ def write_csv(path: Path, records: Sequence[dict[str, Any]]) -> Path:
     try:
         replace_file(path, text.getvalue())
     except OSError as error:
-        raise UserError(f"{path} cannot be written: {reason(error)}") from None
+        raise unwritable(f"{path} cannot be written: {reason(error)}", error) from None
     return path

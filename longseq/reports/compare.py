@@ -13,8 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from longseq.errors import UserError
-from longseq.host.atomic_files import reason, replace_file
+from longseq.host.atomic_files import reason, replace_file, unwritable
 from longseq.reports import curves, together
 from longseq.reports.columns import columns
 from longseq.reports.format import duration, number, short
@@ -132,5 +131,6 @@ def write_together(runs: Sequence[RunRecord], path: Path) -> list[Path]:
         replace_file(path, text)
         replace_file(beside, rows.getvalue())
     except OSError as error:
-        raise UserError(f"--together {path} cannot be written: {reason(error)}") from None
+        text = f"--together {path} cannot be written: {reason(error)}"
+        raise unwritable(text, error) from None
     return [path, beside]

@@ -13,8 +13,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
 
-from longseq.errors import UserError
-from longseq.host.atomic_files import Sha256
+from longseq.host.atomic_files import Sha256, reason, replace_file, unwritable
 from longseq.reports import curves, plots, sections
 from longseq.reports.format import bits_a_base, duration, number, short
 from longseq.reports.runs import LAST, RunRecord
@@ -26,12 +25,14 @@ WEB = Path(__file__).parent / "web"
 
 
 def write_page(run: RunRecord) -> Path:
-    """Write report.html into the run's folder; raises UserError where that cannot be written."""
+    """Write report.html into the run's folder; raises UserError where that cannot be written, and
+    the page of before stays.
+    """
     path = run.folder / PAGE
     try:
-        path.write_text(page(run), encoding="utf-8")
+        replace_file(path, page(run))
     except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}") from None
+        raise unwritable(f"{path} cannot be written: {reason(error)}", error) from None
     return path
 
 

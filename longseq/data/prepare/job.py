@@ -20,7 +20,14 @@ from longseq.data.sources.identity import identity
 from longseq.data.sources.inputs import Inputs
 from longseq.data.survey.wish import wish_of
 from longseq.errors import UserError
-from longseq.host.atomic_files import LOCK, Sha256, publish_files, unfinished
+from longseq.host.atomic_files import (
+    LOCK,
+    Sha256,
+    publish_files,
+    reason,
+    unfinished,
+    unwritable,
+)
 
 if TYPE_CHECKING:  # what few preparations need is imported by these
     from longseq.data.sources.annotation.beside import Annotation
@@ -65,10 +72,10 @@ def prepare(
             manifest = write_tokens(inputs, name, settings, report, say, likeness)
             publish_files(folder, target.parent, f"{target.name}.idx")
         except OSError as error:
-            problem = f"{error.filename or target.parent}: {error.strerror}"
-            raise UserError(problem + _kept(folder)) from None
+            problem = f"{error.filename or target.parent}: {reason(error)}"
+            raise unwritable(problem + _kept(folder), error) from None
         except UserError as error:
-            raise UserError(f"{error}{_kept(folder)}") from None
+            raise type(error)(f"{error}{_kept(folder)}") from None
         finally:
             if not (folder / STATE).exists():
                 shutil.rmtree(folder, ignore_errors=True)

@@ -8,8 +8,7 @@ from longseq.config.arguments import Data
 from longseq.data.datasets import open_datasets
 from longseq.data.report.facts import SHOWN, Facts, facts_of, names_of_parts
 from longseq.data.report.pictures import pictures
-from longseq.errors import UserError
-from longseq.host.atomic_files import replace_file
+from longseq.host.atomic_files import reason, replace_file, unwritable
 from longseq.reports.page import render
 
 Rows = list[tuple[str, str]]
@@ -35,7 +34,7 @@ def write_report(flags: Data) -> None:
         try:
             replace_file(path, page(facts))
         except OSError as error:
-            raise UserError(f"{path} cannot be written: {error.strerror}") from None
+            raise unwritable(f"{path} cannot be written: {reason(error)}", error) from None
         print(text(facts))
         print(f"{path}: the same with pictures")
 

@@ -12,6 +12,7 @@ from longseq.data.sources.inputs import Source
 from longseq.data.sources.names import printable
 from longseq.data.sources.pieces import Piece, Record, gathered
 from longseq.errors import UserError
+from longseq.host.atomic_files import NO_ROOM
 
 BUFFER = 1 << 20
 KINDS = ("parquet", "arrow", "arrow stream")
@@ -45,6 +46,8 @@ def _rows(source: Source, size: int, columns: Columns, scratch: str) -> Iterator
     except (UserError, MemoryError):
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in NO_ROOM:  # of the copy
+            raise
         what = "parquet" if source.kind == "parquet" else "Arrow"
         raise UserError(
             f"{source.path} is not {what}, or is damaged or cut off"

@@ -8,6 +8,7 @@ from typing import Any
 
 from longseq.config.arguments import Config
 from longseq.memory.recompute_policy import RecomputePolicy
+from longseq.planning.show import save_picture
 from longseq.planning.simulate.kinds import KINDS
 from longseq.planning.simulate.rank import Simulation
 from longseq.planning.simulate.trace import Moment
@@ -133,7 +134,7 @@ def draw(found: Simulation, config: Config, path: Path) -> None:
         )
         axes.xaxis.set_major_formatter("{x:,.0f}")
         figure.legend(loc="outside lower center", ncols=4, fontsize=8)
-        figure.savefig(path, facecolor="white", metadata=_dateless(path))
+        save_picture(figure, path, facecolor="white", metadata=_dateless(path))
 
 
 def _dateless(path: Path) -> dict[str, None]:

@@ -21,7 +21,7 @@ from longseq.data.prepare.job import prepare, quiet
 from longseq.data.prepare.recipe import Recipe
 from longseq.data.prepare.settings import Settings
 from longseq.data.sources.inputs import expand
-from longseq.errors import EXIT_USER_ERROR, UserError
+from longseq.errors import EXIT_NO_ROOM, UserError
 from longseq.host.atomic_files import unfinished
 
 OLD, NEW = ">a\nACGTACGT\n", ">b\nGGGGCCCCTTTT\n>c\nACG\n"
@@ -189,8 +189,8 @@ def test_no_room(tmp_path: Path) -> None:
     done = subprocess.run(
         command(source, prefix), capture_output=True, text=True, preexec_fn=limit, check=False
     )
-    assert done.returncode == EXIT_USER_ERROR
-    assert "File too large" in done.stderr
+    assert done.returncode == EXIT_NO_ROOM
+    assert "no space left" in done.stderr
     assert "Traceback" not in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["x.fa"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import socket
@@ -25,7 +26,7 @@ from longseq.bench.pictures import draw, write_page
 from longseq.bench.running import How, judge, run_case
 from longseq.bench.sweep import Clock, expect, sweep
 from longseq.bench.tables import reach_table, speed_table, write_tables
-from longseq.errors import UserError
+from longseq.errors import FullDisk, UserError
 from longseq.host.variables import read_table
 from longseq.run import environment
 
@@ -310,6 +311,15 @@ def test_mistakes_are_one_line(
     assert said in error
     assert error.count("\n") == 1
     assert not (tmp_path / "b").exists()
+
+
+def test_a_full_disk_is_no_mistake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    with pytest.raises(FullDisk, match="cannot be written: no space left"), Kept(tmp_path, {}):
+        pass
 
 
 def test_a_variable_that_a_bench_sets_is_refused(tmp_path: Path) -> None:

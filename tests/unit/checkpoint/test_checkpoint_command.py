@@ -12,6 +12,7 @@ from longseq.__main__ import main
 from longseq.checkpoint import weights
 from longseq.checkpoint.left_out import AllLeftOut, LeftOut
 from tests.faults.small_engine import SmallEngine, load_newest, save_step
+from tests.full_disk import room_for
 
 
 @pytest.fixture
@@ -85,6 +86,14 @@ def test_convert_and_average(
     assert main(["checkpoint", "convert", steps[0], "--output", str(out)]) == 2
     assert f"--output {out}: it is there already: name a new" in capsys.readouterr().err
     assert sorted(path.name for path in three.iterdir()) == ["checkpoints", "mean", "one"]
+
+
+def test_a_full_disk_is_no_mistake(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with room_for(500):
+        assert main(["checkpoint", "convert", str(three), "--output", str(three / "out")]) == 73
+    error = capsys.readouterr().err
+    assert f"longseq: --output {three / 'out'} cannot be written: no space left" in error
+    assert [path.name for path in three.iterdir()] == ["checkpoints"]
 
 
 @pytest.mark.parametrize("size", ["inf", "nan", "0"])

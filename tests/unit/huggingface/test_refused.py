@@ -11,6 +11,7 @@ import pytest
 
 from longseq.__main__ import main
 from longseq.config.arguments import Network
+from tests.full_disk import room_for
 from tests.unit.huggingface.making import LLAMA, ROTARY, SMALL, make_model, write_checkpoint
 
 
@@ -73,6 +74,22 @@ def test_export_asks_for_a_checkpoint_a_new_folder_and_a_size(
     assert f"{folder} exists" in refused(words, out, capsys)
     words = ["export", ours, "--to", "huggingface", str(out), "--shard-size", "4 parsecs"]
     assert "--shard-size '4 parsecs'" in refused(words, out, capsys)
+
+
+@pytest.mark.parametrize("room", [0, 500, 4000])
+def test_a_full_disk_is_no_mistake(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], room: int
+) -> None:
+    """Whichever file is the first that has no room."""
+    out = tmp_path / "out"
+    for words in (
+        ["export", str(folder.parent / "ours"), "--to", "huggingface", str(out)],
+        ["import", str(folder), "--output", str(out)],
+    ):
+        with room_for(room):
+            assert main(words) == 73
+        assert f"{out} cannot be written: no space left" in capsys.readouterr().err
+        assert list(tmp_path.iterdir()) == []
 
 
 def change(name: str, values: dict[str, Any]) -> Callable[[Path], None]:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from longseq.__main__ import main
+from tests.full_disk import room_for
 from tests.unit.inference.trained_run import LLAMA, make_model, write_run
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -108,17 +106,6 @@ def test_what_was_not_measured_is_not_told(
 
 
 # ---------------------------------------------------------------- ended in the middle
-
-
-@contextmanager
-def room_for(count: int) -> Iterator[None]:
-    """No file grows beyond so many bytes, as on a disk that is full."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (count, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 OUTPUTS = [

@@ -2,12 +2,15 @@
 
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
+from longseq.errors import FullDisk, UserError
 from longseq.planning.command import plan_of
 from longseq.planning.gpus import node_of
-from longseq.planning.show import progress, table
+from longseq.planning.show import draw, progress, table
+from tests.full_disk import room_for
 
 FLAGS = (
     "--num-layers 24 --hidden-size 2048 --num-attention-heads 16 --seq-length 65536 --bf16"
@@ -43,3 +46,12 @@ def test_a_search_says_on_a_terminal_how_long_it_takes(
     monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
     progress("--suggest")(2, 4)
     assert capsys.readouterr().err == ""
+
+
+def test_a_picture_without_room_or_folder(tmp_path: Path) -> None:
+    plan = plan_of(FLAGS, node_of("polaris"), 8, "50304")
+    with room_for(500), pytest.raises(FullDisk, match=r"--picture .*a\.svg cannot .*no space left"):
+        draw(plan, tmp_path / "a.svg")
+    with pytest.raises(UserError, match=r"none/a\.svg cannot be written: No such file") as caught:
+        draw(plan, tmp_path / "none" / "a.svg")
+    assert caught.value.exit_code == 2

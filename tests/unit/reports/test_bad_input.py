@@ -10,9 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from longseq.__main__ import main
+from longseq.errors import FullDisk
+from longseq.reports.command import write_csv
 from longseq.reports.compare import write_together
 from longseq.reports.page import write_page
 from longseq.reports.runs import read_run
+from tests.full_disk import room_for
 from tests.unit.reports.test_report import Page, make_run
 
 
@@ -58,6 +61,29 @@ def test_a_run_of_another_version_is_shown(tmp_path: Path) -> None:
     assert len(page.pictures) == 2
     assert "1.5000" in page.words
     assert write_together([run] * 5, tmp_path / "five.html")[0].exists()
+
+
+def test_a_full_disk_leaves_what_was_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 73, and the page of before is whole."""
+    folder = make_run(tmp_path / "run", 60)
+    run = read_run(folder)
+    assert main(["report", str(folder)]) == 0
+    before = (folder / "report.html").read_bytes()
+    capsys.readouterr()
+    with room_for(500):
+        assert main(["report", str(folder)]) == 73
+        error = capsys.readouterr().err
+        assert error.startswith(f"longseq: {folder}/report.html cannot be written: no space left")
+        assert error.count("\n") == 1
+        with pytest.raises(FullDisk, match=r"a\.html cannot be written: no space left"):
+            write_together([run, run], tmp_path / "a.html")
+        with pytest.raises(FullDisk, match=r"a\.csv cannot be written: no space left"):
+            write_csv(tmp_path / "a.csv", run.metrics)
+    assert (folder / "report.html").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert sorted(path.name for path in folder.iterdir() if path.name[0] == ".") == []
 
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)

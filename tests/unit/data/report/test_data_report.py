@@ -14,6 +14,8 @@ from longseq.data.datasets import open_datasets
 from longseq.data.report import facts as module
 from longseq.data.report.facts import Facts, facts_of
 from longseq.data.report.page import page, write_report
+from longseq.errors import FullDisk
+from tests.full_disk import room_for
 
 
 def facts(prefix: str, split: str = "1,0,0") -> Facts:
@@ -51,6 +53,16 @@ def test_repeats_weights_and_other_letters(tmp_path: Path) -> None:
     assert "<x>" not in text
     assert text.count("data:image/svg+xml") == 5
     assert re.search(r"28\.57%.{0,40}lower case", text, re.S)
+
+
+def test_a_full_disk_leaves_the_page_of_before(tmp_path: Path) -> None:
+    prefix, _ = make(tmp_path, ">a\nACGT\n")
+    flags = Data(data_path=prefix, split="1,0,0")
+    write_report(flags)
+    before = Path(f"{prefix}.report.html").read_bytes()
+    with room_for(500), pytest.raises(FullDisk, match=r"out\.report\.html cannot .*no space left"):
+        write_report(flags)
+    assert Path(f"{prefix}.report.html").read_bytes() == before
 
 
 @pytest.mark.parametrize("block", [7, 1 << 22])

@@ -17,8 +17,9 @@ from longseq.data.prepare.recipe import Recipe
 from longseq.data.prepare.settings import Settings
 from longseq.data.sources.inputs import expand
 from longseq.data.sources.tables import Columns
-from longseq.errors import UserError
+from longseq.errors import FullDisk, UserError
 from tests.file_formats import arrow_file, arrow_stream, parquet, twobit
+from tests.full_disk import room_for
 
 RNG = np.random.default_rng(5)
 LETTERS = ["".join(RNG.choice(list("ACGTacgtN"), n)) for n in (3, 700, 0, 64, 65, 5000, 1, 1)]
@@ -71,6 +72,15 @@ def test_the_same_as_from_fasta(
     other = prepared(tmp_path, name, content, columns, chunk)
     assert [tokens_of(other), [(r.name, r.bases) for r in read_records(other)]] == expected
     assert not list(tmp_path.glob("*aside*")) + list(tmp_path.glob("*copy*"))
+
+
+def test_a_full_disk_is_no_damage(tmp_path: Path) -> None:
+    """A copy that has no room says nothing of the file, which no --skip-bad leaves out."""
+    (tmp_path / "y.arrow.gz").write_bytes(gzip.compress(arrow_file(COLUMNS)))
+    inputs = expand([str(tmp_path / "y.arrow.gz")])
+    with room_for(500), pytest.raises(FullDisk, match="no space left"):
+        prepare(inputs, str(tmp_path / "out"), Settings(columns=TABLE, skip_bad=True), True, quiet)
+    assert [path.name for path in tmp_path.iterdir()] == ["y.arrow.gz"]
 
 
 def test_text_of_a_table_stays_text(tmp_path: Path) -> None:

@@ -1,0 +1,46 @@
+"""A full disk is no mistake, wherever it is met: its exit code is not that of a wrong folder."""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from longseq.errors import EXIT_NO_ROOM, EXIT_USER_ERROR, UserError
+from longseq.host.atomic_files import new_folder, unfinished
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (errno.ENOSPC, EXIT_NO_ROOM),
+        (errno.EDQUOT, EXIT_NO_ROOM),
+        (errno.EFBIG, EXIT_NO_ROOM),
+        (errno.EACCES, EXIT_USER_ERROR),
+    ],
+)
+def test_no_room_has_a_code_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int
+) -> None:
+    def ended(context: AbstractContextManager[Path]) -> tuple[int, str]:
+        with pytest.raises(UserError) as caught, context:
+            raise OSError(number, os.strerror(number))
+        return caught.value.exit_code, str(caught.value)
+
+    found, text = ended(new_folder(tmp_path / "out", "--output"))
+    assert found == code
+    assert text.startswith(f"--output {tmp_path / 'out'} cannot be written: ")
+    assert list(tmp_path.iterdir()) == []
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    for context in (new_folder(tmp_path / "out", "--output"), unfinished(tmp_path / "out")):
+        found, text = ended(context)
+        assert found == code
+        assert text.startswith(f"{tmp_path}: {os.strerror(number)}")
