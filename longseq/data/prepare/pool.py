@@ -2,11 +2,13 @@
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 
 from longseq.data.prepare.encode import Encoder
 from longseq.data.prepare.encoded import Encoded, Result
@@ -28,7 +30,8 @@ def encode_in_pool(
             for task in tasks:
                 future = None
                 if isinstance(task, Work):
-                    future = pool.submit(_encode, task)
+                    with _ctrl_c_waits():  # the first ones start workers
+                        future = pool.submit(_encode, task)
                 waiting.append((task, future))
                 if len(waiting) > workers + 1:
                     yield _next(waiting)
@@ -38,6 +41,18 @@ def encode_in_pool(
             for _, future in waiting:
                 if future is not None:
                     future.cancel()
+
+
+@contextmanager
+def _ctrl_c_waits() -> Iterator[None]:
+    """No process that is started here gets Ctrl-C, which a terminal sends to all: this one ends
+    them. They begin with this mask; a handler of their own would be set after their imports.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _next(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 import sys
 
 import pytest
@@ -41,3 +44,22 @@ def test_what_is_nearly_done_stays_in_one_process(monkeypatch: pytest.MonkeyPatc
     assert [len(result.tokens) for _, result in done if isinstance(result, Encoded)] == [
         (1 << 20) + 1
     ] * 3
+
+
+def test_ctrl_c_is_not_for_workers(capfd: pytest.CaptureFixture[str]) -> None:
+    """A terminal sends it to all of them; an idle one would die of it, and break the others."""
+    from longseq.data.prepare.pool import encode_in_pool
+
+    chunks = [Chunk("fasta", "x", b">a\nACGT\n")] * 4
+    done = encode_in_pool(iter(chunks), Recipe(), 2)
+    found = [next(done)]
+    workers_of_pool = multiprocessing.active_children()
+    assert len(workers_of_pool) == 2
+    for worker in workers_of_pool:
+        assert worker.pid is not None
+        os.kill(worker.pid, signal.SIGINT)
+    found += done
+    assert [len(result.tokens) for _, result in found if isinstance(result, Encoded)] == [5] * 4
+    assert not any(worker.is_alive() for worker in workers_of_pool)
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    assert capfd.readouterr().err == ""
