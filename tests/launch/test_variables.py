@@ -160,6 +160,26 @@ def test_the_table_is_well_formed() -> None:
 
 # ---------------------------------------------------------------- secrets and others' variables
 
+KEYS = (  # made up, in the forms that their makers give them
+    "hf_" + "aBcDeFgHiJkLmNoPq" * 2,
+    "ghp_" + "a1B2c3D4e" * 4,
+    "gho_" + "a1B2c3D4e" * 4,
+    "github_pat_" + "11ABCDEFG0a" * 2 + "_" + "a1B2c3D4" * 7,
+    "glpat-" + "a1b2_c3d4-" * 2,
+    "sk-" + "aBcDeFgHiJkL3mNoPqRsTuVw" * 2,
+    "sk-proj-aB_cD-" + "eFgHiJkLmN1oPqRsTuVwXyZ_" * 4,
+    "sk-ant-api03-aBcDeF-" + "GhIjKlMnOpQrStUvWx1YzAbCd-" * 3,
+    "sk-or-v1-" + "0f1e2d3c4b5a6978" * 4,
+)
+NAMES = (
+    "hf_pretraining_runs_long",
+    "hf_long-context-pretraining-2026",
+    "ghp_runs_of_the_last_three_months",
+    "sk-pretraining-runs-on-polaris-2026-11-26",
+    "sk-LongContextPretrainingOfGenomes",
+    "sk-gpt-1b3-s131072_seed1234_20261126-213042",
+    "task-aBcDeFgHiJkLmN1oPqRsTuVwXyZ",
+)
 SECRET = {
     "WANDB_API_KEY": "x",
     "WANDB_COOKIE": "x",
@@ -178,6 +198,7 @@ SECRET = {
     "WANDB_BASE_URL": "HTTPS://a:b@c",
     "WANDB__EXTRA_HTTP_HEADERS": '{"x": "Bearer abcdefghijklmnop"}',
     "WANDB_NOTES": "with hf_abcdefghijklmnopqrstu\nin it",
+    **{f"WANDB_NOTES_{number}": f"by {key}" for number, key in enumerate(KEYS)},
 }
 PLAIN = {
     "TOKENIZERS_PARALLELISM": "false",
@@ -196,6 +217,7 @@ PLAIN = {
     "HSA_ENABLE_SDMA": "0",
     "MIOPEN_USER_DB_PATH": "/m",
     "WANDB_NOTES2": "skate-park-with-many-obstacles, basic run",
+    **{f"WANDB_DIR_{number}": f"/x/{name}" for number, name in enumerate(NAMES)},
 }
 
 
