@@ -145,7 +145,7 @@ def test_a_plain_variable_is_one_row(tree: Tree, tmp_path: Path) -> None:
 def test_the_table_is_well_formed() -> None:
     seen: set[str] = set()
     for row in variable_table().values():
-        assert row.marks <= {"hosts", "once", "here", "secret"}, row
+        assert row.marks <= {"hosts", "once", "here", "secret", "aside"}, row
         main = row.type.removeprefix("same ").removeprefix("older ").split("=")[0]
         if main != row.type:
             assert main in seen, f"{row.name} comes before {main}"
