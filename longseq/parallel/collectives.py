@@ -28,6 +28,9 @@ from longseq.parallel import mpi
 from longseq.parallel.mesh import Group
 
 
+Message = tuple[Tensor, int, Tensor, int]  # x and who gets it; room, and whose x goes there
+
+
 def all_reduce(x: Tensor, group: Group, maximum: bool = False) -> Tensor:
     """Sum (or maximum) of `x`, of any shape, in place; bitwise the same on every rank."""
     if group.comm is not None and x.dtype in mpi.REDUCIBLE:
@@ -64,13 +67,12 @@ def all_to_all(
 ) -> list[Tensor]:
     """Send `pieces[r]` to rank r; returns what each rank sent here, item r of shape `shapes[r]`."""
     result: list[Tensor] = [pieces[group.rank]] * group.size
-    requests, kept = [], []
+    messages: list[Message] = []
     for step in range(1, group.size):
         to, source = _partners(group, step)
         result[source] = pieces[0].new_empty(shapes[source])
-        kept.append(pieces[to].contiguous())
-        requests += _exchange(kept[-1], to, result[source], source, group)
-    for request in requests:
+        messages.append((pieces[to].contiguous(), to, result[source], source))
+    for request in _exchange(messages, group):
         request.wait()
     return result
 
@@ -82,7 +84,7 @@ class shift:
         """x of any shape, the same on every rank."""
         self._sent, self._result = x.contiguous(), torch.empty_like(x.contiguous())
         after, before = _partners(group, 1)
-        self._requests = _exchange(self._sent, after, self._result, before, group)
+        self._requests = _exchange([(self._sent, after, self._result, before)], group)
 
     def wait(self) -> Tensor:
         """The previous rank's tensor, in the shape of `x`."""
@@ -105,7 +107,7 @@ class Gather:
         for step in range(1, group.size):
             to, source = _partners(group, step)
             buffer = torch.empty_like(self._own)
-            coming, *going = _exchange(self._own, to, buffer, source, group)
+            coming, *going = _exchange([(self._own, to, buffer, source)], group)
             self._coming.append((source, buffer, coming))
             self._going += going
 
@@ -154,7 +156,7 @@ class ScatterSum:
         if group.batched:
             source = (2 * group.rank - rank) % group.size  # as far before as `rank` is behind
             buffer = _like(piece)
-            coming, *going = _exchange(piece, rank, buffer, source, group)
+            coming, *going = _exchange([(piece, rank, buffer, source)], group)
             self._coming[source] = buffer, coming
         else:
             going = [_send(piece, rank, group)]
@@ -194,19 +196,21 @@ def _partners(group: Group, step: int) -> tuple[int, int]:
     return (group.rank + step) % group.size, (group.rank - step) % group.size
 
 
-def _exchange(x: Tensor, to: int, result: Tensor, source: int, group: Group) -> list[Any]:
-    """Start to send contiguous `x` to a rank and to fill `result` from another.
+def _exchange(messages: list[Message], group: Group) -> list[Any]:
+    """Start to send each contiguous `x` and to fill each `result`, on GPUs all at once.
 
-    The first request is done when `result` is there, all of them when `x` is gone as well.
+    The first request is done when the first result is there, all of them when all is done.
     """
-    if not group.batched:
-        return [_receive(result, source, group), _send(x, to, group)]
-    return dist.batch_isend_irecv(
-        [
-            dist.P2POp(dist.irecv, result, group=group.handle, group_peer=source),
-            dist.P2POp(dist.isend, x, group=group.handle, group_peer=to),
-        ]
-    )
+    requests, batch = [], []
+    for x, to, result, source in messages:
+        if group.batched:
+            batch += [
+                dist.P2POp(dist.irecv, result, group=group.handle, group_peer=source),
+                dist.P2POp(dist.isend, x, group=group.handle, group_peer=to),
+            ]
+        else:
+            requests += [_receive(result, source, group), _send(x, to, group)]
+    return dist.batch_isend_irecv(batch) if batch else requests
 
 
 def _send(x: Tensor, to: int, group: Group) -> Any:
