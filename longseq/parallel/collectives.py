@@ -27,7 +27,6 @@ from torch import Tensor
 from longseq.parallel import mpi
 from longseq.parallel.mesh import Group
 
-
 Message = tuple[Tensor, int, Tensor, int]  # x and who gets it; room, and whose x goes there
 
 
