@@ -36,6 +36,7 @@ from longseq.checkpoint.state.share import NotFinite, Share, file_name
 from longseq.host.atomic_files import NO_ROOM, reason, sync
 from longseq.host.host_memory import available_bytes
 from longseq.parallel.agreement import Ranks
+from longseq.reports.format import size
 
 SPARE = 2  # free host memory, in copies, that a copy asks for
 
@@ -169,7 +170,7 @@ class Saver:
         folders.clean(self.folder)
         free = shutil.disk_usage(self.folder).free
         if free < need:
-            raise NoRoom(f"it needs {need / 2**20:,.0f} MiB and {free / 2**20:,.0f} MiB are free")
+            raise NoRoom(f"it needs {size(need)}, and {size(free)} are free")
         aside.mkdir()
 
     def advance(self) -> Saved | None:

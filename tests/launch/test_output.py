@@ -156,6 +156,14 @@ def test_the_code_that_ranks_wrote_down_comes_back(tree: Tree) -> None:
     assert tree.bash(script).stdout.split() == ["75", "9"]
 
 
+def test_ranks_that_stopped_early_have_said_so_themselves(tree: Tree) -> None:
+    """75 comes back from the launcher: Hydra's, and any where the disk had no room for the file."""
+    script = """declare -A LONGSEQ_VALUE=([LOAD]=)
+        LONGSEQ_RUN=$HOME; mkdir "$HOME/log"; longseq_finish 75; echo "$REPLY" """
+    done = tree.bash(script)
+    assert (done.stdout.split(), done.stderr) == (["75"], "")
+
+
 @pytest.mark.parametrize(
     ("starter", "name", "sent"),
     [
