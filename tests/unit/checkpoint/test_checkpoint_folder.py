@@ -59,6 +59,16 @@ def test_newest_is_taken(two: Path) -> None:
     assert find_latest(two / "step-9", print)[0] == two / "step-9"
 
 
+def test_a_link_to_one_stands_for_it(two: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Beside it lies what goes with it; of one that a run has put elsewhere, beside the link."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "best").symlink_to(two / "step-9")
+    assert find_latest(elsewhere / "best", print)[0] == two / "step-9"
+    (two / "step-10").rename(elsewhere / "archived")
+    (two / "step-10").symlink_to(elsewhere / "archived")
+    assert find_latest(two / "step-10", print)[0] == two / "step-10"
+
+
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "flipped bit": (lambda p: flip(p / "state" / "a.pt", 77), "state/a.pt is not what was written"),
     "truncated": (
