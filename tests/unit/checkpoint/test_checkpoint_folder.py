@@ -77,6 +77,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "emptied": (lambda p: (p / "state" / "b.pt").write_bytes(b""), "state/b.pt has 0 bytes"),
     "missing file": (lambda p: (p / "state" / "b.pt").unlink(), "state/b.pt is missing"),
+    "link to nowhere": (
+        lambda p: ((p / "state" / "b.pt").unlink(), (p / "state" / "b.pt").symlink_to("/no/such")),
+        "state/b.pt cannot be read: No such file or directory",
+    ),
     "foreign file": (
         lambda p: (p / "state" / "c.pt").touch(),
         "state/c.pt was not written by the checkpoint",
