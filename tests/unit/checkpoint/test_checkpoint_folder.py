@@ -37,6 +37,11 @@ def flip(path: Path, at: int = 0) -> None:
     path.write_bytes(data)
 
 
+def lead_nowhere(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("/no/such")
+
+
 def write_two(folder: Path) -> Path:
     """step-9 and step-10."""
     for step in (9, 10):
@@ -78,7 +83,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "emptied": (lambda p: (p / "state" / "b.pt").write_bytes(b""), "state/b.pt has 0 bytes"),
     "missing file": (lambda p: (p / "state" / "b.pt").unlink(), "state/b.pt is missing"),
     "link to nowhere": (
-        lambda p: ((p / "state" / "b.pt").unlink(), (p / "state" / "b.pt").symlink_to("/no/such")),
+        lambda p: lead_nowhere(p / "state" / "b.pt"),
         "state/b.pt cannot be read: No such file or directory",
     ),
     "foreign file": (
