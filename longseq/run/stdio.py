@@ -54,7 +54,7 @@ def lossy(stream: TextIO) -> TextIO:
         io.BufferedWriter(raw),
         encoding=stream.encoding,
         errors=stream.errors,
-        line_buffering=bool(stream.line_buffering),
+        line_buffering=True,
     )
 
 
