@@ -367,16 +367,21 @@ longseq_finish() { # longseq_finish STATUS: sets REPLY to the run's exit code; s
         REPLY=${code:-$1}
     elif ((${LONGSEQ_BESIDE_STATUS:-0} == LONGSEQ_EXIT_BAD_HOST)); then # nothing had moved (idle.sh)
         REPLY=$LONGSEQ_EXIT_BAD_HOST
+    elif (($1 == 75)) && longseq_has_room "$LONGSEQ_RUN"; then
+        : # the ranks' own, who could not write it down, or whose launcher hands it on: rank 0 has said why
     elif [[ -n ${LONGSEQ_TOLD-} && $1 != 130 ]]; then # launchers differ in the status then
         longseq_say "stopped by SIG$LONGSEQ_TOLD before a rank could say so"
         REPLY=75
+    elif [[ ! -d $LONGSEQ_RUN ]]; then
+        longseq_say "$LONGSEQ_RUN is gone: it was removed or moved while the run used it"
+        REPLY=1
     elif (($1 == LONGSEQ_EXIT_NO_ROOM)) || ! longseq_has_room "$LONGSEQ_RUN"; then
         longseq_say "there is no room in $LONGSEQ_RUN (a full disk? a quota?): free some"
         REPLY=$LONGSEQ_EXIT_NO_ROOM
     else
         longseq_say "the launcher ended with status $1, and no rank said why: $log/rank*.out"
     fi
-    [[ $REPLY == 2 ]] || longseq_tell_load
+    [[ $REPLY == 2 || ! -d $LONGSEQ_RUN ]] || longseq_tell_load
 }
 
 longseq_tell_load() { # from where to go on after a run that failed

@@ -23,3 +23,9 @@ class FullDisk(UserError):
     """No room for what a run must write: one line as well, but no mistake that would repeat."""
 
     exit_code = EXIT_NO_ROOM
+
+
+class Gone(UserError):
+    """What a run wrote to was taken away from it: one line as well, and a failure."""
+
+    exit_code = EXIT_FAILED

@@ -1,4 +1,4 @@
-"""Whether a checkpoint fits a run: the same network and optimizer; everything else may differ.
+"""Whether a checkpoint fits a run: its network, optimizer and end; everything else may differ.
 
     network(config.network)                  # what the network is, as a manifest keeps it
     check_fit(path, manifest, config)        # raises UserError in one line
@@ -39,13 +39,21 @@ def network(net: Network) -> dict[str, Any]:
 
 
 def check_fit(path: Path, manifest: Manifest, config: Config) -> None:
-    """Raise UserError where the run has another network or optimizer than the checkpoint."""
+    """Raise UserError where the run has another network or optimizer than the checkpoint, or ends
+    before it; one that ends with it has nothing left to do, which is no mistake in a chain.
+    """
     ours = network(config.network)
     theirs = dict(manifest.network)
     if manifest.optimizer:  # else there are weights only
         ours |= {"optimizer": config.training.optimizer}
         theirs |= {"optimizer": manifest.optimizer}
     _compare(path, theirs, ours, "flags")
+    at, total = manifest.progress["iteration"], config.training.train_iters
+    if at > total:
+        raise UserError(
+            f"--load {path} (LOAD) is of iteration {at}, and --train-iters {total} (TRAIN_ITERS)"
+            " ends before it: give more iterations, or an earlier checkpoint"
+        )
 
 
 def check_vocabulary(

@@ -1,7 +1,7 @@
 """A folder of checkpoints belongs to one run at a time.
 
     claim = claim_folder(folder, loaded)   # loaded: what --load found; raises UserError
-    claim.check()                          # before anything is put there
+    claim.check()                          # before anything is put there; raises Lost, Gone
     claim.release()
 
 The run that has the folder holds a lock on `owner.json`, which the kernel drops when it dies. Where
@@ -23,7 +23,7 @@ from typing import IO
 
 from longseq.checkpoint.format.folder import steps
 from longseq.checkpoint.format.manifest import Damaged, check_names, read_manifest
-from longseq.errors import UserError
+from longseq.errors import Gone, UserError
 from longseq.host.atomic_files import reason, sync_open, unwritable
 
 OWNER = "owner.json"
@@ -42,11 +42,13 @@ class Claim:
     file: IO[str]
 
     def check(self) -> None:
-        """Raise Lost where another run has taken the folder since."""
+        """Raise Lost where another run has taken the folder since, Gone where it is not there."""
         try:
             text = self.path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            text = ""
+        except (FileNotFoundError, NotADirectoryError):
+            folder = self.path.parent
+            what = self.path if folder.is_dir() else folder
+            raise Gone(f"{what} is gone: it was removed or moved while this run used it") from None
         if text != self.text:
             raise Lost(f"another run has taken {self.path.parent}: {text.strip()}")
 

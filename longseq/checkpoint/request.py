@@ -1,11 +1,11 @@
 """What --load and --save ask for, looked at before any rank starts; no torch, nothing changed.
 
-check_request(config, vocabulary)      # raises UserError
+check_request(config, vocabulary, warn)      # raises UserError
 """
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from longseq.checkpoint.fit import check_fit, check_vocabulary
@@ -15,7 +15,7 @@ from longseq.checkpoint.owner import may_use
 from longseq.config.arguments import Config
 
 
-def check_request(config: Config, vocabulary: int) -> None:
+def check_request(config: Config, vocabulary: int, warn: Callable[[str], None]) -> None:
     """Refuse a checkpoint that is not there or does not fit, and a folder that is another run's.
 
     vocabulary: 0 where it is not known yet. Names and sizes of files are looked at; the ranks check
@@ -23,14 +23,10 @@ def check_request(config: Config, vocabulary: int) -> None:
     """
     loaded = None
     if config.run.load:
-        loaded, manifest = find_latest(Path(config.run.load), _warn, hashes=False)
+        loaded, manifest = find_latest(Path(config.run.load), warn, hashes=False)
         check_fit(loaded, manifest, config)
         read_left_out(loaded.parent)
         if vocabulary:
             check_vocabulary(loaded, manifest, vocabulary)
     if config.run.save:
         may_use(Path(config.run.save), loaded)
-
-
-def _warn(text: str) -> None:
-    print(f"longseq: warning: {text}", file=sys.stderr)

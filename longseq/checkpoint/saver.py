@@ -7,9 +7,9 @@
 
 Each rank writes its file in a thread. When all have, rank 0 makes them a checkpoint in a thread
 too: manifest, rename, the pointer to the newest. The ranks agree between two steps, in their main
-threads. Raises NoRoom (the disk is full: try again later), NotFinite, NotSaved on every rank; the
-checkpoints before are untouched then. Memory for the copy is kept and used again; where there is
-not enough, the step waits for the whole save.
+threads. Raises NoRoom (the disk is full: try again later), NotFinite, NotSaved, Gone (the folder
+is) on every rank; the checkpoints before are untouched then. Memory for the copy is kept and used
+again; where there is not enough, the step waits for the whole save.
 """
 
 from __future__ import annotations
@@ -33,9 +33,11 @@ from longseq.checkpoint.owner import Claim, Lost
 from longseq.checkpoint.state.engine_state import EngineState
 from longseq.checkpoint.state.random_states import random_states
 from longseq.checkpoint.state.share import NotFinite, Share, file_name
+from longseq.errors import Gone
 from longseq.host.atomic_files import NO_ROOM, reason, sync
 from longseq.host.host_memory import available_bytes
 from longseq.parallel.agreement import Ranks
+from longseq.reports.format import size
 
 SPARE = 2  # free host memory, in copies, that a copy asks for
 
@@ -172,7 +174,7 @@ class Saver:
         folders.clean(self.folder)
         free = shutil.disk_usage(self.folder).free
         if free < need:
-            raise NoRoom(f"it needs {need / 2**20:,.0f} MiB and {free / 2**20:,.0f} MiB are free")
+            raise NoRoom(f"it needs {size(need)}, and {size(free)} are free")
         aside.mkdir()
 
     def advance(self) -> Saved | None:
@@ -227,7 +229,7 @@ class Saver:
         result, problem = None, None
         try:
             result = act()
-        except (OSError, NotFinite, NotSaved, Lost) as error:
+        except (OSError, NotFinite, NotSaved, Lost, Gone) as error:
             problem = _problem(error)
         outcomes = self.ranks.gather((result, problem))
         problems = [found for _, found in outcomes if found]
@@ -241,6 +243,8 @@ class Saver:
 
 
 def _problem(error: Exception) -> tuple[type[Exception], str]:
+    if isinstance(error, FileNotFoundError):  # what has just been made
+        return Gone, f"{error.filename} is gone: it was removed or moved while this run used it"
     if isinstance(error, OSError):
         text = reason(error) + (f": {error.filename}" if error.filename else "")
         return (NoRoom if error.errno in NO_ROOM else NotSaved), text
@@ -262,6 +266,7 @@ def _touched(size: int, pinned: bool) -> Tensor:
 
 def _complete(aside: Path, files: dict[str, Entry]) -> dict[str, Entry]:
     """All files, with those written beside the ranks'; all ranks' must be visible here."""
+    aside.stat()  # raises FileNotFoundError
     found = list_files(aside)
     for name in files.keys() - set(found):
         raise OSError(

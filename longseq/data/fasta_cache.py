@@ -13,9 +13,10 @@ from pathlib import Path
 from longseq.data.indexed.manifest import check_sizes, read_manifest
 from longseq.data.sources.remote import is_url, shown
 from longseq.errors import UserError
-from longseq.host.atomic_files import digest, make_aside, publish_folder, unwritable
+from longseq.host.atomic_files import digest, make_aside, publish_folder, reason, unwritable
 
 NAME = "tokens"
+REMEDY = "set LONGSEQ_CACHE to a folder with room that you can write to"
 
 
 def default_cache_folder() -> Path:
@@ -91,7 +92,7 @@ def _prepare(source: Path, target: Path, tokenizer: str) -> None:
     from longseq.data.prepare.settings import Settings
     from longseq.data.sources.inputs import Inputs
 
-    aside = make_aside(target)
+    aside = make_aside(target, REMEDY)
     try:
         settings = Settings(Recipe(tokenizer))
         write_tokens(Inputs((str(source),)), str(aside / NAME), settings, quiet)
@@ -101,8 +102,6 @@ def _prepare(source: Path, target: Path, tokenizer: str) -> None:
             if not _whole(target):  # another job was faster, or else something is wrong
                 raise
     except OSError as error:
-        raise unwritable(
-            f"{target.parent}: {error.strerror}: set LONGSEQ_CACHE to a folder with room", error
-        ) from None
+        raise unwritable(f"{target.parent}: {reason(error)}: {REMEDY}", error) from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)

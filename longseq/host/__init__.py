@@ -2,6 +2,7 @@
 
 atomic_files    the only place with fsync, rename and digests
 growing_files   files that grow by whole pieces, which wait for room on a full disk
+split_output    output to the screen and to a file, which may be full for a while
 machine         GPUs' compute capability and packages' versions, asked before torch is imported
 gpus            what GPUs can do, by name: peaks, memory, links
 affinity        which CPUs and which GPU a rank has, and whether they are near each other

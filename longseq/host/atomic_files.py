@@ -5,7 +5,7 @@ The only place with fsync, rename and digests.
     replace_file(path, text)            one small file, whole
     make_aside(target), publish_…       several files that are seen together or not at all
     new_folder(target, flag)            the same for a folder that the user names
-    unfinished(target)                  the same, which a killed writer leaves to the next
+    unfinished(target, flag)            the same, which a killed writer leaves to the next
     replace_folder(aside, target, old)  the same, where an older one may be there
     digest(path), Sha256()              of a file, of a stream
 """
@@ -69,9 +69,9 @@ def digest(path: str | os.PathLike[str]) -> str:
     return sha.hexdigest()
 
 
-def make_aside(target: Path) -> Path:
+def make_aside(target: Path, remedy: str = "name a folder that can be written") -> Path:
     """A new empty folder beside `target` that names its writer: files wait there until all are
-    whole.
+    whole. remedy: of the user where that cannot be, with the name of the flag or variable.
 
     A killed writer leaves its folder; this call removes those of this host. No lock files: a lock
     that outlives its owner would block everybody.
@@ -85,15 +85,14 @@ def make_aside(target: Path) -> Path:
         aside = target.parent / name
         aside.mkdir()
     except OSError as error:
-        raise unwritable(
-            f"{target.parent}: {error.strerror}: name a folder that can be written", error
-        ) from None
+        raise unwritable(f"{target.parent}: {reason(error)}: {remedy}", error) from None
     return aside
 
 
 @contextmanager
-def unfinished(target: Path) -> Iterator[Path]:
+def unfinished(target: Path, flag: str) -> Iterator[Path]:
     """TARGET.unfinished, a folder for one writer at a time: what a killed one left is still there.
+    flag: what names the target.
 
     The kernel's lock ends with its owner; on a file system without locks there is none. Who is done
     removes the folder.
@@ -103,9 +102,8 @@ def unfinished(target: Path) -> Iterator[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = open(folder / LOCK, "w")  # noqa: SIM115
     except OSError as error:
-        raise unwritable(
-            f"{target.parent}: {error.strerror}: name a folder that can be written", error
-        ) from None
+        text = f"{flag} {target}: {reason(error)}: name a folder that can be written"
+        raise unwritable(text, error) from None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -147,7 +145,7 @@ def new_folder(target: Path, flag: str) -> Iterator[Path]:
     """
     if target.exists():
         raise UserError(f"{flag} {target} exists: name a new folder")
-    aside = make_aside(target)
+    aside = make_aside(target, f"{flag} must be in a folder that can be written")
     try:
         yield aside
         publish_folder(aside, target)

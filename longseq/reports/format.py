@@ -33,8 +33,10 @@ def short(value: float | None) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes: 0.12 GiB, and 12.5 MiB where that would say little."""
-    return f"{count / 2**30:.2f} GiB" if count >= 2**30 / 10 else f"{count / 2**20:.1f} MiB"
+    """Bytes: 0.12 GiB, and 12.5 MiB or 12.5 KiB where that would say little."""
+    if count >= 2**30 / 10:
+        return f"{count / 2**30:.2f} GiB"
+    return f"{count / 2**20:.1f} MiB" if count >= 2**20 / 10 else f"{count / 2**10:.1f} KiB"
 
 
 def counted(count: float, what: str) -> str:

@@ -172,10 +172,11 @@ def _history(summary: dict[str, Any], first: int) -> tuple[list[dict[str, Any]],
 
 
 def run_of(load: Path) -> Path | None:
-    """The folder of the run that wrote the checkpoints in `load`."""
-    for folder in (load, *list(load.parents)[:2]):
-        if (folder / SUMMARY).is_file():
-            return folder
+    """The folder of the run that wrote the checkpoints in `load`, which may be a link to them."""
+    for path in (load.resolve(), load.absolute()):  # the other where a run's own are links
+        for folder in (path, *list(path.parents)[:2]):
+            if (folder / SUMMARY).is_file():
+                return folder
     return None
 
 

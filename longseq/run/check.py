@@ -35,11 +35,14 @@ from longseq.run.resumed import find_before
 DS_CONFIG = "ds_config.json"
 
 
-def add_arguments(parser: Parser, check_request: Callable[[Config, int], None]) -> None:
+CheckRequest = Callable[[Config, int, Callable[[str], None]], None]
+
+
+def add_arguments(parser: Parser, check_request: CheckRequest) -> None:
     """The verb's own options, and every flag of the trainer.
 
     check_request: looks at the checkpoints that are asked for; gets the size of the vocabulary too,
-    0 before the data were looked at.
+    0 before the data were looked at, and what to warn through.
     """
     parser.usage = "%(prog)s [--flag VALUE ...] [-- COMMAND]"
     parser.add_argument("--world-size", default="1", metavar="N", help="number of ranks (1)")
@@ -59,7 +62,7 @@ def prepare_run(options: argparse.Namespace) -> int:
     if dry_run and not in_environment():  # another Python, whose packages say nothing
         machine = without_packages(machine)
     config = make_config(read_flags(GROUPS, options), world, machine)
-    options.check_request(config, 0)
+    _check_request(options, config, 0)
     if config.run.trainer != UPSTREAM:  # whose kernels are others
         _tell_attention(config, machine, load=not dry_run)
     files = options.files(config, 0)  # now: preparing data may take minutes
@@ -72,12 +75,24 @@ def prepare_run(options: argparse.Namespace) -> int:
             print(f"# {name}\n{text}", end="")
         return EXIT_DONE
     vocabulary = _check_data(config)
-    options.check_request(config, vocabulary)
+    _check_request(options, config, vocabulary)
     _check_nvme(config)
     if config.run.run_dir:
         files = options.files(config, vocabulary)
         _make_folder(Path(config.run.run_dir), files, options.behind)
     return EXIT_DONE
+
+
+def _check_request(options: argparse.Namespace, config: Config, vocabulary: int) -> None:
+    """Of a checkpoint that is passed over the ranks warn, who look closer; where none will, we."""
+    said: list[str] = []
+    ranks_follow = False
+    try:
+        options.check_request(config, vocabulary, said.append)
+        ranks_follow = not options.dry_run
+    finally:
+        for text in () if ranks_follow else said:
+            print(f"longseq: warning: {text}", file=sys.stderr)
 
 
 def _look_for_data(data_path: str) -> None:

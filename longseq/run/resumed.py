@@ -77,7 +77,7 @@ def _word(value: Any) -> str:
 
 def find_before(load: Path) -> Before | None:
     """The run that wrote the checkpoints in `load`, from its summary.json."""
-    folder = run_of(load.absolute())
+    folder = run_of(load)
     return _read(folder) if folder else None
 
 
@@ -231,6 +231,11 @@ def main(load: str, ranks: str) -> int:
         variables, words = taken_over(before, int(ranks), told, read_table())
         entries = [f"{name}={value}" for name, value in variables.items()]
         sys.stdout.write("".join(f"{entry}\0" for entry in entries + [f"flag={w}" for w in words]))
+    elif os.path.exists(load):
+        print(
+            f"longseq: LOAD={load}: no run's {SUMMARY} is there: the settings are those given now",
+            file=sys.stderr,
+        )
     return EXIT_DONE
 
 

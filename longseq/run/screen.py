@@ -8,6 +8,7 @@ rank's output is never a terminal, so the launcher says so in LONGSEQ_TERMINAL (
 columns). Everything also goes to RUN/log/rankN.log through `logging`.
 """
 
+import contextlib
 import logging
 import os
 import signal
@@ -46,7 +47,9 @@ class _LogFile(logging.FileHandler):
     def handleError(self, _record: logging.LogRecord) -> None:
         if not self.failed:
             self.failed = True
-            print(f"warning: {self.baseFilename}: {sys.exc_info()[1]}", file=sys.stderr, flush=True)
+            text = f"warning: {self.baseFilename}: {sys.exc_info()[1]}"
+            with contextlib.suppress(OSError):  # a rank's standard error is on the same disk
+                print(text, file=sys.stderr, flush=True)
 
 
 def open_log(folder: Path, rank: int) -> None:

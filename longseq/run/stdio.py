@@ -1,7 +1,8 @@
 """A file for the output of each rank: RUN/log/rankN.out, whatever writes it, C++ included.
 
 ALCF/rank.sh sends the ranks from 1 on to their files before Python starts. Rank 0 is also on the
-screen: here it is split, at the level of file descriptors.
+screen: here it is split, at the level of file descriptors. No rank ends for words that find no
+room: its file is mostly on the disk of the checkpoints, which may be full for a while.
 
 The exit code of a run that stopped early, 75, is a failure to most launchers: Open MPI and srun
 would kill the ranks that are still closing. So it goes by a file to ALCF/launch.sh.
@@ -11,13 +12,16 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import io
 import os
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, TextIO
 
 from longseq.errors import EXIT_DONE, EXIT_STOPPED_EARLY
+from longseq.host import split_output
 
 
 def _folder(environ: Mapping[str, str]) -> Path | None:
@@ -28,12 +32,36 @@ def _folder(environ: Mapping[str, str]) -> Path | None:
 
 # Of a process group of its own, and deaf: Slurm signals every process of a task, and a rank that is
 # told to save must still have somewhere to print, also when the launcher is gone (PIPE)
-TEE = ["/bin/sh", "-c", "trap '' HUP INT PIPE TERM USR1 USR2; exec tee -a \"$0\""]
+TEE = ["/bin/sh", "-c", 'trap \'\' HUP INT PIPE TERM USR1 USR2; exec "$0" -I -S "$@"']
+TEE += [sys.executable, split_output.__file__]
+
+
+class _Lossy(io.FileIO):
+    """A file descriptor that takes everything: what cannot be written is lost."""
+
+    def write(self, words: Any, /) -> int:
+        try:
+            return super().write(words)
+        except OSError:
+            return memoryview(words).nbytes
+
+
+def lossy(stream: TextIO) -> TextIO:
+    """Writes where `stream` does, and never fails."""
+    stream.flush()
+    raw = _Lossy(stream.fileno(), "w", closefd=False)
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw),
+        encoding=stream.encoding,
+        errors=stream.errors,
+        line_buffering=True,
+    )
 
 
 def keep_output(environ: Mapping[str, str] = os.environ) -> None:
     """Let rank 0's output go to its file too, and let a crash in C++ say where Python was."""
     faulthandler.enable()
+    sys.stdout, sys.stderr = lossy(sys.stdout), lossy(sys.stderr)
     folder = _folder(environ)
     if folder is None or environ.get("RANK", "0") != "0":
         return

@@ -105,7 +105,8 @@ def closing_rows(
         for order, value in marks["markov_losses"].items():
             rows.append((f"Markov, order {order}", loss(value, bases)))
     if config.run.run_dir:
-        rows.append(("everything", f"{config.run.run_dir} (report.html shows it)"))
+        shown = " (report.html shows it)" if losses else ""
+        rows.append(("everything", config.run.run_dir + shown))
     if saved:
         more = "" if exit_code else " and a larger TRAIN_ITERS"
         rows.append(("go on with", f"LOAD={config.run.save}{more}"))

@@ -207,7 +207,8 @@ class Announcer:
         if self.folder and self.ranks.rank == 0:
             try:
                 write_summary(self.folder, self.config, self._told, title, self.opening, rows)
-                write_page(read_run(self.folder))
+                if losses:  # none where all iterations were done before
+                    write_page(read_run(self.folder))
             except (OSError, UserError) as error:  # a full disk must not fail what has ended well
                 self.screen.warn(f"the report could not be written: {error}")
 

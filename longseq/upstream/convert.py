@@ -70,7 +70,7 @@ def _convert(options: argparse.Namespace) -> int:
 
 
 def _tokenizer(source: Path, data_path: str) -> Tokenizer:
-    kind, run = "", run_of(source.absolute())
+    kind, run = "", run_of(source)
     if not data_path and run:
         data = nested(read_json(run / SUMMARY), "settings", "data") or {}
         data_path, kind = data.get("data_path", ""), data.get("tokenizer_type", "")

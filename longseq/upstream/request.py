@@ -35,16 +35,16 @@ def add_arguments(parser: Parser) -> None:
     parser.set_defaults(files=files_of)
 
 
-def check_request(config: Config, vocabulary: int) -> None:
+def check_request(config: Config, vocabulary: int, warn: Callable[[str], None]) -> None:
     """Refuse what the trainer that is asked for cannot do; vocabulary: 0 where it is not known."""
     if config.run.trainer != UPSTREAM:
-        request.check_request(config, vocabulary)
+        request.check_request(config, vocabulary, warn)
         return
     upstream_arguments(config, vocabulary)
     checked(Path(config.run.megatron_deepspeed_dir))
     if config.training.device == "cuda" and vocabulary:
         _check_apex()
-    _check_load(config, vocabulary)
+    _check_load(config, vocabulary, warn)
     if not vocabulary:
         for line in lines_for(config):
             print(f"longseq: Megatron-DeepSpeed: {line}", file=sys.stderr)
@@ -58,9 +58,9 @@ def _check_apex() -> None:
         )
 
 
-def _check_load(config: Config, vocabulary: int) -> None:
+def _check_load(config: Config, vocabulary: int, warn: Callable[[str], None]) -> None:
     """One of its own is its to check; one of ours must be whole and fit."""
-    ours = find_ours(config, _warn, Ranks(), hashes=False)
+    ours = find_ours(config, warn, Ranks(), hashes=False)
     if ours and vocabulary:
         check_vocabulary(*ours, vocabulary)
 
@@ -75,10 +75,6 @@ def find_ours(
     path, manifest = find_latest(Path(load), warn, ranks, hashes)
     check_fit(path, manifest, config)
     return path, manifest
-
-
-def _warn(text: str) -> None:
-    print(f"longseq: warning: {text}", file=sys.stderr)
 
 
 def files_of(config: Config, vocabulary: int) -> dict[str, str]:

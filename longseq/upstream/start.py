@@ -32,6 +32,7 @@ from longseq.run.environment import write_environment
 from longseq.run.safety.failure import record_failure
 from longseq.run.safety.watch import Watch
 from longseq.run.screen import Screen, open_log, terminal_width
+from longseq.run.stdio import lossy
 from longseq.run.summary import Rows, closing_rows, opening_rows, write_summary
 from longseq.upstream import fixes, stand_ins
 from longseq.upstream.arguments import SAVED, attention_kernel, recomputes_all, upstream_arguments
@@ -87,8 +88,14 @@ def _prints_kept(folder: Path | None, ranks: Ranks) -> Iterator[None]:
         yield
         return
     log = folder / "log" / "rank0.out"
-    with log.open("a", encoding="utf-8") as file, contextlib.redirect_stdout(file):
-        yield
+    with (
+        log.open("a", buffering=1, encoding="utf-8") as file,
+        contextlib.redirect_stdout(lossy(file)) as prints,
+    ):
+        try:
+            yield
+        finally:
+            prints.flush()
 
 
 def import_upstream(config: Config) -> ModuleType:
@@ -224,4 +231,5 @@ def _say_how_it_ended(config: Config, recorder: Recorder, code: int) -> None:
     if config.run.run_dir and recorder.ranks.rank == 0:
         folder = Path(config.run.run_dir)
         write_summary(folder, config, recorder.marks, title, recorder.opening, rows)
-        write_page(read_run(folder))
+        if recorder.losses:
+            write_page(read_run(folder))

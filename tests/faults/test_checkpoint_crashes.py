@@ -25,6 +25,7 @@ from longseq.checkpoint.owner import Lost, claim_folder, may_use
 from longseq.checkpoint.saver import NoRoom, NotSaved, Saver
 from longseq.checkpoint.state.share import NotFinite
 from longseq.checkpoint.state.zero_state import engine_state
+from longseq.errors import Gone
 from longseq.parallel.agreement import Ranks
 from longseq.parallel.mesh import Mesh
 from tests.faults.small_engine import SmallEngine, load_newest, manifest_of, save_step
@@ -164,7 +165,7 @@ def test_full_disk_leaves_the_one_before(tmp_path: Path) -> None:
 
 def test_space_is_looked_at_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9, 8, 1))
-    with pytest.raises(NoRoom, match=r"it needs 0 MiB and 0 MiB are free"):
+    with pytest.raises(NoRoom, match=r"it needs 2\d\.\d KiB, and 0\.0 KiB are free"):
         save_value(tmp_path, 1)
     assert list(tmp_path.iterdir()) == []
 
@@ -230,6 +231,32 @@ def test_another_run_that_takes_the_folder_is_noticed(tmp_path: Path) -> None:
     with pytest.raises(NotSaved, match="another run has taken"):
         saver.save(engine_state(SmallEngine(1.0), Mesh.single()), manifest_of(1))
     claim.release()
+
+
+@pytest.mark.parametrize(
+    ("gone", "named"), [("", "checkpoints"), ("owner.json", "checkpoints/owner.json")]
+)
+def test_a_folder_that_is_gone_is_no_other_runs(tmp_path: Path, gone: str, named: str) -> None:
+    """Nor a full disk: one line, and exit code 1."""
+    folder = tmp_path / "checkpoints"
+    claim = claim_folder(folder, None)
+    saver = Saver(folder, claim, Ranks())
+    (folder / gone).rename(tmp_path / "moved")
+    with pytest.raises(Gone) as raised:
+        saver.save(engine_state(SmallEngine(1.0), Mesh.single()), manifest_of(1))
+    assert f"{tmp_path / named} is gone: it was removed or moved" in str(raised.value)
+    assert raised.value.exit_code == 1
+    claim.release()
+
+
+def test_a_folder_that_goes_while_it_is_written_to(tmp_path: Path) -> None:
+    engine = SmallEngine(1.0)
+    engine.step()
+    saver = Saver(tmp_path / "all", None, Ranks())
+    saver.save(engine_state(engine, Mesh.single()), manifest_of(1))
+    (tmp_path / "all").rename(tmp_path / "moved")
+    with pytest.raises(Gone, match=r"step-1 was not written: .*/all/.* is gone"):
+        saver.finish()
 
 
 def test_only_some_are_kept(tmp_path: Path) -> None:

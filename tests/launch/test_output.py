@@ -156,6 +156,23 @@ def test_the_code_that_ranks_wrote_down_comes_back(tree: Tree) -> None:
     assert tree.bash(script).stdout.split() == ["75", "9"]
 
 
+def test_a_run_whose_folder_is_gone_has_met_no_full_disk(tree: Tree) -> None:
+    script = """declare -A LONGSEQ_VALUE=([LOAD]=/before)
+        LONGSEQ_RUN=$HOME/gone; longseq_finish 9; echo "$REPLY" """
+    done = tree.bash(script)
+    (line,) = done.stderr.splitlines()
+    assert line.endswith("/gone is gone: it was removed or moved while the run used it")
+    assert done.stdout.split() == ["1"]
+
+
+def test_ranks_that_stopped_early_have_said_so_themselves(tree: Tree) -> None:
+    """75 comes back from the launcher: Hydra's, and any where the disk had no room for the file."""
+    script = """declare -A LONGSEQ_VALUE=([LOAD]=)
+        LONGSEQ_RUN=$HOME; mkdir "$HOME/log"; longseq_finish 75; echo "$REPLY" """
+    done = tree.bash(script)
+    assert (done.stdout.split(), done.stderr) == (["75"], "")
+
+
 @pytest.mark.parametrize(
     ("starter", "name", "sent"),
     [

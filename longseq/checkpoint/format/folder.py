@@ -65,7 +65,8 @@ def find_latest(
 def _candidates(folder: Path) -> tuple[list[Path], str]:
     """Checkpoints in the order to try, and why there are none."""
     if (folder / NAME).exists():
-        return [folder], ""
+        # Of a link from elsewhere: samples to leave out are beside what it names
+        return [folder if (folder.parent / POINTER).exists() else folder.resolve()], ""
     if not folder.is_dir():
         return [], "no such folder"
     found = steps(folder)

@@ -132,7 +132,10 @@ def check_names(folder: Path, manifest: Manifest) -> None:
     for name in sorted(present - manifest.files.keys()):
         raise Damaged(f"{name} was not written by the checkpoint")
     for name, entry in manifest.files.items():
-        size = (folder / name).stat().st_size
+        try:
+            size = (folder / name).stat().st_size
+        except OSError as error:  # a link that leads nowhere is listed
+            raise Damaged(f"{name} cannot be read: {error.strerror}") from None
         if size != entry.size:
             raise Damaged(f"{name} has {size} bytes, {entry.size} were written")
         if len(entry.sha256) != max(1, -(-size // BLOCK)):

@@ -58,7 +58,7 @@ def prepare(
         raise UserError(f"--output {prefix}: give a prefix for files, such as {prefix}genomes")
     if Path(f"{prefix}.idx").exists() and not overwrite:
         raise UserError(f"{prefix}.idx exists: choose another --output, or add --overwrite")
-    with unfinished(target) as folder:
+    with unfinished(target, "--output") as folder:
         try:
             likeness, wish = None, wish_of(settings.drop_duplicates, settings.group_by)
             if wish.anything:

@@ -24,7 +24,7 @@ from longseq.config.flags import Parser
 from longseq.errors import EXIT_DONE, UserError
 from longseq.reports.format import duration, number, short
 from longseq.reports.plots import thin
-from longseq.reports.runs import RUNNING, SUMMARY, nested, parse_record, read_json
+from longseq.reports.runs import RUNNING, SUMMARY, finite, nested, parse_record, read_json
 
 TAIL = 1 << 20  # bytes of metrics.jsonl and of a log that are read each time: some 2,000 records
 WARNINGS = 3
@@ -183,7 +183,7 @@ def progress(seen: Seen) -> tuple[str, str]:
     or "".
     """
     status, total, at = seen.summary.get("status"), seen.total, seen.records[-1]["iteration"]
-    times = [r["iteration_time"] for r in seen.records[-20:] if r.get("iteration_time")]
+    times = _known(seen.records[-20:], "iteration_time")
     pace = statistics.median(times) if times else 0.0
     quiet = status == RUNNING and seen.silent > QUIET + 10 * pace
     text = f"{at}/{total or '?'}  {status or 'has not begun'}"
@@ -197,11 +197,11 @@ def _progress(seen: Seen, width: int) -> list[str]:
     done = round(BAR * min(1.0, last["iteration"] / total)) if total else 0
     text, quiet = progress(seen)
     line = f"{'━' * done}{'╌' * (BAR - done)}  {text}"
-    losses = [float(r["lm_loss"]) for r in seen.records if r.get("lm_loss") is not None]
-    valid = [r["validation_loss"] for r in seen.records if r.get("validation_loss") is not None]
+    losses, valid = _known(seen.records, "lm_loss"), _known(seen.records, "validation_loss")
+    speed = last.get("tokens_per_sec")
     figures = [
         f"{number(last.get('iteration_time'), '{:.3g}')} s",
-        f"{short(last.get('tokens_per_sec'))} tokens/s",
+        f"{short(speed if finite(speed) else None)} tokens/s",
         f"{number(last.get('tflops'), '{:.3g}')} TFLOPS",
         f"{number(last.get('peak_memory_gib'), '{:.2f}')} GiB",
     ]
@@ -215,6 +215,11 @@ def _progress(seen: Seen, width: int) -> list[str]:
         room = max(0, min(60, width - len(text) - 2))
         lines.append(f"{text}  {sparkline(losses, room)}")
     return lines
+
+
+def _known(records: Sequence[dict[str, Any]], key: str) -> list[float]:
+    """The values of a metric that are numbers; of a spike it may be none."""
+    return [float(value) for record in records if finite(value := record.get(key))]
 
 
 def sparkline(values: Sequence[float], width: int) -> str:

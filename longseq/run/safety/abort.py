@@ -42,7 +42,7 @@ def report(
     number = environ.get("RANK", "0") if rank is None else str(rank)
     line = text.rstrip("\n") + "\n"
     if not folder.is_dir():
-        print(line, end="", file=sys.stderr, flush=True)
+        _print(line)
         return
     # The rank's own file, past the screen that rank 0 shares
     with contextlib.suppress(OSError), open(folder / f"rank{number}.out", "a") as output:
@@ -56,6 +56,12 @@ def report(
     except FileExistsError:
         pass  # the first reason counts
     except OSError:
+        _print(line)
+
+
+def _print(line: str) -> None:
+    """Where that, too, is on a full disk, the exit code alone must do."""
+    with contextlib.suppress(OSError):
         print(line, end="", file=sys.stderr, flush=True)
 
 
@@ -72,8 +78,9 @@ def tell_launcher(code: int, environ: Mapping[str, str] = os.environ) -> None:
     connection = environ.get("PMI_FD", "")
     if not connection.isdecimal():
         return
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
     time.sleep(READ_SECONDS)
     try:
         os.write(int(connection), f"cmd=abort exitcode={code}\n".encode())

@@ -139,7 +139,10 @@ def test_what_changed_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_one_writer_at_a_time(tmp_path: Path) -> None:
     (tmp_path / "x.fa").write_text(OLD)
-    with unfinished(tmp_path / "out"), pytest.raises(UserError, match="another process writes it"):
+    with (
+        unfinished(tmp_path / "out", "--output"),
+        pytest.raises(UserError, match="another process writes it"),
+    ):
         prepare(expand([f"{tmp_path}/x.fa"]), f"{tmp_path}/out", Settings(), False, quiet)
 
 

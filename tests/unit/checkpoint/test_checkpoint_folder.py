@@ -37,6 +37,11 @@ def flip(path: Path, at: int = 0) -> None:
     path.write_bytes(data)
 
 
+def lead_nowhere(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("/no/such")
+
+
 def write_two(folder: Path) -> Path:
     """step-9 and step-10."""
     for step in (9, 10):
@@ -59,6 +64,16 @@ def test_newest_is_taken(two: Path) -> None:
     assert find_latest(two / "step-9", print)[0] == two / "step-9"
 
 
+def test_a_link_to_one_stands_for_it(two: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Beside it lies what goes with it; of one that a run has put elsewhere, beside the link."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "best").symlink_to(two / "step-9")
+    assert find_latest(elsewhere / "best", print)[0] == two / "step-9"
+    (two / "step-10").rename(elsewhere / "archived")
+    (two / "step-10").symlink_to(elsewhere / "archived")
+    assert find_latest(two / "step-10", print)[0] == two / "step-10"
+
+
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "flipped bit": (lambda p: flip(p / "state" / "a.pt", 77), "state/a.pt is not what was written"),
     "truncated": (
@@ -67,6 +82,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "emptied": (lambda p: (p / "state" / "b.pt").write_bytes(b""), "state/b.pt has 0 bytes"),
     "missing file": (lambda p: (p / "state" / "b.pt").unlink(), "state/b.pt is missing"),
+    "link to nowhere": (
+        lambda p: lead_nowhere(p / "state" / "b.pt"),
+        "state/b.pt cannot be read: No such file or directory",
+    ),
     "foreign file": (
         lambda p: (p / "state" / "c.pt").touch(),
         "state/c.pt was not written by the checkpoint",

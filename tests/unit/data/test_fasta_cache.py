@@ -99,6 +99,16 @@ def test_bad_paths(tmp_path: Path, name: str) -> None:
     assert list((tmp_path / "cache").iterdir()) == []
 
 
+def test_a_cache_that_cannot_be_written_is_named_with_its_variable(tmp_path: Path) -> None:
+    (tmp_path / "cache").touch()
+    with pytest.raises(UserError) as raised:
+        ensure_prepared(str(LAMBDA), tmp_path / "cache")
+    assert str(raised.value) == (
+        f"{tmp_path / 'cache'}: File exists: set LONGSEQ_CACHE to a folder with room that you can"
+        " write to"
+    )
+
+
 def test_found_without_numpy(tmp_path: Path) -> None:
     """The check before a launch stays quick: a prepared file costs the standard library only."""
     ensure_prepared(str(LAMBDA), tmp_path)

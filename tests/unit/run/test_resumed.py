@@ -9,7 +9,7 @@ import pytest
 from longseq.config.checks import parse_config
 from longseq.errors import UserError
 from longseq.host.variables import read_table
-from longseq.run.resumed import find_before, taken_over
+from longseq.run.resumed import find_before, main, taken_over
 
 RUN = """--num-layers 2 --hidden-size 32 --num-attention-heads 4 --seq-length 256
     --max-position-embeddings 256 --use-rotary-position-embeddings --swiglu --data-path genome.fa
@@ -95,6 +95,30 @@ def test_each_difference_is_said(tmp_path: Path) -> None:
         "--lr-decay-iters 40; before, 30",
         "--bf16 off; before, on",
     ]
+
+
+def test_a_link_to_checkpoints_is_as_good(tmp_path: Path) -> None:
+    """From a folder that is another run's, too; and out of a run, to a disk that has room."""
+    run, other = make_run(tmp_path / "run"), make_run(tmp_path / "other")
+    for name, target in (("all", "checkpoints"), ("best", "checkpoints/step-30")):
+        (other / name).symlink_to(run / target)
+        before = find_before(other / name)
+        assert before is not None
+        assert before.folder == run
+    (run / "checkpoints").rename(tmp_path / "elsewhere")
+    (run / "checkpoints").symlink_to(tmp_path / "elsewhere")
+    before = find_before(run / "checkpoints" / "step-30")
+    assert before is not None
+    assert before.folder == run
+
+
+def test_what_has_no_run_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (main(str(tmp_path), "2"), main(str(tmp_path / "no"), "2")) == (0, 0)
+    assert capsys.readouterr() == (
+        "",
+        f"longseq: LOAD={tmp_path}: no run's summary.json is there: the settings are those given"
+        " now\n",
+    )
 
 
 def test_a_folder_without_a_run_gives_nothing_and_a_damaged_one_is_named(tmp_path: Path) -> None:

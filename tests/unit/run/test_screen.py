@@ -174,3 +174,17 @@ def test_log_keeps_warnings_libraries_and_the_traceback(tmp_path: Path) -> None:
     assert "old thing" not in done.stderr
     for text in ("old thing", "chatter", "failed on", "RuntimeError: boom"):
         assert text in log
+
+
+def test_a_full_disk_of_the_log_and_of_the_ranks_words_is_no_failure(tmp_path: Path) -> None:
+    code = f"""if True:
+        import logging, os
+        from pathlib import Path
+        from longseq.run.screen import open_log
+        open_log(Path({str(tmp_path)!r}), 1)
+        logging.warning("lost")
+        os._exit(7)"""
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log" / "rank1.log").symlink_to("/dev/full")
+    with open("/dev/full", "w") as full:
+        assert subprocess.run([sys.executable, "-c", code], stderr=full).returncode == 7

@@ -86,6 +86,19 @@ def test_a_job_shows_its_newest_run_and_the_queue(
     assert "20/100" in lines[2]
 
 
+@pytest.mark.parametrize("value", ["NaN", "Infinity", '"much"', "[]", "null"])
+def test_what_is_no_number_is_left_out(tmp_path: Path, value: str) -> None:
+    """A loss that is none, or a file that another program has written."""
+    run = make_run(tmp_path / "run")
+    keys = ("lm_loss", "validation_loss", "iteration_time", "tokens_per_sec", "tflops")
+    record = ", ".join(f'"{key}": {value}' for key in keys)
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write(f'\n{{"iteration": 41, {record}}}\n')
+    lines = frame(look(run), 100)
+    assert lines[1].endswith("41/100  running, 0:01:58 left")
+    assert lines[3].startswith("loss      1.0000  validation 1.5000  █")
+
+
 def test_a_sparkline_falls_as_the_loss_does() -> None:
     assert sparkline([3.0, 2.0, 1.0], 3) == "█▅▁"
     assert sparkline([1.0] * 9, 3) == "▁▁▁"

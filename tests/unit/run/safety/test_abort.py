@@ -1,10 +1,12 @@
 """The word to the launcher: sent where there is one that listens, harmless elsewhere."""
 
+import io
 import os
+import sys
 
 import pytest
 
-from longseq.run.safety.abort import tell_launcher
+from longseq.run.safety.abort import report, tell_launcher
 
 
 def test_hydra_is_told() -> None:
@@ -32,3 +34,22 @@ def test_others_are_not(
     monkeypatch.setattr(os, "write", write)
     tell_launcher(2, environ)
     assert written == tried
+
+
+class Full(io.StringIO):
+    """A file on a full disk."""
+
+    def flush(self) -> None:
+        raise OSError(28, "No space left on device")
+
+
+def test_a_full_disk_keeps_nobody_from_the_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rank of use.sh prints to a file on it."""
+    read, write = os.pipe()
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stderr", Full())
+        report(2, "the cause", {})
+        tell_launcher(2, {"PMI_FD": str(write)})
+    assert os.read(read, 100) == b"cmd=abort exitcode=2\n"
+    os.close(read)
+    os.close(write)
