@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from longseq.errors import EXIT_NO_ROOM, EXIT_USER_ERROR, UserError
-from longseq.host.atomic_files import new_folder, unfinished
+from longseq.host.atomic_files import new_folder, reason, unfinished
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,9 @@ def test_no_room_has_a_code_of_its_own(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(Path, "mkdir", full)
-    for context in (new_folder(tmp_path / "out", "--output"), unfinished(tmp_path / "out")):
+    out, said = tmp_path / "out", reason(OSError(number, os.strerror(number)))
+    contexts = new_folder(out, "--output"), unfinished(out, "--output")
+    for context, start in zip(contexts, (tmp_path, f"--output {out}"), strict=True):
         found, text = ended(context)
         assert found == code
-        assert text.startswith(f"{tmp_path}: {os.strerror(number)}")
+        assert text.startswith(f"{start}: {said}: ")
