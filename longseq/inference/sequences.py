@@ -57,8 +57,9 @@ class Weighing:
 
 @dataclass(frozen=True)
 class Sequence:
-    """One record: tokens [n] without an end token, the letters that they stand for, and what each
-    token counts for [n], None where all count 1. tags: tokens in front that stand for no letter.
+    """One record: tokens [n] without an end token, the letters that they stand for (of text its
+    bytes), and what each token counts for [n], None where all count 1. tags: tokens in front that
+    stand for no letter.
     """
 
     name: str
@@ -128,10 +129,7 @@ class Reader:
             yield from self._records(path)
 
     def _documents(self, dataset: Dataset) -> Iterator[Sequence]:
-        end, bases = dataset.tokenizer.end_of_document, getattr(dataset.tokenizer, "bases", 1)
-        letters = dataset.tokenizer.vocab_size
-        if isinstance(dataset.tokenizer, Tagged):  # tokens from there on stand for no letter
-            letters = dataset.tokenizer.inner.vocab_size
+        end = dataset.tokenizer.end_of_document
         beside = None
         if self.weighing.prepared and dataset.manifest is not None:
             beside = TokenFile(f"{dataset.prefix}.{WEIGHTS}", np.dtype(np.uint8))
@@ -149,8 +147,7 @@ class Reader:
             weights = None
             if beside is not None:
                 weights = levels[beside.read(start, stop - start)]
-            tags = int((tokens >= letters).sum())
-            yield _tagged(Sequence(name, tokens, (len(tokens) - tags) * bases, weights), tags)
+            yield document(dataset.tokenizer, name, tokens, weights)
             self.done += len(tokens)
 
     def _records(self, path: str) -> Iterator[Sequence]:
@@ -244,6 +241,14 @@ class Reader:
 def short(name: str) -> str:
     """The first word of a header."""
     return next(iter(name.split()), "")
+
+
+def document(
+    tokenizer: Tokenizer, name: str, tokens: Tokens, weights: Weights | None = None
+) -> Sequence:
+    """A record of prepared data; its tokens without an end token."""
+    tags = tokenizer.tags_in(tokens) if isinstance(tokenizer, Tagged) else 0
+    return _tagged(Sequence(name, tokens, tokenizer.letters(tokens), weights), tags)
 
 
 def _tagged(sequence: Sequence, tags: int) -> Sequence:

@@ -7,8 +7,8 @@ import json
 
 import numpy as np
 
-from longseq.data.indexed.format import Tokens
-from longseq.data.tokenizers.base import Tokenizer
+from longseq.data.indexed.format import Ints, Tokens
+from longseq.data.tokenizers.base import SequenceTokenizer, Tokenizer
 from longseq.errors import UserError
 
 FILE = "tags.json"
@@ -29,7 +29,8 @@ class Tagged(Tokenizer):
         self.specification = KIND + inner.specification
         self.vocab_size = inner.vocab_size + len(tags)
         self.end_of_document = inner.end_of_document
-        self.bases = getattr(inner, "bases", 1)
+        if isinstance(inner, SequenceTokenizer):  # a token of text has no number of bases
+            self.bases = inner.bases
         listed = json.dumps(tags, indent=1, ensure_ascii=False) + "\n"
         self.files = {**inner.files, FILE: listed.encode()}
 
@@ -55,6 +56,20 @@ class Tagged(Tokenizer):
             places = (tokens.astype(np.int64) - self.inner.vocab_size).tolist()
             return "".join([self.tags[place] for place in places])
         return self.inner.decode(tokens)
+
+    def tags_in(self, tokens: Tokens) -> int:
+        """How many of the tokens are tags, which stand before all others."""
+        return int((tokens >= self.inner.vocab_size).sum())
+
+    def sizes(self, tokens: Tokens) -> Ints:
+        """Tags stand for no letter."""
+        tags = tokens >= self.inner.vocab_size
+        found = np.zeros(len(tokens), np.int64)
+        found[~tags] = self.inner.sizes(tokens[~tags])
+        return found
+
+    def letters(self, tokens: Tokens) -> int:
+        return self.inner.letters(tokens[tokens < self.inner.vocab_size])
 
     def names(self) -> list[str]:
         return [*self.inner.names(), *self.tags]

@@ -159,7 +159,7 @@ def _figures(trained: Trained, given: Given, found: Found) -> dict[str, Any]:
             bits[f"{name} {order}"] = orders[order]
     decode = trained.tokenizer.decode
     text = "".join(decode(record.tokens) for record in given.records)
-    bits |= compression("".join(map(decode, given.train)).encode(), text.encode())
+    bits |= compression("".join(map(decode, given.train)).encode(), text.encode(), letters)
     return figures
 
 

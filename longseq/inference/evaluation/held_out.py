@@ -13,7 +13,7 @@ from longseq.checkpoint.trained import Trained, same_tokens
 from longseq.data.datasets import Dataset, open_datasets
 from longseq.data.indexed.format import Tokens
 from longseq.errors import UserError
-from longseq.inference.sequences import Reader, Sequence, Weighing, short
+from longseq.inference.sequences import Reader, Sequence, Weighing, document, short
 
 MOST = 1 << 24  # tokens of the training part that baselines learn from
 
@@ -73,7 +73,7 @@ def _record(dataset: Dataset, row: dict[str, str]) -> Sequence:
     tokens = tokens[: len(tokens) - int(tokens[-1] == dataset.tokenizer.end_of_document)]
     name = short(row["record"]) or f"document-{row['document']}"
     name += "" if row["tokens"] == "all" else f":{row['tokens']}"
-    return Sequence(name, tokens, len(tokens) * int(getattr(dataset.tokenizer, "bases", 1)))
+    return document(dataset.tokenizer, name, tokens)
 
 
 def _rest(dataset: Dataset, rows: list[dict[str, str]], most: int) -> list[Tokens]:
