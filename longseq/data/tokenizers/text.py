@@ -13,14 +13,22 @@ from typing import Any
 import numpy as np
 
 from longseq.data.indexed.format import Ints, Tokens
+from longseq.data.tokenizers.alphabet import LETTERS
 from longseq.data.tokenizers.base import Tokenizer
 from longseq.errors import UserError
 
+BASES = "ACGT"
 END_NAMES = ("<|endoftext|>", "</s>", "<eos>", "[EOS]", "<eod>", "[SEP]")
 
 
 class TextTokenizer(Tokenizer):
-    """A tokenizer of bytes of text; it ends a document with a token of its own."""
+    """A tokenizer of bytes of text; it ends a document with a token of its own.
+
+    nucleotides: whether it knows no other letters than these, as DNA words do: then sequences are
+    read as nucleotides, U as T, and what is none is refused.
+    """
+
+    nucleotides = False
 
     @abstractmethod
     def encode_all(self, texts: list[bytes]) -> list[Tokens]:
@@ -66,6 +74,8 @@ class Library(TextTokenizer):
         self._inner = inner
         self._names = {number: name for name, number in inner.get_vocab().items()}
         self.vocab_size = max(self._names, default=-1) + 1  # ids may leave gaps
+        single = {name for name in inner.get_vocab() if len(name) == 1}
+        self.nucleotides = set(BASES) <= single <= set(LETTERS)
         self._unknown: int | None = None
         if name := getattr(inner.model, "unk_token", None):
             self._unknown = inner.token_to_id(name)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from longseq.__main__ import main
+from longseq.data.indexed.format import IndexedTokens
 from longseq.data.tokenizers.registry import tokenizer_from
 from tests.unit.inference.trained_run import LLAMA, make_model, write_run
 
@@ -112,3 +113,67 @@ def test_letters_of_text_are_bytes(tmp_path: Path) -> None:
         (tokens,) = tokenizer.encode_all([given.encode()])  # type: ignore[attr-defined]
         assert tokenizer.sizes(tokens).tolist() == sizes
         assert tokenizer.decode(tokens) == given
+
+
+FILES = {
+    "plain.fa": ">x\nACGTNACGTACG\n",
+    "crlf.fa": ">x\r\nACGTN\r\nACGTACG\r\n",
+    "low.fa": ">x\nacgtnACG-TACG\n",
+}
+
+
+@pytest.mark.parametrize("run", ["words", "bytes"])
+def test_fasta_is_read_as_prepare_reads_it(run: str, made: Path, tmp_path: Path) -> None:
+    """Line ends, gaps and lower case are none of its letters, in every verb."""
+    tokenizer = "byte" if run == "bytes" else f"huggingface:{made}/all.tokenizer.json"
+    expected = list(b"ACGTNACGTACG")
+    if run == "words":
+        names = tokenizer_from(tokenizer).names()
+        expected = [names.index(word) for word in spelt(made, "ACGTNACGTACG")]
+    found, states, texts = [], [], []
+    for name, content in FILES.items():
+        path, prefix = tmp_path / name, str(tmp_path / name[:-3])
+        path.write_text(content, newline="")
+        assert main(["prepare", str(path), "--tokenizer", tokenizer, "--output", prefix]) == 0
+        assert IndexedTokens(prefix).document(0)[:-1].tolist() == expected
+        found += [score(made / run, given, tmp_path) for given in (path, prefix)]
+        out, made_up = tmp_path / "e.npy", tmp_path / "g.fa"
+        assert main(["embed", str(made / run), str(path), "--output", str(out)]) == 0
+        states.append(np.load(out))
+        words = ["--max-new-tokens", "3", "--with-prompt", "--output", str(made_up)]
+        assert main(["generate", str(made / run), str(path), *words]) == 0
+        texts.append(made_up.read_text())
+    assert all(one == found[0] for one in found)
+    assert found[0][0]["letters"] == "12"
+    assert all((one == states[0]).all() for one in states)
+    assert set(texts) == {texts[0]}
+    assert "\nACGTNACGTACG" in texts[0]
+
+
+def test_text_stays_as_it_is(made: Path, tmp_path: Path) -> None:
+    """A line's blanks and lower case too: as `prepare` keeps them."""
+    (tmp_path / "x.txt").write_text("one Two \n")
+    prefix = str(tmp_path / "x")
+    assert main(["prepare", f"{prefix}.txt", "--tokenizer", "byte", "--output", prefix]) == 0
+    found = [score(made / "bytes", given, tmp_path) for given in (f"{prefix}.txt", prefix)]
+    assert found[0][0]["letters"] == found[1][0]["letters"] == "8"
+    assert found[0][0]["log_likelihood"] == found[1][0]["log_likelihood"]
+
+
+@pytest.mark.parametrize(
+    ("run", "content", "words", "said"),
+    [
+        ("words", ">x\nACJT\n", [], "record x: letter 3 is no nucleotide: mend the record"),
+        ("bytes", ">x\nAC\u00e9T\n", [], "record x: letter 3 is none of a sequence: mend"),
+        ("bytes", ">x\nACT\n", ["--unknown-weight", "0"], "need a tokenizer of sequences, and"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    run: str, content: str, words: list[str], said: str, made: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    (tmp_path / "x.fa").write_text(content, encoding="utf-8")
+    assert main(["score", str(made / run), str(tmp_path / "x.fa"), *words]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
