@@ -270,6 +270,11 @@ def document(
     return _tagged(Sequence(name, tokens, tokenizer.letters(tokens), weights), tags)
 
 
+def without_tags(tokenizer: Tokenizer, tokens: Tokens) -> Tokens:
+    """Tokens of any number of documents that stand for letters, or end a document."""
+    return tokens[tokens < tokenizer.inner.vocab_size] if isinstance(tokenizer, Tagged) else tokens
+
+
 def _tagged(sequence: Sequence, tags: int) -> Sequence:
     """A sequence whose first tokens are tags, which count nothing unless the data say so."""
     weights = sequence.weights
