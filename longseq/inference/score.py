@@ -22,6 +22,7 @@ import numpy as np
 from longseq.checkpoint.trained import Trained, find_trained
 from longseq.config.arguments import Config
 from longseq.config.flags import Parser
+from longseq.data.tokenizers.base import Tokenizer
 from longseq.errors import UserError
 from longseq.inference.flags import add_computing, network_config, read_computing
 from longseq.inference.progress import progress
@@ -171,7 +172,8 @@ def score(options: argparse.Namespace) -> int:
 def _score_records(ready: Ready, asked: Scoring, options: argparse.Namespace) -> None:
     from longseq.inference.forward import scored
 
-    ranks, names, reader = ready.ranks, ready.trained.tokenizer.names(), asked.reader
+    ranks, tokenizer, reader = ready.ranks, ready.trained.tokenizer, asked.reader
+    names = tokenizer.names()
     with ExitStack() as stack:
         table = _table(stack, options.output, RECORDS, ranks)
         each: Table = Nothing(POSITIONS)
@@ -180,7 +182,7 @@ def _score_records(ready: Ready, asked: Scoring, options: argparse.Namespace) ->
         advance = stack.enter_context(progress("scoring", reader.total, ranks.rank))
         for number, (sequence, losses) in enumerate(scored(ready, reader, asked.cuts), 1):
             table.add(_row(sequence, losses))
-            each.add(_positions(sequence, losses, names))
+            each.add(_positions(sequence, losses, tokenizer, names))
             advance(reader.done, f"{number:,} records")
 
 
@@ -240,13 +242,16 @@ def log_likelihood(sequence: Sequence, losses: Losses) -> tuple[float, float]:
     return -float(weights @ losses.astype(np.float64)), float(weights.sum()) * a_token
 
 
-def _positions(sequence: Sequence, losses: Losses, names: list[str]) -> dict[str, Any]:
-    """position: the first letter of a token, counted from 1; 0 for tags."""
-    count, spelt = len(losses), len(losses) - sequence.tags
-    step = sequence.letters // spelt if sequence.letters % spelt == 0 else 1
+def _positions(
+    sequence: Sequence, losses: Losses, tokenizer: Tokenizer, names: list[str]
+) -> dict[str, Any]:
+    """position: of the first letter that a token stands for, counted from 1; 0 for tags."""
+    sizes = tokenizer.sizes(sequence.tokens)
+    position = np.cumsum(sizes) - sizes + 1
+    position[: sequence.tags] = 0
     return {
-        "record": [sequence.name] * count,
-        "position": ((np.arange(count) - sequence.tags) * step + 1).clip(0),
+        "record": [sequence.name] * len(losses),
+        "position": position,
         "token": [names[token] for token in sequence.tokens.tolist()],
         "log_likelihood": -losses.astype(np.float64),
     }

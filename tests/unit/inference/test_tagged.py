@@ -130,3 +130,11 @@ def test_baselines_of_a_run_learn_from_letters_alone(tagged: Path, tmp_path: Pat
     learnt = "".join(map(Nucleotides().decode, given.train))
     assert learnt.split("|")[:2] == [letters[1], letters[3]]
     assert "<" not in learnt
+
+
+def test_positions_of_tags_are_0(tagged: Path, tmp_path: Path) -> None:
+    each = tmp_path / "each.tsv"
+    words = ["--per-position", str(each), "--output", f"{tmp_path}/s.tsv"]
+    assert main(["score", f"{tagged}/run", f"{tagged}/r2.fa", *words]) == 0
+    found = [line.split("\t")[1] for line in each.read_text().splitlines()[1:]]
+    assert found == [str(n) for n in range(41)]

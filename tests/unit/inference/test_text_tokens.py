@@ -177,3 +177,21 @@ def test_a_mistake_is_one_line(
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
+
+
+def test_a_position_is_that_of_a_tokens_first_letter(made: Path, tmp_path: Path) -> None:
+    """Also where a record has as many letters as its tokens would have, were they of one size."""
+    sequence = SEQUENCE
+    while len(sequence) % len(spelt(made, sequence)):
+        sequence = sequence[:-1]
+    assert len(sequence) > 2
+    (tmp_path / "two.fa").write_text(f">one\n{SEQUENCE}\n>even\n{sequence}\n")
+    each = tmp_path / "each.tsv"
+    score(made / "words", tmp_path / "two.fa", tmp_path, "--per-position", str(each))
+    expected = []
+    for text in (SEQUENCE, sequence):
+        at = 1
+        for word in spelt(made, text):
+            expected.append((str(at), word))
+            at += len(word)
+    assert [(row["position"], row["token"]) for row in rows(each)] == expected
