@@ -29,6 +29,10 @@ COLUMNS = {
     "log_likelihood_ref": float, "log_likelihood_alt": float, "difference": float,
 }  # fmt: skip
 BASES = frozenset("ACGTNacgtn")
+STANDS_FOR = {  # what a letter of the reference may be as REF, beside itself and N
+    "R": "AG", "Y": "CT", "S": "CG", "W": "AT", "K": "GT", "M": "AC",
+    "B": "CGT", "D": "AGT", "H": "ACT", "V": "ACG", "N": "ACGT", "X": "ACGT",
+}  # fmt: skip
 Encode = Callable[[str, bytes], Tokens]  # name and letters → the tokens of their whole words
 
 
@@ -84,7 +88,7 @@ def check_variants(path: Path, reference: dict[str, str], fasta: str) -> int:
         if letters is None:
             raise UserError(f"{where}: {fasta} has no record {variant.record}: give its FASTA")
         found = letters[variant.start : variant.start + len(variant.ref)]
-        if found.upper() != variant.ref.upper():
+        if not _agrees(found, variant.ref):
             raise UserError(
                 f"{where} has REF {variant.ref} and {fasta} has {found or 'no letter'} there: give"
                 " the FASTA that it was called on"
@@ -92,6 +96,20 @@ def check_variants(path: Path, reference: dict[str, str], fasta: str) -> int:
     if not count:
         raise UserError(f"--variants {path} holds no variant")
     return count
+
+
+def _agrees(found: str, ref: str) -> bool:
+    """Whether REF is what the reference has: U is T, and of a letter that stands for several bases
+    a VCF names one, or N.
+    """
+    found, ref = (letters.upper().replace("U", "T") for letters in (found, ref))
+    if found == ref:
+        return True
+    pairs = zip(found, ref, strict=False)
+    return len(found) == len(ref) and all(
+        base == letter or (letter in STANDS_FOR and base in STANDS_FOR[letter] + "N")
+        for letter, base in pairs
+    )
 
 
 def variant_rows(
@@ -145,8 +163,10 @@ def _alleles(
     left -= left % bases
     stop = variant.start + len(variant.ref)
     right = min(len(whole), stop + letters - longest - (variant.start - left))
-    for allele in (variant.ref, variant.alt):
-        yield whole[left : variant.start] + allele + whole[stop:right], left == 0
+    before, after = whole[left : variant.start], whole[stop:right]
+    rna = "U" in before + after and "T" not in before + after  # and so are its alleles
+    for allele in (variant.ref.upper(), variant.alt.upper()):
+        yield before + (allele.replace("T", "U") if rna else allele) + after, left == 0
 
 
 def _window(tokens: Tokens, begin: int | None) -> Window:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from longseq.__main__ import main
+from longseq.inference.variants import _agrees
 from longseq.model.gpt import GPT
 from tests.unit.inference.reference import log_likelihoods
 from tests.unit.inference.trained_run import LLAMA, make_model, write_run
@@ -105,3 +106,55 @@ def test_what_is_no_vcf_is_one_line(
     error = capfd.readouterr().err
     assert "cannot be read as VCF" in error
     assert error.count("\n") == 1
+
+
+def scored(
+    run: str, fasta: str, vcf: str, folder: Path, capfd: pytest.CaptureFixture[str]
+) -> tuple[list[dict[str, str]], str]:
+    out = folder / "out.tsv"
+    words = ["--variants", vcf, "--window", "8", "--output", str(out)]
+    capfd.readouterr()
+    assert main(["score", run, fasta, *words]) == 0
+    with out.open() as file:
+        return list(csv.DictReader(file, delimiter="\t")), capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("found", "ref", "agrees"),
+    [
+        ("R", "A", True), ("R", "G", True), ("R", "N", True), ("R", "R", True), ("R", "C", False),
+        ("N", "T", True), ("U", "T", True), ("ACU", "ACT", True), ("acg", "ACG", True),
+        ("A", "N", False), ("A", "R", False), ("A", "AC", False), ("RC", "AC", True),
+        ("RC", "AG", False), ("W", "T", True), ("H", "G", False),
+    ],
+)  # fmt: skip
+def test_what_a_reference_may_be_called(found: str, ref: str, agrees: bool) -> None:
+    assert _agrees(found, ref) is agrees
+
+
+def test_a_reference_of_rna_or_with_other_letters(
+    run: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The score is that of the base that the VCF names."""
+    fasta, vcf = files(tmp_path, ["short 4 . T A", "long 40 . A C".replace("A", LONG[39])])
+    expected, _ = scored(run, fasta, vcf, tmp_path, capfd)
+    text = Path(fasta).read_text()
+    Path(fasta).write_text(text.replace(SHORT, SHORT.replace("T", "U")))
+    assert scored(run, fasta, vcf, tmp_path, capfd)[0] == expected
+    Path(fasta).write_text(text.replace(SHORT, SHORT[:3] + "Y" + SHORT[4:]))
+    assert scored(run, fasta, vcf, tmp_path, capfd)[0] == expected
+
+
+def test_an_allele_of_rna_is_rna(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """For bytes T and U are two tokens: alleles have the flanks' one."""
+    run = str(write_run(make_model(LLAMA, "byte"), tmp_path / "run", "byte"))
+    fasta, vcf = files(tmp_path, ["short 4 . T A"])
+    path = Path(fasta)
+    path.write_text(path.read_text().replace(SHORT, SHORT.replace("T", "U")))
+    words = ["score", run, fasta, "--output", str(tmp_path / "s.tsv")]
+    path.write_text(f">short\n{SHORT.replace('T', 'U')}\n")
+    found, _ = scored(run, fasta, vcf, tmp_path, capfd)
+    path.write_text(f">short\n{SHORT[:8].replace('T', 'U')}\n")
+    assert main([*words, "--per-position", str(tmp_path / "each.npy")]) == 0
+    whole = float((tmp_path / "s.tsv").read_text().split()[-2])
+    assert float(found[0]["log_likelihood_ref"]) == pytest.approx(whole, abs=1e-3)
