@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,13 @@ from longseq.inference.ranks import on_ranks, warner
 from longseq.inference.sequences import Reader, Sequence, Weighing
 from longseq.inference.tables import SUFFIXES, Nothing, Table, check_output, open_table
 from longseq.inference.variants import COLUMNS as VARIANTS
-from longseq.inference.variants import check_variants, letters_of, read_variants, variant_rows
+from longseq.inference.variants import (
+    check_variants,
+    letters_of,
+    notes,
+    read_variants,
+    variant_rows,
+)
 from longseq.inference.windows import Cutting, Losses, cutting
 from longseq.parallel.agreement import Ranks
 
@@ -150,7 +157,9 @@ def score(options: argparse.Namespace) -> int:
             next(read_variants(options.variants), None)
         elif options.variants:
             reference = letters_of(reader)
-            count = check_variants(options.variants, reference, ", ".join(options.files))
+            bases = getattr(trained.tokenizer, "bases", 1)
+            most = (cuts.size or cuts.length) * bases
+            count = check_variants(options.variants, reference, ", ".join(options.files), most)
         return Scoring(trained, config, cuts, reader, reference, count)
 
     def work(asked: Scoring, device: torch.device, ranks: Ranks) -> None:
@@ -202,18 +211,17 @@ def _check_variants(options: argparse.Namespace) -> None:
 
 def _score_variants(ready: Ready, asked: Scoring, options: argparse.Namespace) -> None:
     size, reader = asked.cuts.size or asked.cuts.length, asked.reader
-    strange = 0
+    counts: Counter[str] = Counter()
     with ExitStack() as stack:
         table = _table(stack, options.output, VARIANTS, ready.ranks)
         advance = stack.enter_context(progress("scoring", asked.alternatives, ready.ranks.rank))
-        rows = variant_rows(ready, asked.reference, options.variants, size, reader.tokens)
+        rows = variant_rows(ready, asked.reference, options.variants, size, reader.tokens, counts)
         for number, row in enumerate(rows, 1):
             table.add(row)
-            strange += math.isnan(row["difference"][0])
             advance(number, f"{number:,} variants")
-    reader.left_out = 0  # of flanks: both alleles have the same
-    if strange:
-        warner(ready.ranks)(f"{strange:,} alternatives are no sequence (symbolic): nan")
+    reader.left_out = 0  # at the ends of flanks; where alleles differ in it, notes say so
+    for note in notes(counts, ready.trained.tokenizer.specification):
+        warner(ready.ranks)(note)
 
 
 def _table(stack: ExitStack, path: Path | None, columns: dict[str, type], ranks: Ranks) -> Table:

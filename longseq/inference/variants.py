@@ -3,11 +3,13 @@
     for row in variant_rows(ready, reference, "calls.vcf", window): …
 
 Both alleles stand between the same flanks, in one window of the network's length; what they differ
-in is log p(alternative) - log p(reference), in nats.
+in is log p(alternative) - log p(reference), in nats. What has no score, or one that compares other
+words, is counted: `notes` says it.
 """
 
 from __future__ import annotations
 
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,8 +80,10 @@ def letters_of(reader: Reader) -> dict[str, str]:
     return found
 
 
-def check_variants(path: Path, reference: dict[str, str], fasta: str) -> int:
-    """How many alternatives there are; UserError for one that was called on another reference."""
+def check_variants(path: Path, reference: dict[str, str], fasta: str, most: int) -> int:
+    """How many alternatives there are; UserError for one that was called on another reference, or
+    is longer than a window, `most` letters.
+    """
     count = 0
     for variant in read_variants(path):
         count += 1
@@ -92,6 +96,12 @@ def check_variants(path: Path, reference: dict[str, str], fasta: str) -> int:
             raise UserError(
                 f"{where} has REF {variant.ref} and {fasta} has {found or 'no letter'} there: give"
                 " the FASTA that it was called on"
+            )
+        longest = max(len(variant.ref), len(variant.alt))
+        if variant.is_sequence and longest > most:
+            raise UserError(
+                f"{where}: an allele of {longest:,} letters is longer than the window of {most:,}:"
+                " leave it out"
             )
     if not count:
         raise UserError(f"--variants {path} holds no variant")
@@ -113,37 +123,58 @@ def _agrees(found: str, ref: str) -> bool:
 
 
 def variant_rows(
-    ready: Ready, reference: dict[str, str], path: Path, size: int, encode: Encode
-) -> Iterator[dict[str, list[Any]]]:
-    """A row of COLUMNS for each alternative, in the file's order; NaN where it is no sequence.
+    ready: Ready, reference: dict[str, str], path: Path, size: int, encode: Encode,
+    counts: Counter[str],
+) -> Iterator[dict[str, list[Any]]]:  # fmt: skip
+    """A row of COLUMNS for each alternative, in the file's order; NaN where there is no score.
 
-    size: tokens of the longer allele with its flanks.
+    size: tokens of the longer allele with its flanks. counts: takes what `notes` tells.
     """
     from longseq.inference.forward import in_turn
 
-    waiting: list[Variant] = []
+    waiting: deque[tuple[Variant, bool]] = deque()  # whether it has a score
     begin = ready.trained.tokenizer.end_of_document
     bases = getattr(ready.trained.tokenizer, "bases", 1)
 
     def alleles() -> Iterator[Window]:
         for variant in read_variants(path):
-            waiting.append(variant)
-            if variant.is_sequence:
-                for letters, at_start in _alleles(variant, reference, size * bases, bases):
-                    yield _window(
-                        encode(variant.record, letters.encode()), begin if at_start else None
-                    )
+            windows: list[Window] = []
+            if not variant.is_sequence:
+                counts["symbolic"] += 1
+            else:
+                try:
+                    for letters, at_start in _alleles(variant, reference, size * bases, bases):
+                        tokens = encode(variant.record, letters.encode())
+                        windows.append(_window(tokens, begin if at_start else None))
+                except UserError:  # of these letters; the others' scores are not lost for it
+                    windows = []
+                if not windows or not all(len(one.labels) for one in windows):
+                    windows = []
+                    counts["without"] += 1
+            waiting.append((variant, bool(windows)))
+            yield from windows
 
     scores: list[float] = []
     for _, losses in in_turn(ready, alleles()):
         scores.append(-float(losses.sum(dtype=np.float64)))
         if len(scores) == 2:
-            while not waiting[0].is_sequence:
-                yield _row(waiting.pop(0), float("nan"), float("nan"))
-            yield _row(waiting.pop(0), *scores)
+            while not waiting[0][1]:
+                yield _row(waiting.popleft()[0], float("nan"), float("nan"))
+            yield _row(waiting.popleft()[0], *scores)
             scores = []
-    for variant in waiting:
+    for variant, _ in waiting:
         yield _row(variant, float("nan"), float("nan"))
+
+
+def notes(counts: Counter[str], specification: str) -> Iterator[str]:
+    """What is to be known of the rows of a network of these tokens."""
+    if count := counts["symbolic"]:
+        yield f"{count:,} alternatives are no sequence (symbolic): nan"
+    if count := counts["without"]:
+        yield (
+            f"{count:,} alternatives have a letter in their window that {specification} has no"
+            " token for, or too few letters for one: nan"
+        )
 
 
 def _alleles(
@@ -154,11 +185,6 @@ def _alleles(
     """
     whole = reference[variant.record]
     longest = max(len(variant.ref), len(variant.alt))
-    if longest > letters:
-        raise UserError(
-            f"{variant.record}:{variant.start + 1}: an allele of {longest:,} letters is longer than"
-            f" the window of {letters:,}: leave it out"
-        )
     left = max(0, variant.start - (letters - longest) // 2)
     left -= left % bases
     stop = variant.start + len(variant.ref)

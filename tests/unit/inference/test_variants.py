@@ -79,6 +79,11 @@ def test_differences_are_those_of_transformers(model: GPT, run: str, tmp_path: P
         (["short 4 . T A", "other 1 . A C"], [], "has no record other"),
         ([], [], "holds no variant"),
         (["short 4 . T A"], ["--per-position", "x.tsv"], "--per-position and --variants"),
+        (
+            ["short 4 . T A", "short 10 . T TACGTACGTA"],
+            ["--window", "9"],
+            "of 10 letters is longer",
+        ),
         (["short 4 . T A"], ["--stride", "3", "--window", "9"], "--stride and --variants"),
     ],
 )
@@ -108,6 +113,13 @@ def test_what_is_no_vcf_is_one_line(
     assert error.count("\n") == 1
 
 
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A run of k-mers, which have no token for N."""
+    folder = tmp_path_factory.mktemp("words")
+    return str(write_run(make_model(LLAMA, "kmer:3"), folder, "kmer:3"))
+
+
 def scored(
     run: str, fasta: str, vcf: str, folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> tuple[list[dict[str, str]], str]:
@@ -117,6 +129,27 @@ def scored(
     assert main(["score", run, fasta, *words]) == 0
     with out.open() as file:
         return list(csv.DictReader(file, delimiter="\t")), capfd.readouterr().err
+
+
+def test_one_letter_without_a_token_does_not_end_the_others(
+    words: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """N and letters that are none in some windows: nan for these, and said."""
+    letters = list(LONG)
+    letters[101], letters[190] = "N", "*"
+    rows = [f"long {at} . {LONG[at - 1]} T" for at in (50, 100, 190, 250)]
+    _, vcf = files(tmp_path, [*rows, "short 4 . T <DEL>"])
+    fasta = tmp_path / "reference.fa"
+    fasta.write_text(f">short\n{SHORT}\n>long\n{''.join(letters)}\n")
+    found, error = scored(words, str(fasta), vcf, tmp_path, capfd)
+    assert [row["position"] for row in found] == ["50", "100", "190", "250", "4"]
+    each = [float(row["difference"]) for row in found]
+    assert [math.isnan(one) for one in each] == [False, True, True, False, True]
+    fasta.write_text(f">short\n{SHORT}\n>long\n{LONG}\n")
+    plain, _ = scored(words, str(fasta), vcf, tmp_path, capfd)
+    assert [found[0], found[3]] == [plain[0], plain[3]]
+    assert "1 alternatives are no sequence (symbolic): nan" in error
+    assert "2 alternatives have a letter in their window that kmer:3 has no token for" in error
 
 
 @pytest.mark.parametrize(
