@@ -151,6 +151,8 @@ def variant_rows(
                 if not windows or not all(len(one.labels) for one in windows):
                     windows = []
                     counts["without"] += 1
+                elif (len(variant.alt) - len(variant.ref)) % bases:
+                    counts["shifted"] += 1
             waiting.append((variant, bool(windows)))
             yield from windows
 
@@ -174,6 +176,11 @@ def notes(counts: Counter[str], specification: str) -> Iterator[str]:
         yield (
             f"{count:,} alternatives have a letter in their window that {specification} has no"
             " token for, or too few letters for one: nan"
+        )
+    if count := counts["shifted"]:
+        yield (
+            f"{count:,} alternatives shift the frame of {specification}; their alleles hold"
+            " different tokens up to the window's end, and may hold different numbers of them"
         )
 
 

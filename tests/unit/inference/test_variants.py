@@ -152,6 +152,19 @@ def test_one_letter_without_a_token_does_not_end_the_others(
     assert "2 alternatives have a letter in their window that kmer:3 has no token for" in error
 
 
+def test_frame_shifts_are_counted(
+    words: str, run: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    base = LONG[29]
+    rows = [f"long 30 . {base} {base}{'A' * n}" for n in (1, 2, 3)] + ["short 4 . TTGC T"]
+    fasta, vcf = files(tmp_path, rows)
+    _, error = scored(words, fasta, vcf, tmp_path, capfd)
+    assert "2 alternatives shift the frame of kmer:3; their alleles hold different tokens" in error
+    assert error.count("alternatives") == 1
+    _, error = scored(run, fasta, vcf, tmp_path, capfd)
+    assert "alternatives" not in error
+
+
 @pytest.mark.parametrize(
     ("found", "ref", "agrees"),
     [
