@@ -27,6 +27,7 @@ from longseq.data.prepare.recipe import Recipe
 from longseq.data.prepare.text import TextEncoder, Texts
 from longseq.data.sources.chunks import pieces
 from longseq.data.sources.inputs import expand, open_source
+from longseq.data.sources.names import printable
 from longseq.data.sources.pieces import LongRecord, Record
 from longseq.data.sources.records import records
 from longseq.data.sources.tables import Columns
@@ -204,7 +205,10 @@ class Reader:
         """
         tokenizer = self.trained.tokenizer
         if isinstance(tokenizer, Tagged):
-            lead, raw = tokenizer.lead(raw)
+            try:
+                lead, raw = tokenizer.lead(raw)
+            except UserError as error:
+                raise UserError(f"{path}: record {name}: {printable(str(error))}") from None
             found = self._encode(tokenizer.inner, path, name, raw, kind)
             tokens = np.concatenate((lead, found.tokens.astype(lead.dtype)))
             weights = found.weights

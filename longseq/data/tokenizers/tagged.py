@@ -3,6 +3,7 @@
 The tags are those of the data, numbered as they came; PREFIX.tags.json lists them.
 """
 
+import difflib
 import json
 
 import numpy as np
@@ -13,6 +14,8 @@ from longseq.errors import UserError
 
 FILE = "tags.json"
 KIND = "tagged:"
+SHOWN = 40  # bytes of what is no tag
+MOST = 8  # tags that are named in place of one that is not known
 
 
 def tag(name: str, value: str) -> str:
@@ -35,16 +38,32 @@ class Tagged(Tokenizer):
         self.files = {**inner.files, FILE: listed.encode()}
 
     def lead(self, text: bytes) -> tuple[Tokens, bytes]:
-        """The tags that a text begins with, as tokens, and the rest of it."""
+        """The tags that a text begins with, as tokens, and the rest of it; UserError for one that
+        there is not. A text may begin with < itself: then what looks like none of ours is not one.
+        """
         numbers = {name.encode(): at for at, name in enumerate(self.tags, self.inner.vocab_size)}
         found = []
         while text.startswith(b"<"):
             name = next((name for name in numbers if text.startswith(name)), b"")
             if not name:
+                self._refuse(text)
                 break
             found.append(numbers[name])
             text = text[len(name) :]
         return np.array(found, dtype=self.dtype), text
+
+    def _refuse(self, text: bytes) -> None:
+        """UserError for a text that begins with a tag that is not known."""
+        end = text.find(b">") + 1
+        shown = text[: end or SHOWN].decode("utf-8", "replace")
+        names = {name.partition("=")[0] for name in self.tags}
+        letters = isinstance(self.inner, SequenceTokenizer)
+        if not letters and (not end or shown.partition("=")[0] not in names):
+            return
+        near = difflib.get_close_matches(shown, self.tags, MOST, 0)
+        more = len(self.tags) - len(near)
+        known = ", ".join(near) + (f" and {more:,} others" if more else "")
+        raise UserError(f"there is no tag {shown}; known: {known}")
 
     def decode(self, tokens: Tokens) -> str:
         edges = np.flatnonzero(np.diff(tokens >= self.inner.vocab_size)) + 1

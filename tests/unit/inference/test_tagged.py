@@ -17,7 +17,7 @@ from longseq.checkpoint import trained as checkpoint
 from longseq.checkpoint.trained import Trained, find_trained
 from longseq.data.datasets import open_datasets
 from longseq.data.tokenizers.nucleotides import Nucleotides
-from longseq.data.tokenizers.registry import write_tokenizer
+from longseq.data.tokenizers.registry import tokenizer_from, write_tokenizer
 from longseq.data.tokenizers.tagged import Tagged
 from longseq.errors import UserError
 from longseq.inference.score import log_likelihood
@@ -52,8 +52,33 @@ def test_tags_in_front_are_tokens_that_count_nothing(reader: Reader) -> None:
 
 
 def test_a_tag_that_it_was_not_trained_with_is_refused(reader: Reader) -> None:
+    """Named, with those that there are, the likest first."""
+    for text, shown in (
+        (b"<genome=B. coli>ACGT", "<genome=B. coli>"),
+        (b"<feature=CDS><genom=E. coli>ACGT", "<genom=E. coli>"),
+        (b"<genome", "<genome"),
+    ):
+        with pytest.raises(UserError) as raised:
+            reader.encode("x", "r", text)
+        said = str(raised.value)
+        assert said.startswith(f"x: record r: there is no tag {shown}; known: <genome=")
+        assert all(name in said for name in TAGS)
+
+
+def test_a_text_may_begin_with_what_looks_like_a_tag() -> None:
+    tokenizer = Tagged(tokenizer_from("byte"), TAGS)
+    assert tokenizer.lead(b"<html>")[1] == b"<html>"
+    assert tokenizer.lead(b"<genome=>< 3")[1] == b"< 3"
+    with pytest.raises(UserError, match="there is no tag <genome=other>; known: "):
+        tokenizer.lead(b"<genome=other>text")
+    many = Tagged(Nucleotides(), [f"<n={n}>" for n in range(100)])
+    with pytest.raises(UserError, match=r"no tag <n=>; known: <n=\d+>, .* and 92 others$"):
+        many.lead(b"<n=>ACGT")
+
+
+def test_a_letter_that_is_none_behind_a_tag(reader: Reader) -> None:
     with pytest.raises(UserError, match="record r: letter 1 is no nucleotide"):
-        reader.encode("x", "r", b"<genome=B. subtilis>ACGT")
+        reader.encode("x", "r", b"<genome=>JACGT")
 
 
 def test_a_list_of_tags_that_is_damaged(tmp_path: Path) -> None:
