@@ -33,7 +33,7 @@ from longseq.data.sources.records import records
 from longseq.data.sources.tables import Columns
 from longseq.data.tokenizers.alphabet import GAPS, LAYOUT
 from longseq.data.tokenizers.base import SequenceTokenizer, Tokenizer
-from longseq.data.tokenizers.tagged import Tagged
+from longseq.data.tokenizers.tagged import Tagged, untagged
 from longseq.data.tokenizers.text import TextTokenizer
 from longseq.data.tokenizers.words import Words
 from longseq.errors import UserError
@@ -82,7 +82,7 @@ class Reader:
         self.trained, self.weighing = trained, weighing
         self.done = self.left_out = self.total = 0
         self._texts: Texts | None = None  # of a tokenizer of text
-        if isinstance(inner := _inner(trained.tokenizer), TextTokenizer):
+        if isinstance(inner := untagged(trained.tokenizer), TextTokenizer):
             if weighing.by_letters:
                 raise UserError(
                     "--lower-case-weight and --unknown-weight need a tokenizer of sequences, and"
@@ -274,22 +274,12 @@ def document(
     return _tagged(Sequence(name, tokens, tokenizer.letters(tokens), weights), tags)
 
 
-def without_tags(tokenizer: Tokenizer, tokens: Tokens) -> Tokens:
-    """Tokens of any number of documents that stand for letters, or end a document."""
-    return tokens[tokens < tokenizer.inner.vocab_size] if isinstance(tokenizer, Tagged) else tokens
-
-
 def _tagged(sequence: Sequence, tags: int) -> Sequence:
     """A sequence whose first tokens are tags, which count nothing unless the data say so."""
     weights = sequence.weights
     if tags and weights is None:
         weights = (np.arange(len(sequence.tokens)) >= tags).astype(np.float32)
     return replace(sequence, weights=weights, tags=tags)
-
-
-def _inner(tokenizer: Tokenizer) -> Tokenizer:
-    """Without its tags."""
-    return tokenizer.inner if isinstance(tokenizer, Tagged) else tokenizer
 
 
 def _text(tokenizer: TextTokenizer, path: str, name: str, text: bytes) -> Sequence:

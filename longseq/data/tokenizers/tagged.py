@@ -94,6 +94,16 @@ class Tagged(Tokenizer):
         return [*self.inner.names(), *self.tags]
 
 
+def untagged(tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer of the letters."""
+    return tokenizer.inner if isinstance(tokenizer, Tagged) else tokenizer
+
+
+def without_tags(tokenizer: Tokenizer, tokens: Tokens) -> Tokens:
+    """Tokens of any number of documents that stand for letters, or end a document."""
+    return tokens[tokens < tokenizer.inner.vocab_size] if isinstance(tokenizer, Tagged) else tokens
+
+
 def read_tags(path: str) -> list[str]:
     """The tags of prepared data, or of a network."""
     try:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from longseq.checkpoint.trained import Trained, same_tokens
 from longseq.data.datasets import Dataset, open_datasets
 from longseq.data.indexed.format import Tokens
+from longseq.data.tokenizers.tagged import without_tags
 from longseq.errors import UserError
-from longseq.inference.sequences import Reader, Sequence, Weighing, document, short, without_tags
+from longseq.inference.sequences import Reader, Sequence, Weighing, document, short
 
 MOST = 1 << 24  # tokens of the training part that baselines learn from
 
