@@ -113,8 +113,8 @@ def _refuse_twins(paths: list[str]) -> None:
     for path in paths:
         real = path if path == "-" or is_url(path) else os.path.realpath(path)
         if real in seen:
-            also = "" if seen[real] == path else f" (the second time as {seen[real]})"
-            raise UserError(f"{shown(path)} is named twice{also}: name it once")
+            also = "" if seen[real] == path else f" (the second time as {shown(path)})"
+            raise UserError(f"{shown(seen[real])} is named twice{also}: name it once")
         seen[real] = path
 
 

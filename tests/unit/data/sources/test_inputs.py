@@ -160,3 +160,12 @@ def test_lists_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     (tmp_path / "e.fa").write_text("x")
     (tmp_path / "files").write_bytes(codecs.BOM_UTF8 + b"e.fa\r\n")
     assert [Path(path).name for path in expand([f"@{tmp_path}/files"]).paths] == ["e.fa"]
+
+
+def test_a_file_named_twice_is_named_in_the_order_of_the_list(tmp_path: Path) -> None:
+    (tmp_path / "e.fa").write_text("x")
+    (tmp_path / "link.fa").symlink_to(tmp_path / "e.fa")
+    (tmp_path / "files").write_text("e.fa\nlink.fa\n")
+    said = rf"^{tmp_path}/e\.fa is named twice \(the second time as {tmp_path}/link\.fa\): name"
+    with pytest.raises(UserError, match=said):
+        expand([f"@{tmp_path}/files"])
