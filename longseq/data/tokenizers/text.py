@@ -18,6 +18,7 @@ from longseq.data.tokenizers.base import Tokenizer
 from longseq.errors import UserError
 
 BASES = "ACGT"
+PLAIN = LETTERS.encode()
 END_NAMES = ("<|endoftext|>", "</s>", "<eos>", "[EOS]", "<eod>", "[SEP]")
 
 
@@ -76,6 +77,11 @@ class Library(TextTokenizer):
         self.vocab_size = max(self._names, default=-1) + 1  # ids may leave gaps
         single = {name for name in inner.get_vocab() if len(name) == 1}
         self.nucleotides = set(BASES) <= single <= set(LETTERS)
+        self._bare: Any = None  # for letters that the normalizer leaves as they are: much quicker
+        step = inner.normalizer if self.nucleotides else None
+        if step is not None and step.normalize_str(LETTERS) == LETTERS:
+            self._bare = type(inner).from_str(inner.to_str())
+            self._bare.normalizer = None
         self._unknown: int | None = None
         if name := getattr(inner.model, "unk_token", None):
             self._unknown = inner.token_to_id(name)
@@ -92,7 +98,10 @@ class Library(TextTokenizer):
 
     def encode_all(self, texts: list[bytes]) -> list[Tokens]:
         strings = [text.decode("utf-8", "replace") for text in texts]
-        encodings = self._inner.encode_batch_fast(strings, add_special_tokens=False)
+        inner = self._inner
+        if self._bare is not None and not any(text.translate(None, PLAIN) for text in texts):
+            inner = self._bare
+        encodings = inner.encode_batch_fast(strings, add_special_tokens=False)
         return [np.array(encoding.ids, dtype=self.dtype) for encoding in encodings]
 
     def decode(self, tokens: Tokens) -> str:

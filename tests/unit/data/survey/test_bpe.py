@@ -110,7 +110,9 @@ def test_letters_are_read_alike_where_the_file_is_loaded(tmp_path: Path) -> None
     assert len(expected) < 15
     for text in ("acgtACGTxatgaccagttt", "acgu\nACGU-NAUG ACCAGUUU\n"):
         assert exported.encode(text).ids == expected
-        assert [int(token) for token in again.encode_all([text.encode()])[0]] == expected
+        for texts_given in ([text], ["ACGTACGTNATGACCAGTTT"], [text, "ACGTACGTNATGACCAGTTT"]):
+            found = again.encode_all([one.encode() for one in texts_given])
+            assert [tokens.tolist() for tokens in found] == [expected] * len(texts_given)
     ((_, sequence),) = records_of(LAMBDA.read_text())
     (tmp_path / "x.txt").write_text(f"{sequence}\n")
     (tmp_path / "b").mkdir()
