@@ -47,7 +47,7 @@ def _listed(flag: str, text: str) -> list[str]:
     if not text.startswith("@"):
         return [name.strip() for name in text.split(",") if name.strip()]
     try:
-        lines = Path(text[1:]).read_text(encoding="utf-8").splitlines()
+        lines = Path(text[1:]).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{flag} {text}: cannot be read as a list of names ({error})") from None
     return [line.strip() for line in lines if line.strip()]

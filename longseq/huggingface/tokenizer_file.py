@@ -13,11 +13,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
+from tokenizers import Regex, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as Inner
 
-from longseq.data.tokenizers.alphabet import LETTERS, code_table
 from longseq.data.tokenizers.base import SequenceTokenizer, Tokenizer
+from longseq.data.tokenizers.folding import folding
 from longseq.data.tokenizers.text import Bytes, Library
 from longseq.errors import UserError
 
@@ -45,13 +45,7 @@ def _of_letters(tokenizer: SequenceTokenizer) -> Any:
     """
     vocabulary = {name: number for number, name in enumerate(tokenizer.names())}
     inner = Inner(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    steps: list[Any] = [normalizers.Replace(Regex(r"[\s.\-]+"), "")]
-    table = code_table()
-    for byte in range(256):
-        letter = chr(byte)
-        if table[byte] < len(LETTERS) and letter != (meant := LETTERS[table[byte]]):
-            steps.append(normalizers.Replace(letter, meant))
-    inner.normalizer = normalizers.Sequence(steps)
+    inner.normalizer = folding()
     word = Regex(f"[^\\s]{{{tokenizer.bases}}}")
     inner.pre_tokenizer = pre_tokenizers.Split(word, behavior="removed", invert=True)
     inner.decoder = decoders.Fuse()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ import numpy as np
 from longseq.checkpoint.trained import Trained, find_trained
 from longseq.config.arguments import Config
 from longseq.config.flags import Parser
+from longseq.data.tokenizers.base import Tokenizer
 from longseq.errors import UserError
 from longseq.inference.flags import add_computing, network_config, read_computing
 from longseq.inference.progress import progress
@@ -29,7 +31,13 @@ from longseq.inference.ranks import on_ranks, warner
 from longseq.inference.sequences import Reader, Sequence, Weighing
 from longseq.inference.tables import SUFFIXES, Nothing, Table, check_output, open_table
 from longseq.inference.variants import COLUMNS as VARIANTS
-from longseq.inference.variants import check_variants, letters_of, read_variants, variant_rows
+from longseq.inference.variants import (
+    check_variants,
+    letters_of,
+    notes,
+    read_variants,
+    variant_rows,
+)
 from longseq.inference.windows import Cutting, Losses, cutting
 from longseq.parallel.agreement import Ranks
 
@@ -149,7 +157,9 @@ def score(options: argparse.Namespace) -> int:
             next(read_variants(options.variants), None)
         elif options.variants:
             reference = letters_of(reader)
-            count = check_variants(options.variants, reference, ", ".join(options.files))
+            bases = getattr(trained.tokenizer, "bases", 1)
+            most = (cuts.size or cuts.length) * bases
+            count = check_variants(options.variants, reference, ", ".join(options.files), most)
         return Scoring(trained, config, cuts, reader, reference, count)
 
     def work(asked: Scoring, device: torch.device, ranks: Ranks) -> None:
@@ -171,7 +181,8 @@ def score(options: argparse.Namespace) -> int:
 def _score_records(ready: Ready, asked: Scoring, options: argparse.Namespace) -> None:
     from longseq.inference.forward import scored
 
-    ranks, names, reader = ready.ranks, ready.trained.tokenizer.names(), asked.reader
+    ranks, tokenizer, reader = ready.ranks, ready.trained.tokenizer, asked.reader
+    names = tokenizer.names()
     with ExitStack() as stack:
         table = _table(stack, options.output, RECORDS, ranks)
         each: Table = Nothing(POSITIONS)
@@ -180,7 +191,7 @@ def _score_records(ready: Ready, asked: Scoring, options: argparse.Namespace) ->
         advance = stack.enter_context(progress("scoring", reader.total, ranks.rank))
         for number, (sequence, losses) in enumerate(scored(ready, reader, asked.cuts), 1):
             table.add(_row(sequence, losses))
-            each.add(_positions(sequence, losses, names))
+            each.add(_positions(sequence, losses, tokenizer, names))
             advance(reader.done, f"{number:,} records")
 
 
@@ -200,18 +211,17 @@ def _check_variants(options: argparse.Namespace) -> None:
 
 def _score_variants(ready: Ready, asked: Scoring, options: argparse.Namespace) -> None:
     size, reader = asked.cuts.size or asked.cuts.length, asked.reader
-    strange = 0
+    counts: Counter[str] = Counter()
     with ExitStack() as stack:
         table = _table(stack, options.output, VARIANTS, ready.ranks)
         advance = stack.enter_context(progress("scoring", asked.alternatives, ready.ranks.rank))
-        rows = variant_rows(ready, asked.reference, options.variants, size, reader.tokens)
+        rows = variant_rows(ready, asked.reference, options.variants, size, reader.tokens, counts)
         for number, row in enumerate(rows, 1):
             table.add(row)
-            strange += math.isnan(row["difference"][0])
             advance(number, f"{number:,} variants")
-    reader.left_out = 0  # of flanks: both alleles have the same
-    if strange:
-        warner(ready.ranks)(f"{strange:,} alternatives are no sequence (symbolic): nan")
+    reader.left_out = 0  # at the ends of flanks; where alleles differ in it, notes say so
+    for note in notes(counts, ready.trained.tokenizer.specification):
+        warner(ready.ranks)(note)
 
 
 def _table(stack: ExitStack, path: Path | None, columns: dict[str, type], ranks: Ranks) -> Table:
@@ -240,13 +250,16 @@ def log_likelihood(sequence: Sequence, losses: Losses) -> tuple[float, float]:
     return -float(weights @ losses.astype(np.float64)), float(weights.sum()) * a_token
 
 
-def _positions(sequence: Sequence, losses: Losses, names: list[str]) -> dict[str, Any]:
-    """position: the first letter of a token, counted from 1; 0 for tags."""
-    count, spelt = len(losses), len(losses) - sequence.tags
-    step = sequence.letters // spelt if sequence.letters % spelt == 0 else 1
+def _positions(
+    sequence: Sequence, losses: Losses, tokenizer: Tokenizer, names: list[str]
+) -> dict[str, Any]:
+    """position: of the first letter that a token stands for, counted from 1; 0 for tags."""
+    sizes = tokenizer.sizes(sequence.tokens)
+    position = np.cumsum(sizes) - sizes + 1
+    position[: sequence.tags] = 0
     return {
-        "record": [sequence.name] * count,
-        "position": ((np.arange(count) - sequence.tags) * step + 1).clip(0),
+        "record": [sequence.name] * len(losses),
+        "position": position,
         "token": [names[token] for token in sequence.tokens.tolist()],
         "log_likelihood": -losses.astype(np.float64),
     }

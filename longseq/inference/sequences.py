@@ -24,21 +24,24 @@ from longseq.data.held_out import document_records
 from longseq.data.indexed.format import TokenFile, Tokens
 from longseq.data.indexed.writer import WEIGHTS
 from longseq.data.prepare.recipe import Recipe
-from longseq.data.prepare.text import TextEncoder
+from longseq.data.prepare.text import TextEncoder, Texts
 from longseq.data.sources.chunks import pieces
 from longseq.data.sources.inputs import expand, open_source
+from longseq.data.sources.names import printable
 from longseq.data.sources.pieces import LongRecord, Record
 from longseq.data.sources.records import records
 from longseq.data.sources.tables import Columns
 from longseq.data.tokenizers.alphabet import GAPS, LAYOUT
 from longseq.data.tokenizers.base import SequenceTokenizer, Tokenizer
-from longseq.data.tokenizers.tagged import Tagged
+from longseq.data.tokenizers.tagged import Tagged, untagged
 from longseq.data.tokenizers.text import TextTokenizer
 from longseq.data.tokenizers.words import Words
 from longseq.errors import UserError
 from longseq.inference.ranks import world_size
 
 CHUNK = 1 << 24  # bytes read at once
+SEQUENCE, TEXT = "fasta", "text"  # kinds of a file, or of what is typed
+REMEDY = "mend the record"
 Weights = npt.NDArray[np.float32]
 
 
@@ -57,8 +60,9 @@ class Weighing:
 
 @dataclass(frozen=True)
 class Sequence:
-    """One record: tokens [n] without an end token, the letters that they stand for, and what each
-    token counts for [n], None where all count 1. tags: tokens in front that stand for no letter.
+    """One record: tokens [n] without an end token, the letters that they stand for (of text its
+    bytes), and what each token counts for [n], None where all count 1. tags: tokens in front that
+    stand for no letter.
     """
 
     name: str
@@ -77,6 +81,14 @@ class Reader:
     def __init__(self, trained: Trained, names: list[str], weighing: Weighing) -> None:
         self.trained, self.weighing = trained, weighing
         self.done = self.left_out = self.total = 0
+        self._texts: Texts | None = None  # of a tokenizer of text
+        if isinstance(inner := untagged(trained.tokenizer), TextTokenizer):
+            if weighing.by_letters:
+                raise UserError(
+                    "--lower-case-weight and --unknown-weight need a tokenizer of sequences, and"
+                    f" {trained.name} has {trained.tokenizer.specification}: leave them out"
+                )
+            self._texts = Texts(inner, Recipe(inner.specification), REMEDY)
         prepared = [name for name in names if os.path.exists(f"{name}.idx")]
         if prepared and len(prepared) < len(names):
             raise UserError(f"{prepared[0]} is prepared data and others are not: give one kind")
@@ -102,7 +114,7 @@ class Reader:
     def _look(self) -> None:
         """Refuse a file that is empty or of no known format, before a network is loaded for it."""
         for path in filter(os.path.isfile, self.paths):
-            with open_source(path, isinstance(self.trained.tokenizer, TextTokenizer)):
+            with open_source(path, self._texts is not None):
                 pass
 
     def _open(self, prefixes: list[str]) -> None:
@@ -128,10 +140,7 @@ class Reader:
             yield from self._records(path)
 
     def _documents(self, dataset: Dataset) -> Iterator[Sequence]:
-        end, bases = dataset.tokenizer.end_of_document, getattr(dataset.tokenizer, "bases", 1)
-        letters = dataset.tokenizer.vocab_size
-        if isinstance(dataset.tokenizer, Tagged):  # tokens from there on stand for no letter
-            letters = dataset.tokenizer.inner.vocab_size
+        end = dataset.tokenizer.end_of_document
         beside = None
         if self.weighing.prepared and dataset.manifest is not None:
             beside = TokenFile(f"{dataset.prefix}.{WEIGHTS}", np.dtype(np.uint8))
@@ -149,23 +158,23 @@ class Reader:
             weights = None
             if beside is not None:
                 weights = levels[beside.read(start, stop - start)]
-            tags = int((tokens >= letters).sum())
-            yield _tagged(Sequence(name, tokens, (len(tokens) - tags) * bases, weights), tags)
+            yield document(dataset.tokenizer, name, tokens, weights)
             self.done += len(tokens)
 
     def _records(self, path: str) -> Iterator[Sequence]:
-        for name, raw in self._raw(path):
-            yield self.encode(path, name, raw)
+        for kind, name, raw in self._raw(path):
+            yield self.encode(path, name, raw, kind)
 
     def raw(self) -> Iterator[tuple[str, bytes]]:
         """The name and the letters, as they stand there, of each record of the files."""
         for path in self.paths:
-            yield from self._raw(path)
+            for _, name, raw in self._raw(path):
+                yield name, raw
 
-    def _raw(self, path: str) -> Iterator[tuple[str, bytes]]:
+    def _raw(self, path: str) -> Iterator[tuple[str, str, bytes]]:
+        """With the kind of its file."""
         before, number = self.done, 0
-        text = isinstance(self.trained.tokenizer, TextTokenizer)
-        with open_source(path, text) as source, TemporaryDirectory() as folder:
+        with open_source(path, self._texts is not None) as source, TemporaryDirectory() as folder:
             for piece in pieces(source, CHUNK, Columns(), os.path.join(folder, "copy")):
                 found = (
                     [Record(piece.name, b"".join(piece.pieces))]
@@ -175,33 +184,44 @@ class Reader:
                 for record in found:
                     number += 1
                     name = short(record.name) or f"record-{number}"
-                    yield name, record.content
+                    yield piece.kind, name, record.content
                     self.done = before + source.meter.bytes_read
 
     def tokens(self, name: str, raw: bytes) -> Tokens:
         """The tokens of a part of a record."""
         return self.encode(self.paths[0], name, raw).tokens
 
-    def encode(self, path: str, name: str, raw: bytes) -> Sequence:
-        """The tokens of one record; UserError where it is empty or a letter has no token.
+    def typed(self, flag: str, name: str, text: str) -> Sequence:
+        """The tokens of what was typed: as it is, where they are not of nucleotides alone."""
+        text_alone = self._texts is not None and not self._texts.nucleotides
+        return self.encode(flag, name, text.encode(), TEXT if text_alone else SEQUENCE)
+
+    def encode(self, path: str, name: str, raw: bytes, kind: str = SEQUENCE) -> Sequence:
+        """The tokens of one record; UserError where it is empty or a letter has no token. kind: of
+        its file, for tokenizers of text.
 
         It may begin with tags that the network was trained with, "<organism=Escherichia coli>ACGT",
         which count nothing.
         """
         tokenizer = self.trained.tokenizer
         if isinstance(tokenizer, Tagged):
-            lead, raw = tokenizer.lead(raw)
-            found = self._encode(tokenizer.inner, path, name, raw)
+            try:
+                lead, raw = tokenizer.lead(raw)
+            except UserError as error:
+                raise UserError(f"{path}: record {name}: {printable(str(error))}") from None
+            found = self._encode(tokenizer.inner, path, name, raw, kind)
             tokens = np.concatenate((lead, found.tokens.astype(lead.dtype)))
             weights = found.weights
             if weights is not None:
                 weights = np.append(np.zeros(len(lead), np.float32), weights)
             return _tagged(replace(found, tokens=tokens, weights=weights), len(lead))
-        return self._encode(tokenizer, path, name, raw)
+        return self._encode(tokenizer, path, name, raw, kind)
 
-    def _encode(self, tokenizer: Tokenizer, path: str, name: str, raw: bytes) -> Sequence:
-        if isinstance(tokenizer, TextTokenizer):
-            sequence = _text(tokenizer, path, name, raw)
+    def _encode(
+        self, tokenizer: Tokenizer, path: str, name: str, raw: bytes, kind: str
+    ) -> Sequence:
+        if isinstance(tokenizer, TextTokenizer) and self._texts is not None:
+            sequence = _text(tokenizer, path, name, self._texts.of(kind, path, name, raw))
         else:
             assert isinstance(tokenizer, SequenceTokenizer)
             sequence = self._letters(tokenizer, path, name, raw)
@@ -217,7 +237,7 @@ class Reader:
             unknown_weight=weighing.unknown,
         )
         codes = raw.translate(recipe.code_table(), LAYOUT + GAPS)
-        recipe.check(path, name, codes, remedy="mend the record")
+        recipe.check(path, name, codes, remedy=REMEDY)
         if 0 < len(codes) < tokenizer.bases:
             raise UserError(
                 f"{path}: record {name} has fewer letters ({len(codes)}) than a token of"
@@ -246,6 +266,14 @@ def short(name: str) -> str:
     return next(iter(name.split()), "")
 
 
+def document(
+    tokenizer: Tokenizer, name: str, tokens: Tokens, weights: Weights | None = None
+) -> Sequence:
+    """A record of prepared data; its tokens without an end token."""
+    tags = tokenizer.tags_in(tokens) if isinstance(tokenizer, Tagged) else 0
+    return _tagged(Sequence(name, tokens, tokenizer.letters(tokens), weights), tags)
+
+
 def _tagged(sequence: Sequence, tags: int) -> Sequence:
     """A sequence whose first tokens are tags, which count nothing unless the data say so."""
     weights = sequence.weights
@@ -254,12 +282,13 @@ def _tagged(sequence: Sequence, tags: int) -> Sequence:
     return replace(sequence, weights=weights, tags=tags)
 
 
-def _text(tokenizer: TextTokenizer, path: str, name: str, raw: bytes) -> Sequence:
+def _text(tokenizer: TextTokenizer, path: str, name: str, text: bytes) -> Sequence:
+    """A text's tokens; a letter that has none is refused."""
     encoder = TextEncoder(tokenizer)
-    tokens, _ = encoder.documents(path, [name], [raw.strip()])
+    tokens, _ = encoder.documents(path, [name], [text] if text else [])
     if encoder.unknown is not None:
         raise UserError(
             f"{path}: record {name}: {encoder.unknown.text!r} has no token in"
             f" {tokenizer.specification}: mend the record"
         )
-    return Sequence(name, tokens[:-1], len(raw.strip()))
+    return Sequence(name, tokens[:-1], len(text))

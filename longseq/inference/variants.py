@@ -3,11 +3,13 @@
     for row in variant_rows(ready, reference, "calls.vcf", window): …
 
 Both alleles stand between the same flanks, in one window of the network's length; what they differ
-in is log p(alternative) - log p(reference), in nats.
+in is log p(alternative) - log p(reference), in nats. What has no score, or one that compares other
+words, is counted: `notes` says it.
 """
 
 from __future__ import annotations
 
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +31,10 @@ COLUMNS = {
     "log_likelihood_ref": float, "log_likelihood_alt": float, "difference": float,
 }  # fmt: skip
 BASES = frozenset("ACGTNacgtn")
+STANDS_FOR = {  # what a letter of the reference may be as REF, beside itself and N
+    "R": "AG", "Y": "CT", "S": "CG", "W": "AT", "K": "GT", "M": "AC",
+    "B": "CGT", "D": "AGT", "H": "ACT", "V": "ACG", "N": "ACGT", "X": "ACGT",
+}  # fmt: skip
 Encode = Callable[[str, bytes], Tokens]  # name and letters → the tokens of their whole words
 
 
@@ -74,8 +80,10 @@ def letters_of(reader: Reader) -> dict[str, str]:
     return found
 
 
-def check_variants(path: Path, reference: dict[str, str], fasta: str) -> int:
-    """How many alternatives there are; UserError for one that was called on another reference."""
+def check_variants(path: Path, reference: dict[str, str], fasta: str, most: int) -> int:
+    """How many alternatives there are; UserError for one that was called on another reference, or
+    is longer than a window, `most` letters.
+    """
     count = 0
     for variant in read_variants(path):
         count += 1
@@ -84,48 +92,96 @@ def check_variants(path: Path, reference: dict[str, str], fasta: str) -> int:
         if letters is None:
             raise UserError(f"{where}: {fasta} has no record {variant.record}: give its FASTA")
         found = letters[variant.start : variant.start + len(variant.ref)]
-        if found.upper() != variant.ref.upper():
+        if not _agrees(found, variant.ref):
             raise UserError(
                 f"{where} has REF {variant.ref} and {fasta} has {found or 'no letter'} there: give"
                 " the FASTA that it was called on"
+            )
+        longest = max(len(variant.ref), len(variant.alt))
+        if variant.is_sequence and longest > most:
+            raise UserError(
+                f"{where}: an allele of {longest:,} letters is longer than the window of {most:,}:"
+                " leave it out"
             )
     if not count:
         raise UserError(f"--variants {path} holds no variant")
     return count
 
 
-def variant_rows(
-    ready: Ready, reference: dict[str, str], path: Path, size: int, encode: Encode
-) -> Iterator[dict[str, list[Any]]]:
-    """A row of COLUMNS for each alternative, in the file's order; NaN where it is no sequence.
+def _agrees(found: str, ref: str) -> bool:
+    """Whether REF is what the reference has: U is T, and of a letter that stands for several bases
+    a VCF names one, or N.
+    """
+    found, ref = (letters.upper().replace("U", "T") for letters in (found, ref))
+    if found == ref:
+        return True
+    pairs = zip(found, ref, strict=False)
+    return len(found) == len(ref) and all(
+        base == letter or (letter in STANDS_FOR and base in STANDS_FOR[letter] + "N")
+        for letter, base in pairs
+    )
 
-    size: tokens of the longer allele with its flanks.
+
+def variant_rows(
+    ready: Ready, reference: dict[str, str], path: Path, size: int, encode: Encode,
+    counts: Counter[str],
+) -> Iterator[dict[str, list[Any]]]:  # fmt: skip
+    """A row of COLUMNS for each alternative, in the file's order; NaN where there is no score.
+
+    size: tokens of the longer allele with its flanks. counts: takes what `notes` tells.
     """
     from longseq.inference.forward import in_turn
 
-    waiting: list[Variant] = []
+    waiting: deque[tuple[Variant, bool]] = deque()  # whether it has a score
     begin = ready.trained.tokenizer.end_of_document
     bases = getattr(ready.trained.tokenizer, "bases", 1)
 
     def alleles() -> Iterator[Window]:
         for variant in read_variants(path):
-            waiting.append(variant)
-            if variant.is_sequence:
-                for letters, at_start in _alleles(variant, reference, size * bases, bases):
-                    yield _window(
-                        encode(variant.record, letters.encode()), begin if at_start else None
-                    )
+            windows: list[Window] = []
+            if not variant.is_sequence:
+                counts["symbolic"] += 1
+            else:
+                try:
+                    for letters, at_start in _alleles(variant, reference, size * bases, bases):
+                        tokens = encode(variant.record, letters.encode())
+                        windows.append(_window(tokens, begin if at_start else None))
+                except UserError:  # of these letters; the others' scores are not lost for it
+                    windows = []
+                if not windows or not all(len(one.labels) for one in windows):
+                    windows = []
+                    counts["without"] += 1
+                elif (len(variant.alt) - len(variant.ref)) % bases:
+                    counts["shifted"] += 1
+            waiting.append((variant, bool(windows)))
+            yield from windows
 
     scores: list[float] = []
     for _, losses in in_turn(ready, alleles()):
         scores.append(-float(losses.sum(dtype=np.float64)))
         if len(scores) == 2:
-            while not waiting[0].is_sequence:
-                yield _row(waiting.pop(0), float("nan"), float("nan"))
-            yield _row(waiting.pop(0), *scores)
+            while not waiting[0][1]:
+                yield _row(waiting.popleft()[0], float("nan"), float("nan"))
+            yield _row(waiting.popleft()[0], *scores)
             scores = []
-    for variant in waiting:
+    for variant, _ in waiting:
         yield _row(variant, float("nan"), float("nan"))
+
+
+def notes(counts: Counter[str], specification: str) -> Iterator[str]:
+    """What is to be known of the rows of a network of these tokens."""
+    if count := counts["symbolic"]:
+        yield f"{count:,} alternatives are no sequence (symbolic): nan"
+    if count := counts["without"]:
+        yield (
+            f"{count:,} alternatives have a letter in their window that {specification} has no"
+            " token for, or too few letters for one: nan"
+        )
+    if count := counts["shifted"]:
+        yield (
+            f"{count:,} alternatives shift the frame of {specification}; their alleles hold"
+            " different tokens up to the window's end, and may hold different numbers of them"
+        )
 
 
 def _alleles(
@@ -136,17 +192,14 @@ def _alleles(
     """
     whole = reference[variant.record]
     longest = max(len(variant.ref), len(variant.alt))
-    if longest > letters:
-        raise UserError(
-            f"{variant.record}:{variant.start + 1}: an allele of {longest:,} letters is longer than"
-            f" the window of {letters:,}: leave it out"
-        )
     left = max(0, variant.start - (letters - longest) // 2)
     left -= left % bases
     stop = variant.start + len(variant.ref)
     right = min(len(whole), stop + letters - longest - (variant.start - left))
-    for allele in (variant.ref, variant.alt):
-        yield whole[left : variant.start] + allele + whole[stop:right], left == 0
+    before, after = whole[left : variant.start], whole[stop:right]
+    rna = "U" in before + after and "T" not in before + after  # and so are its alleles
+    for allele in (variant.ref.upper(), variant.alt.upper()):
+        yield before + (allele.replace("T", "U") if rna else allele) + after, left == 0
 
 
 def _window(tokens: Tokens, begin: int | None) -> Window:

@@ -16,17 +16,12 @@ from longseq.data.indexed.format import Flags, Ints, Tokens
 from longseq.data.prepare.encoded import Encoded, Runs, Stretch
 from longseq.data.prepare.fasta import count_gaps, count_lower_case, marked, usual_fasta
 from longseq.data.prepare.recipe import Recipe
-from longseq.data.prepare.text import LONGEST, TextEncoder
+from longseq.data.prepare.text import LONGEST, TextEncoder, Texts
 from longseq.data.prepare.units import Units, feature_units, left_out, record_units
 from longseq.data.sources.annotation.features import kinds_of
 from longseq.data.sources.pieces import TEXTS, Chunk, Parsed
 from longseq.data.sources.records import records
-from longseq.data.tokenizers.alphabet import (
-    GAPS,
-    LAYOUT,
-    LETTER_TABLE,
-    reverse_complement,
-)
+from longseq.data.tokenizers.alphabet import GAPS, LAYOUT, reverse_complement
 from longseq.data.tokenizers.base import SequenceTokenizer, Tokenizer
 from longseq.data.tokenizers.registry import tokenizer_from
 from longseq.data.tokenizers.text import TextTokenizer
@@ -39,6 +34,9 @@ class Encoder:
         bytes(1 << 23)  # glibc keeps freed blocks for later ones from now on, up to this size
         self.recipe = recipe
         self.tokenizer: Tokenizer = tokenizer_from(recipe.tokenizer)
+        self.texts: Texts | None = None  # of a tokenizer of text
+        if isinstance(self.tokenizer, TextTokenizer):
+            self.texts = Texts(self.tokenizer, recipe)
         self.table = recipe.code_table()
         self.weighted = recipe.weighted
         self.weight_table = recipe.weight_table()
@@ -51,8 +49,8 @@ class Encoder:
         self.usual = self.plain and known
 
     def encode(self, task: Chunk | Parsed | Stretch) -> Encoded:
-        if isinstance(self.tokenizer, TextTokenizer):
-            return self._encode_texts(self.tokenizer, task)
+        if isinstance(self.tokenizer, TextTokenizer) and self.texts is not None:
+            return self._encode_texts(self.tokenizer, self.texts, task)
         if not isinstance(self.tokenizer, SequenceTokenizer):
             raise TypeError(self.recipe.tokenizer)
         if isinstance(task, Stretch):
@@ -212,20 +210,25 @@ class Encoder:
         )
         return tokens, classes, lengths, divided
 
-    def _encode_texts(self, tokenizer: TextTokenizer, task: Chunk | Parsed | Stretch) -> Encoded:
+    def _encode_texts(
+        self, tokenizer: TextTokenizer, seen: Texts, task: Chunk | Parsed | Stretch
+    ) -> Encoded:
         encoder = TextEncoder(tokenizer)
         counts: Counter[str] = Counter()
         names: list[str] = []
         sizes: list[int] = []
         if isinstance(task, Stretch):
-            tokens = encoder.stretch(task.path, self._text_of(task))
+            tokens = encoder.stretch(task.path, _text_of(task))
             none = np.zeros(min(1, len(tokens)), np.int64)
             runs = Runs(none, none, none.astype(bool))
             return Encoded(tokens, none[:0], runs, encoder.counts, unknown=encoder.unknown)
         texts: list[bytes] = []
         facts: list[str] = []
         for name, raw, known, _ in records(task):
-            text = self._text(task, name, raw, counts)
+            text = seen.of(task.kind, task.path, name, raw)
+            if task.kind not in TEXTS:
+                counts["gaps"] += count_gaps(raw)
+                counts["lower_case_bases"] += count_lower_case(raw)
             if not left_out(self.recipe, len(text), b"", counts):
                 texts.append(text)
             names.append(name)
@@ -242,25 +245,14 @@ class Encoder:
             tokens, lengths, runs, counts, names, sizes, unknown=encoder.unknown, facts=facts
         )
 
-    def _text(self, task: Chunk | Parsed, name: str, raw: bytes, counts: Counter[str]) -> bytes:
-        """What a text tokenizer sees of a record: text as it is, sequences in upper case."""
-        if task.kind in TEXTS:
-            return raw
-        codes = self.codes(raw)
-        self.recipe.check(task.path, name, codes)
-        counts["gaps"] += count_gaps(raw)
-        counts["lower_case_bases"] += count_lower_case(raw)
-        return codes.translate(LETTER_TABLE)
 
-    def _text_of(self, task: Stretch) -> bytes:
-        if not task.text:
-            return _read(task.spool, task).tobytes().translate(LETTER_TABLE)
-        with open(task.spool, "rb") as file:
-            file.seek(task.start)
-            raw = file.read(task.stop - task.start + LONGEST - 1)
-        size = task.stop - task.start
-        first = _character(raw, 0) if task.start else 0
-        return raw[first : _character(raw, size)]
+def _text_of(task: Stretch) -> bytes:
+    with open(task.spool, "rb") as file:
+        file.seek(task.start)
+        raw = file.read(task.stop - task.start + LONGEST - 1)
+    size = task.stop - task.start
+    first = _character(raw, 0) if task.start else 0
+    return raw[first : _character(raw, size)]
 
 
 def _character(raw: bytes, place: int) -> int:

@@ -28,7 +28,6 @@ class Stretch:
     closes: bool
     final: bool
     weights: str = ""
-    text: bool = False
     features: tuple[Feature, ...] = ()
 
 

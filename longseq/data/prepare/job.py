@@ -19,6 +19,7 @@ from longseq.data.sources.annotation.features import kinds_of
 from longseq.data.sources.identity import identity
 from longseq.data.sources.inputs import Inputs
 from longseq.data.survey.wish import wish_of
+from longseq.data.tokenizers.registry import OF_TEXT
 from longseq.errors import UserError
 from longseq.host.atomic_files import (
     LOCK,
@@ -92,8 +93,14 @@ def _first_pass(
     kept = folder / f"{SURVEY}{Sha256(repr(facts).encode()).hexdigest()[:16]}"
     table, columns, skip_bad = recipe.code_table(), settings.columns, settings.skip_bad
 
+    remedy = ""
+    if recipe.kind in OF_TEXT:
+        remedy = (
+            "duplicates and likeness are of nucleotides: leave out --drop-duplicates and --group-by"
+        )
+
     def check(record: "RawRecord", codes: bytes) -> None:
-        recipe.check(record.path, record.name, codes)
+        recipe.check(record.path, record.name, codes, remedy=remedy)
 
     return FirstPass(inputs, columns, skip_bad, table, check, kept, report, say)
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from longseq.data.sources.names import printable
 from longseq.data.tokenizers.alphabet import INVALID, LETTERS, UNKNOWN, code_table
+from longseq.data.tokenizers.registry import OF_TEXT
 from longseq.errors import UserError
 
 BASES = bytes(range(4))
@@ -51,8 +52,18 @@ class Recipe:
         return tuple(filter(None, self.tags.split(",")))
 
     @property
+    def kind(self) -> str:
+        """Of the tokenizer."""
+        return self.tokenizer.partition(":")[0]
+
+    @property
     def in_codons(self) -> bool:
-        return self.tokenizer.partition(":")[0] == "codon"
+        return self.kind == "codon"
+
+    @property
+    def of_nucleotides(self) -> bool:
+        """Whether it says something of letters that only nucleotides can follow."""
+        return self.mask_lower_case or self.ambiguous != "keep"
 
     def code_table(self) -> bytes:
         """Letter → code (tokenizers/alphabet.py), for bytes.translate."""
@@ -78,7 +89,7 @@ class Recipe:
         name: str,
         codes: bytes,
         before: int = 0,
-        remedy: str = "mend the record, or use --tokenizer byte for other text",
+        remedy: str = "",
     ) -> None:
         """Refuse what is no nucleotide and, where asked, what is none of A, C, G, T.
 
@@ -86,6 +97,7 @@ class Recipe:
         """
         place = codes.find(INVALID)
         if place >= 0:
+            remedy = remedy or self._remedy
             raise UserError(
                 f"{_record(path, name)}: letter {before + place + 1:,} is no nucleotide: {remedy}"
             )
@@ -95,6 +107,15 @@ class Recipe:
                 f"{_record(path, name)}: letter {place:,} is {LETTERS[foreign[0]]}: choose another"
                 " policy than --ambiguous refuse"
             )
+
+    @property
+    def _remedy(self) -> str:
+        """Where something is no nucleotide."""
+        if self.kind not in OF_TEXT:
+            return "mend the record, or use --tokenizer byte for other text"
+        if self.of_nucleotides:
+            return "mend the record, or leave out --mask-lower-case and --ambiguous"
+        return "mend the record, or use another --tokenizer, as byte"
 
 
 def _record(path: str, name: str) -> str:

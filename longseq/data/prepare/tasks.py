@@ -148,24 +148,30 @@ class Reader:
     def _long(
         self, record: LongRecord, source: Source, tell: Callable[[float], None]
     ) -> Iterator[LongStart | Stretch]:
-        """Write a long record's codes to a file of their own and hand it out in stretches."""
+        """Write a long record's codes, or its text, to a file of their own and hand it out in
+        stretches.
+        """
         self._spools += 1
         spool = f"{self.prefix}.spool-{self._spools}"
         weights = f"{spool}.weights" if self.encoder.recipe.weighted else ""
-        text = record.kind in TEXTS and isinstance(self.encoder.tokenizer, TextTokenizer)
+        texts = self.encoder.texts
+        text = texts is not None and record.kind in TEXTS
         counts: Counter[str] = Counter()
         foreign = b""
         with open(spool, "wb") as file, open(weights or os.devnull, "wb") as beside:
             length, begin = 0, source.bytes_done
             for raw in record.pieces:
-                codes = raw if text else self.encoder.codes(raw)
+                if texts is not None:
+                    found = texts.of(record.kind, record.path, record.name, raw, length)
+                else:
+                    found = self.encoder.codes(raw)
+                    self.encoder.recipe.check(record.path, record.name, found, length)
+                    foreign = foreign or found.translate(None, BASES)[:1]
+                    beside.write(self.encoder.weights(raw))
                 if not text:
-                    self.encoder.recipe.check(record.path, record.name, codes, length)
-                    foreign = foreign or codes.translate(None, BASES)[:1]
                     counts["gaps"] += count_gaps(raw)
                     counts["lower_case_bases"] += count_lower_case(raw)
-                    beside.write(self.encoder.weights(raw))
-                length += file.write(codes)
+                length += file.write(found)
                 tell(begin + self._spooled * (source.bytes_done - begin))
         counts["records"] += 1
         counts["bytes" if text else "bases"] += length
@@ -183,7 +189,7 @@ class Reader:
             return
         yield LongStart(record.name, length, counts, True, record.facts)
         done, all_letters = 0, length * (2 if recipe.reverse_complement else 1)
-        for stretch in self._stretches(record.path, spool, weights, length, text):
+        for stretch in self._stretches(record.path, spool, weights, length):
             yield stretch
             done += stretch.stop - stretch.start
             way = self._spooled + (1 - self._spooled) * done / all_letters
@@ -206,9 +212,7 @@ class Reader:
                 record.path, spool, 0, length, False, False, final, weights, features=some
             )
 
-    def _stretches(
-        self, path: str, spool: str, weights: str, length: int, text: bool
-    ) -> Iterator[Stretch]:
+    def _stretches(self, path: str, spool: str, weights: str, length: int) -> Iterator[Stretch]:
         recipe, tokenizer = self.encoder.recipe, self.encoder.tokenizer
         if recipe.genes:
             yield Stretch(path, spool, 0, length, False, False, True, weights)  # needs it whole
@@ -221,7 +225,7 @@ class Reader:
             stop = min(start + step, length - trailing)
             closes = stop == length - trailing
             final = closes and not both
-            yield Stretch(path, spool, start, stop, False, closes, final, weights, text)
+            yield Stretch(path, spool, start, stop, False, closes, final, weights)
         for stop in range(length, trailing, -step) if both else ():
             start = max(stop - step, trailing)
             closes = start == trailing

@@ -1,5 +1,9 @@
 """Texts → tokens by a tokenizer of text, in pieces of bounded memory; unknown letters are counted.
 
+    texts = Texts(tokenizer, recipe)
+    texts.of("fasta", path, name, b"acgt\n-A")          # b"ACGTA", for every verb
+    tokens, lengths = TextEncoder(tokenizer).documents(path, names, found)
+
 A token never spans two pieces: PIECE letters, cut at the last blank where there is one. The pieces
 are counted from the start of a text, so that they are the same for any number of workers.
 """
@@ -10,7 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from longseq.data.indexed.format import Ints, Tokens
+from longseq.data.prepare.recipe import Recipe
 from longseq.data.sources.names import printable
+from longseq.data.sources.pieces import TEXTS
+from longseq.data.tokenizers.alphabet import GAPS, LAYOUT, LETTER_TABLE, UPPER
 from longseq.data.tokenizers.text import TextTokenizer
 from longseq.errors import UserError
 
@@ -27,6 +34,39 @@ class Unknown:
     path: str
     record: str
     text: str
+
+
+class Texts:
+    """Records as a tokenizer of text sees them: text as it is; of sequences the letters, in upper
+    case, without line ends, blanks and gaps.
+
+    They are taken for nucleotides, which U and X are not, where tokenizer or recipe know no others:
+    protein has all other letters as well.
+    """
+
+    def __init__(self, tokenizer: TextTokenizer, recipe: Recipe, remedy: str = "") -> None:
+        self.recipe, self.remedy = recipe, remedy
+        self.nucleotides = tokenizer.nucleotides or recipe.of_nucleotides
+        self._table = recipe.code_table()
+
+    def of(self, kind: str, path: str, name: str, raw: bytes, before: int = 0) -> bytes:
+        """What is seen of a record, or of a part of it behind `before` letters; UserError for what
+        is no nucleotide where it must be one.
+        """
+        if kind in TEXTS:
+            return raw
+        if not self.nucleotides:
+            letters = raw.translate(UPPER, LAYOUT + GAPS)
+            if not letters.isascii():
+                place = before + next(at for at, byte in enumerate(letters) if byte > 127)
+                raise UserError(
+                    f"{path}: record {printable(name) or '(no name)'}: letter {place + 1:,} is none"
+                    " of a sequence: mend the record"
+                )
+            return letters
+        codes = raw.translate(self._table, LAYOUT + GAPS)
+        self.recipe.check(path, name, codes, before, self.remedy)
+        return codes.translate(LETTER_TABLE)
 
 
 class TextEncoder:

@@ -29,7 +29,7 @@ def read_blend(path: str) -> list[Part]:
     if not path.endswith(SUFFIX):
         return [Part(Fraction(1), path)]
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--data-path {path} cannot be read ({error})") from None
     parts = [

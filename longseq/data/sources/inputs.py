@@ -3,6 +3,7 @@
 Compression and format are told from the content, never from a name alone. Decompression is xopen's.
 """
 
+import codecs
 import io
 import os
 from collections.abc import Iterator
@@ -112,14 +113,14 @@ def _refuse_twins(paths: list[str]) -> None:
     for path in paths:
         real = path if path == "-" or is_url(path) else os.path.realpath(path)
         if real in seen:
-            also = "" if seen[real] == path else f" (the second time as {seen[real]})"
-            raise UserError(f"{shown(path)} is named twice{also}: name it once")
+            also = "" if seen[real] == path else f" (the second time as {shown(path)})"
+            raise UserError(f"{shown(seen[real])} is named twice{also}: name it once")
         seen[real] = path
 
 
 def _listed(path: str) -> list[str]:
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"@{path}: cannot be read as a list of files ({error})") from None
     folder = os.path.dirname(path)
@@ -244,14 +245,18 @@ def open_source(name: str, text_tokens: bool = False, kind: str = "") -> Iterato
         lower = io.BufferedReader(meter, buffer_size=PEEK)  # larger reads are not copied by it
         try:
             plain = lower.peek(PEEK)[:PEEK]
-            stream = lower if _kind_by_mark(plain) else _decompressed(lower)
+            marked = plain.removeprefix(codecs.BOM_UTF8)
+            stream = lower if _kind_by_mark(marked) else _decompressed(lower)
             head = stream.peek(PEEK)[:PEEK]
+            is_file = head == plain and os.path.isfile(name)
+            if head.startswith(codecs.BOM_UTF8):  # as editors of Windows write it
+                stream.read(len(codecs.BOM_UTF8))
+                head = head.removeprefix(codecs.BOM_UTF8)
         except Exception as error:
             raise UserError(_damaged(path, error)) from None
         if not head:
             raise UserError(f"{path} is empty: leave it out")
         kind = kind or recognise(path, head, text_tokens)
-        is_file = head == plain and os.path.isfile(name)
         yield Source(path, kind, cast(BinaryIO, stream), meter, is_file)
 
 

@@ -3,11 +3,15 @@
 Letters are merged into words by how often they stand side by side in a sample of all records. Only
 A, C, G and T are: N and the ten other letters stay tokens of their own, so that no letter is lost
 and no word is spent on a run of N.
+
+A vocabulary of sequences reads lower case, U, X, blanks and gaps as `prepare` does, wherever its
+file is loaded (transformers, after an export): the library would drop these letters in silence.
 """
 
 from longseq.config.flags import whole
 from longseq.data.survey.sample import Sample
 from longseq.data.tokenizers.alphabet import LETTERS
+from longseq.data.tokenizers.folding import folding
 from longseq.errors import UserError
 
 END = "<eod>"
@@ -39,6 +43,8 @@ def train_bpe(sample: Sample, size: int) -> str:
         show_progress=False,
     )
     tokenizer.train_from_iterator(sample.batches(), trainer)
+    if not sample.text:
+        tokenizer.normalizer = folding()
     found = tokenizer.get_vocab_size()
     if found < size:
         raise UserError(

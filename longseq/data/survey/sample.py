@@ -19,12 +19,14 @@ SEED = 1234
 
 
 class Sample:
-    """words: stretches of up to WORD letters A, C, G, T. seen: letters that there were."""
+    """words: stretches of up to WORD letters A, C, G, T. seen: letters that there were; text:
+    whether some came from texts, whose lower case is no upper case.
+    """
 
     def __init__(self, size: int = LETTERS // WORD) -> None:
         self.size = size
         self.words: list[str] = []
-        self.seen = 0
+        self.seen, self.text = 0, False
         self._count = 0
         self._random = np.random.default_rng(SEED)
 
@@ -60,6 +62,7 @@ def sample_of(records: Iterable[RawRecord], table: bytes) -> Sample:
         for raw in record.parts:
             if record.kind in TEXTS:
                 sample.add(raw)
+                sample.text = True
                 continue
             codes = raw.translate(table, LAYOUT + GAPS)
             bases = np.minimum(np.frombuffer(codes, np.uint8), UNKNOWN)

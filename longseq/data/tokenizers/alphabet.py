@@ -36,6 +36,7 @@ def code_table(mask_lower_case: bool = False) -> bytes:
 
 COMPLEMENT = np.array([LETTERS.index(c) for c in COMPLEMENTS], dtype=np.uint8)
 LETTER_BYTES = np.frombuffer(LETTERS.encode(), dtype=np.uint8)
+UPPER = bytes(range(256)).upper()  # letter → upper case, for bytes.translate
 LETTER_TABLE = LETTERS.encode().ljust(256, b"?")  # code → letter, for bytes.translate
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from longseq.data.indexed.format import Tokens, token_dtype
+from longseq.data.indexed.format import Ints, Tokens, token_dtype
 from longseq.data.tokenizers.alphabet import COMPLEMENTS, LETTERS, Codes
 
 
@@ -38,6 +38,16 @@ class Tokenizer(ABC):
     def names(self) -> list[str]:
         """The vocabulary, by id."""
 
+    @abstractmethod
+    def sizes(self, tokens: Tokens) -> Ints:
+        """How many letters each token stands for, [n]; of text, bytes."""
+
+    def letters(self, tokens: Tokens) -> int:
+        """How many letters tokens stand for, of text bytes; as many as their spelling has, which is
+        what compressors are given.
+        """
+        return int(self.sizes(tokens).sum())
+
 
 class SequenceTokenizer(Tokenizer):
     """A tokenizer of nucleotide codes; each token is `bases` letters of the sequence."""
@@ -60,6 +70,12 @@ class SequenceTokenizer(Tokenizer):
         lengths = np.array([len(unit) for unit in units], dtype=np.int64)
         tokens[np.cumsum(lengths // size + 1) - 1] = self.end_of_document
         return tokens
+
+    def sizes(self, tokens: Tokens) -> Ints:
+        return np.full(len(tokens), self.bases, dtype=np.int64)
+
+    def letters(self, tokens: Tokens) -> int:
+        return len(tokens) * self.bases
 
     def other_strand(self) -> npt.NDArray[np.int64]:
         """For each token the one that the other strand has there, [vocab_size]; specials stay."""

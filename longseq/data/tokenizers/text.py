@@ -12,15 +12,24 @@ from typing import Any
 
 import numpy as np
 
-from longseq.data.indexed.format import Tokens
+from longseq.data.indexed.format import Ints, Tokens
+from longseq.data.tokenizers.alphabet import LETTERS
 from longseq.data.tokenizers.base import Tokenizer
 from longseq.errors import UserError
 
+BASES = "ACGT"
+PLAIN = LETTERS.encode()
 END_NAMES = ("<|endoftext|>", "</s>", "<eos>", "[EOS]", "<eod>", "[SEP]")
 
 
 class TextTokenizer(Tokenizer):
-    """A tokenizer of bytes of text; it ends a document with a token of its own."""
+    """A tokenizer of bytes of text; it ends a document with a token of its own.
+
+    nucleotides: whether it knows no other letters than these, as DNA words do: then sequences are
+    read as nucleotides, U as T, and what is none is refused.
+    """
+
+    nucleotides = False
 
     @abstractmethod
     def encode_all(self, texts: list[bytes]) -> list[Tokens]:
@@ -46,6 +55,9 @@ class Bytes(TextTokenizer):
         text = tokens[tokens < 256].astype(np.uint8).tobytes().decode("utf-8", "replace")
         return text + "<eod>" * int((tokens == 256).sum())
 
+    def sizes(self, tokens: Tokens) -> Ints:
+        return (tokens < 256).astype(np.int64)
+
     def names(self) -> list[str]:
         return [repr(bytes([byte]))[2:-1] for byte in range(256)] + ["<eod>"]
 
@@ -56,12 +68,24 @@ class Library(TextTokenizer):
     def __init__(self, kind: str, inner: Any, files: dict[str, bytes]) -> None:
         self.specification = kind
         self.files = files
+        if inner.decoder is None and inner.pre_tokenizer is None:  # it would put blanks between
+            from tokenizers import decoders
+
+            inner.decoder = decoders.Fuse()
         self._inner = inner
         self._names = {number: name for name, number in inner.get_vocab().items()}
         self.vocab_size = max(self._names, default=-1) + 1  # ids may leave gaps
+        single = {name for name in inner.get_vocab() if len(name) == 1}
+        self.nucleotides = set(BASES) <= single <= set(LETTERS)
+        self._bare: Any = None  # for letters that the normalizer leaves as they are: much quicker
+        step = inner.normalizer if self.nucleotides else None
+        if step is not None and step.normalize_str(LETTERS) == LETTERS:
+            self._bare = type(inner).from_str(inner.to_str())
+            self._bare.normalizer = None
         self._unknown: int | None = None
         if name := getattr(inner.model, "unk_token", None):
             self._unknown = inner.token_to_id(name)
+        self._sizes: dict[int, int] = {}  # bytes of each token's spelling
         self._dropped: dict[str, bool] = {}  # whether a character leaves no token at all
         self._kept = b""  # ASCII characters that do leave one
         known = [inner.token_to_id(name) for name in END_NAMES]
@@ -74,11 +98,32 @@ class Library(TextTokenizer):
 
     def encode_all(self, texts: list[bytes]) -> list[Tokens]:
         strings = [text.decode("utf-8", "replace") for text in texts]
-        encodings = self._inner.encode_batch_fast(strings, add_special_tokens=False)
+        inner = self._inner
+        if self._bare is not None and not any(text.translate(None, PLAIN) for text in texts):
+            inner = self._bare
+        encodings = inner.encode_batch_fast(strings, add_special_tokens=False)
         return [np.array(encoding.ids, dtype=self.dtype) for encoding in encodings]
 
     def decode(self, tokens: Tokens) -> str:
         return str(self._inner.decode(tokens.tolist(), skip_special_tokens=False))
+
+    def sizes(self, tokens: Tokens) -> Ints:
+        different, places = np.unique(tokens, return_inverse=True)
+        return np.array([self._size(token) for token in different.tolist()], np.int64)[places]
+
+    def _size(self, token: int) -> int:
+        """Bytes that a token adds to a text: decoded behind another one, for the library may spell
+        the first one without the blank that it begins with.
+        """
+        if token not in self._sizes:
+            name = self._names.get(token, "")
+            if type(self._inner.decoder).__name__ == "ByteLevel":  # may be a part of a character
+                self._sizes[token] = len(name)
+            else:
+                both, one = (self._inner.decode(ids, skip_special_tokens=False)
+                             for ids in ([token, token], [token]))  # fmt: skip
+                self._sizes[token] = len(both.encode()) - len(one.encode())
+        return self._sizes[token]
 
     def as_json(self) -> str:
         """What a tokenizer.json holds."""

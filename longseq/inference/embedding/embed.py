@@ -61,7 +61,10 @@ def embed(options: argparse.Namespace) -> int:
         config = network_config(trained, layout, computing, ranks.size)
         layers = trained.network.num_layers
         if not -1 <= options.layer <= layers:
-            raise UserError(f"--layer {options.layer}: {trained.name} has layers 1 to {layers}")
+            raise UserError(
+                f"--layer {options.layer}: {trained.name} has layers 1 to {layers}: give one of"
+                " them, 0 for the embeddings, or leave it out"
+            )
         cuts = cutting(config.network.seq_length, options.window, options.stride)
         return Asked(trained, config, cuts, Reader(trained, options.files, Weighing()))
 

@@ -1,6 +1,6 @@
 """Compressors, which know no network, on the same letters.
 
-    compressed = compression(train, evaluated)   # bits a letter for each library
+    compressed = compression(train, evaluated, letters)   # bits a letter for each library
 
 Markov models, the other baseline, are in data/samples/entropy.py.
 """
@@ -14,14 +14,16 @@ import zlib
 DICTIONARY = 1 << 26  # bytes that lzma looks back over
 
 
-def compression(train: bytes, evaluated: bytes) -> dict[str, float]:
-    """Bits a letter that compressors need for `evaluated`: alone, and lzma behind `train`."""
+def compression(train: bytes, evaluated: bytes, letters: int) -> dict[str, float]:
+    """Bits a letter that compressors need for `evaluated`, which has so many: alone, and lzma
+    behind `train`.
+    """
     filters = [{"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": DICTIONARY}]
 
     def size(text: bytes) -> int:
         return len(lzma.compress(text, lzma.FORMAT_RAW, filters=filters))
 
-    bits = 8 / len(evaluated)
+    bits = 8 / letters
     found = {
         "zlib": bits * len(zlib.compress(evaluated, 9)),
         "bzip2": bits * len(bz2.compress(evaluated, 9)),

@@ -35,10 +35,10 @@ from longseq.inference.evaluation.picture import picture
 from longseq.inference.flags import add_computing, network_config, read_computing
 from longseq.inference.progress import progress
 from longseq.inference.ranks import on_ranks, warner
-from longseq.inference.score import check_window
+from longseq.inference.score import check_window, log_likelihood
 from longseq.inference.sequences import Sequence
 from longseq.inference.tables import check_output
-from longseq.inference.windows import Cutting, cutting
+from longseq.inference.windows import Cutting, Losses, cutting
 from longseq.parallel.agreement import Ranks
 
 if TYPE_CHECKING:
@@ -131,8 +131,10 @@ def _all_figures(asked: Asked, device: torch.device, ranks: Ranks, call: bool) -
 def _figures(trained: Trained, given: Given, found: Found) -> dict[str, Any]:
     """All but those of codons."""
     letters = sum(record.letters for record in given.records)
-    tokens = sum(len(record.tokens) for record in given.records)
-    nats = sum(float(each.sum(dtype=np.float64)) for each in found.each)
+    spelt = [record.tokens[record.tags :] for record in given.records]  # tags count nothing
+    tokens = sum(map(len, spelt))
+    scores = zip(given.records, found.each, strict=True)
+    nats = -sum(log_likelihood(record, each)[0] for record, each in scores)
     a_token = letters / tokens
     bits = {"network": nats / math.log(2) / letters}
     figures: dict[str, Any] = {
@@ -146,25 +148,30 @@ def _figures(trained: Trained, given: Given, found: Found) -> dict[str, Any]:
         "bits_per_letter": bits,
         "by_position": found.by_position.bins(),
         "by_record": [
-            {"record": record.name, "tokens": len(each), "bits_per_letter": _bits(record, each)}
+            {
+                "record": record.name,
+                "tokens": len(each) - record.tags,
+                "bits_per_letter": _bits(record, each),
+            }
             for record, each in zip(given.records, found.each, strict=True)
         ],
     }
     if given.train:
-        orders, chosen = markov(given.train, [record.tokens for record in given.records])
+        orders, chosen = markov(given.train, spelt)
         orders = {order: value / a_token for order, value in orders.items()}
         figures["markov"] = {"orders": {str(k): v for k, v in orders.items()}, "chosen": chosen}
         for order in sorted({min(2, max(orders)), chosen}):
             name = "Markov, order" if order != chosen else "Markov, chosen order"
             bits[f"{name} {order}"] = orders[order]
     decode = trained.tokenizer.decode
-    text = "".join(decode(record.tokens) for record in given.records)
-    bits |= compression("".join(map(decode, given.train)).encode(), text.encode())
+    train, judged = ("".join(map(decode, runs)).encode() for runs in (given.train, spelt))
+    bits |= compression(train, judged, letters)
     return figures
 
 
-def _bits(record: Sequence, losses: Any) -> float:
-    return float(losses.sum(dtype=np.float64)) / math.log(2) / max(1, record.letters)
+def _bits(record: Sequence, losses: Losses) -> float:
+    likelihood, letters = log_likelihood(record, losses)
+    return -likelihood / math.log(2) / max(1, letters)
 
 
 def _codons(ready: Ready, given: Given, found: Found, cuts: Cutting, call: bool) -> dict[str, Any]:

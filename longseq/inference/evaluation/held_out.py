@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from longseq.checkpoint.trained import Trained, same_tokens
 from longseq.data.datasets import Dataset, open_datasets
 from longseq.data.indexed.format import Tokens
+from longseq.data.tokenizers.tagged import without_tags
 from longseq.errors import UserError
-from longseq.inference.sequences import Reader, Sequence, Weighing, short
+from longseq.inference.sequences import Reader, Sequence, Weighing, document, short
 
 MOST = 1 << 24  # tokens of the training part that baselines learn from
 
@@ -52,7 +53,7 @@ def held_out(trained: Trained, part: str) -> Given:
         train += _rest(dataset, of_data, MOST - sum(map(len, train)))
         made = dataset.manifest.options if dataset.manifest is not None else {}
         genes = genes and bool(made.get("genes"))
-    records = [record for record in records if len(record.tokens)]
+    records = [record for record in records if record.letters]
     if not records:
         raise UserError(f"--part {part}: the run held out no such records: name files to evaluate")
     return Given(f"{part} part of the run's data", records, train, genes)
@@ -73,11 +74,11 @@ def _record(dataset: Dataset, row: dict[str, str]) -> Sequence:
     tokens = tokens[: len(tokens) - int(tokens[-1] == dataset.tokenizer.end_of_document)]
     name = short(row["record"]) or f"document-{row['document']}"
     name += "" if row["tokens"] == "all" else f":{row['tokens']}"
-    return Sequence(name, tokens, len(tokens) * int(getattr(dataset.tokenizer, "bases", 1)))
+    return document(dataset.tokenizer, name, tokens)
 
 
 def _rest(dataset: Dataset, rows: list[dict[str, str]], most: int) -> list[Tokens]:
-    """What lies between the spans of the table, up to `most` tokens."""
+    """What lies between the spans of the table, up to `most` tokens, without tags."""
     found: list[Tokens] = []
     at = 0
     for start, stop in [
@@ -86,7 +87,7 @@ def _rest(dataset: Dataset, rows: list[dict[str, str]], most: int) -> list[Token
     ]:
         count = min(start - at, most - sum(map(len, found)))
         if count > 0:
-            found.append(dataset.tokens.read(at, count))
+            found.append(without_tags(dataset.tokenizer, dataset.tokens.read(at, count)))
         at = stop
     return found
 
@@ -99,7 +100,7 @@ def from_files(trained: Trained, files: list[str], train: list[str], read: bool 
     learner, reader = (Reader(trained, names, Weighing()) for names in (train, files))
     learned: list[Tokens] = []
     for record in learner if read else ():
-        learned.append(record.tokens)
+        learned.append(record.tokens[record.tags :])
         if sum(map(len, learned)) >= MOST:
             break
     made = [d.manifest.options if d.manifest is not None else {} for d in reader.datasets]

@@ -32,11 +32,11 @@ class ByPosition:
     squares: Floats
     counts: Floats
 
-    def add(self, losses: Losses) -> None:
-        """Losses [n] of a window."""
-        here = slice(0, len(losses))
-        self.sums[here] += losses
-        self.squares[here] += np.square(losses, dtype=np.float64)
+    def add(self, losses: Losses, tags: int = 0) -> None:
+        """Losses [n] of a window, the first of tags, which are context and count nothing."""
+        here = slice(tags, len(losses))
+        self.sums[here] += losses[here]
+        self.squares[here] += np.square(losses[here], dtype=np.float64)
         self.counts[here] += 1
 
     def bins(self) -> list[dict[str, Any]]:
@@ -75,14 +75,15 @@ def network_losses(
     size = min(cutting.size or ready.length, max(len(record.tokens) for record in records))
     found = Found(ByPosition(*(np.zeros(size) for _ in range(3))))
     parts: list[Losses] = []
-    done = 0
+    done = seen = 0  # tokens of all records, and of this one
     windows = in_parts(records, cutting, begin, partial(in_turn, ready))
-    for _, window, losses, last in windows:
-        found.by_position.add(losses)
+    for record, window, losses, last in windows:
+        found.by_position.add(losses, max(0, record.tags - (seen - window.context)))
         parts.append(losses[window.context :])
+        seen += len(parts[-1])
         done += len(parts[-1])
         advance(done, f"{done:,} tokens")
         if last:
             found.each.append(np.concatenate(parts))
-            parts = []
+            parts, seen = [], 0
     return found

@@ -166,7 +166,7 @@ def _prompts(
 ) -> Iterator[Prompt]:
     """One for each sample of each prompt; from nothing where there is no prompt."""
     reader = Reader(trained, options.files, Weighing())
-    found = [reader.encode("--prompt", f"prompt-{n}", text.encode())
+    found = [reader.typed("--prompt", f"prompt-{n}", text)
              for n, text in enumerate(options.prompt, 1)]  # fmt: skip
     given = [(one.name, one.tokens) for one in [*reader, *found]]
     if reader.left_out:

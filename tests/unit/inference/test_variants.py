@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from longseq.__main__ import main
+from longseq.inference.variants import _agrees
 from longseq.model.gpt import GPT
 from tests.unit.inference.reference import log_likelihoods
 from tests.unit.inference.trained_run import LLAMA, make_model, write_run
@@ -78,6 +79,11 @@ def test_differences_are_those_of_transformers(model: GPT, run: str, tmp_path: P
         (["short 4 . T A", "other 1 . A C"], [], "has no record other"),
         ([], [], "holds no variant"),
         (["short 4 . T A"], ["--per-position", "x.tsv"], "--per-position and --variants"),
+        (
+            ["short 4 . T A", "short 10 . T TACGTACGTA"],
+            ["--window", "9"],
+            "of 10 letters is longer",
+        ),
         (["short 4 . T A"], ["--stride", "3", "--window", "9"], "--stride and --variants"),
     ],
 )
@@ -105,3 +111,96 @@ def test_what_is_no_vcf_is_one_line(
     error = capfd.readouterr().err
     assert "cannot be read as VCF" in error
     assert error.count("\n") == 1
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A run of k-mers, which have no token for N."""
+    folder = tmp_path_factory.mktemp("words")
+    return str(write_run(make_model(LLAMA, "kmer:3"), folder, "kmer:3"))
+
+
+def scored(
+    run: str, fasta: str, vcf: str, folder: Path, capfd: pytest.CaptureFixture[str]
+) -> tuple[list[dict[str, str]], str]:
+    out = folder / "out.tsv"
+    words = ["--variants", vcf, "--window", "8", "--output", str(out)]
+    capfd.readouterr()
+    assert main(["score", run, fasta, *words]) == 0
+    with out.open() as file:
+        return list(csv.DictReader(file, delimiter="\t")), capfd.readouterr().err
+
+
+def test_one_letter_without_a_token_does_not_end_the_others(
+    words: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """N and letters that are none in some windows: nan for these, and said."""
+    letters = list(LONG)
+    letters[101], letters[190] = "N", "*"
+    rows = [f"long {at} . {LONG[at - 1]} T" for at in (50, 100, 190, 250)]
+    _, vcf = files(tmp_path, [*rows, "short 4 . T <DEL>"])
+    fasta = tmp_path / "reference.fa"
+    fasta.write_text(f">short\n{SHORT}\n>long\n{''.join(letters)}\n")
+    found, error = scored(words, str(fasta), vcf, tmp_path, capfd)
+    assert [row["position"] for row in found] == ["50", "100", "190", "250", "4"]
+    each = [float(row["difference"]) for row in found]
+    assert [math.isnan(one) for one in each] == [False, True, True, False, True]
+    fasta.write_text(f">short\n{SHORT}\n>long\n{LONG}\n")
+    plain, _ = scored(words, str(fasta), vcf, tmp_path, capfd)
+    assert [found[0], found[3]] == [plain[0], plain[3]]
+    assert "1 alternatives are no sequence (symbolic): nan" in error
+    assert "2 alternatives have a letter in their window that kmer:3 has no token for" in error
+
+
+def test_frame_shifts_are_counted(
+    words: str, run: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    base = LONG[29]
+    rows = [f"long 30 . {base} {base}{'A' * n}" for n in (1, 2, 3)] + ["short 4 . TTGC T"]
+    fasta, vcf = files(tmp_path, rows)
+    _, error = scored(words, fasta, vcf, tmp_path, capfd)
+    assert "2 alternatives shift the frame of kmer:3; their alleles hold different tokens" in error
+    assert error.count("alternatives") == 1
+    _, error = scored(run, fasta, vcf, tmp_path, capfd)
+    assert "alternatives" not in error
+
+
+@pytest.mark.parametrize(
+    ("found", "ref", "agrees"),
+    [
+        ("R", "A", True), ("R", "G", True), ("R", "N", True), ("R", "R", True), ("R", "C", False),
+        ("N", "T", True), ("U", "T", True), ("ACU", "ACT", True), ("acg", "ACG", True),
+        ("A", "N", False), ("A", "R", False), ("A", "AC", False), ("RC", "AC", True),
+        ("RC", "AG", False), ("W", "T", True), ("H", "G", False),
+    ],
+)  # fmt: skip
+def test_what_a_reference_may_be_called(found: str, ref: str, agrees: bool) -> None:
+    assert _agrees(found, ref) is agrees
+
+
+def test_a_reference_of_rna_or_with_other_letters(
+    run: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The score is that of the base that the VCF names."""
+    fasta, vcf = files(tmp_path, ["short 4 . T A", "long 40 . A C".replace("A", LONG[39])])
+    expected, _ = scored(run, fasta, vcf, tmp_path, capfd)
+    text = Path(fasta).read_text()
+    Path(fasta).write_text(text.replace(SHORT, SHORT.replace("T", "U")))
+    assert scored(run, fasta, vcf, tmp_path, capfd)[0] == expected
+    Path(fasta).write_text(text.replace(SHORT, SHORT[:3] + "Y" + SHORT[4:]))
+    assert scored(run, fasta, vcf, tmp_path, capfd)[0] == expected
+
+
+def test_an_allele_of_rna_is_rna(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """For bytes T and U are two tokens: alleles have the flanks' one."""
+    run = str(write_run(make_model(LLAMA, "byte"), tmp_path / "run", "byte"))
+    fasta, vcf = files(tmp_path, ["short 4 . T A"])
+    path = Path(fasta)
+    path.write_text(path.read_text().replace(SHORT, SHORT.replace("T", "U")))
+    words = ["score", run, fasta, "--output", str(tmp_path / "s.tsv")]
+    path.write_text(f">short\n{SHORT.replace('T', 'U')}\n")
+    found, _ = scored(run, fasta, vcf, tmp_path, capfd)
+    path.write_text(f">short\n{SHORT[:8].replace('T', 'U')}\n")
+    assert main([*words, "--per-position", str(tmp_path / "each.npy")]) == 0
+    whole = float((tmp_path / "s.tsv").read_text().split()[-2])
+    assert float(found[0]["log_likelihood_ref"]) == pytest.approx(whole, abs=1e-3)

@@ -13,6 +13,7 @@ from longseq.checkpoint.format.boxes import as_matrix
 from longseq.checkpoint.format.folder import commit
 from longseq.checkpoint.format.manifest import Manifest, describe, list_files
 from longseq.config.checks import parse_config
+from longseq.data.tokenizers.base import Tokenizer
 from longseq.data.tokenizers.registry import tokenizer_from, write_tokenizer
 from longseq.engine.network.initialize import initialize
 from longseq.model.gpt import GPT
@@ -25,11 +26,15 @@ LLAMA = (
 LEARNED = ""
 
 
-def make_model(flags: str, tokenizer: str = "nucleotide", length: int = 96) -> GPT:
+def made(tokenizer: str | Tokenizer) -> Tokenizer:
+    return tokenizer_from(tokenizer) if isinstance(tokenizer, str) else tokenizer
+
+
+def make_model(flags: str, tokenizer: str | Tokenizer = "nucleotide", length: int = 96) -> GPT:
     """A small network whose biases and norms are away from 0 and 1, where a mistake could hide."""
     common = "--num-layers 2 --hidden-size 64 --num-attention-heads 8 --init-method-std 0.2"
     config = parse_config([*common.split(), *flags.split(), "--seq-length", str(length)], 1)
-    vocabulary = tokenizer_from(tokenizer).vocab_size
+    vocabulary = made(tokenizer).vocab_size
     with torch.device("meta"):
         model = GPT(config.network, vocabulary, kernel("sdpa"), 1234)
     initialize(model, config.network, 1234, torch.device("cpu"))
@@ -41,13 +46,13 @@ def make_model(flags: str, tokenizer: str = "nucleotide", length: int = 96) -> G
     return model
 
 
-def write_run(model: GPT, folder: Path, tokenizer: str = "nucleotide") -> Path:
+def write_run(model: GPT, folder: Path, tokenizer: str | Tokenizer = "nucleotide") -> Path:
     """`folder` with checkpoints/step-7 of `model`, in the file format's own library."""
     checkpoints = folder / "checkpoints"
     aside = checkpoints / "step-7.tmp"
     aside.mkdir(parents=True)
-    made = tokenizer_from(tokenizer)
-    write_tokenizer(made, aside)
+    known = made(tokenizer)
+    write_tokenizer(known, aside)
     named = {name: p.detach() for name, p in model.named_parameters()}
     save_file(
         {f"weight/{name}@0:0": p.reshape(as_matrix(p.shape)) for name, p in named.items()},
@@ -57,8 +62,8 @@ def write_run(model: GPT, folder: Path, tokenizer: str = "nucleotide") -> Path:
         {"iteration": 7, "consumed_samples": 7, "consumed_tokens": 7},
         network(model.net),
         "adam",
-        made.vocab_size,
-        made.specification,
+        known.vocab_size,
+        known.specification,
         {"seq_length": model.net.seq_length},
         {},
         tensors={f"weight/{name}": tuple(p.shape) for name, p in named.items()},

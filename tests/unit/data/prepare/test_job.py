@@ -378,3 +378,45 @@ def test_weights_beside_the_tokens(tmp_path: Path) -> None:
         prefix, _ = make(tmp_path, content, tokenizer="codon", chunk=chunk, **flags)
         found = np.fromfile(f"{prefix}.weights", np.uint8).tolist()
         assert found == [0, 1, 0] + [2, 1, 0] + [0, 0] * 2
+
+
+PROTEIN = ">p\nMKVLUXaa*\n>q\nACDG-HKMNRSTVWY\nUX\n"
+
+
+@pytest.mark.parametrize("chunk", [0, 8])
+def test_protein_is_bytes_of_text(tmp_path: Path, chunk: int) -> None:
+    """In upper case without gaps; U and X are what they are, also where all letters are IUPAC's."""
+    prefix, manifest = make(tmp_path, PROTEIN, tokenizer="byte", chunk=chunk)
+    assert texts(prefix) == ["MKVLUXAA*", "ACDGHKMNRSTVWYUX"]
+    counts = [manifest.counts[name] for name in ("bases", "gaps", "lower_case_bases")]
+    assert counts == [25, 1, 2]
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = {name: n for n, name in enumerate([*"ACDEFGHIKLMNPQRSTUVWXY*", "[UNK]", "</s>"])}
+    inner = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
+    inner.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    inner.save(str(tmp_path / "p.json"))
+    prefix, _ = make(tmp_path, PROTEIN, tokenizer=f"huggingface:{tmp_path}/p.json", chunk=chunk)
+    found = IndexedTokens(prefix).document(0).tolist()
+    assert found == [words[letter] for letter in [*"MKVLUXAA*", "</s>"]]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "said"),
+    [
+        ({"mask_lower_case": True}, r"letter 4 is no nucleotide: mend .* leave out --mask-lower"),
+        ({"ambiguous": "n"}, r"letter 4 is no nucleotide: mend .* and --ambiguous"),
+    ],
+)
+def test_what_needs_nucleotides_refuses_protein(
+    tmp_path: Path, recipe: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UserError, match=said):
+        make(tmp_path, PROTEIN, tokenizer="byte", **recipe)
+
+
+def test_duplicates_are_of_nucleotides(tmp_path: Path) -> None:
+    (tmp_path / "p.fa").write_text(PROTEIN)
+    settings = Settings(Recipe("byte"), drop_duplicates="exact")
+    with pytest.raises(UserError, match="letter 4 is no nucleotide: duplicates and likeness are"):
+        prepare(expand([f"{tmp_path}/p.fa"]), f"{tmp_path}/out", settings, False, quiet)

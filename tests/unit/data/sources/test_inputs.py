@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import codecs
 import gzip
 import lzma
 import tempfile
@@ -145,3 +146,32 @@ def test_escape_sequences_reach_neither_terminal_nor_table(tmp_path: Path) -> No
     with pytest.raises(UserError) as caught:
         make(tmp_path, b">a\x1b[2J\nAC!\n")
     assert "\x1b" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["x.fa", "x.fa.gz", "x", "x.jsonl"])
+def test_a_byte_order_mark_is_no_letter(tmp_path: Path, name: str) -> None:
+    """As editors of Windows write it, before any format."""
+    plain = b'{"sequence": "ACGTN"}\n' if name.endswith("jsonl") else b">bom\r\nACGTN\r\n"
+    content = codecs.BOM_UTF8 + plain
+    prefix, manifest = make(
+        tmp_path, gzip.compress(content) if name.endswith("gz") else content, name=name
+    )
+    assert texts(prefix) == ["ACGTN"]
+    assert manifest.sources[0]["bytes"] == (tmp_path / name).stat().st_size
+    with pytest.raises(UserError, match="is empty: leave it out"):
+        make(tmp_path, codecs.BOM_UTF8, name="x.fa")
+
+
+def test_lists_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "e.fa").write_text("x")
+    (tmp_path / "files").write_bytes(codecs.BOM_UTF8 + b"e.fa\r\n")
+    assert [Path(path).name for path in expand([f"@{tmp_path}/files"]).paths] == ["e.fa"]
+
+
+def test_a_file_named_twice_is_named_in_the_order_of_the_list(tmp_path: Path) -> None:
+    (tmp_path / "e.fa").write_text("x")
+    (tmp_path / "link.fa").symlink_to(tmp_path / "e.fa")
+    (tmp_path / "files").write_text("e.fa\nlink.fa\n")
+    said = rf"^{tmp_path}/e\.fa is named twice \(the second time as {tmp_path}/link\.fa\): name"
+    with pytest.raises(UserError, match=said):
+        expand([f"@{tmp_path}/files"])

@@ -96,3 +96,44 @@ def test_a_sample_is_bounded_and_even() -> None:
     places = np.array([text.index(word.encode()) // WORD for word in sample.words])
     assert len(set(places.tolist())) == 1000
     assert np.histogram(places, 3, (0, 3000))[0] == pytest.approx([333, 333, 333], abs=60)
+
+
+def test_letters_are_read_alike_where_the_file_is_loaded(tmp_path: Path) -> None:
+    """By the library, after an export, and by us: RNA and lower case too. Of texts they are not."""
+    from longseq.data.tokenizers.registry import tokenizer_from
+    from longseq.data.tokenizers.text import Library
+    from longseq.huggingface.tokenizer_file import as_library
+
+    file = f"{trained(tmp_path, LAMBDA)}.tokenizer.json"
+    ours = tokenizer_from(f"huggingface:{file}")
+    assert isinstance(ours, Library)
+    assert ours.nucleotides
+    exported = as_library(ours)
+    exported.save(str(tmp_path / "exported.json"))
+    again = tokenizer_from(f"huggingface:{tmp_path}/exported.json")
+    assert again.names() == ours.names()
+    assert isinstance(again, Library)
+    expected = exported.encode("ACGTACGTNATGACCAGTTT").ids
+    assert len(expected) < 15
+    for text in ("acgtACGTxatgaccagttt", "acgu\nACGU-NAUG ACCAGUUU\n"):
+        assert exported.encode(text).ids == expected
+        for texts_given in ([text], ["ACGTACGTNATGACCAGTTT"], [text, "ACGTACGTNATGACCAGTTT"]):
+            found = again.encode_all([one.encode() for one in texts_given])
+            assert [tokens.tolist() for tokens in found] == [expected] * len(texts_given)
+    ((_, sequence),) = records_of(LAMBDA.read_text())
+    (tmp_path / "x.txt").write_text(f"{sequence}\n")
+    (tmp_path / "b").mkdir()
+    of_text = trained(tmp_path / "b", tmp_path / "x.txt")
+    other = as_library(tokenizer_from(f"huggingface:{of_text}.tokenizer.json"))
+    assert other.encode("acgtTTTT").ids == other.encode("TTTT").ids
+
+
+def test_a_vocabulary_of_rna(tmp_path: Path) -> None:
+    """U is T in the sample and in the data."""
+    content = LAMBDA.read_text()
+    header, _, body = content.partition("\n")
+    (tmp_path / "r").mkdir()
+    (tmp_path / "x.fa").write_text(f"{header}\n{body.replace('T', 'u')}")
+    rna, dna = trained(tmp_path / "r", tmp_path / "x.fa"), trained(tmp_path, LAMBDA)
+    for ending in ("bin", "tokenizer.json"):
+        assert Path(f"{rna}.{ending}").read_bytes() == Path(f"{dna}.{ending}").read_bytes()
