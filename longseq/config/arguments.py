@@ -229,5 +229,12 @@ class Config:
         """Micro batches that make one step of one data-parallel rank."""
         return self.global_batch_size // (self.training.micro_batch_size * self.layout.dp)
 
+    @property
+    def copies(self) -> bool:
+        """Whether a checkpoint is copied aside and written beside the training. That of the last
+        iteration is waited for, so where it is the only one a copy would be of no use.
+        """
+        return bool(self.run.save) and 0 < self.run.save_interval < self.training.train_iters
+
 
 GROUPS: tuple[type, ...] = (Network, Layout, Memory, Training, Data, Run)

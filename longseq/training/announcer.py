@@ -169,7 +169,7 @@ class Announcer:
 
     def peak_memory(self, length: int) -> dict[str, float]:
         """Say once how much the first steps took, beside what was planned; what to record of it."""
-        peak = self.held.after(length, self.trainer.policy)
+        peak = self.held.after(length, self.trainer.policy, self.kept.copies)
         if peak is None:
             return {}
         self.peak = peak
@@ -226,6 +226,7 @@ class Announcer:
             trainer.iteration + 1,
             peak_memory_gib(device),
             available_gib(device),
+            self.kept.copies,
         )
         raise UserError(line) from error
 
