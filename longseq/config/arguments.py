@@ -99,9 +99,9 @@ class Training:
     lr_warmup_fraction: float = flag(0.0, "warm-up, as a part of the schedule", low=0, high=1)
     lr_warmup_iters: int = flag(0, "warm-up in iterations", low=0)
     weight_decay: float = flag(0.01, "decoupled decay of matrices", low=0)
-    adam_beta1: float = flag(0.9, "Adam's first moment", low=0, high=1)
-    adam_beta2: float = flag(0.999, "Adam's second moment", low=0, high=1)
-    adam_eps: float = flag(1e-8, "Adam's epsilon", low=0)
+    adam_beta1: float = flag(0.9, "Adam's first moment", low=0, below=1)
+    adam_beta2: float = flag(0.999, "Adam's second moment", low=0, below=1)
+    adam_eps: float = flag(1e-8, "Adam's epsilon", low=1e-30, high=1)
     clip_grad: float = flag(1.0, "largest gradient norm; 0: no clipping", low=0)
     on_spike: str = flag(
         "warn",
@@ -202,7 +202,10 @@ class Run:
     eval_iters: int = flag(4, "batches of a validation; 0: none", low=0)
     log_interval: int = flag(1, "iterations between lines of output", low=1)
     hang_timeout: float = flag(
-        600.0, "seconds after which a rank that has stopped is named, and the run ended", low=1
+        600.0,
+        "seconds after which a rank that has stopped is named, and the run ended",
+        low=1,
+        high=1e7,
     )
     profile: bool = flag(False, "trace iterations 3 to 5 of this run into RUN/profile")
     tensorboard_dir: str = flag("", "folder of TensorBoard's files")

@@ -154,6 +154,11 @@ def _nvme(config: Config) -> None:
 def _optimizer(config: Config) -> None:
     """A piece of a matrix would be updated with other numbers than the whole one."""
     name, train, tp = config.training.optimizer, config.training, config.layout.tp
+    if train.lr * train.weight_decay > 1:
+        raise UserError(
+            f"--weight-decay {train.weight_decay:g} at --lr {train.lr:g} would take more of a"
+            f" weight than there is: lower one of them"
+        )
     if not OPTIMIZERS[name].whole_matrices:
         return
     if train.zero_stage:
