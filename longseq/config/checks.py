@@ -14,6 +14,7 @@ from typing import Any
 
 from longseq.config.arguments import GROUPS, UPSTREAM, Config
 from longseq.config.flags import parse
+from longseq.config.idle import check_idle
 from longseq.config.kernels import this_machine, with_kernel
 from longseq.config.optimizers import OPTIMIZERS
 from longseq.config.shape_checks import check_shapes
@@ -42,6 +43,7 @@ def make_config(parts: Sequence[Any], world_size: int, machine: Machine | None =
 def check(config: Config) -> None:
     """Raise UserError for the first request in `config` that cannot act as asked."""
     _trainer(config)
+    check_idle(config)
     check_shapes(config)
     _precision(config)
     _offload(config)

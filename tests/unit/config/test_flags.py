@@ -69,6 +69,10 @@ REFUSED = [
     ("--ds-sequence-parallel-size 16", 16, "8 query heads"),
     ("--use-flash-attn-v2 --use-flash-attn-sdpa", 1, "exclude each other"),
     ("--use-flash-attn-sdpa --attention-dropout 0.1 --device cpu", 1, "USE_FLASH_ATTN=0"),
+    ("--rope-theta 5e5", 1, "--rope-theta 500000 needs --use-rotary-position-embeddings"),
+    ("--optimizer sgd --adam-beta1 0.8", 1, "--adam-beta1 0.8 is Adam's, and --optimizer sgd has"),
+    ("--optimizer sgd --adam-eps 1e-6", 1, "leave it out, or give 1e-08"),
+    ("--optimizer adafactor --adam-beta2 0.95", 1, "--optimizer adafactor has none of it"),
     ("--rotary-percent 0.5", 1, "needs --use-rotary-position-embeddings"),
     ("--use-rotary-position-embeddings --rotary-percent 0.01", 1, "rotates nothing"),
     (
@@ -95,6 +99,16 @@ def test_refused_with_the_reason(flags: str, ranks: int, words: str) -> None:
         parse_config(flags.split(), ranks)
     assert words in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_what_acts_beside_others_is_taken() -> None:
+    """Muon steps tables by Adam; a warm-up fraction is one of --lr-decay-iters, whatever follows;
+    and SEQ_LEN gives positions to rotary runs as well.
+    """
+    flags = "--optimizer muon --adam-beta2 0.95 --lr-decay-style constant --lr-decay-iters 50"
+    flags += " --lr-warmup-fraction 0.1 --use-rotary-position-embeddings --rope-theta 5e5"
+    config = parse_config([*flags.split(), "--max-position-embeddings", "2048"], 1)
+    assert config.training.warmup_iters == 5
 
 
 def test_exit_code_and_one_line(capsys: pytest.CaptureFixture[str]) -> None:

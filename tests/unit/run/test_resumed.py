@@ -97,6 +97,21 @@ def test_each_difference_is_said(tmp_path: Path) -> None:
     ]
 
 
+def test_flags_that_could_not_act_are_not_taken_over(tmp_path: Path) -> None:
+    """Runs were accepted with them: LOAD goes on from these, and says nothing of it."""
+    words = RUN.replace("--use-rotary-position-embeddings", "--optimizer sgd")
+    words = words.replace("genome.fa", "/data/genome.fa").replace("--remote-device cpu", "")
+    run = make_run(tmp_path / "run", words)
+    summary = json.loads((run / "summary.json").read_text())
+    summary["settings"]["network"]["rope_theta"] = 5e5
+    summary["settings"]["training"]["adam_beta2"] = 0.95
+    (run / "summary.json").write_text(json.dumps(summary))
+    assert not {"--rope-theta", "--adam-beta2"} & set(over(run)[1])
+    before = find_before(run)
+    assert before is not None
+    assert before.differences(parse_config(words.split(), 2)) == []
+
+
 def test_a_folder_without_a_run_gives_nothing_and_a_damaged_one_is_named(tmp_path: Path) -> None:
     assert find_before(tmp_path / "checkpoints") is None
     run = make_run(tmp_path / "run")
