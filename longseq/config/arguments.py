@@ -15,6 +15,11 @@ from longseq.config.optimizers import OPTIMIZERS
 UPSTREAM = "megatron-deepspeed"  # the second trainer
 
 
+def part(fraction: float, iterations: int) -> int:
+    """Whole iterations of a part of all; 0.29 of 100 are 29, of which floats would make 28."""
+    return int(round(fraction * iterations, 6))
+
+
 @dataclass(frozen=True)
 class Layout:
     """How ranks share the work: world = tp x ulysses x ring x dp."""
@@ -152,7 +157,7 @@ class Training:
 
     @property
     def warmup_iters(self) -> int:
-        return self.lr_warmup_iters or int(self.lr_warmup_fraction * self.decay_iters)
+        return self.lr_warmup_iters or part(self.lr_warmup_fraction, self.decay_iters)
 
 
 @dataclass(frozen=True)

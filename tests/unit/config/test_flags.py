@@ -101,6 +101,15 @@ def test_refused_with_the_reason(flags: str, ranks: int, words: str) -> None:
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("fraction", "iterations", "warmup"),
+    [("0.29", 100, 29), ("0.57", 100, 57), ("0.1", 25, 2), ("0.01", 99, 0), ("1", 7, 7)],
+)
+def test_the_warm_up_loses_nothing_to_rounding(fraction: str, iterations: int, warmup: int) -> None:
+    flags = ["--lr-warmup-fraction", fraction, "--train-iters", str(iterations)]
+    assert parse_config(flags, 1).training.warmup_iters == warmup
+
+
 def test_what_acts_beside_others_is_taken() -> None:
     """Muon steps tables by Adam; a warm-up fraction is one of --lr-decay-iters, whatever follows;
     and SEQ_LEN gives positions to rotary runs as well.

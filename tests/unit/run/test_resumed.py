@@ -112,6 +112,22 @@ def test_flags_that_could_not_act_are_not_taken_over(tmp_path: Path) -> None:
     assert before.differences(parse_config(words.split(), 2)) == []
 
 
+@pytest.mark.parametrize(
+    ("noted", "fraction"),
+    [({}, "0.28"), ({"warmup_iters": 29}, "0.29"), ({"warmup_iters": 28}, "0.28")],
+)
+def test_a_run_that_goes_on_keeps_its_warm_up(
+    noted: dict[str, int], fraction: str, tmp_path: Path
+) -> None:
+    """0.29 of 100 iterations were 28, until they were noted."""
+    words = RUN.replace("--train-iters 30", "--train-iters 100")
+    words = words.replace("--lr-warmup-fraction 0.1", "--lr-warmup-fraction 0.29")
+    variables, more = over(make_run(tmp_path / "run", words, **noted))
+    assert variables["LR_WARMUP_FRACTION"] == fraction
+    flags = [*words.split(), "--lr-warmup-fraction", fraction, *more]
+    assert parse_config(flags, 2).training.warmup_iters == noted.get("warmup_iters", 28)
+
+
 def test_a_folder_without_a_run_gives_nothing_and_a_damaged_one_is_named(tmp_path: Path) -> None:
     assert find_before(tmp_path / "checkpoints") is None
     run = make_run(tmp_path / "run")
