@@ -24,7 +24,7 @@ from longseq.memory.system import OURS
 from longseq.planning.gpus import Gpu, Node
 from longseq.planning.speed import Times, step_times
 from longseq.planning.systems import Known
-from longseq.run.throughput import rates
+from longseq.run.throughput import again, rates
 
 GIB = 2**30
 SURE, HOPELESS = 0.92, 1.06  # of what there is: between them it is too close to say
@@ -167,7 +167,7 @@ def make_plan(
             batch=config.global_batch_size,
             seq_length=config.network.seq_length,
             ranks=config.layout.world_size,
-            recompute=policy.recompute == "full",
+            more=again(job.recompute, job.block / job.layers if job.block else 1.0),
             seconds=times.seconds,
         )
         speed = {

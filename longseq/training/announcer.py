@@ -150,7 +150,7 @@ class Announcer:
 
     def rates(self, batches: list[MicroBatch], length: int, seconds: float) -> throughput.Rates:
         """Tokens and FLOPS a second of an iteration with samples of `length` tokens."""
-        config = self.config
+        config, policy = self.config, self.trainer.policy
         documents = None
         if config.data.reset_attention_mask:  # this rank's documents stand for all ranks'
             rows = [row for batch in batches for row in batch.documents or ()]
@@ -162,7 +162,7 @@ class Announcer:
             batch=config.global_batch_size,
             seq_length=length,
             ranks=config.layout.world_size,
-            recompute=self.trainer.policy.recompute == "full",
+            more=throughput.again(policy.recompute, policy.part(config.network.num_layers)),
             seconds=seconds,
             documents=documents,
         )

@@ -1,11 +1,16 @@
-"""What a run says of itself at its start."""
+"""What a run says of itself at its start, and how fast it is."""
 
 from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
-from longseq.training.announcer import slow_precision
+from longseq.config.checks import parse_config
+from longseq.memory.recompute_policy import asked
+from longseq.training.announcer import Announcer, slow_precision
 
 
 def test_bf16_where_it_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -14,3 +19,20 @@ def test_bf16_where_it_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda c=capability: c)
         assert ("DTYPE=fp32 is faster" in slow_precision("bf16", cpu)) == slow
         assert not slow_precision("fp32", cpu) + slow_precision("bf16", gpu)
+
+
+def test_speed_counts_the_layers_that_are_recomputed() -> None:
+    """One of eight takes an eighth of what all take more than none."""
+
+    def tflops(flags: str) -> float:
+        config = parse_config(["--num-layers", "8", *flags.split()], 1)
+        trainer = SimpleNamespace(policy=asked(config))
+        data = SimpleNamespace(vocab_size=16)
+        run: Any = SimpleNamespace(config=config, data=data, trainer=trainer)
+        return Announcer.rates(run, [], 2048, 1.0).tflops
+
+    none, every = tflops("--recompute-granularity none"), tflops("--checkpoint-activations")
+    one = tflops("--checkpoint-activations --recompute-method block --recompute-num-layers 1")
+    outside = tflops("--recompute-granularity outside-attention")
+    assert one - none == pytest.approx((every - none) / 8)
+    assert none < outside < every
