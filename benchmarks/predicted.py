@@ -20,7 +20,7 @@ from longseq.memory.system import System
 from longseq.planning.gpus import Node, gpu_named, usual_node
 from longseq.planning.speed import step_times
 from longseq.planning.systems import SYSTEMS, Known
-from longseq.run.throughput import megatron_flops, model_flops
+from longseq.run.throughput import again, megatron_flops, model_flops
 
 GIB = 2**30
 Row = dict[str, str]
@@ -312,8 +312,8 @@ def speed(run: Run, unit: str) -> float:
     per_gpu = 1e12 * job.ranks * seconds
     if "(model)" in unit:
         return model_flops(net, job.vocabulary, batch, net.seq_length) / per_gpu
-    again = "hw" in unit or unit.startswith("TFLOPS/GPU")
-    flops = megatron_flops(net, job.vocabulary, batch, net.seq_length, again) / per_gpu
+    more = again("full" if "hw" in unit or unit.startswith("TFLOPS/GPU") else "none")
+    flops = megatron_flops(net, job.vocabulary, batch, net.seq_length, more) / per_gpu
     if "MFU" in unit:
         return 100 * flops / (run.node.gpu.peak(job.dtype) / 1e12)
     return flops

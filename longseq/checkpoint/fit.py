@@ -14,6 +14,7 @@ from typing import Any
 
 from longseq.checkpoint.format.manifest import Manifest
 from longseq.config.arguments import Config, Network
+from longseq.config.idle import ROTARY
 from longseq.errors import UserError
 
 
@@ -38,12 +39,17 @@ def network(net: Network) -> dict[str, Any]:
     }
 
 
+def _acting(net: Mapping[str, Any]) -> dict[str, Any]:
+    """What a manifest says of a network, without what means nothing there."""
+    rotary = net.get("use_rotary_position_embeddings", True)
+    return {key: value for key, value in net.items() if rotary or key not in ROTARY}
+
+
 def check_fit(path: Path, manifest: Manifest, config: Config) -> None:
     """Raise UserError where the run has another network or optimizer than the checkpoint, or ends
     before it; one that ends with it has nothing left to do, which is no mistake in a chain.
     """
-    ours = network(config.network)
-    theirs = dict(manifest.network)
+    ours, theirs = _acting(network(config.network)), _acting(manifest.network)
     if manifest.optimizer:  # else there are weights only
         ours |= {"optimizer": config.training.optimizer}
         theirs |= {"optimizer": manifest.optimizer}
@@ -67,7 +73,8 @@ def check_vocabulary(
 
 def same_network(path: Path, manifest: Manifest, first_path: Path, first: Manifest) -> None:
     """Raise UserError where two checkpoints are of different networks."""
-    differing = [k for k in first.network if manifest.network.get(k) != first.network[k]]
+    theirs, ours = _acting(manifest.network), _acting(first.network)
+    differing = [k for k in ours if theirs.get(k) != ours[k]]
     if differing or manifest.vocabulary != first.vocabulary:
         names = ", ".join(differing) or "the vocabulary"
         raise UserError(f"{path} and {first_path} differ in {names}: average those of one network")

@@ -46,9 +46,16 @@ class RunCheckpoints:
     """The checkpoints of one training."""
 
     def __init__(
-        self, config: Config, data: TrainingData, engine: Any, mesh: Mesh, ranks: Ranks
+        self,
+        config: Config,
+        data: TrainingData,
+        engine: Any,
+        mesh: Mesh,
+        ranks: Ranks,
+        wanted: float = 0.0,
     ) -> None:
-        self.config, self.data, self.ranks = config, data, ranks
+        """wanted: bytes of this host that a step takes and gives back."""
+        self.config, self.data, self.ranks, self.wanted = config, data, ranks, wanted
         self.state = engine_state(engine, mesh)
         self.loaded: Path | None = None  # what --load found
         self.newest: Path | None = None  # what this run has written, whole
@@ -192,6 +199,11 @@ class RunCheckpoints:
         saved = self.newest is not None and self.newest.name == f"step-{iteration}"
         return saved or self._saver is None
 
+    @property
+    def copies(self) -> bool:
+        """Whether memory is held for a checkpoint's copy."""
+        return self._saver is not None and self._saver.copies
+
     def advance(self) -> dict[str, float]:
         """Once a step: go on with what is under way; figures of what was finished, for the record.
 
@@ -199,9 +211,9 @@ class RunCheckpoints:
         """
         if self._saver is None:
             return {}
-        if not self._reserved and self.config.run.save_interval:
+        if not self._reserved and self.config.copies:
             pinned = self.state.device.type == "cuda"
-            self._saver.reserve(Share(self.state, {}).bytes, pinned)
+            self._saver.reserve(Share(self.state, {}).bytes, self.wanted, pinned)
         self._reserved = True
         self._go_on(self._saver.advance)
         return self._figures.popleft() if self._figures else {}

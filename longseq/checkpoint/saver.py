@@ -1,6 +1,7 @@
 """Saves beside the training: the step waits until the numbers are copied, a thread does the rest.
 
     saver = Saver(folder, claim, ranks)
+    saver.reserve(size, wanted)             # memory for the copy, where the host has it
     saver.save(state, manifest, beside)     # waits for the save before; then for the copy only
     done = saver.advance()                  # once a step: a Saved when one has just been finished
     done = saver.finish()                   # waits for what is under way
@@ -35,7 +36,7 @@ from longseq.checkpoint.state.random_states import random_states
 from longseq.checkpoint.state.share import NotFinite, Share, file_name
 from longseq.errors import Gone
 from longseq.host.atomic_files import NO_ROOM, reason, sync
-from longseq.host.host_memory import available_bytes
+from longseq.host.host_memory import available_bytes, own_limit_bytes
 from longseq.parallel.agreement import Ranks
 from longseq.reports.format import size
 
@@ -120,14 +121,21 @@ class Saver:
         """Seconds that the step has waited for the save under way."""
         return self._now.waited if self._now else 0.0
 
-    def reserve(self, size: int, pinned: bool = False) -> None:
+    @property
+    def copies(self) -> bool:
+        """Whether there is memory for a copy, or there will be."""
+        return self._memory is not None or self._ready is not None
+
+    def reserve(self, size: int, wanted: float = 0.0, pinned: bool = False) -> None:
         """Get memory for a copy of `size` bytes, in a thread: its first touch is slow.
 
-        pinned: a CUDA GPU copies into it; asking for that begins CUDA.
+        wanted: bytes of this host that the next step will take beside what is held now. pinned: a
+        CUDA GPU copies into it; asking for that begins CUDA.
         """
         hosts = self.ranks.gather(socket.gethostname())
         share = available_bytes() // hosts.count(socket.gethostname())
-        enough = self.beside_training and share >= SPARE * size
+        room = min(share, own_limit_bytes()) - wanted
+        enough = self.beside_training and room >= SPARE * size
         if min(self.ranks.gather(enough)):
             self._ready = _Thread(lambda: _touched(size, pinned))
 

@@ -9,6 +9,7 @@ arguments   every other flag, by subject, as dataclasses
 optimizers  the optimizers there are
 kernels     which attention kernel a run gets on this machine: the one it names, or the best
 shape_checks    what has to divide by what: ranks, heads, the sequence, the batch
+idle        flags that cannot act beside others: refused, and not taken over from a run before
 checks      what goes together: `parse_config(argv, world_size)`
 
 Standard library only: a login node checks a run before anything is installed.

@@ -15,6 +15,11 @@ from longseq.config.optimizers import OPTIMIZERS
 UPSTREAM = "megatron-deepspeed"  # the second trainer
 
 
+def part(fraction: float, iterations: int) -> int:
+    """Whole iterations of a part of all; 0.29 of 100 are 29, of which floats would make 28."""
+    return int(round(fraction * iterations, 6))
+
+
 @dataclass(frozen=True)
 class Layout:
     """How ranks share the work: world = tp x ulysses x ring x dp."""
@@ -99,9 +104,9 @@ class Training:
     lr_warmup_fraction: float = flag(0.0, "warm-up, as a part of the schedule", low=0, high=1)
     lr_warmup_iters: int = flag(0, "warm-up in iterations", low=0)
     weight_decay: float = flag(0.01, "decoupled decay of matrices", low=0)
-    adam_beta1: float = flag(0.9, "Adam's first moment", low=0, high=1)
-    adam_beta2: float = flag(0.999, "Adam's second moment", low=0, high=1)
-    adam_eps: float = flag(1e-8, "Adam's epsilon", low=0)
+    adam_beta1: float = flag(0.9, "Adam's first moment", low=0, below=1)
+    adam_beta2: float = flag(0.999, "Adam's second moment", low=0, below=1)
+    adam_eps: float = flag(1e-8, "Adam's epsilon", low=1e-30, high=1)
     clip_grad: float = flag(1.0, "largest gradient norm; 0: no clipping", low=0)
     on_spike: str = flag(
         "warn",
@@ -152,7 +157,7 @@ class Training:
 
     @property
     def warmup_iters(self) -> int:
-        return self.lr_warmup_iters or int(self.lr_warmup_fraction * self.decay_iters)
+        return self.lr_warmup_iters or part(self.lr_warmup_fraction, self.decay_iters)
 
 
 @dataclass(frozen=True)
@@ -202,7 +207,10 @@ class Run:
     eval_iters: int = flag(4, "batches of a validation; 0: none", low=0)
     log_interval: int = flag(1, "iterations between lines of output", low=1)
     hang_timeout: float = flag(
-        600.0, "seconds after which a rank that has stopped is named, and the run ended", low=1
+        600.0,
+        "seconds after which a rank that has stopped is named, and the run ended",
+        low=1,
+        high=1e7,
     )
     profile: bool = flag(False, "trace iterations 3 to 5 of this run into RUN/profile")
     tensorboard_dir: str = flag("", "folder of TensorBoard's files")
@@ -228,6 +236,13 @@ class Config:
     def accumulation(self) -> int:
         """Micro batches that make one step of one data-parallel rank."""
         return self.global_batch_size // (self.training.micro_batch_size * self.layout.dp)
+
+    @property
+    def copies(self) -> bool:
+        """Whether a checkpoint is copied aside and written beside the training. That of the last
+        iteration is waited for, so where it is the only one a copy would be of no use.
+        """
+        return bool(self.run.save) and 0 < self.run.save_interval < self.training.train_iters
 
 
 GROUPS: tuple[type, ...] = (Network, Layout, Memory, Training, Data, Run)

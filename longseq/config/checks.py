@@ -14,6 +14,7 @@ from typing import Any
 
 from longseq.config.arguments import GROUPS, UPSTREAM, Config
 from longseq.config.flags import parse
+from longseq.config.idle import check_idle
 from longseq.config.kernels import this_machine, with_kernel
 from longseq.config.optimizers import OPTIMIZERS
 from longseq.config.shape_checks import check_shapes
@@ -42,6 +43,7 @@ def make_config(parts: Sequence[Any], world_size: int, machine: Machine | None =
 def check(config: Config) -> None:
     """Raise UserError for the first request in `config` that cannot act as asked."""
     _trainer(config)
+    check_idle(config)
     check_shapes(config)
     _precision(config)
     _offload(config)
@@ -154,6 +156,11 @@ def _nvme(config: Config) -> None:
 def _optimizer(config: Config) -> None:
     """A piece of a matrix would be updated with other numbers than the whole one."""
     name, train, tp = config.training.optimizer, config.training, config.layout.tp
+    if train.lr * train.weight_decay > 1:
+        raise UserError(
+            f"--weight-decay {train.weight_decay:g} at --lr {train.lr:g} would take more of a"
+            f" weight than there is: lower one of them"
+        )
     if not OPTIMIZERS[name].whole_matrices:
         return
     if train.zero_stage:

@@ -22,6 +22,7 @@ from longseq.errors import UserError
 
 T = TypeVar("T")
 DIGITS = 18  # of the largest numbers that count anything
+LARGEST = 2**63 - 1  # what arrays of whole numbers hold
 METAVARS = {int: "N", float: "X", str: "TEXT"}
 
 
@@ -33,11 +34,15 @@ def flag(
     choices: tuple[str, ...] = (),
     low: float | None = None,
     high: float | None = None,
+    below: float | None = None,
 ) -> Any:
-    """A dataclass field that is a command-line flag; `low` and `high` are inclusive bounds."""
+    """A dataclass field that is a command-line flag; `low` and `high` are inclusive bounds, `below`
+    is not.
+    """
+    bounds = {"low": low, "high": high, "below": below}
     return dataclasses.field(
         default=default,
-        metadata={"help": help_text, "name": name, "choices": choices, "low": low, "high": high},
+        metadata={"help": help_text, "name": name, "choices": choices, **bounds},
     )
 
 
@@ -53,6 +58,7 @@ class Flag:
     choices: tuple[str, ...]
     low: float | None
     high: float | None
+    below: float | None
 
 
 def flags_of(cls: type) -> Iterator[Flag]:
@@ -72,6 +78,7 @@ def flags_of(cls: type) -> Iterator[Flag]:
             meta["choices"],
             meta["low"],
             meta["high"],
+            meta["below"],
         )
 
 
@@ -107,14 +114,16 @@ def _value(item: Flag, text: str) -> Any:
     except ValueError:
         noun = "a whole number" if item.kind is int else "a number"
         raise UserError(f"{item.name} {text!r} is not {noun}") from None
+    if item.kind is int and abs(number) > LARGEST:
+        raise UserError(f"{item.name} {text[:24]} is too large: give {LARGEST} or less")
     if item.kind is float and not math.isfinite(number):
         raise UserError(f"{item.name} {text!r} is not a finite number")
-    if item.kind is int and len(text) > 2 * DIGITS:  # beyond what arithmetic with floats takes
-        raise UserError(f"{item.name} {text[:DIGITS]}… is too large")
     if item.low is not None and number < item.low:
         raise UserError(f"{item.name} {text} is too small: give {item.low:g} or more")
     if item.high is not None and number > item.high:
         raise UserError(f"{item.name} {text} is too large: give {item.high:g} or less")
+    if item.below is not None and number >= item.below:
+        raise UserError(f"{item.name} {text} is too large: give less than {item.below:g}")
     return number
 
 

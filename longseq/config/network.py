@@ -29,7 +29,7 @@ class Network:
     seq_length: int = flag(2048, "tokens in a sample", low=1)
     max_position_embeddings: int = flag(0, "rows of the position table; 0: --seq-length", low=0)
     normalization: str = flag("layernorm", "norm", choices=("layernorm", "rmsnorm"))
-    layernorm_epsilon: float = flag(1e-5, "added to the variance in norms", low=0)
+    layernorm_epsilon: float = flag(1e-5, "added to the variance in norms", low=0, high=1)
     swiglu: bool = flag(False, "gated SiLU MLP in place of GELU")
     disable_bias_linear: bool = flag(False, "linear layers without biases")
     untie_embeddings_and_output_weights: bool = flag(False, "a head of its own")
@@ -38,7 +38,7 @@ class Network:
     rope_theta: float = flag(10000.0, "base of the rotary frequencies", low=1)
     attention_dropout: float = flag(0.0, "dropout of attention weights", low=0, high=0.999)
     hidden_dropout: float = flag(0.0, "dropout of layer outputs", low=0, high=0.999)
-    init_method_std: float = flag(0.02, "standard deviation of initial weights", low=0)
+    init_method_std: float = flag(0.02, "standard deviation of initial weights", low=1e-9, high=10)
     make_vocab_size_divisible_by: int = flag(128, "the vocabulary is padded to this", low=1)
 
     @property

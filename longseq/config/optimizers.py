@@ -12,17 +12,20 @@ from dataclasses import dataclass
 class Traits:
     """whole_matrices: works on matrices that no rank cuts up, so at ZeRO stage 0 without tensor
     parallelism, and not under fp16's loss scaling. layers_apart: the layers' matrices are stepped
-    by another rule than the rest. on_host: DeepSpeed has one that steps in host memory.
+    by another rule than the rest. on_host: DeepSpeed has one that steps in host memory. saved:
+    bytes a parameter of a checkpoint. adam: it steps something by Adam's rule.
     """
 
     whole_matrices: bool = False
     layers_apart: bool = False
     on_host: bool = False
+    saved: int = 4
+    adam: bool = False
 
 
 OPTIMIZERS = {
-    "adam": Traits(on_host=True),
+    "adam": Traits(on_host=True, saved=12, adam=True),
     "sgd": Traits(),
     "adafactor": Traits(whole_matrices=True),
-    "muon": Traits(whole_matrices=True, layers_apart=True),
+    "muon": Traits(whole_matrices=True, layers_apart=True, saved=8, adam=True),
 }

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from longseq.config.arguments import Config, Network
+from longseq.config.optimizers import OPTIMIZERS
 from longseq.memory.recompute_policy import RecomputePolicy
 
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "fp8": 2}  # of a number that layers pass on
@@ -27,7 +28,8 @@ class Job:
     pointwise, outside-attention or full; of the input of every `group`-th layer, or of the first
     `block` layers only, with `rest` of the others (none or pointwise). tile: tokens outside
     attention at once, 0: all. chunk: tokens of queries and keys that are on the GPU at once, 0:
-    all. flash: scores are never all in memory, as with every kernel of this trainer.
+    all. flash: scores are never all in memory, as with every kernel of this trainer. copied: bytes
+    a parameter that a checkpoint's copy in host memory takes, 0 where there is none.
     """
 
     network: Network
@@ -55,6 +57,7 @@ class Job:
     chunk: int = 0
     chunks_at: str = "gpu"
     device: str = "cuda"
+    copied: float = 0
 
     @property
     def ranks(self) -> int:
@@ -160,4 +163,5 @@ def job_of(config: Config, vocabulary: int, policy: RecomputePolicy, device: str
         else 0,
         chunks_at="cpu" if memory.ds_sequence_parallel_fpdt_offloading else "gpu",
         device=device,
+        copied=OPTIMIZERS[train.optimizer].saved if config.copies else 0,
     )

@@ -12,7 +12,7 @@ from tokens comes and goes (activations.py). Standard library only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from longseq.config.arguments import Config
 from longseq.host.machine import has_avx512
@@ -29,6 +29,7 @@ from longseq.memory.job import Job, job_of
 from longseq.memory.recompute_policy import RecomputePolicy
 from longseq.memory.states import (
     bucket,
+    copied_bytes,
     gathered_weights,
     sent,
     states,
@@ -51,6 +52,7 @@ KINDS = {
     "batch": "tokens, labels, rotary table",
     "slack": "held by the allocator, not used",
     "context": "CUDA context, libraries",
+    "checkpoint": "a checkpoint's copy",
     "programs": "what is no tensor, on a CPU",
 }
 # What a rank on a CPU takes with its first steps that is no tensor: pages of libraries, objects of
@@ -76,10 +78,25 @@ class Need:
         """Without what the driver and libraries take before the first tensor."""
         return self.total - self.by_kind["context"]
 
+    @property
+    def passing(self) -> float:
+        """What a step takes beside all that stands between steps, and gives back."""
+        stands = ("weights", "optimizer", "checkpoint", "programs", "context")
+        return self.total - sum(self.by_kind[kind] for kind in stands)
 
-def needed(config: Config, vocabulary: int, policy: RecomputePolicy, device: str = "cpu") -> Need:
-    """What a rank of this run needs; `vocabulary` as the data have it."""
-    return need(job_of(config, vocabulary, policy, device))
+
+def needed(
+    config: Config,
+    vocabulary: int,
+    policy: RecomputePolicy,
+    device: str = "cpu",
+    copied: bool = True,
+) -> Need:
+    """What a rank of this run needs; `vocabulary` as the data have it. copied: False where a
+    checkpoint's copy was not made, though the flags ask for saves beside the training.
+    """
+    job = job_of(config, vocabulary, policy, device)
+    return need(job if copied else replace(job, copied=0))
 
 
 def need(job: Job, system: System = OURS) -> Need:
@@ -92,6 +109,8 @@ def need(job: Job, system: System = OURS) -> Need:
         host["activations"] = inputs(job) * job.number * job.tokens
     if chunks := chunks_on_host(job):
         host["chunks"] = chunks
+    if job.copied:
+        host["checkpoint"] = copied_bytes(job)
     if job.device == "cpu":  # where everything is in the host's memory
         for kind, size in host.items():
             by_kind[kind if kind in KINDS else "layer"] += size

@@ -47,6 +47,10 @@ class RecomputePolicy:
             return 0
         return self.layers if self.method == "block" else count
 
+    def part(self, count: int) -> float:
+        """Of `count` layers the part that is recomputed from their inputs."""
+        return self.whole_layers(count) / count
+
     def pointwise_layers(self, count: int) -> int:
         """Of `count` layers those of which norms and activation functions are: the last ones."""
         if self.recompute == "pointwise":

@@ -60,6 +60,14 @@ def update_bytes(job: Job, system: System) -> dict[str, float]:
     return {"update": share * 4}
 
 
+def copied_bytes(job: Job) -> float:
+    """Of a checkpoint's copy, in host memory: ranks that hold the same share it out, at stage 0 by
+    whole parameters, so that none has less than the largest.
+    """
+    table = job.vocabulary * job.network.hidden_size / job.tp
+    return job.copied * max(job.parameters / job.shards, 0.0 if job.zero else table)
+
+
 def table_part(job: Job) -> float:
     """Of all parameters, those of the table of tokens."""
     return job.vocabulary * job.network.hidden_size / job.tp / job.parameters

@@ -1,11 +1,13 @@
-"""Dropout whose mask is a function of seed, forward pass, place in the network and region.
+"""Dropout whose mask is a function of seed, forward pass, place in the network, region and row.
 
 Ranks that hold the same tokens (a whole region) have the same `region` and drop the same values;
-ranks that hold different tokens or heads (a split region) have different ones.
+ranks that hold different tokens or heads (a split region) have different ones. Rows are drawn in
+blocks with a seed each, so that a tile of them drops what the whole would, wherever it is cut.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +17,8 @@ from torch import Tensor, nn
 from longseq.host.uncompiled import uncompiled
 
 _MASK = 2**64 - 1
+ROWS = 64  # of a block on a CPU: the smallest usual tile has a multiple of them
+NUMBERS = 2**22  # of a block on a GPU: to draw them takes longer than to launch that
 
 
 def mix(*numbers: int) -> int:
@@ -32,22 +36,39 @@ class _Drop(torch.autograd.Function):
     """Keeps the seed for backward, not the mask."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, probability: float, seed: int) -> Tensor:
-        """x of any shape → the same shape."""
-        ctx.probability, ctx.seed = probability, seed
-        return x * _keep(x, probability, seed)
+    def forward(ctx: Any, x: Tensor, probability: float, seed: int, first: int) -> Tensor:
+        """x of any shape → the same shape; first: the place of its first row among all rows."""
+        ctx.drawn = probability, seed, first
+        return x * _keep(x, *ctx.drawn)
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None, None, None]:
         """dy in the shape of x."""
-        return dy * _keep(dy, ctx.probability, ctx.seed), None, None
+        return dy * _keep(dy, *ctx.drawn), None, None, None
 
 
-def _keep(like: Tensor, probability: float, seed: int) -> Tensor:
+def _keep(like: Tensor, probability: float, seed: int, first: int) -> Tensor:
     """1/(1-p) where kept, 0 where dropped, in the shape of `like`."""
-    generator = torch.Generator(like.device).manual_seed(seed)
+    generator = torch.Generator(like.device)
     keep = torch.empty(like.shape, dtype=like.dtype, device=like.device)
-    return keep.bernoulli_(1 - probability, generator=generator).div_(1 - probability)
+    size, stop = _block_rows(like), first + len(keep)
+    for start in range(first // size * size, stop, size):
+        generator.manual_seed(mix(seed, start // size))
+        if first <= start and start + size <= stop:
+            keep[start - first :][:size].bernoulli_(1 - probability, generator=generator)
+            continue
+        block = keep.new_empty(size, *keep.shape[1:])  # what is drawn depends on how much is
+        block.bernoulli_(1 - probability, generator=generator)
+        low, high = max(start, first), min(start + size, stop)
+        keep[low - first : high - first] = block[low - start : high - start]
+    return keep.div_(1 - probability)
+
+
+def _block_rows(like: Tensor) -> int:
+    """Rows that are drawn with one seed: the same for every tile of a tensor."""
+    if like.device.type == "cpu":
+        return ROWS
+    return 1 << max(1, NUMBERS // math.prod(like.shape[1:])).bit_length() - 1
 
 
 class Dropout(nn.Module):
@@ -61,18 +82,20 @@ class Dropout(nn.Module):
         """The seed of this place and region in forward pass `forward_pass`."""
         return mix(self.seed, forward_pass, self.place, self.region)
 
-    def forward(self, x: Tensor, forward_pass: int) -> Tensor:
-        """x of any shape, itself in evaluation; another choice in each forward pass."""
+    def forward(self, x: Tensor, forward_pass: int, first: int = 0) -> Tensor:
+        """x of any shape, itself in evaluation; another choice in each forward pass. first: the
+        place of its first row among all rows, where it is a tile of them.
+        """
         if not self.training or self.probability == 0:
             return x
-        return _uncompiled(x, self, forward_pass)
+        return _uncompiled(x, self, forward_pass, first)
 
 
-def _dropped(x: Tensor, dropout: Dropout, forward_pass: int) -> Tensor:
+def _dropped(x: Tensor, dropout: Dropout, forward_pass: int, first: int) -> Tensor:
     """x of any shape → the same."""
-    result: Tensor = _Drop.apply(x, dropout.probability, dropout.seed_of(forward_pass))
+    result: Tensor = _Drop.apply(x, dropout.probability, dropout.seed_of(forward_pass), first)
     return result
 
 
 # Compiled code would draw other masks, and be made anew for every seed
-_uncompiled: Callable[[Tensor, Dropout, int], Tensor] = uncompiled(_dropped)
+_uncompiled: Callable[[Tensor, Dropout, int, int], Tensor] = uncompiled(_dropped)

@@ -122,8 +122,9 @@ def before_attention(layer: Layer, x: Tensor, context: Context) -> Three:
 def after_attention(layer: Layer, x: Tensor, attended: Tensor, context: Context) -> Tensor:
     """What it does after attention; shapes as in Layer.finish."""
     y = layer.attention.projection(attended.flatten(2))
-    x = x + layer.attention_dropout(y, context.forward_pass)
-    return x + layer.mlp_dropout(layer.mlp(layer.mlp_norm(x)), context.forward_pass)
+    x = x + layer.attention_dropout(y, context.forward_pass, context.first)
+    y = layer.mlp(layer.mlp_norm(x))
+    return x + layer.mlp_dropout(y, context.forward_pass, context.first)
 
 
 def as_written(layer: Layer, x: Tensor, context: Context) -> Tensor:

@@ -15,6 +15,7 @@ from typing import Any
 from longseq.attention.limits import KERNELS
 from longseq.config.arguments import Config
 from longseq.config.kernels import with_kernel
+from longseq.config.optimizers import OPTIMIZERS
 from longseq.host.machine import Machine
 from longseq.memory.choosing import choose
 from longseq.memory.job import Job, job_of
@@ -24,14 +25,13 @@ from longseq.memory.system import OURS
 from longseq.planning.gpus import Gpu, Node
 from longseq.planning.speed import Times, step_times
 from longseq.planning.systems import Known
-from longseq.run.throughput import rates
+from longseq.run.throughput import again, rates
 
 GIB = 2**30
 SURE, HOPELESS = 0.92, 1.06  # of what there is: between them it is too close to say
 REFUSED = 1.3  # before a queue: what needs more fits by no estimate
 HOST_USABLE = 0.9  # of a node's memory: the rest is the system's and the data's
 HOST_OWN = 4 * GIB  # of each rank: Python, libraries and batches
-SAVED = {"adam": 12, "sgd": 4, "adafactor": 4, "muon": 8}  # bytes a parameter of a checkpoint
 WRITER = 0.5e9  # bytes a second that a rank hashes, writes and flushes (docs/checkpoints.md)
 SPREAD = 0.25  # of published speeds: half are nearer than this to what is planned for them
 
@@ -53,7 +53,7 @@ class Plan:
     @property
     def checkpoint_bytes(self) -> float:
         """Weights and moments of the whole network in fp32, each once, whatever the layout."""
-        return self.parameters * SAVED[self.optimizer]
+        return self.parameters * OPTIMIZERS[self.optimizer].saved
 
     @property
     def checkpoint_rate(self) -> tuple[float, str]:
@@ -168,7 +168,7 @@ def make_plan(
             batch=config.global_batch_size,
             seq_length=config.network.seq_length,
             ranks=config.layout.world_size,
-            recompute=policy.recompute == "full",
+            more=again(job.recompute, job.block / job.layers if job.block else 1.0),
             seconds=times.seconds,
         )
         speed = {
@@ -178,7 +178,9 @@ def make_plan(
         }
     count = config.network.parameter_count(config.network.padded_vocabulary(vocabulary))
     needs, optimizer = need(job, system), config.training.optimizer
-    return Plan(job, policy, node, needs, available, times, speed, count, optimizer)
+    plan = Plan(job, policy, node, needs, available, times, speed, count, optimizer)
+    bare = replace(plan, need=need(replace(job, copied=0), system))
+    return plan if plan.fits == bare.fits else bare  # a copy is made only where there is room
 
 
 def as_json(plan: Plan) -> dict[str, Any]:

@@ -22,7 +22,7 @@ PICTURES = (".svg", ".png", ".pdf")
 # Of kinds, in their order: neighbours differ in lightness too
 COLOURS = (
     "#2f6fdb #8fb4f0 #e07a1f #f5c38d #2a9d6e #9fd8bd #7a5cc4 #c9bbea #6b7280 #c9d1d9"
-    " #b5403c #e3a6a4"
+    " #b5403c #edae49 #e3a6a4"
 ).split()
 NAMED, WIDTH = 48, 80  # columns: of a row before its bar, and in all
 

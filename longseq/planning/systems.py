@@ -44,7 +44,9 @@ class Known:
     def job(self, job: Job) -> Job:
         """`job` as this system does it: without what it has not."""
         split = self.sequence_parallel and job.tp > 1
-        return replace(job, sequence_parallel=split, flash=self.flash, tile=0, **self.always)
+        return replace(
+            job, sequence_parallel=split, flash=self.flash, tile=0, copied=0, **self.always
+        )
 
     def for_length(self, tokens: float) -> System:
         """The system at a length: Megatron's scores are in fp32 beyond its fused softmax.

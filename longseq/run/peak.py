@@ -1,7 +1,7 @@
 """A run held to its plan: the peak of its first steps beside what was planned for them.
 
     held = HeldToPlan(config, vocabulary, device)      # before the network is there
-    peak = held.after(length, policy)                  # after each step; once it is not None
+    peak = held.after(length, policy, copied)          # after each step; once it is not None
 
 What the process held before is left out. Where both differ by more than a fifth, something is held
 that was not planned: a sequence that was to be split and is not looks like this, and so does a
@@ -71,13 +71,15 @@ class HeldToPlan:
             reset_peak()
             self._before = resident_gib()
 
-    def after(self, length: int, policy: RecomputePolicy) -> Peak | None:
-        """After a step of samples of `length` tokens: what there is to say, once in a run."""
+    def after(self, length: int, policy: RecomputePolicy, copied: bool) -> Peak | None:
+        """After a step of samples of `length` tokens: what there is to say, once in a run. copied:
+        whether there is memory for a checkpoint's copy.
+        """
         self._steps += 1
         if self._steps != STEPS:
             return None
         network = replace(self.config.network, seq_length=length)
         config = replace(self.config, network=network)
-        need = needed(config, self.vocabulary, policy, self.device)
+        need = needed(config, self.vocabulary, policy, self.device, copied)
         measured = peak_memory_gib(self.device) - self._before
         return Peak(need.tensors / GIB, measured, FAR.get(self.device, FIFTH))

@@ -18,8 +18,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from longseq.config.arguments import GROUPS, Config, Layout
+from longseq.config.arguments import GROUPS, Config, Layout, part
 from longseq.config.flags import Flag, flags_of
+from longseq.config.idle import idle
 from longseq.errors import EXIT_DONE, EXIT_USER_ERROR, UserError
 from longseq.host.variables import Table, Variable, read_table
 from longseq.reports.runs import SUMMARY, read_json, run_of
@@ -62,7 +63,7 @@ class Before:
             old, new = self.values[item.field], now[item.field]
             if item.field == "lr_decay_iters":
                 old = self.schedule()
-            if old != new and item.field not in NOT_SAID:
+            if old != new and item.field not in NOT_SAID | idle(self.values).keys():
                 said.append(f"{item.name} {_word(new)}; before, {_word(old)}")
         return said
 
@@ -94,8 +95,21 @@ def _read(folder: Path) -> Before:
     wrong = [item.name for item in FLAGS.values() if not _fits(item, values[item.field])]
     if wrong:
         raise UserError(f"LOAD: {folder / SUMMARY}: {wrong[0]} has no value that can be")
+    values["lr_warmup_fraction"] = _warmup(values, summary.get("warmup_iters"))
     values["data_path"] = _absolute(values["data_path"], str(summary.get("directory", "")))
     return Before(folder, values, int(found.get("world_size", 1)), _model(folder))
+
+
+def _warmup(values: Mapping[str, Any], iterations: int | None) -> float:
+    """The part of the schedule that makes as many iterations of warm-up as that run had. Runs that
+    did not note them have lost one where a float was a little below a whole number.
+    """
+    fraction: float = values["lr_warmup_fraction"]
+    if values["lr_warmup_iters"]:
+        return fraction
+    schedule = int(values["lr_decay_iters"] or values["train_iters"])
+    had = int(fraction * schedule) if iterations is None else iterations
+    return fraction if part(fraction, schedule) == had else had / schedule
 
 
 def _fits(item: Flag, value: Any) -> bool:
@@ -131,6 +145,7 @@ def taken_over(
     words: list[str] = []
     zero: set[str] = set()  # what a run can have and its variable cannot say
     left = {item.field for item in FLAGS.values()} - OWN - set(NETWORK) - {"lr_decay_iters"}
+    left -= idle(before.values).keys()
     for variable in table.ours.values():
         fields = _fields(variable)
         if not fields:

@@ -129,6 +129,7 @@ def write_summary(
         "opening": [(name, str(value)) for name, value in opening],
         "closing": [(name, str(value)) for name, value in closing],
         "settings": asdict(config),
+        "warmup_iters": config.training.warmup_iters,  # a run that goes on has as many
         "directory": str(Path.cwd()),  # what paths in the settings start from
         **marks,
     }

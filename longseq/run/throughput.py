@@ -1,13 +1,13 @@
 """How much arithmetic a step is, counted in the two ways that people compare.
 
 `megatron_flops` is Megatron-DeepSpeed's figure, Eq. 3 of arXiv:2104.04473. It counts the whole
-square of the attention, though half of it is masked, and counts recomputed work as work: use it
-to compare with published tables. `model_flops` is what the network itself needs, whichever way it
-is computed: only the causal half, of each document by itself where attention stops at document
-boundaries, and nothing twice. Use it to compare layouts, kernels and machines. Both count a
-multiply-add as two operations and leave out what is not a matrix product (norms, rotary
-embedding, softmax, optimizer). All results are FLOPs per step over all ranks; `vocabulary` is the
-data's, and the head is counted as computed, with its padding.
+square of the attention, though half of it is masked, and counts recomputed work as work (`Again`
+says how much is): use it to compare with published tables. `model_flops` is what the network itself
+needs, whichever way it is computed: only the causal half, of each document by itself where
+attention stops at document boundaries, and nothing twice. Use it to compare layouts, kernels and
+machines. Both count a multiply-add as two operations and leave out what is not a matrix product
+(norms, rotary embedding, softmax, optimizer). All results are FLOPs per step over all ranks;
+`vocabulary` is the data's, and the head is counted as computed, with its padding.
 """
 
 from collections.abc import Iterable, Sequence
@@ -31,19 +31,43 @@ def _head_flops(net: Network, vocabulary: int) -> int:
     return 2 * net.hidden_size * net.padded_vocabulary(vocabulary)
 
 
+@dataclass(frozen=True)
+class Again:
+    """The parts of all layers whose linear maps, and whose attention, backward makes again; a layer
+    counts once, also where its group is made again before it.
+    """
+
+    linear: float = 0.0
+    attention: float = 0.0
+
+
+def again(recompute: str, part: float = 1.0) -> Again:
+    """What is made again where `part` of all layers are recomputed: full, outside-attention, or of
+    every layer attention's own products (selective); pointwise makes no product again.
+    """
+    found = {
+        "full": Again(part, part),
+        "outside-attention": Again(part, 0.0),
+        "selective": Again(0.0, 1.0),
+    }
+    return found.get(recompute, Again())
+
+
 def megatron_flops(
-    net: Network, vocabulary: int, batch: int, seq_length: int, recompute: bool
+    net: Network, vocabulary: int, batch: int, seq_length: int, more: Again
 ) -> float:
     """FLOPs of one step of `batch` samples as Megatron-DeepSpeed reports them.
 
     For a plain GPT (ffn = 4h, as many key-value heads as heads) this is Eq. 3 to the last digit:
     24·f·B·s·l·h²·(1 + s/6h + V/16lh) with f = 4 under full recomputation and 3 without. Eq. 3
-    scales its head term with f too (6·B·s·h·V at f = 4), and so do we.
+    scales its head term with f too (6·B·s·h·V at f = 4), and so do we: by what is made again of
+    layers as a whole.
     """
-    factor = 4 if recompute else 3
     tokens = batch * seq_length
-    layer = _layer_linear_flops(net) + 4 * net.hidden_size * seq_length
-    return tokens * factor * (4 * net.num_layers * layer + 3 * _head_flops(net, vocabulary)) / 4
+    linear = (3 + more.linear) * _layer_linear_flops(net)
+    attention = (3 + more.attention) * 4 * net.hidden_size * seq_length
+    head = (3 + min(more.linear, more.attention)) * 3 / 4 * _head_flops(net, vocabulary)
+    return tokens * (net.num_layers * (linear + attention) + head)
 
 
 def document_lengths(boundaries: Sequence[int], seq_length: int) -> list[int]:
@@ -95,17 +119,17 @@ def rates(
     batch: int,
     seq_length: int,
     ranks: int,
-    recompute: bool,
+    more: Again,
     seconds: float,
     documents: Iterable[int] | None = None,
 ) -> Rates:
-    """Speeds of a step that took `seconds` for a global batch of `batch` samples on `ranks`
-    ranks.
+    """Speeds of a step that took `seconds` for a global batch of `batch` samples on `ranks` ranks;
+    more: what backward made again.
     """
     per_rank = 1e12 * ranks * seconds
     return Rates(
         samples_per_sec=batch / seconds,
         tokens_per_sec=batch * seq_length / seconds,
-        tflops=megatron_flops(net, vocabulary, batch, seq_length, recompute) / per_rank,
+        tflops=megatron_flops(net, vocabulary, batch, seq_length, more) / per_rank,
         model_tflops=model_flops(net, vocabulary, batch, seq_length, documents) / per_rank,
     )

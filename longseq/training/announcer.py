@@ -150,7 +150,7 @@ class Announcer:
 
     def rates(self, batches: list[MicroBatch], length: int, seconds: float) -> throughput.Rates:
         """Tokens and FLOPS a second of an iteration with samples of `length` tokens."""
-        config = self.config
+        config, policy = self.config, self.trainer.policy
         documents = None
         if config.data.reset_attention_mask:  # this rank's documents stand for all ranks'
             rows = [row for batch in batches for row in batch.documents or ()]
@@ -162,14 +162,14 @@ class Announcer:
             batch=config.global_batch_size,
             seq_length=length,
             ranks=config.layout.world_size,
-            recompute=self.trainer.policy.recompute == "full",
+            more=throughput.again(policy.recompute, policy.part(config.network.num_layers)),
             seconds=seconds,
             documents=documents,
         )
 
     def peak_memory(self, length: int) -> dict[str, float]:
         """Say once how much the first steps took, beside what was planned; what to record of it."""
-        peak = self.held.after(length, self.trainer.policy)
+        peak = self.held.after(length, self.trainer.policy, self.kept.copies)
         if peak is None:
             return {}
         self.peak = peak
@@ -227,6 +227,7 @@ class Announcer:
             trainer.iteration + 1,
             peak_memory_gib(device),
             available_gib(device),
+            self.kept.copies,
         )
         raise UserError(line) from error
 

@@ -27,6 +27,7 @@ from longseq.engine.engine import start_deepspeed
 from longseq.engine.update_guard import are_finite
 from longseq.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED_EARLY, UserError
 from longseq.host.host_memory import peak_memory_gib
+from longseq.memory.need import needed
 from longseq.parallel.agreement import torch_ranks
 from longseq.reports.runs import LAST
 from longseq.run.peak import HeldToPlan
@@ -91,7 +92,9 @@ class Training:
         self._told_empty: set[str] = set()
         self.validation_loss: float | None = None
 
-        self.kept = RunCheckpoints(config, self.data, self.trainer.engine, mesh, self.ranks)
+        need = needed(config, self.data.vocab_size, self.trainer.policy, device.type)
+        wanted = need.passing if device.type == "cpu" else 0.0
+        self.kept = RunCheckpoints(config, self.data, self.trainer.engine, mesh, self.ranks, wanted)
         if progress := self.kept.load(_warn_early):
             self.trainer.resume(progress)
         self.kept.claim(lambda text: self.screen.warn(text))

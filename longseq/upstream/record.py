@@ -27,7 +27,7 @@ from longseq.reports.runs import LAST
 from longseq.run.safety.watch import Watch
 from longseq.run.screen import Screen
 from longseq.run.summary import Rows, baselines
-from longseq.run.throughput import rates
+from longseq.run.throughput import again, rates
 from longseq.run.tracking import Tracker, open_tracker
 from longseq.upstream.arguments import recomputes_all
 
@@ -138,7 +138,7 @@ class Recorder:
             batch=config.global_batch_size,
             seq_length=config.network.seq_length,
             ranks=config.layout.world_size,
-            recompute=recomputes_all(config),
+            more=again("full" if recomputes_all(config) else config.memory.recompute_granularity),
             seconds=seconds,
         )
         return {

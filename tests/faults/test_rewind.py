@@ -54,7 +54,7 @@ def test_it_is_written_down(found: Any) -> None:
     ((number, said),) = found["events"].items()
     assert number == "7"
     assert said.endswith(
-        "median 2.041 of the last 4 in iteration 8, samples 28 to 31; went back to iteration 6, and"
+        "median 2.043 of the last 4 in iteration 8, samples 28 to 31; went back to iteration 6, and"
         " on without them"
     )
     assert list(found["abandoned"]) == ["7", "8"]

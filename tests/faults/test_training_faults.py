@@ -208,7 +208,7 @@ def test_signal_to_one_rank_in_a_save_and_it_resumes_exactly(start: Start) -> No
 
 def test_weights_that_are_no_numbers_are_not_saved(start: Start) -> None:
     """The loss is finite when the update that destroys the weights is made."""
-    poison = ("--lr", "1e38", "--lr-decay-style", "constant")
+    poison = ("--lr", "1e38", "--weight-decay", "0", "--lr-decay-style", "constant")
     run = start("run", *poison, "--save-interval", "1", iterations=12)
     assert run.exit_code(60) == 1
     assert "the weights after iteration 1 are not finite numbers, so they were not" in run.text()

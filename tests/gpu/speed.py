@@ -34,7 +34,7 @@ from longseq.memory.choosing import choose
 from longseq.memory.need import needed
 from longseq.memory.recompute_policy import RecomputePolicy, asked
 from longseq.planning.gpus import GPUS, Gpu
-from longseq.run.throughput import rates
+from longseq.run.throughput import again, rates
 from longseq.training.trainer import Trainer
 from tests.gpu.networks import VOCABULARY, network, random_batch
 from tests.gpu.results import Results, step_parser
@@ -144,14 +144,13 @@ def recomputed(policy: RecomputePolicy) -> str:
 def figures(config: Config, policy: RecomputePolicy, seconds: float, device: str) -> dict[str, Any]:
     """What a row says of a step of so many seconds."""
     tokens, gpu = config.network.seq_length, gpu_here()
-    full = policy.recompute == "full"
     speed = rates(
         config.network,
         VOCABULARY,
         batch=1,
         seq_length=tokens,
         ranks=1,
-        recompute=full,
+        more=again(policy.recompute, policy.part(config.network.num_layers)),
         seconds=seconds,
     )
     planned = needed(config, VOCABULARY, policy, device).tensors / 2**30

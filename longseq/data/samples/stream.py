@@ -93,7 +93,7 @@ class Stream:
         found: list[Ints] = []
         for epoch in range(start // self.epoch_tokens, (stop - 1) // self.epoch_tokens + 1):
             base = epoch * self.epoch_tokens
-            positions = self._epoch(epoch)[1][:-1] + base
-            low, high = np.searchsorted(positions, [start + 1, stop])
-            found.append(positions[low:high])
+            starts = self._epoch(epoch)[1][:-1]  # of all documents: searched, never copied
+            low, high = np.searchsorted(starts, [start + 1 - base, stop - base])
+            found.append(starts[low:high] + base)
         return np.concatenate(found)

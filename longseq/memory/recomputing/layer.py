@@ -25,7 +25,6 @@ from longseq.memory.recomputing.detached_attention import DetachedAttention
 from longseq.memory.recomputing.offload import HostStore, Ticket
 from longseq.memory.recomputing.tiles import Tile, tiles
 from longseq.model.context import Context
-from longseq.model.dropout import mix
 from longseq.model.layers import Layer
 
 
@@ -68,12 +67,12 @@ class _Call:
         return tiles(x.shape[0], self.options.tile, self.options.parts)
 
     def context_of(self, tile: Tile) -> Context:
-        """The context of one tile's tokens; all tiles but the first have a dropout of their own."""
-        context, first = self.context, tile.rows.start
+        """The context of one tile's tokens."""
+        context = self.context
         return replace(
             context,
             rotary=context.rotary and (tile.of(context.rotary[0]), tile.of(context.rotary[1])),
-            forward_pass=mix(context.forward_pass, first) if first else context.forward_pass,
+            first=tile.rows.start,
         )
 
     def heads(self, x: Tensor, tile: Tile) -> Three:

@@ -73,7 +73,7 @@ def after_attention(layer: Layer, x: Tensor, attended: Tensor, context: Context)
     """What it does after attention; shapes as in Layer.finish."""
     mlp = layer.mlp
     y = layer.attention.projection(attended.flatten(2))
-    x = x + layer.attention_dropout(y, context.forward_pass)
+    x = x + layer.attention_dropout(y, context.forward_pass, context.first)
     make = partial(layer.mlp_norm, x)
     normed = make()
     with made_again(normed, make):
@@ -84,4 +84,4 @@ def after_attention(layer: Layer, x: Tensor, attended: Tensor, context: Context)
     with made_again(active, partial(mlp.activate, up)):
         y = mlp.down(active)
     del active
-    return x + layer.mlp_dropout(y, context.forward_pass)
+    return x + layer.mlp_dropout(y, context.forward_pass, context.first)

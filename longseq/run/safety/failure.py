@@ -40,22 +40,28 @@ def out_of_memory(
     iteration: int,
     measured_gib: float,
     available_gib: float,
+    copied: bool = False,
 ) -> str:
-    """One line: what was estimated, what was measured, what there is, and what helps."""
+    """One line: what was estimated, what was measured, what there is, and what helps. copied:
+    whether memory was held for a checkpoint's copy.
+    """
     device = device_in_sight(config.training.device)
-    expected = needed(config, vocabulary, policy, device).total / 2**30
-    *most, last = remedies(config, policy)
+    need = needed(config, vocabulary, policy, device, copied)
+    expected, copy = need.total / 2**30, need.by_kind["checkpoint"] / 2**30
+    *most, last = remedies(config, policy, copy > 0)
+    part = f" ({copy:.1f} GiB of it a checkpoint's copy)" if copy else ""
     return (
-        f"out of memory in iteration {iteration}: estimated {expected:.1f} GiB a rank, measured"
-        f" {measured_gib:.1f} GiB when it failed, {available_gib:.1f} GiB more were there: give"
-        f" {', '.join(most)} or {last}"
+        f"out of memory in iteration {iteration}: estimated {expected:.1f} GiB a rank{part},"
+        f" measured {measured_gib:.1f} GiB when it failed, {available_gib:.1f} GiB more were there:"
+        f" give {', '.join(most)} or {last}"
     )
 
 
-def remedies(config: Config, policy: RecomputePolicy) -> list[str]:
+def remedies(config: Config, policy: RecomputePolicy, copied: bool) -> list[str]:
     """What takes less memory and is not in force yet, the cheapest first."""
     train = config.training
     every = (
+        (copied, "--save-interval 0 (a save at the end, without a copy)"),
         (train.micro_batch_size > 1, "MICRO_BATCH=1"),
         (policy.recompute != "full", "USE_ACTIVATION_CHECKPOINTING=1"),
         (train.zero_stage < 3 and config.layout.world_size > 1, "ZERO_STAGE=3"),

@@ -25,9 +25,22 @@ REFUSED = [
     ("--seq-length", 1, "--seq-length: expected one argument"),
     ("--seq-length 1k", 1, "--seq-length '1k' is not a whole number"),
     ("--seq-length -4", 1, "--seq-length -4 is too small"),
-    ("--seq-length 99999999999999999999999 --tensor-model-parallel-size 2", 1, "1 ranks"),
-    (f"--seq-length {'9' * 400}", 1, "--seq-length 999999999999999999… is too large"),
     (f"--seq-length {'9' * 5000}", 1, "is not a whole number"),
+    ("--seq-length 99999999999999999999999", 1, "is too large"),
+    ("--seq-length 9223372036854775806 --tensor-model-parallel-size 2", 1, "1 ranks"),
+    ("--save-interval 1" + "0" * 400, 1, "is too large: give 9223372036854775807 or less"),
+    ("--adam-beta1 1.0", 1, "--adam-beta1 1.0 is too large: give less than 1"),
+    ("--adam-beta2 1", 1, "--adam-beta2 1 is too large: give less than 1"),
+    ("--adam-beta2 0.99999999999999999", 1, "give less than 1"),
+    ("--adam-eps 0", 1, "--adam-eps 0 is too small: give 1e-30 or more"),
+    ("--adam-eps 1e-50", 1, "give 1e-30 or more"),
+    ("--adam-eps 1e300", 1, "give 1 or less"),
+    ("--init-method-std 0", 1, "--init-method-std 0 is too small: give 1e-09 or more"),
+    ("--init-method-std 1e30", 1, "give 10 or less"),
+    ("--layernorm-epsilon 1e30", 1, "give 1 or less"),
+    ("--lr 1e10", 1, "--weight-decay 0.01 at --lr 1e+10 would take more of a weight than there is"),
+    ("--weight-decay 1e10", 1, "--weight-decay 1e+10 at --lr 0.00015 would take more of a weight"),
+    ("--hang-timeout 1e300", 1, "give 1e+07 or less"),
     ("--lr nan", 1, "--lr 'nan' is not a finite number"),
     ("--lr-decay-style cosin", 1, "is not one of cosine, linear, constant"),
     ("--pipeline-model-parallel-size 2", 2, "there is no pipeline"),
@@ -57,6 +70,10 @@ REFUSED = [
     ("--ds-sequence-parallel-size 16", 16, "8 query heads"),
     ("--use-flash-attn-v2 --use-flash-attn-sdpa", 1, "exclude each other"),
     ("--use-flash-attn-sdpa --attention-dropout 0.1 --device cpu", 1, "USE_FLASH_ATTN=0"),
+    ("--rope-theta 5e5", 1, "--rope-theta 500000 needs --use-rotary-position-embeddings"),
+    ("--optimizer sgd --adam-beta1 0.8", 1, "--adam-beta1 0.8 is Adam's, and --optimizer sgd has"),
+    ("--optimizer sgd --adam-eps 1e-6", 1, "leave it out, or give 1e-08"),
+    ("--optimizer adafactor --adam-beta2 0.95", 1, "--optimizer adafactor has none of it"),
     ("--rotary-percent 0.5", 1, "needs --use-rotary-position-embeddings"),
     ("--use-rotary-position-embeddings --rotary-percent 0.01", 1, "rotates nothing"),
     (
@@ -83,6 +100,25 @@ def test_refused_with_the_reason(flags: str, ranks: int, words: str) -> None:
         parse_config(flags.split(), ranks)
     assert words in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("fraction", "iterations", "warmup"),
+    [("0.29", 100, 29), ("0.57", 100, 57), ("0.1", 25, 2), ("0.01", 99, 0), ("1", 7, 7)],
+)
+def test_the_warm_up_loses_nothing_to_rounding(fraction: str, iterations: int, warmup: int) -> None:
+    flags = ["--lr-warmup-fraction", fraction, "--train-iters", str(iterations)]
+    assert parse_config(flags, 1).training.warmup_iters == warmup
+
+
+def test_what_acts_beside_others_is_taken() -> None:
+    """Muon steps tables by Adam; a warm-up fraction is one of --lr-decay-iters, whatever follows;
+    and SEQ_LEN gives positions to rotary runs as well.
+    """
+    flags = "--optimizer muon --adam-beta2 0.95 --lr-decay-style constant --lr-decay-iters 50"
+    flags += " --lr-warmup-fraction 0.1 --use-rotary-position-embeddings --rope-theta 5e5"
+    config = parse_config([*flags.split(), "--max-position-embeddings", "2048"], 1)
+    assert config.training.warmup_iters == 5
 
 
 def test_exit_code_and_one_line(capsys: pytest.CaptureFixture[str]) -> None:

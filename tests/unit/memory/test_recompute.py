@@ -108,20 +108,26 @@ def test_how_often_attention_runs(policy: RecomputePolicy | None, calls: int) ->
     assert seen == calls
 
 
-@pytest.mark.parametrize("recompute", ["full", "outside-attention", "selective", "pointwise"])
+@pytest.mark.parametrize(
+    ("recompute", "tile"),
+    [
+        *(("full", 1000), ("full", 24), ("full", 64), ("outside-attention", 100)),
+        *(("selective", 0), ("pointwise", 0)),
+    ],
+)
 @pytest.mark.parametrize("name", ["core", "sdpa"])
-def test_dropout_is_repeated(recompute: str, name: str) -> None:
-    """In one tile dropout falls where it does without recomputation."""
+def test_dropout_is_repeated(recompute: str, tile: int, name: str) -> None:
+    """Dropout falls where it does without recomputation, wherever tiles are cut."""
     net = Network(
         num_layers=2,
         hidden_size=32,
         num_attention_heads=4,
-        seq_length=50,
+        seq_length=150,
         use_rotary_position_embeddings=True,
         hidden_dropout=0.3,
         attention_dropout=0.2 if name == "core" else 0.0,
     )
-    found = loss_and_gradients(RecomputePolicy(recompute, tile=1000), net, kernel(name))
+    found = loss_and_gradients(RecomputePolicy(recompute, tile=tile), net, kernel(name))
     for a, b in zip(found, loss_and_gradients(None, net, kernel(name)), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 

@@ -58,6 +58,54 @@ def test_no_more_layers_than_needed_are_recomputed() -> None:
     assert f"the first {chosen.layers} layers" in chosen.describe()
 
 
+SAVING = ["--save", "x", "--save-interval", "5", "--train-iters", "10"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "ranks", "device", "parameters"),
+    [
+        ("--optimizer adam", 1, "cpu", 12),
+        ("--optimizer sgd", 1, "cpu", 4),
+        ("--zero-stage 1", 2, "cpu", 6),
+        ("--optimizer adam", 1, "cuda", 12),
+    ],
+)
+def test_a_checkpoints_copy_is_planned(
+    flags: str, ranks: int, device: str, parameters: int
+) -> None:
+    config = parse_config([*SMALL, *flags.split(), *SAVING], ranks)
+    size = parameters * config.network.parameter_count(512)
+    plan = needed(config, 512, asked(config), device)
+    without = needed(config, 512, asked(config), device, copied=False)
+    if device == "cpu":
+        assert plan.by_kind["checkpoint"] == pytest.approx(size)
+        assert plan.total - without.total == pytest.approx(size)
+        assert plan.passing == pytest.approx(without.passing)
+    else:
+        assert plan.host["checkpoint"] == pytest.approx(size)
+        assert plan.total == without.total
+
+
+@pytest.mark.parametrize("flags", ["", "--save x", "--save x --save-interval 10 --train-iters 10"])
+def test_no_copy_is_planned_where_none_is_made(flags: str) -> None:
+    """Without saves, or with one at the end, which is waited for."""
+    config = parse_config([*SMALL, *flags.split()], 1)
+    assert not config.copies
+    assert needed(config, 512, asked(config)).by_kind["checkpoint"] == 0
+
+
+def test_what_is_chosen_leaves_room_for_a_copy() -> None:
+    plain, saving = parse_config(LONG, 1), parse_config([*LONG, *SAVING], 1)
+    room = int(estimate(plain, "none") / USABLE) + 1
+    assert choose(plain, 512, room).recompute == "none"
+    assert choose(saving, 512, room).recompute == "pointwise"
+    copy = needed(saving, 512, asked(saving)).by_kind["checkpoint"]
+    assert choose(saving, 512, room + copy / USABLE).recompute == "none"
+    least = int(estimate(plain, "full") / USABLE) + 1
+    full = choose(saving, 512, least)  # with a copy nothing fits: none will be made
+    assert (full.recompute, "may be too much" in full.why) == ("full", False)
+
+
 def peak(config: Config, policy: RecomputePolicy) -> int:
     """Bytes of the tensors alive at the peak of a forward and a backward pass on one rank."""
     s = config.network.seq_length

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from longseq.config.checks import parse_config
+from longseq.model import dropout
 from longseq.model.dropout import Dropout
 from longseq.parallel.mesh import Group, Mesh
+
+BLOCK_ROWS = dropout._block_rows
 
 
 def dropped(region: int, forward_pass: int = 0, place: int = 0) -> torch.Tensor:
@@ -25,6 +29,35 @@ def test_a_function_of_region_draw_and_place() -> None:
     assert torch.equal(dropped(3), dropped(3))
     for other in (dropped(4), dropped(3, forward_pass=1), dropped(3, place=1)):
         assert not torch.equal(dropped(3), other)
+
+
+@pytest.mark.parametrize("numbers", [0, 40 * 16, 2**22])
+def test_a_tile_drops_what_the_whole_does(numbers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the blocks of a CPU and, of other sizes, those of GPUs."""
+    if numbers:
+        monkeypatch.setattr(dropout, "NUMBERS", numbers)
+        monkeypatch.setattr(dropout, "_block_rows", lambda _: gpu_rows(2, 8))
+    layer, x = Dropout(0.5, seed=1, place=0), torch.ones(150, 2, 8, requires_grad=True)
+    whole = layer(x, 3)
+    for size in (1, 24, 64, 100):
+        tiles = [layer(x[at : at + size], 3, at) for at in range(0, 150, size)]
+        assert torch.equal(torch.cat(tiles), whole)
+    (gradient,) = torch.autograd.grad(layer(x[70:90], 3, 70).sum(), x)
+    assert torch.equal(gradient[70:90], whole[70:90])
+
+
+def gpu_rows(*shape: int) -> int:
+    return BLOCK_ROWS(torch.empty(1000, *shape, device="meta"))
+
+
+def test_a_gpus_blocks_are_as_large_as_a_launch_is_worth() -> None:
+    """Powers of two, as tiles are: 2^24 numbers of these."""
+    assert [gpu_rows(1, 6144), gpu_rows(4, 512), gpu_rows(1, 2**23)] == [512, 2048, 1]
+
+
+def test_blocks_differ() -> None:
+    y = Dropout(0.5, seed=1, place=0)(torch.ones(128, 64), 0)
+    assert not torch.equal(y[:64], y[64:])
 
 
 def test_gradient_is_dropped_where_the_output_is() -> None:

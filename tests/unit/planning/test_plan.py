@@ -126,6 +126,23 @@ def test_the_verdict_and_what_breaks_first(capsys: pytest.CaptureFixture[str]) -
     assert "host memory (optimizer)" in offloaded.splitlines()[1]
 
 
+def test_a_checkpoints_copy_is_in_host_memory_where_there_is_room(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["--gpu", "h100", "--gpus", "8", "--json", "--", *LARGE, "--zero-stage", "3"]
+    words += ["--checkpoint-activations", "--seq-length", "8192"]
+    saves = ["--save", "x", "--save-interval", "10"]
+    plain, saving = (json.loads(run([*words, *more], capsys)) for more in ([], saves))
+    copy = plain["checkpoint_gib"]  # a node's ranks write all of it
+    assert saving["host_gib_per_node"] - plain["host_gib_per_node"] == pytest.approx(copy, rel=0.01)
+    assert saving["peak_gib"] == plain["peak_gib"]
+    words += ["--num-layers", "170", "--cpu-optimizer", "--remote-device", "cpu"]
+    full = [json.loads(run([*words, *more], capsys)) for more in ([], saves)]
+    assert full[0]["fits"] == "yes"
+    assert full[0]["host_gib_per_node"] + full[0]["checkpoint_gib"] > 2048
+    assert full[0] == full[1]
+
+
 def measured_cells() -> list[dict[str, Any]]:
     rows = json.loads((ROOT / "docs/measured/h200/results.json").read_text())["steps"]
     return [*rows["speed"]["rows"], *(r | {"what": "GPT1_5B"} for r in rows["beside"]["rows"][:4])]

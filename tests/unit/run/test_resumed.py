@@ -121,6 +121,37 @@ def test_what_has_no_run_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[s
     )
 
 
+def test_flags_that_could_not_act_are_not_taken_over(tmp_path: Path) -> None:
+    """Runs were accepted with them: LOAD goes on from these, and says nothing of it."""
+    words = RUN.replace("--use-rotary-position-embeddings", "--optimizer sgd")
+    words = words.replace("genome.fa", "/data/genome.fa").replace("--remote-device cpu", "")
+    run = make_run(tmp_path / "run", words)
+    summary = json.loads((run / "summary.json").read_text())
+    summary["settings"]["network"]["rope_theta"] = 5e5
+    summary["settings"]["training"]["adam_beta2"] = 0.95
+    (run / "summary.json").write_text(json.dumps(summary))
+    assert not {"--rope-theta", "--adam-beta2"} & set(over(run)[1])
+    before = find_before(run)
+    assert before is not None
+    assert before.differences(parse_config(words.split(), 2)) == []
+
+
+@pytest.mark.parametrize(
+    ("noted", "fraction"),
+    [({}, "0.28"), ({"warmup_iters": 29}, "0.29"), ({"warmup_iters": 28}, "0.28")],
+)
+def test_a_run_that_goes_on_keeps_its_warm_up(
+    noted: dict[str, int], fraction: str, tmp_path: Path
+) -> None:
+    """0.29 of 100 iterations were 28, until they were noted."""
+    words = RUN.replace("--train-iters 30", "--train-iters 100")
+    words = words.replace("--lr-warmup-fraction 0.1", "--lr-warmup-fraction 0.29")
+    variables, more = over(make_run(tmp_path / "run", words, **noted))
+    assert variables["LR_WARMUP_FRACTION"] == fraction
+    flags = [*words.split(), "--lr-warmup-fraction", fraction, *more]
+    assert parse_config(flags, 2).training.warmup_iters == noted.get("warmup_iters", 28)
+
+
 def test_a_folder_without_a_run_gives_nothing_and_a_damaged_one_is_named(tmp_path: Path) -> None:
     assert find_before(tmp_path / "checkpoints") is None
     run = make_run(tmp_path / "run")

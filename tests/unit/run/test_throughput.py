@@ -7,7 +7,15 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from longseq.config.arguments import Network
-from longseq.run.throughput import document_lengths, megatron_flops, model_flops, rates
+from longseq.memory.recompute_policy import RecomputePolicy
+from longseq.run.throughput import (
+    Again,
+    again,
+    document_lengths,
+    megatron_flops,
+    model_flops,
+    rates,
+)
 
 GPT30B = Network(num_layers=64, hidden_size=6144, num_attention_heads=64)
 SMALL = Network(
@@ -30,9 +38,9 @@ def eq3(net: Network, batch: int, s: int, factor: int) -> float:
 
 
 @pytest.mark.parametrize("s", [2048, 131072])
-@pytest.mark.parametrize(("recompute", "factor"), [(True, 4), (False, 3)])
-def test_megatron_count_is_eq3(s: int, recompute: bool, factor: int) -> None:
-    assert megatron_flops(GPT30B, LARGE, 2, s, recompute) == pytest.approx(
+@pytest.mark.parametrize(("recompute", "factor"), [("full", 4), ("none", 3), ("pointwise", 3)])
+def test_megatron_count_is_eq3(s: int, recompute: str, factor: int) -> None:
+    assert megatron_flops(GPT30B, LARGE, 2, s, again(recompute)) == pytest.approx(
         eq3(GPT30B, 2, s, factor), rel=1e-15
     )
 
@@ -41,11 +49,26 @@ def test_published_rise_with_the_sequence_is_mostly_the_count() -> None:
     """2k to 128k: the count of work a token rises fivefold by Eq. 3, much less by what is
     needed.
     """
-    long, short = (megatron_flops(GPT30B, LARGE, 1, s, True) for s in (131072, 2048))
+    long, short = (megatron_flops(GPT30B, LARGE, 1, s, again("full")) for s in (131072, 2048))
     by_eq3 = long / short / 64
     needed = model_flops(GPT30B, LARGE, 1, 131072) / model_flops(GPT30B, LARGE, 1, 2048) / 64
     assert by_eq3 == pytest.approx((1 + 131072 / 36864) / (1 + 2048 / 36864), rel=0.01)
     assert needed == pytest.approx((1 + 131072 / 73728) / (1 + 2048 / 73728), rel=0.01)
+
+
+def test_what_is_made_again_is_counted_and_nothing_else() -> None:
+    """Of one layer of four a quarter; outside attention without its square; selective only that."""
+    net = Network(num_layers=4, hidden_size=64, num_attention_heads=4)
+    none, full = (megatron_flops(net, LARGE, 2, 256, again(way)) for way in ("none", "full"))
+    square = 2 * 256 * 4 * 4 * 64 * 256
+    linear = 2 * 256 * 4 * 24 * 64**2
+    assert full - none == square + linear + 2 * 256 * 2 * 64 * LARGE * 3 / 4
+    block = RecomputePolicy("full", method="block", layers=1)
+    assert block.part(4) == 0.25
+    quarter = megatron_flops(net, LARGE, 2, 256, again("full", block.part(4)))
+    assert quarter - none == (full - none) / 4
+    for way, more in (("outside-attention", linear), ("selective", square), ("pointwise", 0)):
+        assert megatron_flops(net, LARGE, 2, 256, again(way)) - none == more
 
 
 class Plain(torch.nn.Module):
@@ -97,7 +120,7 @@ def test_megatron_count_agrees_with_torch_on_the_whole_square() -> None:
     batch, s = 2, 48
     head = batch * s * 2 * SMALL.hidden_size * LETTERS
     assert (
-        megatron_flops(SMALL, LETTERS, batch, s, False)
+        megatron_flops(SMALL, LETTERS, batch, s, Again())
         == counted(batch, s) - 3 * head + 9 / 4 * head
     )
 
@@ -120,12 +143,12 @@ def test_documents_that_do_not_fill_the_step_are_an_error() -> None:
 
 
 def test_rates_are_per_rank() -> None:
-    got = rates(SMALL, LETTERS, batch=4, seq_length=64, ranks=2, recompute=True, seconds=0.5)
+    got = rates(SMALL, LETTERS, batch=4, seq_length=64, ranks=2, more=again("full"), seconds=0.5)
     assert dataclasses.asdict(got) == pytest.approx(
         {
             "samples_per_sec": 8.0,
             "tokens_per_sec": 512.0,
-            "tflops": megatron_flops(SMALL, LETTERS, 4, 64, True) / 1e12,
+            "tflops": megatron_flops(SMALL, LETTERS, 4, 64, again("full")) / 1e12,
             "model_tflops": model_flops(SMALL, LETTERS, 4, 64) / 1e12,
         }
     )

@@ -1,4 +1,4 @@
-"""What a run says of itself at its start and end."""
+"""What a run says of itself at its start and end, and how fast it is."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from longseq.config.checks import parse_config
+from longseq.memory.recompute_policy import asked
 from longseq.parallel.agreement import Ranks
 from longseq.training.announcer import Announcer, slow_precision
 
@@ -41,3 +42,20 @@ def test_where_all_was_done_before_there_is_no_report_and_no_complaint(tmp_path:
     assert said == [("everything", str(tmp_path))]
     assert json.loads((tmp_path / "summary.json").read_text())["status"] == "done"
     assert not (tmp_path / "report.html").exists()
+
+
+def test_speed_counts_the_layers_that_are_recomputed() -> None:
+    """One of eight takes an eighth of what all take more than none."""
+
+    def tflops(flags: str) -> float:
+        config = parse_config(["--num-layers", "8", *flags.split()], 1)
+        trainer = SimpleNamespace(policy=asked(config))
+        data = SimpleNamespace(vocab_size=16)
+        run: Any = SimpleNamespace(config=config, data=data, trainer=trainer)
+        return Announcer.rates(run, [], 2048, 1.0).tflops
+
+    none, every = tflops("--recompute-granularity none"), tflops("--checkpoint-activations")
+    one = tflops("--checkpoint-activations --recompute-method block --recompute-num-layers 1")
+    outside = tflops("--recompute-granularity outside-attention")
+    assert one - none == pytest.approx((every - none) / 8)
+    assert none < outside < every

@@ -43,3 +43,13 @@ def test_out_of_memory_says_numbers_and_what_is_left_to_do() -> None:
     assert "measured 1.2 GiB when it failed, 0.5 GiB more were there: give MICRO_BATCH=1" in line
     assert "USE_ACTIVATION_CHECKPOINTING=1, more ranks" in line
     assert "ZERO_STAGE" not in line
+    assert "copy" not in line
+
+
+def test_out_of_memory_names_a_checkpoints_copy() -> None:
+    flags = "--device cpu --save x --save-interval 5 --hidden-size 1024 --num-layers 8"
+    config = parse_config(flags.split(), 1)
+    with_copy = out_of_memory(config, 16, RecomputePolicy(), 3, 1.25, 0.5, copied=True)
+    assert "GiB a rank (1.2 GiB of it a checkpoint's copy), measured" in with_copy
+    assert "give --save-interval 0 (a save at the end, without a copy), " in with_copy
+    assert "copy" not in out_of_memory(config, 16, RecomputePolicy(), 3, 1.25, 0.5, copied=False)
