@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
 from longseq.config.arguments import UPSTREAM, Config
 from longseq.config.network import position_block
 from longseq.errors import UserError
@@ -13,6 +17,21 @@ def check_shapes(config: Config) -> None:
     _heads(config)
     _sequence(config)
     _batch(config)
+
+
+def on_one_rank(parts: Sequence[Any]) -> list[Any]:
+    """The flags of a run whose layout is still sought, with one that refuses nothing: what is then
+    refused no layout would mend.
+    """
+    network, layout, memory, training, data, run = parts
+    layout = replace(
+        layout,
+        tensor_model_parallel_size=1,
+        sequence_parallel=False,
+        ds_sequence_parallel_size=1,
+        context_parallel_size=1,
+    )
+    return [network, layout, memory, replace(training, micro_batch_size=1), data, run]
 
 
 def _divides(what: str, value: int, by: str, size: int) -> None:

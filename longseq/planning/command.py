@@ -15,6 +15,7 @@ from pathlib import Path
 from longseq.config.arguments import GROUPS, Data, Training
 from longseq.config.checks import make_config
 from longseq.config.flags import Parser, parse
+from longseq.config.shape_checks import on_one_rank
 from longseq.errors import EXIT_DONE, UserError
 from longseq.host.machine import Machine, gpu_capability
 from longseq.planning.advice import draw_lengths, lengths, numbers, suggestion
@@ -123,11 +124,12 @@ def advise(options: argparse.Namespace, node: Node | None) -> int:
     ranks = count("--gpus", options.gpus)
     vocabulary = count("--vocab-size", options.vocab_size) or vocabulary_of(groups[4])
     request = Request(groups, ranks, node, vocabulary)
+    found, refused = suggest(request) if options.suggest else (longest(request), {})
+    if not found:  # because of what no layout mends?
+        make_config(on_one_rank(groups), 1, request.machine)
     if options.suggest:
-        found, refused = suggest(request)
         text = suggestion(request, found, refused)
     else:
-        found = longest(request)
         text = lengths(request, found)
         if options.picture:
             draw_lengths(found, Path(options.picture))

@@ -1,10 +1,10 @@
 """`longseq check`: everything that can go wrong before a rank starts goes wrong here.
 
-    longseq check --world-size N [--dry-run] ARGUMENTS… [-- COMMAND THAT REPEATS THE RUN]
+    longseq check --world-size N [--dry-run [--any-layout]] ARGUMENTS… [-- COMMAND]
 
 Checks the trainer's arguments, prepares the data when it is a FASTA file, makes the run's folder
-and writes the DeepSpeed configuration and the command into it. With `--dry-run` it prints that
-configuration and touches nothing.
+and writes the DeepSpeed configuration and the command that repeats it into it. With `--dry-run` it prints that
+configuration and touches nothing; `--any-layout` leaves out what a search for the layout replaces.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from longseq.config.arguments import GROUPS, UPSTREAM, Config
 from longseq.config.checks import make_config
 from longseq.config.flags import Parser, add_flags, read_flags
 from longseq.config.kernels import note, this_machine
+from longseq.config.shape_checks import on_one_rank
 from longseq.engine import nvme
 from longseq.engine.ds_config import deepspeed_settings
 from longseq.errors import EXIT_DONE, UserError
@@ -46,6 +47,9 @@ def add_arguments(parser: Parser, check_request: Callable[[Config, int], None]) 
     parser.add_argument(
         "--dry-run", action="store_true", help="print DeepSpeed's configuration, touch nothing"
     )
+    parser.add_argument(
+        "--any-layout", action="store_true", help="with --dry-run: whatever the ranks share out"
+    )
     add_flags(parser, GROUPS)
     parser.set_defaults(run_verb=prepare_run, check_request=check_request, files=files_of)
 
@@ -55,10 +59,15 @@ def prepare_run(options: argparse.Namespace) -> int:
     world, dry_run = options.world_size, options.dry_run
     if not world.isdecimal() or int(world) < 1:
         raise UserError(f"--world-size {world!r} is not a number of ranks")
+    if options.any_layout and not dry_run:
+        raise UserError("--any-layout: a run has one: give --dry-run too, or leave it out")
     machine = this_machine()
     if dry_run and not in_environment():  # another Python, whose packages say nothing
         machine = without_packages(machine)
-    config = make_config(read_flags(GROUPS, options), int(world), machine)
+    parts = read_flags(GROUPS, options)
+    if options.any_layout:
+        parts, world = on_one_rank(parts), "1"
+    config = make_config(parts, int(world), machine)
     options.check_request(config, 0)
     if config.run.trainer != UPSTREAM:  # whose kernels are others
         _tell_attention(config, machine, load=not dry_run)
