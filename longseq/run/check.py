@@ -3,8 +3,9 @@
     longseq check --world-size N [--dry-run [--any-layout]] ARGUMENTS… [-- COMMAND]
 
 Checks the trainer's arguments, prepares the data when it is a FASTA file, makes the run's folder
-and writes the DeepSpeed configuration and the command that repeats it into it. With `--dry-run` it prints that
-configuration and touches nothing; `--any-layout` leaves out what a search for the layout replaces.
+and writes the DeepSpeed configuration and the command, which repeats the run, into it. With
+`--dry-run` it prints that configuration and touches nothing; `--any-layout` leaves out what a
+search for the layout replaces.
 """
 
 from __future__ import annotations
