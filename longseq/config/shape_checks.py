@@ -71,18 +71,19 @@ def _heads(config: Config) -> None:
         raise UserError(
             f"--num-attention-heads {heads} does not divide by --num-key-value-heads {groups}"
         )
-    if heads // axes.tp < axes.ulysses:
-        raise UserError(
-            f"--ds-sequence-parallel-size {axes.ulysses}: Ulysses gives each rank at least one of"
-            f" the {heads // axes.tp} query heads: use {heads // axes.tp} or fewer, and"
-            " --context-parallel-size (ring) for further ranks"
-        )
     for name, count in (("--num-attention-heads", heads), ("--num-key-value-heads", groups)):
         if count % axes.tp:
             raise UserError(
                 f"{name} {count} does not divide by --tensor-model-parallel-size {axes.tp}:"
                 " use a size that divides it, and Ulysses or ring for further ranks"
             )
+    if heads // axes.tp < axes.ulysses:
+        of_these = " of a tensor-parallel rank" if axes.tp > 1 else ""
+        raise UserError(
+            f"--ds-sequence-parallel-size {axes.ulysses}: Ulysses gives each rank at least one of"
+            f" the {heads // axes.tp} query heads{of_these}: use {heads // axes.tp} or fewer, and"
+            " --context-parallel-size (ring) for further ranks"
+        )
     _divides("--ffn-hidden-size", net.ffn_size, "--tensor-model-parallel-size", axes.tp)
     step = net.make_vocab_size_divisible_by
     _divides("--make-vocab-size-divisible-by", step, "--tensor-model-parallel-size", axes.tp)

@@ -52,7 +52,18 @@ REFUSED = [
     ("--optimizer muon --fp16", 1, "use --bf16"),
     ("--on-spike rewind --save x", 1, "give --save and --save-interval"),
     ("--context-parallel-size 2", 2, "give --use-flash-attn-sdpa"),
-    ("--ds-sequence-parallel-size 16", 16, "8 query heads"),
+    ("--ds-sequence-parallel-size 16", 16, "8 query heads: use 8 or fewer"),
+    (
+        "--ds-sequence-parallel-size 4 --tensor-model-parallel-size 4",
+        16,
+        "the 2 query heads of a tensor-parallel rank: use 2 or fewer",
+    ),
+    (
+        "--tensor-model-parallel-size 16",
+        16,
+        "--num-attention-heads 8 does not divide by --tensor-model-parallel-size 16: use a size"
+        " that divides it",
+    ),
     ("--use-flash-attn-v2 --use-flash-attn-sdpa", 1, "exclude each other"),
     ("--use-flash-attn-sdpa --attention-dropout 0.1 --device cpu", 1, "USE_FLASH_ATTN=0"),
     ("--rotary-percent 0.5", 1, "needs --use-rotary-position-embeddings"),
