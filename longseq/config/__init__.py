@@ -9,6 +9,7 @@ arguments   every other flag, by subject, as dataclasses
 optimizers  the optimizers there are
 kernels     which attention kernel a run gets on this machine: the one it names, or the best
 shape_checks    what has to divide by what: ranks, heads, the sequence, the batch
+companions  flags that act with another one only
 checks      what goes together: `parse_config(argv, world_size)`
 
 Standard library only: a login node checks a run before anything is installed.

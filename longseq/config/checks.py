@@ -3,7 +3,8 @@
     config = parse_config(argv, world_size=8)   # raises UserError
 
 Each check looks at one subject; none changes anything. What has to divide by what is in
-shape_checks.py, and attention kernels are kernels.py's subject.
+shape_checks.py, flags that act with another one only in companions.py, and attention kernels are
+kernels.py's subject.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from longseq.config.arguments import GROUPS, UPSTREAM, Config
+from longseq.config.companions import check_companions
 from longseq.config.flags import parse
 from longseq.config.kernels import this_machine, with_kernel
 from longseq.config.optimizers import OPTIMIZERS
@@ -47,6 +49,7 @@ def check(config: Config) -> None:
     _offload(config)
     _optimizer(config)
     _recomputation(config)
+    check_companions(config)
     _chunks(config)
     _schedule(config)
     _spikes(config)
@@ -204,10 +207,6 @@ def _recomputation(config: Config) -> None:
 def _chunks(config: Config) -> None:
     memory = config.memory
     if not memory.ds_sequence_parallel_fpdt:
-        if memory.ds_sequence_parallel_fpdt_offloading:
-            raise UserError(
-                "--ds-sequence-parallel-fpdt-offloading needs --ds-sequence-parallel-fpdt"
-            )
         return
     if config.layout.ring > 1:
         raise UserError(
@@ -261,8 +260,6 @@ def _data(config: Config) -> None:
             f"--split {config.data.split!r} is not three weights for training, validation and"
             " test: for example 949,50,1"
         )
-    if config.run.save_interval and not config.run.save:
-        raise UserError("--save-interval needs --save, the folder of the checkpoints")
     if config.run.profile and not config.run.run_dir:
         raise UserError("--profile (PROFILE=1) writes into the run's folder: give --run-dir")
     if config.run.profile and config.training.train_iters < PROFILED:

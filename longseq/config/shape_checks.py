@@ -98,8 +98,6 @@ def _heads(config: Config) -> None:
             f" {net.seq_length}: raise it to {net.seq_length} or leave it out"
         )
     if not net.use_rotary_position_embeddings:
-        if net.rotary_percent != 1.0:
-            raise UserError("--rotary-percent needs --use-rotary-position-embeddings")
         _divides("--max-position-embeddings", net.positions, "tensor parallel", axes.tp)
         block = position_block(net.positions)
         if net.positions > block and block % axes.tp:

@@ -66,7 +66,17 @@ REFUSED = [
     ),
     ("--use-flash-attn-v2 --use-flash-attn-sdpa", 1, "exclude each other"),
     ("--use-flash-attn-sdpa --attention-dropout 0.1 --device cpu", 1, "USE_FLASH_ATTN=0"),
-    ("--rotary-percent 0.5", 1, "needs --use-rotary-position-embeddings"),
+    ("--rotary-percent 0.5", 1, "0.5 acts with --use-rotary-position-embeddings"),
+    ("--rope-theta 2e6", 1, "--rope-theta 2e+06 acts with --use-rotary-position-embeddings"),
+    ("--ds-sequence-parallel-fpdt-chunk-size 8", 1, "8 acts with --ds-sequence-parallel-fpdt only"),
+    ("--ds-sequence-parallel-fpdt-offloading", 1, "acts with --ds-sequence-parallel-fpdt only"),
+    ("--adam-beta1 0.8 --optimizer sgd", 1, "--adam-beta1 0.8 acts with --optimizer adam"),
+    ("--adam-beta2 0.9 --optimizer adafactor", 1, "--adam-beta2 0.9 acts with --optimizer adam"),
+    ("--adam-eps 1e-6 --optimizer sgd", 1, "--adam-eps 1e-06 acts with --optimizer adam or muon"),
+    ("--keep-last 2", 1, "--keep-last 2 acts with --save, the folder of the checkpoints, only"),
+    ("--hang-timeout 60", 1, "--hang-timeout 60 acts with --run-dir"),
+    ("--tensorboard-dir x", 1, "--tensorboard-dir x acts with --run-dir"),
+    ("--wandb-project x", 1, "--wandb-project x acts with --run-dir"),
     ("--use-rotary-position-embeddings --rotary-percent 0.01", 1, "rotates nothing"),
     (
         "--hidden-size 288 --num-attention-heads 9 --seq-length 2304"
@@ -81,7 +91,7 @@ REFUSED = [
     ("--min-lr 1", 1, "is above --lr"),
     ("--split 949,50", 1, "three weights"),
     ("--split 0,1,1", 1, "three weights"),
-    ("--save-interval 5", 1, "needs --save"),
+    ("--save-interval 5", 1, "--save-interval 5 acts with --save"),
     ("--save x --keep-every 5", 1, "--keep-every 5: without --keep-last nothing is removed"),
 ]
 
