@@ -260,6 +260,15 @@ def _data(config: Config) -> None:
             f"--split {config.data.split!r} is not three weights for training, validation and"
             " test: for example 949,50,1"
         )
+    data = config.data
+    for name, length in (
+        ("--seq-length", config.network.seq_length),
+        ("--curriculum-seq-length", data.curriculum_seq_length),  # else no label would count
+    ):
+        if length and data.sample_overlap >= length:
+            raise UserError(
+                f"--sample-overlap {data.sample_overlap} is not below {name} {length}: give less"
+            )
     if config.run.profile and not config.run.run_dir:
         raise UserError("--profile (PROFILE=1) writes into the run's folder: give --run-dir")
     if config.run.profile and config.training.train_iters < PROFILED:

@@ -208,4 +208,4 @@ def vocabulary_of(data: Data) -> int:
         return NUCLEOTIDES
     from longseq.data.tokenizers.registry import tokenizer_from
 
-    return tokenizer_from(data.tokenizer_type).vocab_size
+    return tokenizer_from(data.tokenizer_type, "--tokenizer-type").vocab_size

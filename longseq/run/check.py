@@ -27,6 +27,7 @@ from longseq.config.checks import make_config
 from longseq.config.flags import Parser, add_flags, read_flags
 from longseq.config.kernels import note, this_machine
 from longseq.config.shape_checks import on_one_rank
+from longseq.data.request import look_at_data
 from longseq.engine import nvme
 from longseq.engine.ds_config import deepspeed_settings
 from longseq.errors import EXIT_DONE, UserError
@@ -73,8 +74,8 @@ def prepare_run(options: argparse.Namespace) -> int:
     if config.run.trainer != UPSTREAM:  # whose kernels are others
         _tell_attention(config, machine, load=not dry_run)
     files = options.files(config, 0)  # now: preparing data may take minutes
+    look_at_data(config.data)
     if dry_run:
-        _look_for_data(config.data.data_path)
         _tell_batch(config)
         _tell_differences(config)
         print(files.pop(DS_CONFIG), end="")
@@ -88,19 +89,6 @@ def prepare_run(options: argparse.Namespace) -> int:
         files = options.files(config, vocabulary)
         _make_folder(Path(config.run.run_dir), files, options.behind)
     return EXIT_DONE
-
-
-def _look_for_data(data_path: str) -> None:
-    """Is it there at all? Preparing it would touch something; an address is not asked."""
-    from longseq.data.samples.blend import read_blend
-    from longseq.data.sources.remote import is_url
-
-    for part in read_blend(data_path) if data_path else ():
-        names = (part.path, f"{part.path}.bin")
-        if not is_url(part.path) and not any(os.access(name, os.R_OK) for name in names):
-            raise UserError(
-                f"--data-path (DATA_PATH={part.path}): neither that nor {names[1]} can be read here"
-            )
 
 
 def _tell_attention(config: Config, machine: Machine, load: bool) -> None:

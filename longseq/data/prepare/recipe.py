@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from longseq.data.sources.names import printable
+from longseq.data.sources.names import REMEDY, called, no_nucleotide
 from longseq.data.tokenizers.alphabet import INVALID, LETTERS, UNKNOWN, code_table
 from longseq.errors import UserError
 
@@ -78,7 +78,7 @@ class Recipe:
         name: str,
         codes: bytes,
         before: int = 0,
-        remedy: str = "mend the record, or use --tokenizer byte for other text",
+        remedy: str = REMEDY,
     ) -> None:
         """Refuse what is no nucleotide and, where asked, what is none of A, C, G, T.
 
@@ -86,16 +86,10 @@ class Recipe:
         """
         place = codes.find(INVALID)
         if place >= 0:
-            raise UserError(
-                f"{_record(path, name)}: letter {before + place + 1:,} is no nucleotide: {remedy}"
-            )
+            raise no_nucleotide(path, name, before + place, remedy)
         if self.ambiguous == "refuse" and (foreign := codes.translate(None, BASES)):
             place = before + codes.find(foreign[0]) + 1
             raise UserError(
-                f"{_record(path, name)}: letter {place:,} is {LETTERS[foreign[0]]}: choose another"
+                f"{called(path, name)}: letter {place:,} is {LETTERS[foreign[0]]}: choose another"
                 " policy than --ambiguous refuse"
             )
-
-
-def _record(path: str, name: str) -> str:
-    return f"{path}: record {printable(name) or '(no name)'}"

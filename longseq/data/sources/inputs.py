@@ -39,6 +39,7 @@ MARKS = (
     (b"\x43\x27\x41\x1a", "2bit"),
     (b"\x1a\x41\x27\x43", "2bit"),  # written on a machine of the other byte order
 )
+SQUEEZED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")  # gzip, bzip2, xz, zstd
 COMPRESSED = (".gz", ".bgz", ".bz2", ".xz", ".zst")
 PEEK = 1 << 16
 BLOCK = 1 << 20
@@ -244,7 +245,7 @@ def open_source(name: str, text_tokens: bool = False, kind: str = "") -> Iterato
         lower = io.BufferedReader(meter, buffer_size=PEEK)  # larger reads are not copied by it
         try:
             plain = lower.peek(PEEK)[:PEEK]
-            stream = lower if _kind_by_mark(plain) else _decompressed(lower)
+            stream = _decompressed(lower) if plain.startswith(SQUEEZED) else lower
             head = stream.peek(PEEK)[:PEEK]
         except Exception as error:
             raise UserError(_damaged(path, error)) from None

@@ -9,10 +9,11 @@ import numpy as np
 
 from longseq.data.indexed.format import Tokens
 from longseq.data.tokenizers.base import Tokenizer
+from longseq.data.tokenizers.kinds import TAGGED
 from longseq.errors import UserError
 
 FILE = "tags.json"
-KIND = "tagged:"
+KIND = TAGGED
 
 
 def tag(name: str, value: str) -> str:
