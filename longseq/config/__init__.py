@@ -3,6 +3,7 @@
 Read in this order:
 
 flags       how a flag is declared and parsed
+megatron    arguments of Megatron-DeepSpeed that are none here, and what to do instead
 network     the flags of the network, and the sizes that follow from them
 memory      those of what is traded for memory, and of the attention kernel
 arguments   every other flag, by subject, as dataclasses

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from longseq.__main__ import main
+from longseq.config import megatron
+from longseq.config.arguments import GROUPS
 from longseq.config.checks import parse_config
+from longseq.config.flags import flags_of
 from longseq.errors import UserError
+from longseq.host.variables import read_table
 from longseq.reports.flag_table import flag_table
 
 ROOT = Path(__file__).parents[3]
@@ -21,7 +26,11 @@ def test_docs_are_current() -> None:
 REFUSED = [
     # flags, ranks, words of the message
     ("--seqlength 5", 1, "'--seqlength'; did you mean --seq-length?"),
+    ("--micro-batch 2", 1, "'--micro-batch'; did you mean --micro-batch-size?"),
+    ("--no-such-thing 4", 1, "unknown argument '--no-such-thing': --help lists what there is"),
     ("stray", 1, "unknown argument 'stray'"),
+    ("--num-workers 0", 1, "--num-workers is no argument here: leave it out, it changes nothing"),
+    ("--num-query-groups 4", 1, "--num-query-groups is no argument here: give --num-key-value-"),
     ("--seq-length", 1, "--seq-length: expected one argument"),
     ("--seq-length 1k", 1, "--seq-length '1k' is not a whole number"),
     ("--seq-length -4", 1, "--seq-length -4 is too small"),
@@ -118,3 +127,31 @@ def test_batch_and_layout_follow_from_the_ranks() -> None:
     config = parse_config(flags.split(), 8)
     assert (config.layout.dp, config.accumulation) == (4, 2)
     assert str(config.layout) == "8 ranks = tp 2 x ulysses 1 x ring 1 x dp 4"
+
+
+def test_all_that_are_unknown_are_told_at_once() -> None:
+    words = "--deepspeed --swiglu --num-workers 0 --train-samples=9 --seqlength 4 --foo 3 --bar"
+    with pytest.raises(UserError) as raised:
+        parse_config(words.split(), 1)
+    assert str(raised.value) == (
+        "6 arguments that are none here; --deepspeed, --num-workers: leave it out, it changes"
+        " nothing here; --train-samples: give --train-iters (TRAIN_ITERS), samples over the global"
+        " batch; --seqlength: did you mean --seq-length?; --foo, --bar: --help lists what there is"
+    )
+
+
+def test_what_is_said_of_megatrons_arguments_is_there() -> None:
+    """None is a flag of ours, and every flag and variable that is named is one."""
+    flags = {item.name for group in GROUPS for item in flags_of(group)}
+    verbs = {"--output", "--weights-only"}
+    assert not flags.intersection({*megatron.LEAVE_OUT, *megatron.INSTEAD})
+    assert not megatron.LEAVE_OUT.intersection(megatron.INSTEAD)
+    text = " ".join(megatron.INSTEAD.values())
+    assert set(re.findall(r"--[a-z][\w-]+", text)) <= flags | verbs
+    named = set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", text))
+    assert named <= set(read_table().ours)
+
+
+def test_megatrons_words_mean_nothing_to_other_verbs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "--num-workers", "2"]) == 2
+    assert "unknown argument '--num-workers': --help lists" in capsys.readouterr().err
