@@ -98,6 +98,15 @@ longseq_share_batch() { # longseq_share_batch DATA: sets GLOBAL_BATCH or GAS, wh
     LONGSEQ_VALUE[GLOBAL_BATCH]=$pass
 }
 
+longseq_leave_kernel() { # longseq_leave_kernel [EXTRA...]: one named behind -- takes the place of one that nobody asks for now
+    local name
+    [[ " $* " == *" --use-flash-attn-"* ]] || return 0
+    for name in "${!USE_FLASH_ATTN@}"; do # and its older spellings, whose 0 asks for nothing
+        [[ -z ${!name} || $name/${!name} == USE_FLASH_ATTN?*/0 ]] || return 0
+    done
+    LONGSEQ_VALUE[USE_FLASH_ATTN]=
+}
+
 longseq_complete() { # sets the values that follow from others, where the user gave none
     local kernel=${LONGSEQ_VALUE[USE_FLASH_ATTN]} load=${LONGSEQ_VALUE[LOAD]}
     if [[ -z ${LONGSEQ_VALUE[USE_SEQUENCE_PARALLEL]} ]]; then
@@ -118,7 +127,7 @@ longseq_complete() { # sets the values that follow from others, where the user g
     LONGSEQ_VALUE[DATA_PATH]=${LONGSEQ_VALUE[DATA_PATH]:-$LONGSEQ_ROOT/data/NC_001416.1.fa}
     [[ -z $load || ! -d $load/checkpoints ]] || LONGSEQ_VALUE[LOAD]=$load/checkpoints
     # Which kernel is the best here is Python's to say, who knows the packages: longseq/config/kernels.py
-    [[ $kernel == 1 ]] || LONGSEQ_NOTES+=("attention ${kernel/#0/core (written out, the reference)}")
+    [[ $kernel == 1 || -z $kernel ]] || LONGSEQ_NOTES+=("attention ${kernel/#0/core (written out, the reference)}")
 }
 
 longseq_table_args() { # adds the flags that the table gives for every value
@@ -186,6 +195,7 @@ longseq_args() { # longseq_args [EXTRA...]: sets LONGSEQ_ARGS; what is in EXTRA 
     longseq_read_variables || return
     longseq_check_moved "$@" || return
     longseq_inherit || return
+    longseq_leave_kernel "$@"
     longseq_network_args || return
     longseq_share_out || return
     longseq_complete

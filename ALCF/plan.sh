@@ -5,10 +5,14 @@ longseq_only_plans() { # is a plan all that this call is for?
     [[ ${LONGSEQ_VALUE[PLAN]} == [1sl]* ]]
 }
 
+longseq_seeks_layout() { # is a layout, or a length, still to be found?
+    [[ ${LONGSEQ_VALUE[PLAN]} == [sl]* ]]
+}
+
 longseq_args_to_plan() { # sets LONGSEQ_TO_PLAN; a batch that follows from a layout goes where layouts are sought
     local at
     LONGSEQ_TO_PLAN=("${LONGSEQ_ARGS[@]}")
-    [[ ${LONGSEQ_VALUE[PLAN]} == [sl]* ]] || return 0
+    longseq_seeks_layout || return 0
     [[ -z ${GLOBAL_BATCH-}${GLOBAL_BATCH_SIZE-}${GAS-}${GRADIENT_ACCUMULATION_STEPS-} ]] || return 0
     for ((at = 0; at < ${#LONGSEQ_TO_PLAN[@]}; at++)); do
         [[ ${LONGSEQ_TO_PLAN[at]} == --global-batch-size ]] || continue

@@ -87,7 +87,9 @@ ask() { # ask PYTHON WORD...: ./longseq.sh WORD..., for as many ranks as the job
 
 case $LONGSEQ_TASK in
     train)
-        ask "$LONGSEQ_BASE_PYTHON" check --dry-run --world-size "$LONGSEQ_RANKS" "${LONGSEQ_ARGS[@]}" >/dev/null
+        any_layout=
+        ! longseq_seeks_layout || any_layout=--any-layout # the search replaces the one that there is
+        ask "$LONGSEQ_BASE_PYTHON" check --dry-run ${any_layout:+"$any_layout"} --world-size "$LONGSEQ_RANKS" "${LONGSEQ_ARGS[@]}" >/dev/null
         longseq_note "${LONGSEQ_NOTES[@]}"
         ;;
     bench)

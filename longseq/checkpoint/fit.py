@@ -14,7 +14,7 @@ from typing import Any
 
 from longseq.checkpoint.format.manifest import Manifest
 from longseq.config.arguments import Config, Network
-from longseq.config.idle import ROTARY
+from longseq.config.companions import ROTARY
 from longseq.errors import UserError
 
 

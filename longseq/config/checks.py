@@ -3,7 +3,8 @@
     config = parse_config(argv, world_size=8)   # raises UserError
 
 Each check looks at one subject; none changes anything. What has to divide by what is in
-shape_checks.py, and attention kernels are kernels.py's subject.
+shape_checks.py, flags that act with another one only in companions.py, and attention kernels are
+kernels.py's subject.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from dataclasses import replace
 from typing import Any
 
 from longseq.config.arguments import GROUPS, UPSTREAM, Config
+from longseq.config.companions import check_companions
 from longseq.config.flags import parse
-from longseq.config.idle import check_idle
 from longseq.config.kernels import this_machine, with_kernel
 from longseq.config.optimizers import OPTIMIZERS
 from longseq.config.shape_checks import check_shapes
@@ -43,12 +44,12 @@ def make_config(parts: Sequence[Any], world_size: int, machine: Machine | None =
 def check(config: Config) -> None:
     """Raise UserError for the first request in `config` that cannot act as asked."""
     _trainer(config)
-    check_idle(config)
     check_shapes(config)
     _precision(config)
     _offload(config)
     _optimizer(config)
     _recomputation(config)
+    check_companions(config)
     _chunks(config)
     _schedule(config)
     _spikes(config)
@@ -211,10 +212,6 @@ def _recomputation(config: Config) -> None:
 def _chunks(config: Config) -> None:
     memory = config.memory
     if not memory.ds_sequence_parallel_fpdt:
-        if memory.ds_sequence_parallel_fpdt_offloading:
-            raise UserError(
-                "--ds-sequence-parallel-fpdt-offloading needs --ds-sequence-parallel-fpdt"
-            )
         return
     if config.layout.ring > 1:
         raise UserError(
@@ -268,8 +265,15 @@ def _data(config: Config) -> None:
             f"--split {config.data.split!r} is not three weights for training, validation and"
             " test: for example 949,50,1"
         )
-    if config.run.save_interval and not config.run.save:
-        raise UserError("--save-interval needs --save, the folder of the checkpoints")
+    data = config.data
+    for name, length in (
+        ("--seq-length", config.network.seq_length),
+        ("--curriculum-seq-length", data.curriculum_seq_length),  # else no label would count
+    ):
+        if length and data.sample_overlap >= length:
+            raise UserError(
+                f"--sample-overlap {data.sample_overlap} is not below {name} {length}: give less"
+            )
     if config.run.profile and not config.run.run_dir:
         raise UserError("--profile (PROFILE=1) writes into the run's folder: give --run-dir")
     if config.run.profile and config.training.train_iters < PROFILED:

@@ -5,9 +5,10 @@
         micro_batch_size: int = flag(1, "samples a rank works on at once", low=1)
 
 `parse((Batch, ...), argv)` returns one instance of each class; `--help` prints the flags by
-subject. A flag that nobody declared, a value out of range or of another type is a `UserError` that
-names the flag, the value and, where one is near, the flag that was meant. The same declarations
-make docs/flags.md and the help of every verb that takes them.
+subject. A value out of range or of another type is a `UserError` that names the flag and the value;
+so are flags that nobody declared, all of them at once, each with the flag that was meant where one
+is near, or what megatron.py knows of it. The same declarations make docs/flags.md and the help of
+every verb that takes them.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar, get_type_hints
 
+from longseq.config import megatron
 from longseq.errors import UserError
 
 T = TypeVar("T")
 DIGITS = 18  # of the largest numbers that count anything
 LARGEST = 2**63 - 1  # what arrays of whole numbers hold
+SHORTEST, ALIKE = 5, 0.83  # letters of a name that was cut off; likeness of one misspelled
 METAVARS = {int: "N", float: "X", str: "TEXT"}
 
 
@@ -168,7 +171,7 @@ def parse(classes: Sequence[type], argv: Sequence[str], prog: str = "pretrain_gp
     add_flags(parser, classes)
     found, rest = parser.parse_known_args(list(argv))
     if rest:
-        raise UserError(unknown(rest[0], parser.options()))
+        raise UserError(unknown(rest, parser.options()))
     return read_flags(classes, found)
 
 
@@ -194,11 +197,44 @@ def _build(cls: type[T], given: dict[str, Any]) -> T:
     return cls(**values)
 
 
-def unknown(word: str, known: Sequence[str]) -> str:
-    """That `word` is no argument, with the one of `known` that was meant."""
+def unknown(words: Sequence[str], known: Sequence[str]) -> str:
+    """That what argparse left of `words` are no arguments, all of them at once: what to do instead,
+    or which of `known` was meant.
+    """
+    names = _names(words)
+    trained = "--num-layers" in known  # else Megatron's words mean nothing
+    if len(names) == 1:
+        name = names[0]
+        if answer := megatron.told(name) if trained else "":
+            return f"{name} is no argument here: {answer}"
+        near = _nearest(name, known)
+        return f"unknown argument {name!r}" + (
+            f"; did you mean {near}?" if near else ": --help lists what there is"
+        )
+    said: dict[str, list[str]] = {}  # what is to be done → those it is true of
+    for name in names:
+        near = _nearest(name, known)
+        answer = f"did you mean {near}?" if near else "--help lists what there is"
+        said.setdefault((megatron.told(name) if trained else "") or answer, []).append(name)
+    parts = [f"{', '.join(some)}: {answer}" for answer, some in said.items()]
+    return f"{len(names)} arguments that are none here; {'; '.join(parts)}"
+
+
+def _names(words: Sequence[str]) -> list[str]:
+    """The arguments among `words`, each once; what follows one of them is its value."""
+    found: list[str] = []
+    for at, word in enumerate(words):
+        name = word.split("=", 1)[0]
+        if (word.startswith("--") or at == 0) and name not in found:
+            found.append(name)
+    return found
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    """The one that was meant, where there is no doubt: misspelled, or not written to its end."""
     import difflib
 
-    name = word.split("=", 1)[0]
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ": --help lists what there is"
-    return f"unknown argument {name!r}{hint}"
+    longer = [other for other in known if other.startswith(name)]
+    if len(longer) == 1 and len(name) > SHORTEST:
+        return longer[0]
+    return next(iter(difflib.get_close_matches(name, known, 1, ALIKE)), "")

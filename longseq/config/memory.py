@@ -80,5 +80,5 @@ class Memory(KernelFlags):
         chosen = [k for k in KERNEL_FLAGS if getattr(self, f"use_flash_attn_{k}")]
         if len(chosen) > 1:
             both = " and ".join(f"--use-flash-attn-{k}" for k in chosen)
-            raise UserError(f"{both} exclude each other: give one")
+            raise UserError(f"{both} exclude each other: give one, of USE_FLASH_ATTN too")
         return chosen[0] if chosen else "core"

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
 from longseq.config.arguments import UPSTREAM, Config
 from longseq.config.network import position_block
 from longseq.errors import UserError
@@ -13,6 +17,21 @@ def check_shapes(config: Config) -> None:
     _heads(config)
     _sequence(config)
     _batch(config)
+
+
+def on_one_rank(parts: Sequence[Any]) -> list[Any]:
+    """The flags of a run whose layout is still sought, with one that refuses nothing: what is then
+    refused no layout would mend.
+    """
+    network, layout, memory, training, data, run = parts
+    layout = replace(
+        layout,
+        tensor_model_parallel_size=1,
+        sequence_parallel=False,
+        ds_sequence_parallel_size=1,
+        context_parallel_size=1,
+    )
+    return [network, layout, memory, replace(training, micro_batch_size=1), data, run]
 
 
 def _divides(what: str, value: int, by: str, size: int) -> None:
@@ -52,18 +71,19 @@ def _heads(config: Config) -> None:
         raise UserError(
             f"--num-attention-heads {heads} does not divide by --num-key-value-heads {groups}"
         )
-    if heads // axes.tp < axes.ulysses:
-        raise UserError(
-            f"--ds-sequence-parallel-size {axes.ulysses}: Ulysses gives each rank at least one of"
-            f" the {heads // axes.tp} query heads: use {heads // axes.tp} or fewer, and"
-            " --context-parallel-size (ring) for further ranks"
-        )
     for name, count in (("--num-attention-heads", heads), ("--num-key-value-heads", groups)):
         if count % axes.tp:
             raise UserError(
                 f"{name} {count} does not divide by --tensor-model-parallel-size {axes.tp}:"
                 " use a size that divides it, and Ulysses or ring for further ranks"
             )
+    if heads // axes.tp < axes.ulysses:
+        of_these = " of a tensor-parallel rank" if axes.tp > 1 else ""
+        raise UserError(
+            f"--ds-sequence-parallel-size {axes.ulysses}: Ulysses gives each rank at least one of"
+            f" the {heads // axes.tp} query heads{of_these}: use {heads // axes.tp} or fewer, and"
+            " --context-parallel-size (ring) for further ranks"
+        )
     _divides("--ffn-hidden-size", net.ffn_size, "--tensor-model-parallel-size", axes.tp)
     step = net.make_vocab_size_divisible_by
     _divides("--make-vocab-size-divisible-by", step, "--tensor-model-parallel-size", axes.tp)

@@ -9,6 +9,7 @@ report/       a biologist's page of a data set
 samples/      documents → parts of a split → an endless deterministic stream → batches
 
 fasta_cache   a FASTA named by --data-path, prepared once and found again by its content
+request       what --data-path and its flags ask for, looked at before a job is queued
 datasets      what --data-path names, opened and checked: `check_data`, `open_datasets`
 held_out      what is kept from training, by name or by a seed, and the list of it
 opening       what the trainer asks for: `open_data(config.data, seq_length, seed)`

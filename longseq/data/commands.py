@@ -181,7 +181,7 @@ def _check_recipe(options: argparse.Namespace) -> bool:
         raise UserError(
             "--reverse-complement with --genes: genes are already read from both strands"
         )
-    from longseq.data.tokenizers.registry import is_of_text
+    from longseq.data.tokenizers.kinds import is_of_text
 
     weighted = options.lower_case_weight < 1 or options.unknown_weight < 1
     unusable = options.genes or options.reverse_complement or options.ambiguous in ("split", "drop")

@@ -13,6 +13,7 @@ import numpy as np
 from longseq.data.fasta_cache import ensure_prepared
 from longseq.data.indexed.format import IndexedTokens, Ints
 from longseq.data.indexed.manifest import DatasetManifest, check_digests, check_sizes, read_manifest
+from longseq.data.request import check_wanted
 from longseq.data.samples.blend import read_blend
 from longseq.data.samples.split import Documents
 from longseq.data.tokenizers.base import Tokenizer
@@ -130,18 +131,9 @@ def _open(path: str, weight: Fraction, tokenizer_type: str) -> Dataset:
 
 def _tokenizer(prefix: str, manifest: DatasetManifest | None, wanted: str) -> Tokenizer:
     """The data's own tokenizer; one that is asked for must be the same."""
+    check_wanted(prefix, manifest, wanted)
     if manifest is None:
-        if not wanted:
-            raise UserError(
-                f"{prefix}.json is missing, so that nothing says what its tokens are: add"
-                " --tokenizer-type"
-            )
         return tokenizer_beside(prefix, wanted)
-    if wanted and wanted.partition(":")[0] != manifest.tokenizer and wanted != manifest.tokenizer:
-        raise UserError(
-            f"--tokenizer-type {wanted}: {prefix} was prepared with {manifest.tokenizer}:"
-            " leave the flag out"
-        )
     tokenizer = tokenizer_beside(prefix, manifest.tokenizer)
     size = tokenizer.vocab_size
     if size != manifest.vocab_size or manifest.largest_token >= size:

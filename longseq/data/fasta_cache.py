@@ -12,6 +12,7 @@ from pathlib import Path
 
 from longseq.data.indexed.manifest import check_sizes, read_manifest
 from longseq.data.sources.remote import is_url, shown
+from longseq.data.tokenizers.kinds import TYPE_FLAG, check_specification
 from longseq.errors import UserError
 from longseq.host.atomic_files import digest, make_aside, publish_folder, reason, unwritable
 
@@ -43,24 +44,12 @@ def ensure_prepared(
     """The prefix of the tokens of `path`: itself when it is prepared, else one in the cache."""
     if (prefix := prefix_of(path)) is not None:
         return prefix
-    if is_url(path):
-        raise UserError(
-            f"--data-path {shown(path)} is a URL: './longseq.sh prepare' it and name its prefix"
-        )
-    source = Path(path)
-    if source.is_dir():
-        raise UserError(
-            f"--data-path {path} is a folder: run ./longseq.sh prepare {path} --output PREFIX"
-        )
+    check_specification(tokenizer, TYPE_FLAG)
+    source = check_source(path)
     try:
-        if source.stat().st_size == 0:
-            raise UserError(f"--data-path {path} is empty: name a FASTA file or a prepared prefix")
         key = digest(source)
     except OSError as error:
-        raise UserError(
-            f"--data-path {path}: {error.strerror}: name a FASTA file or a prefix made by"
-            " ./longseq.sh prepare"
-        ) from None
+        raise _unreadable(path, error) from None
     name = "-".join(
         (re.sub(r"[^\w.]", "_", source.name)[:80], key[:16], tokenizer.replace(":", "_"))
     )
@@ -68,6 +57,38 @@ def ensure_prepared(
     if not _whole(target):
         _prepare(source, target, tokenizer)
     return str(target / NAME)
+
+
+def check_source(path: str) -> Path:
+    """The file that is to be prepared; raises UserError where it is none, or cannot be read."""
+    if is_url(path):
+        raise UserError(
+            f"--data-path {shown(path)} (DATA_PATH) is a URL: './longseq.sh prepare' it and name"
+            " its prefix"
+        )
+    source = Path(path)
+    if source.is_dir():
+        raise UserError(
+            f"--data-path {path} (DATA_PATH) is a folder: run ./longseq.sh prepare {path} --output"
+            " PREFIX"
+        )
+    try:
+        with open(source, "rb") as file:
+            empty = not file.read(1)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    if empty:
+        raise UserError(
+            f"--data-path {path} (DATA_PATH) is empty: name a FASTA file or a prepared prefix"
+        )
+    return source
+
+
+def _unreadable(path: str, error: OSError) -> UserError:
+    return UserError(
+        f"--data-path {path} (DATA_PATH): {error.strerror}: name a FASTA file or a prefix made by"
+        " ./longseq.sh prepare"
+    )
 
 
 def _whole(target: Path) -> bool:

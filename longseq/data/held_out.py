@@ -1,6 +1,5 @@
 """What is kept from training: by name, on request, and the list of it that goes beside the run."""
 
-import difflib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,9 +9,8 @@ from longseq.config.arguments import Data
 from longseq.data.datasets import Dataset, documents_of
 from longseq.data.indexed.format import Flags
 from longseq.data.indexed.record_table import ENDING, Record, read_records
-from longseq.data.samples.shares import parse_split
+from longseq.data.samples.shares import asked_names, parse_split, refuse_unknown
 from longseq.data.samples.split import Split, split_documents
-from longseq.errors import UserError
 
 HEADER = "part\tdata\tdocument\ttokens\trecord\tfile\n"
 GUESSED_FROM = 10_000  # names; enough to guess what was meant
@@ -21,36 +19,15 @@ GUESSED_FROM = 10_000  # names; enough to guess what was meant
 def split_datasets(datasets: list[Dataset], options: Data) -> list[Split]:
     """Each dataset cut as the flags say. UserError for a name that none of them knows."""
     shares = parse_split(options.split)
-    asked = {
-        part: _listed(f"--{part}-records", text)
-        for part, text in (("valid", options.valid_records), ("test", options.test_records))
-        if text
-    }
+    asked = asked_names(options)
     found: set[str] = set()
     known: set[str] = set()
     splits = []
     for dataset in datasets:
         named = _named(dataset, asked, found, known) if asked else None
         splits.append(split_documents(documents_of(dataset), shares, options.split_seed, named))
-    for part, names in asked.items():
-        for name in set(names) - found:
-            near = difflib.get_close_matches(name, known, 1, 0.3)
-            hint = f": did you mean {near[0]!r}?" if near else ""
-            raise UserError(
-                f"--{part}-records {name}: no record or file of the data has that name{hint}"
-            )
+    refuse_unknown(asked, found, known)
     return splits
-
-
-def _listed(flag: str, text: str) -> list[str]:
-    """Names separated by commas, or @FILE with one a line."""
-    if not text.startswith("@"):
-        return [name.strip() for name in text.split(",") if name.strip()]
-    try:
-        lines = Path(text[1:]).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{flag} {text}: cannot be read as a list of names ({error})") from None
-    return [line.strip() for line in lines if line.strip()]
 
 
 def _named(

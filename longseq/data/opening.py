@@ -34,11 +34,6 @@ class TrainingData:
 
 def open_data(options: Data, seq_length: int, seed: int) -> TrainingData:
     """Open what --data-path names; a FASTA file is prepared first. UserError names the remedy."""
-    if not 0 <= options.sample_overlap < seq_length:
-        raise UserError(
-            f"--sample-overlap {options.sample_overlap} is not between 0 and --seq-length"
-            f" {seq_length}"
-        )
     datasets = open_datasets(options.data_path, options.tokenizer_type)
     cuts = list(zip(datasets, split_datasets(datasets, options), strict=True))
     notes = [line for dataset, split in cuts for line in _describe(dataset, split)]

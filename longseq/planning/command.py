@@ -15,6 +15,7 @@ from pathlib import Path
 from longseq.config.arguments import GROUPS, Data, Training
 from longseq.config.checks import make_config
 from longseq.config.flags import Parser, parse, whole
+from longseq.config.shape_checks import on_one_rank
 from longseq.errors import EXIT_DONE, UserError
 from longseq.host.machine import Machine, gpu_capability
 from longseq.planning.advice import draw_lengths, lengths, numbers, suggestion
@@ -123,11 +124,13 @@ def advise(options: argparse.Namespace, node: Node | None) -> int:
     ranks = count("--gpus", options.gpus)
     vocabulary = count("--vocab-size", options.vocab_size) or vocabulary_of(groups[4])
     request = Request(groups, ranks, node, vocabulary)
+    tell = progress(name)
+    found, refused = suggest(request, tell) if options.suggest else (longest(request, tell), {})
+    if not found:  # because of what no layout mends?
+        make_config(on_one_rank(groups), 1, request.machine)
     if options.suggest:
-        found, refused = suggest(request, progress(name))
         text = suggestion(request, found, refused)
     else:
-        found = longest(request, progress(name))
         text = lengths(request, found)
         if options.picture:
             draw_lengths(found, Path(options.picture))
@@ -206,4 +209,4 @@ def vocabulary_of(data: Data) -> int:
         return NUCLEOTIDES
     from longseq.data.tokenizers.registry import tokenizer_from
 
-    return tokenizer_from(data.tokenizer_type).vocab_size
+    return tokenizer_from(data.tokenizer_type, "--tokenizer-type").vocab_size

@@ -12,7 +12,8 @@ from longseq.errors import EXIT_DONE
 HEAD = """# Arguments of the trainer
 
 `ALCF/train-gpt3.sh` makes them from the environment; more go after `--`, and the last one wins.
-Written by `./longseq.sh flags > docs/flags.md`.
+Those of Megatron-DeepSpeed that are none here are answered by what to give instead
+([upstream.md](upstream.md)). Written by `./longseq.sh flags > docs/flags.md`.
 """
 
 

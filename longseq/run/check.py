@@ -1,10 +1,11 @@
 """`longseq check`: everything that can go wrong before a rank starts goes wrong here.
 
-    longseq check --world-size N [--dry-run] ARGUMENTS… [-- COMMAND THAT REPEATS THE RUN]
+    longseq check --world-size N [--dry-run [--any-layout]] ARGUMENTS… [-- COMMAND]
 
 Checks the trainer's arguments, prepares the data when it is a FASTA file, makes the run's folder
-and writes the DeepSpeed configuration and the command into it. With `--dry-run` it prints that
-configuration and touches nothing.
+and writes the DeepSpeed configuration and the command, which repeats the run, into it. With
+`--dry-run` it prints that configuration and touches nothing; `--any-layout` leaves out what a
+search for the layout replaces.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from longseq.config.arguments import GROUPS, UPSTREAM, Config
 from longseq.config.checks import make_config
 from longseq.config.flags import Parser, add_flags, read_flags, whole
 from longseq.config.kernels import note, this_machine
+from longseq.config.shape_checks import on_one_rank
+from longseq.data.request import look_at_data
 from longseq.engine import nvme
 from longseq.engine.ds_config import deepspeed_settings
 from longseq.errors import EXIT_DONE, UserError
@@ -49,6 +52,9 @@ def add_arguments(parser: Parser, check_request: CheckRequest) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="print DeepSpeed's configuration, touch nothing"
     )
+    parser.add_argument(
+        "--any-layout", action="store_true", help="with --dry-run: whatever the ranks share out"
+    )
     add_flags(parser, GROUPS)
     parser.set_defaults(run_verb=prepare_run, check_request=check_request, files=files_of)
 
@@ -58,16 +64,21 @@ def prepare_run(options: argparse.Namespace) -> int:
     world, dry_run = whole(options.world_size), options.dry_run
     if not world:
         raise UserError(f"--world-size {options.world_size!r} is not a number of ranks")
+    if options.any_layout and not dry_run:
+        raise UserError("--any-layout: a run has one: give --dry-run too, or leave it out")
     machine = this_machine()
     if dry_run and not in_environment():  # another Python, whose packages say nothing
         machine = without_packages(machine)
-    config = make_config(read_flags(GROUPS, options), world, machine)
+    parts = read_flags(GROUPS, options)
+    if options.any_layout:
+        parts, world = on_one_rank(parts), 1
+    config = make_config(parts, world, machine)
     _check_request(options, config, 0)
     if config.run.trainer != UPSTREAM:  # whose kernels are others
         _tell_attention(config, machine, load=not dry_run)
     files = options.files(config, 0)  # now: preparing data may take minutes
+    look_at_data(config.data)
     if dry_run:
-        _look_for_data(config.data.data_path)
         _tell_batch(config)
         _tell_differences(config)
         print(files.pop(DS_CONFIG), end="")
@@ -93,19 +104,6 @@ def _check_request(options: argparse.Namespace, config: Config, vocabulary: int)
     finally:
         for text in () if ranks_follow else said:
             print(f"longseq: warning: {text}", file=sys.stderr)
-
-
-def _look_for_data(data_path: str) -> None:
-    """Is it there at all? Preparing it would touch something; an address is not asked."""
-    from longseq.data.samples.blend import read_blend
-    from longseq.data.sources.remote import is_url
-
-    for part in read_blend(data_path) if data_path else ():
-        names = (part.path, f"{part.path}.bin")
-        if not is_url(part.path) and not any(os.access(name, os.R_OK) for name in names):
-            raise UserError(
-                f"--data-path (DATA_PATH={part.path}): neither that nor {names[1]} can be read here"
-            )
 
 
 def _tell_attention(config: Config, machine: Machine, load: bool) -> None:

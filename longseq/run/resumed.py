@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from longseq.config.arguments import GROUPS, Config, Layout, part
+from longseq.config.companions import idle
 from longseq.config.flags import Flag, flags_of
-from longseq.config.idle import idle
 from longseq.errors import EXIT_DONE, EXIT_USER_ERROR, UserError
 from longseq.host.variables import Table, Variable, read_table
 from longseq.reports.runs import SUMMARY, read_json, run_of
@@ -63,7 +63,7 @@ class Before:
             old, new = self.values[item.field], now[item.field]
             if item.field == "lr_decay_iters":
                 old = self.schedule()
-            if old != new and item.field not in NOT_SAID | idle(self.values).keys():
+            if old != new and item.field not in NOT_SAID | idle(self.values):
                 said.append(f"{item.name} {_word(new)}; before, {_word(old)}")
         return said
 
@@ -145,7 +145,7 @@ def taken_over(
     words: list[str] = []
     zero: set[str] = set()  # what a run can have and its variable cannot say
     left = {item.field for item in FLAGS.values()} - OWN - set(NETWORK) - {"lr_decay_iters"}
-    left -= idle(before.values).keys()
+    left -= idle(before.values)
     for variable in table.ours.values():
         fields = _fields(variable)
         if not fields:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from longseq.config.checks import parse_config
+from longseq.errors import UserError
 from tests.launch.shell import ARGS_SCRIPT, Result, options, variable_table
 
 Arguments = Callable[..., list[str]]
@@ -336,6 +337,25 @@ def test_the_tests_own_environment_raises_no_alarm(bash: Callable[..., Result]) 
 def test_extra_arguments_come_last_and_as_they_are(arguments: Arguments) -> None:
     extra = ["--num-layers", "2", "--x", "a b", "", "$(touch PWN)", "it's", "new\nline"]
     assert arguments(*extra)[-len(extra) :] == extra
+
+
+def test_a_kernel_named_behind_takes_the_place_of_the_default(
+    arguments: Arguments, tmp_path: Path
+) -> None:
+    def kernels(*extra: str, **env: str) -> list[str]:
+        return [word for word in arguments(*extra, **env) if word.startswith("--use-flash-attn")]
+
+    assert kernels("--use-flash-attn-v2") == ["--use-flash-attn-v2"]
+    assert kernels("--use-flash-attn-v2", USE_FLASH_ATTN2="0") == ["--use-flash-attn-v2"]
+    run = earlier_run(tmp_path / "run", "--use-flash-attn-sdpa")
+    assert kernels(LOAD=str(run)) == ["--use-flash-attn-sdpa"]
+    assert kernels("--use-flash-attn-best", LOAD=str(run)) == ["--use-flash-attn-best"]
+    both = ["--use-flash-attn-sdpa", "--use-flash-attn-v2"]
+    for asked in ({"USE_FLASH_ATTN": "sdpa"}, {"USE_FLASH_ATTN": "1"}):
+        words = arguments("--use-flash-attn-v2", **asked)
+        with pytest.raises(UserError, match="exclude each other: give one, of USE_FLASH_ATTN too"):
+            parse_config(words, 2)
+    assert kernels("--use-flash-attn-v2", USE_FLASH_ATTN="sdpa") == both
 
 
 def test_a_second_double_dash_is_refused(refusal: Refusal) -> None:

@@ -194,8 +194,10 @@ def test_a_dry_run_touches_nothing(tree: Tree) -> None:
 def test_a_dry_run_looks_for_the_data(tree: Tree) -> None:
     result = tree.launch(DRY_RUN="1", DATA_PATH="/no/such.fa")
     assert (result.returncode, result.stdout) == (2, "")
-    assert "DATA_PATH=/no/such.fa" in result.stderr
-    assert tree.launch(DRY_RUN="1", DATA_PATH="https://site.edu/x.fa").returncode == 0
+    assert "--data-path /no/such.fa (DATA_PATH): No such file or directory" in result.stderr
+    address = tree.launch(DRY_RUN="1", DATA_PATH="https://site.edu/x.fa")
+    assert address.returncode == 2
+    assert "--data-path https://site.edu/x.fa (DATA_PATH) is a URL" in address.stderr
 
 
 def test_a_dry_run_prints_the_deepspeed_config(tree: Tree) -> None:

@@ -51,6 +51,19 @@ def test_a_layout_is_suggested_whatever_batch_this_one_has(tmp_path: Path) -> No
     assert none.stderr.splitlines()[-1].startswith("longseq: PLAN=longest: ways are sought on GPUs")
 
 
+def test_a_layout_is_sought_where_the_default_one_cannot_be(tmp_path: Path) -> None:
+    """16 heads do not divide by the 12 ranks; what no layout mends is refused all the same."""
+    small = {"MACHINE": "polaris", "SEQ_LEN": "4k", "MODEL_SIZE_KEY": "GPT125M", "NHOSTS": "3"}
+    done = call(tmp_path, "train-gpt3.sh", PLAN="suggest", **small)
+    assert done.returncode == 0, done.stderr
+    assert "\nNGPUS=12 MPSIZE=" in done.stdout
+    wrong = call(tmp_path, "train-gpt3.sh", PLAN="suggest", MIN_LR="1", **small)
+    assert wrong.returncode == 2
+    assert wrong.stderr.splitlines()[-1] == "longseq: --min-lr 1 is above --lr 0.00015: lower it"
+    asked = call(tmp_path, "train-gpt3.sh", PLAN="1", **small)
+    assert "16 does not divide by --tensor-model-parallel-size 12" in asked.stderr
+
+
 def test_a_submission_is_looked_at(tmp_path: Path) -> None:
     """29 billion parameters: 16 bytes of each are 1.7 times what 8 GPUs of 40 GB have."""
     assert "longseq: fits: " in call(tmp_path, "submit.sh", "--dry-run", **LARGE).stderr

@@ -30,10 +30,15 @@ class Record:
 
     @property
     def names(self) -> set[str]:
-        """What it may be called: its header line, the line's first word, its file with or without
-        folders.
-        """
-        return {self.name, self.name.split(" ")[0], self.file, self.file.rpartition("/")[2]} - {""}
+        """What it may be called."""
+        return names_of(self.name, self.file)
+
+
+def names_of(name: str, file: str) -> set[str]:
+    """What a record may be called: its header line, the line's first word, its file with or without
+    folders.
+    """
+    return {name, name.split(" ")[0], file, file.rpartition("/")[2]} - {""}
 
 
 def record_rows(

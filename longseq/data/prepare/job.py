@@ -19,7 +19,7 @@ from longseq.data.sources.annotation.features import kinds_of
 from longseq.data.sources.identity import identity
 from longseq.data.sources.inputs import Inputs
 from longseq.data.survey.wish import wish_of
-from longseq.data.tokenizers.registry import OF_TEXT
+from longseq.data.tokenizers.kinds import OF_TEXT
 from longseq.errors import UserError
 from longseq.host.atomic_files import (
     LOCK,

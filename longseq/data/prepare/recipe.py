@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from longseq.data.sources.names import printable
+from longseq.data.sources.names import REMEDY, called, no_nucleotide
 from longseq.data.tokenizers.alphabet import INVALID, LETTERS, UNKNOWN, code_table
-from longseq.data.tokenizers.registry import OF_TEXT
+from longseq.data.tokenizers.kinds import OF_TEXT
 from longseq.errors import UserError
 
 BASES = bytes(range(4))
@@ -97,14 +97,11 @@ class Recipe:
         """
         place = codes.find(INVALID)
         if place >= 0:
-            remedy = remedy or self._remedy
-            raise UserError(
-                f"{_record(path, name)}: letter {before + place + 1:,} is no nucleotide: {remedy}"
-            )
+            raise no_nucleotide(path, name, before + place, remedy or self._remedy)
         if self.ambiguous == "refuse" and (foreign := codes.translate(None, BASES)):
             place = before + codes.find(foreign[0]) + 1
             raise UserError(
-                f"{_record(path, name)}: letter {place:,} is {LETTERS[foreign[0]]}: choose another"
+                f"{called(path, name)}: letter {place:,} is {LETTERS[foreign[0]]}: choose another"
                 " policy than --ambiguous refuse"
             )
 
@@ -112,11 +109,7 @@ class Recipe:
     def _remedy(self) -> str:
         """Where something is no nucleotide."""
         if self.kind not in OF_TEXT:
-            return "mend the record, or use --tokenizer byte for other text"
+            return REMEDY
         if self.of_nucleotides:
             return "mend the record, or leave out --mask-lower-case and --ambiguous"
         return "mend the record, or use another --tokenizer, as byte"
-
-
-def _record(path: str, name: str) -> str:
-    return f"{path}: record {printable(name) or '(no name)'}"

@@ -1,7 +1,10 @@
-"""--split 949,50,1 → shares, in exact fractions."""
+"""What --split and --valid-records ask for: exact shares, names. Standard library only."""
 
+import difflib
 from fractions import Fraction
+from pathlib import Path
 
+from longseq.config.arguments import Data
 from longseq.errors import UserError
 
 LONGEST = 40  # letters of a weight
@@ -31,3 +34,34 @@ def parse_split(text: str) -> list[Fraction]:
         )
     weights += [Fraction(0)] * (3 - len(weights))
     return [weight / sum(weights) for weight in weights]
+
+
+def asked_names(options: Data) -> dict[str, list[str]]:
+    """For "valid" and "test" the names of what is held out, where that is asked for."""
+    return {
+        part: _listed(f"--{part}-records", text)
+        for part, text in (("valid", options.valid_records), ("test", options.test_records))
+        if text
+    }
+
+
+def _listed(flag: str, text: str) -> list[str]:
+    """Names separated by commas, or @FILE with one a line."""
+    if not text.startswith("@"):
+        return [name.strip() for name in text.split(",") if name.strip()]
+    try:
+        lines = Path(text[1:]).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{flag} {text}: cannot be read as a list of names ({error})") from None
+    return [line.strip() for line in lines if line.strip()]
+
+
+def refuse_unknown(asked: dict[str, list[str]], found: set[str], known: set[str]) -> None:
+    """Raise UserError for a name that is not among those found; known: some of what there is."""
+    for part, names in asked.items():
+        for name in set(names) - found:
+            near = difflib.get_close_matches(name, known, 1, 0.3)
+            hint = f": did you mean {near[0]!r}?" if near else ""
+            raise UserError(
+                f"--{part}-records {name}: no record or file of the data has that name{hint}"
+            )

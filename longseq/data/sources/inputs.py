@@ -40,6 +40,7 @@ MARKS = (
     (b"\x43\x27\x41\x1a", "2bit"),
     (b"\x1a\x41\x27\x43", "2bit"),  # written on a machine of the other byte order
 )
+SQUEEZED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")  # gzip, bzip2, xz, zstd
 COMPRESSED = (".gz", ".bgz", ".bz2", ".xz", ".zst")
 PEEK = 1 << 16
 BLOCK = 1 << 20
@@ -245,8 +246,7 @@ def open_source(name: str, text_tokens: bool = False, kind: str = "") -> Iterato
         lower = io.BufferedReader(meter, buffer_size=PEEK)  # larger reads are not copied by it
         try:
             plain = lower.peek(PEEK)[:PEEK]
-            marked = plain.removeprefix(codecs.BOM_UTF8)
-            stream = lower if _kind_by_mark(marked) else _decompressed(lower)
+            stream = _decompressed(lower) if plain.startswith(SQUEEZED) else lower
             head = stream.peek(PEEK)[:PEEK]
             is_file = head == plain and os.path.isfile(name)
             if head.startswith(codecs.BOM_UTF8):  # as editors of Windows write it

@@ -1,4 +1,8 @@
-"""Names that come from files, as they may be shown."""
+"""Names that come from files, as they may be shown, and a record whose letters are none."""
+
+from longseq.errors import UserError
+
+REMEDY = "mend the record, or use --tokenizer byte for other text"
 
 
 def printable(text: str) -> str:
@@ -11,3 +15,13 @@ def printable(text: str) -> str:
 def header_name(line: bytes) -> str:
     """The name in a FASTA header line, with or without its >."""
     return printable(line.removeprefix(b">").decode("utf-8", "replace").strip())
+
+
+def called(path: str, name: str) -> str:
+    """A record of a file."""
+    return f"{path}: record {printable(name) or '(no name)'}"
+
+
+def no_nucleotide(path: str, name: str, place: int, remedy: str = REMEDY) -> UserError:
+    """That the letter at a place of a record, from 0, is none; to be raised."""
+    return UserError(f"{called(path, name)}: letter {place + 1:,} is no nucleotide: {remedy}")

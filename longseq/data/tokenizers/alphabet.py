@@ -1,38 +1,18 @@
-"""Nucleotide letters as small integers; every tokenizer of sequences starts from these codes.
-
-A code is its letter's place in LETTERS: the four bases first, then N, then the ten other IUPAC
-letters, each of which stands for two or three bases.
-"""
+"""Codes of nucleotide letters (letters.py) as arrays, which tokenizers of sequences start from."""
 
 import numpy as np
 import numpy.typing as npt
 
-LETTERS = "ACGTNRYSWKMBDHV"
+from longseq.data.tokenizers.letters import GAPS as GAPS
+from longseq.data.tokenizers.letters import INVALID as INVALID
+from longseq.data.tokenizers.letters import LAYOUT as LAYOUT
+from longseq.data.tokenizers.letters import LETTERS as LETTERS
+from longseq.data.tokenizers.letters import UNKNOWN as UNKNOWN
+from longseq.data.tokenizers.letters import code_table as code_table
+
 COMPLEMENTS = "TGCANYRSWMKVHDB"
-UNKNOWN = LETTERS.index("N")
-INVALID = 255
-LAYOUT = b"\n\r\t \v\f"  # between letters, carries no sequence
-GAPS = b"-."  # alignment gaps: no base is there, so none is lost
 
 Codes = npt.NDArray[np.uint8]
-
-
-def code_table(mask_lower_case: bool = False) -> bytes:
-    """The 256-byte table for `bytes.translate`: letter → code, anything else → INVALID.
-
-    Lower case marks repeats in genome files; it is read as upper case, or as N with
-    mask_lower_case.
-    """
-    table = bytearray([INVALID]) * 256
-    for code, letter in enumerate(LETTERS):
-        table[ord(letter)] = code
-        table[ord(letter.lower())] = UNKNOWN if mask_lower_case else code
-    table[ord("U")] = table[ord("T")]  # RNA
-    table[ord("u")] = table[ord("t")]
-    for letter in "Xx":  # an older way to write "any base"
-        table[ord(letter)] = UNKNOWN
-    return bytes(table)
-
 
 COMPLEMENT = np.array([LETTERS.index(c) for c in COMPLEMENTS], dtype=np.uint8)
 LETTER_BYTES = np.frombuffer(LETTERS.encode(), dtype=np.uint8)

@@ -6,7 +6,6 @@ import numpy.typing as npt
 from longseq.data.indexed.format import Tokens
 from longseq.data.tokenizers.alphabet import LETTERS, Codes
 from longseq.data.tokenizers.base import SequenceTokenizer
-from longseq.errors import UserError
 
 
 class Nucleotides(SequenceTokenizer):
@@ -40,6 +39,4 @@ class Nucleotides(SequenceTokenizer):
 
 def nucleotides(argument: str = "") -> Nucleotides:
     """The one there is; it takes no argument."""
-    if argument:
-        raise UserError(f"--tokenizer nucleotide:{argument}: nucleotide takes nothing after it")
     return Nucleotides()

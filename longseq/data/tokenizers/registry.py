@@ -1,6 +1,7 @@
 """Specification → tokenizer, given by the user or kept beside data.
 
-A new tokenizer is a module here with a function of its specification's argument, and a row below.
+A new tokenizer is a module here with a function of its specification's argument, a row below, and
+one in kinds.py.
 """
 
 import json
@@ -8,42 +9,29 @@ from collections.abc import Callable
 from pathlib import Path
 
 from longseq.data.tokenizers.base import Tokenizer
+from longseq.data.tokenizers.kinds import FLAG, check_specification, kind_of
 from longseq.data.tokenizers.nucleotides import nucleotides
 from longseq.data.tokenizers.tagged import FILE as TAGS
 from longseq.data.tokenizers.tagged import KIND, Tagged, read_tags
 from longseq.data.tokenizers.text import byte_tokens, gpt2, huggingface
 from longseq.data.tokenizers.words import codons, kmers
-from longseq.errors import UserError
 
-# kind → how it is written, and what makes it from the part after the colon
-TOKENIZERS: dict[str, tuple[str, Callable[[str], Tokenizer]]] = {
-    "nucleotide": ("nucleotide", nucleotides),
-    "codon": ("codon, codon:69", codons),
-    "kmer": ("kmer:K", kmers),
-    "byte": ("byte", byte_tokens),
-    "huggingface": ("huggingface:FILE", huggingface),
-    "gpt2": ("gpt2:VOCAB,MERGES", gpt2),
+# kind → what makes it from the part after the colon, once check_specification has looked at that
+TOKENIZERS: dict[str, Callable[[str], Tokenizer]] = {
+    "nucleotide": nucleotides,
+    "codon": codons,
+    "kmer": kmers,
+    "byte": byte_tokens,
+    "huggingface": huggingface,
+    "gpt2": gpt2,
 }
-OF_TEXT = ("byte", "huggingface", "gpt2")  # text.TextTokenizer; the others are of sequences
-KNOWN = ", ".join(written for written, _ in TOKENIZERS.values())
 
 
-def tokenizer_from(specification: str) -> Tokenizer:
-    """The tokenizer that --tokenizer names."""
-    kind, argument = _parts(specification)
-    return TOKENIZERS[kind][1](argument)
-
-
-def is_of_text(specification: str) -> bool:
-    """Whether it is one of text, without reading its files."""
-    return _parts(specification)[0] in OF_TEXT
-
-
-def _parts(specification: str) -> tuple[str, str]:
-    kind, _, argument = specification.partition(":")
-    if kind not in TOKENIZERS:
-        raise UserError(f"--tokenizer {specification!r} is unknown: use one of {KNOWN}")
-    return kind, argument
+def tokenizer_from(specification: str, flag: str = FLAG) -> Tokenizer:
+    """The tokenizer that a flag names."""
+    check_specification(specification, flag)
+    kind, argument = kind_of(specification, flag)
+    return TOKENIZERS[kind](argument)
 
 
 def tokenizer_beside(prefix: str, specification: str) -> Tokenizer:

@@ -10,10 +10,11 @@ import numpy as np
 
 from longseq.data.indexed.format import Ints, Tokens
 from longseq.data.tokenizers.base import SequenceTokenizer, Tokenizer
+from longseq.data.tokenizers.kinds import TAGGED
 from longseq.errors import UserError
 
 FILE = "tags.json"
-KIND = "tagged:"
+KIND = TAGGED
 SHOWN = 40  # bytes of what is no tag
 MOST = 8  # tags that are named in place of one that is not known
 

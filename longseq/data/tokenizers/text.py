@@ -160,15 +160,11 @@ class Library(TextTokenizer):
 
 def byte_tokens(argument: str = "") -> Bytes:
     """The one there is; it takes no argument."""
-    if argument:
-        raise UserError(f"--tokenizer byte:{argument}: byte takes nothing after it")
     return Bytes()
 
 
 def huggingface(path: str) -> Library:
     """From a tokenizer.json."""
-    if not path:
-        raise UserError("--tokenizer huggingface: name its file, as in huggingface:tokenizer.json")
     _one_thread()
     from tokenizers import Tokenizer as Inner
 
@@ -185,8 +181,6 @@ def huggingface(path: str) -> Library:
 def gpt2(paths: str) -> Library:
     """From GPT-2's vocab.json and merges.txt, as Megatron takes them: "VOCAB,MERGES"."""
     vocabulary, _, merges = paths.partition(",")
-    if not merges:
-        raise UserError(f"--tokenizer gpt2:{paths}: name two files, as in gpt2:VOCAB,MERGES")
     _one_thread()
     from tokenizers import Tokenizer as Inner
     from tokenizers import decoders, models, pre_tokenizers

@@ -9,13 +9,9 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
-from longseq.config.flags import whole
 from longseq.data.indexed.format import Tokens
 from longseq.data.tokenizers.alphabet import Codes
 from longseq.data.tokenizers.base import SequenceTokenizer
-from longseq.errors import UserError
-
-LONGEST_KMER = 12  # 4^12 = 16.8 million tokens
 
 
 class Words(SequenceTokenizer):
@@ -85,10 +81,8 @@ class Words(SequenceTokenizer):
 
 def kmers(size: str) -> Words:
     """All words of K bases, not overlapping, in alphabetical order after [UNK] and [EOD]."""
-    if not 1 <= (length := whole(size)) <= LONGEST_KMER:
-        raise UserError(f"--tokenizer kmer:{size}: K is a number from 1 to {LONGEST_KMER}")
-    words = ["".join(letters) for letters in product("ACGT", repeat=length)]
-    return Words(f"kmer:{length}", ["[UNK]", "[EOD]"], words, "[UNK]", "[EOD]")
+    words = ["".join(letters) for letters in product("ACGT", repeat=int(size))]
+    return Words(f"kmer:{int(size)}", ["[UNK]", "[EOD]"], words, "[UNK]", "[EOD]")
 
 
 # GenSLM's published vocabularies list the codons by falling frequency in bacterial genes; these are
@@ -108,10 +102,6 @@ GENSLM_SPECIALS = {
 def codons(size: str = "") -> Words:
     """GenSLM's codons: 64 and 7 special tokens (documents end with [EOS]), or 5 ([SEP])."""
     size = size or "71"
-    if size not in GENSLM_SPECIALS:
-        raise UserError(
-            f"--tokenizer codon:{size}: the vocabularies are codon:71 (= codon) and codon:69"
-        )
     specification = "codon" if size == "71" else f"codon:{size}"
     end = "[EOS]" if size == "71" else "[SEP]"
     return Words(specification, GENSLM_SPECIALS[size], GENSLM_ORDER.split(), "[UNK]", end)

@@ -88,6 +88,7 @@ def _deepspeeds() -> list[tuple[Any, str, Any]]:
     return [
         *((accelerator, name, value) for name, value in on_meta.items()),
         (accelerator, "on_accelerator", lambda tensor: True),
+        (accelerator, "is_fp16_supported", lambda: True),  # a CPU need not have it
         (accelerator, "pin_memory", lambda tensor, *_: tensor),
         (engine, "is_zero_supported_optimizer", lambda optimizer: True),  # else it warns on stdout
         (utils, "assert_lst_len_same_as_other_ranks", lambda numbers: None),

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from longseq.__main__ import main
+from longseq.config import megatron
+from longseq.config.arguments import GROUPS
 from longseq.config.checks import parse_config
+from longseq.config.flags import flags_of
 from longseq.errors import UserError
+from longseq.host.variables import read_table
 from longseq.reports.flag_table import flag_table
 
 ROOT = Path(__file__).parents[3]
@@ -21,7 +26,11 @@ def test_docs_are_current() -> None:
 REFUSED = [
     # flags, ranks, words of the message
     ("--seqlength 5", 1, "'--seqlength'; did you mean --seq-length?"),
+    ("--micro-batch 2", 1, "'--micro-batch'; did you mean --micro-batch-size?"),
+    ("--no-such-thing 4", 1, "unknown argument '--no-such-thing': --help lists what there is"),
     ("stray", 1, "unknown argument 'stray'"),
+    ("--num-workers 0", 1, "--num-workers is no argument here: leave it out, it changes nothing"),
+    ("--num-query-groups 4", 1, "--num-query-groups is no argument here: give --num-key-value-"),
     ("--seq-length", 1, "--seq-length: expected one argument"),
     ("--seq-length 1k", 1, "--seq-length '1k' is not a whole number"),
     ("--seq-length -4", 1, "--seq-length -4 is too small"),
@@ -67,14 +76,31 @@ REFUSED = [
     ("--optimizer muon --fp16", 1, "use --bf16"),
     ("--on-spike rewind --save x", 1, "give --save and --save-interval"),
     ("--context-parallel-size 2", 2, "give --use-flash-attn-sdpa"),
-    ("--ds-sequence-parallel-size 16", 16, "8 query heads"),
+    ("--ds-sequence-parallel-size 16", 16, "8 query heads: use 8 or fewer"),
+    (
+        "--ds-sequence-parallel-size 4 --tensor-model-parallel-size 4",
+        16,
+        "the 2 query heads of a tensor-parallel rank: use 2 or fewer",
+    ),
+    (
+        "--tensor-model-parallel-size 16",
+        16,
+        "--num-attention-heads 8 does not divide by --tensor-model-parallel-size 16: use a size"
+        " that divides it",
+    ),
     ("--use-flash-attn-v2 --use-flash-attn-sdpa", 1, "exclude each other"),
     ("--use-flash-attn-sdpa --attention-dropout 0.1 --device cpu", 1, "USE_FLASH_ATTN=0"),
-    ("--rope-theta 5e5", 1, "--rope-theta 500000 needs --use-rotary-position-embeddings"),
-    ("--optimizer sgd --adam-beta1 0.8", 1, "--adam-beta1 0.8 is Adam's, and --optimizer sgd has"),
-    ("--optimizer sgd --adam-eps 1e-6", 1, "leave it out, or give 1e-08"),
-    ("--optimizer adafactor --adam-beta2 0.95", 1, "--optimizer adafactor has none of it"),
-    ("--rotary-percent 0.5", 1, "needs --use-rotary-position-embeddings"),
+    ("--rotary-percent 0.5", 1, "0.5 acts with --use-rotary-position-embeddings"),
+    ("--rope-theta 2e6", 1, "--rope-theta 2e+06 acts with --use-rotary-position-embeddings"),
+    ("--ds-sequence-parallel-fpdt-chunk-size 8", 1, "8 acts with --ds-sequence-parallel-fpdt only"),
+    ("--ds-sequence-parallel-fpdt-offloading", 1, "acts with --ds-sequence-parallel-fpdt only"),
+    ("--adam-beta1 0.8 --optimizer sgd", 1, "--adam-beta1 0.8 acts with --optimizer adam"),
+    ("--adam-beta2 0.9 --optimizer adafactor", 1, "--adam-beta2 0.9 acts with --optimizer adam"),
+    ("--adam-eps 1e-6 --optimizer sgd", 1, "--adam-eps 1e-06 acts with --optimizer adam or muon"),
+    ("--keep-last 2", 1, "--keep-last 2 acts with --save, the folder of the checkpoints, only"),
+    ("--hang-timeout 60", 1, "--hang-timeout 60 acts with --run-dir"),
+    ("--tensorboard-dir x", 1, "--tensorboard-dir x acts with --run-dir"),
+    ("--wandb-project x", 1, "--wandb-project x acts with --run-dir"),
     ("--use-rotary-position-embeddings --rotary-percent 0.01", 1, "rotates nothing"),
     (
         "--hidden-size 288 --num-attention-heads 9 --seq-length 2304"
@@ -89,7 +115,7 @@ REFUSED = [
     ("--min-lr 1", 1, "is above --lr"),
     ("--split 949,50", 1, "three weights"),
     ("--split 0,1,1", 1, "three weights"),
-    ("--save-interval 5", 1, "needs --save"),
+    ("--save-interval 5", 1, "--save-interval 5 acts with --save"),
     ("--save x --keep-every 5", 1, "--keep-every 5: without --keep-last nothing is removed"),
 ]
 
@@ -140,3 +166,31 @@ def test_batch_and_layout_follow_from_the_ranks() -> None:
     config = parse_config(flags.split(), 8)
     assert (config.layout.dp, config.accumulation) == (4, 2)
     assert str(config.layout) == "8 ranks = tp 2 x ulysses 1 x ring 1 x dp 4"
+
+
+def test_all_that_are_unknown_are_told_at_once() -> None:
+    words = "--deepspeed --swiglu --num-workers 0 --train-samples=9 --seqlength 4 --foo 3 --bar"
+    with pytest.raises(UserError) as raised:
+        parse_config(words.split(), 1)
+    assert str(raised.value) == (
+        "6 arguments that are none here; --deepspeed, --num-workers: leave it out, it changes"
+        " nothing here; --train-samples: give --train-iters (TRAIN_ITERS), samples over the global"
+        " batch; --seqlength: did you mean --seq-length?; --foo, --bar: --help lists what there is"
+    )
+
+
+def test_what_is_said_of_megatrons_arguments_is_there() -> None:
+    """None is a flag of ours, and every flag and variable that is named is one."""
+    flags = {item.name for group in GROUPS for item in flags_of(group)}
+    verbs = {"--output", "--weights-only"}
+    assert not flags.intersection({*megatron.LEAVE_OUT, *megatron.INSTEAD})
+    assert not megatron.LEAVE_OUT.intersection(megatron.INSTEAD)
+    text = " ".join(megatron.INSTEAD.values())
+    assert set(re.findall(r"--[a-z][\w-]+", text)) <= flags | verbs
+    named = set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", text))
+    assert named <= set(read_table().ours)
+
+
+def test_megatrons_words_mean_nothing_to_other_verbs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "--num-workers", "2"]) == 2
+    assert "unknown argument '--num-workers': --help lists" in capsys.readouterr().err

@@ -117,6 +117,8 @@ def test_found_without_numpy(tmp_path: Path) -> None:
 
 
 def test_a_url_is_prepared_first_and_its_secrets_are_not_said() -> None:
-    with pytest.raises(UserError, match=r"--data-path https://host/x\.fa is a URL") as caught:
+    with pytest.raises(
+        UserError, match=r"--data-path https://host/x\.fa \(DATA_PATH\) is a URL"
+    ) as caught:
         ensure_prepared("https://user:hunter2@host/x.fa?key=hunter2")
     assert "hunter2" not in str(caught.value)

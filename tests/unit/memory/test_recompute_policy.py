@@ -195,7 +195,7 @@ def test_a_tile_of_ranks_that_share_it_takes_a_gpu_no_more(tp: int) -> None:
         ("--checkpoint-activations --checkpoint-in-cpu --device cpu", "leave it out"),
         ("--checkpoint-activations --recompute-num-layers 5", "more than the 4 layers"),
         ("--ds-sequence-parallel-fpdt", "give --use-flash-attn-sdpa"),
-        ("--ds-sequence-parallel-fpdt-offloading", "needs --ds-sequence-parallel-fpdt"),
+        ("--ds-sequence-parallel-fpdt-offloading", "acts with --ds-sequence-parallel-fpdt only"),
         (
             "--ds-sequence-parallel-fpdt --use-flash-attn-sdpa --context-parallel-size 2",
             "leave one of them out",

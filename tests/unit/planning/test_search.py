@@ -96,6 +96,15 @@ def test_a_mistake_is_one_line(words: str, said: str, capsys: pytest.CaptureFixt
     assert said in text
 
 
+@pytest.mark.parametrize("wish", ["--suggest", "--longest"])
+def test_what_no_layout_mends_is_not_for_lack_of_gpus(
+    wish: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["plan", "--gpu", "a100-40", "--gpus", "4", wish, "--", *SHAPE.split()]
+    assert main([*words, "--min-lr", "1"]) == 2
+    assert capsys.readouterr().err == "longseq: --min-lr 1 is above --lr 0.00015: lower it\n"
+
+
 def test_the_line_names_every_choice() -> None:
     choice = Choice(2, 4, 2, 3, 1, "full", True, True, True)
     line = choice.line(request(16), 4096)

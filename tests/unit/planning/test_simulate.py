@@ -57,6 +57,10 @@ CASES: dict[str, tuple[int, str, bool]] = {
     "chunks": (1, NET + GPU + CHUNKS, True),
     "chunks on the host": (1, NET + GPU + CHUNKS + AWAY, True),
     "chunks, ulysses": (4, NET + GPU + CHUNKS + AWAY + " --ds-sequence-parallel-size 4", True),
+    **{
+        f"fp16, stage {stage}": (2, NET + GPU + f" --fp16 --zero-stage {stage}", True)
+        for stage in (0, 3)
+    },
     "accumulated": (1, NET + CPU + " --global-batch-size 6", True),
 }
 REAL = {  # ranks, flags, vocabulary: trained as well
@@ -155,6 +159,7 @@ def test_the_peak_is_within_a_tenth_of_a_real_run(found: dict[str, Any], name: s
     "name",
     [
         *("alone", "ulysses", "tiled", "kept, all", "split", "unsplit", "accumulated"),
+        "fp16, stage 0",
         *("gathered", "gathered, kept", "chunks", "chunks on the host", "chunks, ulysses"),
     ],
 )
@@ -167,6 +172,16 @@ def test_a_plan_is_within_a_tenth_of_the_simulation(found: dict[str, Any], name:
     assert (plan.total - no_tensors) / 2**30 == pytest.approx(found[name]["peak_gib"], rel=0.1)
     on_host = sum(plan.host.values()) / 2**30
     assert on_host == pytest.approx(found[name]["host_gib_per_rank"], rel=0.05, abs=0.001)
+
+
+def test_fp16_has_the_states_of_bf16(found: dict[str, Any]) -> None:
+    """Weights of 2 bytes a parameter, halved at stage 3; the optimizer's 12 bytes."""
+    parameters = L * (12 * H * H + 4 * H) + 2 * H + V * H
+    of = found["fp16, stage 3"]["by_kind"]
+    assert of["weights"] * 2**30 == pytest.approx(parameters, rel=0.02)
+    alone = found["fp16, stage 0"]["by_kind"]
+    assert alone["weights"] * 2**30 == pytest.approx(2 * parameters, rel=0.02)
+    assert alone["optimizer"] * 2**30 == pytest.approx(12 * parameters, rel=0.02)
 
 
 def test_chunks_on_the_host_are_not_here(found: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ RUN = """--num-layers 2 --hidden-size 32 --num-attention-heads 4 --seq-length 25
     --max-position-embeddings 256 --use-rotary-position-embeddings --swiglu --data-path genome.fa
     --micro-batch-size 2 --global-batch-size 4 --train-iters 30 --lr 1e-3 --zero-stage 3 --bf16
     --ds-sequence-parallel-size 2 --lr-warmup-fraction 0.1 --device cpu --remote-device cpu
-    --recompute-granularity selective --wandb-project p --load elsewhere"""
+    --recompute-granularity selective --wandb-project p --load elsewhere --run-dir run"""
 
 
 def make_run(folder: Path, words: str = RUN, **more: object) -> Path:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from longseq.__main__ import main
+from longseq.config import megatron
 from longseq.config.arguments import GROUPS
 from longseq.config.checks import parse_config
 from longseq.config.flags import flags_of
 from longseq.errors import UserError
 from longseq.upstream.arguments import upstream_arguments, upstream_settings
+from tests.upstream_checkout import upstream_checkout
 
 THEIRS = ["--trainer", "megatron-deepspeed", "--device", "cpu"]
 # What its words do not say, as it is ours to do around it
@@ -121,3 +124,19 @@ def test_one_line_before_a_rank_starts(
     line = capsys.readouterr().err
     assert said in line
     assert line.count("\n") == 1
+
+
+def test_its_shipped_examples_are_answered_in_one_round(tmp_path: Path) -> None:
+    """Each word that is behind its program in an example is a flag of ours or has an answer."""
+    known = {item.name for group in GROUPS for item in flags_of(group)}
+    examples = (upstream_checkout(tmp_path) / "examples_deepspeed").rglob("*pretrain_gpt*.sh")
+    seen = 0
+    for example in examples:
+        text = "".join(
+            line for line in example.read_text().splitlines(True) if line.lstrip()[:1] != "#"
+        )
+        options = re.findall(r'_(?:options|args)="([^"]*)"', text)
+        words = set(re.findall(r"(?<![\w-])--[a-zA-Z][\w-]+", " ".join(options)))
+        assert {word for word in words - known if not megatron.told(word)} == set(), example
+        seen += "--deepspeed" in words
+    assert seen == 5
