@@ -368,7 +368,8 @@ longseq_finish() { # longseq_finish STATUS: sets REPLY to the run's exit code; s
     elif ((${LONGSEQ_BESIDE_STATUS:-0} == LONGSEQ_EXIT_BAD_HOST)); then # nothing had moved (idle.sh)
         REPLY=$LONGSEQ_EXIT_BAD_HOST
     elif (($1 == 75)) && longseq_has_room "$LONGSEQ_RUN"; then
-        : # the ranks' own, who could not write it down, or whose launcher hands it on: rank 0 has said why
+        # The ranks' own, who could not write it down, or whose launcher hands it on: rank 0 has said why
+        :
     elif [[ -n ${LONGSEQ_TOLD-} && $1 != 130 ]]; then # launchers differ in the status then
         longseq_say "stopped by SIG$LONGSEQ_TOLD before a rank could say so"
         REPLY=75
