@@ -33,6 +33,8 @@ RANK=${RANK:-0} LOCAL_RANK=${LOCAL_RANK:-0}
 PATH=${1%/*}:$PATH # beside Python lies ninja, which torch asks for when it loads DeepSpeed's ops
 export RANK WORLD_SIZE LOCAL_RANK PATH
 [ -z "${LONGSEQ_GPUS-}" ] || export CUDA_VISIBLE_DEVICES="$LONGSEQ_GPUS"
+# torch's own AdamW asks a GPU that is in sight whether it records a graph, of numbers in host memory too
+[ "${DS_ACCELERATOR-}" != cpu ] || export CUDA_VISIBLE_DEVICES=
 # A file for each rank, from its first word on; rank 0 is on the screen as well (longseq.run.stdio)
 if [ "$RANK" != 0 ] && [ -d "${LONGSEQ_LOG-}" ]; then
     exec >>"$LONGSEQ_LOG/rank$RANK.out" 2>&1

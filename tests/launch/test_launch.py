@@ -158,6 +158,15 @@ def test_ranks_are_numbered_whatever_the_launcher(env: dict[str, str], expected:
     assert found.stdout.strip() == expected
 
 
+@pytest.mark.parametrize(("device", "sees"), [("cpu", ""), ("cuda", "0,1"), ("", "0,1")])
+def test_ranks_on_a_cpu_see_no_gpu(device: str, sees: str) -> None:
+    command = ["/bin/sh", str(ROOT / "ALCF/rank.sh"), "/bin/sh", "-c"]
+    command.append('echo "${CUDA_VISIBLE_DEVICES-unset}"')
+    env = {"PATH": "/usr/bin:/bin", "CUDA_VISIBLE_DEVICES": "0,1", "DS_ACCELERATOR": device}
+    found = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == sees
+
+
 def test_the_port_is_free(bash: Bash) -> None:
     """A port that somebody listens on is passed over."""
     listen = "import socket,sys,time;s=socket.socket();s.bind(('127.0.0.1',int(sys.argv[1])));"
