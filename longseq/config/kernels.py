@@ -48,7 +48,7 @@ def with_kernel(config: Config, machine: Machine) -> Config:
         return config
     if undecided(config, machine):
         return config
-    for name in BEST_IN_BLOCKS if _blocks(config) else BEST_FIRST:
+    for name in _best_first(config):
         if not why_not(name, config, machine):
             return replace(config, memory=replace(config.memory, chosen=name))
     raise UserError(why_not("sdpa", config, machine))
@@ -63,7 +63,7 @@ def undecided(config: Config, machine: Machine) -> bool:
 
 def why_chosen(config: Config) -> str:
     """Why it is this kernel; empty where the user named one, or it is chosen elsewhere."""
-    order = ", ".join(BEST_IN_BLOCKS if _blocks(config) else BEST_FIRST)
+    order = ", ".join(_best_first(config))
     return f"the first of {order} that can do this run here" if config.memory.chosen else ""
 
 
@@ -76,7 +76,7 @@ def note(config: Config, machine: Machine) -> str:
     where = "on the run's GPUs, as none is in sight here"
     if machine.capability is not None:
         where = "by what is installed when it runs"
-    return f"attention: which of {', '.join(BEST_FIRST)} it is will be chosen {where}"
+    return f"attention: which of {', '.join(_best_first(config))} it is will be chosen {where}"
 
 
 def why_not(name: str, config: Config, machine: Machine) -> str:
@@ -106,6 +106,11 @@ def why_not(name: str, config: Config, machine: Machine) -> str:
         if reason:
             return f"{blocks} is made of {FLASH_BLOCKS.title}, which {reason}"
     return _package(asked, limits, machine)
+
+
+def _best_first(config: Config) -> tuple[str, ...]:
+    """The kernels among which the best is looked for."""
+    return BEST_IN_BLOCKS if _blocks(config) else BEST_FIRST
 
 
 def _blocks(config: Config) -> str:

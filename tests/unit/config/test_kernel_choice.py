@@ -90,6 +90,8 @@ def test_what_was_chosen_is_said() -> None:
     )
     assert "none is in sight" in note(with_kernel(wish, LOGIN_NODE), LOGIN_NODE)
     assert "by what is installed" in note(with_kernel(wish, NEW_H100), NEW_H100)
+    ring = config_of("--bf16 --context-parallel-size 2 --use-flash-attn-best")
+    assert "which of sdpa it is" in note(with_kernel(ring, LOGIN_NODE), LOGIN_NODE)
     assert note(config_of("--use-flash-attn-sdpa"), A100) == ""
 
 
