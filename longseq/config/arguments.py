@@ -5,7 +5,8 @@ Standard library only: the login node checks a run with it before any rank start
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from longseq.config.flags import flag
 from longseq.config.memory import Memory as Memory
@@ -227,6 +228,11 @@ class Config:
     training: Training
     data: Data
     run: Run
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What every flag was given or has, by its field."""
+        return {key: value for part in asdict(self).values() for key, value in part.items()}
 
     @property
     def global_batch_size(self) -> int:

@@ -11,7 +11,6 @@ before may have been told a flag that is refused today: it is not taken over.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from typing import Any
 
 from longseq.config.arguments import GROUPS, Config
@@ -64,8 +63,7 @@ def idle(values: Values) -> set[str]:
 
 def check_companions(config: Config) -> None:
     """Raise UserError for the first flag that is given without what it acts with."""
-    values = {key: value for part in asdict(config).values() for key, value in part.items()}
-    needs = NEEDS | OF_A_RUN
+    values, needs = config.values, NEEDS | OF_A_RUN
     for item in (item for cls in GROUPS for item in flags_of(cls) if item.field in needs):
         acts, needed = needs[item.field]
         value = values[item.field]

@@ -14,7 +14,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ class Before:
 
     def differences(self, config: Config) -> list[str]:
         """What `config` does otherwise, a line each; the length of samples is said elsewhere."""
-        now = {key: value for part in asdict(config).values() for key, value in part.items()}
+        now = config.values
         said = []
         if str(config.layout) != self.layout:
             said.append(f"on {config.layout}; before, {self.layout}")

@@ -15,7 +15,7 @@ import numpy as np
 
 from longseq.data.indexed.format import Ints, Tokens
 from longseq.data.prepare.recipe import Recipe
-from longseq.data.sources.names import printable
+from longseq.data.sources.names import called, printable
 from longseq.data.sources.pieces import TEXTS
 from longseq.data.tokenizers.alphabet import GAPS, LAYOUT, LETTER_TABLE, UPPER
 from longseq.data.tokenizers.text import TextTokenizer
@@ -60,8 +60,8 @@ class Texts:
             if not letters.isascii():
                 place = before + next(at for at, byte in enumerate(letters) if byte > 127)
                 raise UserError(
-                    f"{path}: record {printable(name) or '(no name)'}: letter {place + 1:,} is none"
-                    " of a sequence: mend the record"
+                    f"{called(path, name)}: letter {place + 1:,} is none of a sequence: mend the"
+                    " record"
                 )
             return letters
         codes = raw.translate(self._table, LAYOUT + GAPS)

@@ -5,7 +5,7 @@ from array import array
 from typing import TYPE_CHECKING
 
 from longseq.data.prepare.settings import Settings
-from longseq.data.sources.names import printable
+from longseq.data.sources.names import called
 from longseq.errors import UserError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Known:
             if self.by not in said:
                 has = ", ".join(said) or "nothing"
                 raise UserError(
-                    f"{path}: record {printable(name) or '(no name)'} does not say its {self.by!r},"
+                    f"{called(path, name)} does not say its {self.by!r},"
                     f" which --group-by asks for (it says {has}): give it with --metadata"
                 )
             self.groups.append(self._numbers.setdefault(said[self.by], len(self._numbers)))
