@@ -69,6 +69,18 @@ def attend_packed(
     return unpack(y if isinstance(y, Tensor) else y[0], b)  # some give log-sum-exp as well
 
 
+def attend_whole(
+    function: Callable[..., Any], q: Tensor, k: Tensor, v: Tensor, **options: Any
+) -> Tensor:
+    """Whole samples, views of what is given, in one call of a kernel's `function`.
+
+    It takes q, k and v [b, s, heads, d], and deals their tiles out more evenly than those of
+    documents. q [s, b, heads, d], k and v [s, b, groups, d] → [s, b, heads, d].
+    """
+    y = function(*(x.transpose(0, 1) for x in (q, k, v)), **options)
+    return (y if isinstance(y, Tensor) else y[0]).transpose(0, 1)
+
+
 def flash_options(q: Tensor) -> dict[str, Any]:
     """What flash-attn's functions of all versions are told; q [s, b, heads, d]."""
     deterministic = torch.are_deterministic_algorithms_enabled()

@@ -2,10 +2,12 @@
 
     python -m tests.gpu.all [--within 25m] [--out DIR] [--steps a,b] [--docs]
 
-A step has its share of the time that is left, is ended at its limit, and goes on at the next call
-with the same --out: what is finished is not run again while the code is the same. Each keeps its
-rows in DIR/NAME.json, what it printed in DIR/NAME.log; all of them, with machine, GPU, driver,
-date and commit, are in DIR/results.json. Exit code 0: nothing wrong and nothing failed.
+What measures no time runs side by side, where the GPU has the memory for that, and then what does,
+one after another. A step has its share of the time that is left, is ended at its limit, and goes on
+at the next call with the same --out: what is finished is not run again while the code is the same.
+Each keeps its rows in DIR/NAME.json, what it printed in DIR/NAME.log; all of them, with machine,
+GPU, driver, date and commit, are in DIR/results.json. Exit code 0: nothing wrong and nothing
+failed.
 """
 
 from __future__ import annotations
@@ -19,9 +21,11 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +41,8 @@ from tests.gpu.steps import STEPS, Step
 ROOT = Path(__file__).parents[2]
 CODE = ("longseq/**/*.py", "tests/gpu/*.py", "pretrain_gpt.py")  # what a result depends on
 GRACE = 10.0  # seconds that a step has to end in, once it was told to
+SIDE_BY_SIDE = 40  # GiB of a GPU that the steps without times can share
+running: set[subprocess.Popen[bytes]] = set()
 
 
 def seconds(text: str) -> float:
@@ -102,6 +108,7 @@ class Record:
         """Results of other code, or of another GPU, that lie in `folder` are put beside it."""
         self.folder, self.path = folder, folder / "results.json"
         self.machine = this_machine()
+        self.lock = threading.Lock()
         self.steps: dict[str, dict[str, Any]] = {}
         if self.path.exists():
             old = json.loads(self.path.read_text(encoding="utf-8"))
@@ -121,6 +128,10 @@ class Record:
 
     def keep(self, step: Step, finished: bool, seconds: float, why: str = "") -> None:
         """What became of a step, with the rows that it has left."""
+        with self.lock:
+            self._keep(step, finished, seconds, why)
+
+    def _keep(self, step: Step, finished: bool, seconds: float, why: str) -> None:
         rows: list[dict[str, Any]] = []
         if self.rows_of(step).exists():
             rows = json.loads(self.rows_of(step).read_text(encoding="utf-8"))["rows"]
@@ -145,6 +156,11 @@ class Record:
 # ---------------------------------------------------------------- running them
 
 
+def can_share(cuda: bool) -> bool:
+    """Whether the GPU has the memory for several steps at the same time."""
+    return cuda and torch.cuda.mem_get_info()[1] >= SIDE_BY_SIDE * 2**30
+
+
 def limit_of(step: Step, left: float, later: list[Step]) -> float:
     """Seconds for a step, so that those after it can have their least; 0: too few are left."""
     spared = left - sum(other.least for other in later)
@@ -155,7 +171,7 @@ def limit_of(step: Step, left: float, later: list[Step]) -> float:
 def run(step: Step, record: Record, limit: float, cuda: bool) -> None:
     """Run one step, at most `limit` seconds, and keep what it found."""
     why = ""
-    if importlib.util.find_spec(f"tests.gpu.{step.name}") is None:
+    if importlib.util.find_spec(step.program) is None:
         why = "it is not written yet"
     elif not cuda and not step.on_cpu:
         why = "no GPU is in sight here"
@@ -164,13 +180,13 @@ def run(step: Step, record: Record, limit: float, cuda: bool) -> None:
     if why:
         record.keep(step, False, 0.0, f"not run: {why}")
         return
-    command = [sys.executable, "-m", f"tests.gpu.{step.name}", "--within", f"{limit:.0f}"]
+    command = [sys.executable, "-m", step.program, "--within", f"{limit:.0f}"]
     command += ["--out", str(record.rows_of(step))]
     command += ["--device", "cuda"] if cuda else ["--device", "cpu", "--tiny"]
     began = time.monotonic()
     code = CUT_OFF  # where this program is told to end, what the step has found is kept too
     try:
-        code = watched(command, record.folder / f"{step.name}.log", limit + GRACE)
+        code = watched([*command, *step.words], record.folder / f"{step.name}.log", limit + GRACE)
     finally:
         took = time.monotonic() - began
         finished = code in (0, 1)
@@ -186,27 +202,56 @@ def run(step: Step, record: Record, limit: float, cuda: bool) -> None:
 def watched(command: list[str], log: Path, limit: float) -> int:
     """The exit code of a command whose output goes to the terminal and to `log`; ended at `limit`.
 
-    All that it has started ends with it.
+    All that it has started ends with it. One that this program has ended has been cut off.
     """
     with log.open("ab") as file:
         process = subprocess.Popen(
             command, cwd=ROOT, stdout=subprocess.PIPE, stderr=file, start_new_session=True
         )
+        running.add(process)
         assert process.stdout is not None
-        numbers = iter([signal.SIGTERM])
-        signal.signal(signal.SIGALRM, lambda *_: end(process, next(numbers, signal.SIGKILL)))
-        signal.setitimer(signal.ITIMER_REAL, limit, GRACE)
+        timers = [
+            threading.Timer(limit, end, (process, signal.SIGTERM)),
+            threading.Timer(limit + GRACE, end, (process, signal.SIGKILL)),
+        ]
+        for timer in timers:
+            timer.start()
         try:
             for line in process.stdout:
                 file.write(line)
                 file.flush()
                 sys.stdout.write(line.decode(errors="replace"))
                 sys.stdout.flush()
-            return process.wait()
+            code = process.wait()
+            return code if process in running else CUT_OFF
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            for timer in timers:
+                timer.cancel()
             end(process, signal.SIGKILL)
             process.wait()
+            running.discard(process)
+
+
+def side_by_side(steps: list[Step], record: Record, limits: list[float]) -> None:
+    """Run steps at the same time on one GPU; those after them have it for themselves."""
+    threads = max(1, (os.cpu_count() or 1) // len(steps))
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # each would take all cores
+    with ThreadPoolExecutor(len(steps)) as pool:
+        found = [
+            pool.submit(run, step, record, limit, True)
+            for step, limit in zip(steps, limits, strict=True)
+        ]
+        try:
+            wait(found)
+        except BaseException:
+            for process in list(running):
+                running.discard(process)
+                end(process, signal.SIGKILL)
+            raise
+        finally:
+            del os.environ["OMP_NUM_THREADS"]
+    for each in found:
+        each.result()
 
 
 def end(process: subprocess.Popen[bytes], number: int) -> None:
@@ -242,6 +287,14 @@ def main(argv: list[str] | None = None) -> int:
     record = Record(options.out.resolve())
     print(page.title(record.machine), flush=True)
     steps = [step for step in options.steps if not record.is_finished(step)]
+    shared = [step for step in steps if not step.alone] if can_share(cuda) else []
+    steps = [step for step in steps if step not in shared]
+    if len(shared) > 1:
+        print("\n== side by side:", *(f"{step.name}: {step.shows}" for step in shared), sep="\n   ")
+        left = ends - time.monotonic()
+        side_by_side(shared, record, [limit_of(step, left, steps) for step in shared])
+    else:
+        steps = shared + steps
     for number, step in enumerate(steps):
         print(f"\n== {step.name}: {step.shows}", flush=True)
         run(step, record, limit_of(step, ends - time.monotonic(), steps[number + 1 :]), cuda)

@@ -1,17 +1,16 @@
 """Step 1: every attention kernel that this machine can run against the CPU's core kernel in fp32.
 
-    python -m tests.gpu.kernels [--device cuda|cpu] [--out FILE]
+    python -m tests.gpu.kernels [--only v4,triton] [--device cuda|cpu] [--out FILE]
 
 Forward and the three gradients, on views of one fused product as the model makes them: whole
 samples and documents, grouped heads, two sizes of heads; then dropout: its rate, that a seed
-repeats it, that backward drops what forward dropped; on a GPU then milliseconds. A row says "not
-run" with the reason where a kernel cannot run. Exit code 0: all that ran agree; 1: one does not.
+repeats it, that backward drops what forward dropped. A row says "not run" with the reason where a
+kernel cannot run. Exit code 0: all that ran agree; 1: one does not.
 """
 
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +23,7 @@ from longseq.attention.limits import KERNELS
 from longseq.config.arguments import GROUPS, Config
 from longseq.config.flags import parse
 from longseq.config.kernels import this_machine, why_not
-from tests.gpu.results import Results, step_options
+from tests.gpu.results import Results, started, step_parser
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 TOLERANCE = {"fp32": 2e-5, "bf16": 2e-2, "fp16": 3e-3}  # of the norm of the difference
@@ -115,27 +114,6 @@ def dropout_faults(attend: Kernel, dtype: torch.dtype, device: str) -> Iterator[
         yield "backward drops other weights than forward"
 
 
-def milliseconds(attend: Kernel, dtype: torch.dtype, device: str, s: int = 8192) -> float:
-    """Forward and backward of one sample of 8192 tokens, heads 8/8 of 64; best of five."""
-    q, k, v = (
-        torch.randn(s, 1, HEADS, 64, dtype=dtype, device=device, requires_grad=True)
-        for _ in range(3)
-    )
-    best = float("inf")
-    for _ in range(6):
-        wait(device)
-        began = time.perf_counter()
-        torch.autograd.grad(attend(q, k, v, None, None).sum(), (q, k, v))
-        wait(device)
-        best = min(best, time.perf_counter() - began)
-    return best * 1e3
-
-
-def wait(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
-
-
 def prove(results: Results, name: str, dtype: str, device: str, cases: Sequence[Case]) -> None:
     """The rows of one kernel in one precision."""
     ran, last = False, ""
@@ -160,7 +138,7 @@ def prove(results: Results, name: str, dtype: str, device: str, cases: Sequence[
 
 
 def prove_dropout(results: Results, name: str, dtype: str, device: str) -> None:
-    """The row about dropout, and on a GPU the one about speed."""
+    """The row about dropout."""
     what = f"{name} {dtype} dropout"
     if not results.has(what):
         reason = why_not(name, config_of(name, dtype, device, 64, 0.2), this_machine())
@@ -168,16 +146,14 @@ def prove_dropout(results: Results, name: str, dtype: str, device: str) -> None:
             faults = [] if reason else list(dropout_faults(kernel(name), DTYPES[dtype], device))
             verdict = "not run" if reason else "wrong" if faults else "ok"
             results.row(what, verdict, reason or "; ".join(faults))
-    what = f"{name} {dtype} 8192 tokens, there and back"
-    if device == "cuda" and not results.has(what):
-        with results.kept(what):
-            results.row(what, "ok", ms=milliseconds(kernel(name), DTYPES[dtype], device))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    options = step_options(__doc__, argv)
-    results = Results(options.out, *COLUMNS, "ms")
-    for name in KERNELS:
+    parser = step_parser(__doc__)
+    parser.add_argument("--only", default=",".join(KERNELS), help="names, commas between")
+    options = started(parser, argv)
+    results = Results(options.out, *COLUMNS)
+    for name in options.only.split(","):
         for dtype in DTYPES if options.device == "cuda" else ("fp32", "bf16"):
             prove(results, name, dtype, options.device, CASES[:2] if options.tiny else CASES)
     return results.exit_code

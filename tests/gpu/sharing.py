@@ -57,7 +57,8 @@ def run_ranks(count: int, how: dict[str, Any], tell: Tell) -> str:
     What there is by then is told as well if this process is told to end.
     """
     here = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": str(count)}
-    here |= {"DS_ACCELERATOR": how["device"], "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    here |= {"DS_ACCELERATOR": how["device"], "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
     command = [sys.executable, "-m", "tests.gpu.sharing_rank", json.dumps(how)]
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder, str(rank)) for rank in range(count)]

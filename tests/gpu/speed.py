@@ -21,13 +21,14 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch._inductor.config
 
 from longseq.config.arguments import Config
 from longseq.config.checks import parse_config
+from longseq.config.kernels import this_machine, with_kernel
 from longseq.errors import UserError
 from longseq.host.host_memory import peak_memory_gib, reset_peak
 from longseq.memory.choosing import choose
@@ -37,7 +38,7 @@ from longseq.planning.gpus import GPUS, Gpu
 from longseq.run.throughput import again, rates
 from longseq.training.trainer import Trainer
 from tests.gpu.networks import VOCABULARY, network, random_batch
-from tests.gpu.results import Results, step_parser
+from tests.gpu.results import CUT_OFF, Results, started, step_parser
 
 WAYS = {
     "none": ("--recompute-granularity", "none"),
@@ -46,19 +47,41 @@ WAYS = {
     "tuned": ("--recompute-granularity", "none"),
     "least": ("--recompute-granularity", "full", "--checkpoint-in-cpu"),
 }
-# Network, way, lengths: in the order of their worth
+
+
+class Cell(NamedTuple):
+    """One trainer's measurements; `kernel` is an attention kernel's name, or best."""
+
+    network: str
+    way: str
+    lengths: tuple[int, ...]
+    kernel: str = "best"
+
+    @property
+    def title(self) -> str:
+        return self.way + (f", {self.kernel}" if self.kernel != "best" else "")
+
+
+# In the order of their worth
 CELLS = (
-    ("GPT1_5B", "none", (2048, 8192, 32768)),
-    ("GPT1_5B/12", "none", (8192,)),
-    ("GPT1_5B/12", "chosen", (65536,)),
-    ("GPT1_5B", "pointwise", (8192,)),
-    ("GPT1_5B", "chosen", (65536,)),
-    ("GPT125M", "none", (2048, 8192, 32768, 131072)),
-    ("GPT1_5B", "least", (65536, 262144)),
-    ("GPT1_5B", "chosen", (131072,)),
-    ("GPT1_5B", "tuned", (8192,)),
+    Cell("GPT1_5B", "none", (2048, 8192, 32768)),
+    Cell("GPT1_5B/12", "chosen", (65536,)),
+    Cell("GPT1_5B", "chosen", (65536,)),
+    *(Cell("GPT1_5B", "none", (8192,), kernel) for kernel in ("v3", "v4", "cudnn")),
+    Cell("GPT1_5B/12", "none", (8192,)),
+    *(Cell("GPT1_5B/12", "chosen", (65536,), kernel) for kernel in ("v3", "v4", "cudnn")),
+    Cell("GPT125M", "none", (2048, 8192, 32768, 131072)),
+    Cell("GPT1_5B", "pointwise", (8192,)),
+    Cell("GPT1_5B", "least", (65536, 262144)),
+    Cell("GPT1_5B", "chosen", (131072,)),
+    Cell("GPT1_5B", "tuned", (8192,)),
 )
-TINY = (("TINY", "none", (256, 512)), ("TINY", "tuned", (256,)), ("TINY", "chosen", (512,)))
+TINY = (
+    Cell("TINY", "none", (256, 512)),
+    Cell("TINY", "tuned", (256,)),
+    Cell("TINY", "chosen", (512,), "sdpa"),
+    Cell("TINY", "none", (256,), "v4"),
+)
 COLUMNS = ("tokens", "recomputed", "seconds", "TFLOPS", "model_TFLOPS", "MFU", "GiB", "planned_GiB")
 
 
@@ -71,11 +94,15 @@ def gpu_here() -> Gpu | None:
     return min(alike, key=lambda gpu: abs(gpu.gib - gib), default=None)
 
 
-def config_of(key: str, tokens: int, way: str, device: str, more: list[str]) -> Config:
+def config_of(
+    key: str, tokens: int, way: str, device: str, more: Sequence[str] = (), kernel: str = "best"
+) -> Config:
+    """Raises UserError where this machine has no such kernel."""
     words = network(key, tokens, *WAYS[way], "--device", device, *more)
     if not any(word.startswith("--use-flash-attn") for word in more):
-        words.append("--use-flash-attn-best" if device == "cuda" else "--use-flash-attn-sdpa")
-    return parse_config([*words, "--bf16"], 1)
+        words.append(f"--use-flash-attn-{kernel}")
+    config = parse_config([*words, "--bf16"], 1)
+    return with_kernel(config, this_machine())
 
 
 def steps(trainer: Trainer, tokens: int, until: float) -> tuple[list[float], float]:
@@ -107,26 +134,40 @@ def policy_of(config: Config, way: str, options: argparse.Namespace) -> Recomput
     return choose(config, VOCABULARY, options.available, options.device)
 
 
-def measure(
-    results: Results, key: str, way: str, lengths: Sequence[int], options: argparse.Namespace
-) -> None:
-    """One cell."""
+def best_of(cell: Cell, device: str) -> str:
+    """The attention kernel that "best" means for a cell."""
+    return config_of(cell.network, max(cell.lengths), cell.way, device).memory.kernel
+
+
+def measure(results: Results, cell: Cell, options: argparse.Namespace) -> None:
+    """One cell; what is there already is not measured again."""
     until, device = options.until, options.device
-    config = config_of(key, max(lengths), way, device, options.flags)
-    policy = policy_of(config, way, options)
+    names = {tokens: f"{cell.network} {tokens} {cell.title}" for tokens in cell.lengths}
+    left = {tokens: what for tokens, what in names.items() if not results.has(what)}
+    if not left:
+        return
+    try:
+        config = config_of(
+            cell.network, max(left), cell.way, device, options.flags, kernel=cell.kernel
+        )
+    except UserError as error:
+        for what in left.values():
+            results.row(what, "not run", str(error))
+        return
+    if config.memory.kernel == cell.kernel == best_of(cell, options.device):
+        return  # measured as the best
+    policy = policy_of(config, cell.way, options)
     with Trainer(config, VOCABULARY, policy=policy) as trainer:
-        for tokens in lengths:
-            what = f"{key} {tokens} {way}"
-            if results.has(what):
-                continue
+        for tokens, what in left.items():
             if time.monotonic() > until:
-                results.row(what, "not run", "no time was left", tokens=tokens)
-                continue
+                sys.exit(CUT_OFF)  # the next call goes on here
             with results.kept(what, tokens=tokens):
                 times, peak = steps(trainer, tokens, until)
                 here = replace(config, network=replace(config.network, seq_length=tokens))
                 values = figures(here, policy, statistics.median(times), device)
-                results.row(what, "ok", GiB=peak, steps=len(times), **values)
+                results.row(
+                    what, "ok", kernel=config.memory.kernel, GiB=peak, steps=len(times), **values
+                )
             if results.rows[-1]["verdict"] != "ok":
                 break  # what is longer needs more
 
@@ -169,18 +210,18 @@ def main(argv: list[str]) -> int:
     parser = step_parser(__doc__)
     parser.add_argument("--only", help="one network")
     parser.add_argument("flags", nargs="*", help="more of the trainer's, after --")
-    options = parser.parse_args(argv)
+    options = started(parser, argv)
     options.until = time.monotonic() + options.within if options.within else math.inf
     results = Results(options.out, *COLUMNS)
     cuda = options.device == "cuda"
     options.available = torch.cuda.mem_get_info()[0] if cuda else 8 * 2**30
-    for key, way, lengths in TINY if options.tiny else CELLS:
-        if options.only not in (None, key):
+    for cell in TINY if options.tiny else CELLS:
+        if options.only not in (None, cell.network):
             continue
         torch._dynamo.reset()  # what was compiled for another way
-        tuning = torch._inductor.config.patch(coordinate_descent_tuning=way == "tuned")
-        with results.kept(f"{key} {way}"), tuning:
-            measure(results, key, way, lengths, options)
+        tuning = torch._inductor.config.patch(coordinate_descent_tuning=cell.way == "tuned")
+        with results.kept(f"{cell.network} {cell.title}"), tuning:
+            measure(results, cell, options)
         gc.collect()
         if cuda:
             torch.cuda.empty_cache()

@@ -9,7 +9,6 @@ One rank. What differs between two calls is what their flags say, and the device
 from __future__ import annotations
 
 import gc
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -32,7 +31,6 @@ class Found:
     losses: list[float] = field(default_factory=list)
     norms: list[float] = field(default_factory=list)
     skipped: int = 0
-    seconds: float = 0.0  # of the fastest step
     peak_gib: float = 0.0  # of tensors on the GPU in steps; 0 on a CPU
 
 
@@ -47,22 +45,20 @@ def train(
     config = parse_config([*words, "--device", device], 1)
     losses: list[float] = []
     norms: list[float] = []
-    skipped, fastest = 0, float("inf")
+    skipped = 0
     with Trainer(config, vocabulary, pick_device(config), asked(config, device=device)) as trainer:
         if device == "cuda":
             torch.cuda.reset_peak_memory_stats()
         while len(losses) < steps and skipped < MOST_SKIPS:
             batches = random_batches(config, vocabulary, device, documents, len(losses))
-            began = time.perf_counter()
             result = trainer.step(batches)
-            fastest = min(fastest, time.perf_counter() - began)
             if result.updated:
                 losses.append(result.loss)
                 norms.append(result.grad_norm)
             else:
                 skipped += 1
     peak = torch.cuda.max_memory_allocated() / 2**30 if device == "cuda" else 0.0
-    return Found(losses, norms, skipped, fastest, peak)
+    return Found(losses, norms, skipped, peak)
 
 
 def free_memory() -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from flash_attn_interface import flash_attn_varlen_func
+from flash_attn_interface import flash_attn_func, flash_attn_varlen_func
 from torch import Tensor
 
 from longseq.attention.kernel import AttentionDropout, Documents
-from longseq.attention.packing import attend_packed, flash_options
+from longseq.attention.packing import attend_packed, attend_whole, flash_options
 
 
 def attend(
@@ -14,4 +14,7 @@ def attend(
 ) -> Tensor:
     """Causal attention; q [s, b, heads, d], k and v [s, b, groups, d] → [s, b, heads, d]."""
     assert dropout is None, "checks.py refuses attention dropout with this kernel"
-    return attend_packed(flash_attn_varlen_func, q, k, v, documents, **flash_options(q))
+    options = flash_options(q)
+    if documents is None:
+        return attend_whole(flash_attn_func, q, k, v, **options)
+    return attend_packed(flash_attn_varlen_func, q, k, v, documents, **options)

@@ -6,22 +6,17 @@ from flash_attn.cute import flash_attn_func, flash_attn_varlen_func
 from torch import Tensor
 
 from longseq.attention.kernel import AttentionDropout, Documents
-from longseq.attention.packing import flash_options, pack, packing, unpack
+from longseq.attention.packing import attend_whole, flash_options, pack, packing, unpack
 
 
 def attend(
     q: Tensor, k: Tensor, v: Tensor, documents: Documents, dropout: AttentionDropout | None
 ) -> Tensor:
-    """Causal attention; q [s, b, heads, d], k and v [s, b, groups, d] → [s, b, heads, d].
-
-    Whole samples are views of what is given, and their tiles are dealt out evenly; documents go
-    end to end.
-    """
+    """Causal attention; q [s, b, heads, d], k and v [s, b, groups, d] → [s, b, heads, d]."""
     assert dropout is None, "checks.py refuses attention dropout with this kernel"
     options = flash_options(q)
     if documents is None:
-        y, _ = flash_attn_func(*(x.transpose(0, 1) for x in (q, k, v)), **options)
-        return y.transpose(0, 1)
+        return attend_whole(flash_attn_func, q, k, v, **options)
     s, b = q.shape[:2]
     offsets, longest = packing(s, b, documents, q.device)
     y, _ = flash_attn_varlen_func(

@@ -178,6 +178,43 @@ def flash_attn_3_varlen_func(
     return compute(q, k, v, call)
 
 
+def flash_attn_3_func(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    softmax_scale: float | None = None,
+    causal: bool = False,
+    qv: Any = None,
+    q_descale: Any = None,
+    k_descale: Any = None,
+    v_descale: Any = None,
+    window_size: tuple[int, int] = (-1, -1),
+    attention_chunk: int = 0,
+    softcap: float = 0.0,
+    num_splits: int = 1,
+    pack_gqa: Any = None,
+    deterministic: bool = False,
+    sm_margin: int = 0,
+    return_attn_probs: bool = False,
+) -> Tensor:
+    assert qv is q_descale is k_descale is v_descale is pack_gqa is None
+    assert (window_size, attention_chunk, softcap) == ((-1, -1), 0, 0.0)
+    assert (num_splits, sm_margin, return_attn_probs) == (1, 0, False)
+    return compute_whole(q, k, v, softmax_scale, causal, deterministic)
+
+
+def compute_whole(
+    q: Tensor, k: Tensor, v: Tensor, scale: float | None, causal: bool, deterministic: bool
+) -> Tensor:
+    """Whole samples [b, s, heads, d], one after another."""
+    b, s = q.shape[:2]
+    offsets = torch.arange(0, (b + 1) * s, s, dtype=torch.int32)
+    a, c, d = (x.flatten(0, 1) for x in (q, k, v))
+    demand(a, c, d, (offsets, offsets), (s, s), largest_head=256, multiple=8)
+    asked = Call(offsets.tolist(), s, 0.0, scale, causal, deterministic, k.shape[2])
+    return compute(a, c, d, asked).unflatten(0, (b, s))
+
+
 def flash_attn_4_func(
     q: Tensor,
     k: Tensor,
@@ -195,12 +232,7 @@ def flash_attn_4_func(
 ) -> tuple[Tensor, None]:
     assert qv is gather_kv_indices is learnable_sink is pack_gqa is None
     assert (window_size, softcap, num_splits) == ((None, None), 0.0, 1)
-    b, s = q.shape[:2]
-    offsets = torch.arange(0, (b + 1) * s, s, dtype=torch.int32)
-    a, c, d = (x.flatten(0, 1) for x in (q, k, v))
-    demand(a, c, d, (offsets, offsets), (s, s), largest_head=256, multiple=8)
-    asked = Call(offsets.tolist(), s, 0.0, softmax_scale, causal, deterministic, k.shape[2])
-    return compute(a, c, d, asked).unflatten(0, (b, s)), None
+    return compute_whole(q, k, v, softmax_scale, causal, deterministic), None
 
 
 def flash_attn_4_varlen_func(
@@ -246,6 +278,7 @@ def install(monkeypatch: pytest.MonkeyPatch, kernel: str) -> None:
         interface.flash_attn_unpadded_func = flash_attn_unpadded_func  # type: ignore[attr-defined]
     else:
         package.flash_attn_varlen_func = flash_attn_varlen_func  # type: ignore[attr-defined]
+        hopper.flash_attn_func = flash_attn_3_func  # type: ignore[attr-defined]
         hopper.flash_attn_varlen_func = flash_attn_3_varlen_func  # type: ignore[attr-defined]
         cute.flash_attn_func = flash_attn_4_func  # type: ignore[attr-defined]
         cute.flash_attn_varlen_func = flash_attn_4_varlen_func  # type: ignore[attr-defined]

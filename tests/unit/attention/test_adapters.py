@@ -127,6 +127,7 @@ def test_torchs_own_variable_length_kernel(groups: int) -> None:
     [
         ("flash_attn.flash_attn_interface", "flash_attn_unpadded_func", "flash_attn_unpadded_func"),
         ("flash_attn", "flash_attn_varlen_func", "flash_attn_varlen_func"),
+        ("flash_attn_interface", "flash_attn_func", "flash_attn_3_func"),
         ("flash_attn_interface", "flash_attn_varlen_func", "flash_attn_3_varlen_func"),
         ("flash_attn.cute", "flash_attn_func", "flash_attn_4_func"),
         ("flash_attn.cute", "flash_attn_varlen_func", "flash_attn_4_varlen_func"),

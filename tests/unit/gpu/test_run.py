@@ -201,7 +201,7 @@ def test_a_gpus_results_are_kept_and_a_cpus_are_not(
 
 def test_each_step_is_a_module_with_the_options_of_a_step() -> None:
     for step in STEPS:
-        assert find_spec(f"tests.gpu.{step.name}"), step.name
+        assert find_spec(step.program), step.name
 
 
 @pytest.mark.parametrize(
