@@ -25,6 +25,9 @@ from longseq.errors import UserError
 from longseq.host import machine as host
 from longseq.host.machine import Machine
 
+LAUNCHED = (
+    1e12  # operations of a layer that an H200 does while its host launches one: docs/kernels.md
+)
 PACKAGES = {"torch": ("torch",)} | {
     limits.package: (limits.package, *limits.also) for limits in KERNELS.values() if limits.package
 }
@@ -109,8 +112,23 @@ def why_not(name: str, config: Config, machine: Machine) -> str:
 
 
 def _best_first(config: Config) -> tuple[str, ...]:
-    """The kernels among which the best is looked for."""
-    return BEST_IN_BLOCKS if _blocks(config) else BEST_FIRST
+    """The kernels among which the best is looked for, the best first."""
+    if _blocks(config):
+        return BEST_IN_BLOCKS
+    return tuple(dict.fromkeys(("cudnn", *BEST_FIRST))) if _waits_for_host(config) else BEST_FIRST
+
+
+def _waits_for_host(config: Config) -> bool:
+    """Is a GPU done with a layer before the host has launched one around v3 or v4?
+
+    cuDNN's is a part of a layer that is compiled in one piece, which a host launches in half the
+    time. A layer's products, there and back: Eq. 3 of arXiv:2104.04473, of which attention's half.
+    """
+    net = config.network
+    tokens = config.training.micro_batch_size * net.seq_length
+    work = tokens * net.hidden_size * (72 * net.hidden_size + 6 * net.seq_length)
+    compiled = config.training.compile != "off" and config.training.device != "cpu"
+    return compiled and config.layout.model_ranks == 1 and work < LAUNCHED
 
 
 def _blocks(config: Config) -> str:

@@ -15,11 +15,14 @@ from __future__ import annotations
 import fcntl
 import importlib.util
 import os
+import re
 import shutil
 import socket
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import IO
@@ -227,10 +230,27 @@ def _load_operator(folder: Path) -> None:
     if not _library(folder, OPERATORS[-1]).exists():
         print("longseq: compiling DeepSpeed's async_io, once, some minutes", file=sys.stderr)
     try:
-        builder.load(verbose=False)
-    except (RuntimeError, ImportError, OSError) as error:
+        with _plain_architectures():
+            builder.load(verbose=False)
+    except (RuntimeError, ImportError, OSError, ValueError) as error:
         text = " ".join(str(error).split())[:300]
         raise UserError(f"offload to NVMe: async_io did not compile: {text}") from None
+
+
+@contextmanager
+def _plain_architectures() -> Iterator[None]:
+    """TORCH_CUDA_ARCH_LIST without the letters of 9.0a or 10.0f, which DeepSpeed 0.19.8 takes for
+    digits: images for Hopper name them, and what is compiled here runs on the host alone.
+    """
+    listed = os.environ.get("TORCH_CUDA_ARCH_LIST")
+    if listed is None:
+        yield
+        return
+    os.environ["TORCH_CUDA_ARCH_LIST"] = re.sub(r"(?<=\d)[a-z]", "", listed)
+    try:
+        yield
+    finally:
+        os.environ["TORCH_CUDA_ARCH_LIST"] = listed
 
 
 def install_command() -> str:

@@ -35,7 +35,7 @@ import torch
 from longseq.host.atomic_files import replace_file
 from longseq.run.environment import environment
 from tests.gpu import page
-from tests.gpu.results import CUT_OFF, short
+from tests.gpu.results import CUT_OFF, FAULTY, short
 from tests.gpu.steps import STEPS, Step
 
 ROOT = Path(__file__).parents[2]
@@ -189,7 +189,7 @@ def run(step: Step, record: Record, limit: float, cuda: bool) -> None:
         code = watched([*command, *step.words], record.folder / f"{step.name}.log", limit + GRACE)
     finally:
         took = time.monotonic() - began
-        finished = code in (0, 1)
+        finished = code in (0, FAULTY)
         if finished:
             why = "" if cuda else "on a CPU: what one can show of this"
         elif code == CUT_OFF or took > limit:

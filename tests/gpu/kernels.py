@@ -5,7 +5,7 @@
 Forward and the three gradients, on views of one fused product as the model makes them: whole
 samples and documents, grouped heads, two sizes of heads; then dropout: its rate, that a seed
 repeats it, that backward drops what forward dropped. A row says "not run" with the reason where a
-kernel cannot run. Exit code 0: all that ran agree; 1: one does not.
+kernel cannot run. Exit code 0: all that ran agree; 4: one does not.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ from longseq.host.atomic_files import replace_file
 
 VERDICTS = ("ok", "wrong", "failed", "out of memory", "not run")
 CUT_OFF = 3  # the exit code of a step whose time ran out
+FAULTY = 4  # of one that is done, and found something wrong or failed: 1 is Python's own
 
 
 def step_parser(doc: str | None) -> argparse.ArgumentParser:
@@ -100,8 +101,9 @@ class Results:
 
     @property
     def exit_code(self) -> int:
-        """1 where a row is wrong or failed."""
-        return int(any(row["verdict"] in ("wrong", "failed") for row in self.rows))
+        """FAULTY where a row is wrong or failed."""
+        faulty = any(row["verdict"] in ("wrong", "failed") for row in self.rows)
+        return FAULTY if faulty else 0
 
 
 def _line(error: BaseException) -> str:

@@ -1,7 +1,7 @@
 """The steps of tests/gpu/run.sh, in the order of their worth: the only list of them.
 
 A step is a module of this folder: `python -m tests.gpu.NAME --out FILE [--within SECONDS] [--device
-cuda|cpu] [--tiny]`, which keeps its rows in FILE and ends with 1 where one is wrong (results.py).
+cuda|cpu] [--tiny]`, which keeps its rows in FILE and ends with 4 where one is wrong (results.py).
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def test_a_mistake_in_dropout_is_seen(change: str) -> None:
     assert not list(dropout_faults(wrong(""), float32, "cpu"))
 
 
-def test_a_mistake_is_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mistake_is_exit_code_4(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "CASES", (Case(),))
     monkeypatch.setattr(sdpa, "attend", wrong("scale"))
-    assert main(["--device", "cpu"]) == 1
+    assert main(["--device", "cpu"]) == 4

@@ -44,9 +44,17 @@ def config_of(flags: str) -> Config:
     return Config(*parse(GROUPS, [*flags.split(), "--device", "cuda"]))
 
 
+LARGE = "--bf16 --hidden-size 1536 --num-attention-heads 24 --seq-length 8192"
 BEST = [
     # flags, machine, the kernel
-    ("--bf16", H100, "v3"),
+    (LARGE, H100, "v3"),
+    # 2.0e12 operations a layer; with 2,048 tokens 3.9e11, fewer than the host leaves time for
+    (f"{LARGE} --seq-length 2048", H100, "cudnn"),
+    (f"{LARGE} --seq-length 2048 --micro-batch-size 8", H100, "v3"),
+    (f"{LARGE} --seq-length 2048 --compile off", H100, "v3"),
+    (f"{LARGE} --seq-length 2048 --reset-attention-mask", H100, "v3"),
+    (f"{LARGE} --seq-length 2048", A100, "v2"),
+    (f"{LARGE} --seq-length 2048", LOGIN_NODE, "best"),
     ("--bf16 --attention-dropout 0.1", H100, "v2"),
     ("--bf16", A100, "v2"),
     ("--bf16", BLACKWELL, "cudnn"),
@@ -84,10 +92,12 @@ def test_the_best_on_a_cpu(flags: str, wanted: str) -> None:
 
 
 def test_what_was_chosen_is_said() -> None:
-    wish = config_of("--bf16 --use-flash-attn-best")
+    wish = config_of(f"{LARGE} --use-flash-attn-best")
     assert note(with_kernel(wish, A100), A100).startswith(
         "attention v2: the first of v3, cudnn, v4"
     )
+    small = with_kernel(config_of("--bf16 --use-flash-attn-best"), A100)
+    assert note(small, A100).startswith("attention v2: the first of cudnn, v3, v4, v2")
     assert "none is in sight" in note(with_kernel(wish, LOGIN_NODE), LOGIN_NODE)
     assert "by what is installed" in note(with_kernel(wish, NEW_H100), NEW_H100)
     ring = config_of("--bf16 --context-parallel-size 2 --use-flash-attn-best")

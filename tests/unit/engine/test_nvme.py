@@ -195,3 +195,19 @@ nvme.build_operator()
     first, second = sorted(spans)
     assert first[1] <= second[0]
     assert time.monotonic() > second[1]
+
+
+def test_architectures_with_letters_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By DeepSpeed's own reader of TORCH_CUDA_ARCH_LIST, which fails on an H200's image's."""
+    from deepspeed.ops.op_builder.async_io import AsyncIOBuilder  # that of GPUs
+
+    listed = "9.0a;10.0f+PTX 8.0"
+    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", listed)
+    builder = AsyncIOBuilder()
+    builder.jit_mode = True
+    with pytest.raises(ValueError, match="0a"):
+        builder.compute_capability_args()
+    with nvme._plain_architectures():
+        builder.compute_capability_args()
+        assert os.environ["TORCH_CUDA_ARCH_LIST"] == "8.0;9.0;10.0+PTX"
+    assert os.environ["TORCH_CUDA_ARCH_LIST"] == listed
