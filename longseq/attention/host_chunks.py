@@ -11,8 +11,7 @@
 Without `on_host` the chunks are views and nothing is copied. With it a fetch owns two places on the
 device, one at work and one being filled: the CPU runs far ahead of a GPU, and would otherwise ask
 for the memory of every chunk at once. Copies both ways go over one stream, in the order in which
-they are asked for, beside the work; that waits for its own chunk alone, by an event. No GPU has run
-this form.
+they are asked for, beside the work; that waits for its own chunk alone, by an event.
 """
 
 from __future__ import annotations

@@ -80,7 +80,12 @@ def rows_table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     head = ["what", *columns, "verdict", *(["why"] if noted else [])]
     yield _line(head)
     yield "|" + "---|" * len(head)
+    said: set[str] = set()
     for row in rows:
+        why_not_run = row.get("why", "") if row["verdict"] == "not run" else ""
+        if why_not_run in said:
+            continue  # of one kernel in every case
+        said |= {why_not_run} - {""}
         values = [short(row[name]) if name in row else "" for name in columns]
         why = [row.get("why", "")[:200]] if noted else []
         yield _line([row["what"], *values, row["verdict"], *why])

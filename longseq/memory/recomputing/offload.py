@@ -14,7 +14,7 @@ are powers of two, or nearly.
 All memory of the device is of the stream that computes, which waits for a copy before it gives
 back or uses what is copied. With record_stream in place of that, memory would come back when the
 device has come by; the host runs ahead of it, and would have made room for every layer by then.
-An H200 has run an earlier form of this, which was equal and saved nothing; this form, none yet.
+An H200 has run it, equal, and with the memory that it should have (docs/gpu.md).
 """
 
 from __future__ import annotations
