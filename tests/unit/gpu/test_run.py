@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from tests.gpu import against_cpu, all, page
+from tests.gpu import against_cpu, all, attention, beside, page
 from tests.gpu.repeat import Run, first_difference
-from tests.gpu.results import CUT_OFF, Results, step_options
+from tests.gpu.results import CUT_OFF, FAULTY, Results, step_options
 from tests.gpu.steps import STEPS, Step
 from tests.gpu.training import Found, largest_difference
 
@@ -117,6 +119,52 @@ def test_a_step_that_does_not_end_is_ended_with_all_it_started(
     while state.exists() and state.read_text().rpartition(")")[2].split()[0] != "Z":
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize(("code", "finished"), [(0, True), (FAULTY, True), (1, False)])
+def test_a_step_that_breaks_is_not_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, finished: bool
+) -> None:
+    """1 is what Python ends with after a traceback."""
+    monkeypatch.setattr(all, "this_machine", machine)
+    monkeypatch.setattr(all, "watched", lambda *_: code)
+    record = all.Record(tmp_path)
+    all.run(ONE, record, 60.0, cuda=True)
+    assert record.is_finished(ONE) is finished
+    assert record.exit_code == int(not finished)
+
+
+def test_steps_side_by_side_end_with_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both run at once: each waits for the other's file. A signal then ends both."""
+    watched, begun = all.watched, threading.Event()
+
+    def with_each_other(command: list[str], log: Path, limit: float) -> int:
+        other = tmp_path / ("repeat.begun" if log.stem == "kernels" else "kernels.begun")
+        script = f"touch '{log.with_suffix('.begun')}'; until [ -e '{other}' ]; do sleep 0.05; done"
+        script += "; exec sleep 60"
+        return watched(["/bin/bash", "-c", script], log, limit)
+
+    def interrupt() -> None:
+        while len(list(tmp_path.glob("*.begun"))) < 2 and not begun.wait(0.05):
+            pass
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    monkeypatch.setattr(all, "this_machine", machine)
+    monkeypatch.setattr(all, "watched", with_each_other)
+    before = signal.signal(signal.SIGUSR1, lambda *_: sys.exit(1))
+    record = all.Record(tmp_path)
+    try:
+        threading.Thread(target=interrupt).start()
+        with pytest.raises(SystemExit):
+            all.side_by_side([ONE, TWO], record, [60.0, 60.0])
+    finally:
+        begun.set()
+        signal.signal(signal.SIGUSR1, before)
+    assert not all.running
+    whys = [record.steps[step.name]["why"] for step in (ONE, TWO)]
+    assert [why.split(" after")[0] for why in whys] == ["cut off", "cut off"]
 
 
 def test_a_step_whose_time_runs_out_is_no_failure(tmp_path: Path) -> None:
@@ -228,3 +276,36 @@ def test_wrong_values(words: list[str], said: str, capsys: pytest.CaptureFixture
         all.main(words)
     assert ended.value.code == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_reason_is_shown_once() -> None:
+    absent = [{"what": f"v1 {n}", "verdict": "not run", "why": "not installed"} for n in range(2)]
+    wrong = [{"what": f"v2 {n}", "verdict": "wrong", "why": "far off"} for n in range(2)]
+    lines = list(page.rows_table(absent + wrong))[2:]
+    assert [line.split(" | ")[0] for line in lines] == ["| v1 0", "| v2 0", "| v2 1"]
+
+
+@pytest.mark.parametrize("limit", range(7))
+def test_the_longest_that_fits(limit: int) -> None:
+    tried: list[int] = []
+
+    def fits(tokens: int) -> bool:
+        tried.append(tokens)
+        return tokens <= 10 * limit
+
+    assert beside.most((10, 20, 30, 40, 50), fits) == min(10 * limit, 50)
+    assert len(tried) <= 3
+
+
+@pytest.mark.parametrize(("rate", "verdict"), [(96.0, "ok"), (94.0, "wrong")])
+def test_the_best_kernel_is_nearly_the_fastest(rate: float, verdict: str) -> None:
+    case, results = attention.TINY[0], Results(None)
+    for name, found in (("sdpa", rate), ("v4", 100.0)):
+        results.row(f"{case}, {name}", "ok", TFLOPS=found)
+    results.row(f"{attention.TINY[1]}, v4", "ok", TFLOPS=1000.0)  # of another case
+    attention.judge(results, case, "cpu")
+    last = results.rows[-1]
+    assert (last["verdict"], last["why"]) == (
+        verdict,
+        "sdpa" if verdict == "ok" else "sdpa, not v4",
+    )
