@@ -108,8 +108,8 @@ def evaluate(options: argparse.Namespace) -> int:
     def work(asked: Asked, device: torch.device, ranks: Ranks) -> None:
         figures = _all_figures(asked, device, ranks, call=options.genes)
         if ranks.rank == 0:
+            _write(options, figures)  # first: the reader of what is printed may have gone
             _print(figures)
-            _write(options, figures)
 
     return on_ranks(computing, look, work)
 

@@ -136,8 +136,12 @@ def test_a_full_disk_is_one_line_and_what_was_there_stays(
     assert path.read_text() == "older"
 
 
-def test_standard_output_may_be_full_too(here: Path) -> None:
-    command = [sys.executable, "-m", "longseq", "score", "run", "ok.fa"]
+@pytest.mark.parametrize("verb", ["score", "evaluate"])
+def test_standard_output_may_be_full_too(verb: str, here: Path, tmp_path: Path) -> None:
+    """What goes to a file is there before that is found."""
+    figures = tmp_path / "figures.json"
+    command = [sys.executable, "-m", "longseq", verb, "run", "ok.fa"]
+    command += ["--json", str(figures)] if verb == "evaluate" else []
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             command, stdout=full, stderr=subprocess.PIPE, text=True, check=False,
@@ -146,6 +150,7 @@ def test_standard_output_may_be_full_too(here: Path) -> None:
     assert done.returncode == 73
     assert done.stderr.startswith("longseq: standard output: no space left")
     assert done.stderr.count("\n") == 1
+    assert figures.exists() == (verb == "evaluate")
 
 
 # As from a terminal, whatever pytest was started by
