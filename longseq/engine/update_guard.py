@@ -12,11 +12,13 @@ In fp16 an overflow is normal, and DeepSpeed skips it before it measures: then n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+import torch.distributed as dist
+from torch import Tensor, nn
 
 from longseq.engine.stage0 import BareOptimizer
 
@@ -86,8 +88,21 @@ def was_left_out(engine: Any) -> bool:
 @torch.no_grad()
 def are_finite(model: nn.Module) -> bool:
     """Whether all weights that this rank holds, whole or in part, are finite numbers."""
-    tensors = [getattr(p, "ds_tensor", p) for p in model.parameters()]
-    held = [t.detach() for t in tensors if t.numel() and t.data_ptr()]  # others lie in files
+    held = [part for p in model.parameters() if (part := _held(p)).numel()]
     if not held:
         return True
-    return bool(torch.stack(torch._foreach_norm(held)).isfinite().all())
+    # The largest of each: a sum of squares overflows where no number does
+    return bool(torch.stack(torch._foreach_norm(held, math.inf)).isfinite().all())
+
+
+def _held(parameter: Any) -> Tensor:
+    """What this rank has of a parameter in memory. At stage 3 that is a slice, the last of which
+    DeepSpeed fills up with what it finds in memory.
+    """
+    if not hasattr(parameter, "ds_tensor"):
+        return parameter.detach()
+    part: Tensor = parameter.ds_tensor.detach()
+    if not part.numel() or not part.data_ptr():  # it lies in a file
+        return part[:0]
+    start = part.numel() * dist.get_rank(parameter.ds_process_group)
+    return part[: max(0, parameter.ds_numel - start)]
