@@ -28,7 +28,6 @@ ALONE = {
     "WORLD_SIZE": "1",
     "LOCAL_RANK": "0",
     "MASTER_ADDR": "127.0.0.1",
-    "MASTER_PORT": "29500",
 }
 
 
@@ -38,6 +37,9 @@ def main(argv: list[str]) -> int:
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
     for name, alone in ALONE.items():
         os.environ.setdefault(name, alone)
+    # One rank takes any port that is free: other runs may be on this host
+    port = "0" if os.environ["WORLD_SIZE"] == "1" else "29500"
+    os.environ.setdefault("MASTER_PORT", port)
     rank = int(os.environ["RANK"])
     keep_output()
     sys.excepthook = _failed  # until the log is open

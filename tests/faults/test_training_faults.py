@@ -10,6 +10,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -213,6 +214,19 @@ def test_weights_that_are_no_numbers_are_not_saved(start: Start) -> None:
     assert run.exit_code(60) == 1
     assert "the weights after iteration 1 are not finite numbers, so they were not" in run.text()
     assert list(run.folder.glob("checkpoints/step-*")) == []
+
+
+def test_one_rank_alone_waits_for_no_port(tmp_path: Path) -> None:
+    """Without a launcher, which gives ranks a port, as two of them on one host."""
+    words = [*NETWORK[:10], "--device", "cpu", "--train-iters", "1", "--run-dir", str(tmp_path)]
+    words += ["--data-path", str(ROOT / "data" / "NC_001416.1.fa")]
+    env = {k: v for k, v in os.environ.items() if k not in ("MASTER_PORT", "WORLD_SIZE")}
+    with socket.socket() as taken:
+        with suppress(OSError):  # somebody else's, then
+            taken.bind(("127.0.0.1", 29500))
+            taken.listen()
+        subprocess.run([sys.executable, str(ROOT / "pretrain_gpt.py"), *words], env=env, check=True)
+    assert (tmp_path / "metrics.jsonl").read_text().count("\n") == 1
 
 
 def test_a_spike_is_left_out_and_written_down(start: Start) -> None:

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -90,13 +88,9 @@ def write_tokens(prefix: Path) -> None:
 
 def train(words: Sequence[str], output: Path) -> None:
     """One process of pretrain_gpt.py; RuntimeError with its last lines where it fails."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
     with output.open("w") as file:
         done = subprocess.run(
             [sys.executable, str(ROOT / "pretrain_gpt.py"), *words],
-            env=os.environ | {"MASTER_PORT": port},
             stdout=file,
             stderr=file,
             check=False,
