@@ -425,17 +425,21 @@ fill_wheels() { # DeepSpeed's is made here, without compiled parts; all others a
 # ---------------------------------------------------------------- what is to be done
 
 plan() { # what would be done, for --dry-run
-    local state='is finished; nothing to do'
+    local lines state='is finished; nothing to do'
     if ((recreate)) || ! longseq_is_installed base; then
         state='would be made anew'
     elif ((with_test)) && ! longseq_is_installed test; then
         state='is finished; test tools would be added'
     fi
     ((! with_upstream)) || state+='; Megatron-DeepSpeed would be got unless it is there'
-    printf '%s\n' "machine      $LONGSEQ_MACHINE, $LONGSEQ_DEVICES $LONGSEQ_DEVICE device(s) or cores" \
-        "Python       $LONGSEQ_PYTHON_VERSION at $LONGSEQ_BASE_PYTHON" \
-        "environment  $LONGSEQ_VENV" "             $state"
-    [[ -z $wheels_out ]] || printf '%s\n' "wheels       $wheels_out, for Python $wheels_python"
+    lines=(
+        "machine      $LONGSEQ_MACHINE, $LONGSEQ_DEVICES $LONGSEQ_DEVICE device(s) or cores"
+        "Python       $LONGSEQ_PYTHON_VERSION at $LONGSEQ_BASE_PYTHON"
+        "environment  $LONGSEQ_VENV"
+        "             $state"
+    )
+    [[ -z $wheels_out ]] || lines+=("wheels       $wheels_out, for Python $wheels_python")
+    printf '%s\n' "${lines[@]}"
 }
 
 lock_environment() { # one installation at a time; the kernel drops the lock when its owner dies
@@ -482,7 +486,7 @@ while (($#)); do
             wheels_python=$2
             shift
             ;;
-        -h | --help) longseq_help "${BASH_SOURCE[0]}" && exit 0 ;;
+        -h | --help) longseq_answer longseq_help "${BASH_SOURCE[0]}" ;;
         *) longseq_refuse "unknown argument $1: ./install.sh --help lists them" ;;
     esac
     shift
@@ -502,7 +506,7 @@ longseq_find_environment
 log=$LONGSEQ_VENV/install.log
 wheels_python=${wheels_python:-${LONGSEQ_PYTHON_VERSION%.*}}
 
-((dry_run)) && plan && exit 0
+((! dry_run)) || longseq_answer plan
 check_machine
 lock_environment
 steps_all=$((7 + 2 * with_test + with_upstream + (${#wheels_out} > 0)))

@@ -21,7 +21,7 @@ json=()
 case ${1-} in
     '') ;;
     --json) json=(--json) ;;
-    -h | --help) longseq_help "${BASH_SOURCE[0]}" && exit 0 ;;
+    -h | --help) longseq_answer longseq_help "${BASH_SOURCE[0]}" ;;
     *) longseq_refuse "unknown argument $1: ./longseq.sh doctor --help" ;;
 esac
 

@@ -36,6 +36,15 @@ longseq_help() { # longseq_help FILE: prints the comment that FILE begins with, 
     done <"$1" | fold -s -w "$columns"
 }
 
+longseq_answer() { # longseq_answer FUNCTION [ARGUMENT ...]: ends with what it prints, also where nobody can read that
+    # In silence: bash would name each line that it could not write
+    if "$@" 2>/dev/null; then
+        exit 0
+    fi
+    longseq_say 'standard output cannot be written: it is closed or full'
+    exit 73
+}
+
 # ---------------------------------------------------------------- Python and environment
 
 longseq_python_version() { # longseq_python_version PYTHON: prints 3.11.7, nothing if it does not run

@@ -11,7 +11,7 @@ source "$LONGSEQ_ROOT/ALCF/setup.sh"
 words=() folder=${OUTPUT_DIR:-$LONGSEQ_ROOT/outputs}
 while (($#)); do
     case $1 in
-        -h | --help) longseq_help "${BASH_SOURCE[0]}" && exit 0 ;;
+        -h | --help) longseq_answer longseq_help "${BASH_SOURCE[0]}" ;;
         --all) words+=("$1") ;;
         -*) longseq_refuse "unknown option $1: ./ALCF/status.sh --help" ;;
         *) folder=$1 ;;

@@ -54,7 +54,7 @@ while (($#)); do
             LONGSEQ_TASK=${1#--}
             ;;
         --) extra=("${@:2}") && break ;;
-        -h | --help) longseq_help "${BASH_SOURCE[0]}" && exit 0 ;;
+        -h | --help) longseq_answer longseq_help "${BASH_SOURCE[0]}" ;;
         -*) longseq_refuse "unknown option $1: ./ALCF/submit.sh --help lists them; those of what the job runs go after --" ;;
         [A-Z]*=*) longseq_refuse "$1: variables go before the command: $1 ./ALCF/submit.sh" ;;
         *) positional+=("$1") ;;

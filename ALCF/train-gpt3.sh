@@ -31,9 +31,9 @@ extra=()
 while (($#)); do
     case $1 in
         --) extra=("${@:2}") && break ;;
-        -h | --help) longseq_help "${BASH_SOURCE[0]}" && exit 0 ;;
-        --list-models) longseq_list_models && exit 0 ;;
-        --list-variables) longseq_list_variables && exit 0 ;;
+        -h | --help) longseq_answer longseq_help "${BASH_SOURCE[0]}" ;;
+        --list-models) longseq_answer longseq_list_models ;;
+        --list-variables) longseq_answer longseq_list_variables ;;
         [A-Z]*=*) longseq_refuse "$1: variables go before the command: $1 ./ALCF/train-gpt3.sh" ;;
         *) longseq_refuse "unknown argument $1: arguments for the trainer go after --" ;;
     esac
@@ -79,6 +79,7 @@ check_and_prepare() { # data are prepared for minutes, in which it may be told t
     ((status == 0)) || exit "$status"
 }
 
+# shellcheck disable=SC2329 # called by longseq_answer
 print_all() { # print_all DS_CONFIG: what a dry run shows
     longseq_print_machine
     [[ -z $LONGSEQ_HOSTS_FROM ]] || printf '# hosts.txt\n%s\n' "$(longseq_host_file)"
@@ -93,7 +94,7 @@ if ((LONGSEQ_VALUE[DRY_RUN])) || ! longseq_is_installed base; then
         checking "$LONGSEQ_BASE_PYTHON" --dry-run
         "${check[@]}"
     )
-    ((! LONGSEQ_VALUE[DRY_RUN])) || { print_all "$ds_config" && exit 0; }
+    ((! LONGSEQ_VALUE[DRY_RUN])) || longseq_answer print_all "$ds_config"
     [[ -z ${LONGSEQ_JOB-} ]] || longseq_refuse "the environment $LONGSEQ_VENV has changed since this job was\
  submitted: submit it again"
     (cd -- "$LONGSEQ_ROOT" && ./install.sh) # pip, too, would take a module of the folder one works in

@@ -23,7 +23,7 @@ source "$LONGSEQ_ROOT/ALCF/verb.sh"
 source "$LONGSEQ_ROOT/ALCF/launch.sh"
 
 case ${1-} in
-    -h | --help) longseq_help "${BASH_SOURCE[0]}" && exit 0 ;;
+    -h | --help) longseq_answer longseq_help "${BASH_SOURCE[0]}" ;;
 esac
 longseq_check_verb "$@"
 longseq_find_machine

@@ -13,7 +13,7 @@ LONGSEQ_ROOT=$(readlink -f -- "${BASH_SOURCE[0]}")
 LONGSEQ_ROOT=${LONGSEQ_ROOT%/*/*}
 source "$LONGSEQ_ROOT/ALCF/setup.sh"
 
-[[ ${1-} == -h || ${1-} == --help ]] && longseq_help "${BASH_SOURCE[0]}" && exit 0
+[[ ${1-} != -h && ${1-} != --help ]] || longseq_answer longseq_help "${BASH_SOURCE[0]}"
 
 cd -- "$LONGSEQ_ROOT"
 longseq_setup

@@ -70,7 +70,7 @@ while (($#)); do
             wheels=$(readlink -f -- "$2")
             shift
             ;;
-        -h | --help) longseq_help "${BASH_SOURCE[0]}" && exit 0 ;;
+        -h | --help) longseq_answer longseq_help "${BASH_SOURCE[0]}" ;;
         --docs) words+=("$1") ;;
         --within | --out | --steps)
             [[ -n ${2-} ]] || longseq_refuse "$1 needs a value: ./tests/gpu/run.sh --help"

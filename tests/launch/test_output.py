@@ -12,7 +12,9 @@ from longseq.errors import EXIT_STOPPED_EARLY
 from longseq.run.safety.abort import report
 from longseq.run.stdio import exit_code
 from tests.launch.cluster import Cluster, why_not
-from tests.launch.shell import Tree
+from tests.launch.shell import Tree, clean_env
+
+UNWRITTEN = "standard output cannot be written: it is closed or full"
 
 # In place of longseq/training/loop.py, which needs torch and minutes
 STUB = """
@@ -199,3 +201,37 @@ def test_the_wall_time_counts_from_the_scripts_start(tree: Tree) -> None:
         longseq_know_end; echo $((LONGSEQ_END_TIME - before))
         scheduler=$((before + 60)); longseq_know_end; echo $((LONGSEQ_END_TIME - before))"""
     assert tree.bash(script).stdout.split() in (["3570", "60"], ["3571", "60"])
+
+
+ANSWERS = [
+    "ALCF/train-gpt3.sh --help",
+    "ALCF/train-gpt3.sh --list-models",
+    "ALCF/train-gpt3.sh --list-variables",
+    "ALCF/train-gpt3.sh",  # with DRY_RUN
+    "ALCF/submit.sh --help",
+    "ALCF/use.sh --help",
+    "ALCF/status.sh --help",
+    "ALCF/doctor.sh --help",
+    "install.sh --help",
+    "install.sh --dry-run",
+]
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_what_only_answers_does_nothing_where_nobody_can_read(tree: Tree, closed: bool) -> None:
+    """Neither a training nor an installation or a job begins, as all three once did."""
+    before = tree.listing()
+    for words in ANSWERS:
+        line = f'exec "./$@" {">&-" if closed else ">/dev/full"}'
+        done = subprocess.run(
+            ["/bin/bash", "-c", line, "-", *words.split()],
+            cwd=tree.root,
+            env=clean_env(tree.home, {"DRY_RUN": "1"}),
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        told = done.stderr.splitlines()
+        assert (done.returncode, told[-1]) == (73, f"longseq: {UNWRITTEN}"), (words, done.stderr)
+        assert len(told) == 1 or words == ANSWERS[3]  # which says more beside
+    assert tree.listing() == before
