@@ -42,9 +42,11 @@ are not touched. That folder is made where there is a network, for the other mac
 ./tests/gpu/run.sh --wheels DIR
 ```
 
-Each step is a process of its own with its share of the time. What was cut off goes on at the next
-call, what is finished is not run again while the code is the same; `--steps kernels,repeat` runs
-those only; `--out DIR` says where `results.json` and each step's output go. Memory that ran out and
+Each step is a process of its own with its share of the time; those that measure none run side by
+side, where the GPU has 40 GiB or more (3.5 minutes on an H200), the others alone after them. What
+was cut off goes on at the next call, what is finished is not run again while the code is the same;
+`--steps kernels,repeat` runs those only; `--out DIR` says where `results.json` and each step's
+output go. Memory that ran out and
 failures are results. Without a GPU the steps run on the CPU as far as it can show them. This page
 is made from the results in docs/measured/, to which `./tests/gpu/run.sh --docs` adds those of this
 machine, and `python -m tests.gpu.page DIR` those of another.
