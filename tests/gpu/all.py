@@ -158,7 +158,8 @@ class Record:
 
 def can_share(cuda: bool) -> bool:
     """Whether the GPU has the memory for several steps at the same time."""
-    return cuda and torch.cuda.mem_get_info()[1] >= SIDE_BY_SIDE * 2**30
+    # Its properties: to ask for its memory would take some of it while speed is measured
+    return cuda and torch.cuda.get_device_properties(0).total_memory >= SIDE_BY_SIDE * 2**30
 
 
 def limit_of(step: Step, left: float, later: list[Step]) -> float:
@@ -234,8 +235,9 @@ def watched(command: list[str], log: Path, limit: float) -> int:
 
 def side_by_side(steps: list[Step], record: Record, limits: list[float]) -> None:
     """Run steps at the same time on one GPU; those after them have it for themselves."""
+    given = "OMP_NUM_THREADS" in os.environ
     threads = max(1, (os.cpu_count() or 1) // len(steps))
-    os.environ["OMP_NUM_THREADS"] = str(threads)  # each would take all cores
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # each would take all cores
     with ThreadPoolExecutor(len(steps)) as pool:
         found = [
             pool.submit(run, step, record, limit, True)
@@ -249,7 +251,8 @@ def side_by_side(steps: list[Step], record: Record, limits: list[float]) -> None
                 end(process, signal.SIGKILL)
             raise
         finally:
-            del os.environ["OMP_NUM_THREADS"]
+            if not given:
+                del os.environ["OMP_NUM_THREADS"]
     for each in found:
         each.result()
 
