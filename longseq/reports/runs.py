@@ -41,9 +41,9 @@ class RunRecord:
         known = [m for m in records if finite(m.get(key))]
         return [m["iteration"] for m in known], [float(m[key]) for m in known]
 
-    def last(self, key: str) -> float | None:
+    def last(self, key: str, own: bool = False) -> float | None:
         """The latest value of a metric."""
-        values = self.column(key)[1]
+        values = self.column(key, own)[1]
         return values[-1] if values else None
 
     def typical(self, key: str) -> float | None:
