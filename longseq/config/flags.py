@@ -94,6 +94,10 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}: see {self.prog} --help")
 
+    def print_help(self, file: Any = None) -> None:
+        """Raises OSError where it finds no room, of which argparse's own says nothing."""
+        print(self.format_help(), end="", file=file, flush=True)
+
     def options(self) -> list[str]:
         """The long options it takes."""
         return [name for name in self._option_string_actions if name.startswith("--")]

@@ -4,7 +4,8 @@
 
 Both alleles stand between the same flanks, in one window of the network's length; what they differ
 in is log p(alternative) - log p(reference), in nats. What has no score, or one that compares other
-words, is counted: `notes` says it.
+words, is counted: `notes` says it. Sites without an alternative, as files of all sites have them,
+are counted too and have no row.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ COLUMNS = {
     "record": str, "position": int, "id": str, "ref": str, "alt": str,
     "log_likelihood_ref": float, "log_likelihood_alt": float, "difference": float,
 }  # fmt: skip
+NONE = "."  # the alternative of a site that has none
 BASES = frozenset("ACGTNacgtn")
 STANDS_FOR = {  # what a letter of the reference may be as REF, beside itself and N
     "R": "AG", "Y": "CT", "S": "CG", "W": "AT", "K": "GT", "M": "AC",
@@ -51,18 +53,20 @@ class Variant:
     @property
     def is_sequence(self) -> bool:
         """Whether letters are there to score: no symbolic allele, breakend or missing one."""
-        return bool(self.alt) and BASES.issuperset(self.alt)
+        return BASES.issuperset(self.alt)
 
 
 def read_variants(path: Path) -> Iterator[Variant]:
-    """The alternatives of a VCF or BCF, by pysam; UserError where it is none."""
+    """The alternatives of a VCF or BCF, by pysam, and NONE of a site without; UserError where the
+    file is none.
+    """
     import pysam
 
     pysam.set_verbosity(0)  # htslib says on the screen what the exception says as well
     try:
         with pysam.VariantFile(str(path)) as file:
             for row in file:
-                for alt in row.alts or ("",):
+                for alt in row.alts or (NONE,):
                     yield Variant(row.chrom, row.start, row.id or ".", row.ref or "", alt)
     except (OSError, ValueError) as error:
         raise UserError(f"--variants {path} cannot be read as VCF: {error}") from None
@@ -86,7 +90,7 @@ def check_variants(path: Path, reference: dict[str, str], fasta: str, most: int)
     """
     count = 0
     for variant in read_variants(path):
-        count += 1
+        count += variant.alt != NONE
         where = f"--variants {path}: {variant.record}:{variant.start + 1}"
         letters = reference.get(variant.record)
         if letters is None:
@@ -139,6 +143,9 @@ def variant_rows(
     def alleles() -> Iterator[Window]:
         for variant in read_variants(path):
             windows: list[Window] = []
+            if variant.alt == NONE:
+                counts["sites"] += 1
+                continue
             if not variant.is_sequence:
                 counts["symbolic"] += 1
             else:
@@ -170,6 +177,8 @@ def variant_rows(
 
 def notes(counts: Counter[str], specification: str) -> Iterator[str]:
     """What is to be known of the rows of a network of these tokens."""
+    if count := counts["sites"]:
+        yield f"{count:,} sites have no alternative and are left out"
     if count := counts["symbolic"]:
         yield f"{count:,} alternatives are no sequence (symbolic): nan"
     if count := counts["without"]:
@@ -215,7 +224,7 @@ def _row(variant: Variant, ref: float, alt: float) -> dict[str, list[Any]]:
         "position": [variant.start + 1],
         "id": [variant.name],
         "ref": [variant.ref],
-        "alt": [variant.alt or "."],
+        "alt": [variant.alt],
         "log_likelihood_ref": [ref],
         "log_likelihood_alt": [alt],
         "difference": [alt - ref],

@@ -18,7 +18,7 @@ from longseq.reports import curves, together
 from longseq.reports.columns import columns
 from longseq.reports.format import duration, number, short
 from longseq.reports.page import render
-from longseq.reports.runs import RunRecord, printable
+from longseq.reports.runs import RunRecord, common_marks, printable
 from longseq.reports.sections import Table, flat, pairs, precision
 
 COLUMNS = (
@@ -58,7 +58,9 @@ def show(runs: Sequence[RunRecord]) -> None:
 
 
 def differences(runs: Sequence[RunRecord]) -> Table:
-    """A row for each run: what people ask for first, the figures, and what else differs."""
+    """A row for each run: what people ask for first, the figures, the baselines that are not the
+    same for all, and what else differs.
+    """
     settings = [dict(flat(run.summary.get("settings", {}))) for run in runs]
     names = list(dict.fromkeys(name for each in settings for name in each))
     differing = [
@@ -68,15 +70,19 @@ def differences(runs: Sequence[RunRecord]) -> Table:
         and name.split(".")[-1] not in OWN
         and len({each.get(name, "") for each in settings}) > 1
     ]
+    apart = common_marks(runs)[1]
     lost = any(run.lost for run in runs)
     rows = []
     for run, each in zip(runs, settings, strict=True):
         asked = [each.get(name, "") for name in ASKED.values()]
         asked += [precision(run), _layout(run)]
-        rest = [each.get(name, "") for name in differing]
+        marks = dict(run.marks())
+        rest = [number(marks.get(name), "{:.4f}") for name in apart]
+        rest += [each.get(name, "") for name in differing]
         rest += [str(run.lost)] if lost else []
         rows.append([run.folder.name, *asked, *row(run), *rest])
-    flags = ["--" + name.split(".")[-1].replace("_", "-") for name in differing]
+    flags = [f"baseline: {name}" for name in apart]
+    flags += ["--" + name.split(".")[-1].replace("_", "-") for name in differing]
     flags += ["lines lost"] if lost else []
     return Table("Differences", ["run", *ASKED, "precision", "layout", *COLUMNS, *flags], rows)
 

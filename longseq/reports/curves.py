@@ -18,8 +18,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from longseq.reports.plots import FEW, PARTS, bounds_near, smooth, thin
-from longseq.reports.runs import RunRecord, finite
+from longseq.reports.plots import FEW, MARK_LINES, PARTS, bounds_near, smooth, thin
+from longseq.reports.runs import RunRecord, common_marks, finite
 
 MOST = 3000  # records of all runs of a page
 WATCHED = ("lm_loss", "grad_norm", "iteration_time")  # their least and greatest are kept
@@ -29,6 +29,7 @@ KEYS = (
 ).split()
 LOCAL = "local_mean"
 NEAR = "Loss beside the baselines"
+APART = "; baselines that are not the same for all runs are in the table only"
 COLOURS, DASHES = 7, 4  # of the page; runs beyond them begin again with another dash
 INK = 7
 
@@ -154,10 +155,13 @@ def _plain() -> list[Chart]:
 
 
 def _marks(marks: Sequence[tuple[str, float]]) -> list[Chart]:
-    return [
-        {"table": 0, "value": value, "label": name, "colour": INK, "dash": 1 + n % 3}
-        for n, (name, value) in enumerate(marks)
-    ]
+    """In the styles of plots.draw_marks."""
+    series: list[Chart] = []
+    for n, (name, value) in enumerate(marks):
+        again, dash = divmod(n, len(MARK_LINES))
+        one = {"table": 0, "value": value, "label": name, "colour": INK, "dash": 1 + dash}
+        series.append(one | ({"faint": True} if again else {}))
+    return series
 
 
 def several(runs: Sequence[RunRecord], names: Sequence[str]) -> dict[str, Any]:
@@ -178,14 +182,14 @@ def several(runs: Sequence[RunRecord], names: Sequence[str]) -> dict[str, Any]:
         ]
 
     losses = of("lm_loss")
-    marks = list(dict(mark for run in runs for mark in run.marks()).items())
+    marks, apart = common_marks(runs)
     values = [v for run in runs for v in run.column("lm_loss")[1]]
     near = bounds_near(values, [value for _, value in marks])
     nats = "nats a token"
     charts = [
         _chart("Loss", "training, " + nats, losses),
         _chart("Validation loss", nats, of("validation_loss", points=True)),
-        _chart(NEAR, nats, losses + _marks(marks), near=near),
+        _chart(NEAR, nats + (APART if apart else ""), losses + _marks(marks), near=near),
         _chart("Throughput", "tokens/s", of("tokens_per_sec"), zero=True),
     ]
     with_numbers = [chart for chart in charts if _with_numbers(chart, tables)]

@@ -17,6 +17,7 @@ INK, GRID, FAINT = "#2b2f36", "#e6e8ec", "#9aa3af"
 BLUE, ORANGE, GREEN, VIOLET = "#2f6fdb", "#e07a1f", "#2a9d6e", "#7a5cc4"
 PARTS = ("data", "forward", "backward", "update")  # of an iteration, as in metrics.jsonl
 FEW = 50  # values that are drawn as they are
+MARK_LINES = ("--", "-.", ":")  # of the marks, as many as a run has
 POINTS = 600  # more than these are averaged: a page of a long run stays small
 STYLE: Any = {  # of matplotlib
     "svg.fonttype": "none",
@@ -89,12 +90,19 @@ def near_marks_plot(run: RunRecord) -> str:
     def draw(axes: Axes) -> None:
         losses = _losses(axes, run)
         marks = run.marks()
-        for (name, value), line in zip(marks, ("--", "-.", ":"), strict=False):
-            axes.axhline(value, color=INK, linestyle=line, linewidth=1.2, label=name)
+        draw_marks(axes, marks)
         axes.set_ylim(*bounds_near(losses, [value for _, value in marks]))
         axes.legend()
 
     return as_svg(draw)
+
+
+def draw_marks(axes: Axes, marks: Sequence[tuple[str, float]]) -> None:
+    """A line across for each, whatever there are; beyond MARK_LINES fainter ones."""
+    for n, (name, value) in enumerate(marks):
+        again, line = divmod(n, len(MARK_LINES))
+        how: Any = {"linestyle": MARK_LINES[line], "alpha": 0.4 if again else 1.0}
+        axes.axhline(value, color=INK, linewidth=1.2, label=name, **how)
 
 
 def bounds_near(losses: Sequence[float], marks: Sequence[float]) -> tuple[float, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -41,9 +42,9 @@ class RunRecord:
         known = [m for m in records if finite(m.get(key))]
         return [m["iteration"] for m in known], [float(m[key]) for m in known]
 
-    def last(self, key: str) -> float | None:
+    def last(self, key: str, own: bool = False) -> float | None:
         """The latest value of a metric."""
-        values = self.column(key)[1]
+        values = self.column(key, own)[1]
         return values[-1] if values else None
 
     def typical(self, key: str) -> float | None:
@@ -120,6 +121,19 @@ class RunRecord:
     def seconds(self) -> float:
         """Time that this run spent in iterations."""
         return sum(self.column("iteration_time", own=True)[1])
+
+
+def common_marks(runs: Sequence[RunRecord]) -> tuple[list[tuple[str, float]], list[str]]:
+    """The marks that all of these runs have alike, to the digits that are told; the names of those
+    that they have not, as runs of other data or tokens.
+    """
+    each = [dict(run.marks()) for run in runs]
+    names = list(dict.fromkeys(name for marks in each for name in marks))
+    told = {
+        name: {f"{marks[name]:.4f}" if name in marks else "" for marks in each} for name in names
+    }
+    alike = [(name, each[0][name]) for name in names if len(told[name]) == 1]
+    return alike, [name for name in names if len(told[name]) > 1]
 
 
 def read_run(folder: Path) -> RunRecord:

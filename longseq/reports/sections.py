@@ -88,12 +88,11 @@ def memory(run: RunRecord) -> Rows:
     kinds = {str(kind): float(held) for kind, held in planned.items() if finite(held)}
     rows: list[Row] = [row(kind, held) for kind, held in sorted(kinds.items(), key=_least)]
     rows.append(row("planned in all", sum(kinds.values()), _moment(run)))
-    for key, name in (
-        ("measured_memory_gib", "measured in the first steps"),
-        ("peak_memory_gib", "peak of rank 0, libraries too"),
-        ("most_memory_gib", "peak of the rank with the most"),
+    for found, name in (
+        (run.last("measured_memory_gib", own=True), "measured in the first steps"),
+        (run.last("peak_memory_gib", own=True), "peak of rank 0, libraries too"),
+        (_most(run)[0], "peak of the rank with the most"),
     ):
-        found = run.last(key)
         if found is not None:
             rows.append(row(name, found * GIB))
     return [*rows, ("there is", f"{size(capacity)} a rank")]
@@ -101,6 +100,16 @@ def memory(run: RunRecord) -> Rows:
 
 def _least(kind: tuple[str, float]) -> float:
     return -kind[1]
+
+
+def _most(run: RunRecord) -> tuple[float | None, float | None]:
+    """The largest peak of a rank, and which. Of a run that was killed the others' is up to a minute
+    old, and rank 0's of its last step.
+    """
+    most, first = (run.last(f"{key}_memory_gib", own=True) for key in ("most", "peak"))
+    if most is not None and first is not None and first > most:
+        return first, 0
+    return most, run.last("most_memory_rank", own=True)
 
 
 def _moment(run: RunRecord) -> str:
@@ -112,9 +121,8 @@ def ranks(run: RunRecord) -> Rows:
     """How far they are apart: alone on the same work, and in memory."""
     factor, said = run.slowest_rank()
     rows: list[Row] = [("slowest", f"{factor} {said}")] if factor else []
-    least, most = run.last("least_memory_gib"), run.last("most_memory_gib")
+    least, (most, rank) = run.last("least_memory_gib", own=True), _most(run)
     if least is not None and most is not None:
-        rank = run.last("most_memory_rank")
         which = f" (rank {rank:.0f})" if rank is not None else ""
         rows.append(("peak memory", f"{least:.2f} to {most:.2f} GiB{which}"))
     return rows

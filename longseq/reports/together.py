@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, Any
 from longseq.reports.plots import (
     BLUE,
     GREEN,
-    INK,
     ORANGE,
     VIOLET,
     as_svg,
     bounds_near,
+    draw_marks,
     from_zero,
     smooth,
     thin,
 )
-from longseq.reports.runs import RunRecord, printable
+from longseq.reports.runs import RunRecord, common_marks, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = (BLUE, ORANGE, GREEN, VIOLET, INK, "#b5403c", "#3b9bb3", "#8a6d3b")
+COLOURS = (BLUE, ORANGE, GREEN, VIOLET, "#b5403c", "#3b9bb3", "#8a6d3b")  # INK is the marks'
 LONG = 24  # characters of a name on a curve
 LINES = ("-", "--", ":", "-.")  # told apart without colour as well
 
@@ -52,7 +52,7 @@ def labels(runs: Sequence[RunRecord]) -> list[str]:
 
 def losses_together(runs: Sequence[RunRecord], near: bool) -> str:
     """Training losses of several runs on each other; near: only where they come near to the
-    baselines.
+    baselines, of which those are drawn that are the same for all runs.
     """
 
     def draw(axes: Axes) -> None:
@@ -63,11 +63,10 @@ def losses_together(runs: Sequence[RunRecord], near: bool) -> str:
             y = smooth(y)
             axes.plot(x, y, line, color=colour, linewidth=1.5, label=name)
             shown += y
-        marks = dict(mark for run in runs for mark in run.marks())
         if near:
-            for (name, value), line in zip(marks.items(), ("--", "-.", ":"), strict=False):
-                axes.axhline(value, color=INK, linestyle=line, linewidth=1.0, label=name)
-            axes.set_ylim(*bounds_near(shown, list(marks.values())))
+            marks = common_marks(runs)[0]
+            draw_marks(axes, marks)
+            axes.set_ylim(*bounds_near(shown, [value for _, value in marks]))
         axes.set_ylabel("loss (nats a token)")
         axes.legend(fontsize=7)
 

@@ -130,21 +130,25 @@ class Training:
                 self.screen.note(f"stopping after iteration {trainer.iteration}: {reason}")
                 break
         self.save()
-        self._end_saves(saved)
+        self._complete_last(saved)
         if trainer.iteration >= total and self.kept.has(total):
             return EXIT_DONE
         return EXIT_STOPPED_EARLY if self.kept.newest else EXIT_FAILED
 
-    def _end_saves(self, told: dict[str, float]) -> None:
-        """Wait for what is under way. The last record gets the figures of the last save; beside
-        them stand those it has, and those of other saves that have ended since.
+    def _complete_last(self, told: dict[str, float]) -> None:
+        """Wait for what is under way. The last record gets the ranks' peaks of memory and the
+        figures of the last save; beside these stand those it has, and those of other saves that
+        have ended since.
         """
         new = self.kept.finish()
         for figures in new:
             self.announcer.saved(figures)
         *before, last = [*([told] if told else []), *new] or [{}]
+        more: dict[str, Any] = self.stragglers.peaks()
         if new:
-            self.tracker.add_to_last(last | ({"checkpoints_before": before} if before else {}))
+            more |= last | ({"checkpoints_before": before} if before else {})
+        if more:
+            self.tracker.add_to_last(more)
 
     def _say_profiled(self) -> None:
         if self.profile.said:

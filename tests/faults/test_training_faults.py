@@ -198,6 +198,8 @@ def test_signal_to_one_rank_in_a_save_and_it_resumes_exactly(start: Start) -> No
     assert run.exit_code() == 75
     assert "SIGTERM" in run.text()
     last = max(run.losses())
+    record = json.loads((run.folder / "metrics.jsonl").read_text().splitlines()[-1])
+    assert record["most_memory_gib"] >= record["peak_memory_gib"]  # rank 0 is one of them
     assert (run.folder / "checkpoints" / "latest").read_text() == f"step-{last}\n"
     assert not list(run.folder.glob("checkpoints/*.tmp"))
     rest = start("rest", "--load", str(run.folder / "checkpoints"), iterations=80)

@@ -88,6 +88,18 @@ def test_a_reader_that_leaves_is_no_failure() -> None:
         assert process.wait() == 0
 
 
+@pytest.mark.parametrize("words", [[], ["--help"], ["flags", "--help"], ["data", "--help"]])
+def test_help_that_finds_no_room_is_a_failure(words: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "longseq", *words],
+            stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False,
+        )  # fmt: skip
+    assert done.returncode == 73
+    assert done.stderr.startswith("longseq: standard output: no space left")
+    assert done.stderr.count("\n") == 1
+
+
 def test_the_way_in_works_from_anywhere(tmp_path: Path) -> None:
     """./longseq.sh finds the environment; where there is none it says how to make it."""
     tree = tmp_path / "a tree"

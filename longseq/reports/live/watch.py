@@ -24,7 +24,7 @@ from longseq.config.flags import Parser
 from longseq.errors import EXIT_DONE, UserError
 from longseq.reports.format import duration, number, short
 from longseq.reports.plots import thin
-from longseq.reports.runs import RUNNING, SUMMARY, finite, nested, parse_record, read_json
+from longseq.reports.runs import LAST, RUNNING, SUMMARY, finite, nested, parse_record, read_json
 
 TAIL = 1 << 20  # bytes of metrics.jsonl and of a log that are read each time: some 2,000 records
 WARNINGS = 3
@@ -210,7 +210,8 @@ def _progress(seen: Seen, width: int) -> list[str]:
         lines.append(f"          {quiet}")
     lines.append(f"speed     {'  '.join(figures)}")
     if losses:
-        text = f"loss      {losses[-1]:.4f}"
+        newest = losses[-LAST:]  # one batch's says little
+        text = f"loss      {statistics.fmean(newest):.4f}, mean of {len(newest)}"
         text += f"  validation {valid[-1]:.4f}" if valid else ""
         room = max(0, min(60, width - len(text) - 2))
         lines.append(f"{text}  {sparkline(losses, room)}")

@@ -3,6 +3,7 @@
     stragglers = Stragglers(ranks, device)
     record |= stragglers.look(iteration, seconds)   # {}, but about once a minute (a collective)
     if stragglers.warning: …                        # once, after several looks in a row
+    last_record |= stragglers.peaks()               # at the end: memory alone (a collective)
 
 Ranks wait for each other many times within a step, so its time is everyone's and blames nobody, and
 what a rank itself needs is seen on a device only by stopping it. So each rank is timed alone: the
@@ -56,15 +57,18 @@ class Stragglers:
         rank, over = slowest([seconds for seconds, *_ in found])
         host = found[rank][1]
         self._count(rank, host, over)
-        peaks = [gib for *_, gib in found]
         return {
             "slowest_rank": rank,
             "slowest_host": host,
             "slowest_over_median": round(over, 3),
-            "least_memory_gib": min(peaks),
-            "most_memory_gib": max(peaks),
-            "most_memory_rank": peaks.index(max(peaks)),
+            **_memory([gib for *_, gib in found]),
         }
+
+    def peaks(self) -> dict[str, float | int]:
+        """The ranks' peaks of memory, which may have grown since the last look; all must call."""
+        if self._x is None:
+            return {}
+        return _memory(self._ranks.gather(peak_memory_gib(self._kind)))
 
     def _count(self, rank: int, host: str, over: float) -> None:
         if over < SLOWER:
@@ -83,6 +87,15 @@ def slowest(seconds: list[float]) -> tuple[int, float]:
     rank = max(range(len(seconds)), key=seconds.__getitem__)
     others = seconds[:rank] + seconds[rank + 1 :]
     return rank, seconds[rank] / median(others)
+
+
+def _memory(peaks: list[float]) -> dict[str, float | int]:
+    most = max(peaks)
+    return {
+        "least_memory_gib": min(peaks),
+        "most_memory_gib": most,
+        "most_memory_rank": peaks.index(most),
+    }
 
 
 def _timed(x: torch.Tensor, products: int) -> float:

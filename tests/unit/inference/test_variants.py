@@ -78,6 +78,8 @@ def test_differences_are_those_of_transformers(model: GPT, run: str, tmp_path: P
         (["short 20 . GTT A"], [], "short:20 has REF GTT and"),
         (["short 4 . T A", "other 1 . A C"], [], "has no record other"),
         ([], [], "holds no variant"),
+        (["short 4 . T ."], [], "holds no variant"),
+        (["short 4 . T A", "short 5 . A ."], [], "short:5 has REF A and"),
         (["short 4 . T A"], ["--per-position", "x.tsv"], "--per-position and --variants"),
         (
             ["short 4 . T A", "short 10 . T TACGTACGTA"],
@@ -150,6 +152,18 @@ def test_one_letter_without_a_token_does_not_end_the_others(
     assert [found[0], found[3]] == [plain[0], plain[3]]
     assert "1 alternatives are no sequence (symbolic): nan" in error
     assert "2 alternatives have a letter in their window that kmer:3 has no token for" in error
+
+
+def test_sites_without_an_alternative_are_left_out_and_counted(
+    run: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As of a file of all sites, where most of them are such."""
+    rows = [f"short {at} . {SHORT[at - 1]} {'A' if at == 4 else '.'}" for at in range(1, 21)]
+    fasta, vcf = files(tmp_path, ["short 10 . T <DEL>", *rows])
+    found, error = scored(run, fasta, vcf, tmp_path, capfd)
+    assert [(row["position"], row["alt"]) for row in found] == [("10", "<DEL>"), ("4", "A")]
+    assert "19 sites have no alternative and are left out" in error
+    assert "1 alternatives are no sequence (symbolic): nan" in error
 
 
 def test_frame_shifts_are_counted(

@@ -13,11 +13,13 @@ import pytest
 
 from longseq.__main__ import main
 from longseq.errors import UserError
+from longseq.reports.compare import differences
+from longseq.reports.curves import NEAR, several
 from longseq.reports.page import write_page
 from longseq.reports.plots import bounds_near, smooth, thin
 from longseq.reports.runs import RunRecord, read_run
 from longseq.reports.sections import flat
-from longseq.reports.together import labels
+from longseq.reports.together import labels, losses_together
 
 
 def make_run(folder: Path, count: int = 60, **summary: Any) -> Path:
@@ -256,8 +258,38 @@ def test_runs_together_say_what_differs(tmp_path: Path, capsys: pytest.CaptureFi
     found = Page(page.read_text())
     assert (len(found.pictures), found.outside) == (4, [])
     assert path_points(found.pictures[0], "a") >= 60
-    assert "unigram" in found.pictures[2]
+    assert "unigram" not in found.pictures[2]  # which is that of b alone
+    assert [rows[name]["baseline: unigram"] for name in "abc"] == ["", "1.9000", ""]
+    assert any("are in the table only" in words for words in found.words)
     assert main(["report", str(runs[0]), "--together", "x.pdf"]) == 2
+
+
+def test_baselines_of_runs_together_are_drawn_where_all_have_the_same(tmp_path: Path) -> None:
+    """Each in a style of its own, however many; others stand in the table alone."""
+    markov = {"2": 1.8, "3": 1.7, "4": 1.6}
+    runs = [
+        read_run(make_run(tmp_path / name, 60, unigram_loss=1.9, markov_losses=markov | more))
+        for name, more in (("a", {"5": 1.5}), ("b", {"5": 1.55}), ("c", {"4": 1.6000000001}))
+    ]
+    picture = losses_together(runs, near=True)
+    names = ["unigram", *(f"Markov, order {n}" for n in markov)]
+    assert re.findall("<text[^>]*>((?:un|Mark)[^<]*)</text>", picture) == names
+    lines = re.findall('<path [^>]*style="(fill: none; stroke-dasharray[^"]*)"', picture)
+    assert len(set(lines)) == len(names)
+    charts = several(runs, ["a", "b", "c"])["charts"]
+    chart = next(chart for chart in charts if chart["title"] == NEAR)
+    assert chart["unit"].endswith("are in the table only")
+    marks = [one for one in chart["series"] if "value" in one]
+    assert [(one["label"], one["value"]) for one in marks] == list(
+        zip(names, [1.9, *markov.values()], strict=True)
+    )
+    assert len({(one["dash"], one.get("faint")) for one in marks}) == len(names)
+    table = differences(runs)
+    at = table.head.index("baseline: Markov, order 5")
+    assert [row[at] for row in table.rows] == ["1.5000", "1.5500", ""]
+    assert "baseline: unigram" not in table.head
+    near = {chart["title"]: chart["unit"] for chart in several(runs[:1], ["a"])["charts"]}[NEAR]
+    assert near == "nats a token"
 
 
 def test_names_on_curves_are_as_short_as_tells_them_apart(tmp_path: Path) -> None:

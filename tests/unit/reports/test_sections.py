@@ -33,6 +33,14 @@ def test_memory_is_held_against_what_there_is(tmp_path: Path) -> None:
         ("there is", "8.00 GiB a rank"),
     ]
     assert sections.memory(run_of(tmp_path, {})) == []
+    killed = [*records, {"peak_memory_gib": 6.0, "least_memory_gib": 3.0}]  # since the last look
+    run = run_of(tmp_path, *killed, summary=summary)
+    assert ("peak of the rank with the most", "6.00 GiB, 75.0%", 0.75) in sections.memory(run)
+    assert sections.ranks(run) == [("peak memory", "3.00 to 6.00 GiB (rank 0)")]
+    before = [{"iteration": 0, "least_memory_gib": 8.0, "most_memory_gib": 8.0}]  # of more ranks
+    alone = run_of(tmp_path, records[0], summary=summary, history=before)
+    assert [row[1] for row in sections.memory(alone)][-2:] == ["4.00 GiB, 50.0%", "8.00 GiB a rank"]
+    assert sections.ranks(alone) == []
 
 
 def test_where_the_time_goes_has_validations_and_checkpoints(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from longseq.__main__ import main
 from longseq.reports.live.watch import frame, look, sparkline
+from longseq.reports.runs import read_run
 
 
 def make_run(folder: Path, count: int = 40, status: str = "running") -> Path:
@@ -36,8 +37,15 @@ def test_progress_time_left_losses_and_the_last_warnings(tmp_path: Path) -> None
     assert lines[1].endswith("40/100  running, 0:02:00 left")
     assert lines[1].count("━") == round(24 * 0.4)
     assert lines[2].startswith("speed     2 s  2.05k tokens/s")
-    assert lines[3].startswith("loss      1.0000  validation 1.5000  █")
+    assert lines[3].startswith("loss      1.4750, mean of 20  validation 1.5000  █")
     assert lines[4:] == [f"warning   00:45:1{n} spike {n}" for n in (2, 3, 4)]
+
+
+def test_the_loss_is_the_mean_of_no_more_than_there_are(tmp_path: Path) -> None:
+    """As the page and the run's end tell it."""
+    run = make_run(tmp_path / "run", 3)
+    assert frame(look(run), 80)[3].startswith("loss      2.9000, mean of 3  validation")
+    assert read_run(run).recent("lm_loss") == pytest.approx(2.9)
 
 
 @pytest.mark.parametrize("width", [20, 60, 80, 120])
@@ -96,7 +104,7 @@ def test_what_is_no_number_is_left_out(tmp_path: Path, value: str) -> None:
         file.write(f'\n{{"iteration": 41, {record}}}\n')
     lines = frame(look(run), 100)
     assert lines[1].endswith("41/100  running, 0:01:58 left")
-    assert lines[3].startswith("loss      1.0000  validation 1.5000  █")
+    assert lines[3].startswith("loss      1.4750, mean of 20  validation 1.5000  █")
 
 
 def test_a_sparkline_falls_as_the_loss_does() -> None:

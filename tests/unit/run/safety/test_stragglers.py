@@ -46,6 +46,14 @@ def others(monkeypatch: pytest.MonkeyPatch) -> Others:
     return Others()
 
 
+def test_peaks_may_have_grown_since_the_last_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "peak_memory_gib", lambda kind: 4.5)
+    at_end = {"least_memory_gib": 4.0, "most_memory_gib": 5.0, "most_memory_rank": 2}
+    looker = Stragglers(Ranks(0, 3, lambda gib: [gib, 4.0, 5.0]), torch.device("cpu"))
+    assert looker.peaks() == at_end
+    assert Stragglers(Ranks(0, 1), torch.device("cpu")).peaks() == {}
+
+
 def test_it_is_looked_for_once_a_minute_and_said_after_five_times(others: Others) -> None:
     looker = Stragglers(Ranks(0, 4, others.gather), torch.device("cpu"))
     records, said = {}, []
