@@ -92,18 +92,20 @@ longseq_nearest() { # longseq_nearest WORD NAME...: prints "; did you mean NAME?
 }
 
 longseq_check_names() { # refuses an exported variable that seems to mean one of ours
-    local word meant
+    local word meant found
     # A job has the settings of its submission, where this was asked; its host may export what it likes
     [[ -z ${LONGSEQ_JOB-} ]] || return 0
-    while read -r word meant; do
-        longseq_refuse "$word=${!word} is not a variable of ours; did you mean $meant? (if it belongs to\
- another program, unset it for this command: env -u $word ...)" || return
-    done < <({
+    found=$({
         printf 'known %s\n' "${LONGSEQ_VARIABLES[@]%%|*}"
         printf 'other %s\n' "${LONGSEQ_OTHERS[@]%% *}"
         printf 'likely %s\n' "${LONGSEQ_LIKELY[@]}"
         compgen -e | while read -r word; do printf 'word %s\n' "$word"; done
-    } | awk -f "$LONGSEQ_ROOT/ALCF/nearest.awk")
+    } | awk -f "$LONGSEQ_ROOT/ALCF/nearest.awk") || longseq_refuse "awk fails, which finds misspelt variables" || return
+    while read -r word meant; do
+        [[ -n $word ]] || continue
+        longseq_refuse "$word=${!word} is not a variable of ours; did you mean $meant? (if it belongs to\
+ another program, unset it for this command: env -u $word ...)" || return
+    done <<<"$found"
 }
 
 # ---------------------------------------------------------------- values
