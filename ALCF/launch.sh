@@ -382,6 +382,8 @@ longseq_finish() { # longseq_finish STATUS: sets REPLY to the run's exit code; s
     else
         longseq_say "the launcher ended with status $1, and no rank said why: $log/rank*.out"
     fi
+    # Ranks that were killed have not said how the run ended; who looks at it finds it here (longseq/reports/runs.py)
+    [[ ! -d $log ]] || { printf '%s\n' "$REPLY" >"$log/exit-code"; } 2>/dev/null || :
     [[ $REPLY == 2 || ! -d $LONGSEQ_RUN ]] || longseq_tell_load
 }
 
