@@ -248,6 +248,22 @@ def test_the_printed_command_can_be_pasted(ready: Tree, name: str) -> None:
     assert list(elsewhere.iterdir()) == []
 
 
+@pytest.mark.parametrize("made", [True, False])
+@pytest.mark.parametrize("name", ["plain", "sp ace", "it's a $x"])
+def test_how_to_go_on_can_be_pasted(bash: Bash, tmp_path: Path, name: str, made: bool) -> None:
+    """Of its own checkpoint, or else of what it went on from itself."""
+    run = tmp_path / name
+    (run / "checkpoints/step-7").mkdir(parents=True)
+    if made:
+        (run / "checkpoints/step-7/manifest.json").touch()
+    script = "LONGSEQ_RUN=$1; declare -A LONGSEQ_VALUE=([LOAD]=$1); longseq_tell_load"
+    said = bash(script, str(run)).stderr.strip().partition("with ")[2]
+    paste = ["/bin/bash", "-c", f'{said}\nprintf %s "$LOAD"']
+    done = subprocess.run(paste, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == (str(run), "")
+    assert name != "plain" or said == f"LOAD={run}"
+
+
 def test_no_key_in_what_is_printed(tree: Tree) -> None:
     result = tree.launch(DRY_RUN="1", WANDB_API_KEY="s3cret" * 6)
     assert "s3cret" not in result.stdout + result.stderr
