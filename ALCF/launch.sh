@@ -178,6 +178,26 @@ longseq_site_settings() { # adds GPU order, NCCL and scratch to LONGSEQ_SETTINGS
     LONGSEQ_SETTINGS+=("LD_LIBRARY_PATH=${libraries%:}${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}")
 }
 
+longseq_check_temporary() { # refuses a TMPDIR where nothing can be made: launchers take twenty lines to say so
+    local said
+    # One that is not there Open MPI makes, and others do without
+    [[ -n ${TMPDIR-} && " ${LONGSEQ_SETTINGS[*]} " != *' TMPDIR='* ]] || return 0
+    [[ -e $TMPDIR || $LONGSEQ_STARTER == openmpi ]] || return 0
+    if [[ ! -e $TMPDIR ]]; then
+        ! said=$(umask 077 && mkdir -p -- "$TMPDIR" 2>&1) || return 0
+    elif said=$(mktemp -d -- "$TMPDIR/longseq-XXXXXX" 2>&1); then
+        rmdir -- "$said"
+        return
+    fi
+    case ${said##*: } in
+        'No space left on device' | 'Disk quota exceeded')
+            longseq_say "there is no room in TMPDIR=$TMPDIR: free some"
+            return "$LONGSEQ_EXIT_NO_ROOM"
+            ;;
+    esac
+    longseq_refuse "TMPDIR=$TMPDIR: ${said##*: }: name a folder that you can write to, or unset it for /tmp"
+}
+
 longseq_site_off() { # unsets what the profile advises for NCCL and what the modules have set; names in LONGSEQ_UNSET
     local name entry entries kept=
     for name in $(compgen -e); do

@@ -295,6 +295,8 @@ def test_the_defaults_are_said_with_the_reason(tree: Tree) -> None:
         ([], {"OUTPUT_DIR": "/tmp/" + "z" * 256}, "OUTPUT_DIR=/tmp/zz"),
         ([], {"LOAD": "/tmp/" + "ü" * 128}, "more than 255 letters"),
         (["--", "--save", "/tmp/" + "z" * 256], {}, "File name too long"),
+        ([], {"TMPDIR": "/dev/null"}, "TMPDIR=/dev/null: Not a directory"),
+        ([], {"TMPDIR": "/proc"}, "TMPDIR=/proc: "),
         ([], {"MASTER_PORT": "abc"}, "MASTER_PORT=abc"),
         ([], {"MASTER_ADDR": "no-such-host.invalid"}, "MASTER_ADDR=no-such-host.invalid"),
         ([], {"OMP_NUM_THREADS": "-1"}, "OMP_NUM_THREADS=-1"),
@@ -312,6 +314,38 @@ def test_a_mistake_is_one_line_before_any_rank(
     assert said in lines[0]
     assert "Traceback" not in result.stderr
     assert recorded(ready) == []
+
+
+@pytest.mark.parametrize(
+    ("starter", "folder", "code", "made"),
+    [
+        ("hydra", "", 0, False),
+        ("hydra", "new/one", 0, False),  # they do without
+        ("openmpi", "new/one", 0, True),
+        ("openmpi", "file/one", 2, False),
+        ("openmpi", ".", 0, True),
+    ],
+)
+def test_a_tmpdir_that_launchers_cannot_use_is_refused(
+    bash: Bash, tmp_path: Path, starter: str, folder: str, code: int, made: bool
+) -> None:
+    (tmp_path / "file").touch()
+    given = str(tmp_path / folder) if folder else ""
+    script = "LONGSEQ_STARTER=$1 LONGSEQ_SETTINGS=(A=1); longseq_check_temporary"
+    result = bash(script, starter, TMPDIR=given)
+    assert (result.returncode, result.stderr.count("\n")) == (code, int(code != 0))
+    assert not made or Path(given).is_dir()
+    assert made or not (tmp_path / "new").exists()
+    assert not list(tmp_path.glob("longseq-*"))
+
+
+def test_a_tmpdir_that_is_full_or_not_used_is_no_mistake(bash: Bash) -> None:
+    """The next job of a chain may find room; a site's own scratch stands in for a long one."""
+    full = """mktemp() { echo "mktemp: failed to make it: No space left on device" >&2; false; }
+        LONGSEQ_STARTER=hydra LONGSEQ_SETTINGS=(A=1); longseq_check_temporary"""
+    assert bash(full, TMPDIR="/tmp").returncode == 73
+    other = "LONGSEQ_STARTER=hydra LONGSEQ_SETTINGS=(TMPDIR=/x); longseq_check_temporary"
+    assert bash(other, TMPDIR="/dev/null").returncode == 0
 
 
 def test_an_empty_data_file_is_refused(ready: Tree) -> None:
