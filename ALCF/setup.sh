@@ -1,11 +1,20 @@
 # shellcheck shell=bash
 # Sourced by every entry point: the table of variables (variables.sh), which machine (machine.sh), which job
 # (own_job.sh), which Python, what the ranks compute on (gpus.sh), how many hosts and ranks (hosts.sh). Defines
-# functions only; sets no shell options. What those of this file set:
+# functions, exports LC_ALL, and sets no shell options. What those of this file set:
 #   LONGSEQ_BASE_PYTHON             the machine's Python that the environment stands on
 #   LONGSEQ_VENV, LONGSEQ_PYTHON    our environment's folder, and its Python
 # LONGSEQ_ROOT, the repository's folder, is set by whoever sources this file. Where it is not set, a person has
 # typed `source ALCF/setup.sh`: then this activates the environment in that shell.
+
+longseq_plain_letters() { # exports LC_ALL: what a pattern means must not hang on the user's language
+    # In Turkish [A-Za-z] leaves out i and I, and the capital of i is none of ASCII: valid names would be
+    # refused, and keys let through. What is called from here (sed, awk, date) reads patterns and numbers too.
+    local letter=$'\303\274'
+    export LC_ALL=C
+    { LC_ALL=C.UTF-8; } 2>/dev/null
+    ((${#letter} == 1)) || LC_ALL=C # an old glibc has no C.UTF-8; Python takes UTF-8 in C as well
+}
 
 longseq_say() { # longseq_say TEXT: one line to stderr
     printf 'longseq: %s\n' "${1//[[:cntrl:]]/?}" >&2
@@ -135,6 +144,7 @@ longseq_setup() { # everything above, in order
 }
 
 longseq_activate() { # for a person's shell, where nothing may end it: our environment's programs on the path
+    local LC_ALL=C   # that shell keeps its own (longseq_plain_letters)
     longseq_find_machine && longseq_prepare_machine && longseq_find_python || return
     longseq_find_environment || return
     if [[ ! -x $LONGSEQ_PYTHON || ! -f $LONGSEQ_VENV/installed-base.txt ]]; then
@@ -157,6 +167,7 @@ LONGSEQ_BY_HAND=
 if [[ -z ${LONGSEQ_ROOT-} ]]; then
     LONGSEQ_BY_HAND=1 LONGSEQ_ROOT=$(readlink -f -- "${BASH_SOURCE[0]}") LONGSEQ_ROOT=${LONGSEQ_ROOT%/*/*}
 fi
+[[ -n $LONGSEQ_BY_HAND ]] || longseq_plain_letters
 source "$LONGSEQ_ROOT/ALCF/variables.sh"
 source "$LONGSEQ_ROOT/ALCF/machine.sh"
 source "$LONGSEQ_ROOT/ALCF/chain.sh"

@@ -111,6 +111,7 @@ end() { # end CODE: with that exit code, unless the run can go on without a host
     exit "$code"
 }
 
+longseq_check_temporary
 check_and_prepare
 status=0
 longseq_preflight || status=$?

@@ -118,6 +118,8 @@ longseq_parse() { # longseq_parse NAME TYPE TEXT: sets REPLY to the value, or re
             # It would be in the arguments, in files and on the screen
             ! longseq_is_secret '' "$text" ||
                 longseq_refuse "$name: its value looks like a password or a key in an address: take that out" || return
+            [[ $type != path ]] || ! longseq_is_too_long "$text" ||
+                longseq_refuse "$name=${text:0:80}...: no name in a path may have more than 255 letters: shorten it" || return
             ;;
         count)
             longseq_is_count "$text" || longseq_refuse "$name=$text: give a whole number from 1"
@@ -161,6 +163,11 @@ longseq_parse() { # longseq_parse NAME TYPE TEXT: sets REPLY to the value, or re
                 longseq_refuse "$name=$text: choose one of ${type#choice }"
             ;;
     esac
+}
+
+longseq_is_too_long() { # longseq_is_too_long PATH: has it a name of more bytes than a file's may have?
+    local LC_ALL=C      # in which a letter is a byte
+    [[ $1 =~ [^/]{256} ]]
 }
 
 longseq_parse_tokens() { # longseq_parse_tokens NAME TEXT: sets REPLY to the number, or refuses it

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from longseq.config.arguments import Config
@@ -109,7 +110,7 @@ def closing_rows(
         rows.append(("everything", config.run.run_dir + shown))
     if saved:
         more = "" if exit_code else " and a larger TRAIN_ITERS"
-        rows.append(("go on with", f"LOAD={config.run.save}{more}"))
+        rows.append(("go on with", f"LOAD={quote(config.run.save)}{more}"))  # to paste
     return rows
 
 
