@@ -326,11 +326,15 @@ longseq_end_time() { # sets REPLY to when the scheduler ends this job, in second
     fi
 }
 
-longseq_prepare_launch() { # what ranks and those after us find in the run's folder
+longseq_write_hosts() { # the file that launchers are given
     { longseq_host_file >"$LONGSEQ_RUN/hosts.txt"; } 2>/dev/null || {
         longseq_say "$LONGSEQ_RUN/hosts.txt cannot be written (a full disk? a quota?): free some"
         return "$LONGSEQ_EXIT_NO_ROOM"
     }
+}
+
+longseq_prepare_launch() { # what ranks and those after us find in the run's folder
+    longseq_write_hosts || return
     # A chain's next job goes on from this run, with the same batch
     [[ -n ${LONGSEQ_JOB-} ]] || return 0
     { printf '%s\0' "$LONGSEQ_RUN" >>"$LONGSEQ_JOB/runs.txt"; } 2>/dev/null ||
