@@ -37,11 +37,8 @@ LONGSEQ_OUTPUT=${LONGSEQ_VALUE[OUTPUT_DIR]:-$LONGSEQ_ROOT/outputs}
 [[ $LONGSEQ_OUTPUT == /* ]] || LONGSEQ_OUTPUT=$PWD/$LONGSEQ_OUTPUT
 LONGSEQ_RUN=$LONGSEQ_OUTPUT/$1-$$
 words=("$LONGSEQ_PYTHON" -m longseq "$1" "${LONGSEQ_ARGS[@]}" "${@:2}")
-if ((LONGSEQ_VALUE[DRY_RUN])); then
-    longseq_wrap "${words[@]}"
-    longseq_print_command "${LONGSEQ_COMMAND[@]}"
-    exit 0
-fi
+longseq_wrap "${words[@]}" # what it refuses it refuses before there is a folder
+((! LONGSEQ_VALUE[DRY_RUN])) || longseq_answer longseq_print_command "${LONGSEQ_COMMAND[@]}"
 longseq_is_installed base || longseq_refuse "there is no finished environment yet: ./install.sh makes it"
 if ! { mkdir -p -- "$LONGSEQ_OUTPUT" && LONGSEQ_RUN=$(mktemp -d -- "$LONGSEQ_OUTPUT/$1-XXXXXX"); } 2>/dev/null; then
     longseq_refuse "cannot write to $LONGSEQ_OUTPUT: set OUTPUT_DIR"
