@@ -78,6 +78,10 @@ longseq_judge() { # longseq_judge FOLDER HOST... -- [--json]: prints the verdict
         "$folder" "${LONGSEQ_DEVICE/xpu/cpu}" "$LONGSEQ_RANKS_PER_HOST" ${LONGSEQ_ASKED[@]+"${LONGSEQ_ASKED[@]}"} "${@:2}"
 }
 
+longseq_has_judged() { # longseq_has_judged FOLDER STATUS: does that status of longseq_examine speak of hosts, not of itself?
+    (($2 == LONGSEQ_EXIT_BAD_HOST)) && [[ -f $1/good.txt ]]
+}
+
 longseq_good_hosts() { # longseq_good_hosts FOLDER: prints how many of the hosts are good
     local host count=0
     while IFS= read -r host; do count=$((count + 1)); done <"$1/good.txt"
@@ -94,7 +98,7 @@ longseq_examine() { # longseq_examine FOLDER HOST... -- [--json]: probe, and aga
     longseq_probe_ranks
     longseq_probe "$folder" "${LONGSEQ_VALUE[PREFLIGHT_SECONDS]:-$((60 + ${#hosts[@]}))}" "$REPLY" "${hosts[@]}" || :
     longseq_judge "$folder" "${hosts[@]}" -- >/dev/null || status=$?
-    if ((status == LONGSEQ_EXIT_BAD_HOST)) && (($(longseq_good_hosts "$folder") < ${#hosts[@]})); then
+    if longseq_has_judged "$folder" "$status" && (($(longseq_good_hosts "$folder") < ${#hosts[@]})); then
         # A launcher that cannot start one rank starts none, so who is silent may yet be well
         for host in "${hosts[@]}"; do
             grep -qxF -- "$host" "$folder/good.txt" || missing+=("$host")
@@ -105,7 +109,7 @@ longseq_examine() { # longseq_examine FOLDER HOST... -- [--json]: probe, and aga
 }
 
 longseq_preflight() { # looks at all hosts of a run on several; leaves bad ones out where SPARE_NODES allows
-    local all=("${LONGSEQ_HOSTS[@]}" ${LONGSEQ_SPARES[@]+"${LONGSEQ_SPARES[@]}"}) good wanted=${#LONGSEQ_HOSTS[@]}
+    local all=("${LONGSEQ_HOSTS[@]}" ${LONGSEQ_SPARES[@]+"${LONGSEQ_SPARES[@]}"}) good=() wanted=${#LONGSEQ_HOSTS[@]}
     local folder=$LONGSEQ_RUN/log/doctor text status=0 host LONGSEQ_OUTPUT=$LONGSEQ_RUN
     ((${#all[@]} > 1)) || [[ ${LONGSEQ_VALUE[PREFLIGHT]} == 1 ]] || return 0
     [[ ${LONGSEQ_VALUE[PREFLIGHT]} != 0 ]] || return 0
@@ -121,6 +125,10 @@ longseq_preflight() { # looks at all hosts of a run on several; leaves bad ones 
         longseq_say "there is no room in $LONGSEQ_RUN: free some (a full disk? a quota?)"
         return "$LONGSEQ_EXIT_NO_ROOM"
     fi
+    if ! longseq_has_judged "$folder" "$status"; then
+        longseq_say "note: the doctor itself failed (exit code $status), so no host is blamed, and the run starts"
+        return 0
+    fi
     mapfile -t good <"$folder/good.txt"
     # shellcheck disable=SC2034 # again.sh reads them
     LONGSEQ_FAILED=() LONGSEQ_FAILED_WHY=$(printf '%s\n' "$text" | sed -n 's/^.*  BAD  //p' | head -n 1)
@@ -132,9 +140,14 @@ longseq_preflight() { # looks at all hosts of a run on several; leaves bad ones 
     if ((${#good[@]} >= wanted && ${#good[@]} < ${#all[@]})); then
         LONGSEQ_HOSTS=("${good[@]:0:wanted}")
         longseq_say "the run starts without the bad host(s), on ${LONGSEQ_HOSTS[*]}"
-        rm -f -- "$folder"/report-*.json "$folder"/net-*.json "$folder"/nccl-*.txt
+        rm -f -- "$folder"/report-*.json "$folder"/net-*.json "$folder"/nccl-*.txt "$folder/good.txt"
         # The all-reduce of before may have failed because of those
-        longseq_examine "$folder" "${LONGSEQ_HOSTS[@]}" -- >"$folder/verdict.txt" && LONGSEQ_FAILED=() && return 0
+        status=0
+        longseq_examine "$folder" "${LONGSEQ_HOSTS[@]}" -- >"$folder/verdict.txt" || status=$?
+        if ((status == 0)) || ! longseq_has_judged "$folder" "$status"; then
+            LONGSEQ_FAILED=()
+            return 0
+        fi
         cat -- "$folder/verdict.txt" >&2
     fi
     longseq_say "the hosts are not fit for a run of $wanted (launcher's words: $folder/launcher.txt): leave bad\
