@@ -39,7 +39,7 @@ longseq_find_failed() { # longseq_find_failed CODE: sets LONGSEQ_FAILED and its 
     [[ ${LONGSEQ_VALUE[PREFLIGHT]} != 0 ]] || return 0
     longseq_say "are all hosts still there?"
     mkdir -p -- "$folder"
-    longseq_examine "$folder" "${LONGSEQ_HOSTS[@]}" -- >"$folder/verdict.txt" || status=$?
+    longseq_until_told longseq_examine "$folder" "${LONGSEQ_HOSTS[@]}" -- >"$folder/verdict.txt" || status=$?
     longseq_has_judged "$folder" "$status" || return 0
     grep '  BAD  ' "$folder/verdict.txt" >&2 || :
     mapfile -t good <"$folder/good.txt"

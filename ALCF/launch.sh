@@ -296,6 +296,20 @@ longseq_supervise() { # longseq_supervise COMMAND...: its status; signals go on 
     return "$status"
 }
 
+longseq_until_told() { # longseq_until_told FUNCTION [ARGUMENT...]: its status, in a shell of its own; 75 where a signal has ended it
+    # What a run has left in these is kept
+    local status=0 LONGSEQ_TOLD LONGSEQ_BESIDE='' LONGSEQ_BESIDE_STATUS
+    longseq_supervise longseq_end_all "$@" || status=$?
+    [[ -z $LONGSEQ_TOLD ]] || status=75
+    return "$status"
+}
+
+longseq_end_all() { # longseq_end_all FUNCTION [ARGUMENT...]: a signal ends this shell, and first what that runs beside it
+    # `timeout` is the leader of a group of its own and hands TERM on to it
+    trap 'trap "" INT TERM HUP USR1; kill -TERM $(jobs -p) 2>/dev/null; wait; exit 143' INT TERM HUP USR1
+    "$@"
+}
+
 longseq_ended_as_told() { # longseq_ended_as_told STATUS: did the signal that was sent on end it, before it could say so?
     [[ -n ${LONGSEQ_TOLD-} ]] && (($1 > 128 && $1 != 130))
 }

@@ -16,7 +16,7 @@ longseq_probe() { # longseq_probe FOLDER SECONDS RANKS HOST...: RANKS processes 
         OMP_NUM_THREADS=1 LONGSEQ_HOSTS=("${@:4}") LONGSEQ_LAUNCHER LONGSEQ_COMMAND LONGSEQ_SETTINGS
     local -x PYTHONPATH=$LONGSEQ_ROOT PYTHONSAFEPATH=1
     local data=${LONGSEQ_VALUE[DATA_PATH]:-$LONGSEQ_ROOT/data/NC_001416.1.fa}
-    longseq_wrap "$LONGSEQ_PYTHON" -m longseq doctor probe "$folder" "${LONGSEQ_DEVICE/xpu/cpu}" "$data" "$LONGSEQ_OUTPUT"
+    longseq_wrap "$LONGSEQ_PYTHON" -m longseq doctor probe "$folder" "${LONGSEQ_DEVICE/xpu/cpu}" "$data" "$LONGSEQ_OUTPUT" || return
     longseq_host_file >"$folder/hosts.txt"
     timeout -k 5 "$seconds" env "LONGSEQ_PREFLIGHT=$seconds" "${LONGSEQ_COMMAND[@]}" \
         </dev/null >"$folder/launcher.txt" 2>&1 &
@@ -43,18 +43,19 @@ longseq_wait_for_probe() { # longseq_wait_for_probe PROCESS FOLDER SECONDS RANKS
     wait "$1"
 }
 
+longseq_probe_alone() { # longseq_probe_alone FOLDER HOST
+    local -x LONGSEQ_EXPECTED_HOST=$2
+    longseq_probe "$1/$2" 20 1 "$2" || :
+    mv -- "$1/$2"/report-*.json "$1/" 2>/dev/null || :
+}
+
 longseq_probe_missing() { # longseq_probe_missing FOLDER HOST...: each that has not reported, alone, at once
-    local folder=$1 host pids=()
+    local folder=$1 host
     for host in "${@:2}"; do
         mkdir -p -- "$folder/$host"
-        (
-            export LONGSEQ_EXPECTED_HOST=$host
-            longseq_probe "$folder/$host" 20 1 "$host" || :
-            mv -- "$folder/$host"/report-*.json "$folder/" 2>/dev/null || :
-        ) &
-        pids+=($!)
+        longseq_end_all longseq_probe_alone "$folder" "$host" &
     done
-    wait "${pids[@]}" || :
+    wait
 }
 
 longseq_asked_of_network() { # sets LONGSEQ_ASKED to the judge's words: what this machine's network must give
@@ -108,14 +109,15 @@ longseq_examine() { # longseq_examine FOLDER HOST... -- [--json]: probe, and aga
     longseq_judge "$folder" "${@:2}"
 }
 
-longseq_preflight() { # looks at all hosts of a run on several; leaves bad ones out where SPARE_NODES allows
+longseq_preflight() { # looks at all hosts of a run on several; leaves bad ones out where SPARE_NODES allows; 75: told to stop
     local all=("${LONGSEQ_HOSTS[@]}" ${LONGSEQ_SPARES[@]+"${LONGSEQ_SPARES[@]}"}) good=() wanted=${#LONGSEQ_HOSTS[@]}
     local folder=$LONGSEQ_RUN/log/doctor text status=0 host LONGSEQ_OUTPUT=$LONGSEQ_RUN
     ((${#all[@]} > 1)) || [[ ${LONGSEQ_VALUE[PREFLIGHT]} == 1 ]] || return 0
     [[ ${LONGSEQ_VALUE[PREFLIGHT]} != 0 ]] || return 0
     mkdir -p -- "$folder"
-    text=$(longseq_examine "$folder" "${all[@]}" --) || status=$?
-    printf '%s\n' "$text" >"$folder/verdict.txt"
+    longseq_until_told longseq_examine "$folder" "${all[@]}" -- >"$folder/verdict.txt" || status=$?
+    ((status != 75)) || return 75
+    text=$(<"$folder/verdict.txt")
     if ((status == 0)); then
         longseq_say "${#all[@]} hosts are well: ${text##*$'\n'}"
         return 0
@@ -143,7 +145,8 @@ longseq_preflight() { # looks at all hosts of a run on several; leaves bad ones 
         rm -f -- "$folder"/report-*.json "$folder"/net-*.json "$folder"/nccl-*.txt "$folder/good.txt"
         # The all-reduce of before may have failed because of those
         status=0
-        longseq_examine "$folder" "${LONGSEQ_HOSTS[@]}" -- >"$folder/verdict.txt" || status=$?
+        longseq_until_told longseq_examine "$folder" "${LONGSEQ_HOSTS[@]}" -- >"$folder/verdict.txt" || status=$?
+        ((status != 75)) || return 75
         if ((status == 0)) || ! longseq_has_judged "$folder" "$status"; then
             LONGSEQ_FAILED=()
             return 0
