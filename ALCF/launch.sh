@@ -372,7 +372,7 @@ longseq_finish() { # longseq_finish STATUS: sets REPLY to the run's exit code; s
     REPLY=$1
     if (($1 == 0)); then
         # Most launchers take a rank's 75 for a failure, so the ranks write it down in place of it
-        [[ ! -s $log/exit-code ]] || IFS= read -r REPLY <"$log/exit-code"
+        [[ ! -s $log/exit-code ]] || IFS= read -r REPLY <"$log/exit-code" || [[ -n $REPLY ]] # a line that was cut
         return 0
     fi
     first=$(longseq_first_failure "$log")

@@ -154,8 +154,10 @@ def test_stopping_early_is_no_failure_to_the_launcher(tmp_path: Path, starter: s
 def test_the_code_that_ranks_wrote_down_comes_back(tree: Tree) -> None:
     script = """declare -A LONGSEQ_VALUE=([LOAD]=)
         LONGSEQ_RUN=$HOME; mkdir "$HOME/log"; echo 75 >"$HOME/log/exit-code"
-        longseq_finish 0; echo "$REPLY"; longseq_finish 9; echo "$REPLY" """
-    assert tree.bash(script).stdout.split() == ["75", "9"]
+        longseq_finish 0; echo "$REPLY"; longseq_finish 9; echo "$REPLY"
+        printf 75 >"$HOME/log/exit-code" # a line that was cut
+        longseq_finish 0; echo "$REPLY" """
+    assert tree.bash(script).stdout.split() == ["75", "9", "75"]
 
 
 def test_a_run_whose_folder_is_gone_has_met_no_full_disk(tree: Tree) -> None:
