@@ -34,6 +34,7 @@ longseq_read_variables
 longseq_check_names
 longseq_is_installed base || longseq_refuse "there is no finished environment yet: ./install.sh makes it"
 LONGSEQ_OUTPUT=${LONGSEQ_VALUE[OUTPUT_DIR]:-$LONGSEQ_ROOT/outputs}
+(LONGSEQ_RUN=$LONGSEQ_OUTPUT && longseq_wrap true) # what it refuses is no host's fault
 mkdir -p -- "$LONGSEQ_OUTPUT" || longseq_refuse "cannot write to $LONGSEQ_OUTPUT: set OUTPUT_DIR"
 folder=$(mktemp -d -- "$LONGSEQ_OUTPUT/doctor-XXXXXX") ||
     longseq_refuse "cannot write to $LONGSEQ_OUTPUT: set OUTPUT_DIR"
