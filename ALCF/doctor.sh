@@ -34,11 +34,13 @@ longseq_read_variables
 longseq_check_names
 longseq_is_installed base || longseq_refuse "there is no finished environment yet: ./install.sh makes it"
 LONGSEQ_OUTPUT=${LONGSEQ_VALUE[OUTPUT_DIR]:-$LONGSEQ_ROOT/outputs}
-(LONGSEQ_RUN=$LONGSEQ_OUTPUT && longseq_wrap true) # what it refuses is no host's fault
 mkdir -p -- "$LONGSEQ_OUTPUT" || longseq_refuse "cannot write to $LONGSEQ_OUTPUT: set OUTPUT_DIR"
 folder=$(mktemp -d -- "$LONGSEQ_OUTPUT/doctor-XXXXXX") ||
     longseq_refuse "cannot write to $LONGSEQ_OUTPUT: set OUTPUT_DIR"
 trap 'rm -rf -- "$folder"' EXIT
+LONGSEQ_RUN=$folder
+longseq_wrap true # for what the launcher would be given; what is refused is no fault of a host
+longseq_check_temporary
 status=0
 longseq_until_told longseq_examine "$folder" "${LONGSEQ_HOSTS[@]}" ${LONGSEQ_SPARES[@]+"${LONGSEQ_SPARES[@]}"} -- \
     ${json[@]+"${json[@]}"} || status=$?

@@ -40,6 +40,7 @@ words=("$LONGSEQ_PYTHON" -m longseq "$1" "${LONGSEQ_ARGS[@]}" "${@:2}")
 longseq_wrap "${words[@]}" # what it refuses it refuses before there is a folder
 ((! LONGSEQ_VALUE[DRY_RUN])) || longseq_answer longseq_print_command "${LONGSEQ_COMMAND[@]}"
 longseq_is_installed base || longseq_refuse "there is no finished environment yet: ./install.sh makes it"
+longseq_check_temporary
 if ! { mkdir -p -- "$LONGSEQ_OUTPUT" && LONGSEQ_RUN=$(mktemp -d -- "$LONGSEQ_OUTPUT/$1-XXXXXX"); } 2>/dev/null; then
     longseq_refuse "cannot write to $LONGSEQ_OUTPUT: set OUTPUT_DIR"
 fi
