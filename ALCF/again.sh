@@ -25,7 +25,7 @@ longseq_may_go_on() { # longseq_may_go_on CODE [EXTRA...]: is that an end after 
 
 longseq_find_failed() { # longseq_find_failed CODE: sets LONGSEQ_FAILED and its reason after a run, asking the hosts if need be
     # shellcheck disable=SC2034 # longseq_probe reads LONGSEQ_OUTPUT
-    local note host follows='' good folder=$LONGSEQ_RUN/log/doctor-after LONGSEQ_OUTPUT=$LONGSEQ_RUN
+    local note host follows='' good=() status=0 folder=$LONGSEQ_RUN/log/doctor-after LONGSEQ_OUTPUT=$LONGSEQ_RUN
     LONGSEQ_FAILED=() LONGSEQ_FAILED_WHY=
     note=$(longseq_first_failure "$LONGSEQ_RUN/log")
     if [[ $1 == 69 && -n $note ]]; then
@@ -39,7 +39,8 @@ longseq_find_failed() { # longseq_find_failed CODE: sets LONGSEQ_FAILED and its 
     [[ ${LONGSEQ_VALUE[PREFLIGHT]} != 0 ]] || return 0
     longseq_say "are all hosts still there?"
     mkdir -p -- "$folder"
-    longseq_examine "$folder" "${LONGSEQ_HOSTS[@]}" -- >"$folder/verdict.txt" && return 0
+    longseq_until_told longseq_examine "$folder" "${LONGSEQ_HOSTS[@]}" -- >"$folder/verdict.txt" || status=$?
+    longseq_has_judged "$folder" "$status" || return 0
     grep '  BAD  ' "$folder/verdict.txt" >&2 || :
     mapfile -t good <"$folder/good.txt"
     for host in "${LONGSEQ_HOSTS[@]}"; do

@@ -163,7 +163,9 @@ longseq_exclude_from() { # longseq_exclude_from JOB
     local host usable bad=() wanted partition list
     read -r wanted partition < <(timeout 20 squeue -h -j "$1" -o '%D %P' 2>/dev/null) || return 0
     usable=$(timeout 20 sinfo -h -N -p "$partition" -t idle,alloc,mix,comp -o %N | sort -u) || return 0
-    while read -r host _; do bad+=("$host"); done <"$LONGSEQ_JOB/bad-hosts.txt"
+    while read -r host; do # once each, where it was at fault last
+        bad+=("$host")
+    done < <(tac -- "$LONGSEQ_JOB/bad-hosts.txt" | awk '!seen[$1]++ { print $1 }' | tac)
     # A job that has too few left to choose from would wait for ever: rather those that were at fault long ago
     while ((${#bad[@]})) && longseq_too_few "${wanted%%-*}" "$usable" ${bad[@]+"${bad[@]}"}; do
         unset 'bad[0]'

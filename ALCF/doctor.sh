@@ -6,7 +6,7 @@
 # Checked on each host: that it answers, Python and library versions, GPUs in sight, idle, without faults and not slowed
 # down, limits (ulimit), the clock, room in TMPDIR, /dev/shm and OUTPUT_DIR, that DATA_PATH can be read, the port where
 # ranks meet; over all of them who is slow, by pairs, what NCCL took for a network, where ranks run, an all-reduce.
-# Exit code: 0 all are well, 69 a bad host or network, 2 a mistake in what was asked for.
+# Exit code: 0 all are well, 69 a bad host or network, 2 a mistake in what was asked for, 75 stopped before it was done.
 set -euo pipefail
 
 LONGSEQ_ROOT=$(readlink -f -- "${BASH_SOURCE[0]}")
@@ -39,6 +39,10 @@ folder=$(mktemp -d -- "$LONGSEQ_OUTPUT/doctor-XXXXXX") ||
     longseq_refuse "cannot write to $LONGSEQ_OUTPUT: set OUTPUT_DIR"
 trap 'rm -rf -- "$folder"' EXIT
 LONGSEQ_RUN=$folder
-longseq_wrap true # for what the launcher would be given
+longseq_wrap true # for what the launcher would be given; what is refused is no fault of a host
 longseq_check_temporary
-longseq_examine "$folder" "${LONGSEQ_HOSTS[@]}" ${LONGSEQ_SPARES[@]+"${LONGSEQ_SPARES[@]}"} -- ${json[@]+"${json[@]}"}
+status=0
+longseq_until_told longseq_examine "$folder" "${LONGSEQ_HOSTS[@]}" ${LONGSEQ_SPARES[@]+"${LONGSEQ_SPARES[@]}"} -- \
+    ${json[@]+"${json[@]}"} || status=$?
+((status != 75)) || longseq_say "stopped before it was done"
+exit "$status"

@@ -321,6 +321,20 @@ longseq_supervise() { # longseq_supervise COMMAND...: its status; signals go on 
     return "$status"
 }
 
+longseq_until_told() { # longseq_until_told FUNCTION [ARGUMENT...]: its status, in a shell of its own; 75 where a signal has ended it
+    # What a run has left in these is kept
+    local status=0 LONGSEQ_TOLD LONGSEQ_BESIDE='' LONGSEQ_BESIDE_STATUS
+    longseq_supervise longseq_end_all "$@" || status=$?
+    [[ -z $LONGSEQ_TOLD ]] || status=75
+    return "$status"
+}
+
+longseq_end_all() { # longseq_end_all FUNCTION [ARGUMENT...]: a signal ends this shell, and first what that runs beside it
+    # `timeout` is the leader of a group of its own and hands TERM on to it
+    trap 'trap "" INT TERM HUP USR1; kill -TERM $(jobs -p) 2>/dev/null; wait; exit 143' INT TERM HUP USR1
+    "$@"
+}
+
 longseq_ended_as_told() { # longseq_ended_as_told STATUS: did the signal that was sent on end it, before it could say so?
     [[ -n ${LONGSEQ_TOLD-} ]] && (($1 > 128 && $1 != 130))
 }
@@ -351,11 +365,15 @@ longseq_end_time() { # sets REPLY to when the scheduler ends this job, in second
     fi
 }
 
-longseq_prepare_launch() { # what ranks and those after us find in the run's folder
+longseq_write_hosts() { # the file that launchers are given
     { longseq_host_file >"$LONGSEQ_RUN/hosts.txt"; } 2>/dev/null || {
         longseq_say "$LONGSEQ_RUN/hosts.txt cannot be written (a full disk? a quota?): free some"
         return "$LONGSEQ_EXIT_NO_ROOM"
     }
+}
+
+longseq_prepare_launch() { # what ranks and those after us find in the run's folder
+    longseq_write_hosts || return
     # A chain's next job goes on from this run, with the same batch
     [[ -n ${LONGSEQ_JOB-} ]] || return 0
     { printf '%s\0' "$LONGSEQ_RUN" >>"$LONGSEQ_JOB/runs.txt"; } 2>/dev/null ||
@@ -379,7 +397,7 @@ longseq_finish() { # longseq_finish STATUS: sets REPLY to the run's exit code; s
     REPLY=$1
     if (($1 == 0)); then
         # Most launchers take a rank's 75 for a failure, so the ranks write it down in place of it
-        [[ ! -s $log/exit-code ]] || IFS= read -r REPLY <"$log/exit-code"
+        [[ ! -s $log/exit-code ]] || IFS= read -r REPLY <"$log/exit-code" || [[ -n $REPLY ]] # a line that was cut
         return 0
     fi
     first=$(longseq_first_failure "$log")

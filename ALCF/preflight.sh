@@ -16,7 +16,7 @@ longseq_probe() { # longseq_probe FOLDER SECONDS RANKS HOST...: RANKS processes 
         OMP_NUM_THREADS=1 LONGSEQ_HOSTS=("${@:4}") LONGSEQ_LAUNCHER LONGSEQ_COMMAND LONGSEQ_SETTINGS
     local -x PYTHONPATH=$LONGSEQ_ROOT PYTHONSAFEPATH=1
     local data=${LONGSEQ_VALUE[DATA_PATH]:-$LONGSEQ_ROOT/data/NC_001416.1.fa}
-    longseq_wrap "$LONGSEQ_PYTHON" -m longseq doctor probe "$folder" "${LONGSEQ_DEVICE/xpu/cpu}" "$data" "$LONGSEQ_OUTPUT"
+    longseq_wrap "$LONGSEQ_PYTHON" -m longseq doctor probe "$folder" "${LONGSEQ_DEVICE/xpu/cpu}" "$data" "$LONGSEQ_OUTPUT" || return
     longseq_host_file >"$folder/hosts.txt"
     timeout -k 5 "$seconds" env "LONGSEQ_PREFLIGHT=$seconds" "${LONGSEQ_COMMAND[@]}" \
         </dev/null >"$folder/launcher.txt" 2>&1 &
@@ -43,18 +43,19 @@ longseq_wait_for_probe() { # longseq_wait_for_probe PROCESS FOLDER SECONDS RANKS
     wait "$1"
 }
 
+longseq_probe_alone() { # longseq_probe_alone FOLDER HOST
+    local -x LONGSEQ_EXPECTED_HOST=$2
+    longseq_probe "$1/$2" 20 1 "$2" || :
+    mv -- "$1/$2"/report-*.json "$1/" 2>/dev/null || :
+}
+
 longseq_probe_missing() { # longseq_probe_missing FOLDER HOST...: each that has not reported, alone, at once
-    local folder=$1 host pids=()
+    local folder=$1 host
     for host in "${@:2}"; do
         mkdir -p -- "$folder/$host"
-        (
-            export LONGSEQ_EXPECTED_HOST=$host
-            longseq_probe "$folder/$host" 20 1 "$host" || :
-            mv -- "$folder/$host"/report-*.json "$folder/" 2>/dev/null || :
-        ) &
-        pids+=($!)
+        longseq_end_all longseq_probe_alone "$folder" "$host" &
     done
-    wait "${pids[@]}" || :
+    wait
 }
 
 longseq_asked_of_network() { # sets LONGSEQ_ASKED to the judge's words: what this machine's network must give
@@ -78,6 +79,10 @@ longseq_judge() { # longseq_judge FOLDER HOST... -- [--json]: prints the verdict
         "$folder" "${LONGSEQ_DEVICE/xpu/cpu}" "$LONGSEQ_RANKS_PER_HOST" ${LONGSEQ_ASKED[@]+"${LONGSEQ_ASKED[@]}"} "${@:2}"
 }
 
+longseq_has_judged() { # longseq_has_judged FOLDER STATUS: does that status of longseq_examine speak of hosts, not of itself?
+    (($2 == LONGSEQ_EXIT_BAD_HOST)) && [[ -f $1/good.txt ]]
+}
+
 longseq_good_hosts() { # longseq_good_hosts FOLDER: prints how many of the hosts are good
     local host count=0
     while IFS= read -r host; do count=$((count + 1)); done <"$1/good.txt"
@@ -94,7 +99,7 @@ longseq_examine() { # longseq_examine FOLDER HOST... -- [--json]: probe, and aga
     longseq_probe_ranks
     longseq_probe "$folder" "${LONGSEQ_VALUE[PREFLIGHT_SECONDS]:-$((60 + ${#hosts[@]}))}" "$REPLY" "${hosts[@]}" || :
     longseq_judge "$folder" "${hosts[@]}" -- >/dev/null || status=$?
-    if ((status == LONGSEQ_EXIT_BAD_HOST)) && (($(longseq_good_hosts "$folder") < ${#hosts[@]})); then
+    if longseq_has_judged "$folder" "$status" && (($(longseq_good_hosts "$folder") < ${#hosts[@]})); then
         # A launcher that cannot start one rank starts none, so who is silent may yet be well
         for host in "${hosts[@]}"; do
             grep -qxF -- "$host" "$folder/good.txt" || missing+=("$host")
@@ -104,14 +109,15 @@ longseq_examine() { # longseq_examine FOLDER HOST... -- [--json]: probe, and aga
     longseq_judge "$folder" "${@:2}"
 }
 
-longseq_preflight() { # looks at all hosts of a run on several; leaves bad ones out where SPARE_NODES allows
-    local all=("${LONGSEQ_HOSTS[@]}" ${LONGSEQ_SPARES[@]+"${LONGSEQ_SPARES[@]}"}) good wanted=${#LONGSEQ_HOSTS[@]}
+longseq_preflight() { # looks at all hosts of a run on several; leaves bad ones out where SPARE_NODES allows; 75: told to stop
+    local all=("${LONGSEQ_HOSTS[@]}" ${LONGSEQ_SPARES[@]+"${LONGSEQ_SPARES[@]}"}) good=() wanted=${#LONGSEQ_HOSTS[@]}
     local folder=$LONGSEQ_RUN/log/doctor text status=0 host LONGSEQ_OUTPUT=$LONGSEQ_RUN
     ((${#all[@]} > 1)) || [[ ${LONGSEQ_VALUE[PREFLIGHT]} == 1 ]] || return 0
     [[ ${LONGSEQ_VALUE[PREFLIGHT]} != 0 ]] || return 0
     mkdir -p -- "$folder"
-    text=$(longseq_examine "$folder" "${all[@]}" --) || status=$?
-    printf '%s\n' "$text" >"$folder/verdict.txt"
+    longseq_until_told longseq_examine "$folder" "${all[@]}" -- >"$folder/verdict.txt" || status=$?
+    ((status != 75)) || return 75
+    text=$(<"$folder/verdict.txt")
     if ((status == 0)); then
         longseq_say "${#all[@]} hosts are well: ${text##*$'\n'}"
         return 0
@@ -120,6 +126,10 @@ longseq_preflight() { # looks at all hosts of a run on several; leaves bad ones 
     if ! longseq_has_room "$LONGSEQ_RUN"; then # no host could say that it is well
         longseq_say "there is no room in $LONGSEQ_RUN: free some (a full disk? a quota?)"
         return "$LONGSEQ_EXIT_NO_ROOM"
+    fi
+    if ! longseq_has_judged "$folder" "$status"; then
+        longseq_say "note: the doctor itself failed (exit code $status), so no host is blamed, and the run starts"
+        return 0
     fi
     mapfile -t good <"$folder/good.txt"
     # shellcheck disable=SC2034 # again.sh reads them
@@ -132,9 +142,15 @@ longseq_preflight() { # looks at all hosts of a run on several; leaves bad ones 
     if ((${#good[@]} >= wanted && ${#good[@]} < ${#all[@]})); then
         LONGSEQ_HOSTS=("${good[@]:0:wanted}")
         longseq_say "the run starts without the bad host(s), on ${LONGSEQ_HOSTS[*]}"
-        rm -f -- "$folder"/report-*.json "$folder"/net-*.json "$folder"/nccl-*.txt
+        rm -f -- "$folder"/report-*.json "$folder"/net-*.json "$folder"/nccl-*.txt "$folder/good.txt"
         # The all-reduce of before may have failed because of those
-        longseq_examine "$folder" "${LONGSEQ_HOSTS[@]}" -- >"$folder/verdict.txt" && LONGSEQ_FAILED=() && return 0
+        status=0
+        longseq_until_told longseq_examine "$folder" "${LONGSEQ_HOSTS[@]}" -- >"$folder/verdict.txt" || status=$?
+        ((status != 75)) || return 75
+        if ((status == 0)) || ! longseq_has_judged "$folder" "$status"; then
+            LONGSEQ_FAILED=()
+            return 0
+        fi
         cat -- "$folder/verdict.txt" >&2
     fi
     longseq_say "the hosts are not fit for a run of $wanted (launcher's words: $folder/launcher.txt): leave bad\

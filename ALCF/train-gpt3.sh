@@ -13,7 +13,14 @@
 # call. Exit code: 0 done, 2 a mistake in what was asked for, 73 no room on a disk, 75 stopped early with a
 # checkpoint to go on from, anything else a failure.
 set -euo pipefail
-trap 'echo "longseq: stopped before its ranks were started" >&2; exit 75' INT TERM HUP USR1
+ended='' # the run's exit code, once it has ended
+# shellcheck disable=SC2329 # the trap calls it, too
+stopped() { # a signal while no rank runs
+    [[ -z $ended ]] || exit "$ended"
+    echo "longseq: stopped before its ranks were started" >&2
+    exit 75
+}
+trap stopped INT TERM HUP USR1
 
 LONGSEQ_ROOT=$(readlink -f -- "${BASH_SOURCE[0]}")
 LONGSEQ_ROOT=${LONGSEQ_ROOT%/*/*}
@@ -102,6 +109,7 @@ if ((LONGSEQ_VALUE[DRY_RUN])) || ! longseq_is_installed base; then
 fi
 end() { # end CODE: with that exit code, unless the run can go on without a host that has failed
     local code=$1
+    ended=$1
     longseq_remove_local
     if longseq_may_go_on "$code" ${extra[@]+"${extra[@]}"}; then
         [[ -n ${LONGSEQ_FAILED[*]-} ]] || longseq_find_failed "$code" # else the preflight has found it
@@ -115,11 +123,14 @@ longseq_check_temporary
 check_and_prepare
 status=0
 longseq_preflight || status=$?
+((status != 75)) || stopped
 ((status == 0)) || end "$status"
 longseq_know_end
-longseq_broadcast
+trap longseq_remove_local EXIT
+longseq_broadcast || stopped
 longseq_launch_command # now: hosts may have been left out, the launcher may have come with the environment
 longseq_prepare_launch
 longseq_run || status=$?
+ended=$status
 longseq_finish "$status"
 end "$REPLY"

@@ -37,13 +37,9 @@ LONGSEQ_OUTPUT=${LONGSEQ_VALUE[OUTPUT_DIR]:-$LONGSEQ_ROOT/outputs}
 [[ $LONGSEQ_OUTPUT == /* ]] || LONGSEQ_OUTPUT=$PWD/$LONGSEQ_OUTPUT
 LONGSEQ_RUN=$LONGSEQ_OUTPUT/$1-$$
 words=("$LONGSEQ_PYTHON" -m longseq "$1" "${LONGSEQ_ARGS[@]}" "${@:2}")
-if ((LONGSEQ_VALUE[DRY_RUN])); then
-    longseq_wrap "${words[@]}"
-    longseq_print_command "${LONGSEQ_COMMAND[@]}"
-    exit 0
-fi
+longseq_wrap "${words[@]}" # what it refuses it refuses before there is a folder
+((! LONGSEQ_VALUE[DRY_RUN])) || longseq_answer longseq_print_command "${LONGSEQ_COMMAND[@]}"
 longseq_is_installed base || longseq_refuse "there is no finished environment yet: ./install.sh makes it"
-longseq_wrap "${words[@]}"
 longseq_check_temporary
 if ! { mkdir -p -- "$LONGSEQ_OUTPUT" && LONGSEQ_RUN=$(mktemp -d -- "$LONGSEQ_OUTPUT/$1-XXXXXX"); } 2>/dev/null; then
     longseq_refuse "cannot write to $LONGSEQ_OUTPUT: set OUTPUT_DIR"
@@ -51,6 +47,7 @@ fi
 mkdir -- "$LONGSEQ_RUN/log"
 export PYTHONPATH=$LONGSEQ_ROOT${PYTHONPATH:+:$PYTHONPATH} LONGSEQ_FROM=$PWD
 longseq_wrap "${words[@]}"
+longseq_write_hosts || { rm -rf -- "$LONGSEQ_RUN" && exit "$LONGSEQ_EXIT_NO_ROOM"; }
 # Python looks for modules where it starts, and there shall be ours; names mean what they mean here (LONGSEQ_FROM)
 cd -- "$LONGSEQ_ROOT"
 status=0

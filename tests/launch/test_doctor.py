@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.launch.cluster import Cluster, why_not
-from tests.launch.shell import Result, Tree
+from tests.launch.shell import Result, Tree, write_script
 
 HOSTS = ["alpha", "beta", "gamma", "delta"]
 
@@ -54,6 +54,42 @@ def test_what_is_asked_of_the_network(
         longseq_read_variables; LONGSEQ_VALUE[SITE_NCCL]=${SITE_NCCL:-1}
         longseq_asked_of_network; echo "${LONGSEQ_ASKED[*]-}" """
     assert bash(script, **env).stdout.strip() == asked
+
+
+def test_an_address_that_is_none_is_no_hosts_fault(tree: Tree) -> None:
+    tree.environment()
+    env = tree.command(MASTER_ADDR="no.such.host.invalid", WANDB_API_KEY="k" * 40)[1]
+    doctor = ["/bin/bash", str(tree.root / "ALCF/doctor.sh")]
+    done = subprocess.run(doctor, env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "MASTER_ADDR=no.such.host.invalid has no address here" in done.stderr
+    assert not list(tree.root.glob("outputs/*"))
+
+
+DYING_JUDGE = """
+longseq_probe() { :; }
+declare -A LONGSEQ_VALUE=([PREFLIGHT]=1 [LEAST_BANDWIDTH]=)
+LONGSEQ_HOSTS=(alpha beta) LONGSEQ_ALLOCATION=(alpha beta)
+LONGSEQ_DEVICE=cpu LONGSEQ_RANKS_PER_HOST=1
+LONGSEQ_RUN=$1 LONGSEQ_JOB=$1 LONGSEQ_PYTHON=$1/python
+mkdir "$1/log"
+longseq_preflight
+longseq_find_failed 137
+echo "${LONGSEQ_HOSTS[*]}, ${#LONGSEQ_FAILED[@]} failed"
+"""
+
+
+@pytest.mark.parametrize("ends", ["kill -KILL $$", "exit 69", "exit 1"])
+def test_a_doctor_that_dies_blames_no_host(
+    bash: Callable[..., Result], tmp_path: Path, ends: str
+) -> None:
+    """Before a run and after one that failed; the exit code alone is no verdict either."""
+    write_script(tmp_path / "python", f"#!/bin/sh\n{ends}\n")
+    done = bash(DYING_JUDGE, str(tmp_path))
+    assert (done.returncode, done.stdout) == (0, "alpha beta, 0 failed\n"), done.stderr
+    assert "longseq: note: the doctor itself failed (exit code" in done.stderr
+    assert "No such file" not in done.stderr
+    assert not (tmp_path / "bad-hosts.txt").exists()
 
 
 # ---------------------------------------------------------------- on hosts

@@ -461,9 +461,9 @@ def test_output_goes_on_after_a_full_disk(tmp_path: Path) -> None:
 def test_enough_hosts_are_left_for_the_jobs_after(
     tmp_path: Path, bash: Callable[..., Result], wanted: str, left_out: str
 ) -> None:
-    """Slurm would let a job wait for ever whose hosts are all to be left out."""
+    """Slurm would let a job wait for ever whose hosts are all left out. n2 was at fault twice."""
     (tmp_path / "jobs.txt").write_text("7\n8\n")
-    (tmp_path / "bad-hosts.txt").write_text("n1 this\nn2 that\n")
+    (tmp_path / "bad-hosts.txt").write_text("n2 that\nn1 this\nn2 that\n")
     write_script(tmp_path / "bin/squeue", f"#!/bin/sh\necho {wanted} debug\n")
     write_script(tmp_path / "bin/sinfo", "#!/bin/sh\nprintf 'n1\\nn2\\nn3\\n'\n")
     write_script(tmp_path / "bin/scontrol", f'#!/bin/sh\necho "$@" >>{tmp_path}/asked\n')

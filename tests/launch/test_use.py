@@ -6,22 +6,23 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
 from longseq.__main__ import main
+from tests.launch.cluster import Cluster, why_not
 from tests.launch.shell import Result, Tree, processes_with
 from tests.unit.inference.trained_run import LLAMA, make_model, write_run
 
 T = TypeVar("T")
 
 
-def use(tree: Tree, *words: str, **env: str) -> Result:
+def use(tree: Tree, *words: str, enter: Sequence[str] = (), **env: str) -> Result:
     _, full = tree.command(**env)
-    command = [str(tree.root / "ALCF/use.sh"), *words]
+    command = [*enter, str(tree.root / "ALCF/use.sh"), *words]
     return subprocess.run(
         command, env=full, cwd=tree.root, capture_output=True, text=True, timeout=120, check=False
     )
@@ -41,18 +42,58 @@ def test_two_ranks_score_as_one(
     tree.environment()
     words = ["score", *files, "--window", "64"]
     assert main(words) == 0
-    alone = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    alone = capsys.readouterr().out
     done = use(tree, *words, SP_TYPE="ds")
-    assert done.returncode == 0, done.stderr
-    found = [line.split("\t") for line in done.stdout.splitlines()]
-    assert [row[:3] for row in found] == [row[:3] for row in alone]
-    for ours, theirs in zip(found[1:], alone[1:], strict=True):
-        assert float(ours[3]) == pytest.approx(float(theirs[3]), abs=1e-5 * int(theirs[2]))
+    same_scores(done, alone)
     assert list((tree.root / "outputs").iterdir()) == []
     wrong = use(tree, "score", files[0], "nowhere.fa", SP_TYPE="ds")
     assert wrong.returncode == 2
     assert wrong.stderr.count("\n") == 1
     assert "nowhere.fa: no such file or folder" in wrong.stderr
+
+
+def same_scores(done: Result, alone: str) -> None:
+    assert done.returncode == 0, done.stderr
+    found = [line.split("\t") for line in done.stdout.splitlines()]
+    expected = [line.split("\t") for line in alone.splitlines()]
+    assert [row[:3] for row in found] == [row[:3] for row in expected]
+    for ours, theirs in zip(found[1:], expected[1:], strict=True):
+        assert float(ours[3]) == pytest.approx(float(theirs[3]), abs=1e-5 * int(theirs[2]))
+
+
+def test_two_hosts_score_as_one(
+    tree: Tree, files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Their launcher is given a file of hosts."""
+    if reason := why_not():
+        pytest.skip(reason)
+    tree.environment("workstation")
+    words = ["score", *files, "--window", "64"]
+    assert main(words) == 0
+    (tmp_path / "nodes").write_text("alpha\nbeta\n")
+    env = {"HOSTFILE": str(tmp_path / "nodes"), "NGPU_PER_HOST": "1", "SP_TYPE": "ds"}
+    with Cluster(tmp_path / "hosts", ["alpha", "beta"]) as cluster:
+        env |= {"HYDRA_LAUNCHER": "ssh", "HYDRA_LAUNCHER_EXEC": cluster.ssh}
+        done = use(tree, *words, enter=cluster.enter("alpha"), **env)
+    same_scores(done, capsys.readouterr().out)
+    assert list((tree.root / "outputs").iterdir()) == []
+
+
+def test_an_address_that_is_none_leaves_no_folder(tree: Tree, files: tuple[str, str]) -> None:
+    tree.environment()
+    done = use(tree, "score", *files, MASTER_ADDR="no.such.host.invalid")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "MASTER_ADDR=no.such.host.invalid has no address here" in done.stderr
+    assert not list(tree.root.glob("outputs/*"))
+
+
+def test_a_dry_run_that_nobody_can_read(tree: Tree) -> None:
+    command, env = [str(tree.root / "ALCF/use.sh"), "score", "RUN"], tree.command(DRY_RUN="1")[1]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, env=env, stdout=full, stderr=subprocess.PIPE, text=True)
+    said = "longseq: standard output cannot be written: it is closed or full\n"
+    assert (done.returncode, done.stderr) == (73, said)
 
 
 def test_a_mistake_that_every_rank_finds_at_once_is_one_line(
