@@ -91,6 +91,15 @@ longseq_after() { # longseq_after JOB: sets LONGSEQ_AFTER, the options that make
     esac
 }
 
+longseq_job_number() { # longseq_job_number TEXT: sets REPLY to the last line of it that is one; empty: none
+    # 123, Slurm's 123;CLUSTER, PBS's 123.SERVER and 123[].SERVER; a site's program may say more before or after it
+    local line form='^[[:space:]]*([0-9]+(\[\])?(\.[A-Za-z0-9._-]+)?)(;[A-Za-z0-9._-]+)?[[:space:]]*$'
+    REPLY=
+    while IFS= read -r line; do
+        [[ ! $line =~ $form ]] || REPLY=${BASH_REMATCH[1]}
+    done <<<"$1"
+}
+
 longseq_submit_chain() { # longseq_submit_chain JOBS: in the job's folder, where schedulers leave their own files
     local number id='' said clean=()
     # Slurm gives a job the whole environment and saves it, keys and all: it gets what a login has
@@ -107,7 +116,14 @@ longseq_submit_chain() { # longseq_submit_chain JOBS: in the job's folder, where
             longseq_say "$LONGSEQ_QSUB failed with status $status at job $number of $1${id:+; those before it are submitted: $(tr '\n' ' ' <"$LONGSEQ_JOB/jobs.txt")}"
             return "$status"
         }
-        id=${said##*$'\n'} id=${id%%;*}
+        longseq_job_number "$said"
+        # Without it the next job would not wait for this one, and two would be at work in one folder
+        [[ -n $REPLY ]] || {
+            longseq_say "$LONGSEQ_QSUB ended with status 0 at job $number of $1 and printed no job's number, so no more\
+ are submitted${id:+ than $(tr '\n' ' ' <"$LONGSEQ_JOB/jobs.txt")}; look whether that one is in the queue. It printed: \"${said:0:300}\""
+            return 1
+        }
+        id=$REPLY
         printf '%s\n' "$id" >>"$LONGSEQ_JOB/jobs.txt"
         printf 'submitted %s (%d of %d)\n' "$id" "$number" "$1"
     done

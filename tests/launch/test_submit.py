@@ -320,6 +320,43 @@ def test_the_schedulers_own_refusal_comes_back(site: Site) -> None:
     assert "qsub failed with status 1 at job 1 of 1" in result.stderr
 
 
+QSUB = """#!/bin/bash
+echo "$*" >>"$HOME/asked"
+n=$((100 + $(wc -l <"$HOME/asked")))
+"""
+
+
+@pytest.mark.parametrize(
+    ("says", "afters"),
+    [
+        ("echo $n", ["101", "102"]),
+        ('echo "$n "', ["101", "102"]),
+        (
+            "echo $n.pbs-01; echo 'Remember: scratch is purged on Monday'",
+            ["101.pbs-01", "102.pbs-01"],
+        ),
+        ("echo '2 jobs wait'; echo \"$n[].pbs-01\"", ["101[].pbs-01", "102[].pbs-01"]),
+        ('echo "$n;cluster"', ["101", "102"]),
+        ("", None),
+        ("echo submitted to default_queue", None),
+    ],
+)
+def test_a_chain_is_chained_or_not_submitted(
+    idle: Site, says: str, afters: list[str] | None
+) -> None:
+    """Two jobs that do not wait for each other would be at work in one folder."""
+    write_script(idle.folder / "bin/qsub", QSUB + says + "\n")
+    result = idle.submit("--chain", "3")
+    asked = (idle.home / "asked").read_text().splitlines()
+    depend = [line.rpartition("depend=afterany:")[2].removesuffix(" job.sh") for line in asked[1:]]
+    if afters is None:
+        assert (result.returncode, len(asked), result.stdout) == (1, 1, "")
+        assert "printed no job's number, so no more are submitted" in result.stderr
+        assert says.removeprefix("echo ") in result.stderr
+    else:
+        assert (result.returncode, depend) == (0, afters), result.stderr
+
+
 # ---------------------------------------------------------------- the job and its chain
 
 
