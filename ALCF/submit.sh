@@ -19,7 +19,7 @@
 #
 # What cannot run, or what the site would refuse or drop, is refused here. The job reads its settings and its code
 # from a folder of its own, jobs/NAME beside the runs' folders: editing the tree or the shell changes nothing.
-# Exit code: 0 submitted, 2 a mistake in what was asked for, anything else the scheduler's.
+# Exit code: 0 submitted, 2 a mistake in what was asked for, 73 no room on a disk, anything else the scheduler's.
 set -euo pipefail
 
 LONGSEQ_ROOT=$(readlink -f -- "${BASH_SOURCE[0]}")

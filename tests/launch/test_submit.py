@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -60,12 +61,15 @@ class Site:
             write_script(folder / f"bin/{name}", text)
 
     def submit(self, *words: str, **env: str) -> Result:
+        return self.run(str(self.tree.root / "ALCF/submit.sh"), *words, **env)
+
+    def run(self, *words: str, **env: str) -> Result:
         base = {"PATH": f"{self.folder}/bin:{Path(sys.executable).parent}:/usr/bin:/bin"}
         base |= {"MACHINE": self.machine, "DS_ACCELERATOR": "cpu", "NGPU_PER_HOST": "1"}
         base |= {"QUEUE": "q", "PROJECT": "genes", "FILESYSTEMS": "home", "SITE_MODULES": "0"}
         _, full = self.tree.command(**(base | {"WANDB_NOTES": str(self.plan)} | env))
         return subprocess.run(
-            [str(self.tree.root / "ALCF/submit.sh"), *words],
+            words,
             env=full,
             cwd=self.cwd,
             capture_output=True,
@@ -355,6 +359,65 @@ def test_a_chain_is_chained_or_not_submitted(
         assert says.removeprefix("echo ") in result.stderr
     else:
         assert (result.returncode, depend) == (0, afters), result.stderr
+
+
+FILL = """
+try:
+    with open("{disk}/fill", "wb", buffering=0) as file:
+        while os.path.isdir("{disk}/jobs"):
+            file.write(bytes(4096))
+except OSError:
+    pass
+"""
+
+
+def test_a_chain_is_submitted_whole_where_nobody_can_read_its_numbers(idle: Site) -> None:
+    """Standard output is full, or closed after its first line."""
+    write_script(idle.folder / "bin/qsub", QSUB + "echo $n\n")
+    command = f"{idle.tree.root}/ALCF/submit.sh --chain 4"
+    for way in (f"{command} >/dev/full", f"{command} | head -n 1; exit ${{PIPESTATUS[0]}}"):
+        (idle.home / "asked").unlink(missing_ok=True)
+        done = idle.run("/bin/bash", "-c", way)
+        assert done.returncode == 0
+        assert len((idle.home / "asked").read_text().splitlines()) == 4
+        assert "longseq: submitted 104 (4 of 4)\n" in done.stderr
+        assert "write error" not in done.stderr
+        (job,) = (idle.tree.root / "outputs/jobs").iterdir()
+        assert (job / "jobs.txt").read_text().split() == ["101", "102", "103", "104"]
+        shutil.rmtree(job)
+
+
+def test_a_chain_is_submitted_whole_on_a_full_disk(idle: Site) -> None:
+    if reason := why_not():
+        pytest.skip(reason)
+    disk = idle.folder / "disk"
+    disk.mkdir()
+    write_script(idle.folder / "bin/qsub", f"{QSUB}cat /dev/zero >{disk}/fill 2>/dev/null; echo $n")
+    with small_disk(disk, "16m"):
+        done = idle.submit("--chain", "3", OUTPUT_DIR=str(disk))
+        (job,) = (disk / "jobs").iterdir()
+        assert f"longseq: {job}/jobs.txt cannot be written" in done.stderr
+        assert (done.returncode, "submitted 103 (3 of 3)" in done.stdout) == (0, True)
+        assert "write error" not in done.stderr
+
+
+def test_a_job_that_finds_no_room_leaves_nothing(idle: Site) -> None:
+    """The disk fills up after the code is copied."""
+    if reason := why_not():
+        pytest.skip(reason)
+    disk = idle.folder / "disk"
+    disk.mkdir()
+    program = idle.tree.root / "longseq/host/variables.py"
+    head, main, tail = program.read_text().partition('if __name__ == "__main__":\n')
+    program.write_text(head + FILL.format(disk=disk) + main + tail)
+    with small_disk(disk, "16m"):
+        done = idle.submit("--chain", "3", OUTPUT_DIR=str(disk))
+        assert (done.returncode, done.stdout) == (73, ""), done.stderr
+        (line,) = [line for line in done.stderr.splitlines() if "cannot be copied" in line]
+        assert f"settings.sh cannot be copied to {disk}/jobs: free some room there" in line
+        assert "write error" not in done.stderr
+        assert list((disk / "jobs").iterdir()) == []
+    assert idle.jobs() == []
 
 
 # ---------------------------------------------------------------- the job and its chain
