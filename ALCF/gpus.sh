@@ -83,16 +83,19 @@ longseq_count_cores() { # sets REPLY to the cores that this process may use
 # ---------------------------------------------------------------- nodes that are elsewhere
 
 longseq_slurm_gpus() { # prints how many GPUs nodes have, a line each: this job's, else those of the partition
+    # Status 1 here and in the next where the scheduler does not answer: that is not "none"
     local text part kind='^gpu(:[^:(]+)?:([0-9]+)' tres='TresPerNode=[^[:space:]]*gpu[^[:space:]]*:([0-9]+)'
     local queue=("${QUEUE:+--partition=$QUEUE}")
     text=${SLURM_GPUS_PER_NODE:-${SLURM_GPUS_ON_NODE-}}
     if [[ -n $text ]]; then
         printf '%s\n' "${text##*:}"
     elif [[ -n ${SLURM_JOB_ID-} ]]; then
-        text=$(timeout 20 scontrol show job "$SLURM_JOB_ID" 2>/dev/null) || return 0
+        command -v scontrol >/dev/null || return 0
+        text=$(timeout 20 scontrol show job "$SLURM_JOB_ID" 2>/dev/null) || return 1
         [[ ! $text =~ $tres ]] || printf '%s\n' "${BASH_REMATCH[1]}"
     else
-        text=$(timeout 20 sinfo -h -o %G ${queue[0]:+"${queue[0]}"} 2>/dev/null) || return 0
+        command -v sinfo >/dev/null || return 0 # a dry run elsewhere
+        text=$(timeout 20 sinfo -h -o %G ${queue[0]:+"${queue[0]}"} 2>/dev/null) || return 1
         for part in ${text//,/ }; do # gpu:a100:4(S:0-1)
             [[ ! $part =~ $kind ]] || printf '%s\n' "${BASH_REMATCH[2]}"
         done
@@ -100,17 +103,28 @@ longseq_slurm_gpus() { # prints how many GPUs nodes have, a line each: this job'
 }
 
 longseq_pbs_gpus() { # the same of PBS's nodes
-    timeout 20 pbsnodes -a 2>/dev/null | sed -n 's/^ *resources_available\.ngpus = \([1-9][0-9]*\)$/\1/p'
+    local text
+    command -v pbsnodes >/dev/null || return 0
+    text=$(timeout 20 pbsnodes -a 2>/dev/null) || return 1
+    sed -n 's/^ *resources_available\.ngpus = \([1-9][0-9]*\)$/\1/p' <<<"$text"
 }
 
 longseq_asked_gpus() { # sets REPLY to the GPUs of a node of the scheduler's, 0 where it has none or does not say
-    local counts=()
+    local text='' counts=() answered=1
     REPLY=0
     case $LONGSEQ_SCHEDULER in
-        slurm) mapfile -t counts < <(longseq_slurm_gpus | sort -un) ;;
-        pbs) mapfile -t counts < <(longseq_pbs_gpus | sort -un) ;;
+        slurm) text=$(longseq_slurm_gpus) || answered=0 ;;
+        pbs) text=$(longseq_pbs_gpus) || answered=0 ;;
     esac
-    ((${#counts[@]})) || return 0
+    if ((! answered)); then # ranks for CPUs would be a waste of all GPUs of the job
+        [[ ${DS_ACCELERATOR-} != cpu ]] || return 0
+        REPLY=${NGPU_PER_HOST-}
+        longseq_is_count "$REPLY" || longseq_refuse "$LONGSEQ_SCHEDULER does not answer, so how many GPUs a node has is not known: set\
+ NGPU_PER_HOST, or DS_ACCELERATOR=cpu"
+        return
+    fi
+    [[ -n $text ]] || return 0
+    mapfile -t counts < <(sort -un <<<"$text")
     REPLY=${counts[${#counts[@]} - 1]}
     ((${#counts[@]} == 1)) || [[ -n ${NGPU_PER_HOST-} || ${DS_ACCELERATOR-} == cpu ]] ||
         longseq_refuse "the nodes here have ${counts[*]} GPUs: say how many yours have (NGPU_PER_HOST), or which (QUEUE)"

@@ -267,6 +267,28 @@ def test_what_the_scheduler_leaves_open_is_asked_of_the_user(
     assert said in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("machine", "env", "expected"),
+    [
+        ("slurm", {}, ""),
+        ("pbs", {}, ""),
+        ("slurm", {"SLURM_JOB_ID": "7"}, ""),  # a shell of salloc's
+        ("pbs", {"NGPU_PER_HOST": "4"}, "cuda 4"),
+        ("slurm", {"DS_ACCELERATOR": "cpu"}, "cpu"),
+    ],
+)
+def test_a_scheduler_without_an_answer_has_not_said_none(
+    bash: Bash, tmp_path: Path, machine: str, env: dict[str, str], expected: str
+) -> None:
+    for name in ("sinfo", "pbsnodes", "scontrol"):
+        write_script(tmp_path / name, "#!/bin/sh\necho Unable to contact >&2\nexit 1\n")
+    script = f"longseq_find_machine; LONGSEQ_NODE=login; {COUNT}"
+    done = bash(script, MACHINE=machine, PATH=f"{tmp_path}:/usr/bin:/bin", **env)
+    said = f"longseq: {machine} does not answer, so how many GPUs a node has is not known"
+    assert (done.returncode, said in done.stderr) == ((0, False) if expected else (2, True))
+    assert done.stdout.startswith(expected)
+
+
 @pytest.mark.parametrize("visible", ["", "-1"])
 def test_hidden_gpus_are_none(bash: Bash, tmp_path: Path, visible: str) -> None:
     found = bash(COUNT, PATH=gpus(tmp_path, 4), CUDA_VISIBLE_DEVICES=visible)
