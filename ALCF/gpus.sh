@@ -12,12 +12,29 @@ longseq_is_dry() { # is nothing to be started here? DRY_RUN's value itself is ch
 }
 
 longseq_seen_nvidia() { # sets REPLY to the NVIDIA GPUs that this host shows
-    local line
-    REPLY=0
+    # LONGSEQ_BROKEN: what nvidia-smi said where it failed over something else than that there is none
+    local line text status=0 limit=()
+    REPLY=0 LONGSEQ_BROKEN=
     command -v nvidia-smi >/dev/null || return 0
+    ! command -v timeout >/dev/null || limit=(timeout 20) # a driver that hangs would hold all that is behind
+    text=$(${limit[@]+"${limit[@]}"} nvidia-smi -L 2>&1) || status=$?
     while IFS= read -r line; do
-        [[ $line != GPU\ * ]] || REPLY=$((REPLY + 1))
-    done < <(nvidia-smi -L 2>/dev/null)
+        [[ $line != GPU\ [0-9]*:* ]] || REPLY=$((REPLY + 1))
+    done <<<"$text"
+    # 6: no GPU, 9: no driver, 12: no library, as on login nodes and nodes of CPUs where the program is installed
+    case $status in
+        0 | 6 | 9 | 12) ;;
+        124) LONGSEQ_BROKEN='no answer in 20 seconds' ;;
+        *) [[ $text == *[Nn]'o devices'* ]] || LONGSEQ_BROKEN="${text:-nothing} (status $status)" ;;
+    esac
+}
+
+longseq_check_driver() { # longseq_check_driver SEEN: a training that is meant for GPUs shall not go to the cores in silence
+    # Who hides the GPUs, or names the cores, means it; on a login node the GPUs that count are elsewhere
+    [[ -n ${LONGSEQ_BROKEN-} && $1 == 0 && ${DS_ACCELERATOR-} != cpu ]] || return 0
+    [[ ${CUDA_VISIBLE_DEVICES-0} && ${CUDA_VISIBLE_DEVICES-0} != -1* ]] || return 0
+    longseq_is_elsewhere || longseq_refuse "nvidia-smi -L fails here: ${LONGSEQ_BROKEN:0:200}: mend the driver, or set\
+ DS_ACCELERATOR=cpu for CPU ranks"
 }
 
 longseq_seen_amd() { # sets REPLY to AMD's, by the kernel's own list: of its nodes those without SIMDs are processors
@@ -52,6 +69,7 @@ longseq_is_amd() { # are the GPUs AMD's: those of the machine's profile, else th
         [[ $LONGSEQ_GPU == mi[0-9]* ]]
         return
     fi
+    local LONGSEQ_BROKEN
     longseq_seen_nvidia
     ((REPLY == 0)) || return 1
     longseq_seen_amd
@@ -138,7 +156,7 @@ longseq_is_elsewhere() { # are the GPUs that count on other hosts: from a login 
 # ---------------------------------------------------------------- which, and how many
 
 longseq_count_devices() { # sets LONGSEQ_DEVICE and LONGSEQ_DEVICES
-    local site=${LONGSEQ_GPUS_PER_HOST:-0} seen trust=0 kind=${DS_ACCELERATOR-} theirs=${LONGSEQ_ACCELERATOR:-cuda}
+    local site=${LONGSEQ_GPUS_PER_HOST:-0} seen LONGSEQ_BROKEN='' trust=0 kind=${DS_ACCELERATOR-} theirs=${LONGSEQ_ACCELERATOR:-cuda}
     case $kind in
         cuda | xpu) ;;
         '' | cpu) kind=$theirs ;;
@@ -146,6 +164,7 @@ longseq_count_devices() { # sets LONGSEQ_DEVICE and LONGSEQ_DEVICES
     esac
     longseq_seen_gpus "$kind"
     seen=$REPLY
+    longseq_check_driver "$seen" || return
     if ((site + seen == 0)) && longseq_is_elsewhere; then
         longseq_asked_gpus || return
         site=$REPLY trust=1
