@@ -269,3 +269,21 @@ def test_what_only_answers_does_nothing_where_nobody_can_read(tree: Tree, closed
         assert (done.returncode, told[-1]) == (73, f"longseq: {UNWRITTEN}"), (words, done.stderr)
         assert len(told) == 1 or words == ANSWERS[3]  # which says more beside
     assert tree.listing() == before
+
+
+@pytest.mark.parametrize("to", [">&-", ">/dev/full"])
+@pytest.mark.parametrize("program", ["submit.sh --dry-run", "train-gpt3.sh"])
+def test_a_dry_run_of_a_submission_that_nobody_can_read(tree: Tree, program: str, to: str) -> None:
+    """On a login node, where train-gpt3.sh answers with what submit.sh would do."""
+    env = {"DRY_RUN": "1", "MACHINE": "pbs", "DS_ACCELERATOR": "cpu"}
+    done = subprocess.run(
+        ["/bin/bash", "-c", f"exec ./ALCF/{program} -- --swiglu {to}"],
+        cwd=tree.root,
+        env=clean_env(tree.home, env),
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    told = done.stderr.splitlines()
+    assert (done.returncode, told[-1]) == (73, f"longseq: {UNWRITTEN}"), done.stderr
+    assert "write error" not in done.stderr
