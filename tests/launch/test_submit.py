@@ -165,7 +165,7 @@ def test_a_bench_knows_when_its_job_ends(tree: Tree, tmp_path: Path) -> None:
     path = f"{tmp_path}/bin:{os.environ['PATH']}"
 
     def bench(**env: str) -> tuple[str, str]:
-        _, full = tree.command(PATH=path, **env)
+        _, full = tree.command(PATH=path, DS_ACCELERATOR="cpu", **env)  # no Slurm is asked for GPUs
         words = [str(tree.root / "ALCF/bench.sh"), "--steps", "1"]
         done = subprocess.run(words, env=full, capture_output=True, text=True, check=False)
         return done.stdout, done.stderr
@@ -555,6 +555,25 @@ def test_output_goes_on_after_a_full_disk(tmp_path: Path) -> None:
         "after",
     ]
     assert 0 < kept < 100
+
+
+def test_the_last_line_is_kept_where_all_is_killed_with_the_job(tmp_path: Path) -> None:
+    """As some schedulers do: here the job is the first process of a namespace."""
+    if reason := why_not():
+        pytest.skip(reason)
+    (tmp_path / "settings.sh").write_text("task=train from=/ extra=( )\n")
+    (tmp_path / "stopped.txt").write_text("x" * 50000)  # takes a while to copy
+    done = subprocess.run(
+        ["unshare", "--pid", "--fork", "/bin/bash", str(ROOT / "ALCF/job.sh"), str(tmp_path)],
+        env=clean_env(tmp_path, {}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "output.txt").read_text().endswith("job ends with exit code 0\n")
+    assert done.stdout == (tmp_path / "output.txt").read_text()
 
 
 @pytest.mark.parametrize(("wanted", "left_out"), [("1", "n1,n2"), ("1-2", "n1,n2"), ("2", "n2")])
