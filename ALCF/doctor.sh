@@ -38,4 +38,7 @@ mkdir -p -- "$LONGSEQ_OUTPUT" || longseq_refuse "cannot write to $LONGSEQ_OUTPUT
 folder=$(mktemp -d -- "$LONGSEQ_OUTPUT/doctor-XXXXXX") ||
     longseq_refuse "cannot write to $LONGSEQ_OUTPUT: set OUTPUT_DIR"
 trap 'rm -rf -- "$folder"' EXIT
+LONGSEQ_RUN=$folder
+longseq_wrap true # for what the launcher would be given
+longseq_check_temporary
 longseq_examine "$folder" "${LONGSEQ_HOSTS[@]}" ${LONGSEQ_SPARES[@]+"${LONGSEQ_SPARES[@]}"} -- ${json[@]+"${json[@]}"}

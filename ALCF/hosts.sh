@@ -47,8 +47,12 @@ longseq_read_hosts() { # longseq_read_hosts NAME FILE: a host a line, once or as
     local -A seen=()
     [[ -f $file && -r $file ]] ||
         longseq_refuse "$name=$file cannot be read: give a file with the name of a host on each line" || return
+    # `read` leaves NULs out and would join two names
+    ! IFS= read -r -d '' line <"$file" ||
+        longseq_refuse "$name=$file has a NUL in it: save it as plain text, with the name of a host on each line" || return
     while IFS= read -r line || [[ -n $line ]]; do
         number=$((number + 1))
+        ((number > 1)) || line=${line#$'\357\273\277'} # the byte order mark of editors
         line=${line%$'\r'} line=${line%%#*}
         [[ $line =~ ^[[:space:]]*([^[:space:]]+)([[:space:]]+slots=([0-9]{1,4}))?([[:space:]]+max[_-]slots=[0-9]+)?[[:space:]]*$ ]] || {
             [[ ! $line =~ [^[:space:]] ]] && continue
@@ -70,12 +74,10 @@ longseq_read_hosts() { # longseq_read_hosts NAME FILE: a host a line, once or as
 }
 
 longseq_take_slots() { # longseq_take_slots FILE HOST SLOTS: sets LONGSEQ_SLOTS, the same for all hosts
-    [[ -n $3 ]] || return 0
-    if [[ -n $LONGSEQ_SLOTS ]] && ((10#$3 != LONGSEQ_SLOTS)); then
-        longseq_refuse "$1: $2 has slots=$3, a host before it $LONGSEQ_SLOTS: every host takes as many\
- ranks, so give the same, or none and NGPU_PER_HOST" || return
-    fi
-    LONGSEQ_SLOTS=$((10#$3))
+    local slots=${3:+$((10#$3))}
+    ((${#LONGSEQ_HOSTS[@]})) || LONGSEQ_SLOTS=$slots # the first one's
+    [[ $slots == "$LONGSEQ_SLOTS" ]] || longseq_refuse "$1: $2 has ${slots:+slots=}${slots:-no slots}, a host before it\
+ ${LONGSEQ_SLOTS:-none}: every host takes as many ranks, so give the same, or none and NGPU_PER_HOST"
 }
 
 longseq_expand_nodelist() { # longseq_expand_nodelist LIST: appends its nodes to LONGSEQ_HOSTS

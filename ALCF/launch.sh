@@ -178,6 +178,26 @@ longseq_site_settings() { # adds GPU order, NCCL and scratch to LONGSEQ_SETTINGS
     LONGSEQ_SETTINGS+=("LD_LIBRARY_PATH=${libraries%:}${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}")
 }
 
+longseq_check_temporary() { # refuses a TMPDIR where nothing can be made: launchers take twenty lines to say so
+    local said
+    # One that is not there Open MPI makes, and others do without
+    [[ -n ${TMPDIR-} && " ${LONGSEQ_SETTINGS[*]} " != *' TMPDIR='* ]] || return 0
+    [[ -e $TMPDIR || $LONGSEQ_STARTER == openmpi ]] || return 0
+    if [[ ! -e $TMPDIR ]]; then
+        ! said=$(umask 077 && mkdir -p -- "$TMPDIR" 2>&1) || return 0
+    elif said=$(mktemp -d -- "$TMPDIR/longseq-XXXXXX" 2>&1); then
+        rmdir -- "$said"
+        return
+    fi
+    case ${said##*: } in
+        'No space left on device' | 'Disk quota exceeded')
+            longseq_say "there is no room in TMPDIR=$TMPDIR: free some"
+            return "$LONGSEQ_EXIT_NO_ROOM"
+            ;;
+    esac
+    longseq_refuse "TMPDIR=$TMPDIR: ${said##*: }: name a folder that you can write to, or unset it for /tmp"
+}
+
 longseq_site_off() { # unsets what the profile advises for NCCL and what the modules have set; names in LONGSEQ_UNSET
     local name entry entries kept=
     for name in $(compgen -e); do
@@ -230,16 +250,21 @@ longseq_launch_command() { # sets LONGSEQ_COMMAND to that of the training
     longseq_wrap "$LONGSEQ_PYTHON" "$LONGSEQ_ROOT/pretrain_gpt.py" "${LONGSEQ_ARGS[@]}"
 }
 
+longseq_quote() { # longseq_quote WORD: sets REPLY to it as bash reads it, quoted only where it must be
+    REPLY=$1
+    [[ $1 =~ ^[A-Za-z0-9_./:=,@%+-]+$ ]] || printf -v REPLY '%q' "$1"
+}
+
 longseq_print_command() { # longseq_print_command WORD...: quoted for bash, an option a line
-    local word line='' settings=1
+    local word line='' settings=1 REPLY
     for word in "$@"; do
         if [[ $word == -* || $word == /bin/sh ]] || { ((settings)) && [[ $word != env ]]; }; then
             [[ -z $line ]] || printf '%s \\\n' "$line"
             line="   "
             [[ $word == *=* ]] || settings=0
         fi
-        [[ $word =~ ^[A-Za-z0-9_./:=,@%+-]+$ ]] || printf -v word '%q' "$word"
-        line+="${line:+ }$word"
+        longseq_quote "$word"
+        line+="${line:+ }$REPLY"
     done
     printf '%s\n' "$line"
 }
@@ -398,19 +423,23 @@ longseq_finish() { # longseq_finish STATUS: sets REPLY to the run's exit code; s
     else
         longseq_say "the launcher ended with status $1, and no rank said why: $log/rank*.out"
     fi
+    # Ranks that were killed have not said how the run ended; who looks at it finds it here (longseq/reports/runs.py)
+    [[ ! -d $log ]] || { printf '%s\n' "$REPLY" >"$log/exit-code"; } 2>/dev/null || :
     [[ $REPLY == 2 || ! -d $LONGSEQ_RUN ]] || longseq_tell_load
 }
 
 longseq_tell_load() { # from where to go on after a run that failed
-    local load=${LONGSEQ_VALUE[LOAD]-} file step newest=-1
+    local load=${LONGSEQ_VALUE[LOAD]-} file step newest=-1 REPLY
     for file in "$LONGSEQ_RUN"/checkpoints/step-*[0-9]/manifest.json; do
         step=${file%/*} step=${step##*/step-}
         [[ ! -e $file || ! $step =~ ^[0-9]{1,18}$ ]] || ((10#$step <= newest)) || newest=$((10#$step))
     done
     if ((newest >= 0)); then
-        longseq_say "its newest checkpoint is of iteration $newest: go on with LOAD=$LONGSEQ_RUN"
+        longseq_quote "$LONGSEQ_RUN"
+        longseq_say "its newest checkpoint is of iteration $newest: go on with LOAD=$REPLY"
     elif [[ -n $load ]]; then
-        longseq_say "it made no checkpoint of its own: go on as it did, with LOAD=$load"
+        longseq_quote "$load"
+        longseq_say "it made no checkpoint of its own: go on as it did, with LOAD=$REPLY"
     fi
 }
 

@@ -1,11 +1,20 @@
 # shellcheck shell=bash
 # Sourced by every entry point: the table of variables (variables.sh), which machine (machine.sh), which job
 # (own_job.sh), which Python, what the ranks compute on (gpus.sh), how many hosts and ranks (hosts.sh). Defines
-# functions only; sets no shell options. What those of this file set:
+# functions, exports LC_ALL, and sets no shell options. What those of this file set:
 #   LONGSEQ_BASE_PYTHON             the machine's Python that the environment stands on
 #   LONGSEQ_VENV, LONGSEQ_PYTHON    our environment's folder, and its Python
 # LONGSEQ_ROOT, the repository's folder, is set by whoever sources this file. Where it is not set, a person has
 # typed `source ALCF/setup.sh`: then this activates the environment in that shell.
+
+longseq_plain_letters() { # exports LC_ALL: what a pattern means must not hang on the user's language
+    # In Turkish [A-Za-z] leaves out i and I, and the capital of i is none of ASCII: valid names would be
+    # refused, and keys let through. What is called from here (sed, awk, date) reads patterns and numbers too.
+    local letter=$'\303\274'
+    export LC_ALL=C
+    { LC_ALL=C.UTF-8; } 2>/dev/null
+    ((${#letter} == 1)) || LC_ALL=C # an old glibc has no C.UTF-8; Python takes UTF-8 in C as well
+}
 
 longseq_say() { # longseq_say TEXT: one line to stderr
     printf 'longseq: %s\n' "${1//[[:cntrl:]]/?}" >&2
@@ -70,6 +79,8 @@ longseq_find_python() { # sets LONGSEQ_BASE_PYTHON and LONGSEQ_PYTHON_VERSION: 3
         version=$(longseq_python_version "$candidate") || continue
         if [[ $version =~ ^3\.1[0-3]\. ]]; then
             LONGSEQ_BASE_PYTHON=$(command -v -- "$candidate")
+            # A job that is told of it starts in another folder
+            [[ $LONGSEQ_BASE_PYTHON == /* ]] || LONGSEQ_BASE_PYTHON=$PWD/$LONGSEQ_BASE_PYTHON
             LONGSEQ_PYTHON_VERSION=$version
             return 0
         fi
@@ -81,6 +92,8 @@ longseq_find_python() { # sets LONGSEQ_BASE_PYTHON and LONGSEQ_PYTHON_VERSION: 3
 
 longseq_find_environment() { # sets LONGSEQ_VENV and LONGSEQ_PYTHON, in install.sh and afterwards alike
     local name=python${LONGSEQ_PYTHON_VERSION%.*} venvs=$LONGSEQ_ROOT/venvs
+    [[ ! -L $venvs || -d $venvs ]] || longseq_refuse "$venvs is a link to $(readlink -- "$venvs"), which is gone: make\
+ that folder, or remove the link" || return
     [[ ! -L $venvs ]] || venvs=$(readlink -f -- "$venvs") # a job's frozen tree stands on the same environment
     if [[ -n ${CONDA_PREFIX-} && $LONGSEQ_BASE_PYTHON == "$CONDA_PREFIX"/* ]]; then
         name=$(cksum <<<"$CONDA_PREFIX") # releases of a site's conda all have the same last name
@@ -93,9 +106,9 @@ longseq_find_environment() { # sets LONGSEQ_VENV and LONGSEQ_PYTHON, in install.
 longseq_stamp() { # longseq_stamp [DEVICE]: what a finished environment was made from
     local sums
     # Of pyproject.toml what is installed alone: settings of the linters change nothing
-    sums=$({
-        cat -- "$LONGSEQ_ROOT/constraints.txt"
-        sed -n '/^dependencies = /,/^\[project.scripts\]/p' -- "$LONGSEQ_ROOT/pyproject.toml"
+    sums=$(set -o pipefail && {
+        cat -- "$LONGSEQ_ROOT/constraints.txt" &&
+            sed -n '/^dependencies = /,/^\[project.scripts\]/p' -- "$LONGSEQ_ROOT/pyproject.toml"
     } | sha256sum) || return
     # Neither the path of Python nor its last number: another one of the same version may be first on PATH now, and
     # to make the environment anew would take it away from runs that are under way
@@ -104,11 +117,15 @@ longseq_stamp() { # longseq_stamp [DEVICE]: what a finished environment was made
 }
 
 longseq_is_installed() { # longseq_is_installed base|test: is that part of the environment finished?
-    local file=$LONGSEQ_VENV/installed-$1.txt found=
+    local file=$LONGSEQ_VENV/installed-$1.txt found stamp for_gpus
     [[ -x $LONGSEQ_PYTHON && -f $file ]] || return 1
-    IFS= read -r -d '' found <"$file" || true
+    # A file system that fails for a moment is no "no": that would take the environment away from runs under way
+    if ! { found=$(cat -- "$file") && stamp=$(longseq_stamp) && for_gpus=$(longseq_stamp cuda); }; then
+        longseq_say "what the environment $LONGSEQ_VENV was made from cannot be read: nothing is changed"
+        exit 1
+    fi
     # One made for GPUs serves where none is in sight, such as on a login node
-    [[ $found == "$(longseq_stamp)"$'\n' || $found == "$(longseq_stamp cuda)"$'\n' ]]
+    [[ $found == "$stamp" || $found == "$for_gpus" ]]
 }
 
 # ---------------------------------------------------------------- all of it
@@ -127,27 +144,34 @@ longseq_setup() { # everything above, in order
 }
 
 longseq_activate() { # for a person's shell, where nothing may end it: our environment's programs on the path
+    local LC_ALL=C   # that shell keeps its own (longseq_plain_letters)
     longseq_find_machine && longseq_prepare_machine && longseq_find_python || return
-    longseq_find_environment
+    longseq_find_environment || return
     if [[ ! -x $LONGSEQ_PYTHON || ! -f $LONGSEQ_VENV/installed-base.txt ]]; then
         longseq_say "there is no environment in $LONGSEQ_VENV yet: $LONGSEQ_ROOT/install.sh makes it"
-        unset LONGSEQ_ROOT
         return 2
     fi
     # shellcheck source=/dev/null # made by Python
     source "$LONGSEQ_VENV/bin/activate"
-    unset LONGSEQ_ROOT # so that this works a second time
     longseq_say "$LONGSEQ_VENV is active; \`deactivate\` leaves it"
+}
+
+longseq_by_hand() {
+    local status=0
+    longseq_activate || status=$?
+    unset LONGSEQ_ROOT # so that this works a second time
+    return "$status"
 }
 
 LONGSEQ_BY_HAND=
 if [[ -z ${LONGSEQ_ROOT-} ]]; then
     LONGSEQ_BY_HAND=1 LONGSEQ_ROOT=$(readlink -f -- "${BASH_SOURCE[0]}") LONGSEQ_ROOT=${LONGSEQ_ROOT%/*/*}
 fi
+[[ -n $LONGSEQ_BY_HAND ]] || longseq_plain_letters
 source "$LONGSEQ_ROOT/ALCF/variables.sh"
 source "$LONGSEQ_ROOT/ALCF/machine.sh"
 source "$LONGSEQ_ROOT/ALCF/chain.sh"
 source "$LONGSEQ_ROOT/ALCF/own_job.sh"
 source "$LONGSEQ_ROOT/ALCF/gpus.sh"
 source "$LONGSEQ_ROOT/ALCF/hosts.sh"
-[[ -z $LONGSEQ_BY_HAND ]] || longseq_activate
+[[ -z $LONGSEQ_BY_HAND ]] || longseq_by_hand

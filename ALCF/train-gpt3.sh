@@ -42,7 +42,8 @@ done
 
 longseq_find_machine
 if [[ " ${extra[*]-} " == *' --help '* || " ${extra[*]-} " == *' -h '* ]]; then
-    longseq_load_modules && longseq_find_python
+    longseq_load_modules
+    longseq_find_python
     PYTHONPATH=$LONGSEQ_ROOT PYTHONSAFEPATH=1 exec "$LONGSEQ_BASE_PYTHON" -m longseq check --help
 fi
 if [[ $LONGSEQ_NODE == login ]]; then
@@ -111,6 +112,7 @@ end() { # end CODE: with that exit code, unless the run can go on without a host
     exit "$code"
 }
 
+longseq_check_temporary
 check_and_prepare
 status=0
 longseq_preflight || status=$?

@@ -43,6 +43,8 @@ if ((LONGSEQ_VALUE[DRY_RUN])); then
     exit 0
 fi
 longseq_is_installed base || longseq_refuse "there is no finished environment yet: ./install.sh makes it"
+longseq_wrap "${words[@]}"
+longseq_check_temporary
 if ! { mkdir -p -- "$LONGSEQ_OUTPUT" && LONGSEQ_RUN=$(mktemp -d -- "$LONGSEQ_OUTPUT/$1-XXXXXX"); } 2>/dev/null; then
     longseq_refuse "cannot write to $LONGSEQ_OUTPUT: set OUTPUT_DIR"
 fi

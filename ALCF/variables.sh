@@ -92,18 +92,20 @@ longseq_nearest() { # longseq_nearest WORD NAME...: prints "; did you mean NAME?
 }
 
 longseq_check_names() { # refuses an exported variable that seems to mean one of ours
-    local word meant
+    local word meant found
     # A job has the settings of its submission, where this was asked; its host may export what it likes
     [[ -z ${LONGSEQ_JOB-} ]] || return 0
-    while read -r word meant; do
-        longseq_refuse "$word=${!word} is not a variable of ours; did you mean $meant? (if it belongs to\
- another program, unset it for this command: env -u $word ...)" || return
-    done < <({
+    found=$({
         printf 'known %s\n' "${LONGSEQ_VARIABLES[@]%%|*}"
         printf 'other %s\n' "${LONGSEQ_OTHERS[@]%% *}"
         printf 'likely %s\n' "${LONGSEQ_LIKELY[@]}"
         compgen -e | while read -r word; do printf 'word %s\n' "$word"; done
-    } | awk -f "$LONGSEQ_ROOT/ALCF/nearest.awk")
+    } | awk -f "$LONGSEQ_ROOT/ALCF/nearest.awk") || longseq_refuse "awk fails, which finds misspelt variables" || return
+    while read -r word meant; do
+        [[ -n $word ]] || continue
+        longseq_refuse "$word=${!word} is not a variable of ours; did you mean $meant? (if it belongs to\
+ another program, unset it for this command: env -u $word ...)" || return
+    done <<<"$found"
 }
 
 # ---------------------------------------------------------------- values
@@ -116,6 +118,8 @@ longseq_parse() { # longseq_parse NAME TYPE TEXT: sets REPLY to the value, or re
             # It would be in the arguments, in files and on the screen
             ! longseq_is_secret '' "$text" ||
                 longseq_refuse "$name: its value looks like a password or a key in an address: take that out" || return
+            [[ $type != path ]] || ! longseq_is_too_long "$text" ||
+                longseq_refuse "$name=${text:0:80}...: no name in a path may have more than 255 letters: shorten it" || return
             ;;
         count)
             longseq_is_count "$text" || longseq_refuse "$name=$text: give a whole number from 1"
@@ -159,6 +163,11 @@ longseq_parse() { # longseq_parse NAME TYPE TEXT: sets REPLY to the value, or re
                 longseq_refuse "$name=$text: choose one of ${type#choice }"
             ;;
     esac
+}
+
+longseq_is_too_long() { # longseq_is_too_long PATH: has it a name of more bytes than a file's may have?
+    local LC_ALL=C      # in which a letter is a byte
+    [[ $1 =~ [^/]{256} ]]
 }
 
 longseq_parse_tokens() { # longseq_parse_tokens NAME TEXT: sets REPLY to the number, or refuses it

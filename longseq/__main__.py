@@ -15,7 +15,7 @@ from pathlib import Path
 
 from longseq.config.flags import Parser, unknown
 from longseq.errors import EXIT_DONE, EXIT_NO_ROOM, UserError
-from longseq.host.atomic_files import NO_ROOM, reason
+from longseq.host.atomic_files import NO_ROOM, no_name, reason
 
 BEHIND = ("check", "plan", "simulate", "bench")  # take a command, or the trainer's words, after --
 EXIT_INTERRUPTED = 130
@@ -142,6 +142,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_DONE
     except OSError as error:
+        if mistake := no_name(error):
+            _tell(mistake)
+            return mistake.exit_code
         if error.errno not in NO_ROOM:
             raise
         print(f"longseq: {error.filename or 'standard output'}: {reason(error)}", file=sys.stderr)

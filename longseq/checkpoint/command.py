@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from longseq.checkpoint.format.folder import find_latest, steps
+from longseq.checkpoint.format.folder import steps
 from longseq.checkpoint.format.manifest import (
     BLOCK,
     Damaged,
@@ -23,6 +23,7 @@ from longseq.checkpoint.format.manifest import (
     read_manifest,
 )
 from longseq.checkpoint.left_out import read_left_out
+from longseq.checkpoint.trained import newest
 from longseq.config.flags import Parser
 from longseq.errors import EXIT_DONE, EXIT_FAILED, UserError
 
@@ -57,18 +58,12 @@ def add_arguments(parser: Parser) -> None:
             one.add_argument("--weights-only", action="store_true", help=text)
 
 
-def _newest(path: Path, hashes: bool = False) -> tuple[Path, Manifest]:
-    """The checkpoint that is meant; names and sizes are looked at, or all of it."""
-    inner = path / "checkpoints"
-    return find_latest(inner if inner.is_dir() else path, _warn, hashes=hashes)
-
-
 def _warn(text: str) -> None:
     print(f"longseq: warning: {text}", file=sys.stderr)
 
 
 def _inspect(options: argparse.Namespace) -> int:
-    path, manifest = _newest(options.path)
+    path, manifest = newest(options.path, _warn, hashes=False)
     sizes = {name: math.prod(shape) for name, shape in manifest.tensors.items()}
     kinds = sorted({name.partition("/")[0] for name in sizes})
     total = sum(entry.size for entry in manifest.files.values())
@@ -136,7 +131,7 @@ def _convert(options: argparse.Namespace) -> int:
     if not 0 < options.shard_gib < math.inf:
         raise UserError(f"--shard-gib {options.shard_gib:g}: give a size above 0")
     began, output = time.monotonic(), options.output
-    chosen = [_newest(path, hashes=True) for path in options.paths]
+    chosen = [newest(path, _warn) for path in options.paths]
 
     def tell(done: int, total: int) -> None:
         _tell_left(output, done, total, began)

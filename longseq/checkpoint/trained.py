@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from longseq.checkpoint.format.folder import find_latest
+from longseq.checkpoint.format.folder import ALONE, find_latest
 from longseq.checkpoint.format.manifest import Manifest
 from longseq.config.arguments import Network
 from longseq.data.tokenizers.base import Tokenizer
@@ -24,6 +24,7 @@ from longseq.data.tokenizers.tagged import KIND as TAGGED
 from longseq.data.tokenizers.tagged import Tagged, read_tags
 from longseq.errors import UserError
 from longseq.parallel.agreement import Ranks
+from longseq.reports.runs import SUMMARY, nested, read_json, run_of
 
 VOCABULARY = "vocabulary.json"
 # tokenizers of text → the files they are made from, beside the weights
@@ -62,10 +63,36 @@ def find_trained(
         raise UserError(
             f"{given}: no such folder: name a run's folder, its checkpoints, or one of them"
         )
+    path, manifest = newest(given, warn, ranks, hashes)
+    return Trained(path, manifest, _network(path, manifest), _tokenizer(path, manifest))
+
+
+def newest(
+    given: Path, warn: Callable[[str], None], ranks: Ranks = ALONE, hashes: bool = True
+) -> tuple[Path, Manifest]:
+    """The newest whole checkpoint of a run, a folder of checkpoints, or `given` itself; UserError
+    where there is none says where the run saved, if that was elsewhere.
+    """
     inner = given / "checkpoints"
     folder = inner if inner.is_dir() else given
-    path, manifest = find_latest(folder, warn, ranks, hashes, asked=str(given))
-    return Trained(path, manifest, _network(path, manifest), _tokenizer(path, manifest))
+    try:
+        return find_latest(folder, warn, ranks, hashes, asked=str(given))
+    except UserError as error:
+        raise UserError(f"{error}{_saved_elsewhere(folder)}") from None
+
+
+def _saved_elsewhere(folder: Path) -> str:
+    """What to add where `folder`, a run's, has no whole checkpoint and --save named another."""
+    run = run_of(folder)
+    summary = read_json(run / SUMMARY) if run else {}
+    save = nested(summary, "settings", "run", "save")
+    if not isinstance(save, str) or not save:
+        return ""
+    path = Path(str(summary.get("directory", "")), save)
+    if path.absolute() == folder.absolute() or path.resolve() == folder.resolve():
+        return ""
+    where = f"; its run saved in {path} (--save)"
+    return f"{where}: name that" if path.is_dir() else f"{where}, which is not there any more"
 
 
 def _network(path: Path, manifest: Manifest) -> Network:

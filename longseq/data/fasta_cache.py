@@ -26,9 +26,9 @@ def default_cache_folder() -> Path:
         return Path(folder)
     if folder := os.environ.get("XDG_CACHE_HOME"):
         return Path(folder) / "longseq"
-    home = Path(os.environ.get("HOME", "/nonexistent"))
-    if os.access(home, os.W_OK):
-        return home / ".cache" / "longseq"
+    home = os.environ.get("HOME")
+    if home and os.access(home, os.W_OK):
+        return Path(home) / ".cache" / "longseq"
     return Path(f"/tmp/longseq-{os.getuid()}")
 
 

@@ -1,6 +1,8 @@
 """`open_data`: what the trainer asks for."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -32,16 +34,19 @@ class TrainingData:
     cuts: list[tuple[Dataset, Split]]
 
 
-def open_data(options: Data, seq_length: int, seed: int) -> TrainingData:
-    """Open what --data-path names; a FASTA file is prepared first. UserError names the remedy."""
+def open_data(options: Data, seq_length: int, seed: int, with_weights: bool = True) -> TrainingData:
+    """Open what --data-path names; a FASTA file is prepared first. UserError names the remedy.
+
+    with_weights: whether tokens count for what the data say; else each counts 1.
+    """
     datasets = open_datasets(options.data_path, options.tokenizer_type)
     cuts = list(zip(datasets, split_datasets(datasets, options), strict=True))
-    notes = [line for dataset, split in cuts for line in _describe(dataset, split)]
+    notes = [line for dataset, split in cuts for line in _describe(dataset, split, with_weights)]
     samples: dict[str, Samples | None] = {}
     for name in ("train", "valid"):
         parts = [
             (
-                _samples(dataset, split.parts[name], seq_length, seed, options, name == "train"),
+                _samples(dataset, split.parts[name], seq_length, seed, options, name, with_weights),
                 dataset,
             )
             for dataset, split in cuts
@@ -67,12 +72,13 @@ def _blended(parts: list[tuple[FileSamples, Dataset]]) -> Samples | None:
 
 
 def _samples(
-    dataset: Dataset, segments: Segments, seq_length: int, seed: int, options: Data, train: bool
-) -> FileSamples:
+    dataset: Dataset, segments: Segments, seq_length: int, seed: int, options: Data, name: str,
+    with_weights: bool,
+) -> FileSamples:  # fmt: skip
     end, size = dataset.tokenizer.end_of_document, dataset.tokenizer.vocab_size
-    other = _other_strand(dataset, options.reverse_complement_prob if train else 0.0)
+    other = _other_strand(dataset, options.reverse_complement_prob if name == "train" else 0.0)
     stream = Stream(dataset.tokens, segments, end, seed, other)
-    weights = _weights(dataset, segments, seed, other)
+    weights = _weights(dataset, segments, seed, other) if with_weights else None
     return FileSamples(stream, seq_length, size, options, weights)
 
 
@@ -113,22 +119,28 @@ def _weights(
     return Weights(Stream(beside, segments, 0, seed, other), levels)
 
 
-def _describe(dataset: Dataset, split: Split) -> list[str]:
+def _describe(dataset: Dataset, split: Split, with_weights: bool) -> list[str]:
     tokens = dataset.tokens
     size = f"{tokens.num_tokens:,} tokens in {counted(tokens.num_documents, 'document')}"
     first = f"{dataset.prefix}: {size}, {dataset.tokenizer.specification}, cut by {split.by}"
     notes = list(split.notes)
     if dataset.manifest is not None and WEIGHTS in dataset.manifest.files:
-        options = dataset.manifest.options
-        if options.get("tags"):
-            notes.append(f"tags before documents count {options['tag_weight']:g} in the loss")
-        lower, unknown = options["lower_case_weight"], options["unknown_weight"]
-        if min(lower, unknown) < 1:
-            notes.append(
-                f"lower-case letters count {lower:g} in the loss, letters other than ACGT"
-                f" {unknown:g}"
-            )
+        notes += _weights_said(dataset.manifest.options, with_weights)
     return [first, *(f"{dataset.prefix}: {note}" for note in notes)]
+
+
+def _weights_said(made: Mapping[str, Any], with_weights: bool) -> list[str]:
+    if not with_weights:
+        return ["the data's weights do not act in this trainer: every token counts 1"]
+    notes = []
+    if made.get("tags"):
+        notes.append(f"tags before documents count {made['tag_weight']:g} in the loss")
+    lower, unknown = made["lower_case_weight"], made["unknown_weight"]
+    if min(lower, unknown) < 1:
+        notes.append(
+            f"lower-case letters count {lower:g} in the loss, letters other than ACGT {unknown:g}"
+        )
+    return notes
 
 
 def _warnings(name: str, parts: list[tuple[FileSamples, Dataset]]) -> list[str]:

@@ -64,6 +64,10 @@ def _zero(config: Config) -> dict[str, Any]:
     on_gpu = device_in_sight(train.device) != "cpu"  # a CPU has no second stream to hide it in
     zero |= {"overlap_comm": on_gpu, "contiguous_gradients": True}
     zero["reduce_bucket_size"] = zero["allgather_bucket_size"] = _bucket(config)
+    replicas = config.layout.world_size // config.layout.tp
+    if train.zero_stage < 3 and train.dtype != "fp32" and replicas & (replicas - 1):
+        # Else DeepSpeed divides by them before the sum in fp32, and a third is rounded once more
+        zero["reduce_scatter"] = False
     if train.zero_stage == 3:
         # DeepSpeed's own linear adds the bias after rounding: other numbers in bf16
         zero["memory_efficient_linear"] = False

@@ -23,6 +23,7 @@ from typing import IO, Any
 from longseq.errors import FullDisk, UserError
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+NO_NAME = {errno.ENAMETOOLONG, errno.EACCES}  # a mere `is_dir` raises them too
 BLOCK = 1 << 22
 ASIDE = ".aside-"
 UNFINISHED = ".unfinished"
@@ -184,6 +185,16 @@ def reason(error: OSError) -> str:
 def unwritable(text: str, error: OSError) -> UserError:
     """What to raise for `error`, `text` being the one line: a full disk is no mistake."""
     return FullDisk(text) if error.errno in NO_ROOM else UserError(text)
+
+
+def no_name(error: OSError) -> UserError | None:
+    """What to raise where a name cannot even be looked at, as only one that a user gave; else None.
+
+    Said at the end of a verb, as no question whether something is there expects it.
+    """
+    if error.errno not in NO_NAME or not error.filename:
+        return None
+    return UserError(f"{error.filename}: {reason(error)}: give another name")
 
 
 def _host() -> str:

@@ -73,7 +73,23 @@ def network_config(trained: Trained, layout: Layout, computing: Computing, world
             f"--seq-length {length}: {trained.name} has {net.positions} learned positions: give"
             f" {net.positions} or less, or windows (--window, --stride)"
         )
+    _shared(trained, layout.tp)
     net = replace(net, seq_length=length, make_vocab_size_divisible_by=layout.tp)
     micro = computing.micro_batch_size or max(1, BATCH_TOKENS // length)
     training = Training(micro_batch_size=micro, device=computing.device, bf16=computing.bf16)
     return make_config((net, layout, computing.memory, training, Data(), Run()), world)
+
+
+def _shared(trained: Trained, tp: int) -> None:
+    """Refuse ranks that cannot share the widths of a network that is trained."""
+    net = trained.network
+    if net.num_attention_heads % tp:
+        return  # which make_config says, with its remedy
+    learned = 0 if net.use_rotary_position_embeddings else net.positions
+    for what, size in (("MLP's width", net.ffn_size), ("learned positions", learned)):
+        if size % tp:
+            fit = [n for n in range(1, tp) if not (size % n or net.num_attention_heads % n)]
+            raise UserError(
+                f"--tensor-model-parallel-size {tp}: {trained.name}'s {what}, {size}, cannot be"
+                f" shared by {tp} ranks: use {' or '.join(map(str, fit))}"
+            )

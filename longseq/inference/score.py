@@ -158,8 +158,8 @@ def score(options: argparse.Namespace) -> int:
         elif options.variants:
             reference = letters_of(reader)
             bases = getattr(trained.tokenizer, "bases", 1)
-            most = (cuts.size or cuts.length) * bases
-            count = check_variants(options.variants, reference, ", ".join(options.files), most)
+            fasta = ", ".join(options.files)
+            count = check_variants(options.variants, reference, fasta, cuts, bases)
         return Scoring(trained, config, cuts, reader, reference, count)
 
     def work(asked: Scoring, device: torch.device, ranks: Ranks) -> None:

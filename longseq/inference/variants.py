@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from longseq.data.indexed.format import Tokens
+from longseq.data.indexed.format import Ints, Tokens
 from longseq.data.tokenizers.alphabet import LAYOUT
 from longseq.errors import UserError
 from longseq.inference.sequences import Reader
-from longseq.inference.windows import Window
+from longseq.inference.windows import Cutting, Window
 
 if TYPE_CHECKING:
     from longseq.inference.network import Ready
@@ -84,11 +84,13 @@ def letters_of(reader: Reader) -> dict[str, str]:
     return found
 
 
-def check_variants(path: Path, reference: dict[str, str], fasta: str, most: int) -> int:
+def check_variants(
+    path: Path, reference: dict[str, str], fasta: str, cuts: Cutting, bases: int
+) -> int:
     """How many alternatives there are; UserError for one that was called on another reference, or
-    is longer than a window, `most` letters.
+    does not fit a window of words of `bases` letters.
     """
-    count = 0
+    count, size = 0, cuts.size or cuts.length
     for variant in read_variants(path):
         count += variant.alt != NONE
         where = f"--variants {path}: {variant.record}:{variant.start + 1}"
@@ -101,11 +103,14 @@ def check_variants(path: Path, reference: dict[str, str], fasta: str, most: int)
                 f"{where} has REF {variant.ref} and {fasta} has {found or 'no letter'} there: give"
                 " the FASTA that it was called on"
             )
-        longest = max(len(variant.ref), len(variant.alt))
-        if variant.is_sequence and longest > most:
+        needed = -(-_least(variant, bases) // bases)
+        if variant.is_sequence and needed > size:
+            with_it = "with the token before it, " if variant.start >= bases else ""
+            remedy = f"give --window {needed}, or " if needed <= cuts.length else ""
             raise UserError(
-                f"{where}: an allele of {longest:,} letters is longer than the window of {most:,}:"
-                " leave it out"
+                f"{where}: {with_it}an allele of {max(len(variant.ref), len(variant.alt)):,}"
+                f" letters needs a window of {needed:,} tokens, and there are {size:,}:"
+                f" {remedy}leave it out"
             )
     if not count:
         raise UserError(f"--variants {path} holds no variant")
@@ -137,8 +142,8 @@ def variant_rows(
     from longseq.inference.forward import in_turn
 
     waiting: deque[tuple[Variant, bool]] = deque()  # whether it has a score
-    begin = ready.trained.tokenizer.end_of_document
-    bases = getattr(ready.trained.tokenizer, "bases", 1)
+    tokenizer = ready.trained.tokenizer
+    bases = getattr(tokenizer, "bases", 1)
 
     def alleles() -> Iterator[Window]:
         for variant in read_variants(path):
@@ -149,15 +154,19 @@ def variant_rows(
             if not variant.is_sequence:
                 counts["symbolic"] += 1
             else:
-                try:
-                    for letters, at_start in _alleles(variant, reference, size * bases, bases):
-                        tokens = encode(variant.record, letters.encode())
-                        windows.append(_window(tokens, begin if at_start else None))
-                except UserError:  # of these letters; the others' scores are not lost for it
+                why = ""
+                for allele in _alleles(variant, reference, size * bases, bases):
+                    try:
+                        tokens = encode(variant.record, allele.letters.encode())
+                    except UserError:  # of these letters; others' scores are not lost for it
+                        why = "without"
+                        break
+                    why = why or allele.unscored(tokenizer.sizes(tokens))
+                    begin = None if allele.left else tokenizer.end_of_document
+                    windows.append(_window(tokens, begin))
+                if why:
                     windows = []
-                if not windows or not all(len(one.labels) for one in windows):
-                    windows = []
-                    counts["without"] += 1
+                    counts[why] += 1
                 elif (len(variant.alt) - len(variant.ref)) % bases:
                     counts["shifted"] += 1
             waiting.append((variant, bool(windows)))
@@ -186,6 +195,11 @@ def notes(counts: Counter[str], specification: str) -> Iterator[str]:
             f"{count:,} alternatives have a letter in their window that {specification} has no"
             " token for, or too few letters for one: nan"
         )
+    if count := counts["context"]:
+        yield (
+            f"{count:,} alternatives begin in the first token of their window, which is context for"
+            " the others: nan; a longer --window has one before it"
+        )
     if count := counts["shifted"]:
         yield (
             f"{count:,} alternatives shift the frame of {specification}; their alleles hold"
@@ -193,22 +207,56 @@ def notes(counts: Counter[str], specification: str) -> Iterator[str]:
         )
 
 
+@dataclass(frozen=True)
+class Allele:
+    """Letters of a window: those of the allele are the ones from `first` to `last`, and the window
+    begins at letter `left` of the record.
+    """
+
+    letters: str
+    first: int
+    last: int
+    left: int
+
+    def unscored(self, sizes: Ints) -> str:
+        """Why tokens of these many letters each [n] leave letters of the allele without a score,
+        for `notes`; "" where they do not. The first token is context, but for a record's own.
+        """
+        if sizes.sum() < self.last:
+            return "without"
+        return "context" if self.left and sizes[0] > self.first else ""
+
+
+def _least(variant: Variant, bases: int) -> int:
+    """Letters of the least window that scores both alleles: a word before them, which is context,
+    unless they begin the record, and behind them what makes their last words whole.
+    """
+    inside = variant.start % bases
+    before = bases * (variant.start >= bases)
+    lengths = len(variant.ref), len(variant.alt)
+    return before + inside + max(lengths) + max(-(inside + n) % bases for n in lengths)
+
+
 def _alleles(
     variant: Variant, reference: dict[str, str], letters: int, bases: int
-) -> Iterator[tuple[str, bool]]:
-    """Reference and alternative between the same flanks, at most `letters` long; whether they begin
-    with the record. The left flank keeps the frame of words of `bases` letters.
+) -> Iterator[Allele]:
+    """Reference and alternative between the same flanks, at most `letters` long. The left flank
+    keeps the frame of words of `bases` letters and is one of them at least, where the record has
+    one.
     """
     whole = reference[variant.record]
     longest = max(len(variant.ref), len(variant.alt))
     left = max(0, variant.start - (letters - longest) // 2)
-    left -= left % bases
+    nearest = variant.start - variant.start % bases - bases  # where the word before begins
+    spare = letters - _least(variant, bases)
+    left = max(0, min(left - left % bases, nearest), nearest - spare + spare % bases)
     stop = variant.start + len(variant.ref)
     right = min(len(whole), stop + letters - longest - (variant.start - left))
     before, after = whole[left : variant.start], whole[stop:right]
     rna = "U" in before + after and "T" not in before + after  # and so are its alleles
-    for allele in (variant.ref.upper(), variant.alt.upper()):
-        yield before + (allele.replace("T", "U") if rna else allele) + after, left == 0
+    for text in (variant.ref.upper(), variant.alt.upper()):
+        allele = text.replace("T", "U") if rna else text
+        yield Allele(before + allele + after, len(before), len(before) + len(allele), left)
 
 
 def _window(tokens: Tokens, begin: int | None) -> Window:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from longseq.errors import UserError
+from longseq.errors import EXIT_STOPPED_EARLY, UserError
 
 SUMMARY = "summary.json"
 RUNNING, DONE, STOPPED, FAILED = "running", "done", "stopped early", "failed"  # its status
@@ -145,7 +145,7 @@ def read_run(folder: Path) -> RunRecord:
         raise UserError(f"{path}: {error.strerror}; name the folder of a run") from None
     if not metrics:
         raise UserError(f"{path} holds no iteration yet")
-    summary = read_json(folder / SUMMARY)
+    summary = read_summary(folder)
     history, earlier = _history(summary, metrics[0]["iteration"])
     return RunRecord(
         folder.absolute(),
@@ -157,6 +157,37 @@ def read_run(folder: Path) -> RunRecord:
         earlier,
         lost,
     )
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """What a run says of itself; of one whose ranks were killed before they could say how it ended,
+    what the notes of its ranks (run/safety/abort.py) and its launcher (ALCF/launch.sh) say.
+    """
+    summary, log = read_json(folder / SUMMARY), folder / "log"
+    if summary.get("status", "") != RUNNING and (folder / SUMMARY).exists():
+        return summary
+    notes = [note for path in log.glob("failed-*.txt") if (note := _note(path))]
+    said = _text(log / "exit-code").strip()
+    if notes:  # a consequence is none where there is a cause
+        _, _, code, reason = min(notes)
+    elif said.isdecimal():
+        code, reason = int(said), f"exit code {said}, and no rank said why: {log}/rank*.out"
+    else:
+        return summary
+    if code == EXIT_STOPPED_EARLY:
+        return summary | {"status": STOPPED}
+    return summary | {"status": FAILED, "reason": reason}
+
+
+def _note(path: Path) -> tuple[bool, float, int, str] | None:
+    """Why a rank ended: whether that follows from another's end, when, its code, the reason."""
+    when, _, code, follows, *text = [*_text(path).splitlines(), "", "", "", ""]
+    text = [line for line in text if line.strip()]
+    try:
+        reason = text[-1 if text[0].lstrip().startswith("Traceback") else 0]
+        return follows == "1", float(when), int(code), reason.removeprefix("longseq: ")
+    except (ValueError, IndexError):  # not whole yet
+        return None
 
 
 def _history(summary: dict[str, Any], first: int) -> tuple[list[dict[str, Any]], list[str]]:

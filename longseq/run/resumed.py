@@ -22,6 +22,7 @@ from longseq.config.arguments import GROUPS, Config, Layout, part
 from longseq.config.companions import idle
 from longseq.config.flags import Flag, flags_of
 from longseq.errors import EXIT_DONE, EXIT_USER_ERROR, UserError
+from longseq.host.atomic_files import reason
 from longseq.host.variables import Table, Variable, read_table
 from longseq.reports.runs import SUMMARY, read_json, run_of
 
@@ -240,6 +241,9 @@ def main(load: str, ranks: str) -> int:
         before = find_before(Path(load))
     except UserError as error:
         print(f"longseq: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except OSError as error:
+        print(f"longseq: LOAD={load}: {reason(error)}: give another folder", file=sys.stderr)
         return EXIT_USER_ERROR
     if before is not None:
         told = [name for name, value in os.environ.items() if value]

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from longseq.config.arguments import Config
@@ -109,7 +110,7 @@ def closing_rows(
         rows.append(("everything", config.run.run_dir + shown))
     if saved:
         more = "" if exit_code else " and a larger TRAIN_ITERS"
-        rows.append(("go on with", f"LOAD={config.run.save}{more}"))
+        rows.append(("go on with", f"LOAD={quote(config.run.save)}{more}"))  # to paste
     return rows
 
 
@@ -142,7 +143,8 @@ def put_summary(folder: Path, summary: dict[str, Any]) -> None:
 
 
 def baselines(data: TrainingData) -> dict[str, Any]:
-    """Losses that the validation loss can be held against, in nats a token.
+    """Losses that the validation loss can be held against, in nats a token, of labels that count as
+    they do in it.
 
     `markov_losses`: of Markov models of order 2 and of the order that is best for what it learns
     from, by the order; `bases_a_token`: letters of a sequence, None where tokens are of text.
@@ -154,8 +156,10 @@ def baselines(data: TrainingData) -> dict[str, Any]:
     }
     if data.valid is None or data.train is None:
         return found
-    found["unigram_loss"] = data.valid.unigram_loss()
-    train, valid = data.train.some_tokens(LEARNT), data.valid.some_tokens(JUDGED)
+    found["unigram_loss"] = data.valid.unigram_loss() or None
+    train, valid = data.train.some_labels(LEARNT), data.valid.some_labels(JUDGED)
+    if not any(one.count for one in valid):  # what they see of the part counts nothing
+        return found
     bits, best = markov(train, valid, min(CELLS, CELLS_A_TOKEN * sum(map(len, train))))
     orders = {min(2, max(bits)), best} - {0}
     found["markov_losses"] = {str(n): bits[n] * math.log(2) for n in sorted(orders)}

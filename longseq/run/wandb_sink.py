@@ -168,6 +168,8 @@ class WandbSink:
         os.environ.setdefault("WANDB_INIT_TIMEOUT", INIT_SECONDS)
         # What is to be sent must stay with the run, not in the home folder
         os.environ.setdefault("WANDB_DATA_DIR", str(self._folder / "wandb" / "data"))
+        # Its service logs to a cache, which is in the home folder; without one, to the screen
+        os.environ.setdefault("WANDB_CACHE_DIR", str(self._own))
         try:
             with temporary_files_in(self._own):
                 import wandb

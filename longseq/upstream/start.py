@@ -53,7 +53,9 @@ def train(config: Config, watch: Watch) -> int:
     if folder:
         open_log(folder, ranks.rank)
     start_deepspeed()
-    data = open_data(config.data, config.network.seq_length, config.training.seed)
+    # Its loss takes no weights, nor do the marks beside it
+    length, seed = config.network.seq_length, config.training.seed
+    data = open_data(config.data, length, seed, with_weights=False)
     ours = our_checkpoint(config, _warn_early, ranks)
     at = _resumed_at(config, ours)
     screen = Screen(

@@ -90,4 +90,4 @@ export PYTHONPATH=$LONGSEQ_ROOT${PYTHONPATH:+:$PYTHONPATH}
     longseq_refuse "$python lacks deepspeed or rich: ./install.sh --wheels DIR makes what it needs where there is a\
  network, and --wheels DIR takes it from there"
 export TORCH_EXTENSIONS_DIR=${TORCH_EXTENSIONS_DIR:-$LONGSEQ_ROOT/venvs/gpu-extensions}
-exec "$python" -m tests.gpu.all "${words[@]}"
+exec "$python" -m tests.gpu.all ${words[@]+"${words[@]}"}

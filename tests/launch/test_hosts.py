@@ -39,6 +39,10 @@ def hosts(bash: Bash, folder: Path, text: str, name: str = "PBS_NODEFILE", **env
         ("a slots=4\nb slots=4\n", "a b"),
         ("a slots=4 max_slots=8\n", "a"),
         ("a slots=0\nb slots=2\n", "b"),
+        ("a slots=0\nb\n", "b"),
+        ("a slots=2\nb slots=02\n", "a b"),
+        ("\ufeffa\nb\n", "a b"),  # Windows editors begin with it
+        ("\ufeff# the good ones\na\n", "a"),
         (
             "x3004c0s13b0n0.hsn.cm.polaris.alcf.anl.gov\n",
             "x3004c0s13b0n0.hsn.cm.polaris.alcf.anl.gov",
@@ -70,6 +74,11 @@ def test_node_files(bash: Bash, tmp_path: Path, text: str, found: str, name: str
         ("ä\n", "line 1"),
         ("a" * 300 + "\n", "line 1"),
         ("a slots=2\nb slots=4\n", "slots=4"),
+        ("a slots=2\nb\n", "b has no slots, a host before it 2"),
+        ("a\nb slots=2\n", "b has slots=2, a host before it none"),
+        ("alpha\0beta\n", "NUL"),
+        ("a\nb\0", "NUL"),
+        ("a\n\ufeffb\n", "line 2"),
     ],
 )
 def test_what_is_no_host_is_refused(bash: Bash, tmp_path: Path, text: str, said: str) -> None:

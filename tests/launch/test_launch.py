@@ -248,6 +248,22 @@ def test_the_printed_command_can_be_pasted(ready: Tree, name: str) -> None:
     assert list(elsewhere.iterdir()) == []
 
 
+@pytest.mark.parametrize("made", [True, False])
+@pytest.mark.parametrize("name", ["plain", "sp ace", "it's a $x"])
+def test_how_to_go_on_can_be_pasted(bash: Bash, tmp_path: Path, name: str, made: bool) -> None:
+    """Of its own checkpoint, or else of what it went on from itself."""
+    run = tmp_path / name
+    (run / "checkpoints/step-7").mkdir(parents=True)
+    if made:
+        (run / "checkpoints/step-7/manifest.json").touch()
+    script = "LONGSEQ_RUN=$1; declare -A LONGSEQ_VALUE=([LOAD]=$1); longseq_tell_load"
+    said = bash(script, str(run)).stderr.strip().partition("with ")[2]
+    paste = ["/bin/bash", "-c", f'{said}\nprintf %s "$LOAD"']
+    done = subprocess.run(paste, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == (str(run), "")
+    assert name != "plain" or said == f"LOAD={run}"
+
+
 def test_no_key_in_what_is_printed(tree: Tree) -> None:
     result = tree.launch(DRY_RUN="1", WANDB_API_KEY="s3cret" * 6)
     assert "s3cret" not in result.stdout + result.stderr
@@ -276,6 +292,11 @@ def test_the_defaults_are_said_with_the_reason(tree: Tree) -> None:
         ([], {"USE_SEQUENCE_PARALLEL": "1", "MPSIZE": "1"}, "--sequence-parallel"),
         ([], {"DTYPE": "fp16"}, "fp16"),
         ([], {"OUTPUT_DIR": "/proc/nowhere"}, "/proc/nowhere"),
+        ([], {"OUTPUT_DIR": "/tmp/" + "z" * 256}, "OUTPUT_DIR=/tmp/zz"),
+        ([], {"LOAD": "/tmp/" + "ü" * 128}, "more than 255 letters"),
+        (["--", "--save", "/tmp/" + "z" * 256], {}, "File name too long"),
+        ([], {"TMPDIR": "/dev/null"}, "TMPDIR=/dev/null: Not a directory"),
+        ([], {"TMPDIR": "/proc"}, "TMPDIR=/proc: "),
         ([], {"MASTER_PORT": "abc"}, "MASTER_PORT=abc"),
         ([], {"MASTER_ADDR": "no-such-host.invalid"}, "MASTER_ADDR=no-such-host.invalid"),
         ([], {"OMP_NUM_THREADS": "-1"}, "OMP_NUM_THREADS=-1"),
@@ -293,6 +314,38 @@ def test_a_mistake_is_one_line_before_any_rank(
     assert said in lines[0]
     assert "Traceback" not in result.stderr
     assert recorded(ready) == []
+
+
+@pytest.mark.parametrize(
+    ("starter", "folder", "code", "made"),
+    [
+        ("hydra", "", 0, False),
+        ("hydra", "new/one", 0, False),  # they do without
+        ("openmpi", "new/one", 0, True),
+        ("openmpi", "file/one", 2, False),
+        ("openmpi", ".", 0, True),
+    ],
+)
+def test_a_tmpdir_that_launchers_cannot_use_is_refused(
+    bash: Bash, tmp_path: Path, starter: str, folder: str, code: int, made: bool
+) -> None:
+    (tmp_path / "file").touch()
+    given = str(tmp_path / folder) if folder else ""
+    script = "LONGSEQ_STARTER=$1 LONGSEQ_SETTINGS=(A=1); longseq_check_temporary"
+    result = bash(script, starter, TMPDIR=given)
+    assert (result.returncode, result.stderr.count("\n")) == (code, int(code != 0))
+    assert not made or Path(given).is_dir()
+    assert made or not (tmp_path / "new").exists()
+    assert not list(tmp_path.glob("longseq-*"))
+
+
+def test_a_tmpdir_that_is_full_or_not_used_is_no_mistake(bash: Bash) -> None:
+    """The next job of a chain may find room; a site's own scratch stands in for a long one."""
+    full = """mktemp() { echo "mktemp: failed to make it: No space left on device" >&2; false; }
+        LONGSEQ_STARTER=hydra LONGSEQ_SETTINGS=(A=1); longseq_check_temporary"""
+    assert bash(full, TMPDIR="/tmp").returncode == 73
+    other = "LONGSEQ_STARTER=hydra LONGSEQ_SETTINGS=(TMPDIR=/x); longseq_check_temporary"
+    assert bash(other, TMPDIR="/dev/null").returncode == 0
 
 
 def test_an_empty_data_file_is_refused(ready: Tree) -> None:

@@ -357,3 +357,64 @@ def test_fewer_hosts_than_allocated(bash: Bash) -> None:
     assert bash(script, NHOSTS="2").stdout == "8 4 a b\n"
     assert bash(script, NGPUS="6", NHOSTS="3").stdout == "6 2 a b c\n"
     assert bash(script, NGPUS="7").returncode == 2
+
+
+# ---------------------------------------------------------------- what cannot be read
+
+
+@pytest.mark.parametrize("program", ["cat", "sed", "sha256sum"])
+def test_what_cannot_be_read_is_no_unfinished_environment(
+    tree: Tree, tmp_path: Path, program: str
+) -> None:
+    """That would be removed and made anew, under the runs that it has."""
+    venv = tree.environment()
+    path = f"{tmp_path / 'stale'}:{clean_env(tree.home, {})['PATH']}"
+    write_script(tmp_path / "stale" / program, "#!/bin/sh\necho stale file handle >&2\nexit 1\n")
+    result = tree.launch(PATH=path)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert f"environment {venv} was made from cannot be read: nothing is changed" in result.stderr
+    assert (venv / "installed-base.txt").exists()
+
+
+def test_a_link_to_nowhere_is_named(tree: Tree) -> None:
+    (tree.root / "venvs").symlink_to("/purged/venvs")
+    result = tree.launch(DRY_RUN="1")
+    assert result.returncode == 2
+    assert f"{tree.root}/venvs is a link to /purged/venvs, which is gone" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_python_beside_one_is_told_by_its_whole_path(tree: Tree) -> None:
+    (tree.root / "here").mkdir()
+    python(tree.root / "here", "python", "3.11.7")
+    script = 'cd -- "$LONGSEQ_ROOT"; longseq_find_python; printf %s "$LONGSEQ_BASE_PYTHON"'
+    assert tree.bash(script, PYTHON="here/python").stdout == f"{tree.root}/here/python"
+
+
+def test_sourced_by_hand_again_after_a_refusal(tree: Tree) -> None:
+    venv = tree.environment()
+    sourced = f". '{tree.root}/ALCF/setup.sh'; echo $?"
+    script = f"PYTHON=/nowhere; {sourced}; unset PYTHON; {sourced}"
+    done = subprocess.run(
+        ["/bin/bash", "-c", script],
+        env=clean_env(tree.home, {}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "2\n0\n"
+    assert f"{venv} is active" in done.stderr
+
+
+def test_modules_that_are_refused_are_one_line(tree: Tree) -> None:
+    result = tree.launch("--", "--help", SITE_MODULES="banana")
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+
+
+def test_without_awk_a_misspelt_name_is_not_passed_over(tree: Tree, tmp_path: Path) -> None:
+    write_script(tmp_path / "none" / "awk", "#!/bin/sh\nexit 127\n")
+    path = f"{tmp_path / 'none'}:{clean_env(tree.home, {})['PATH']}"
+    result = tree.launch(DRY_RUN="1", SEQ_LENGHT="4k", PATH=path)
+    assert result.returncode == 2
+    assert "awk fails" in result.stderr

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import subprocess
 import sys
@@ -73,6 +75,34 @@ def test_a_mistake_is_one_line(
     assert err.startswith("longseq: ")
     assert said in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("verb", ["generate", "evaluate", "data report", "status", "watch", "sync"])
+def test_a_name_that_no_file_can_have_is_one_line(
+    verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Asking whether it is there fails already; the limit of a file's name is 255 bytes."""
+    name = "/tmp/" + "z" * 256
+    assert main([*verb.split(), name]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"longseq: {name}")
+    assert "File name too long" in err
+    assert err.count("\n") == 1
+
+
+def test_a_folder_that_one_may_not_enter_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Root may enter all, so what others are told is put in place of the kernel's answer."""
+
+    def denied(path: Path) -> bool:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "is_dir", denied)
+    assert main(["status", str(tmp_path / "theirs")]) == 2
+    said = f"longseq: {tmp_path}/theirs: Permission denied: give another name\n"
+    assert capsys.readouterr() == ("", said)
 
 
 def test_a_reader_that_leaves_is_no_failure() -> None:

@@ -47,7 +47,8 @@ def find_latest(
 
     The pointer says which is the newest; damaged ones are named through `warn` on rank 0 and the
     one before is tried. All ranks share the reading; without `hashes` only names and sizes are
-    looked at. Raises UserError where there is none, which begins with `asked`: what the user gave.
+    looked at. Raises UserError where there is none, which begins with `asked`: what the user gave,
+    where that is not LOAD.
     """
     candidates: list[Path]
     candidates, problem = ranks.gather(_candidates(folder) if ranks.rank == 0 else None)[0]
@@ -58,8 +59,9 @@ def find_latest(
         problem = f"checkpoint {path} is damaged: {damage}"
         if ranks.rank == 0:
             warn(problem)
-    asked = asked or f"--load {folder} (LOAD)"
-    raise UserError(f"{asked}: {problem}; no whole checkpoint is left to go on from")
+    if asked:
+        raise UserError(f"{asked}: {problem}")
+    raise UserError(f"--load {folder} (LOAD): {problem}; no whole checkpoint is left to go on from")
 
 
 def _candidates(folder: Path) -> tuple[list[Path], str]:

@@ -1,12 +1,16 @@
 """What a split's own statistics make of it: marks that a network's loss can be held against.
 
-    entropy(token_frequencies(stream, vocab_size))   # nats a token, without context
-    orders, chosen = markov(train, judged)           # bits a token for each order; the one chosen
+    entropy(token_counts(stream, vocab_size, weights))   # nats a label, without context
+    orders, chosen = markov(train, judged)               # bits a label for each order; the chosen
 
-The order is chosen on the last tenth of the training part, never on what is judged.
+Labels count as they do in the loss, by weights and masks, both where something is learnt and where
+it is judged. The order is chosen on the last tenth of the training part, never on what is judged.
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -21,26 +25,54 @@ CELLS = 1 << 24  # counts of the largest table: bounds the order by the vocabula
 ALPHA = 0.5  # added to each count (Krichevsky and Trofimov, IEEE Trans. Inf. Theory 27, 1981)
 
 Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
 Frequencies = npt.NDArray[np.float64]
 
 
-def token_frequencies(stream: Stream, vocab_size: int) -> Frequencies:
-    """How frequent each token is in an epoch, [vocab_size], sum 1."""
-    counts = np.zeros(vocab_size, dtype=np.int64)
+@dataclass(frozen=True)
+class Labels:
+    """Tokens [n] in their order, and what each counts for as a label, [n]; None: 1."""
+
+    tokens: Tokens
+    weights: Floats | None = None
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def count(self) -> float:
+        """How many labels they count for."""
+        return len(self) if self.weights is None else float(self.weights.sum(dtype=np.float64))
+
+    def part(self, start: int, stop: int | None) -> Labels:
+        """Those from `start` to `stop`."""
+        here = slice(start, stop)
+        return Labels(self.tokens[here], None if self.weights is None else self.weights[here])
+
+
+def token_counts(
+    stream: Stream, vocab_size: int, weights: Callable[[int, int], Floats | None]
+) -> Frequencies:
+    """What each token of an epoch counts for as a label, [vocab_size], on average over all tokens.
+
+    weights: of the labels between two places of the stream, or None where all count 1.
+    """
+    counts = np.zeros(vocab_size)
     stop = min(stream.epoch_tokens, ENOUGH)
     for start in range(0, stop, BLOCK):
-        tokens = stream.read(start, min(start + BLOCK, stop))
+        end = min(start + BLOCK, stop)
+        tokens = stream.read(start, end)
         if int(tokens.max()) >= vocab_size:
             raise UserError(
                 f"{stream.tokens.bin_path} holds a token outside its vocabulary of {vocab_size}"
             )
-        counts += np.bincount(tokens, minlength=vocab_size)
-    return np.asarray(counts / counts.sum(), dtype=np.float64)
+        counts += np.bincount(tokens, weights(start, end), minlength=vocab_size)
+    return counts / stop
 
 
-def entropy(frequencies: Frequencies) -> float:
-    """Nats of a distribution."""
-    filled = frequencies[frequencies > 0]
+def entropy(counts: Frequencies) -> float:
+    """Nats of the distribution that they make up; of none, 0."""
+    filled = counts[counts > 0] / counts.sum()
     return float(-(filled * np.log(filled)).sum())
 
 
@@ -49,9 +81,9 @@ class Markov:
 
     def __init__(self, order: int, symbols: int) -> None:
         self.order, self.symbols = order, symbols
-        self._counts = np.zeros(symbols ** (order + 1), np.int64)
+        self._counts = np.zeros(symbols ** (order + 1))
 
-    def _keys(self, symbols: Ints) -> Ints:
+    def _keys(self, symbols: Tokens) -> Ints:
         """Each token with those before it, as one number, [n]."""
         padded = np.concatenate((np.zeros(self.order, np.int64), symbols))
         keys = np.zeros(len(symbols), np.int64)
@@ -59,36 +91,40 @@ class Markov:
             keys = keys * self.symbols + padded[back : back + len(symbols)]
         return keys
 
-    def learn(self, symbols: Ints) -> None:
-        """Count the tokens [n] of one document."""
-        self._counts += np.bincount(self._keys(symbols), minlength=len(self._counts))
+    def learn(self, symbols: Labels) -> None:
+        """Count the tokens of one document."""
+        keys = self._keys(symbols.tokens)
+        self._counts += np.bincount(keys, symbols.weights, minlength=len(self._counts))
 
-    def bits(self, symbols: Ints) -> float:
-        """- Σ log₂ p over the tokens [n] of a document."""
-        keys = self._keys(symbols)
+    def bits(self, symbols: Labels) -> float:
+        """- Σ w log₂ p over the tokens of a document."""
+        keys = self._keys(symbols.tokens)
         totals = self._counts.reshape(-1, self.symbols).sum(1)
         seen = self._counts[keys] + ALPHA
         of = totals[keys // self.symbols] + ALPHA * self.symbols
-        return -float(np.log2(seen / of).sum())
+        each = np.log2(seen / of)
+        return -float((each if symbols.weights is None else each * symbols.weights).sum())
 
 
 def markov(
-    train: Sequence[Tokens], records: Sequence[Tokens], cells: int = CELLS
+    train: Sequence[Labels], records: Sequence[Labels], cells: int = CELLS
 ) -> tuple[dict[int, float], int]:
-    """Bits a token of `records` for each order that fits, and the order that was chosen.
+    """Bits a label of `records` for each order that fits, and the order that was chosen.
 
     cells: counts of the largest table. Symbol 0 stands for a document's start and for tokens that
-    were never seen.
+    were never seen. Some of the records' labels must count.
     """
-    known = np.unique(np.concatenate([np.unique(one) for one in train]))
+    known = np.unique(np.concatenate([np.unique(one.tokens) for one in train]))
     symbols = len(known) + 1
 
-    def coded(tokens: Tokens) -> Ints:
-        at = np.minimum(np.searchsorted(known, tokens), len(known) - 1)
-        return np.where(known[at] == tokens, at + 1, 0).astype(np.int64)
+    def coded(labels: Labels) -> Labels:
+        at = np.minimum(np.searchsorted(known, labels.tokens), len(known) - 1)
+        found = np.where(known[at] == labels.tokens, at + 1, 0).astype(np.int64)
+        return Labels(found, labels.weights)
 
     learned, judged = [coded(one) for one in train], [coded(one) for one in records]
     first, last = _cut(learned)
+    count = sum(one.count for one in judged)
     chosen_by: dict[int, float] = {}
     found: dict[int, float] = {}
     order = 0
@@ -100,18 +136,18 @@ def markov(
         model = Markov(order, symbols)
         for one in learned:
             model.learn(one)
-        found[order] = sum(map(model.bits, judged)) / sum(map(len, judged))
+        found[order] = sum(map(model.bits, judged)) / count
         order += 1
     return found, min(chosen_by, key=lambda order: chosen_by[order])
 
 
-def _cut(documents: list[Ints]) -> tuple[list[Ints], list[Ints]]:
+def _cut(documents: list[Labels]) -> tuple[list[Labels], list[Labels]]:
     """The first nine tenths of all tokens, and the rest."""
     left = sum(map(len, documents)) * 9 // 10
-    first: list[Ints] = []
-    last: list[Ints] = []
+    first: list[Labels] = []
+    last: list[Labels] = []
     for one in documents:
-        first.append(one[:left])
-        last.append(one[left:])
+        first.append(one.part(0, left))
+        last.append(one.part(left, None))
         left = max(0, left - len(one))
     return [one for one in first if len(one)], [one for one in last if len(one)]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from longseq.data.indexed.format import Ints
+from longseq.data.indexed.format import Flags, Ints
 from longseq.data.samples.shuffle import shuffled
 from longseq.data.samples.stream import Stream
 from longseq.errors import UserError
@@ -66,6 +66,15 @@ class Packing(ABC):
     def fill(self) -> float:
         """The part of all label places that holds a label that counts."""
 
+    @property
+    @abstractmethod
+    def tokens_a_place(self) -> float:
+        """Tokens of an epoch over the label places of its samples."""
+
+    def precedes(self, start: int, stop: int) -> Flags:
+        """Whether tokens start … stop of an epoch have one before them, so that they are labels."""
+        return np.ones(stop - start, np.bool_)
+
 
 class Packed(Packing):
     """The stream of documents, cut wherever a sample is full: no place is wasted."""
@@ -88,6 +97,10 @@ class Packed(Packing):
 
     @property
     def fill(self) -> float:
+        return self.tokens_a_place
+
+    @property
+    def tokens_a_place(self) -> float:
         return self.stride / self.seq_length
 
 
@@ -127,3 +140,13 @@ class Separate(Packing):
     @property
     def fill(self) -> float:
         return self._labels / (self.epoch_samples * self.seq_length)
+
+    @property
+    def tokens_a_place(self) -> float:
+        return self.stream.epoch_tokens / (self.epoch_samples * self.seq_length)
+
+    def precedes(self, start: int, stop: int) -> Flags:
+        found = np.ones(stop - start, np.bool_)
+        found[self.stream.starts_between(max(start - 1, 0), stop) - start] = False
+        found[0] &= start > 0
+        return found

@@ -7,7 +7,7 @@ start to its end.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -18,7 +18,7 @@ from longseq.config.arguments import Data
 from longseq.data.indexed.format import Ints
 from longseq.data.samples.batch import Batch
 from longseq.data.samples.blend import place
-from longseq.data.samples.entropy import Frequencies, entropy, token_frequencies
+from longseq.data.samples.entropy import Frequencies, Labels, entropy, token_counts
 from longseq.data.samples.packing import Packed, Packing, Separate, Window
 from longseq.data.samples.stream import Stream
 from longseq.errors import UserError
@@ -60,12 +60,12 @@ class Samples(ABC):
         """The part of all label places that counts; the rest is padding and repeated context."""
 
     @abstractmethod
-    def frequencies(self) -> Frequencies:
-        """How frequent each token is, [vocab_size], sum 1."""
+    def label_counts(self) -> Frequencies:
+        """What each token counts for as a label, [vocab_size], on average over all places."""
 
     @abstractmethod
-    def some_tokens(self, most: int) -> list[Ints]:
-        """At most `most` tokens of an epoch, an array for each dataset."""
+    def some_labels(self, most: int) -> list[Labels]:
+        """At most `most` tokens of an epoch as labels, those of each dataset by themselves."""
 
     @property
     def all_labels_count(self) -> bool:
@@ -94,8 +94,10 @@ class Samples(ABC):
         )
 
     def unigram_loss(self) -> float:
-        """Entropy in nats of this split's tokens: the least loss of a model without context."""
-        return entropy(self.frequencies())
+        """Entropy in nats of this split's labels by what they count: the least loss of a model
+        without context; 0 where none counts.
+        """
+        return entropy(self.label_counts())
 
 
 @dataclass(frozen=True)
@@ -137,11 +139,30 @@ class FileSamples(Samples):
         """How often a sample holds the whole split; above 1 the split is shorter than a sample."""
         return 0.0 if self.options.no_cross_document else self.seq_length / self.num_tokens
 
-    def frequencies(self) -> Frequencies:
-        return token_frequencies(self.stream, self.vocab_size)
+    def label_counts(self) -> Frequencies:
+        counts = token_counts(self.stream, self.vocab_size, self._label_weights)
+        return counts * self.layout.tokens_a_place
 
-    def some_tokens(self, most: int) -> list[Ints]:
-        return [self.stream.read(0, min(most, self.stream.epoch_tokens))]
+    def some_labels(self, most: int) -> list[Labels]:
+        stop = min(most, self.stream.epoch_tokens)
+        return [Labels(self.stream.read(0, stop), self._label_weights(0, stop))]
+
+    def _label_weights(self, start: int, stop: int) -> npt.NDArray[np.float32] | None:
+        """What tokens start … stop of an epoch count for over its samples, each a label once (`row`
+        gives the same of a sample); None where all count 1.
+        """
+        options = self.options
+        if not (options.eod_mask_loss or options.no_cross_document or self.weighted):
+            return None
+        counted = self.layout.precedes(start, stop)
+        if options.eod_mask_loss:
+            before = self.stream.read(max(start - 1, 0), stop - 1)
+            counted[stop - start - len(before) :] &= before != self.stream.end
+            counted[0] &= start > 0  # behind the end of the epoch before
+        weights = counted.astype(np.float32)
+        if self.weighted:
+            weights *= self._levels[self._weights.stream.read(start, stop)]
+        return weights
 
     def row(self, index: int, pieces: Spans) -> Row:
         window = self.layout.window(index)
@@ -215,12 +236,21 @@ class BlendedSamples(Samples):
         part, number = place(index, self.weights)
         return self.parts[part].row(number, pieces)
 
-    def frequencies(self) -> Frequencies:
+    def label_counts(self) -> Frequencies:
         total = np.zeros(self.vocab_size)
         for part, weight in zip(self.parts, self.weights, strict=True):
-            total += part.frequencies() * float(weight)
+            total += part.label_counts() * float(weight)
         return total
 
-    def some_tokens(self, most: int) -> list[Ints]:
-        pairs = zip(self.parts, self.weights, strict=True)
-        return [one for part, weight in pairs for one in part.some_tokens(int(most * weight))]
+    def some_labels(self, most: int) -> list[Labels]:
+        pairs = list(zip(self.parts, self.weights, strict=True))
+        mean = sum(part.layout.tokens_a_place * float(weight) for part, weight in pairs)
+        found = []
+        for part, weight in pairs:
+            for one in part.some_labels(int(most * weight)):
+                if one.weights is not None and self.options.no_cross_document:
+                    # As many samples of short documents hold fewer labels
+                    scale = np.float32(part.layout.tokens_a_place / mean)
+                    one = replace(one, weights=one.weights * scale)
+                found.append(one)
+        return found

@@ -23,7 +23,7 @@ import numpy as np
 from longseq.checkpoint.trained import Trained, find_trained
 from longseq.config.arguments import Config
 from longseq.config.flags import Parser
-from longseq.data.samples.entropy import markov
+from longseq.data.samples.entropy import Labels, markov
 from longseq.data.tokenizers.nucleotides import Nucleotides
 from longseq.errors import UserError
 from longseq.host.atomic_files import reason, replace_file, unwritable
@@ -157,7 +157,7 @@ def _figures(trained: Trained, given: Given, found: Found) -> dict[str, Any]:
         ],
     }
     if given.train:
-        orders, chosen = markov(given.train, spelt)
+        orders, chosen = markov([*map(Labels, given.train)], [*map(Labels, spelt)])
         orders = {order: value / a_token for order, value in orders.items()}
         figures["markov"] = {"orders": {str(k): v for k, v in orders.items()}, "chosen": chosen}
         for order in sorted({min(2, max(orders)), chosen}):

@@ -24,7 +24,15 @@ from longseq.config.flags import Parser
 from longseq.errors import EXIT_DONE, UserError
 from longseq.reports.format import duration, number, short
 from longseq.reports.plots import thin
-from longseq.reports.runs import LAST, RUNNING, SUMMARY, finite, nested, parse_record, read_json
+from longseq.reports.runs import (
+    LAST,
+    RUNNING,
+    finite,
+    nested,
+    parse_record,
+    read_json,
+    read_summary,
+)
 
 TAIL = 1 << 20  # bytes of metrics.jsonl and of a log that are read each time: some 2,000 records
 WARNINGS = 3
@@ -114,8 +122,7 @@ def look_at_run(run: Path, queue: list[str]) -> Seen:
     log = _tail(run / "log" / "rank0.log")
     warnings = [_said(line) for line in log if " WARNING " in line or " CRITICAL " in line]
     silent = time.time() - path.stat().st_mtime if path.exists() else 0.0
-    summary = read_json(run / SUMMARY)
-    return Seen(run.name, summary, records, warnings[-WARNINGS:], queue, silent)
+    return Seen(run.name, read_summary(run), records, warnings[-WARNINGS:], queue, silent)
 
 
 def _said(line: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from data_helpers import LAMBDA
 
-from longseq.data.fasta_cache import ensure_prepared, prefix_of
+from longseq.data.fasta_cache import default_cache_folder, ensure_prepared, prefix_of
 from longseq.data.indexed.format import IndexedTokens
 from longseq.errors import UserError
 
@@ -122,3 +122,16 @@ def test_a_url_is_prepared_first_and_its_secrets_are_not_said() -> None:
     ) as caught:
         ensure_prepared("https://user:hunter2@host/x.fa?key=hunter2")
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("home", [None, ""])
+def test_without_a_home_the_cache_is_in_tmp(
+    home: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where root, who may write everywhere, calls it."""
+    for name in ("LONGSEQ_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    if home is not None:
+        monkeypatch.setenv("HOME", home)
+    monkeypatch.setattr(os, "access", lambda *_: True)
+    assert default_cache_folder() == Path(f"/tmp/longseq-{os.getuid()}")

@@ -50,6 +50,25 @@ def test_batch_counts_the_ranks_that_share_a_sample() -> None:
     assert found["gradient_accumulation_steps"] == 2
 
 
+@pytest.mark.parametrize(
+    ("flags", "ranks", "kept"),
+    [
+        ("--zero-stage 1 --bf16", 4, True),
+        ("--zero-stage 1 --bf16", 12, False),
+        ("--zero-stage 2 --fp16 --device cuda", 6, False),
+        ("--zero-stage 2 --bf16 --tensor-model-parallel-size 4", 12, False),
+        ("--zero-stage 2", 12, True),
+        ("--zero-stage 3 --bf16", 12, True),
+    ],
+)
+def test_a_bf16_gradient_is_not_divided_by_three(flags: str, ranks: int, kept: bool) -> None:
+    batch = ["--global-batch-size", str(ranks)]
+    found = settings(
+        *flags.split(), *batch, "--num-attention-heads", "12", "--hidden-size", "96", ranks=ranks
+    )
+    assert found["zero_optimization"].get("reduce_scatter", True) is kept
+
+
 def test_buckets_grow_with_the_model() -> None:
     small, large = (
         settings("--zero-stage", "2", "--hidden-size", size)["zero_optimization"]

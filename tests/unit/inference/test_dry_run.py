@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from longseq.__main__ import main
+from longseq.config.arguments import Layout
+from longseq.config.checks import parse_config
+from longseq.errors import UserError
+from longseq.inference.flags import Computing, network_config
 from tests.unit.inference.trained_run import LLAMA, make_model, write_run
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -85,3 +92,24 @@ def test_no_torch_is_loaded_and_names_are_of_the_folder_that_is_given(folder: Pa
     env = {"LONGSEQ_FROM": str(folder), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=env, cwd="/", capture_output=True, text=True, check=False)
     assert done.stdout == "0 False\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (
+            "--ffn-hidden-size 100",
+            "run's MLP's width, 100, cannot be shared by 8 ranks: use 1 or 2 or 4",
+        ),
+        ("--seq-length 90", "run's learned positions, 90, cannot be shared by 8 ranks: use 1 or 2"),
+        ("--num-attention-heads 4", "--num-attention-heads 4"),
+    ],
+)
+def test_a_trained_networks_widths_are_as_they_are(flags: str, said: str) -> None:
+    """No flag of these verbs can change them; what can be changed is named."""
+    common = "--hidden-size 64 --num-attention-heads 8 --seq-length 96 --device cpu".split()
+    network = parse_config([*common, *flags.split()], 1).network
+    layout, computing = Layout(tensor_model_parallel_size=8), Computing(device="cpu")
+    trained: Any = SimpleNamespace(network=network, name="run")
+    with pytest.raises(UserError, match=re.escape(said)):
+        network_config(trained, layout, computing, 8)

@@ -12,7 +12,7 @@ import pytest
 from Bio.Seq import Seq
 
 from longseq.__main__ import main
-from longseq.data.samples.entropy import ALPHA, markov
+from longseq.data.samples.entropy import ALPHA, Labels, markov
 from longseq.inference.evaluation.codons import coding, places, shuffled
 from tests.unit.inference.trained_run import LLAMA, make_model, write_run
 
@@ -80,7 +80,7 @@ def test_figures_are_those_of_scores_and_counts(run: str, tmp_path: Path) -> Non
 
 def test_a_markov_model_learns_a_rule_of_its_order() -> None:
     text = np.tile(np.array([0, 0, 1, 1], np.uint8), 400)  # two letters tell the next one
-    orders, chosen = markov([text], [text[:100]])
+    orders, chosen = markov([Labels(text)], [Labels(text[:100])])
     assert orders[1] > 0.9
     assert orders[2] < 0.1
     assert chosen >= 2

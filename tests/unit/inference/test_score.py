@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,35 @@ def test_other_tokens_and_other_folders_are_refused(
         error = capsys.readouterr().err
         assert said in error
         assert error.count("\n") == 1
+
+
+def test_a_run_that_saved_elsewhere_names_the_folder(
+    model: GPT, fasta: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is asked, and does not go on from anything."""
+    kept, run = tmp_path / "kept", tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    write_run(model, kept)
+    told = {"settings": {"run": {"save": "kept/checkpoints"}}, "directory": str(tmp_path)}
+    place = tmp_path / "kept/checkpoints"
+    for save, said in (
+        (
+            "kept/checkpoints",
+            f"it holds no checkpoint; its run saved in {place} (--save): name that",
+        ),
+        ("gone", f"saved in {tmp_path / 'gone'} (--save), which is not there any more"),
+        ("run/checkpoints", "it holds no checkpoint"),
+        ("", "it holds no checkpoint"),
+    ):
+        told["settings"] = {"run": {"save": save}}
+        (run / "summary.json").write_text(json.dumps(told))
+        for words in (["score", str(run), fasta], ["checkpoint", "inspect", str(run)]):
+            assert main(words) == 2
+            error = capsys.readouterr().err
+            assert error.startswith(f"longseq: {run}: ")
+            assert error.endswith(f"{said}\n")
+            assert error.count("\n") == 1
+    assert main(["score", str(place), fasta, "--window", "96"]) == 0
 
 
 def test_words_with_a_letter_of_no_token_are_refused(

@@ -84,7 +84,18 @@ def test_differences_are_those_of_transformers(model: GPT, run: str, tmp_path: P
         (
             ["short 4 . T A", "short 10 . T TACGTACGTA"],
             ["--window", "9"],
-            "of 10 letters is longer",
+            "of 10 letters needs a window of 11 tokens, and there are 9: give --window 11, or",
+        ),
+        (["short 4 . T A"], ["--window", "1"], "short:4: with the token before it, an allele of 1"),
+        (
+            ["short 2 . CG CA"],
+            ["--window", "2"],
+            "needs a window of 3 tokens, and there are 2: give",
+        ),
+        (
+            ["long 2 . C C" + "A" * 96],
+            [],
+            "needs a window of 98 tokens, and there are 96: leave it",
         ),
         (["short 4 . T A"], ["--stride", "3", "--window", "9"], "--stride and --variants"),
     ],
@@ -123,14 +134,85 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def scored(
-    run: str, fasta: str, vcf: str, folder: Path, capfd: pytest.CaptureFixture[str]
+    run: str, fasta: str, vcf: str, folder: Path, capfd: pytest.CaptureFixture[str], window: int = 8
 ) -> tuple[list[dict[str, str]], str]:
     out = folder / "out.tsv"
-    words = ["--variants", vcf, "--window", "8", "--output", str(out)]
+    words = ["--variants", vcf, "--window", str(window), "--output", str(out)]
     capfd.readouterr()
     assert main(["score", run, fasta, *words]) == 0
     with out.open() as file:
         return list(csv.DictReader(file, delimiter="\t")), capfd.readouterr().err
+
+
+def candidates(model: GPT, row: str, bases: int, window: int) -> list[tuple[float, float]]:
+    """Both alleles' log-likelihoods in each window of `window` words of LONG that has a word before
+    the variant, which is context, or begins the record.
+    """
+    _, position, _, ref, alt = row.split()
+    start, found = int(position) - 1, []
+    for left in range(0, start + 1, bases):
+        right = window * bases - max(len(ref), len(alt)) - (start - left)
+        if right < 0 or (left and start - left < bases):
+            continue
+        end = start + len(ref)
+        texts = [LONG[left:start] + allele + LONG[end : end + right] for allele in (ref, alt)]
+        cuts = [[text[n : n + bases] for n in range(0, len(text), bases)] for text in texts]
+        streams = [[] if left else [1] for _ in cuts]
+        for stream, words in zip(streams, cuts, strict=True):
+            whole = [word for word in words if len(word) == bases]
+            digits = [["ACGT".index(letter) for letter in word] for word in whole]
+            stream += [2 + sum(4 ** (bases - 1 - n) * d for n, d in enumerate(x)) for x in digits]
+        ends = (start - left + len(allele) for allele in (ref, alt))
+        if all(len(text) // bases * bases >= end for text, end in zip(texts, ends, strict=True)):
+            ours, theirs = (float(log_likelihoods(model, one).sum()) for one in streams)
+            found.append((ours, theirs))
+    return found
+
+
+@pytest.mark.parametrize("window", [2, 3, 4, 8])
+def test_a_variant_is_scored_in_a_window_that_is_hardly_longer(
+    window: int, words: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The first token of a window is context, and so must not be that of the variant."""
+    rows = []
+    for at in (1, 2, 3, 4, 5, 6, 7, 130, 131, 132):
+        for alt in "ACGT".replace(LONG[at - 1], "")[:1]:
+            rows.append(f"long {at} . {LONG[at - 1]} {alt}")
+    if window > 2:
+        rows += [f"long {at} . {LONG[at - 1 : at + 2]} {LONG[at - 1]}" for at in (4, 31, 132)]
+        rows += [f"long {at} . {LONG[at - 1]} {LONG[at - 1]}A" for at in (5, 30, 31)]
+    fasta, vcf = files(tmp_path, rows)
+    found, error = scored(words, fasta, vcf, tmp_path, capfd, window)
+    assert "nan" not in error
+    model = make_model(LLAMA, "kmer:3")
+    for row, text in zip(found, rows, strict=True):
+        pair = float(row["log_likelihood_ref"]), float(row["log_likelihood_alt"])
+        among = candidates(model, text, 3, window)
+        assert min(max(abs(a - b) for a, b in zip(pair, one, strict=True)) for one in among) < 2e-3
+        assert abs(float(row["difference"])) > 1e-3
+
+
+def test_letters_behind_the_last_word_have_no_score(
+    words: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fasta, vcf = files(tmp_path, ["short 18 . A C", "short 19 . T A", "short 20 . G A"])
+    found, error = scored(words, fasta, vcf, tmp_path, capfd, 4)
+    assert [math.isnan(float(row["difference"])) for row in found] == [False, True, True]
+    assert "2 alternatives have a letter in their window that kmer:3 has no token for, or" in error
+
+
+@pytest.mark.parametrize("window", [2, 3])
+def test_a_letter_in_the_least_window(
+    window: int, model: GPT, run: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Of single letters: one before it, and of three one behind it."""
+    alt = "A" if LONG[119] != "A" else "C"
+    fasta, vcf = files(tmp_path, [f"long 120 . {LONG[119]} {alt}"])
+    (row,), _ = scored(run, fasta, vcf, tmp_path, capfd, window)
+    behind = LONG[120 : 118 + window]
+    ref, other = (of(model, LONG[118] + letter + behind, False) for letter in (LONG[119], alt))
+    assert float(row["difference"]) == pytest.approx(other - ref, abs=2e-3)
+    assert float(row["log_likelihood_ref"]) == pytest.approx(ref, abs=2e-3)
 
 
 def test_one_letter_without_a_token_does_not_end_the_others(

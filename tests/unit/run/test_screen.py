@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from longseq.config.checks import parse_config
 from longseq.reports.format import duration, short
 from longseq.run.screen import Screen, figures, lasting_interval, terminal_width
+from longseq.run.summary import closing_rows
 
 RECORD = {
     "iteration": 3,
@@ -188,3 +190,22 @@ def test_a_full_disk_of_the_log_and_of_the_ranks_words_is_no_failure(tmp_path: P
     (tmp_path / "log" / "rank1.log").symlink_to("/dev/full")
     with open("/dev/full", "w") as full:
         assert subprocess.run([sys.executable, "-c", code], stderr=full).returncode == 7
+
+
+@pytest.mark.parametrize("name", ["plain", "sp ace", "it's a $x", 'a "b"; c*'])
+def test_how_to_go_on_can_be_pasted(name: str) -> None:
+    folder = f"/tmp/{name}/run/checkpoints"
+    config = parse_config(["--device", "cpu", "--lr", "0.01", "--save", folder], 1)
+    (said,) = (
+        str(value)
+        for row, value in closing_rows(config, {}, [], None, Path(folder), 75)
+        if row == "go on with"
+    )
+    done = subprocess.run(
+        ["/bin/bash", "-c", f'{said}\nprintf %s "$LOAD"'],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (done.stdout, done.stderr) == (folder, "")
+    assert name != "plain" or said == f"LOAD={folder}"

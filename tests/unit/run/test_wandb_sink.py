@@ -280,6 +280,14 @@ def test_sync_sends_each_offline_run(
     assert "no key" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("home", ["", "/dev/null/home"])
+def test_without_a_home_the_screen_shows_nothing_of_wandbs(tmp_path: Path, home: str) -> None:
+    """Its service has a log in the home's cache, and where there is none wrote it to the screen."""
+    done = run(tmp_path, "close", HOME=home, XDG_CACHE_HOME="")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "children 0\n", "")
+    assert not list((tmp_path / "run" / "wandb").glob("tmp*"))
+
+
 def test_disabled_writes_nothing(tmp_path: Path) -> None:
     done = run(tmp_path, "close", WANDB_MODE="disabled")
     assert done.stdout == "children 0\n"

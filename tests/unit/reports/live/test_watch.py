@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -71,6 +72,49 @@ def test_why_a_run_failed_is_told_whole(tmp_path: Path) -> None:
     assert max(map(len, lines)) <= 60
     first = next(n for n, line in enumerate(lines) if line.startswith("why       "))
     assert " ".join(" ".join(lines[first:]).split()) == f"why {reason}"
+
+
+KILLED = "1790000000.5\nalpha\n137\n0\nlongseq: a rank was killed\n"
+LOST = (
+    "1790000000.1\nbeta\n1\n1\nTraceback (most recent call last):\n  x\nError: connection reset\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("files", "status", "why"),
+    [
+        ({"failed-0.txt": LOST, "failed-1.txt": KILLED}, "failed", "a rank was killed"),
+        ({"failed-0.txt": LOST, "exit-code": "1\n"}, "failed", "Error: connection reset"),
+        ({"failed-1.txt": "17900"}, "running, 0:02:00 left", ""),  # is being written
+        ({"exit-code": "137\n"}, "failed", "exit code 137, and no rank said why"),
+        ({"exit-code": "75\n"}, "stopped early", ""),
+    ],
+)
+def test_a_run_whose_ranks_were_killed_does_not_run(
+    tmp_path: Path, files: dict[str, str], status: str, why: str
+) -> None:
+    """Their summary says that it runs; the launcher, and who stood beside them, know better."""
+    run = make_run(tmp_path / "run")
+    for name, text in files.items():
+        (run / "log" / name).write_text(text)
+    lines = frame(look(run), 500)
+    assert lines[1].endswith(f"40/100  {status}")
+    assert (why in lines[-1]) if why else "why" not in "".join(lines)
+    shutil.copytree(run, tmp_path / "copy")
+    assert frame(look(tmp_path / "copy"), 500)[1] == lines[1]
+    assert read_run(run).status == (status if why or "75" in str(files) else "running, or killed")
+    (run / "summary.json").write_text('{"status": "done"}')  # it has said so itself
+    assert frame(look(run), 500)[1].endswith("done")
+
+
+def test_a_run_that_failed_before_it_began(tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
+    assert frame(look(tmp_path), 80)[-1] == "has not begun: no iteration yet"
+    (tmp_path / "log" / "failed-0.txt").write_text("1.0\nalpha\n2\n0\nlongseq: --seed: give 8\n")
+    assert frame(look(tmp_path), 80)[1:] == [
+        "failed: no iteration yet",
+        "why       --seed: give 8",
+    ]
 
 
 def test_a_job_shows_its_newest_run_and_the_queue(
