@@ -195,3 +195,13 @@ longseq_keep() { # longseq_keep FILE: copies lines from stdin to stdout and FILE
         { printf '%s\n' "$line" >>"$1"; } 2>/dev/null || lost=$((lost + 1))
     done
 }
+
+longseq_wait_kept() { # longseq_wait_kept PROCESS: closes the output that longseq_keep copies, and waits for it to have done so
+    # Not for ever: what is left of a run may hold the output open
+    local try
+    exec >&- 2>&-
+    for ((try = 0; try < 50; try++)); do
+        [[ -n $1 ]] && kill -0 "$1" 2>/dev/null || return 0
+        sleep 0.1
+    done
+}

@@ -47,7 +47,7 @@ longseq_tell_of_keys() { # a key is in no file, so the job cannot have it from h
 }
 
 longseq_freeze() { # longseq_freeze [EXTRA...]: makes the job's folder, LONGSEQ_JOB, of what LONGSEQ_TASK says: train, bench, use
-    local parent name=${LONGSEQ_VALUE[MODEL_SIZE_KEY]} part
+    local parent name=${LONGSEQ_VALUE[MODEL_SIZE_KEY]} status=0
     longseq_absolute "${LONGSEQ_VALUE[OUTPUT_DIR]:-$LONGSEQ_ROOT/outputs}"
     parent=$REPLY/jobs
     [[ $LONGSEQ_TASK != use ]] || name=$1
@@ -57,28 +57,37 @@ longseq_freeze() { # longseq_freeze [EXTRA...]: makes the job's folder, LONGSEQ_
     mkdir -- "$LONGSEQ_JOB" "$LONGSEQ_JOB/tree" 2>/dev/null ||
         longseq_refuse "the job's folder cannot be made in $parent: set OUTPUT_DIR to a folder that you can write to" ||
         return
+    longseq_fill_job "$@" || status=$?
+    if ((status)); then
+        rm -rf -- "$LONGSEQ_JOB"
+        return "$status"
+    fi
+    longseq_tell_of_keys
+}
+
+longseq_not_kept() { # longseq_not_kept WHAT: of what the job will read
+    longseq_say "$1 cannot be copied to ${LONGSEQ_JOB%/*}: free some room there, or set OUTPUT_DIR to a folder with room"
+    return "$LONGSEQ_EXIT_NO_ROOM"
+}
+
+longseq_fill_job() { # longseq_fill_job [EXTRA...]: puts all that the job will read into its folder
+    local part settings words=
     for part in ALCF longseq longseq.sh install.sh pretrain_gpt.py constraints.txt pyproject.toml; do
-        cp -R -- "$LONGSEQ_ROOT/$part" "$LONGSEQ_JOB/tree/" 2>/dev/null || {
-            rm -rf -- "$LONGSEQ_JOB"
-            longseq_refuse "$part cannot be copied to $parent: free some room there, or set OUTPUT_DIR to a folder with room"
-            return
-        }
+        cp -R -- "$LONGSEQ_ROOT/$part" "$LONGSEQ_JOB/tree/" 2>/dev/null || longseq_not_kept "$part" || return
     done
-    ln -s -- "$(readlink -f -- "$LONGSEQ_ROOT/venvs")" "$LONGSEQ_JOB/tree/venvs"
+    ln -s -- "$(readlink -f -- "$LONGSEQ_ROOT/venvs")" "$LONGSEQ_JOB/tree/venvs" 2>/dev/null ||
+        longseq_not_kept venvs || return
     if [[ -n ${DS_CONFIG-} ]]; then
-        cp -- "$DS_CONFIG" "$LONGSEQ_JOB/ds_config.json" || return
+        cp -- "$DS_CONFIG" "$LONGSEQ_JOB/ds_config.json" 2>/dev/null || longseq_not_kept "$DS_CONFIG" || return
         DS_CONFIG=$LONGSEQ_JOB/ds_config.json
     fi
-    {
-        printf '# The settings of this job, frozen at %(%Y-%m-%d %H:%M:%S)T\n' -1
-        longseq_print_settings
-        printf 'task=%s from=%q extra=(' "$LONGSEQ_TASK" "$PWD"
-        (($# == 0)) || printf ' %q' "$@"
-        printf ' )\n'
-    } >"$LONGSEQ_JOB/settings.sh"
-    printf '#!/bin/bash\nexec /bin/bash %q %q\n' "$LONGSEQ_JOB/tree/ALCF/job.sh" "$LONGSEQ_JOB" >"$LONGSEQ_JOB/job.sh"
-    chmod +x -- "$LONGSEQ_JOB/job.sh"
-    longseq_tell_of_keys
+    settings=$(longseq_print_settings) || return # Python has said why
+    (($# == 0)) || printf -v words ' %q' "$@"
+    { printf '# The settings of this job, frozen at %(%Y-%m-%d %H:%M:%S)T\n%s\ntask=%s from=%q extra=(%s )\n' \
+        -1 "$settings" "$LONGSEQ_TASK" "$PWD" "$words" >"$LONGSEQ_JOB/settings.sh"; } 2>/dev/null ||
+        longseq_not_kept settings.sh || return
+    { printf '#!/bin/bash\nexec /bin/bash %q %q\n' "$LONGSEQ_JOB/tree/ALCF/job.sh" "$LONGSEQ_JOB" >"$LONGSEQ_JOB/job.sh" &&
+        chmod +x -- "$LONGSEQ_JOB/job.sh"; } 2>/dev/null || longseq_not_kept job.sh
 }
 
 longseq_after() { # longseq_after JOB: sets LONGSEQ_AFTER, the options that make a job wait for that one's end
@@ -91,25 +100,47 @@ longseq_after() { # longseq_after JOB: sets LONGSEQ_AFTER, the options that make
     esac
 }
 
+longseq_job_number() { # longseq_job_number TEXT: sets REPLY to the last line of it that is one; empty: none
+    # 123, Slurm's 123;CLUSTER, PBS's 123.SERVER and 123[].SERVER; a site's program may say more before or after it
+    local line form='^[[:space:]]*([0-9]+(\[\])?(\.[A-Za-z0-9._-]+)?)(;[A-Za-z0-9._-]+)?[[:space:]]*$'
+    REPLY=
+    while IFS= read -r line; do
+        [[ ! $line =~ $form ]] || REPLY=${BASH_REMATCH[1]}
+    done <<<"$1"
+}
+
+longseq_tell_job() { # longseq_tell_job LINE: on standard output, else on standard error; that neither can be written stops nothing
+    { printf '%s\n' "$1"; } 2>/dev/null || longseq_say "$1" || :
+}
+
 longseq_submit_chain() { # longseq_submit_chain JOBS: in the job's folder, where schedulers leave their own files
-    local number id='' said clean=()
+    local number id='' ids=() said clean=()
     # Slurm gives a job the whole environment and saves it, keys and all: it gets what a login has
     for number in PATH HOME USER LOGNAME SHELL LANG SLURM_CONF PBS_CONF_FILE PBS_DEFAULT PBS_SERVER; do
         [[ -z ${!number-} ]] || clean+=("$number=${!number}")
     done
     longseq_scheduler_settings
     clean+=(${LONGSEQ_SETTINGS[@]+"${LONGSEQ_SETTINGS[@]}"})
+    trap '' PIPE # whoever reads the numbers may end before the chain does
     for ((number = 1; number <= $1; number++)); do
         longseq_after "$id"
-        said=$(cd -- "$LONGSEQ_JOB" && env -i "${clean[@]}" "${LONGSEQ_REQUEST[@]}" \
+        said=$(trap - PIPE && cd -- "$LONGSEQ_JOB" && env -i "${clean[@]}" "${LONGSEQ_REQUEST[@]}" \
             ${LONGSEQ_AFTER[@]+"${LONGSEQ_AFTER[@]}"} job.sh) || {
             local status=$?
-            longseq_say "$LONGSEQ_QSUB failed with status $status at job $number of $1${id:+; those before it are submitted: $(tr '\n' ' ' <"$LONGSEQ_JOB/jobs.txt")}"
+            longseq_say "$LONGSEQ_QSUB failed with status $status at job $number of $1${id:+; those before it are submitted: ${ids[*]}}"
             return "$status"
         }
-        id=${said##*$'\n'} id=${id%%;*}
-        printf '%s\n' "$id" >>"$LONGSEQ_JOB/jobs.txt"
-        printf 'submitted %s (%d of %d)\n' "$id" "$number" "$1"
+        longseq_job_number "$said"
+        # Without it the next job would not wait for this one, and two would be at work in one folder
+        [[ -n $REPLY ]] || {
+            longseq_say "$LONGSEQ_QSUB ended with status 0 at job $number of $1 and printed no job's number, so no more\
+ are submitted${id:+ than ${ids[*]}}; look whether that one is in the queue. It printed: \"${said:0:300}\""
+            return 1
+        }
+        id=$REPLY ids+=("$REPLY")
+        longseq_tell_job "submitted $id ($number of $1)"
+        { printf '%s\n' "$id" >>"$LONGSEQ_JOB/jobs.txt"; } 2>/dev/null ||
+            longseq_say "$LONGSEQ_JOB/jobs.txt cannot be written (a full disk? a quota?), so it lacks job $id" || :
     done
-    printf 'its output, settings and runs: %s\n' "$LONGSEQ_JOB"
+    longseq_tell_job "its output, settings and runs: $LONGSEQ_JOB"
 }

@@ -12,12 +12,29 @@ longseq_is_dry() { # is nothing to be started here? DRY_RUN's value itself is ch
 }
 
 longseq_seen_nvidia() { # sets REPLY to the NVIDIA GPUs that this host shows
-    local line
-    REPLY=0
+    # LONGSEQ_BROKEN: what nvidia-smi said where it failed over something else than that there is none
+    local line text status=0 limit=()
+    REPLY=0 LONGSEQ_BROKEN=
     command -v nvidia-smi >/dev/null || return 0
+    ! command -v timeout >/dev/null || limit=(timeout 20) # a driver that hangs would hold all that is behind
+    text=$(${limit[@]+"${limit[@]}"} nvidia-smi -L 2>&1) || status=$?
     while IFS= read -r line; do
-        [[ $line != GPU\ * ]] || REPLY=$((REPLY + 1))
-    done < <(nvidia-smi -L 2>/dev/null)
+        [[ $line != GPU\ [0-9]*:* ]] || REPLY=$((REPLY + 1))
+    done <<<"$text"
+    # 6: no GPU, 9: no driver, 12: no library, as on login nodes and nodes of CPUs where the program is installed
+    case $status in
+        0 | 6 | 9 | 12) ;;
+        124) LONGSEQ_BROKEN='no answer in 20 seconds' ;;
+        *) [[ $text == *[Nn]'o devices'* ]] || LONGSEQ_BROKEN="${text:-nothing} (status $status)" ;;
+    esac
+}
+
+longseq_check_driver() { # longseq_check_driver SEEN: a training that is meant for GPUs shall not go to the cores in silence
+    # Who hides the GPUs, or names the cores, means it; on a login node the GPUs that count are elsewhere
+    [[ -n ${LONGSEQ_BROKEN-} && $1 == 0 && ${DS_ACCELERATOR-} != cpu ]] || return 0
+    [[ ${CUDA_VISIBLE_DEVICES-0} && ${CUDA_VISIBLE_DEVICES-0} != -1* ]] || return 0
+    longseq_is_elsewhere || longseq_refuse "nvidia-smi -L fails here: ${LONGSEQ_BROKEN:0:200}: mend the driver, or set\
+ DS_ACCELERATOR=cpu for CPU ranks"
 }
 
 longseq_seen_amd() { # sets REPLY to AMD's, by the kernel's own list: of its nodes those without SIMDs are processors
@@ -52,6 +69,7 @@ longseq_is_amd() { # are the GPUs AMD's: those of the machine's profile, else th
         [[ $LONGSEQ_GPU == mi[0-9]* ]]
         return
     fi
+    local LONGSEQ_BROKEN
     longseq_seen_nvidia
     ((REPLY == 0)) || return 1
     longseq_seen_amd
@@ -83,16 +101,19 @@ longseq_count_cores() { # sets REPLY to the cores that this process may use
 # ---------------------------------------------------------------- nodes that are elsewhere
 
 longseq_slurm_gpus() { # prints how many GPUs nodes have, a line each: this job's, else those of the partition
+    # Status 1 here and in the next where the scheduler does not answer: that is not "none"
     local text part kind='^gpu(:[^:(]+)?:([0-9]+)' tres='TresPerNode=[^[:space:]]*gpu[^[:space:]]*:([0-9]+)'
     local queue=("${QUEUE:+--partition=$QUEUE}")
     text=${SLURM_GPUS_PER_NODE:-${SLURM_GPUS_ON_NODE-}}
     if [[ -n $text ]]; then
         printf '%s\n' "${text##*:}"
     elif [[ -n ${SLURM_JOB_ID-} ]]; then
-        text=$(timeout 20 scontrol show job "$SLURM_JOB_ID" 2>/dev/null) || return 0
+        command -v scontrol >/dev/null || return 0
+        text=$(timeout 20 scontrol show job "$SLURM_JOB_ID" 2>/dev/null) || return 1
         [[ ! $text =~ $tres ]] || printf '%s\n' "${BASH_REMATCH[1]}"
     else
-        text=$(timeout 20 sinfo -h -o %G ${queue[0]:+"${queue[0]}"} 2>/dev/null) || return 0
+        command -v sinfo >/dev/null || return 0 # a dry run elsewhere
+        text=$(timeout 20 sinfo -h -o %G ${queue[0]:+"${queue[0]}"} 2>/dev/null) || return 1
         for part in ${text//,/ }; do # gpu:a100:4(S:0-1)
             [[ ! $part =~ $kind ]] || printf '%s\n' "${BASH_REMATCH[2]}"
         done
@@ -100,17 +121,28 @@ longseq_slurm_gpus() { # prints how many GPUs nodes have, a line each: this job'
 }
 
 longseq_pbs_gpus() { # the same of PBS's nodes
-    timeout 20 pbsnodes -a 2>/dev/null | sed -n 's/^ *resources_available\.ngpus = \([1-9][0-9]*\)$/\1/p'
+    local text
+    command -v pbsnodes >/dev/null || return 0
+    text=$(timeout 20 pbsnodes -a 2>/dev/null) || return 1
+    sed -n 's/^ *resources_available\.ngpus = \([1-9][0-9]*\)$/\1/p' <<<"$text"
 }
 
 longseq_asked_gpus() { # sets REPLY to the GPUs of a node of the scheduler's, 0 where it has none or does not say
-    local counts=()
+    local text='' counts=() answered=1
     REPLY=0
     case $LONGSEQ_SCHEDULER in
-        slurm) mapfile -t counts < <(longseq_slurm_gpus | sort -un) ;;
-        pbs) mapfile -t counts < <(longseq_pbs_gpus | sort -un) ;;
+        slurm) text=$(longseq_slurm_gpus) || answered=0 ;;
+        pbs) text=$(longseq_pbs_gpus) || answered=0 ;;
     esac
-    ((${#counts[@]})) || return 0
+    if ((! answered)); then # ranks for CPUs would be a waste of all GPUs of the job
+        [[ ${DS_ACCELERATOR-} != cpu ]] || return 0
+        REPLY=${NGPU_PER_HOST-}
+        longseq_is_count "$REPLY" || longseq_refuse "$LONGSEQ_SCHEDULER does not answer, so how many GPUs a node has is not known: set\
+ NGPU_PER_HOST, or DS_ACCELERATOR=cpu"
+        return
+    fi
+    [[ -n $text ]] || return 0
+    mapfile -t counts < <(sort -un <<<"$text")
     REPLY=${counts[${#counts[@]} - 1]}
     ((${#counts[@]} == 1)) || [[ -n ${NGPU_PER_HOST-} || ${DS_ACCELERATOR-} == cpu ]] ||
         longseq_refuse "the nodes here have ${counts[*]} GPUs: say how many yours have (NGPU_PER_HOST), or which (QUEUE)"
@@ -124,7 +156,7 @@ longseq_is_elsewhere() { # are the GPUs that count on other hosts: from a login 
 # ---------------------------------------------------------------- which, and how many
 
 longseq_count_devices() { # sets LONGSEQ_DEVICE and LONGSEQ_DEVICES
-    local site=${LONGSEQ_GPUS_PER_HOST:-0} seen trust=0 kind=${DS_ACCELERATOR-} theirs=${LONGSEQ_ACCELERATOR:-cuda}
+    local site=${LONGSEQ_GPUS_PER_HOST:-0} seen LONGSEQ_BROKEN='' trust=0 kind=${DS_ACCELERATOR-} theirs=${LONGSEQ_ACCELERATOR:-cuda}
     case $kind in
         cuda | xpu) ;;
         '' | cpu) kind=$theirs ;;
@@ -132,6 +164,7 @@ longseq_count_devices() { # sets LONGSEQ_DEVICE and LONGSEQ_DEVICES
     esac
     longseq_seen_gpus "$kind"
     seen=$REPLY
+    longseq_check_driver "$seen" || return
     if ((site + seen == 0)) && longseq_is_elsewhere; then
         longseq_asked_gpus || return
         site=$REPLY trust=1

@@ -28,6 +28,7 @@ longseq_find_hosts() { # sets LONGSEQ_HOSTS: HOSTFILE, else the scheduler's, els
         LONGSEQ_HOSTS=(${LONGSEQ_JOB_HOSTS[@]+"${LONGSEQ_JOB_HOSTS[@]}"}) LONGSEQ_HOSTS_FROM="job ${PBS_JOBID-}"
         return
     fi
+    [[ -z ${LONGSEQ_JOB_UNKNOWN-} ]] || longseq_refuse_unknown || return # own_job.sh
     LONGSEQ_HOSTS=(localhost)
 }
 

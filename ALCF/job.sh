@@ -24,6 +24,9 @@ source "$LONGSEQ_JOB/settings.sh"
 export PYTHONPATH=$LONGSEQ_ROOT${PYTHONPATH:+:$PYTHONPATH}
 
 exec > >(longseq_keep "$LONGSEQ_JOB/output.txt") 2>&1
+# A scheduler may kill what is left once this ends, and the last lines say how it ended
+keeper=${!-}
+trap 'longseq_wait_kept "$keeper"' EXIT
 if [[ -e $LONGSEQ_JOB/stopped.txt ]]; then
     longseq_say "nothing to do: $(cat -- "$LONGSEQ_JOB/stopped.txt")"
     longseq_say "job ends with exit code 0"

@@ -351,17 +351,33 @@ longseq_know_end() { # exports when this job ends, before the names that must tr
 }
 
 longseq_end_time() { # sets REPLY to when the scheduler ends this job, in seconds since 1970; empty: not known
-    local text line begin='' wall=''
+    local now
     REPLY=${LONGSEQ_END_TIME:-${SLURM_JOB_END_TIME:-${COBALT_ENDTIME-}}}
     [[ -z $REPLY ]] || return 0
-    if [[ -n ${SLURM_JOB_ID-} ]] && text=$(timeout 10 squeue -h -j "$SLURM_JOB_ID" -o %e 2>/dev/null); then
-        REPLY=$(date -d "$text" +%s 2>/dev/null) || REPLY=
-    elif [[ -n ${PBS_JOBID-} ]] && text=$(timeout 10 qstat -f "$PBS_JOBID" 2>/dev/null); then
-        while IFS= read -r line; do
-            [[ ! $line =~ ^[[:space:]]*stime\ =\ (.+)$ ]] || begin=${BASH_REMATCH[1]}
+    longseq_ask_end
+    printf -v now '%(%s)T' -1
+    # With one in the past the run would save after an iteration and stop, and so in every job of a chain
+    [[ -z $REPLY ]] || ((REPLY > now)) || {
+        longseq_say "note: this job's end as the scheduler gives it is past, so it is not used (WALLTIME can say it)"
+        REPLY=
+    }
+}
+
+longseq_ask_end() { # sets REPLY to the end that Slurm or PBS gives when asked; empty: it does not say
+    local text line begin='' wall='' time='[0-9]:[0-9]'
+    REPLY=
+    # Without a time in it `date` would take a text for the last midnight
+    if [[ -n ${SLURM_JOB_ID-} ]]; then
+        text=$(SLURM_TIME_FORMAT=standard timeout 10 squeue -h -j "$SLURM_JOB_ID" -o %e 2>/dev/null) || return 0
+        [[ $text =~ $time ]] && REPLY=$(date -d "$text" +%s 2>/dev/null) || REPLY=
+    elif [[ -n ${PBS_JOBID-} ]]; then
+        text=$(timeout 10 qstat -f "$PBS_JOBID" 2>/dev/null) || return 0
+        while IFS= read -r line; do # start_time: Torque's
+            [[ ! $line =~ ^[[:space:]]*(stime|start_time)\ =\ (.+)$ ]] || begin=${BASH_REMATCH[2]}
             [[ ! $line =~ Resource_List\.walltime\ =\ ([0-9:]+) ]] || wall=${BASH_REMATCH[1]}
         done <<<"$text"
-        begin=$(date -d "$begin" +%s 2>/dev/null) && longseq_seconds "$wall" && REPLY=$((begin + REPLY)) || REPLY=
+        [[ $begin =~ $time ]] && begin=$(date -d "$begin" +%s 2>/dev/null) && longseq_seconds "$wall" &&
+            REPLY=$((begin + REPLY)) || REPLY=
     fi
 }
 

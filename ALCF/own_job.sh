@@ -1,34 +1,54 @@
 # shellcheck shell=bash
 # Sourced by setup.sh: a shell by ssh in a node of one's own job has none of the job's variables. Then the scheduler is
 # asked, and what the job's own shell has is set: SLURM_JOB_ID and SLURM_JOB_NODELIST, or PBS_JOBID and PBS_NODEFILE.
-#   LONGSEQ_JOB_HOSTS   array: that job's hosts, where PBS has no file of them on this node
+#   LONGSEQ_JOB_HOSTS     array: that job's hosts, where PBS has no file of them on this node
+#   LONGSEQ_JOB_UNKNOWN   1: the scheduler did not answer
 
 longseq_own_jobs() { # prints "ID NODES" of the user's running jobs on this host, or of the one that is named, a line each
-    local host=${LONGSEQ_HOSTNAME%%.*} user id line name hosts
+    # … and "end" after them where the scheduler has answered
+    local user
     user=$(id -un) || return
     if [[ $LONGSEQ_SCHEDULER == slurm ]]; then
-        local which=--nodelist=$host
-        [[ -z ${SLURM_JOB_ID-} ]] || which=--jobs=$SLURM_JOB_ID
-        timeout 20 squeue -h -u "$user" -t RUNNING -o '%i %N' "$which" 2>/dev/null
-        return
-    fi
-    for id in ${PBS_JOBID:-$(timeout 20 qselect -u "$user" -s R 2>/dev/null)}; do
+        longseq_own_jobs_slurm "$user"
+    else
+        longseq_own_jobs_pbs "$user"
+    fi && echo end
+}
+
+longseq_own_jobs_slurm() { # longseq_own_jobs_slurm USER
+    local which=--nodelist=${LONGSEQ_HOSTNAME%%.*} status=0
+    [[ -z ${SLURM_JOB_ID-} ]] || which=--jobs=$SLURM_JOB_ID
+    timeout 20 squeue -h -u "$1" -t RUNNING -o '%i %N' "$which" 2>/dev/null || status=$?
+    ((status)) || return 0
+    # It fails for a host that is no node, and for a job that is over: then it answers without them
+    ((status != 124)) && timeout 20 squeue -h -u "$1" -t RUNNING -o %i >/dev/null 2>&1
+}
+
+longseq_own_jobs_pbs() { # longseq_own_jobs_pbs USER
+    local host=${LONGSEQ_HOSTNAME%%.*} id ids=${PBS_JOBID-} text line name hosts
+    [[ -n $ids ]] || ids=$(timeout 20 qselect -u "$1" -s R 2>/dev/null) || return
+    for id in $ids; do
+        if ! text=$(timeout 20 qstat -f "$id" 2>/dev/null); then
+            # It fails for a job that has ended meanwhile: then that one is no longer listed
+            text=$(timeout 20 qselect -u "$1" -s R 2>/dev/null) || return
+            [[ $'\n'$text$'\n' != *$'\n'"$id"$'\n'* ]] || return
+            continue
+        fi
         hosts=
         # exec_host = x1/0*64+x2/0*64, broken into lines that begin with a tab
-        line=$(timeout 20 qstat -f "$id" 2>/dev/null | sed -n '/^ *exec_host = /,/^ *[A-Za-z_.]* = /{
-            s/^ *exec_host = //; / = /d; s/^[[:space:]]*//; p; }' | tr -d '\n')
+        line=$(sed -n '/^ *exec_host = /,/^ *[A-Za-z_.]* = /{
+            s/^ *exec_host = //; / = /d; s/^[[:space:]]*//; p; }' <<<"$text" | tr -d '\n')
         for name in ${line//+/ }; do
             name=${name%%/*}
             [[ " $hosts " == *" $name "* ]] || hosts+=${hosts:+ }$name
         done
-        [[ " $hosts " == *" $host "* ]] && printf '%s %s\n' "$id" "$hosts"
+        [[ " $hosts " != *" $host "* ]] || printf '%s %s\n' "$id" "$hosts"
     done
-    return 0
 }
 
 longseq_find_job() { # in a shell by ssh, with no job of its own: takes the one that runs on this host
     local lines=() id hosts letters='[][A-Za-z0-9._ ,-]'
-    LONGSEQ_JOB_HOSTS=()
+    LONGSEQ_JOB_HOSTS=() LONGSEQ_JOB_UNKNOWN=
     [[ -n ${SSH_CONNECTION-} && ($LONGSEQ_SCHEDULER == slurm || $LONGSEQ_SCHEDULER == pbs) ]] || return 0
     ! longseq_in_allocation || return 0
     if [[ $LONGSEQ_SCHEDULER == slurm ]]; then
@@ -37,6 +57,12 @@ longseq_find_job() { # in a shell by ssh, with no job of its own: takes the one 
         command -v qselect >/dev/null || return 0
     fi
     mapfile -t lines < <(longseq_own_jobs)
+    if [[ ${#lines[@]} == 0 || ${lines[${#lines[@]} - 1]} != end ]]; then
+        # shellcheck disable=SC2034 # hosts.sh and train-gpt3.sh refuse then; status.sh and others need no hosts
+        LONGSEQ_JOB_UNKNOWN=1
+        return 0
+    fi
+    unset "lines[$((${#lines[@]} - 1))]"
     if ((${#lines[@]} == 0)); then
         [[ $LONGSEQ_NODE == login ]] || longseq_say "note: no job of yours runs on $LONGSEQ_HOSTNAME, as far as the scheduler\
  says, so this host alone is used"
@@ -59,4 +85,11 @@ longseq_find_job() { # in a shell by ssh, with no job of its own: takes the one 
         fi
     fi
     longseq_say "this shell is in a node of your job $id: its nodes are used ($hosts); HOSTFILE names others"
+}
+
+longseq_refuse_unknown() { # where the scheduler does not say whether this host is in a job: ranks elsewhere, a job in a job
+    local names='PBS_JOBID and PBS_NODEFILE'
+    [[ $LONGSEQ_SCHEDULER != slurm ]] || names='SLURM_JOB_ID and SLURM_JOB_NODELIST'
+    longseq_refuse "the scheduler does not say whether $LONGSEQ_HOSTNAME is in a job of yours: in a job set $names as the\
+ job has them, or HOSTFILE; to submit one call ./ALCF/submit.sh"
 }

@@ -19,7 +19,7 @@
 #
 # What cannot run, or what the site would refuse or drop, is refused here. The job reads its settings and its code
 # from a folder of its own, jobs/NAME beside the runs' folders: editing the tree or the shell changes nothing.
-# Exit code: 0 submitted, 2 a mistake in what was asked for, anything else the scheduler's.
+# Exit code: 0 submitted, 2 a mistake in what was asked for, 73 no room on a disk, anything else the scheduler's.
 set -euo pipefail
 
 LONGSEQ_ROOT=$(readlink -f -- "${BASH_SOURCE[0]}")
@@ -117,10 +117,11 @@ if [[ ${LONGSEQ_VALUE[PLAN]} != 0 && -n $LONGSEQ_GPU ]]; then
     longseq_plan check >&2
 fi
 if ((LONGSEQ_VALUE[DRY_RUN])); then
-    longseq_print_submission "$chain"
-    ((${#extra[@]} == 0)) || { printf '# behind --:' && printf ' %q' "${extra[@]}" && echo; }
-    [[ $LONGSEQ_TASK != use ]] || printf '# names are relative to %s\n' "$PWD"
-    exit 0
+    text=$(longseq_print_submission "$chain") words=
+    ((${#extra[@]} == 0)) || printf -v words ' %q' "${extra[@]}"
+    text+=${words:+$'\n# behind --:'$words}
+    [[ $LONGSEQ_TASK != use ]] || text+=$'\n# names are relative to '$PWD
+    longseq_answer printf '%s\n' "$text"
 fi
 command -v "$LONGSEQ_QSUB" >/dev/null || longseq_refuse "there is no $LONGSEQ_QSUB here: submit on a login node of\
  $LONGSEQ_MACHINE, or set MACHINE to the machine that this is"

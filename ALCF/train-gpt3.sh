@@ -54,6 +54,7 @@ if [[ " ${extra[*]-} " == *' --help '* || " ${extra[*]-} " == *' -h '* ]]; then
     PYTHONPATH=$LONGSEQ_ROOT PYTHONSAFEPATH=1 exec "$LONGSEQ_BASE_PYTHON" -m longseq check --help
 fi
 if [[ $LONGSEQ_NODE == login ]]; then
+    [[ -z $LONGSEQ_JOB_UNKNOWN ]] || longseq_refuse_unknown # a node of one's own job looks like this
     exec "$LONGSEQ_ROOT/ALCF/submit.sh" -- ${extra[@]+"${extra[@]}"}
 fi
 longseq_setup

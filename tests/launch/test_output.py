@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,9 @@ from longseq.errors import EXIT_STOPPED_EARLY
 from longseq.run.safety.abort import report
 from longseq.run.stdio import exit_code
 from tests.launch.cluster import Cluster, why_not
-from tests.launch.shell import Tree, clean_env
+from tests.launch.shell import Result, Tree, clean_env, write_script
+
+Bash = Callable[..., Result]
 
 UNWRITTEN = "standard output cannot be written: it is closed or full"
 
@@ -207,6 +211,36 @@ def test_the_wall_time_counts_from_the_scripts_start(tree: Tree) -> None:
     assert tree.bash(script).stdout.split() in (["3570", "60"], ["3571", "60"])
 
 
+@pytest.mark.parametrize(
+    ("ids", "program", "said", "left"),
+    [
+        ("SLURM_JOB_ID", "squeue", "", ""),  # `date -d ""` is the last midnight
+        ("SLURM_JOB_ID", "squeue", " ", ""),
+        ("SLURM_JOB_ID", "squeue", "N/A", ""),
+        ("SLURM_JOB_ID", "squeue", "2001-02-03T04:05:06", "past"),
+        ("SLURM_JOB_ID", "squeue", "2101-02-03T04:05:06", "4136846706"),
+        # Torque's name for it, and neither of them
+        ("PBS_JOBID", "qstat", " start_time = {began}\n Resource_List.walltime = 02:00:00", "5400"),
+        ("PBS_JOBID", "qstat", " stime = {began}\n Resource_List.walltime = 02:00:00", "5400"),
+        ("PBS_JOBID", "qstat", " stime = {began}\n Resource_List.walltime = 00:10:00", "past"),
+        ("PBS_JOBID", "qstat", " qtime = {began}\n Resource_List.walltime = 02:00:00", ""),
+        ("PBS_JOBID", "qstat", " stime = {began}\n", ""),
+    ],
+)
+def test_no_end_is_made_of_nothing(
+    bash: Bash, tmp_path: Path, ids: str, program: str, said: str, left: str
+) -> None:
+    """A run that takes a past time for its end stops after one iteration, in every job."""
+    now = int(time.time())
+    (tmp_path / "said").write_text(said.format(began=time.asctime(time.gmtime(now - 1800))))
+    write_script(tmp_path / program, f"#!/bin/sh\ncat {tmp_path}/said\n")
+    env = {ids: "7", "PATH": f"{tmp_path}:/usr/bin:/bin", "TZ": "UTC"}
+    done = bash('longseq_end_time; printf %s "$REPLY"', **env)
+    assert ("is past" in done.stderr) == (left == "past")
+    wanted = {"5400": str(now + 5400), "past": ""}.get(left, left)
+    assert (done.returncode, done.stdout) == (0, wanted), done.stderr
+
+
 ANSWERS = [
     "ALCF/train-gpt3.sh --help",
     "ALCF/train-gpt3.sh --list-models",
@@ -239,3 +273,21 @@ def test_what_only_answers_does_nothing_where_nobody_can_read(tree: Tree, closed
         assert (done.returncode, told[-1]) == (73, f"longseq: {UNWRITTEN}"), (words, done.stderr)
         assert len(told) == 1 or words == ANSWERS[3]  # which says more beside
     assert tree.listing() == before
+
+
+@pytest.mark.parametrize("to", [">&-", ">/dev/full"])
+@pytest.mark.parametrize("program", ["submit.sh --dry-run", "train-gpt3.sh"])
+def test_a_dry_run_of_a_submission_that_nobody_can_read(tree: Tree, program: str, to: str) -> None:
+    """On a login node, where train-gpt3.sh answers with what submit.sh would do."""
+    env = {"DRY_RUN": "1", "MACHINE": "pbs", "DS_ACCELERATOR": "cpu"}
+    done = subprocess.run(
+        ["/bin/bash", "-c", f"exec ./ALCF/{program} -- --swiglu {to}"],
+        cwd=tree.root,
+        env=clean_env(tree.home, env),
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    told = done.stderr.splitlines()
+    assert (done.returncode, told[-1]) == (73, f"longseq: {UNWRITTEN}"), done.stderr
+    assert "write error" not in done.stderr

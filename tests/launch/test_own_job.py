@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.launch.shell import Result, write_script
+from tests.launch.shell import Result, Tree, write_script
 
 Bash = Callable[..., Result]
 SHELL = """longseq_find_machine; longseq_find_hosts
@@ -15,7 +15,8 @@ echo "$LONGSEQ_NODE ${SLURM_JOB_ID-}${PBS_JOBID-} ${LONGSEQ_HOSTS[*]}" """
 BY_SSH = {"SSH_CONNECTION": "10.0.0.1 5022 10.0.0.7 22"}
 
 SQUEUE = """#!/bin/bash
-[[ $* =~ --nodelist=here|--jobs=15 ]] || { echo "Invalid node name" >&2; exit 1; }
+[[ ! $* =~ --(nodelist|jobs)= || $* =~ --nodelist=here|--jobs=15 ]] ||
+    { echo "Invalid node name" >&2; exit 1; }
 while read -r id nodes; do
     [[ $* == *--jobs=* && $* != *"--jobs=$id"* ]] || echo "$id $nodes"
 done <<'JOBS'
@@ -110,3 +111,48 @@ def test_of_several_jobs_of_pbs_one_is_named(bash: Bash, tmp_path: Path) -> None
     assert result.returncode == 2
     assert "(7.pbs-01 9.pbs-01): say which with PBS_JOBID=" in result.stderr
     assert bash(SHELL, **env, PBS_JOBID="9.pbs-01").stdout.startswith("compute 9.pbs-01 x3001")
+
+
+@pytest.mark.parametrize(
+    ("kind", "program", "does"),
+    [
+        ("slurm", "squeue", "exit 1"),
+        ("slurm", "squeue", "echo '12 n1,here'; exit 1"),
+        ("pbs", "qselect", "exit 1"),
+        ("pbs", "qstat", "exit 1"),
+    ],
+)
+def test_no_answer_is_not_taken_for_no_job(
+    tree: Tree, tmp_path: Path, kind: str, program: str, does: str
+) -> None:
+    """Where qsub is on the nodes too, a node of one's own job then looks like a login node."""
+    env = stand_ins(tmp_path, **{kind: "12 n1,here" if kind == "slurm" else "7.pbs-01"})
+    write_script(tmp_path / program, f"#!/bin/sh\n{does}\n")
+    for name in ("sbatch", "qsub"):
+        write_script(tmp_path / name, f"#!/bin/sh\necho asked >>{tmp_path}/asked\necho 117\n")
+    if kind == "pbs":
+        (tmp_path / "sbatch").unlink()
+    done = tree.launch(**env)
+    (line,) = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert "the scheduler does not say whether here.site.org is in a job of yours" in line
+    assert not (tmp_path / "asked").exists()
+
+
+def test_a_job_that_ended_meanwhile_is_none(bash: Bash, tmp_path: Path) -> None:
+    env = stand_ins(tmp_path, pbs="7.pbs-01")
+    write_script(tmp_path / "qselect", f"#!/bin/sh\n[ -e {tmp_path}/over ] || echo 7.pbs-01\n")
+    write_script(tmp_path / "qstat", f"#!/bin/sh\ntouch {tmp_path}/over\nexit 35\n")
+    assert bash(SHELL, **env).stdout == "login  localhost\n"
+
+
+@pytest.mark.parametrize("more", [{}, {"HOSTFILE": "nodes"}])
+def test_without_an_answer_a_known_node_is_not_used_alone(
+    bash: Bash, tmp_path: Path, more: dict[str, str]
+) -> None:
+    env = stand_ins(tmp_path, slurm="12 n1,here") | {"NERSC_HOST": "perlmutter"}
+    (tmp_path / "nodes").write_text("mine\n")
+    write_script(tmp_path / "uname", "#!/bin/sh\necho nid000007\n")
+    write_script(tmp_path / "squeue", "#!/bin/sh\nexit 1\n")
+    done = bash(SHELL, **env, **{name: str(tmp_path / value) for name, value in more.items()})
+    assert (done.returncode, done.stdout) == ((0, "compute  mine\n") if more else (2, ""))

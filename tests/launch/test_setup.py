@@ -267,6 +267,58 @@ def test_what_the_scheduler_leaves_open_is_asked_of_the_user(
     assert said in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("machine", "env", "expected"),
+    [
+        ("slurm", {}, ""),
+        ("pbs", {}, ""),
+        ("slurm", {"SLURM_JOB_ID": "7"}, ""),  # a shell of salloc's
+        ("pbs", {"NGPU_PER_HOST": "4"}, "cuda 4"),
+        ("slurm", {"DS_ACCELERATOR": "cpu"}, "cpu"),
+    ],
+)
+def test_a_scheduler_without_an_answer_has_not_said_none(
+    bash: Bash, tmp_path: Path, machine: str, env: dict[str, str], expected: str
+) -> None:
+    for name in ("sinfo", "pbsnodes", "scontrol"):
+        write_script(tmp_path / name, "#!/bin/sh\necho Unable to contact >&2\nexit 1\n")
+    script = f"longseq_find_machine; LONGSEQ_NODE=login; {COUNT}"
+    done = bash(script, MACHINE=machine, PATH=f"{tmp_path}:/usr/bin:/bin", **env)
+    said = f"longseq: {machine} does not answer, so how many GPUs a node has is not known"
+    assert (done.returncode, said in done.stderr) == ((0, False) if expected else (2, True))
+    assert done.stdout.startswith(expected)
+
+
+MISMATCH = "echo 'Failed to initialize NVML: Driver/library version mismatch'; exit 18"
+
+
+@pytest.mark.parametrize(
+    ("does", "env", "expected"),
+    [
+        (MISMATCH, {}, ""),
+        ("exit 124", {}, ""),  # as `timeout` ends a driver that hangs
+        (MISMATCH, {"DS_ACCELERATOR": "cuda"}, ""),
+        (MISMATCH, {"DS_ACCELERATOR": "cpu"}, "cpu"),
+        (MISMATCH, {"CUDA_VISIBLE_DEVICES": ""}, "cpu"),
+        (MISMATCH, {"MACHINE": "polaris"}, "cuda 4"),  # a login node: its GPUs are elsewhere
+        ("echo 'GPU 0: NVIDIA A100 (UUID: x)'; echo 'GPU 1 is lost'; exit 15", {}, "cuda 1"),
+        ("echo 'No devices were found'; exit 6", {}, "cpu"),
+        ("echo 'NVIDIA-SMI has failed because it could not talk to the driver'; exit 9", {}, "cpu"),
+        ("echo 'No devices found.'; exit 255", {}, "cpu"),
+    ],
+)
+def test_a_broken_driver_is_not_taken_for_no_gpu(
+    bash: Bash, tmp_path: Path, does: str, env: dict[str, str], expected: str
+) -> None:
+    write_script(tmp_path / "nvidia-smi", f"#!/bin/sh\n{does}\n")
+    done = bash(f"longseq_find_machine; {COUNT}", PATH=f"{tmp_path}:/usr/bin:/bin", **env)
+    assert (done.returncode, done.stdout.startswith(expected)) == (0 if expected else 2, True)
+    if not expected:
+        said = "no answer in 20 seconds" if "124" in does else "version mismatch (status 18)"
+        assert "longseq: nvidia-smi -L fails here: " in done.stderr
+        assert said in done.stderr
+
+
 @pytest.mark.parametrize("visible", ["", "-1"])
 def test_hidden_gpus_are_none(bash: Bash, tmp_path: Path, visible: str) -> None:
     found = bash(COUNT, PATH=gpus(tmp_path, 4), CUDA_VISIBLE_DEVICES=visible)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -60,12 +61,15 @@ class Site:
             write_script(folder / f"bin/{name}", text)
 
     def submit(self, *words: str, **env: str) -> Result:
+        return self.run(str(self.tree.root / "ALCF/submit.sh"), *words, **env)
+
+    def run(self, *words: str, **env: str) -> Result:
         base = {"PATH": f"{self.folder}/bin:{Path(sys.executable).parent}:/usr/bin:/bin"}
         base |= {"MACHINE": self.machine, "DS_ACCELERATOR": "cpu", "NGPU_PER_HOST": "1"}
         base |= {"QUEUE": "q", "PROJECT": "genes", "FILESYSTEMS": "home", "SITE_MODULES": "0"}
         _, full = self.tree.command(**(base | {"WANDB_NOTES": str(self.plan)} | env))
         return subprocess.run(
-            [str(self.tree.root / "ALCF/submit.sh"), *words],
+            words,
             env=full,
             cwd=self.cwd,
             capture_output=True,
@@ -161,7 +165,7 @@ def test_a_bench_knows_when_its_job_ends(tree: Tree, tmp_path: Path) -> None:
     path = f"{tmp_path}/bin:{os.environ['PATH']}"
 
     def bench(**env: str) -> tuple[str, str]:
-        _, full = tree.command(PATH=path, **env)
+        _, full = tree.command(PATH=path, DS_ACCELERATOR="cpu", **env)  # no Slurm is asked for GPUs
         words = [str(tree.root / "ALCF/bench.sh"), "--steps", "1"]
         done = subprocess.run(words, env=full, capture_output=True, text=True, check=False)
         return done.stdout, done.stderr
@@ -320,6 +324,102 @@ def test_the_schedulers_own_refusal_comes_back(site: Site) -> None:
     assert "qsub failed with status 1 at job 1 of 1" in result.stderr
 
 
+QSUB = """#!/bin/bash
+echo "$*" >>"$HOME/asked"
+n=$((100 + $(wc -l <"$HOME/asked")))
+"""
+
+
+@pytest.mark.parametrize(
+    ("says", "afters"),
+    [
+        ("echo $n", ["101", "102"]),
+        ('echo "$n "', ["101", "102"]),
+        (
+            "echo $n.pbs-01; echo 'Remember: scratch is purged on Monday'",
+            ["101.pbs-01", "102.pbs-01"],
+        ),
+        ("echo '2 jobs wait'; echo \"$n[].pbs-01\"", ["101[].pbs-01", "102[].pbs-01"]),
+        ('echo "$n;cluster"', ["101", "102"]),
+        ("", None),
+        ("echo submitted to default_queue", None),
+    ],
+)
+def test_a_chain_is_chained_or_not_submitted(
+    idle: Site, says: str, afters: list[str] | None
+) -> None:
+    """Two jobs that do not wait for each other would be at work in one folder."""
+    write_script(idle.folder / "bin/qsub", QSUB + says + "\n")
+    result = idle.submit("--chain", "3")
+    asked = (idle.home / "asked").read_text().splitlines()
+    depend = [line.rpartition("depend=afterany:")[2].removesuffix(" job.sh") for line in asked[1:]]
+    if afters is None:
+        assert (result.returncode, len(asked), result.stdout) == (1, 1, "")
+        assert "printed no job's number, so no more are submitted" in result.stderr
+        assert says.removeprefix("echo ") in result.stderr
+    else:
+        assert (result.returncode, depend) == (0, afters), result.stderr
+
+
+FILL = """
+try:
+    with open("{disk}/fill", "wb", buffering=0) as file:
+        while os.path.isdir("{disk}/jobs"):
+            file.write(bytes(4096))
+except OSError:
+    pass
+"""
+
+
+def test_a_chain_is_submitted_whole_where_nobody_can_read_its_numbers(idle: Site) -> None:
+    """Standard output is full, or closed after its first line."""
+    write_script(idle.folder / "bin/qsub", QSUB + "echo $n\n")
+    command = f"{idle.tree.root}/ALCF/submit.sh --chain 4"
+    for way in (f"{command} >/dev/full", f"{command} | head -n 1; exit ${{PIPESTATUS[0]}}"):
+        (idle.home / "asked").unlink(missing_ok=True)
+        done = idle.run("/bin/bash", "-c", way)
+        assert done.returncode == 0
+        assert len((idle.home / "asked").read_text().splitlines()) == 4
+        assert "longseq: submitted 104 (4 of 4)\n" in done.stderr
+        assert "write error" not in done.stderr
+        (job,) = (idle.tree.root / "outputs/jobs").iterdir()
+        assert (job / "jobs.txt").read_text().split() == ["101", "102", "103", "104"]
+        shutil.rmtree(job)
+
+
+def test_a_chain_is_submitted_whole_on_a_full_disk(idle: Site) -> None:
+    if reason := why_not():
+        pytest.skip(reason)
+    disk = idle.folder / "disk"
+    disk.mkdir()
+    write_script(idle.folder / "bin/qsub", f"{QSUB}cat /dev/zero >{disk}/fill 2>/dev/null; echo $n")
+    with small_disk(disk, "16m"):
+        done = idle.submit("--chain", "3", OUTPUT_DIR=str(disk))
+        (job,) = (disk / "jobs").iterdir()
+        assert f"longseq: {job}/jobs.txt cannot be written" in done.stderr
+        assert (done.returncode, "submitted 103 (3 of 3)" in done.stdout) == (0, True)
+        assert "write error" not in done.stderr
+
+
+def test_a_job_that_finds_no_room_leaves_nothing(idle: Site) -> None:
+    """The disk fills up after the code is copied."""
+    if reason := why_not():
+        pytest.skip(reason)
+    disk = idle.folder / "disk"
+    disk.mkdir()
+    program = idle.tree.root / "longseq/host/variables.py"
+    head, main, tail = program.read_text().partition('if __name__ == "__main__":\n')
+    program.write_text(head + FILL.format(disk=disk) + main + tail)
+    with small_disk(disk, "16m"):
+        done = idle.submit("--chain", "3", OUTPUT_DIR=str(disk))
+        assert (done.returncode, done.stdout) == (73, ""), done.stderr
+        (line,) = [line for line in done.stderr.splitlines() if "cannot be copied" in line]
+        assert f"settings.sh cannot be copied to {disk}/jobs: free some room there" in line
+        assert "write error" not in done.stderr
+        assert list((disk / "jobs").iterdir()) == []
+    assert idle.jobs() == []
+
+
 # ---------------------------------------------------------------- the job and its chain
 
 
@@ -455,6 +555,25 @@ def test_output_goes_on_after_a_full_disk(tmp_path: Path) -> None:
         "after",
     ]
     assert 0 < kept < 100
+
+
+def test_the_last_line_is_kept_where_all_is_killed_with_the_job(tmp_path: Path) -> None:
+    """As some schedulers do: here the job is the first process of a namespace."""
+    if reason := why_not():
+        pytest.skip(reason)
+    (tmp_path / "settings.sh").write_text("task=train from=/ extra=( )\n")
+    (tmp_path / "stopped.txt").write_text("x" * 50000)  # takes a while to copy
+    done = subprocess.run(
+        ["unshare", "--pid", "--fork", "/bin/bash", str(ROOT / "ALCF/job.sh"), str(tmp_path)],
+        env=clean_env(tmp_path, {}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "output.txt").read_text().endswith("job ends with exit code 0\n")
+    assert done.stdout == (tmp_path / "output.txt").read_text()
 
 
 @pytest.mark.parametrize(("wanted", "left_out"), [("1", "n1,n2"), ("1-2", "n1,n2"), ("2", "n2")])
