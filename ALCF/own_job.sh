@@ -84,12 +84,12 @@ longseq_find_job() { # in a shell by ssh, with no job of its own: takes the one 
             read -r -a LONGSEQ_JOB_HOSTS <<<"$hosts"
         fi
     fi
-    longseq_say "this shell is in a node of your job $id: its nodes are used ($hosts); HOSTFILE names others"
+    longseq_say "this shell is in a node of your job $id: its nodes are used ($hosts); HOSTFILE needed others"
 }
 
 longseq_refuse_unknown() { # where the scheduler does not say whether this host is in a job: ranks elsewhere, a job in a job
-    local names='PBS_JOBID and PBS_NODEFILE'
-    [[ $LONGSEQ_SCHEDULER != slurm ]] || names='SLURM_JOB_ID and SLURM_JOB_NODELIST'
-    longseq_refuse "the scheduler does not say whether $LONGSEQ_HOSTNAME is in a job of yours: in a job set $names as the\
+    local needed='PBS_JOBID and PBS_NODEFILE'
+    [[ $LONGSEQ_SCHEDULER != slurm ]] || needed='SLURM_JOB_ID and SLURM_JOB_NODELIST'
+    longseq_refuse "the scheduler does not say whether $LONGSEQ_HOSTNAME is in a job of yours: in a job set $needed as the\
  job has them, or HOSTFILE; to submit one call ./ALCF/submit.sh"
 }
