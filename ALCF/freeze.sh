@@ -71,7 +71,7 @@ longseq_not_kept() { # longseq_not_kept WHAT: of what the job will read
 }
 
 longseq_fill_job() { # longseq_fill_job [EXTRA...]: puts all that the job will read into its folder
-    local part settings words=
+    local part settings given=
     for part in ALCF longseq longseq.sh install.sh pretrain_gpt.py constraints.txt pyproject.toml; do
         cp -R -- "$LONGSEQ_ROOT/$part" "$LONGSEQ_JOB/tree/" 2>/dev/null || longseq_not_kept "$part" || return
     done
@@ -82,9 +82,9 @@ longseq_fill_job() { # longseq_fill_job [EXTRA...]: puts all that the job will r
         DS_CONFIG=$LONGSEQ_JOB/ds_config.json
     fi
     settings=$(longseq_print_settings) || return # Python has said why
-    (($# == 0)) || printf -v words ' %q' "$@"
+    (($# == 0)) || printf -v given ' %q' "$@"
     { printf '# The settings of this job, frozen at %(%Y-%m-%d %H:%M:%S)T\n%s\ntask=%s from=%q extra=(%s )\n' \
-        -1 "$settings" "$LONGSEQ_TASK" "$PWD" "$words" >"$LONGSEQ_JOB/settings.sh"; } 2>/dev/null ||
+        -1 "$settings" "$LONGSEQ_TASK" "$PWD" "$given" >"$LONGSEQ_JOB/settings.sh"; } 2>/dev/null ||
         longseq_not_kept settings.sh || return
     { printf '#!/bin/bash\nexec /bin/bash %q %q\n' "$LONGSEQ_JOB/tree/ALCF/job.sh" "$LONGSEQ_JOB" >"$LONGSEQ_JOB/job.sh" &&
         chmod +x -- "$LONGSEQ_JOB/job.sh"; } 2>/dev/null || longseq_not_kept job.sh

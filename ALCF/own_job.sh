@@ -84,7 +84,7 @@ longseq_find_job() { # in a shell by ssh, with no job of its own: takes the one 
             read -r -a LONGSEQ_JOB_HOSTS <<<"$hosts"
         fi
     fi
-    longseq_say "this shell is in a node of your job $id: its nodes are used ($hosts); HOSTFILE needed others"
+    longseq_say "this shell is in a node of your job $id: its nodes are used ($hosts); HOSTFILE names others"
 }
 
 longseq_refuse_unknown() { # where the scheduler does not say whether this host is in a job: ranks elsewhere, a job in a job
