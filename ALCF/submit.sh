@@ -117,9 +117,9 @@ if [[ ${LONGSEQ_VALUE[PLAN]} != 0 && -n $LONGSEQ_GPU ]]; then
     longseq_plan check >&2
 fi
 if ((LONGSEQ_VALUE[DRY_RUN])); then
-    text=$(longseq_print_submission "$chain") words=
-    ((${#extra[@]} == 0)) || printf -v words ' %q' "${extra[@]}"
-    text+=${words:+$'\n# behind --:'$words}
+    text=$(longseq_print_submission "$chain") behind=
+    ((${#extra[@]} == 0)) || printf -v behind ' %q' "${extra[@]}"
+    text+=${behind:+$'\n# behind --:'$behind}
     [[ $LONGSEQ_TASK != use ]] || text+=$'\n# names are relative to '$PWD
     longseq_answer printf '%s\n' "$text"
 fi
