@@ -51,7 +51,7 @@ longseq_answer() { # longseq_answer FUNCTION [ARGUMENT ...]: ends with what it p
         exit 0
     fi
     longseq_say 'standard output cannot be written: it is closed or full'
-    exit 73
+    exit "$LONGSEQ_EXIT_NO_ROOM"
 }
 
 # ---------------------------------------------------------------- Python and environment

@@ -16,7 +16,7 @@ import torch
 
 from benchmarks.table import Table
 from benchmarks.timing import seconds
-from longseq.attention.kernel import kernel
+from longseq.attention.kernel import Documents, kernel
 from longseq.attention.limits import KERNELS
 from longseq.config.arguments import GROUPS, Config
 from longseq.config.flags import parse
@@ -33,22 +33,20 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--calls", type=int, default=5)
 
 
-def unable(name: str, device: str, heads: int, size: int) -> str:
-    """Why this machine cannot run the kernel so; empty if it can."""
-    words = ["--device", device, "--bf16", "--attention-dropout", "0", f"--use-flash-attn-{name}"]
-    words += ["--hidden-size", str(heads * size), "--num-attention-heads", str(heads)]
-    words = [word for word in words if word != "--use-flash-attn-core"]
-    return why_not(name, Config(*parse(GROUPS, words)), this_machine())
+def config_of(name: str, device: str, heads: int, size: int, documents: bool = False) -> Config:
+    """The run that would call the kernel so; name: one of KERNELS, or best."""
+    words = f"--device {device} --bf16 --hidden-size {heads * size} --num-attention-heads {heads}"
+    words += f" --use-flash-attn-{name}" if name != "core" else ""
+    words += " --reset-attention-mask" if documents else ""
+    return Config(*parse(GROUPS, words.split()))
 
 
 def calls_of(
-    name: str, device: str, s: int, heads: int, size: int
+    name: str, device: str, s: int, heads: int, size: int, documents: Documents = None
 ) -> tuple[Callable[[], None], Callable[[], None]]:
-    """Forward alone, and with backward."""
-    q, k, v = (
-        torch.randn(s, 1, heads, size, dtype=torch.bfloat16, device=device, requires_grad=True)
-        for _ in range(3)
-    )
+    """Forward alone, and with backward, on views of one fused product."""
+    fused = torch.randn(s, 1, 3 * heads, size, dtype=torch.bfloat16, device=device)
+    q, k, v = fused.requires_grad_().split(heads, 2)
     attend, dy = kernel(name), torch.randn_like(q)
 
     def finish() -> None:
@@ -57,11 +55,11 @@ def calls_of(
 
     def forward() -> None:
         with torch.no_grad():
-            attend(q, k, v, None, None)
+            attend(q, k, v, documents, None)
         finish()
 
     def both() -> None:
-        torch.autograd.grad(attend(q, k, v, None, None), (q, k, v), dy)
+        torch.autograd.grad(attend(q, k, v, documents, None), (q, k, v), dy)
         finish()
 
     return forward, both
@@ -75,7 +73,9 @@ def main(options: Namespace) -> None:
     for s in options.tokens:
         for shape in options.heads:
             heads, size = map(int, shape.split("x"))
-            names = [n for n in options.kernels if not unable(n, options.device, heads, size)]
+            here, device = this_machine(), options.device
+            able = {n: not why_not(n, config_of(n, device, heads, size), here) for n in KERNELS}
+            names = [name for name in options.kernels if able[name]]
             calls = {name: calls_of(name, options.device, s, heads, size) for name in names}
             for way in (way for ways in calls.values() for way in ways):
                 way()  # the first call finds, or compiles, the kernel

@@ -39,7 +39,8 @@ from tests.gpu.results import CUT_OFF, FAULTY, short
 from tests.gpu.steps import STEPS, Step
 
 ROOT = Path(__file__).parents[2]
-CODE = ("longseq/**/*.py", "tests/gpu/*.py", "pretrain_gpt.py")  # what a result depends on
+# What a result depends on
+CODE = ("longseq/**/*.py", "tests/gpu/*.py", "benchmarks/**/*.py", "pretrain_gpt.py")
 GRACE = 10.0  # seconds that a step has to end in, once it was told to
 SIDE_BY_SIDE = 40  # GiB of a GPU that the steps without times can share
 running: set[subprocess.Popen[bytes]] = set()

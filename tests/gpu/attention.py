@@ -5,25 +5,24 @@
 Heads of 64 and of 128, 1,536 wide together as in GPT1_5B, one sample of a length, or documents of
 8,192 tokens in a sample; the inputs are views of one fused product, as the model makes them.
 Forward counts 4 b s² h / 2 operations, what is masked left out, backward 2.5 times as many
-(FlashAttention-2, section 4.1); of documents each counts with its own length. The last row of a
-case is wrong where USE_FLASH_ATTN=best takes a kernel that is slower than another by a twentieth.
+(FlashAttention-2, section 4.1); of documents each counts with its own length. The calls are those
+of `python -m benchmarks attention`, which lets the kernels take turns. The last row of a case is
+wrong where USE_FLASH_ATTN=best takes a kernel that is slower than another by a twentieth.
 """
 
 from __future__ import annotations
 
 import statistics
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
-from longseq.attention.kernel import Documents, kernel
+from benchmarks.speed.attention import calls_of, config_of
+from benchmarks.timing import seconds
+from longseq.attention.kernel import Documents
 from longseq.attention.limits import KERNELS
-from longseq.config.arguments import GROUPS, Config
-from longseq.config.flags import parse
+from longseq.config.arguments import Config
 from longseq.config.kernels import this_machine, why_not, with_kernel
 from tests.gpu.results import Results, started, step_parser
 
@@ -55,10 +54,7 @@ class Case:
         return 2 * parts * length**2 * self.width
 
     def config(self, name: str, device: str) -> Config:
-        words = f"--device {device} --bf16 --hidden-size {self.width} --num-attention-heads"
-        words += f" {self.width // self.size} --use-flash-attn-{name}"
-        words += " --reset-attention-mask" if self.documents else ""
-        return Config(*parse(GROUPS, words.split()))
+        return config_of(name, device, self.width // self.size, self.size, self.documents)
 
 
 CASES = (
@@ -72,47 +68,19 @@ CASES = (
 TINY = (Case(256, 64, width=128), Case(256, 32, width=128))
 
 
-def seconds(call: Callable[[], object], device: str) -> float:
-    """Of one call: the median of five, after two that compile and fill caches."""
-    times = []
-    for _ in range(7):
-        wait(device)
-        began = time.perf_counter()
-        call()
-        wait(device)
-        times.append(time.perf_counter() - began)
-        if sum(times) > 5:
-            break
-    return statistics.median(times[2:] or times)
-
-
-def wait(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
-
-
 def measure(name: str, case: Case, device: str) -> dict[str, Any]:
-    """Milliseconds and TFLOPS there, and there and back."""
-    heads = case.width // case.size
-    fused = torch.randn(case.tokens, 1, 3 * heads, case.size, dtype=torch.bfloat16, device=device)
-    q, k, v = fused.requires_grad_().split(heads, 2)
-    attend = kernel(name)
-
-    def there() -> torch.Tensor:
-        return attend(q, k, v, case.ends, None)
-
-    y = there()
-    dy = torch.randn_like(y)
-    with torch.no_grad():
-        forward = seconds(there, device)
-    backward = seconds(lambda: torch.autograd.grad(y, (q, k, v), dy, retain_graph=True), device)
-    both = (1 + BACKWARD) * case.operations / (forward + backward)
+    """Milliseconds and TFLOPS there and back: medians of five, after two that compile and fill
+    caches.
+    """
+    calls = calls_of(name, device, case.tokens, case.width // case.size, case.size, case.ends)
+    forward, both = (statistics.median([seconds(call) for _ in range(7)][2:]) for call in calls)
+    backward = both - forward
     return {
         "forward_ms": forward * 1e3,
         "backward_ms": backward * 1e3,
         "forward_TFLOPS": case.operations / forward / 1e12,
         "backward_TFLOPS": BACKWARD * case.operations / backward / 1e12,
-        "TFLOPS": both / 1e12,
+        "TFLOPS": (1 + BACKWARD) * case.operations / both / 1e12,
     }
 
 
