@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Sourced by train-gpt3.sh: where a host has failed, the run goes on in the same job on the hosts that are left, from
-# its newest checkpoint, as the next job of a chain would. Needs setup.sh, launch.sh, preflight.sh. Sets
+# its newest checkpoint, as the next job of a chain would. Needs setup.sh, launch.sh, running.sh, preflight.sh. Sets
 #   LONGSEQ_FAILED     array: hosts that have failed;  LONGSEQ_FAILED_WHY   in what way
 # and, for the script that goes on, exports
 #   LONGSEQ_LEFT_OUT   hosts that are not used any more, with blanks between

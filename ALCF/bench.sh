@@ -15,7 +15,7 @@ set -euo pipefail
 LONGSEQ_ROOT=$(readlink -f -- "${BASH_SOURCE[0]}")
 LONGSEQ_ROOT=${LONGSEQ_ROOT%/*/*}
 source "$LONGSEQ_ROOT/ALCF/setup.sh"
-source "$LONGSEQ_ROOT/ALCF/launch.sh"
+source "$LONGSEQ_ROOT/ALCF/running.sh"
 
 longseq_find_machine
 if [[ $LONGSEQ_NODE == login && " $* " != *' --help '* && " $* " != *' -h '* ]]; then

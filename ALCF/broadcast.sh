@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Sourced by train-gpt3.sh: with BROADCAST=1 the environment is copied onto every host's own disk before the ranks start,
-# and their Python is that one. Needs setup.sh, args.sh, launch.sh. Sets
+# and their Python is that one. Needs setup.sh, args.sh, launch.sh, running.sh. Sets
 #   LONGSEQ_LOCAL    the copy's folder on each host; empty: there is none
 #   LONGSEQ_REMOVAL  array: what removes it there
 #   LONGSEQ_ON_EACH  array: what was last to be run on each

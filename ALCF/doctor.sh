@@ -15,6 +15,7 @@ source "$LONGSEQ_ROOT/ALCF/setup.sh"
 source "$LONGSEQ_ROOT/ALCF/models.sh"
 source "$LONGSEQ_ROOT/ALCF/args.sh"
 source "$LONGSEQ_ROOT/ALCF/launch.sh"
+source "$LONGSEQ_ROOT/ALCF/running.sh"
 source "$LONGSEQ_ROOT/ALCF/preflight.sh"
 
 json=()

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Sourced: ends a run in which nothing moves, from outside of Python: ranks that never start, a launcher or a file
-# system that hangs. The ranks watch each other as well (docs/faults.md), and sooner. Needs variables.sh, launch.sh.
+# system that hangs. The ranks watch each other as well (docs/faults.md), and sooner. Needs variables.sh, running.sh.
 
 LONGSEQ_IDLE_GRACE=60 # seconds that a launcher may take to end, once a rank has said why it failed
 

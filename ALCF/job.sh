@@ -12,7 +12,7 @@ set -euo pipefail
 LONGSEQ_ROOT=$(readlink -f -- "${BASH_SOURCE[0]}")
 LONGSEQ_ROOT=${LONGSEQ_ROOT%/*/*}
 source "$LONGSEQ_ROOT/ALCF/setup.sh"
-source "$LONGSEQ_ROOT/ALCF/launch.sh"
+source "$LONGSEQ_ROOT/ALCF/running.sh"
 source "$LONGSEQ_ROOT/ALCF/freeze.sh"
 
 export LONGSEQ_JOB=$1

@@ -1,8 +1,8 @@
 # shellcheck shell=bash
 # Sourced: every host of a run is looked at before the ranks start, by one process on each, on GPUs by one for each
 # GPU, bound as the run's ranks (longseq doctor).
-# Needs setup.sh, args.sh, launch.sh. longseq_preflight sets LONGSEQ_HOSTS anew where a bad host is left out, else
-# LONGSEQ_FAILED (array) to the bad ones and LONGSEQ_FAILED_WHY to the reason.
+# Needs setup.sh, args.sh, launch.sh, running.sh. longseq_preflight sets LONGSEQ_HOSTS anew where a bad host is left
+# out, else LONGSEQ_FAILED (array) to the bad ones and LONGSEQ_FAILED_WHY to the reason.
 
 longseq_probe_ranks() { # sets REPLY to the processes that look at a host
     REPLY=1

@@ -21,6 +21,7 @@ source "$LONGSEQ_ROOT/ALCF/models.sh"
 source "$LONGSEQ_ROOT/ALCF/args.sh"
 source "$LONGSEQ_ROOT/ALCF/verb.sh"
 source "$LONGSEQ_ROOT/ALCF/launch.sh"
+source "$LONGSEQ_ROOT/ALCF/running.sh"
 
 case ${1-} in
     -h | --help) longseq_answer longseq_help "${BASH_SOURCE[0]}" ;;

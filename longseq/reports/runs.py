@@ -161,7 +161,7 @@ def read_run(folder: Path) -> RunRecord:
 
 def read_summary(folder: Path) -> dict[str, Any]:
     """What a run says of itself; of one whose ranks were killed before they could say how it ended,
-    what the notes of its ranks (run/safety/abort.py) and its launcher (ALCF/launch.sh) say.
+    what the notes of its ranks (run/safety/abort.py) and its launcher (ALCF/running.sh) say.
     """
     summary, log = read_json(folder / SUMMARY), folder / "log"
     if summary.get("status", "") != RUNNING and (folder / SUMMARY).exists():

@@ -5,7 +5,7 @@ screen: here it is split, at the level of file descriptors. No rank ends for wor
 room: its file is mostly on the disk of the checkpoints, which may be full for a while.
 
 The exit code of a run that stopped early, 75, is a failure to most launchers: Open MPI and srun
-would kill the ranks that are still closing. So it goes by a file to ALCF/launch.sh.
+would kill the ranks that are still closing. So it goes by a file to ALCF/running.sh.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from longseq.host import split_output
 
 
 def _folder(environ: Mapping[str, str]) -> Path | None:
-    """RUN/log where ALCF/launch.sh started this rank, else None."""
+    """RUN/log where ALCF/running.sh started this rank, else None."""
     folder = environ.get("LONGSEQ_LOG", "")
     return Path(folder) if folder and os.path.isdir(folder) else None
 
@@ -84,7 +84,7 @@ def keep_output(environ: Mapping[str, str] = os.environ) -> None:
 
 
 def exit_code(code: int, environ: Mapping[str, str] = os.environ) -> int:
-    """What this rank exits with: `code`, or 0 where 75 went into a file for ALCF/launch.sh."""
+    """What this rank exits with: `code`, or 0 where 75 went into a file for ALCF/running.sh."""
     folder = _folder(environ)
     hydra = environ.get("LONGSEQ_STARTER", "hydra") == "hydra"  # hands every rank's 75 on
     if code != EXIT_STOPPED_EARLY or folder is None or hydra:

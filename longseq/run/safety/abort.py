@@ -1,6 +1,6 @@
 """A rank that fails says so once, and takes the others with it, in seconds and with its exit code.
 
-    report(code, text)     the reason, into a note that ALCF/launch.sh reads, or onto the screen
+    report(code, text)     the reason, into a note that ALCF/running.sh reads, or onto the screen
     tell_launcher(code)    ends all ranks where the launcher would not
     take_leave()           a rank that ends well, so that the launcher leaves the others alone
 
