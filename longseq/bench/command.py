@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,13 @@ from longseq.reports.format import duration
 from longseq.run.safety.stopping import end_time
 
 LENGTHS = ("512", "1k", "2k", "4k", "8k", "16k", "32k", "64k")
-SWEPT = ("MODEL_SIZE_KEY", "USE_FLASH_ATTN", "NGPUS", "SP_TYPE", "MPSIZE", "SPSIZE", "RINGSIZE",
-         "SEQ_LEN", "TRAIN_ITERS", "LOAD", "RESUME", "DRY_RUN", "OUTPUT_DIR")  # fmt: skip
+# What each case sets itself, and the option that says it to the bench
+SWEPT = {"MODEL_SIZE_KEY": "--networks", "USE_FLASH_ATTN": "--kernels", "NGPUS": "--ranks",
+         "SP_TYPE": "--layouts", "MPSIZE": "--layouts", "SPSIZE": "--layouts",
+         "RINGSIZE": "--layouts", "SEQ_LEN": "--lengths", "TRAIN_ITERS": "--steps", "LOAD": "",
+         "DRY_RUN": "--list", "OUTPUT_DIR": "--output"}  # fmt: skip
+OFF = ("0", "off", "false", "no")  # an older spelling that asks for nothing
+OF_SUBMISSION = {"DRY_RUN", "OUTPUT_DIR"}  # submit.sh, which lists the cases, obeys these
 LONGEST = 1 << 24  # tokens; where a search ends by itself
 FOR_TABLES = 120.0  # seconds kept back at a job's end; of a short one a fifth
 
@@ -70,6 +75,7 @@ def bench(options: argparse.Namespace) -> int:
     if not cases:
         raise UserError("no layout of --layouts shares out --ranks and --lengths: give others")
     if options.list:
+        refuse_swept(OF_SUBMISSION)
         for case in cases:
             print(case.name)
         return EXIT_DONE
@@ -159,16 +165,28 @@ def say(text: str) -> None:
     print(f"bench: {text}", file=sys.stderr, flush=True)
 
 
+def refuse_swept(but: Collection[str] = ()) -> None:
+    """Raise UserError for a variable that every case sets otherwise, by any name of it."""
+    from longseq.host.variables import read_table
+
+    for name, row in read_table().ours.items():
+        kind, _, main = row.type.partition(" ")
+        main = main.partition("=")[0] if kind in ("same", "older") else name
+        value = os.environ.get(name, "")
+        if main not in SWEPT or name in but or not value or (kind == "older" and value in OFF):
+            continue
+        instead = f" and give {SWEPT[main]}" if SWEPT[main] else ""
+        raise UserError(f"{name}={value}: a bench sets it itself; unset it{instead}")
+
+
 def common(how: Any) -> dict[str, Any]:
     """What all results of a folder have in common; raises UserError for what is swept."""
     from longseq.host.variables import read_table
     from longseq.run.environment import cpu_model, gpus
 
-    ours = {name: os.environ[name] for name in read_table().ours if os.environ.get(name)}
-    for name in SWEPT:
-        if name in ours:
-            raise UserError(f"{name}={ours[name]}: a bench sets it itself; unset it")
+    refuse_swept()
     table = read_table()
+    ours = {name: os.environ[name] for name in table.ours if os.environ.get(name)}
     left_out = [
         name
         for name in ours

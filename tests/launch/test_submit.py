@@ -186,6 +186,11 @@ def test_a_bench_that_cannot_be_is_refused_before_the_queue(idle: Site) -> None:
     result = idle.submit("--bench", "--", "--lengths", "5q")
     assert result.returncode == 2
     assert result.stderr.splitlines()[-1].startswith("longseq: --lengths 5q")
+    result = idle.submit("--bench", "--", "--lengths", "8k", SEQ_LEN="8k")
+    assert (result.returncode, result.stderr.splitlines()[-1]) == (
+        2,
+        "longseq: SEQ_LEN=8k: a bench sets it itself; unset it and give --lengths",
+    )
     assert idle.jobs() == []
 
 

@@ -329,5 +329,32 @@ def test_a_variable_that_a_bench_sets_is_refused(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (
         2,
-        "longseq: SEQ_LEN=1k: a bench sets it itself; unset it\n",
+        "longseq: SEQ_LEN=1k: a bench sets it itself; unset it and give --lengths\n",
     )
+
+
+def test_a_list_of_cases_is_of_those_that_a_job_will_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["bench", "--list", "--lengths", "8k", "--layouts", "tp"]
+    monkeypatch.setenv("DRY_RUN", "1")  # of the submission that asks
+    monkeypatch.setenv("OUTPUT_DIR", "/x")
+    assert main(words) == 0
+    assert capsys.readouterr().out.splitlines() == ["GPT_SMALL 1 tp2 8,192 tokens"]
+    monkeypatch.setenv("USE_FLASH_ATTN_V2", "0")  # asks for nothing
+    assert main(words) == 0
+    capsys.readouterr()
+    for name, option in (
+        ("MODEL_SIZE_KEY", " and give --networks"),
+        ("USE_FLASH_ATTN", " and give --kernels"),
+        ("USE_FLASH_ATTN_TRITON", " and give --kernels"),
+        ("SP_TYPE", " and give --layouts"),
+        ("TRAIN_ITERS", " and give --steps"),
+        ("RESUME", ""),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, "1")
+            assert main(words) == 2
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert said.err == f"longseq: {name}=1: a bench sets it itself; unset it{option}\n"
