@@ -12,14 +12,14 @@ function least(a, b) {
     return a < b ? a : b
 }
 
-# Edits from a to b, a swap of neighbours counting as one.
-function distance(a, b,    i, j, m, n, cost, d) {
+# Edits from a to b: a letter more, a letter less, a swap of neighbours, or another letter at a price.
+function distance(a, b, price,    i, j, m, n, cost, d) {
     m = length(a); n = length(b)
     for (i = 0; i <= m; i++) d[i, 0] = i
     for (j = 0; j <= n; j++) d[0, j] = j
     for (i = 1; i <= m; i++)
         for (j = 1; j <= n; j++) {
-            cost = substr(a, i, 1) != substr(b, j, 1)
+            cost = substr(a, i, 1) == substr(b, j, 1) ? 0 : price
             d[i, j] = least(least(d[i - 1, j], d[i, j - 1]) + 1, d[i - 1, j - 1] + cost)
             if (i > 1 && j > 1 && substr(a, i, 1) == substr(b, j - 1, 1) && substr(a, i - 1, 1) == substr(b, j, 1))
                 d[i, j] = least(d[i, j], d[i - 2, j - 2] + 1)
@@ -27,10 +27,15 @@ function distance(a, b,    i, j, m, n, cost, d) {
     return d[m, n]
 }
 
-# How far a misspelling of a name of this length may be; short names resemble too much.
+# How far a misspelling of a name of this length may be; the shortest resemble too much.
 function reach(size) {
     if (anything) return size < 6 ? 1 : 3
-    return size < 6 ? 0 : size < 12 ? 1 : 2
+    return size < 4 ? 0 : size < 12 ? 1 : 2
+}
+
+# What another letter costs: in a short name it makes another word, as LOAD and ROAD.
+function another_letter(size) {
+    return anything || size > 5 ? 1 : 2
 }
 
 function nearest(word,    i, gap, best, best_gap) {
@@ -38,7 +43,7 @@ function nearest(word,    i, gap, best, best_gap) {
     for (i = 1; i <= names; i++) {
         if (squash(word) == squash(name[i]) && length(name[i]) > 4) return name[i]
         if (length(word) - length(name[i]) > 3 || length(name[i]) - length(word) > 3) continue
-        gap = distance(toupper(word), name[i])
+        gap = distance(toupper(word), name[i], another_letter(length(name[i])))
         if (gap <= reach(length(name[i])) && gap < best_gap) { best = name[i]; best_gap = gap }
     }
     return best

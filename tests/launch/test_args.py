@@ -263,6 +263,28 @@ MISSPELT = {
     "OUTDIR": "OUTPUT_DIR",
     "SEEDS": "SEED",
     "WARMUP_STEPS": "LR_WARMUP_FRACTION",
+    # Short names: a letter more, a letter less, two neighbours swapped
+    "LAOD": "LOAD",
+    "LOADS": "LOAD",
+    "LOD": "LOAD",
+    "PLANS": "PLAN",
+    "SEDE": "SEED",
+    "QUEU": "QUEUE",
+    "DTYPES": "DTYPE",
+    # … and likely ones
+    "LOAD_PATH": "LOAD",
+    "LOAD_FROM": "LOAD",
+    "BF16": "DTYPE",
+    "FP16": "DTYPE",
+    "USE_BF16": "DTYPE",
+    "LRATE": "LR",
+    "PEAK_LR": "LR",
+    "EVAL_ITERS": "--eval-iters after --",
+    "GSA": "GAS",
+    "SEQ": "SEQ_LEN",
+    "RANDOMSEED": "SEED",
+    "DS_CONF": "DS_CONFIG",
+    "USE_WANDB": "WANDB_MODE",
 }
 
 # What shells, schedulers, modules, compilers and libraries export; none of it is ours
