@@ -107,6 +107,15 @@ longseq_leave_kernel() { # longseq_leave_kernel [EXTRA...]: one named behind -- 
     LONGSEQ_VALUE[USE_FLASH_ATTN]=
 }
 
+longseq_follow_lr() { # a MIN_LR that nobody has typed would be refused above the LR that somebody did
+    local least
+    [[ -n ${LR-} && -z ${MIN_LR-} ]] || return 0
+    least=$(awk -v lr="$LR" -v least="${LONGSEQ_VALUE[MIN_LR]}" 'BEGIN { if (least + 0 > lr + 0) print lr / 10 }') || return
+    [[ -n $least ]] || return 0
+    LONGSEQ_NOTES+=("min lr    $least, a tenth of LR, which is below ${LONGSEQ_VALUE[MIN_LR]}")
+    LONGSEQ_VALUE[MIN_LR]=$least
+}
+
 longseq_complete() { # sets the values that follow from others, where the user gave none
     local kernel=${LONGSEQ_VALUE[USE_FLASH_ATTN]} load=${LONGSEQ_VALUE[LOAD]}
     if [[ -z ${LONGSEQ_VALUE[USE_SEQUENCE_PARALLEL]} ]]; then
@@ -199,6 +208,7 @@ longseq_args() { # longseq_args [EXTRA...]: sets LONGSEQ_ARGS; what is in EXTRA 
     longseq_network_args || return
     longseq_share_out || return
     longseq_complete
+    longseq_follow_lr || return
     longseq_name_run
     longseq_table_args
     longseq_run_args

@@ -18,6 +18,10 @@ class UserError(Exception):
 
     exit_code = EXIT_USER_ERROR
 
+    def __str__(self) -> str:
+        """One line, whatever a name of the user's holds."""
+        return "".join(c if c.isprintable() else "?" for c in super().__str__())
+
 
 class FullDisk(UserError):
     """No room for what a run must write: one line as well, but no mistake that would repeat."""

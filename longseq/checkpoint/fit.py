@@ -57,8 +57,8 @@ def check_fit(path: Path, manifest: Manifest, config: Config) -> None:
     at, total = manifest.progress["iteration"], config.training.train_iters
     if at > total:
         raise UserError(
-            f"--load {path} (LOAD) is of iteration {at}, and --train-iters {total} (TRAIN_ITERS)"
-            " ends before it: give more iterations, or an earlier checkpoint"
+            f"--load {path} (LOAD or RESUME) is of iteration {at}, and --train-iters {total}"
+            " (TRAIN_ITERS) ends before it: give more iterations, or an earlier checkpoint"
         )
 
 
@@ -86,6 +86,6 @@ def _compare(path: Path, theirs: Mapping[str, Any], ours: Mapping[str, Any], rem
         then = ", ".join(f"{key}={theirs.get(key)}" for key in differing)
         now = ", ".join(f"{key}={ours.get(key)}" for key in differing)
         raise UserError(
-            f"--load {path} (LOAD) was written with {then}; this run has {now}: use the same"
-            f" {remedy}, or start anew without it"
+            f"--load {path} (LOAD or RESUME) was written with {then}; this run has {now}: use"
+            f" the same {remedy}, or start anew without it"
         )

@@ -107,8 +107,8 @@ class RunCheckpoints:
             load(self.state, found, manifest, self.ranks.rank, same)
         except Damaged as damage:  # its hashes are good: whoever wrote it wrote this
             raise UserError(
-                f"--load {found} (LOAD) does not hold what its manifest says: {damage}: go on from"
-                " another one"
+                f"--load {found} (LOAD or RESUME) does not hold what its manifest says: {damage}:"
+                " go on from another one"
             ) from None
         return found, manifest
 

@@ -61,8 +61,9 @@ def _trainer(config: Config) -> None:
     run = config.run
     if run.trainer == UPSTREAM:
         return
+    checkout = run.megatron_deepspeed_dir
     for name, is_given in (
-        (f"--megatron-deepspeed-dir {run.megatron_deepspeed_dir}", run.megatron_deepspeed_dir),
+        (f"--megatron-deepspeed-dir {checkout} (MEGATRON_DEEPSPEED_DIR)", checkout),
         ("--as-shipped (UPSTREAM_FIXES=0)", run.as_shipped),
     ):
         if is_given:
@@ -144,8 +145,9 @@ def _nvme(config: Config) -> None:
         )
     if train.nvme_path and not used:
         raise UserError(
-            f"--nvme-path {train.nvme_path}: nothing is offloaded to NVMe; give --nvme-optimizer"
-            " (OFFLOAD_DEVICE=nvme) or --remote-device nvme (OFFLOAD_PARAM=nvme), or leave it out"
+            f"--nvme-path {train.nvme_path} (NVME_PATH): nothing is offloaded to NVMe; give"
+            " --nvme-optimizer (OFFLOAD_DEVICE=nvme) or --remote-device nvme (OFFLOAD_PARAM=nvme),"
+            " or leave it out"
         )
     if train.remote_device == "nvme" and train.offload_optimizer != "nvme":
         raise UserError(
@@ -159,8 +161,8 @@ def _optimizer(config: Config) -> None:
     name, train, tp = config.training.optimizer, config.training, config.layout.tp
     if train.lr * train.weight_decay > 1:
         raise UserError(
-            f"--weight-decay {train.weight_decay:g} at --lr {train.lr:g} would take more of a"
-            f" weight than there is: lower one of them"
+            f"--weight-decay {train.weight_decay:g} at --lr {train.lr:g} (LR) would take more of"
+            " a weight than there is: lower one of them"
         )
     if not OPTIMIZERS[name].whole_matrices:
         return
@@ -235,7 +237,9 @@ def _schedule(config: Config) -> None:
             f" {train.decay_iters} iterations: shorten it or raise --lr-decay-iters"
         )
     if train.min_lr > train.lr:
-        raise UserError(f"--min-lr {train.min_lr:g} is above --lr {train.lr:g}: lower it")
+        raise UserError(
+            f"--min-lr {train.min_lr:g} (MIN_LR) is above --lr {train.lr:g} (LR): lower it"
+        )
 
 
 def _spikes(config: Config) -> None:

@@ -23,11 +23,13 @@ def deepspeed_settings(config: Config) -> dict[str, Any]:
     """The JSON object for the engine: ours, with what the user's files replace."""
     train = config.training
     settings = deepspeed_config(config)
-    files = {"--deepspeed-overrides": train.deepspeed_overrides}
-    files["--deepspeed_config"] = train.deepspeed_config
-    for flag, path in files.items():
+    theirs, ours = train.deepspeed_overrides, train.deepspeed_config
+    for path, flag in (
+        (theirs, f"--deepspeed-overrides {theirs} (DS_CONFIG)"),
+        (ours, f"--deepspeed_config {ours}"),
+    ):
         if path:
-            settings = overridden(settings, flag, path)
+            settings = overridden(settings, path, flag)
     return settings
 
 

@@ -1,6 +1,6 @@
 """A user's JSON file of DeepSpeed settings over ours: anything in it wins, but for what flags say.
 
-    settings = overridden(settings, "--deepspeed-overrides", "user.json")     # raises UserError
+    settings = overridden(settings, "user.json", "--flag user.json (VARIABLE)")   # raises UserError
 
 A setting that is also a flag's (batch, clipping, stage, precision, offload) must agree with it.
 Optimizer, learning rate and parallel axes are the trainer's. A name that DeepSpeed does not know,
@@ -71,10 +71,9 @@ ZERO = """
 """.split()
 
 
-def overridden(settings: dict[str, Any], flag: str, path: str) -> dict[str, Any]:
-    """`settings` with those in the file put over them; "auto" leaves ours."""
-    theirs = _read(flag, path)
-    where = f"{flag} {path}"
+def overridden(settings: dict[str, Any], path: str, where: str) -> dict[str, Any]:
+    """`settings` with those in the file put over them; "auto" leaves ours. where: who names it."""
+    theirs = _read(path, where)
     _known(where, theirs, SECTIONS, "")
     zero = theirs.get("zero_optimization", {})
     if not isinstance(zero, dict):
@@ -91,14 +90,14 @@ def overridden(settings: dict[str, Any], flag: str, path: str) -> dict[str, Any]
     return _merged(settings, theirs)
 
 
-def _read(flag: str, path: str) -> dict[str, Any]:
+def _read(path: str, where: str) -> dict[str, Any]:
     try:
         theirs = json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_once)
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise UserError(f"{flag} {path}: {reason}") from None
+        raise UserError(f"{where}: {reason}: name a JSON file of DeepSpeed settings") from None
     if not isinstance(theirs, dict):
-        raise UserError(f'{flag} {path} holds no JSON object: give {{"name": value, …}}')
+        raise UserError(f'{where} holds no JSON object: give {{"name": value, …}}')
     return theirs
 
 

@@ -92,7 +92,7 @@ def test_what_cannot_be_loaded_is_refused_before_ranks_start(tmp_path: Path) -> 
     """Nor does a fresh run write among another's checkpoints; nothing is made or changed."""
     assert check("--load", str(tmp_path / "none")) == (
         2,
-        f"longseq: --load {tmp_path}/none (LOAD): no such folder; no whole checkpoint is left to"
+        f"longseq: --load {tmp_path}/none (LOAD or RESUME): no such folder; no whole checkpoint is left to"
         " go on from\n",
     )
     assert train(1, tmp_path / "run", "--train-iters", "2").returncode == 0
@@ -101,7 +101,10 @@ def test_what_cannot_be_loaded_is_refused_before_ranks_start(tmp_path: Path) -> 
     assert check(*load)[0] == 0
     code, text = check(*load, "--optimizer", "sgd", "--num-layers", "3")
     assert code == 2
-    assert "step-2 (LOAD) was written with num_layers=2, optimizer=adam; this run has" in text
+    assert (
+        "step-2 (LOAD or RESUME) was written with num_layers=2, optimizer=adam; this run has"
+        in text
+    )
     code, text = check("--save", str(folder))
     assert code == 2
     assert "holds step-2 of another run: give --load" in text

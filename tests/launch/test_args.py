@@ -142,6 +142,10 @@ ACTS: list[tuple[dict[str, str], dict[str, str | None]]] = [
     ({"DTYPE": "fp16"}, {"--fp16": ""}),
     ({"TRAIN_ITERS": "7"}, {"--train-iters": "7"}),
     ({"LR": "2e-4", "MIN_LR": ".00001"}, {"--lr": "2e-4", "--min-lr": ".00001"}),
+    ({"LR": "1e-4"}, {"--min-lr": "5e-5"}),
+    ({"LR": "1e-5"}, {"--lr": "1e-5", "--min-lr": "1e-06"}),
+    ({"LR": ".00003"}, {"--min-lr": "3e-06"}),
+    ({"LR": "1e-5", "MIN_LR": "1e-4"}, {"--min-lr": "1e-4"}),
     ({"LR_WARMUP_FRACTION": "0.25"}, {"--lr-warmup-fraction": "0.25"}),
     ({"SEED": "0"}, {"--seed": "0"}),
     (
@@ -436,7 +440,7 @@ def earlier_run(folder: Path, *words: str) -> Path:
 
 
 def test_load_takes_over_the_settings_of_that_run(arguments: Arguments, tmp_path: Path) -> None:
-    words = "--num-layers 3 --seq-length 256 --lr 1e-3 --train-iters 30 --global-batch-size 8"
+    words = "--num-layers 3 --seq-length 256 --lr 1e-3 --min-lr 1e-4 --train-iters 30 --global-batch-size 8"
     run = earlier_run(tmp_path / "run", *words.split(), "--micro-batch-size", "4", "--swiglu")
     found = options(arguments(LOAD=str(run), TRAIN_ITERS="60", LR="2e-3"))
     expected = {
@@ -453,6 +457,9 @@ def test_load_takes_over_the_settings_of_that_run(arguments: Arguments, tmp_path
     # Eight ranks, a batch of eight: a rank has one sample, where it had four
     on_more = options(arguments(LOAD=str(run), NGPUS="8", MPSIZE="1"))
     assert (on_more["--global-batch-size"], on_more["--micro-batch-size"]) == ("8", "1")
+    # Its lowest learning rate holds, unless the peak is below that now
+    assert options(arguments(LOAD=str(run), LR="2e-4"))["--min-lr"] == "0.0001"
+    assert options(arguments(LOAD=str(run), LR="5e-5"))["--min-lr"] == "5e-06"
     told = options(arguments("--lr-decay-iters", "60", LOAD=str(run), SEQ_LEN="1k"))
     assert (told["--lr-decay-iters"], told["--seq-length"]) == ("60", "1024")
 

@@ -59,7 +59,10 @@ def test_a_layout_is_sought_where_the_default_one_cannot_be(tmp_path: Path) -> N
     assert "\nNGPUS=12 MPSIZE=" in done.stdout
     wrong = call(tmp_path, "train-gpt3.sh", PLAN="suggest", MIN_LR="1", **small)
     assert wrong.returncode == 2
-    assert wrong.stderr.splitlines()[-1] == "longseq: --min-lr 1 is above --lr 0.00015: lower it"
+    assert (
+        wrong.stderr.splitlines()[-1]
+        == "longseq: --min-lr 1 (MIN_LR) is above --lr 0.00015 (LR): lower it"
+    )
     asked = call(tmp_path, "train-gpt3.sh", PLAN="1", **small)
     assert "16 does not divide by --tensor-model-parallel-size 12" in asked.stderr
 

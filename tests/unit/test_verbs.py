@@ -64,6 +64,7 @@ def test_help_of_the_trainer_has_every_flag_by_subject_with_its_default(
         (["prepare", "x", "--output", "y", "--gene"], "unknown argument '--gene'; did you mean"),
         (["data", "insepct", "x"], "invalid choice: 'insepct'"),
         (["doctor", "--jsno"], "unknown argument '--jsno'; did you mean --json?"),
+        (["report", "/no\n\tsuch\x1b[2J"], "/no??such?[2J"),
     ],
 )
 def test_a_mistake_is_one_line(

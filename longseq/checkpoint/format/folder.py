@@ -61,7 +61,9 @@ def find_latest(
             warn(problem)
     if asked:
         raise UserError(f"{asked}: {problem}")
-    raise UserError(f"--load {folder} (LOAD): {problem}; no whole checkpoint is left to go on from")
+    raise UserError(
+        f"--load {folder} (LOAD or RESUME): {problem}; no whole checkpoint is left to go on from"
+    )
 
 
 def _candidates(folder: Path) -> tuple[list[Path], str]:

@@ -79,7 +79,7 @@ def read_manifest(folder: Path) -> Manifest:
         if (version := body.pop("format")) != FORMAT:
             raise UserError(
                 f"checkpoint {folder} has format {version} and this version reads {FORMAT}: go on"
-                " with the version that wrote it, or start anew without --load (LOAD)"
+                " with the version that wrote it, or start anew without --load (LOAD or RESUME)"
             )
         body["tensors"] = {name: tuple(shape) for name, shape in body["tensors"].items()}
         files = body["files"].items()

@@ -28,7 +28,7 @@ def test_not_one_that_is_beyond_the_runs_end() -> None:
     with pytest.raises(UserError) as raised:
         check_fit(PATH, before, short)
     assert str(raised.value) == (
-        "--load run/checkpoints/step-20 (LOAD) is of iteration 20, and --train-iters 5"
+        "--load run/checkpoints/step-20 (LOAD or RESUME) is of iteration 20, and --train-iters 5"
         " (TRAIN_ITERS) ends before it: give more iterations, or an earlier checkpoint"
     )
 

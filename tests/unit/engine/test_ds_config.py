@@ -127,8 +127,10 @@ def test_refused_with_both_values(tmp_path: Path, file: Any, flags: str, words: 
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="No such file"):
+    with pytest.raises(UserError, match=r"config .*none.json: No such file .*: name a JSON file"):
         settings("--deepspeed_config", str(tmp_path / "none.json"))
+    with pytest.raises(UserError, match=r"overrides no.json \(DS_CONFIG\): No such file"):
+        settings("--deepspeed-overrides", "no.json")
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,10 @@ def test_what_no_layout_mends_is_not_for_lack_of_gpus(
 ) -> None:
     words = ["plan", "--gpu", "a100-40", "--gpus", "4", wish, "--", *SHAPE.split()]
     assert main([*words, "--min-lr", "1"]) == 2
-    assert capsys.readouterr().err == "longseq: --min-lr 1 is above --lr 0.00015: lower it\n"
+    assert (
+        capsys.readouterr().err
+        == "longseq: --min-lr 1 (MIN_LR) is above --lr 0.00015 (LR): lower it\n"
+    )
 
 
 def test_the_line_names_every_choice() -> None:

@@ -112,7 +112,8 @@ def test_refused_by_name(flags: str, ranks: int, said: str) -> None:
     [
         ("--megatron-deepspeed-dir {here}", "there is no megatron"),
         ("--megatron-deepspeed-dir {here} --optimizer muon", "has none"),
-        ("--trainer longseq --megatron-deepspeed-dir {here}", "(TRAINER): give that, or unset it"),
+        ("--trainer longseq --megatron-deepspeed-dir {here}", "(MEGATRON_DEEPSPEED_DIR) is of"),
+        ("--trainer longseq --megatron-deepspeed-dir x", "(TRAINER): give that, or unset it"),
         ("--trainer longseq --as-shipped", "UPSTREAM_FIXES=0"),
     ],
 )
