@@ -164,8 +164,8 @@ def test_the_code_that_ranks_wrote_down_comes_back(tree: Tree) -> None:
         printf 75 >"$HOME/log/exit-code" # a line that was cut
         longseq_finish 0; echo "$REPLY" """
     done = tree.bash(script + more)
-    # The second of a launcher that was told itself, and has killed ranks that had saved and said so; the fourth for
-    # those who look at the run
+    # The second of a launcher that was told itself, and has killed ranks that had said so; the
+    # fourth for those who look at the run
     assert done.stdout.split() == ["75", "75", "9", "9", "75"]
 
 
