@@ -60,6 +60,7 @@ if [[ $LONGSEQ_NODE == login ]]; then
 fi
 longseq_setup
 longseq_tell_untried
+longseq_tell_of_submission
 longseq_args ${extra[@]+"${extra[@]}"}
 if longseq_only_plans; then
     longseq_plan show

@@ -108,6 +108,16 @@ longseq_check_names() { # refuses an exported variable that seems to mean one of
     done <<<"$found"
 }
 
+longseq_tell_of_submission() { # names what is set for submit.sh alone, in a run that is not submitted: a profile may hold it
+    local row name marks idle=''
+    [[ -z ${LONGSEQ_JOB-} ]] || return 0
+    for row in "${LONGSEQ_VARIABLES[@]}"; do
+        IFS='|' read -r name _ _ _ marks _ <<<"$row"
+        [[ -z ${!name-} || " $marks " != *' submit '* ]] || idle+="${idle:+, }$name"
+    done
+    [[ -z $idle ]] || longseq_say "note: nothing is submitted here, so what only ./ALCF/submit.sh obeys does not act: $idle"
+}
+
 # ---------------------------------------------------------------- values
 
 longseq_parse() { # longseq_parse NAME TYPE TEXT: sets REPLY to the value, or refuses it
@@ -352,8 +362,9 @@ longseq_introduce_variables() {
 
 Set them before the command: `SEQ_LEN=128k MODEL_SIZE_KEY=GPT25B ./ALCF/train-gpt3.sh`. An empty
 variable counts as not set. "A / B" is A on a CPU and B on a GPU; a default in parentheses follows
-from others. A variable that looks like a misspelt one of these is refused. This file is the output
-of `./ALCF/train-gpt3.sh --list-variables`; the table it is made from is
+from others. A variable that looks like a misspelt one of these is refused, and a run that is not
+submitted says which are set that submit.sh alone obeys. This file is the output of
+`./ALCF/train-gpt3.sh --list-variables`; the table it is made from is
 [ALCF/variables.txt](../ALCF/variables.txt).
 
 Arguments after `--` go to the trainer as they are: `./ALCF/train-gpt3.sh -- --swiglu`. They come

@@ -145,7 +145,7 @@ def test_a_plain_variable_is_one_row(tree: Tree, tmp_path: Path) -> None:
 def test_the_table_is_well_formed() -> None:
     seen: set[str] = set()
     for row in variable_table().values():
-        assert row.marks <= {"hosts", "once", "here", "secret", "aside"}, row
+        assert row.marks <= {"hosts", "once", "here", "secret", "aside", "submit"}, row
         main = row.type.removeprefix("same ").removeprefix("older ").split("=")[0]
         if main != row.type:
             assert main in seen, f"{row.name} comes before {main}"
@@ -263,6 +263,18 @@ def test_misspelling_is_no_matter_of_a_jobs_host(bash: Bash) -> None:
     """Its prologue may export NNODES; submission has asked, and the job has waited for hours."""
     assert bash("longseq_check_names", NNODES="2").returncode == 2
     assert bash("longseq_check_names", NNODES="2", LONGSEQ_JOB="/jobs/x").returncode == 0
+
+
+def test_what_submit_alone_obeys_is_said_where_nothing_is_submitted(tree: Tree) -> None:
+    env = {"QUEUE": "debug", "PROJECT": "genes", "GPU_TYPE": "a100", "SUBMIT_ARGS": "--hold"}
+    env |= {"FILESYSTEMS": "home", "SITE_LIMITS": "0", "DRY_RUN": "1"}
+    note = "longseq: note: nothing is submitted here, so what only ./ALCF/submit.sh obeys does not"
+    result = tree.launch(**env)
+    said = [line for line in result.stderr.splitlines() if line.startswith("longseq: ")]
+    names = "SITE_LIMITS, SUBMIT_ARGS, GPU_TYPE, QUEUE, PROJECT, FILESYSTEMS"
+    assert (result.returncode, said) == (0, [f"{note} act: {names}"])
+    assert "longseq: " not in tree.launch(DRY_RUN="1", WALLTIME="1:00:00").stderr
+    assert "longseq: " not in tree.launch(**env, LONGSEQ_JOB="/jobs/x").stderr
 
 
 # ---------------------------------------------------------------- the list for people
