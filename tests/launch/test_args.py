@@ -440,7 +440,8 @@ def earlier_run(folder: Path, *words: str) -> Path:
 
 
 def test_load_takes_over_the_settings_of_that_run(arguments: Arguments, tmp_path: Path) -> None:
-    words = "--num-layers 3 --seq-length 256 --lr 1e-3 --min-lr 1e-4 --train-iters 30 --global-batch-size 8"
+    words = "--num-layers 3 --seq-length 256 --train-iters 30 --global-batch-size 8"
+    words += " --lr 1e-3 --min-lr 1e-4"
     run = earlier_run(tmp_path / "run", *words.split(), "--micro-batch-size", "4", "--swiglu")
     found = options(arguments(LOAD=str(run), TRAIN_ITERS="60", LR="2e-3"))
     expected = {
