@@ -259,7 +259,7 @@ def as_svg(draw: Callable[[Axes], None], across: str = "iteration") -> str:
         axes.margins(x=0.02)
         draw(axes)
         if across == "iteration":
-            axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+            axes.locator_params(axis="x", integer=True, min_n_ticks=1)
         for line in axes.lines:
             _dot_what_is_alone(line)
         axes.set_xlabel(across)
@@ -270,13 +270,13 @@ def as_svg(draw: Callable[[Axes], None], across: str = "iteration") -> str:
 
 def _dot_what_is_alone(line: Line2D) -> None:
     """Of a curve: values between two that are none, which no line reaches."""
-    ys = [math.nan, *(float(y) for y in line.get_ydata()), math.nan]
-    lone = [
-        n for n, (a, b, c) in enumerate(zip(ys, ys[1:], ys[2:], strict=False))
-        if not math.isnan(b) and math.isnan(a) and math.isnan(c)
-    ]  # fmt: skip
-    if lone and line.get_marker() == "None":
-        line.set(marker="o", markersize=4, markevery=lone)
+    import numpy as np
+
+    known = np.isfinite(np.asarray(line.get_ydata(), dtype=float))
+    beside = np.pad(known, 1)
+    lone = np.flatnonzero(known & ~beside[:-2] & ~beside[2:])
+    if len(lone) and line.get_marker() == "None":
+        line.set(marker="o", markersize=4, markevery=lone.tolist())
 
 
 PICTURES: dict[str, Callable[[RunRecord], str]] = {  # by the titles of curves.py
