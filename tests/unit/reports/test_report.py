@@ -274,6 +274,10 @@ def test_runs_together_say_what_differs(tmp_path: Path, capsys: pytest.CaptureFi
     assert "unigram" not in found.pictures[2]  # which is that of b alone
     assert [rows[name]["baseline: unigram"] for name in "abc"] == ["", "1.9000", ""]
     assert any("are in the table only" in words for words in found.words)
+    differ = [len({row[name] for row in rows.values()}) > 1 for name in rows["a"]]
+    assert differ == sorted(differ, reverse=True)
+    assert list(rows["a"])[:3] == ["run", "length", "ranks"]
+    assert list(rows["a"]).index("--adam-beta1") < list(rows["a"]).index("training loss")
     assert main(["report", str(runs[0]), "--together", "x.pdf"]) == 2
 
 
