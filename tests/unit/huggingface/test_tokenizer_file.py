@@ -68,3 +68,20 @@ def test_a_letter_that_ours_refuses_is_an_error_there(tmp_path: Path) -> None:
     write_tokenizer_files(tokenizer_from("nucleotide"), tmp_path, 128)
     with pytest.raises(Exception, match="UNK"):
         AutoTokenizer.from_pretrained(tmp_path)("ACGE")
+
+
+def test_a_tokenizer_without_a_decoder_reads_back_there_too(tmp_path: Path) -> None:
+    """As our own decodes it, without a blank between letters."""
+    from tokenizers import Regex, models, pre_tokenizers
+    from tokenizers import Tokenizer as Inner
+    from transformers import AutoTokenizer
+
+    inner = Inner(models.WordLevel({name: n for n, name in enumerate([*"ACGT", "<eod>"])}))
+    inner.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    inner.save(str(tmp_path / "letters.json"))
+    tokenizer = tokenizer_from(f"huggingface:{tmp_path}/letters.json")
+    write_tokenizer_files(tokenizer, tmp_path, 128)
+    theirs = AutoTokenizer.from_pretrained(tmp_path)
+    tokens = theirs("ACCTG")["input_ids"]
+    assert tokens == ours(tokenizer, "ACCTG") == [0, 1, 1, 3, 2]
+    assert theirs.decode([*tokens, 4]) == "ACCTG<eod>" == tokenizer.decode(np.array([*tokens, 4]))
