@@ -156,15 +156,9 @@ def candidates(model: GPT, row: str, bases: int, window: int) -> list[tuple[floa
             continue
         end = start + len(ref)
         texts = [LONG[left:start] + allele + LONG[end : end + right] for allele in (ref, alt)]
-        cuts = [[text[n : n + bases] for n in range(0, len(text), bases)] for text in texts]
-        streams = [[] if left else [1] for _ in cuts]
-        for stream, words in zip(streams, cuts, strict=True):
-            whole = [word for word in words if len(word) == bases]
-            digits = [["ACGT".index(letter) for letter in word] for word in whole]
-            stream += [2 + sum(4 ** (bases - 1 - n) * d for n, d in enumerate(x)) for x in digits]
         ends = (start - left + len(allele) for allele in (ref, alt))
         if all(len(text) // bases * bases >= end for text, end in zip(texts, ends, strict=True)):
-            ours, theirs = (float(log_likelihoods(model, one).sum()) for one in streams)
+            ours, theirs = (of_words(model, text, bases, not left) for text in texts)
             found.append((ours, theirs))
     return found
 
