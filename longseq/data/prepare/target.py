@@ -30,11 +30,9 @@ def check_target(inputs: Inputs, prefix: str, settings: Settings, overwrite: boo
         "is of --regions": settings.regions,
     }
     check_written(given, written, kept)
-    folder = os.path.realpath(prefix + UNFINISHED)
-    for files in kept.values():
-        for path in files:
-            if os.path.realpath(path).startswith(folder + os.sep):
-                raise UserError(f"{given} would remove {path}, which is read: name another")
+    folder = prefix + UNFINISHED
+    if os.path.isdir(folder):
+        _check_outside(given, folder, [path for files in kept.values() for path in files])
     if overwrite or os.path.exists(os.path.join(folder, LOCK)):  # a killed one was asked before
         return
     ours = _prepared(prefix)
@@ -44,6 +42,13 @@ def check_target(inputs: Inputs, prefix: str, settings: Settings, overwrite: boo
                 f"{given} would replace {path}, which is of no prepared data: name another, or add"
                 " --overwrite"
             )
+
+
+def _check_outside(given: str, folder: str, files: list[str]) -> None:
+    """Refuse to read what lies where a preparation works, and is removed at its end."""
+    for path in files:
+        if os.path.realpath(path).startswith(os.path.realpath(folder) + os.sep):
+            raise UserError(f"{given} would remove {path}, which is read: name another")
 
 
 def _prepared(prefix: str) -> set[str]:
