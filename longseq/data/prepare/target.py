@@ -19,6 +19,7 @@ def check_target(inputs: Inputs, prefix: str, settings: Settings, overwrite: boo
     given = f"--output {prefix}"
     if not Path(prefix).name:
         raise UserError(f"{given}: give a prefix for files, such as {prefix}genomes")
+    prefix = str(Path(prefix))  # what is written of seqs/ is seqs.bin
     if os.path.exists(f"{prefix}.idx") and not overwrite:
         raise UserError(f"{prefix}.idx exists: choose another --output, or add --overwrite")
     written = [f"{prefix}.{ending}" for ending in ENDINGS]

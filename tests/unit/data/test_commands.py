@@ -93,8 +93,9 @@ def test_preparing_replaces_what_is_no_prepared_data_where_asked(
     words = ["prepare", str(LAMBDA), "--output", str(prefix)]
     Path(f"{prefix}.bin").write_text("mine")
     Path(f"{prefix}.fa").write_text("never written")
+    assert main([*words[:-1], f"{prefix}/"]) == 2
     assert main(words) == 2
-    error = capsys.readouterr().err
+    error = capsys.readouterr().err.splitlines(keepends=True)[-1]
     assert error == (
         f"longseq: --output {prefix} would replace {prefix}.bin, which is of no prepared data: name"
         " another, or add --overwrite\n"
