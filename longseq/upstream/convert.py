@@ -130,12 +130,12 @@ def write_checkpoint(theirs: Theirs, tokenizer: Tokenizer, folder: Path) -> Mani
     manifest = Manifest(
         progress=theirs.progress,
         network=network(theirs.network),
-        optimizer="adam" if theirs.steps else "",
+        optimizer="" if theirs.steps is None else "adam",
         vocabulary=tokenizer.vocab_size,
         tokenizer=tokenizer.specification,
         layout={"seq_length": theirs.network.seq_length},
         versions=package_versions(),
-        numbers={"step": theirs.steps} if theirs.steps else {},
+        numbers={} if theirs.steps is None else {"step": theirs.steps},
         tensors={name: tuple(tensor.shape) for name, tensor in tensors.items()},
         files={name: describe(folder / name) for name in list_files(folder)},
     )

@@ -28,13 +28,13 @@ Parts = list[list[Any]]  # of each group
 @dataclass(frozen=True)
 class Kept:
     """`parts` by kind; in one `run` a group's numbers lie one parameter after the other, and may
-    be followed by what fills the last part up. steps: Adam's own count.
+    be followed by what fills the last part up. steps: Adam's own count, None without moments.
     """
 
     path: Path
     parts: dict[str, Parts]
     run: bool
-    steps: float
+    steps: float | None
 
     def by_name(
         self, groups: Sequence[Sequence[str]], weights: Mapping[str, Tensor]
@@ -94,7 +94,7 @@ def beside(optimizer: Mapping[str, Any], path: Path, adam: bool) -> Kept:
 def parted(files: Mapping[Path, Mapping[str, Any]], adam: bool) -> Kept:
     """What the replicas keep of their parts at stages 1 and 2, in their order."""
     parts: dict[str, Parts] = {}
-    steps = 0.0
+    steps = None
     for path, file in files.items():
         with _whole(path):
             optimizer = file["optimizer_state_dict"]
@@ -106,11 +106,11 @@ def parted(files: Mapping[Path, Mapping[str, Any]], adam: bool) -> Kept:
     return Kept(path, parts, True, steps)
 
 
-def _moments(base: Mapping[str, Any], adam: bool) -> tuple[dict[str, Parts], float]:
+def _moments(base: Mapping[str, Any], adam: bool) -> tuple[dict[str, Parts], float | None]:
     """Moments by kind and group, and the count of steps, of torch's or apex' Adam."""
     state, of_groups = base["state"], base["param_groups"]
     if not (adam and state):
-        return {}, 0.0
+        return {}, None
     parts = {
         kind: [[state[number][kind] for number in group["params"]] for group in of_groups]
         for kind in MOMENTS

@@ -35,8 +35,8 @@ Pieces = dict[str, dict[int, Tensor]]  # our name → tensor-parallel rank → i
 class Theirs:
     """The newest checkpoint in a folder of its.
 
-    steps: Adam's own count, 0 without its moments. rounded: are the weights, for want of those in
-    fp32, what 16 bits keep of them? Both are known when the tensors have been read.
+    steps: Adam's own count, None without its moments. rounded: are the weights, for want of those
+    in fp32, what 16 bits keep of them? Both are known when the tensors have been read.
     """
 
     def __init__(self, source: Path) -> None:
@@ -59,7 +59,8 @@ class Theirs:
         self.progress = _progress(first, self.args, path)
         self.tp: int = self.args.tensor_model_parallel_size
         self.piped: bool = not self.args.no_pipeline_parallel
-        self.steps, self.rounded = 0.0, False
+        self.steps: float | None = None
+        self.rounded = False
 
     def _files(self, kind: re.Pattern[str]) -> list[tuple[re.Match[str], Path]]:
         """The files whose names are of a kind, and their names' numbers, in their order."""
@@ -77,7 +78,7 @@ class Theirs:
         for kind, pieces in found.items():
             self._check_names(kind, pieces, wanted)
             for name, by_rank in pieces.items():
-                self._check(name, by_rank, wanted[name], vocabulary)
+                self._check(kind, name, by_rank, wanted[name], vocabulary)
                 tensor = join([by_rank[rank] for rank in range(self.tp)], name, self.network)
                 whole.update(_in_blocks(kind, name, tensor))
         self.rounded = any(
@@ -128,19 +129,19 @@ class Theirs:
             )
 
     def _check(
-        self, name: str, by_rank: Mapping[int, Tensor], whole: Tensor, vocabulary: int
+        self, kind: str, name: str, by_rank: Mapping[int, Tensor], whole: Tensor, vocabulary: int
     ) -> None:
         if sorted(by_rank) != list(range(self.tp)):
-            raise UserError(f"{self.folder}: {name} is not there of every rank")
+            raise UserError(f"{self.folder}: {kind}/{name} is not there of every rank")
         for rank, piece in by_rank.items():
             shape = tuple(cut(whole, name, self.network, rank, self.tp).shape)
             if tuple(piece.shape) != shape:
                 raise UserError(
-                    f"{self.folder}: {name} of rank {rank} has shape {tuple(piece.shape)}, and"
-                    f" {shape} by its args and the data's {vocabulary} tokens"
+                    f"{self.folder}: {kind}/{name} of rank {rank} has shape {tuple(piece.shape)},"
+                    f" and {shape} by its args and the data's {vocabulary} tokens"
                 )
             if not torch.isfinite(piece).all():
-                raise UserError(f"{self.folder}: {name} of rank {rank} is not finite")
+                raise UserError(f"{self.folder}: {kind}/{name} of rank {rank} is not finite")
 
 
 def _newest(source: Path) -> Path:

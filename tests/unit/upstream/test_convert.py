@@ -124,6 +124,24 @@ def test_another_network_is_refused_by_the_argument_that_makes_it(
     assert f"was trained with {name}={value}, which our network has not" in said
 
 
+def test_the_weights_come_over_where_the_optimizer_was_another(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = Made()
+    made.args.optimizer = "sgd"
+    files = its.bf16(made)
+    for one in files[FIRST]["optimizer"]["optimizer_state_dict"]["state"].values():
+        del one["exp_avg"], one["exp_avg_sq"]
+    assert converted(write(tmp_path / "its", files)) == 0
+    said = capsys.readouterr()
+    assert "weights alone: Adam begins anew" in said.out
+    assert not said.err
+    found = ours(tmp_path / "its.out")
+    assert len(found) == TENSORS
+    for name, here in SOME.items():
+        assert found[f"weight/{here}"].tolist() == made.kinds["weight"][name].flatten().tolist()
+
+
 @pytest.mark.parametrize(
     ("changes", "without"),
     [
@@ -140,6 +158,14 @@ def test_an_exact_gelu_is_said(
         del made.kinds["weight"][name]
     assert converted(write(tmp_path / "its", {FIRST: made.file()})) == 0
     assert "its GELU was the exact one" in capsys.readouterr().err
+
+
+def test_that_of_openai_is_ours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is the tanh form, which goes without its fused one."""
+    made = Made()
+    made.args.openai_gelu, made.args.bias_gelu_fusion = True, False
+    assert converted(write(tmp_path / "its", its.fp32(made))) == 0
+    assert not capsys.readouterr().err
 
 
 def rotary(**changes: Any) -> Files:
