@@ -36,8 +36,6 @@ LATER: dict[str, Any] = {  # what came in later versions, as those before it wer
     "bias_gelu_fusion": True,
     "openai_gelu": False,
     "optimizer": "adam",
-    "bf16": False,
-    "fp16": False,
     "ds_sequence_parallel_size": 1,
     "force_ds_sequence_parallel": False,
 }
