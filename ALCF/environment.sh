@@ -3,6 +3,8 @@
 #   LONGSEQ_BASE_PYTHON, LONGSEQ_PYTHON_VERSION   the machine's Python
 #   LONGSEQ_VENV, LONGSEQ_PYTHON                  the environment's folder, and its Python
 
+LONGSEQ_VERSIONS= # a digest of the packages that an environment is made of, once it is needed
+
 longseq_python_version() { # longseq_python_version PYTHON: prints 3.11.7, nothing if it does not run
     local text
     text=$("$1" --version 2>/dev/null) || return
@@ -38,7 +40,8 @@ longseq_find_python() { # sets LONGSEQ_BASE_PYTHON and LONGSEQ_PYTHON_VERSION: 3
 longseq_find_environment() { # sets LONGSEQ_VENV and LONGSEQ_PYTHON, in install.sh and afterwards alike
     # The plain name. Where a finished environment of other versions has it, one with the versions in its name: to
     # make that anew would take it away from runs, and from jobs in the queue, that stand on it.
-    local name=python${LONGSEQ_PYTHON_VERSION%.*} venvs=$LONGSEQ_ROOT/venvs device=${LONGSEQ_DEVICE:-cpu} plain own
+    local name=python${LONGSEQ_PYTHON_VERSION%.*} venvs=$LONGSEQ_ROOT/venvs device=${LONGSEQ_DEVICE:-cpu} plain own made=0
+    local candidate candidates
     [[ ! -L $venvs || -d $venvs ]] || longseq_refuse "$venvs is a link to $(readlink -- "$venvs"), which is gone: make\
  that folder, or remove the link" || return
     if [[ -n ${CONDA_PREFIX-} && $LONGSEQ_BASE_PYTHON == "$CONDA_PREFIX"/* ]]; then
@@ -47,9 +50,14 @@ longseq_find_environment() { # sets LONGSEQ_VENV and LONGSEQ_PYTHON, in install.
     fi
     # Where it really lies: a job's frozen tree, which has a link to venvs, stands on the same environment
     plain=$(readlink -m -- "$venvs/$LONGSEQ_MACHINE/${name//[!A-Za-z0-9._-]/_}") || return
+    longseq_use_environment "$plain"
+    for candidate in "$plain"/installed-base.txt "$plain"-*/installed-base.txt; do
+        [[ ! -f $candidate ]] || made=1
+    done
+    ((made)) || return 0
     longseq_digest_versions || return
     own=$plain-${LONGSEQ_VERSIONS::8}
-    local candidate candidates=("$plain" "$own-$device")
+    candidates=("$plain" "$own-$device")
     [[ $device != cpu ]] || candidates=("$plain" "$own" "$own-cuda") # one for GPUs serves where none is in sight
     for candidate in "${candidates[@]}"; do
         longseq_use_environment "$candidate"
@@ -59,18 +67,29 @@ longseq_find_environment() { # sets LONGSEQ_VENV and LONGSEQ_PYTHON, in install.
     longseq_is_free || longseq_use_environment "${candidates[1]}"
 }
 
+longseq_find_finished() { # the same for what needs no ranks: that one, or else one of other versions
+    longseq_find_environment || return
+    longseq_is_finished || longseq_use_environment "${LONGSEQ_VENV%-"${LONGSEQ_VERSIONS::8}"*}"
+    longseq_is_finished || longseq_refuse "there is no environment in $LONGSEQ_VENV yet: $LONGSEQ_ROOT/install.sh makes it"
+}
+
+longseq_is_finished() { # is LONGSEQ_VENV an environment that works, whatever its versions?
+    [[ -x $LONGSEQ_PYTHON && -f $LONGSEQ_VENV/installed-base.txt ]]
+}
+
 longseq_use_environment() { # longseq_use_environment FOLDER
     LONGSEQ_VENV=$1 LONGSEQ_PYTHON=$1/bin/python
 }
 
 longseq_is_free() { # is no finished environment in LONGSEQ_VENV? What was moved here works for nobody
     local made
-    [[ -x $LONGSEQ_PYTHON && -f $LONGSEQ_VENV/installed-base.txt ]] || return 0
+    longseq_is_finished || return 0
     IFS= read -r made <"$LONGSEQ_VENV/installed-base.txt" && [[ $made != "folder $LONGSEQ_VENV" ]]
 }
 
 longseq_digest_versions() { # sets LONGSEQ_VERSIONS: which packages an environment is made of
     local sums
+    [[ -z $LONGSEQ_VERSIONS ]] || return 0
     # Of pyproject.toml what is installed alone: settings of the linters change nothing
     sums=$(set -o pipefail && {
         cat -- "$LONGSEQ_ROOT/constraints.txt" &&
@@ -84,6 +103,7 @@ longseq_digest_versions() { # sets LONGSEQ_VERSIONS: which packages an environme
 
 longseq_stamp() { # longseq_stamp [DEVICE]: what a finished environment was made from
     # Neither the path of Python nor its last number: another one of the same version may be first on PATH now
+    longseq_digest_versions || return
     printf 'folder %s\npython %s\ndevice %s\nversions %s\n' "$LONGSEQ_VENV" \
         "${LONGSEQ_PYTHON_VERSION%.*}" "${1:-${LONGSEQ_DEVICE:-cpu}}" "$LONGSEQ_VERSIONS"
 }

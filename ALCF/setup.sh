@@ -74,12 +74,7 @@ longseq_setup() { # everything above, in order
 
 longseq_activate() { # for a person's shell, where nothing may end it: our environment's programs on the path
     local LC_ALL=C   # that shell keeps its own (longseq_plain_letters)
-    longseq_find_machine && longseq_prepare_machine && longseq_find_python || return
-    longseq_find_environment || return
-    if [[ ! -x $LONGSEQ_PYTHON || ! -f $LONGSEQ_VENV/installed-base.txt ]]; then
-        longseq_say "there is no environment in $LONGSEQ_VENV yet: $LONGSEQ_ROOT/install.sh makes it"
-        return 2
-    fi
+    longseq_find_machine && longseq_prepare_machine && longseq_find_python && longseq_find_finished || return
     # shellcheck source=/dev/null # made by Python
     source "$LONGSEQ_VENV/bin/activate"
     longseq_say "$LONGSEQ_VENV is active; \`deactivate\` leaves it"

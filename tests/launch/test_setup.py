@@ -138,6 +138,16 @@ def test_an_environment_of_other_versions_is_not_finished(tree: Tree, what: str)
     assert tree.bash(state).stdout == "no\n"
 
 
+def test_what_needs_no_ranks_works_in_an_environment_of_other_versions(tree: Tree) -> None:
+    """As after `git pull`: what trains gets one of its own beside it."""
+    venv = tree.environment()
+    (tree.root / "constraints.txt").write_text("# other versions\n")
+    finds = "longseq_setup; echo $LONGSEQ_VENV; longseq_find_finished; echo $LONGSEQ_VENV"
+    trains, looks = tree.bash(finds).stdout.split()
+    assert re.fullmatch(rf"{venv}-[0-9a-f]{{8}}", trains)
+    assert looks == str(venv)
+
+
 def test_another_python_of_the_same_version_changes_nothing(tree: Tree, tmp_path: Path) -> None:
     """A user who has a virtual environment activated, or a shorter PATH, keeps ours as it is."""
     tree.environment()
