@@ -65,6 +65,7 @@ class RunCheckpoints:
         self._saver: Saver | None = None
         self._claim: Claim | None = None
         self._reserved = False
+        self._damaged: set[Path] = set()  # those passed over, which may be replaced
         self._figures: deque[dict[str, float]] = deque()  # of finished saves, not given yet
 
     def layout(self) -> dict[str, Any]:
@@ -98,7 +99,7 @@ class RunCheckpoints:
         return dict(manifest.progress)
 
     def _restore(self, path: Path, warn: Callable[[str], None]) -> tuple[Path, Manifest]:
-        found, manifest = find_latest(path, warn, self.ranks)
+        found, manifest = find_latest(path, warn, self.ranks, damaged=self._damaged)
         check_fit(found, manifest, self.config)
         tokenizer = self.data.tokenizer.specification
         check_vocabulary(found, manifest, self.data.vocab_size, tokenizer)
@@ -133,11 +134,11 @@ class RunCheckpoints:
             return
         self._from_first(lambda: self._take(Path(run.save)))
         keep = (run.keep_last, run.keep_every)
-        self._saver = Saver(Path(run.save), self._claim, self.ranks, keep)
+        self._saver = Saver(Path(run.save), self._claim, self.ranks, keep, warn=warn)
         self._warn = warn
 
     def _take(self, folder: Path) -> None:
-        self._claim = claim_folder(folder, self.loaded)
+        self._claim = claim_folder(folder, self.loaded, self._damaged)
         try:
             self.left_out.write(folder)
         except OSError as error:
