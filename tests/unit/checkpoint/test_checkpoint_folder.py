@@ -221,6 +221,16 @@ def test_the_old_form_is_refused_in_one_line(tmp_path: Path) -> None:
         found(tmp_path)
 
 
+def test_one_from_before_there_were_spikes_and_data_in_it(two: Path) -> None:
+    path = two / "step-10" / "manifest.json"
+    body = json.loads(path.read_text())
+    for name in ("checksum", "spikes", "data"):
+        del body[name]
+    path.write_text(json.dumps(body | {"checksum": manifests._checksum(body)}))
+    manifest = find_latest(two, pytest.fail)[1]
+    assert (manifest.progress["iteration"], manifest.spikes, manifest.data) == (10, {}, {})
+
+
 def test_a_fresh_run_does_not_write_among_anothers(two: Path) -> None:
     for claim in (claim_folder, may_use):
         with pytest.raises(UserError, match="holds step-10 of another run: give --load"):
