@@ -23,8 +23,9 @@ from longseq.data.tokenizers.registry import tokenizer_beside
 from longseq.errors import UserError
 from longseq.host.atomic_files import Sha256
 
+# The files that decide which tokens a sample has and what they count; names of records do not
 OF_SAMPLES = {"bin", "idx", "weights", "groups", "places", "reaches", "group_of"}
-PIECES, PIECE = 64, 1 << 12  # tokens
+PIECES, PIECE = 64, 1 << 12  # tokens that are looked at where no file has a digest
 DIGEST_UP_TO = 1 << 30  # bytes; a second or two. Larger data: 'longseq data verify'
 
 
