@@ -77,6 +77,7 @@ def _inspect(options: argparse.Namespace) -> int:
         "files": f"{len(manifest.files):,}, {total / 2**30:.3f} GiB",
         "optimizer": manifest.optimizer or "none: weights only",
         "tokenizer": f"{manifest.tokenizer}, {manifest.vocabulary:,} tokens",
+        "data": " + ".join(one["name"] for one in manifest.data.get("sets", ())) or "not known",
         "network": _words(manifest.network),
         "written by": _words(manifest.layout),
         "numbers": _words(manifest.numbers),

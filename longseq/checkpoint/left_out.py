@@ -3,7 +3,7 @@
     left_out = read_left_out(folder)          # RUN/checkpoints/left-out.json; empty where none is
     left_out = left_out.with_batch(batch)
     left_out.write(folder)
-    left_out.next_sample(consumed, 8, 1024)   # where the next batch of 8 samples may begin
+    left_out.next_sample(consumed, 8, 1024, data)   # where the next batch of 8 samples may begin
 
 They lie beside the checkpoints, not in one: a run that is killed right after it went back loads a
 checkpoint that was written before. Standard library only.
@@ -25,8 +25,9 @@ NAME = "left-out.json"
 class LeftOut:
     """One batch: the numbers of its samples in the order of training, first to last.
 
-    seq_length: of these samples; at another length the same numbers are other tokens. checkpoint:
-    the iteration that the run went back to. why: what was wrong with the batch, for people.
+    seq_length, data: of these samples; at another length, or of other data (by the hash of
+    `data.datasets.contents`; "": not known), the same numbers are other tokens. checkpoint: the
+    iteration that the run went back to. why: what was wrong with the batch, for people.
     """
 
     first: int
@@ -34,6 +35,7 @@ class LeftOut:
     seq_length: int
     checkpoint: int
     why: str
+    data: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,13 +47,17 @@ class AllLeftOut:
     def with_batch(self, batch: LeftOut) -> AllLeftOut:
         return AllLeftOut((*self.batches, batch))
 
-    def next_sample(self, consumed: int, size: int, seq_length: int) -> int:
+    def next_sample(self, consumed: int, size: int, seq_length: int, data: str) -> int:
         """The first sample from `consumed` on at which a batch of `size` holds none of them."""
         for batch in sorted(self.batches, key=lambda one: one.first):
             meets = batch.first < consumed + size and consumed <= batch.last
-            if meets and batch.seq_length == seq_length:
+            if meets and batch.seq_length == seq_length and batch.data in ("", data):
                 consumed = batch.last + 1
         return consumed
+
+    def of_other(self, data: str) -> int:
+        """How many are of other data, where their numbers mean nothing."""
+        return sum(batch.data not in ("", data) for batch in self.batches)
 
     def back_at(self, checkpoint: int) -> list[LeftOut]:
         """Those after which the run went back to this iteration."""
@@ -73,7 +79,8 @@ def read_left_out(folder: Path) -> AllLeftOut:
         found = [LeftOut(**one) for one in json.loads(path.read_text(encoding="utf-8"))]
         for one in found:
             numbers = (one.first, one.last, one.seq_length, one.checkpoint)
-            if any(type(n) is not int or n < 0 for n in numbers) or one.last < one.first:
+            wrong = any(type(n) is not int or n < 0 for n in numbers)
+            if wrong or one.last < one.first or not isinstance(one.data, str):
                 raise ValueError(f"{one} is no batch")
     except FileNotFoundError:
         return AllLeftOut()

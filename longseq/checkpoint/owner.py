@@ -17,6 +17,7 @@ import os
 import socket
 import time
 import uuid
+from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -57,12 +58,13 @@ class Claim:
         self.file.close()
 
 
-def claim_folder(folder: Path, loaded: Path | None) -> Claim:
+def claim_folder(folder: Path, loaded: Path | None, damaged: Set[Path] = frozenset()) -> Claim:
     """Take `folder` for this run, which goes on from the checkpoint `loaded`, None for a fresh one.
 
+    damaged: checkpoints that were passed over for it, resolved.
     Raises UserError where another run is writing there, or has left what this one would replace.
     """
-    may_use(folder, loaded)
+    may_use(folder, loaded, damaged)
     text = json.dumps(
         {
             "run": uuid.uuid4().hex,
@@ -88,19 +90,21 @@ def claim_folder(folder: Path, loaded: Path | None) -> Claim:
     return Claim(folder / OWNER, text, file)
 
 
-def may_use(folder: Path, loaded: Path | None) -> None:
+def may_use(folder: Path, loaded: Path | None, damaged: Set[Path] = frozenset()) -> None:
     """Raise UserError where `claim_folder` would; takes and changes nothing."""
     if not folder.is_dir():
         return
     found = steps(folder)
-    ours = loaded is not None and loaded.resolve().parent == folder.resolve()
+    # One of its checkpoints may be a link, to where somebody has moved it
+    ours = loaded and folder.resolve() in (loaded.resolve().parent, loaded.parent.resolve())
     if found and not ours:
         raise UserError(
             f"--save {folder} holds step-{max(found)} of another run: give --load {folder} (LOAD)"
             " to go on from it, or choose another folder"
         )
-    if loaded is not None and ours:
-        _newer(folder, loaded, found)
+    if loaded and ours:
+        whole = {step: path for step, path in found.items() if path.resolve() not in damaged}
+        _newer(folder, loaded, whole)
     try:
         with (folder / OWNER).open("r+", encoding="utf-8") as file:
             if not _lock(file):

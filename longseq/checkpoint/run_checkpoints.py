@@ -3,7 +3,7 @@
     kept = RunCheckpoints(config, data, trainer.engine, trainer.mesh, ranks)
     progress = kept.load(warn)         # None where --load names nothing; raises UserError
     kept.claim(screen.warn)            # where --save names a folder, it is this run's from now on
-    kept.save(progress)                # begins one; the training goes on beside it
+    kept.save(progress, spikes)        # begins one; the training goes on beside it
     report = kept.advance()            # once a step: figures of a save that has just been finished
     reports = kept.finish()            # waits for what is under way; figures not given so far
     kept.settle()                      # waits, and `advance` will give the figures
@@ -11,7 +11,8 @@
     kept.leave_out(batch)              # kept.left_out knows of it from now on, and every later run
 
 `progress` is how far the training is: iteration, consumed_samples (its position in the data) and
-consumed_tokens. saver.py writes the files; here is what they mean.
+consumed_tokens; `spikes` is what it judges losses by, and kept.spikes that of the checkpoint taken
+last. saver.py writes the files; here is what they mean.
 """
 
 from __future__ import annotations
@@ -32,12 +33,14 @@ from longseq.checkpoint.state.load import load
 from longseq.checkpoint.state.share import Share
 from longseq.checkpoint.state.zero_state import engine_state
 from longseq.config.arguments import Config
+from longseq.data.datasets import contents
 from longseq.data.opening import TrainingData
 from longseq.data.tokenizers.registry import write_tokenizer
 from longseq.errors import UserError
 from longseq.host.atomic_files import reason, unwritable
 from longseq.parallel.agreement import Ranks
 from longseq.parallel.mesh import Mesh
+from longseq.reports.format import counted
 from longseq.run.environment import package_versions
 from longseq.run.resumed import find_before
 
@@ -60,11 +63,14 @@ class RunCheckpoints:
         self.loaded: Path | None = None  # what --load found
         self.newest: Path | None = None  # what this run has written, whole
         self.left_out = AllLeftOut()
+        self.spikes: Mapping[str, Any] = {}
+        self.contents = contents([dataset for dataset, _ in data.cuts])
         self.notes: list[str] = []  # what a resumed run does otherwise than the one before
         self.seconds = 0.0  # of the longest save
         self._saver: Saver | None = None
         self._claim: Claim | None = None
         self._reserved = False
+        self._damaged: set[Path] = set()  # those passed over, which may be replaced
         self._figures: deque[dict[str, float]] = deque()  # of finished saves, not given yet
 
     def layout(self) -> dict[str, Any]:
@@ -93,12 +99,25 @@ class RunCheckpoints:
             self.notes.append("it holds weights only: the optimizer begins anew")
         if before != now:
             self.notes.append(f"samples of {now:,} tokens from here on, {before:,} before")
+        self.notes += self._other_data(manifest.data)
         if self.ranks.rank == 0 and (run := find_before(self.loaded)):
             self.notes += run.differences(self.config)
         return dict(manifest.progress)
 
+    def _other_data(self, before: Mapping[str, Any]) -> list[str]:
+        """What to say where the numbers of samples, which go on, mean others than before."""
+        now = self.contents
+        if not before or before["sha256"] == now["sha256"]:
+            return []
+        gone = self.left_out.of_other(now["sha256"])
+        more = f"; {gone} in left-out.json of the data before do not act" if gone else ""
+        return [
+            f"other data: {_in_words(now)}; before, {_in_words(before)}: samples are others from"
+            f" here on, and some come twice or never{more}"
+        ]
+
     def _restore(self, path: Path, warn: Callable[[str], None]) -> tuple[Path, Manifest]:
-        found, manifest = find_latest(path, warn, self.ranks)
+        found, manifest = find_latest(path, warn, self.ranks, damaged=self._damaged)
         check_fit(found, manifest, self.config)
         tokenizer = self.data.tokenizer.specification
         check_vocabulary(found, manifest, self.data.vocab_size, tokenizer)
@@ -110,6 +129,7 @@ class RunCheckpoints:
                 f"--load {found} (LOAD or RESUME) does not hold what its manifest says: {damage}:"
                 " go on from another one"
             ) from None
+        self.spikes = manifest.spikes
         return found, manifest
 
     @property
@@ -133,11 +153,11 @@ class RunCheckpoints:
             return
         self._from_first(lambda: self._take(Path(run.save)))
         keep = (run.keep_last, run.keep_every)
-        self._saver = Saver(Path(run.save), self._claim, self.ranks, keep)
+        self._saver = Saver(Path(run.save), self._claim, self.ranks, keep, warn=warn)
         self._warn = warn
 
     def _take(self, folder: Path) -> None:
-        self._claim = claim_folder(folder, self.loaded)
+        self._claim = claim_folder(folder, self.loaded, self._damaged)
         try:
             self.left_out.write(folder)
         except OSError as error:
@@ -169,7 +189,7 @@ class RunCheckpoints:
                     f" from here will not know: {reason(error)}"
                 )
 
-    def save(self, progress: Mapping[str, int]) -> None:
+    def save(self, progress: Mapping[str, int], spikes: Mapping[str, Any]) -> None:
         """Begin to write a checkpoint, unless it is there already."""
         if self._saver is None or self._is_there(progress["iteration"]):
             return
@@ -181,6 +201,8 @@ class RunCheckpoints:
             self.data.tokenizer.specification,
             self.layout(),
             package_versions(),
+            spikes=spikes,
+            data=self.contents,
         )
         try:
             self._keep_figures(self._saver.finish())
@@ -258,3 +280,11 @@ class RunCheckpoints:
     def _tell(self, error: NoRoom) -> None:
         kept = f"{self.newest} is the newest" if self.newest else "there is none yet"
         self._warn(f"{error}; {kept}; training goes on, and the next save tries again: free some")
+
+
+def _in_words(data: Mapping[str, Any]) -> str:
+    """The data sets of a manifest; of equally long ones the hashes tell them apart."""
+    return " + ".join(
+        f"{one['tokens']:,} tokens in {counted(one['documents'], 'document')} ({one['sha256'][:8]})"
+        for one in data["sets"]
+    )

@@ -15,7 +15,7 @@ again; where there is not enough, the step waits for the whole save.
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import shutil
 import socket
 import threading
@@ -40,6 +40,7 @@ from longseq.host.host_memory import available_bytes, own_limit_bytes
 from longseq.parallel.agreement import Ranks
 from longseq.reports.format import size
 
+logger = logging.getLogger("longseq")
 SPARE = 2  # free host memory, in copies, that a copy asks for
 
 
@@ -103,10 +104,14 @@ class Saver:
         ranks: Ranks,
         keep: tuple[int, int] = (0, 0),
         beside_training: bool = True,
+        warn: Callable[[str], None] = logger.warning,
     ) -> None:
-        """claim: rank 0's hold on the folder. keep: the last so many, and each so-manieth step."""
+        """claim: rank 0's hold on the folder. keep: the last so many, and each so-manieth step.
+        warn: of what cannot be removed, once each.
+        """
         self.folder, self.claim, self.ranks, self.keep = folder, claim, ranks, keep
-        self.beside_training = beside_training
+        self.beside_training, self.warn = beside_training, warn
+        self._said: set[str] = set()
         self._memory: Tensor | None = None
         self._ready: _Thread | None = None
         self._now: _UnderWay | None = None
@@ -152,7 +157,7 @@ class Saver:
         aside = self.folder / f"step-{step}.tmp"
         share = Share(state, random_states(state.device))
         sizes = self.ranks.gather(share.bytes + len(share.random))
-        self._together(lambda: self._prepare(aside, sum(sizes)), aside)
+        self._say(self._together(lambda: self._prepare(aside, sum(sizes)), aside))
         manifest = replace(manifest, numbers=state.numbers)
         memory = self._memory_for(share)
         path = aside / file_name(self.ranks.rank)
@@ -173,17 +178,25 @@ class Saver:
         fits = self._memory is not None and len(self._memory) >= share.bytes
         return self._memory if min(self.ranks.gather(fits)) else None
 
-    def _prepare(self, aside: Path, need: int) -> None:
+    def _prepare(self, aside: Path, need: int) -> list[str]:
         if self.ranks.rank != 0:
-            return
+            return []
         if self.claim:
             self.claim.check()
         self.folder.mkdir(parents=True, exist_ok=True)
-        folders.clean(self.folder)
+        stays = folders.clean(self.folder)
         free = shutil.disk_usage(self.folder).free
         if free < need:
             raise NoRoom(f"it needs {size(need)}, and {size(free)} are free")
         aside.mkdir()
+        return stays
+
+    def _say(self, stays: list[list[str]]) -> None:
+        """What of each rank cannot be removed."""
+        new = {text for some in stays for text in some} - self._said
+        self._said |= new
+        for text in sorted(new):
+            self.warn(text)
 
     def advance(self) -> Saved | None:
         """Go on with what is under way, if this step of it is done on every rank."""
@@ -201,6 +214,7 @@ class Saver:
             now.thread = _Thread(lambda: self._commit(now, aside))
             return None
         self._now = None
+        self._say(parts)
         return Saved(
             self.folder / f"step-{now.step}",
             now.step,
@@ -219,9 +233,9 @@ class Saver:
             done = self.advance()
         return done
 
-    def _commit(self, now: _UnderWay, aside: Path) -> None:
+    def _commit(self, now: _UnderWay, aside: Path) -> list[str]:
         if self.ranks.rank != 0:
-            return
+            return []
         if now.beside:
             now.beside(aside)
         assert now.files is not None
@@ -229,8 +243,7 @@ class Saver:
         if self.claim:
             self.claim.check()
         folders.commit(self.folder, now.step, manifest)
-        with contextlib.suppress(OSError):  # what stays is removed after the next save
-            folders.forget(self.folder, now.step, *self.keep)
+        return folders.forget(self.folder, now.step, *self.keep)
 
     def _together(self, act: Callable[[], Any], aside: Path) -> list[Any]:
         """What `act` gives on each rank; if it fails on one, all raise the same."""

@@ -85,7 +85,7 @@ def _described(source: Manifest, with_state: bool) -> Manifest:
     if with_state:
         return replace(source, layout=layout)
     weights = {name: shape for name, shape in source.tensors.items() if name.startswith(KIND)}
-    return replace(source, layout=layout, optimizer="", numbers={}, tensors=weights)
+    return replace(source, layout=layout, optimizer="", numbers={}, spikes={}, tensors=weights)
 
 
 def _records(manifest: Manifest, dtype: str) -> dict[str, list[Record]]:

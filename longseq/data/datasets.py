@@ -4,6 +4,8 @@ them.
 No torch here: the check before a launch must be quick.
 """
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -19,7 +21,11 @@ from longseq.data.samples.split import Documents
 from longseq.data.tokenizers.base import Tokenizer
 from longseq.data.tokenizers.registry import tokenizer_beside
 from longseq.errors import UserError
+from longseq.host.atomic_files import Sha256
 
+# The files that decide which tokens a sample has and what they count; names of records do not
+OF_SAMPLES = {"bin", "idx", "weights", "groups", "places", "reaches", "group_of"}
+PIECES, PIECE = 64, 1 << 12  # tokens that are looked at where no file has a digest
 DIGEST_UP_TO = 1 << 30  # bytes; a second or two. Larger data: 'longseq data verify'
 
 
@@ -62,6 +68,39 @@ def open_datasets(data_path: str, tokenizer_type: str = "") -> list[Dataset]:
                 f" {other.tokenizer.specification}: prepare them alike"
             )
     return datasets
+
+
+def contents(datasets: Sequence[Dataset]) -> dict[str, Any]:
+    """What the numbers of samples mean: each data set's size and a hash of what is in it, whatever
+    it is called; and one of them all with their shares, for a checkpoint.
+    """
+    sets = [
+        {
+            "name": dataset.prefix,
+            "tokens": dataset.tokens.num_tokens,
+            "documents": dataset.tokens.num_documents,
+            "sha256": _digest(dataset),
+        }
+        for dataset in datasets
+    ]
+    total = sum(dataset.weight for dataset in datasets)
+    shares = [str(dataset.weight / total) for dataset in datasets]
+    whole = json.dumps([shares, [one["sha256"] for one in sets]])
+    return {"sha256": Sha256(whole.encode()).hexdigest(), "sets": sets}
+
+
+def _digest(dataset: Dataset) -> str:
+    """Of the digests that the manifest has; of other programs' data, which may be large and have
+    none, of all lengths and of tokens here and there.
+    """
+    tokens, manifest = dataset.tokens, dataset.manifest
+    if manifest is not None:
+        files = {name: manifest.files[name]["sha256"] for name in OF_SAMPLES & set(manifest.files)}
+        return Sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+    sha = Sha256(tokens.document_offsets.tobytes())
+    for start in np.linspace(0, tokens.num_tokens - 1, PIECES).astype(np.int64).tolist():
+        sha.update(tokens.read(start, min(PIECE, tokens.num_tokens - start)).tobytes())
+    return sha.hexdigest()
 
 
 def documents_of(dataset: Dataset) -> Documents:

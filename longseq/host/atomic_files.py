@@ -165,16 +165,24 @@ def replace_folder(aside: Path, target: Path, old: Path) -> None:
     Readers take `old` while `target` is missing; who called removes it when it needs it no more.
     """
     sync(aside)
-    if target.exists():
+    if os.path.lexists(target):  # a link that leads nowhere is in the way too
         target.rename(old)
     aside.rename(target)
     sync(target.parent)
 
 
+def remove(path: Path) -> None:
+    """Remove a folder with all that is in it, or a file; of a link the link, not what it names."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
 def remove_folder(path: Path, aside: Path) -> None:
-    """Remove a folder that is renamed to `aside` first, so that none sees half of it."""
+    """Remove a folder, or a link, renamed to `aside` first, so that none sees half of it."""
     path.rename(aside)
-    shutil.rmtree(aside)
+    remove(aside)
 
 
 def same_files(written: Iterable[Name], others: Iterable[Name]) -> Iterator[tuple[Name, Name]]:

@@ -4,6 +4,7 @@ longseq report outputs/RUN              writes outputs/RUN/report.html
 longseq report outputs/*                the same, and the runs side by side
 longseq report outputs/* --together runs.html      on one page, and runs.csv of what differs
 longseq report outputs/RUN --csv        outputs/RUN/metrics.csv, an iteration a row
+                                        (of a chain, from the first of its runs on)
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def report(options: argparse.Namespace) -> int:
     for run in runs:
         print(write_page(run))
         if options.csv:
-            print(write_csv(run.folder / TABLE, run.metrics))
+            print(write_csv(run.folder / TABLE, run.history + run.metrics))
     for path in write_together(runs, options.together) if options.together else ():
         print(path)
     for run in runs:

@@ -64,7 +64,7 @@ class Before:
             old, new = self.values[item.field], now[item.field]
             if item.field == "lr_decay_iters":
                 old = self.schedule()
-            if old != new and item.field not in NOT_SAID | idle(self.values):
+            if not _same(item, old, new) and item.field not in NOT_SAID | idle(self.values):
                 said.append(f"{item.name} {_word(new)}; before, {_word(old)}")
         return said
 
@@ -73,8 +73,16 @@ class Before:
         return int(self.values["lr_decay_iters"] or self.values["train_iters"])
 
 
+def _same(item: Flag, old: Any, new: Any) -> bool:
+    if item.field == "data_path":  # the same file under another of its names is no difference
+        old, new = os.path.realpath(old), os.path.realpath(new)
+    return bool(old == new)
+
+
 def _word(value: Any) -> str:
-    return {True: "on", False: "off", "": "not given"}.get(value, str(value))
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return "not given" if value == "" else str(value)
 
 
 def find_before(load: Path) -> Before | None:

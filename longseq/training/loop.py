@@ -97,6 +97,7 @@ class Training:
         self.kept = RunCheckpoints(config, self.data, self.trainer.engine, mesh, self.ranks, wanted)
         if progress := self.kept.load(_warn_early):
             self.trainer.resume(progress)
+            self.spikes.go_back(self.trainer.iteration, self.kept.spikes)
         self.kept.claim(lambda text: self.screen.warn(text))
         self.announcer = Announcer(config, self.data, self.trainer, self.kept, held)
         self.screen, self.tracker = self.announcer.screen, self.announcer.tracker
@@ -259,7 +260,7 @@ class Training:
                 " they were not saved: a smaller --lr (LR), or a longer warm-up"
             )
         began = time.monotonic()
-        self.kept.save(self.trainer.progress())
+        self.kept.save(self.trainer.progress(), self.spikes.state())
         self.stopper.saved_in(self.kept.seconds, time.monotonic() - began)
 
     def close(self, exit_code: int) -> None:

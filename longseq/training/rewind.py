@@ -37,7 +37,10 @@ class Rewind:
         """The position in the data, behind samples that are left out where they would be next."""
         trainer, config = self.trainer, self.trainer.config
         return self.kept.left_out.next_sample(
-            trainer.consumed_samples, config.global_batch_size, config.network.seq_length
+            trainer.consumed_samples,
+            config.global_batch_size,
+            config.network.seq_length,
+            self.kept.contents["sha256"],
         )
 
     def told(self) -> list[str]:
@@ -64,8 +67,9 @@ class Rewind:
                 f"{why}; the training went back to iteration {iteration} {MOST} times already"
             )
         self.trainer.resume(progress)
-        self.spikes.go_back(iteration)
+        self.spikes.go_back(iteration, self.kept.spikes)
         self.tracker.go_back(iteration)
         said = f"{why}; went back to iteration {iteration}, and on without them"
-        self.kept.leave_out(LeftOut(first, last, length, iteration, said))
+        data = self.kept.contents["sha256"]
+        self.kept.leave_out(LeftOut(first, last, length, iteration, said, data))
         return said

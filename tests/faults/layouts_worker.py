@@ -48,7 +48,7 @@ def train(flags: str, steps: int, at: int) -> dict[str, Any]:
             losses[str(trainer.iteration)] = loss
             kept.advance()
             if trainer.iteration == at:
-                kept.save(trainer.progress())
+                kept.save(trainer.progress(), {})
         kept.finish()
         kept.close()
     return losses

@@ -120,6 +120,15 @@ def resumed(folder: Path, before: Path, flags: str) -> dict[int, float | None]:
     return losses(folder)
 
 
+def skipped(folder: Path, flags: str) -> list[Any]:
+    """A whole run that leaves updates out, and another from its twelfth iteration on."""
+    flags += " --on-spike skip --spike-factor 1.01 --lr 2e-2 --train-iters 24"
+    run(folder / "whole", flags)
+    run(folder / "rest", f"{flags} --load {folder}/whole/kept/step-12")
+    names = ("whole", "rest")
+    return [{"losses": losses(folder / n), "events": events(folder / n)} for n in names]
+
+
 def endless(folder: Path) -> str:
     """Every batch from the poisoned one on is poisoned too."""
     try:
@@ -174,6 +183,7 @@ def everything(folder: Path) -> dict[str, Any]:
     found["last"] = json.loads(lines[-1])
     found["saves"] = saves(folder / last)
     found["resumed"] = resumed(folder / "resumed", folder / last, flags)
+    found["skipped"] = skipped(folder / "skipped", flags)
     found["careless"] = careless(folder / "careless", flags)
     found["endless"] = endless(folder / "endless")
     return found

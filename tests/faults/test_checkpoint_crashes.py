@@ -267,6 +267,27 @@ def test_only_some_are_kept(tmp_path: Path) -> None:
     assert names == ["latest", "step-3", "step-6", "step-7"]
 
 
+def test_what_cannot_be_removed_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before a save or after it, in the main thread; the run goes on."""
+
+    def refuse(path: Path, **_: object) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy", str(path))
+
+    engine, said = SmallEngine(1.0), list[str]()
+    engine.step()
+    saver = Saver(tmp_path, None, Ranks(), (1, 0), warn=said.append)
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    for step in range(1, 5):
+        saver.save(engine_state(engine, Mesh.single()), manifest_of(step))
+        assert saver.finish() is not None
+    names = ("step-1", "step-1.tmp", "step-2", "step-2.tmp", "step-3")
+    why = "cannot be removed: Device or resource busy"
+    assert said == [f"{tmp_path / name} {why}" for name in names]
+    assert load_newest(tmp_path, SmallEngine(0.0)) == 4
+
+
 def test_random_states_come_back(tmp_path: Path) -> None:
     import random
 

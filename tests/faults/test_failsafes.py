@@ -59,7 +59,11 @@ def anything_is_finite(folder: Path, off: Patch) -> None:
 
 
 def no_look_at_the_space(folder: Path, off: Patch) -> None:
-    off.setattr(Saver, "_prepare", lambda _self, aside, _need: aside.mkdir())
+    def prepare(_: Saver, aside: Path, _need: int) -> list[str]:
+        aside.mkdir()
+        return []
+
+    off.setattr(Saver, "_prepare", prepare)
     crashes.test_space_is_looked_at_before(folder, off)
 
 

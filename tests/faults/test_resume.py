@@ -5,6 +5,7 @@ length.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -75,8 +76,33 @@ def test_on_other_ranks_and_at_another_length(tmp_path: Path) -> None:
     longer = train(1, tmp_path / "longer", *load, "--seq-length", "256")
     assert longer.returncode == 0
     assert "samples of 256 tokens from here on, 128 before" in longer.stdout
+    assert "other data" not in longer.stdout
     first = metrics(tmp_path / "longer", "lm_loss")[7]
     assert first == pytest.approx(whole[7], abs=0.1)  # it has learnt already; from new it is 2.8
+
+
+def test_past_a_flipped_bit_and_on_other_data(tmp_path: Path) -> None:
+    """The one before is gone on from in the same folder; what the data were is said."""
+    genome = tmp_path / "genome.fa"
+    genome.write_bytes((ROOT / "data" / "NC_001416.1.fa").read_bytes())
+    options = ["--data-path", str(genome), "--save-interval", "2"]
+    assert train(1, tmp_path / "run", *options, "--train-iters", "4").returncode == 0
+    folder = tmp_path / "run" / "checkpoints"
+    file = folder / "step-4" / "rank-00000.safetensors"
+    content = bytearray(file.read_bytes())
+    content[5000] ^= 1
+    file.write_bytes(content)
+    genome.write_text(">short\n" + "ACGT" * 1000 + "\n")
+    options += ["--load", str(folder), "--save", str(folder), "--train-iters", "5"]
+    done = train(1, tmp_path / "second", *options)
+    assert done.returncode == 0, done.stderr
+    assert f"{folder}/step-4 is damaged: rank-00000.safetensors is not what was" in done.stderr
+    assert re.search(
+        r"other data: 4,001 tokens in 1 document \([0-9a-f]{8}\); before, 48,503 tokens in 1"
+        r" document \([0-9a-f]{8}\): samples are others",
+        done.stdout,
+    )
+    assert sorted(metrics(tmp_path / "second", "lm_loss")) == [3, 4, 5]
 
 
 def check(*options: str) -> tuple[int, str]:

@@ -5,7 +5,7 @@ The reference is a Trainer that is driven by hand past the batch: no policy, no 
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,14 @@ def test_a_run_that_goes_on_leaves_it_out_too(found: Any, folder: Path) -> None:
     assert [(one.first, one.last, one.checkpoint) for one in kept.batches] == [(28, 31, 6)]
 
 
+def test_a_run_that_goes_on_leaves_out_as_the_whole_one(found: Any) -> None:
+    """What losses are compared with is in the checkpoint: its first batches are judged by it."""
+    whole, resumed = found["skipped"]
+    assert resumed["losses"] == {i: whole["losses"][i] for i in map(str, range(13, 25))}
+    assert resumed["events"] == {i: e for i, e in whole["events"].items() if int(i) > 12}
+    assert set(whole["events"]) & {"13", "14", "15", "16"}  # else nothing was tried
+
+
 def test_it_is_written_down(found: Any) -> None:
     """At the iteration that comes after the checkpoint; what was undone lies aside."""
     ((number, said),) = found["events"].items()
@@ -86,8 +94,16 @@ BATCH = LeftOut(28, 31, 64, 6, "why")
 def test_where_the_next_batch_begins() -> None:
     kept = AllLeftOut((LeftOut(36, 39, 64, 6, ""), BATCH, LeftOut(32, 35, 64, 6, "")))
     for consumed, size, expected in ((24, 4, 24), (28, 4, 40), (24, 8, 40), (40, 4, 40)):
-        assert kept.next_sample(consumed, size, 64) == expected
-        assert kept.next_sample(consumed, size, 128) == consumed  # other tokens
+        assert kept.next_sample(consumed, size, 64, "a") == expected
+        assert kept.next_sample(consumed, size, 128, "a") == consumed  # other tokens
+
+
+def test_of_other_data_nothing_is_left_out() -> None:
+    kept = AllLeftOut((replace(BATCH, data="a"), LeftOut(40, 43, 64, 6, "")))
+    for data, where in (("a", 32), ("b", 28)):
+        assert kept.next_sample(28, 4, 64, data) == where
+        assert kept.next_sample(40, 4, 64, data) == 44  # not known of which
+    assert (kept.of_other("a"), kept.of_other("b")) == (0, 1)
 
 
 @pytest.mark.parametrize(

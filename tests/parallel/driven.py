@@ -128,7 +128,7 @@ def larger_batch(folder: Path) -> dict[str, Any]:
             trainer.step(feed.step(trainer.consumed_samples))
         before = trainer.evaluate(feed, 2).loss  # of the first 8 samples
         kept.claim(print)
-        kept.save(trainer.progress())
+        kept.save(trainer.progress(), {})
         kept.finish()
     trainer, feed, kept = make(f"--load {folder} --global-batch-size 8")
     with trainer:

@@ -13,9 +13,9 @@ Standard library only: `longseq check` and `longseq checkpoint` look into it wit
 
 from __future__ import annotations
 
+import contextlib
 import re
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from shlex import quote
 
@@ -29,7 +29,7 @@ from longseq.checkpoint.format.manifest import (
     read_manifest,
 )
 from longseq.errors import UserError
-from longseq.host.atomic_files import remove_folder, replace_file, replace_folder
+from longseq.host.atomic_files import reason, remove, remove_folder, replace_file, replace_folder
 from longseq.parallel.agreement import Ranks
 
 POINTER = "latest"
@@ -44,13 +44,14 @@ def find_latest(
     ranks: Ranks = ALONE,
     hashes: bool = True,
     asked: str = "",
+    damaged: set[Path] | None = None,
 ) -> tuple[Path, Manifest]:
     """The newest checkpoint in `folder` that is whole (or `folder` itself, if it is one).
 
     The pointer says which is the newest; damaged ones are named through `warn` on rank 0 and the
     one before is tried. All ranks share the reading; without `hashes` only names and sizes are
     looked at. Raises UserError where there is none, which begins with `asked`: what the user gave,
-    where that is not LOAD.
+    where that is not LOAD. damaged: those passed over are added to it.
     """
     candidates: list[Path]
     candidates, problem = ranks.gather(_candidates(folder) if ranks.rank == 0 else None)[0]
@@ -59,6 +60,8 @@ def find_latest(
         if damage is None:
             return path, read_manifest(path)
         problem = f"checkpoint {path} is damaged: {damage}"
+        if damaged is not None:
+            damaged.add(path.resolve())
         if ranks.rank == 0:
             warn(problem)
     if asked:
@@ -126,15 +129,22 @@ def verify(path: Path, ranks: Ranks = ALONE, hashes: bool = True) -> str | None:
     return next((text for text in ranks.gather(problem) if text), None)
 
 
-def clean(folder: Path) -> None:
-    """Remove what killed runs left in the middle of a save, or of a removal."""
-    for leftover in folder.glob("step-*.tmp"):
-        shutil.rmtree(leftover)
-    for leftover in folder.glob(".*.tmp"):
-        leftover.unlink()
-    for leftover in folder.glob("step-*.replaced"):
-        if leftover.with_suffix("").exists():
-            shutil.rmtree(leftover)
+def clean(folder: Path) -> list[str]:
+    """Remove what killed runs left in the middle of a save, or a removal; what stays, and why."""
+    left = [*folder.glob("step-*.tmp"), *folder.glob(".*.tmp")]
+    left += [path for path in folder.glob("step-*.replaced") if path.with_suffix("").exists()]
+    return _remove_each(sorted(left), remove)
+
+
+def _remove_each(paths: Iterable[Path], how: Callable[[Path], None]) -> list[str]:
+    """What stays, and why: no reason to keep the others, or to end a run."""
+    stays = []
+    for path in paths:
+        try:
+            how(path)
+        except OSError as error:
+            stays.append(f"{path} cannot be removed: {reason(error)}")
+    return stays
 
 
 def commit(folder: Path, step: int, manifest: Manifest) -> Path:
@@ -150,22 +160,21 @@ def commit(folder: Path, step: int, manifest: Manifest) -> Path:
     replaced = final.with_name(final.name + ".replaced")
     replace_file(folder / POINTER, final.name + "\n")
     replace_folder(aside, final, replaced)  # a damaged one, or a step that is run again
-    shutil.rmtree(replaced, ignore_errors=True)
+    with contextlib.suppress(OSError):  # the next save tries again
+        remove(replaced)
     return final
 
 
-def forget(folder: Path, newest: int, keep_last: int, keep_every: int) -> list[Path]:
-    """Remove checkpoints up to `newest` but the last `keep_last` and each `keep_every`-th step.
-
-    0 for keep_last keeps all.
+def forget(folder: Path, newest: int, keep_last: int, keep_every: int) -> list[str]:
+    """Remove checkpoints up to `newest` but the last `keep_last` and each `keep_every`-th step;
+    what stays of them, and why. 0 for keep_last keeps all.
     """
     if not keep_last:
         return []
-    numbers = sorted(step for step in steps(folder) if step <= newest)
+    found = steps(folder)
+    numbers = sorted(step for step in found if step <= newest)
     old = [n for n in numbers[:-keep_last] if not (keep_every and n % keep_every == 0)]
-    gone = []
-    for number in old:
-        path = folder / f"step-{number}"
-        remove_folder(path, path.with_name(path.name + ".tmp"))
-        gone.append(path)
-    return gone
+    return _remove_each(
+        [found[number] for number in old],
+        lambda path: remove_folder(path, path.with_name(path.name + ".tmp")),
+    )

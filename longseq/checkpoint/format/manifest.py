@@ -46,6 +46,8 @@ class Manifest:
     optimizer is "" where there are weights only. layout is for the reader, and says whose random
     states these are. numbers: what the optimizer counts, and fp16's loss scale. tensors: whole
     shapes, by names such as "weight/layers.0.mlp.up.weight" and "exp_avg/layers.0.mlp.up.weight".
+    spikes: what --on-spike compares with. data: what the numbers of samples mean. Older checkpoints
+    have neither.
     """
 
     progress: Mapping[str, int]
@@ -58,6 +60,8 @@ class Manifest:
     numbers: Mapping[str, float] = field(default_factory=dict)
     tensors: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     files: Mapping[str, Entry] = field(default_factory=dict)
+    spikes: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
         """Write it into `folder`, flushed to disk."""

@@ -3,6 +3,8 @@
     spikes = Spikes("skip", factor=2.0, window=50, ranks=ranks)
     if spikes.may_update(loss, norm):       # before each update, on every rank: they agree
         …
+    kept = spikes.state()                   # into a checkpoint
+    spikes.go_back(iteration, kept)         # to that, in this run or in one that goes on from it
     spikes.trouble                          # None, or Trouble("the loss 9.1 is …", "skip")
 
 A spike is a loss above `factor` times the median of the last `window` ones. What is not a finite
@@ -15,7 +17,9 @@ from __future__ import annotations
 import math
 import statistics
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from longseq.parallel.agreement import Ranks
 
@@ -55,8 +59,18 @@ class Spikes:
             self._losses.append((iteration, loss))
         return ACTIONS[worst] in ("", "warn")
 
-    def go_back(self, iteration: int) -> None:
-        """Forget the losses of later iterations: they come again."""
+    def state(self) -> dict[str, Any]:
+        """What the next step is judged by, in types that JSON holds."""
+        return {"losses": list(self._losses), "in_a_row": self._in_a_row}
+
+    def go_back(self, iteration: int, kept: Mapping[str, Any]) -> None:
+        """Judge on as after this iteration, by what `state` gave there. Where that is not known, as
+        of older checkpoints, forget the losses of later iterations: they come again.
+        """
+        if kept:
+            self._losses.clear()
+            self._losses.extend((at, loss) for at, loss in kept["losses"])
+            self._in_a_row = kept["in_a_row"]
         while self._losses and self._losses[-1][0] > iteration:
             self._losses.pop()
 

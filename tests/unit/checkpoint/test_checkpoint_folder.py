@@ -1,6 +1,8 @@
 """Which checkpoint is taken: damage of every kind is noticed, named, and the one before is used."""
 
+import errno
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from longseq.checkpoint.format import manifest as manifests
-from longseq.checkpoint.format.folder import find_latest, verify
+from longseq.checkpoint.format.folder import clean, commit, find_latest, forget, verify
 from longseq.checkpoint.format.manifest import Damaged, describe, list_files, read_manifest
 from longseq.checkpoint.owner import claim_folder, may_use
 from longseq.errors import UserError
@@ -234,6 +236,16 @@ def test_the_old_form_is_refused_in_one_line(tmp_path: Path) -> None:
         found(tmp_path)
 
 
+def test_one_from_before_there_were_spikes_and_data_in_it(two: Path) -> None:
+    path = two / "step-10" / "manifest.json"
+    body = json.loads(path.read_text())
+    for name in ("checksum", "spikes", "data"):
+        del body[name]
+    path.write_text(json.dumps(body | {"checksum": manifests._checksum(body)}))
+    manifest = find_latest(two, pytest.fail)[1]
+    assert (manifest.progress["iteration"], manifest.spikes, manifest.data) == (10, {}, {})
+
+
 def test_a_fresh_run_does_not_write_among_anothers(two: Path) -> None:
     for claim in (claim_folder, may_use):
         with pytest.raises(UserError, match="holds step-10 of another run: give --load"):
@@ -268,3 +280,78 @@ def test_two_runs_at_once(two: Path) -> None:
         first.kill()
         first.communicate()
     claim_folder(two, two / "step-10").release()
+
+
+def linked(folder: Path, step: int, archive: Path) -> Path:
+    """A checkpoint that somebody has moved away, with a link in its place; where it is now."""
+    archive.mkdir(exist_ok=True)
+    moved = (folder / f"step-{step}").rename(archive / f"step-{step}")
+    (folder / f"step-{step}").symlink_to(moved)
+    return moved
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_of_a_link_the_link_goes(two: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Where it is forgotten, left by a killed run, or replaced; what it names stays."""
+    archive = tmp_path_factory.mktemp("archive")
+    moved = linked(two, 9, archive)
+    assert forget(two, 10, 1, 0) == []
+    assert names(two) == ["latest", "step-10"]
+    (two / "step-9.tmp").symlink_to(moved)
+    (two / "step-10.replaced").symlink_to(moved)
+    assert clean(two) == []
+    assert names(two) == ["latest", "step-10"]
+    aside = write_checkpoint(two, 7).rename(two / "step-10.tmp")
+    other = linked(two, 10, archive)
+    commit(two, 10, read_manifest(aside))
+    assert names(two) == ["latest", "step-10"]
+    assert read_manifest(two / "step-10").progress["iteration"] == 7
+    assert verify(moved, ALONE) is verify(other, ALONE) is None
+
+
+def test_a_link_that_leads_nowhere_is_replaced(two: Path) -> None:
+    aside = (two / "step-10").rename(two / "step-10.tmp")
+    (two / "step-10").symlink_to(two / "gone")
+    commit(two, 10, read_manifest(aside))
+    assert found(two) == ("step-10", [])
+
+
+def test_one_moved_away_is_still_the_runs(
+    two: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    linked(two, 10, tmp_path_factory.mktemp("archive"))
+    claim_folder(two, find_latest(two, pytest.fail)[0]).release()
+
+
+def test_one_that_stays_keeps_no_other(two: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be removed is told; one between two names of a save that was killed goes too."""
+    for step in (3, 11, 12):
+        write_checkpoint(two, step)
+    (two / "step-3").rename(two / "step-3.replaced")
+    (two / "step-9.tmp").mkdir()
+    (two / "step-9.tmp" / "stays").touch()
+    (said,) = forget(two, 12, 2, 0)
+    assert said == f"{two / 'step-9'} cannot be removed: Directory not empty"
+    assert names(two) == ["latest", "step-11", "step-12", "step-9", "step-9.tmp"]
+
+    def refuse(path: Path) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy", str(path / "stays"))
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    (two / ".latest.1.tmp").touch()
+    assert clean(two) == [f"{two / 'step-9.tmp'} cannot be removed: Device or resource busy"]
+    assert not (two / ".latest.1.tmp").exists()
+
+
+def test_a_damaged_one_that_was_passed_over_may_be_replaced(two: Path) -> None:
+    """Also where only its hashes tell, as of one flipped bit, and under another name."""
+    flip(two / "step-10" / "state" / "a.pt", 77)
+    damaged: set[Path] = set()
+    loaded, _ = find_latest(two / ".." / two.name, lambda _: None, damaged=damaged)
+    claim_folder(two, loaded, damaged).release()
+    write_checkpoint(two, 11)
+    with pytest.raises(UserError, match="holds step-11, later than step-9"):
+        claim_folder(two, loaded, damaged)

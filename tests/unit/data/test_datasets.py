@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from data_helpers import make, options
 
-from longseq.data.datasets import check_data
+from longseq.data.datasets import check_data, contents, open_datasets
 from longseq.data.opening import open_data
 from longseq.errors import UserError
 
@@ -39,6 +39,46 @@ def test_data_of_other_programs(tmp_path: Path) -> None:
     assert data.vocab_size == 6
     with pytest.raises(UserError, match="outside the vocabulary"):
         check_data(prefix, "kmer:1")
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_contents_are_the_samples_and_no_name(tmp_path: Path, own: bool) -> None:
+    """Of other programs' data too, which have no manifest."""
+
+    def made(name: str, text: str, **options: Any) -> dict[str, Any]:
+        (tmp_path / name).mkdir()
+        prefix, _ = make(tmp_path / name, text, **options)
+        if not own:
+            Path(f"{prefix}.json").unlink()
+        return contents(open_datasets(prefix, "nucleotide"))
+
+    whole = f">a\n{'ACGT' * 50}\n>b\nAC\n"
+    first, same = made("1", whole), made("2", whole)
+    assert first["sha256"] == same["sha256"]
+    (one,) = first["sets"]
+    assert one == {**same["sets"][0], "name": str(tmp_path / "1" / "out")}
+    assert (one["tokens"], one["documents"]) == (204, 2)
+    others = {
+        "letter": whole.replace("C\n>b", "T\n>b").replace("AC\n", "AG\n"),
+        "cut": f">a\n{'ACGT' * 49}\n>b\nACGTAC\n",
+        "order": f">b\nAC\n>a\n{'ACGT' * 50}\n",
+    }
+    found = {made(name, text)["sha256"] for name, text in others.items()}
+    assert len(found | {first["sha256"]}) == 4
+
+
+def test_contents_of_a_blend(tmp_path: Path) -> None:
+    for name, letter in (("a", "A"), ("b", "C")):
+        (tmp_path / name).mkdir()
+        make(tmp_path / name, f">x\n{letter * 50}\n")
+
+    def blended(text: str) -> str:
+        (tmp_path / "mix.blend").write_text(text)
+        return str(contents(open_datasets(str(tmp_path / "mix.blend")))["sha256"])
+
+    first = blended("3 a/out\n1 b/out\n")
+    assert first == blended("6 a/out\n2 b/out\n")
+    assert len({first, blended("1 a/out\n3 b/out\n"), blended("1 b/out\n3 a/out\n")}) == 3
 
 
 def test_flipped_bit_is_found_before_the_ranks_start(tmp_path: Path) -> None:

@@ -32,3 +32,16 @@ def test_every_value_comes_back(tmp_path: Path, capsys: pytest.CaptureFixture[st
         read.append({k: v if k == "event" else json.loads(v) for k, v in known.items()})
     there = [{k: v for k, v in record.items() if v is not None} for record in RECORDS]
     assert read == there
+
+
+def test_a_chain_is_whole(tmp_path: Path) -> None:
+    """A run that goes on has the rows of those before it, up to where each was left."""
+    for name, load, iterations in (("a", "", (1, 2, 3)), ("b", "a", (3, 4)), ("c", "b", (5, 6))):
+        (tmp_path / name).mkdir()
+        lines = [json.dumps({"iteration": n, "lm_loss": f"{name}{n}"}) + "\n" for n in iterations]
+        (tmp_path / name / "metrics.jsonl").write_text("".join(lines))
+        summary = {"settings": {"run": {"load": load}}, "directory": str(tmp_path)}
+        (tmp_path / name / "summary.json").write_text(json.dumps(summary))
+    assert main(["report", str(tmp_path / "c"), "--csv"]) == 0
+    with (tmp_path / "c" / "metrics.csv").open(newline="") as file:
+        assert [row["lm_loss"] for row in csv.DictReader(file)] == "a1 a2 b3 b4 c5 c6".split()

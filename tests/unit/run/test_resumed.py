@@ -97,6 +97,46 @@ def test_each_difference_is_said(tmp_path: Path) -> None:
     ]
 
 
+def test_a_number_of_0_or_1_is_said_as_one(tmp_path: Path) -> None:
+    """Python takes 1 for True, as a key too."""
+    words = RUN.replace("genome.fa", "/data/genome.fa") + " --lr-decay-iters 30 --save s"
+    words += " --save-interval 1"
+    before = find_before(make_run(tmp_path / "run", words) / "checkpoints")
+    assert before is not None
+    for was, now in (
+        ("--micro-batch-size 2 --global-batch-size 4", "--micro-batch-size 1"),
+        ("--zero-stage 3", "--zero-stage 1"),
+        ("--remote-device cpu", ""),
+        ("--save-interval 1", "--save-interval 0 --untie-embeddings-and-output-weights"),
+    ):
+        assert was in words
+        words = words.replace(was, now)
+    assert before.differences(parse_config(words.split(), 2)) == [
+        "--untie-embeddings-and-output-weights on; before, off",
+        "--micro-batch-size 1; before, 2",
+        "--global-batch-size 0; before, 4",
+        "--zero-stage 1; before, 3",
+        "--remote-device none; before, cpu",
+        "--save-interval 0; before, 1",
+    ]
+
+
+def test_another_name_of_the_same_data_is_no_difference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to("there")
+    words = f"{RUN} --lr-decay-iters 30"
+    run = make_run(tmp_path / "run", words, directory=str(tmp_path))
+    before = find_before(run / "checkpoints")
+    assert before is not None
+    for name, same in (("./genome.fa", True), ("there/../genome.fa", True), ("link/g.fa", False)):
+        now = parse_config(words.replace("genome.fa", name).split(), 2)
+        said = [f"--data-path {name}; before, {tmp_path}/genome.fa"]
+        assert before.differences(now) == ([] if same else said)
+
+
 def test_a_link_to_checkpoints_is_as_good(tmp_path: Path) -> None:
     """From a folder that is another run's, too; and out of a run, to a disk that has room."""
     run, other = make_run(tmp_path / "run"), make_run(tmp_path / "other")

@@ -1,5 +1,6 @@
 """Which step's update is not made, by policy, and that all ranks do the same."""
 
+import json
 import math
 
 import pytest
@@ -61,13 +62,33 @@ def test_after_going_back_only_the_losses_before_are_a_measure() -> None:
     spikes = Spikes("rewind", 2.0, 4, ALONE)
     for iteration, loss in enumerate((1.0, 1.1, 5.0, 6.0), 1):
         assert spikes.may_update(loss, 1.0, iteration)
-    spikes.go_back(2)
+    spikes.go_back(2, {})  # a checkpoint of before, without them
     assert spikes.may_update(1.2, 1.0, 3)
     assert spikes.may_update(1.3, 1.0, 4)
     assert not spikes.may_update(3.3, 1.0, 5)
     assert spikes.trouble
     assert "of the last 4" in spikes.trouble.text
     assert "median 1.15" in spikes.trouble.text
+
+
+def test_a_checkpoint_brings_the_measure_back() -> None:
+    """Into another process, and where the window has lost what it had then."""
+    spikes = Spikes("skip", 2.0, 4, ALONE)
+    for iteration, loss in enumerate((1.0, 1.1, 1.2, 1.3, 9.0), 1):
+        assert spikes.may_update(loss, 1.0, iteration) is (loss < 9)
+    kept = json.loads(json.dumps(spikes.state()))
+    for iteration in range(6, 11):
+        assert spikes.may_update(2.0, 1.0, iteration)
+    for other in (spikes, Spikes("skip", 2.0, 4, ALONE)):
+        other.go_back(5, kept)
+        for iteration in range(6, 5 + MOST):
+            assert not other.may_update(3.3, 1.0, iteration)
+            assert other.trouble
+            assert other.trouble.text.endswith("2.87 times the median 1.15 of the last 4")
+            assert other.trouble.action == "skip"
+        assert not other.may_update(3.3, 1.0, 5 + MOST)
+        assert other.trouble
+        assert other.trouble.action == "stop"  # with that of before the checkpoint, too many
 
 
 def test_leaving_out_has_an_end() -> None:
