@@ -30,11 +30,7 @@ REFUSED = [
     ("--no-such-thing 4", 1, "unknown argument '--no-such-thing': --help lists what there is"),
     ("stray", 1, "unknown argument 'stray'"),
     ("--num-workers 0", 1, "--num-workers is no argument here: leave it out, it changes nothing"),
-    (
-        "--no-bias-gelu-fusion",
-        1,
-        "no argument here: leave it out, GELU is the tanh form, and not the",
-    ),
+    ("--no-bias-gelu-fusion", 1, "no argument here: leave it out, GELU is the tanh form, and"),
     ("--num-query-groups 4", 1, "--num-query-groups is no argument here: give --num-key-value-"),
     ("--seq-length", 1, "--seq-length: expected one argument"),
     ("--seq-length 1k", 1, "--seq-length '1k' is not a whole number"),
@@ -199,7 +195,7 @@ def test_what_is_said_of_megatrons_arguments_is_there() -> None:
 def test_the_local_rank_of_launchers_must_be_that_of_the_environment() -> None:
     words = ["--local_rank=1", "--lr", "1", "--local-rank=1"]
     assert megatron.without_local_rank(words, "1") == ["--lr", "1"]
-    with pytest.raises(UserError, match="^--local_rank=1, but LOCAL_RANK=0: leave --local_r"):
+    with pytest.raises(UserError, match="--local_rank=1, but LOCAL_RANK=0: leave --local_r"):
         megatron.without_local_rank(words, "0")
 
 
