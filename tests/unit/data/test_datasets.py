@@ -41,6 +41,18 @@ def test_data_of_other_programs(tmp_path: Path) -> None:
         check_data(prefix, "kmer:1")
 
 
+def test_the_token_that_is_outside_is_the_one_that_is_said(tmp_path: Path) -> None:
+    """As another program may write it: signed, its largest token a good one."""
+    prefix, _ = make(tmp_path, ">a\nACGTACGTRC\n")
+    Path(f"{prefix}.json").unlink()
+    for name, place, byte in (("bin", 3, 256 - 3), ("idx", 17, 2)):  # 2: the format's code of int8
+        raw = bytearray(Path(f"{prefix}.{name}").read_bytes())
+        raw[place] = byte
+        Path(f"{prefix}.{name}").write_bytes(bytes(raw))
+    with pytest.raises(UserError, match="holds token -3 outside the vocabulary of 16"):
+        check_data(prefix, "nucleotide")
+
+
 def test_flipped_bit_is_found_before_the_ranks_start(tmp_path: Path) -> None:
     prefix, _ = make(tmp_path, ">a\nACGTACGTRC\n")
     raw = bytearray(Path(f"{prefix}.bin").read_bytes())
