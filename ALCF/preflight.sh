@@ -90,14 +90,17 @@ longseq_good_hosts() { # longseq_good_hosts FOLDER: prints how many of the hosts
 }
 
 longseq_examine() { # longseq_examine FOLDER HOST... -- [--json]: probe, and again alone where that did not work
-    local folder=$1 host hosts=() missing=() status=0 REPLY
+    # LONGSEQ_AT_MOST: seconds that they have for an answer, however many they are; empty: any
+    local folder=$1 host hosts=() missing=() status=0 REPLY seconds
     for host in "${@:2}"; do
         [[ $host != -- ]] || break
         hosts+=("$host")
     done
     # From a cold file system hundreds of hosts import for minutes
+    seconds=${LONGSEQ_VALUE[PREFLIGHT_SECONDS]:-$((60 + ${#hosts[@]}))}
+    ((${LONGSEQ_AT_MOST:-seconds} >= seconds)) || seconds=$LONGSEQ_AT_MOST
     longseq_probe_ranks
-    longseq_probe "$folder" "${LONGSEQ_VALUE[PREFLIGHT_SECONDS]:-$((60 + ${#hosts[@]}))}" "$REPLY" "${hosts[@]}" || :
+    longseq_probe "$folder" "$seconds" "$REPLY" "${hosts[@]}" || :
     longseq_judge "$folder" "${hosts[@]}" -- >/dev/null || status=$?
     if longseq_has_judged "$folder" "$status" && (($(longseq_good_hosts "$folder") < ${#hosts[@]})); then
         # A launcher that cannot start one rank starts none, so who is silent may yet be well
