@@ -37,14 +37,15 @@ longseq_time_to_look() { # sets REPLY to the most seconds that hosts may be aske
     longseq_time_left
     [[ -n $REPLY ]] || return 0
     REPLY=$((REPLY - 45)) # who is silent is asked again, alone; then the next jobs must be told
-    ((REPLY >= 60)) || # in less, ranks that wait for a dead one do not come to say so, and would be blamed
+    # In less, ranks that wait for a dead one do not come to say so, and would be blamed
+    ((REPLY >= 60)) ||
         { longseq_say "too little of the job is left to ask which host has failed" && return 1; }
 }
 
 longseq_find_failed() { # longseq_find_failed CODE: sets LONGSEQ_FAILED and its reason after a run, asking the hosts if need be
     # shellcheck disable=SC2034 # preflight.sh reads them
-    local note host follows='' good=() status=0 folder=$LONGSEQ_RUN/log/doctor-after LONGSEQ_OUTPUT=$LONGSEQ_RUN \
-        LONGSEQ_AT_MOST REPLY
+    local note host follows='' good=() status=0 folder=$LONGSEQ_RUN/log/doctor-after LONGSEQ_OUTPUT=$LONGSEQ_RUN
+    local LONGSEQ_AT_MOST REPLY
     LONGSEQ_FAILED=() LONGSEQ_FAILED_WHY=
     note=$(longseq_first_failure "$LONGSEQ_RUN/log")
     if [[ $1 == 69 && -n $note ]]; then

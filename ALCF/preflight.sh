@@ -102,6 +102,7 @@ longseq_examine() { # longseq_examine FOLDER HOST... -- [--json]: probe, and aga
     longseq_probe_ranks
     longseq_probe "$folder" "$seconds" "$REPLY" "${hosts[@]}" || :
     longseq_judge "$folder" "${hosts[@]}" -- >/dev/null || status=$?
+    ((status != 2)) || return 2 # it is the environment, as it has said
     if longseq_has_judged "$folder" "$status" && (($(longseq_good_hosts "$folder") < ${#hosts[@]})); then
         # A launcher that cannot start one rank starts none, so who is silent may yet be well
         for host in "${hosts[@]}"; do
@@ -120,6 +121,8 @@ longseq_preflight() { # looks at all hosts of a run on several; leaves bad ones 
     mkdir -p -- "$folder"
     longseq_until_told longseq_examine "$folder" "${all[@]}" -- >"$folder/verdict.txt" || status=$?
     ((status != 75)) || return 75
+    # An error: a file system that is away for a moment looks the same, and a chain that has trained tries again
+    ((status != 2)) || return 1
     text=$(<"$folder/verdict.txt")
     if ((status == 0)); then
         longseq_say "${#all[@]} hosts are well: ${text##*$'\n'}"
