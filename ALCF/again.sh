@@ -43,7 +43,7 @@ longseq_time_to_look() { # sets REPLY to the most seconds that hosts may be aske
 }
 
 longseq_find_failed() { # longseq_find_failed CODE: sets LONGSEQ_FAILED and its reason after a run, asking the hosts if need be
-    # shellcheck disable=SC2034 # preflight.sh reads them
+    # shellcheck disable=SC2034 # longseq_probe reads LONGSEQ_OUTPUT
     local note host follows='' good=() status=0 folder=$LONGSEQ_RUN/log/doctor-after LONGSEQ_OUTPUT=$LONGSEQ_RUN
     local LONGSEQ_AT_MOST REPLY
     LONGSEQ_FAILED=() LONGSEQ_FAILED_WHY=
@@ -58,6 +58,7 @@ longseq_find_failed() { # longseq_find_failed CODE: sets LONGSEQ_FAILED and its 
     [[ -z $note || $follows == 1 || $1 -gt 128 ]] || return 0
     [[ ${LONGSEQ_VALUE[PREFLIGHT]} != 0 ]] || return 0
     longseq_time_to_look || return 0
+    # shellcheck disable=SC2034 # longseq_examine reads it
     LONGSEQ_AT_MOST=$REPLY
     longseq_say "are all hosts still there?"
     mkdir -p -- "$folder"
