@@ -14,11 +14,7 @@ source "$LONGSEQ_ROOT/ALCF/setup.sh"
 longseq_find_machine
 longseq_load_modules
 longseq_find_python
-longseq_find_environment
-# Finished once is enough: what trains compares versions as well
-if [[ ! -x $LONGSEQ_PYTHON || ! -f $LONGSEQ_VENV/installed-base.txt ]]; then
-    longseq_refuse "there is no environment in $LONGSEQ_VENV yet: ./install.sh makes it"
-fi
+longseq_find_finished
 # A random.py in the folder where one works is not Python's (from 3.11 on)
 export PYTHONPATH=$LONGSEQ_ROOT${PYTHONPATH:+:$PYTHONPATH} PYTHONSAFEPATH=1
 exec "$LONGSEQ_PYTHON" -m longseq "$@"

@@ -150,15 +150,18 @@ longseq_run() { # runs LONGSEQ_COMMAND and returns its status
 }
 
 longseq_finish() { # longseq_finish STATUS: sets REPLY to the run's exit code; says which rank failed first
-    local log=$LONGSEQ_RUN/log first code
+    local log=$LONGSEQ_RUN/log first code said=
     REPLY=$1
+    # Most launchers take a rank's 75 for a failure, so the ranks write it down in place of it
+    [[ ! -s $log/exit-code ]] || IFS= read -r said <"$log/exit-code" || [[ -n $said ]] # a line that was cut
     if (($1 == 0)); then
-        # Most launchers take a rank's 75 for a failure, so the ranks write it down in place of it
-        [[ ! -s $log/exit-code ]] || IFS= read -r REPLY <"$log/exit-code" || [[ -n $REPLY ]] # a line that was cut
+        REPLY=${said:-0}
         return 0
     fi
     first=$(longseq_first_failure "$log")
-    if [[ -n $first ]]; then
+    if [[ -z $first && $said == 75 ]]; then # a scheduler's TERM to the launcher itself, which kills ranks that have saved
+        REPLY=75
+    elif [[ -n $first ]]; then
         code=$(sed -n 3p "$first")
         # A user's mistake needs one line and no more, and who was told to stop is not at fault
         [[ $code == 2 || $code == 75 || $code == "$LONGSEQ_EXIT_NO_ROOM" ]] || longseq_introduce_failure "$first"

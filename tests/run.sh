@@ -46,7 +46,7 @@ run 'ruff format' "$LONGSEQ_PYTHON" -m ruff format --check .
 run 'mypy' "$LONGSEQ_PYTHON" -m mypy
 run 'imports' "$LONGSEQ_VENV/bin/lint-imports" --no-cache --no-logo
 run 'shellcheck' shellcheck -x -a "${scripts[@]}"
-run 'shfmt' shfmt -i 4 -ci -d "${scripts[@]}"
+run 'shfmt' shfmt -i 4 -ci -d "${scripts[@]}" ALCF/install/*.sh # the linter above follows install.sh into these
 scratch=$(mktemp -d) beside=
 trap '[[ ! $beside ]] || kill -- "-$beside" 2>/dev/null; rm -rf -- "$scratch"' EXIT
 trap 'exit 130' INT

@@ -13,6 +13,7 @@ from longseq.data.input_flags import (
 )
 from longseq.data.progress_bar import progress_bar
 from longseq.errors import EXIT_DONE, UserError
+from longseq.reports.format import short
 
 
 def add_prepare(parser: Parser) -> None:
@@ -141,7 +142,7 @@ def prepare(options: argparse.Namespace) -> int:
             f" {inputs.skipped[0]}"
         )
     size = sum(source["bytes"] for source in manifest.sources)
-    print(f"  {seconds:.1f} s, {size / 1e6 / max(seconds, 1e-9):.0f} MB/s")
+    print(f"  {seconds:.1f} s, {short(size / max(seconds, 1e-9))}B/s")
     return EXIT_DONE
 
 

@@ -47,6 +47,15 @@ def _named(
     return {part: np.repeat(np.array(flags, dtype=bool), counts) for part, flags in chosen.items()}
 
 
+def in_no_part(dataset: Dataset, split: Split) -> tuple[int, int]:
+    """Tokens that the cuts left out, and documents of which nothing is in a part."""
+    tokens, offsets = dataset.tokens, dataset.tokens.document_offsets
+    starts = np.concatenate([part.start for part in split.parts.values()])
+    used = np.unique(np.searchsorted(offsets, starts, side="right"))
+    inside = sum(part.num_tokens for part in split.parts.values())
+    return tokens.num_tokens - inside, int((np.diff(offsets) > 0).sum()) - len(used)
+
+
 def write_held_out(path: Path, cuts: list[tuple[Dataset, Split]]) -> None:
     """The list in force: every document of validation and test; all others are for training."""
     with open(path, "w", encoding="utf-8") as file:

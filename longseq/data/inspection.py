@@ -6,12 +6,13 @@ import numpy as np
 
 from longseq.config.arguments import Data
 from longseq.data.datasets import Dataset, open_datasets
-from longseq.data.held_out import document_records, split_datasets
+from longseq.data.held_out import document_records, in_no_part, split_datasets
 from longseq.data.indexed.document_table import ENDING, read_documents
 from longseq.data.indexed.format import Ints, Tokens
 from longseq.data.indexed.manifest import check_digests
 from longseq.data.samples.split import Split
 from longseq.errors import UserError
+from longseq.reports.format import counted
 
 BLOCK = 1 << 24
 LINE = 70
@@ -34,7 +35,7 @@ def inspect(options: Data, seq_length: int) -> None:
         print(f"  stored as {tokens.dtype}, {tokens.num_tokens * tokens.dtype.itemsize:,} bytes")
         _print_lengths(lengths, seq_length)
         _print_histogram(counts, tokenizer.names())
-        _print_split(split, options.split)
+        _print_split(dataset, split, options.split)
         print(f"  document 0 starts {tokenizer.decode(tokens.read(0, min(60, int(lengths[0]))))}")
         for problem in problems(dataset, lengths, counts):
             print(f"  problem: {problem}")
@@ -95,8 +96,12 @@ def _print_histogram(counts: Ints, names: list[str]) -> None:
     print(f"  tokens: {', '.join(parts)}" + (f" and {rest:,} others" if rest > 0 else ""))
 
 
-def _print_split(split: Split, weights: str) -> None:
+def _print_split(dataset: Dataset, split: Split, weights: str) -> None:
     parts = [f"{name} {segments.num_tokens:,} tokens" for name, segments in split.parts.items()]
+    tokens, documents = in_no_part(dataset, split)
+    if tokens:
+        whole = f" ({counted(documents, 'whole document')})" if documents else ""
+        parts.append(f"in no part {counted(tokens, 'token')}{whole}")
     print(f"  --split {weights}: by {split.by}, {', '.join(parts)}")
     for note in split.notes:
         print(f"    {note}")

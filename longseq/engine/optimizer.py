@@ -120,7 +120,21 @@ def _host_adam(train: Training, groups: list[dict[str, Any]]) -> torch.optim.Opt
     adam: torch.optim.Optimizer = DeepSpeedCPUAdam(
         groups, lr=train.lr, betas=betas, eps=train.adam_eps, adamw_mode=True
     )
+    adam.register_step_pre_hook(_forget_powers)
     return adam
+
+
+def _forget_powers(adam: Any, args: Any, options: Any) -> None:
+    """A resumed run's bias corrections must be those of the run before, bit for bit.
+
+    DeepSpeed's operator multiplies the powers of the betas from step to step, and after a load, at
+    a step that does not follow its last one, computes them: other last digits. An update of nothing
+    at step 0 makes it compute them in each step (ops/csrc/includes/cpu_adam.h, IncrementStep).
+    """
+    nothing, (beta1, beta2) = torch.empty(0), adam.param_groups[0]["betas"]
+    adam.ds_opt_adam.adam_update(
+        adam.opt_id, 0, 0.0, beta1, beta2, 1.0, 0.0, True, nothing, nothing, nothing, nothing
+    )
 
 
 class MuonAndAdam(torch.optim.Optimizer):

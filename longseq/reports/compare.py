@@ -58,8 +58,8 @@ def show(runs: Sequence[RunRecord]) -> None:
 
 
 def differences(runs: Sequence[RunRecord]) -> Table:
-    """A row for each run: what people ask for first, the figures, the baselines that are not the
-    same for all, and what else differs.
+    """A row for each run: what people ask for first, what else differs, the figures, and the
+    baselines that are not the same for all; columns that are alike in all runs stand behind.
     """
     settings = [dict(flat(run.summary.get("settings", {}))) for run in runs]
     names = list(dict.fromkeys(name for each in settings for name in each))
@@ -77,14 +77,17 @@ def differences(runs: Sequence[RunRecord]) -> Table:
         asked = [each.get(name, "") for name in ASKED.values()]
         asked += [precision(run), _layout(run)]
         marks = dict(run.marks())
+        asked += [each.get(name, "") for name in differing]
         rest = [number(marks.get(name), "{:.4f}") for name in apart]
-        rest += [each.get(name, "") for name in differing]
         rest += [str(run.lost)] if lost else []
         rows.append([run.folder.name, *asked, *row(run), *rest])
-    flags = [f"baseline: {name}" for name in apart]
-    flags += ["--" + name.split(".")[-1].replace("_", "-") for name in differing]
-    flags += ["lines lost"] if lost else []
-    return Table("Differences", ["run", *ASKED, "precision", "layout", *COLUMNS, *flags], rows)
+    flags = ["--" + name.split(".")[-1].replace("_", "-") for name in differing]
+    more = [f"baseline: {name}" for name in apart] + (["lines lost"] if lost else [])
+    head = ["run", *ASKED, "precision", "layout", *flags, *COLUMNS, *more]
+    alike = [n > 0 and len({cells[n] for cells in rows}) == 1 for n in range(len(head))]
+    order = sorted(range(len(head)), key=alike.__getitem__)
+    head, *rows = ([cells[n] for n in order] for cells in (head, *rows))
+    return Table("Differences", head, rows)
 
 
 ASKED = {

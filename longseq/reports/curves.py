@@ -6,9 +6,10 @@
 Content is `tables` of the columns of metrics.jsonl, `charts` that say what to draw of them, and
 `events`, what happened when. Of a long run records are left out, never averaged: each number is
 one of metrics.jsonl. A chart has title, unit, x (what its axis counts) and `series`, each with a
-table and its key, or one value for all of it; zero: the scale begins there, near: its bounds when
-all is seen, log: of x, stack: how many of the first series stand on each other, bits: nats of one
-bit a base, lines: (iteration, kind) to mark.
+table and its key, or one value for all of it; points: of some iterations only, marked and joined,
+where another has a gap at each without a number; zero: the scale begins there, near: its bounds
+when all is seen, log: of x, stack: how many of the first series stand on each other, bits: nats of
+one bit a base, lines: (iteration, kind) to mark.
 """
 
 from __future__ import annotations

@@ -21,6 +21,19 @@ from longseq.reports.sections import flat, pairs
 
 PAGE = "report.html"
 LITTLE = 0.25  # GiB; of a smaller plan a share says nothing (run/peak.py)
+DARK = {  # a light page's colour → a dark one's
+    "#ffffff": "#1e2126",
+    plots.INK: "#e6e8ec",
+    plots.GRID: "#353a43",
+    plots.FAINT: "#7d8593",
+    plots.BLUE: "#7aa7ff",
+    plots.ORANGE: "#f0a155",
+    plots.GREEN: "#5ec79b",
+    plots.VIOLET: "#b8a1f5",
+    "#b5403c": "#f28b88",
+    "#3b9bb3": "#62c4da",
+    "#8a6d3b": "#d1b277",
+}
 WEB = Path(__file__).parent / "web"
 
 
@@ -77,7 +90,7 @@ def render(
     drawn: (title, unit, SVG) of each picture. content: of curves.py, a chart for each picture.
     """
     templates = Environment(loader=FileSystemLoader(WEB), autoescape=True)
-    figures = [(title, unit, _encoded(plots.in_both_themes(svg))) for title, unit, svg in drawn]
+    figures = [(title, unit, _encoded(_in_both_themes(svg))) for title, unit, svg in drawn]
     files = ("uplot/uPlot.iife.min.js", "curves.js") if content else ()
     scripts = [(WEB / file).read_text(encoding="utf-8") for file in files]
     css = [(WEB / file).read_text(encoding="utf-8") for file in ("uplot/uPlot.min.css", "page.css")]
@@ -89,6 +102,19 @@ def render(
         policy=_policy(scripts),
         **more,
     )
+
+
+def _in_both_themes(svg: str) -> str:
+    """The picture, with other colours where the page around it is dark."""
+    used = {light: f"--{light[1:]}" for light in DARK if light in svg}
+    for light, name in used.items():
+        svg = svg.replace(light, f"var({name})")
+    rules = [
+        f"svg{{{';'.join(f'{name}:{colours[light]}' for light, name in used.items())}}}"
+        for colours in ({light: light for light in used}, DARK)
+    ]
+    style = f"<style>{rules[0]}@media (prefers-color-scheme:dark){{{rules[1]}}}</style>"
+    return svg.replace("<defs>", f"{style}<defs>", 1)
 
 
 def _encoded(text: str) -> str:

@@ -8,10 +8,11 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from longseq.reports.runs import RunRecord
+from longseq.reports.runs import RunRecord, finite
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
 
 INK, GRID, FAINT = "#2b2f36", "#e6e8ec", "#9aa3af"
 BLUE, ORANGE, GREEN, VIOLET = "#2f6fdb", "#e07a1f", "#2a9d6e", "#7a5cc4"
@@ -40,13 +41,25 @@ STYLE: Any = {  # of matplotlib
 def thin(
     xs: Sequence[float], ys: Sequence[float], points: int = POINTS
 ) -> tuple[list[float], list[float]]:
-    """At most about `points` points: the means of equal runs of neighbours."""
+    """At most about `points` points: the means of equal runs of neighbours, of those that are
+    numbers.
+    """
     size = -(-len(xs) // points) if xs else 1
     starts = range(0, len(xs), size)
-    return (
-        [sum(xs[i : i + size]) / len(xs[i : i + size]) for i in starts],
-        [sum(ys[i : i + size]) / len(ys[i : i + size]) for i in starts],
-    )
+    return [_mean(xs[i : i + size]) for i in starts], [_mean(ys[i : i + size]) for i in starts]
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan
+
+
+def curve(run: RunRecord, key: str) -> tuple[list[float], list[float]]:
+    """A metric of each iteration, thinned; nan where it was no number: no line goes through."""
+    records = run.history + run.metrics
+    values = [record.get(key) for record in records]
+    known = [float(value) if finite(value) else math.nan for value in values]
+    return thin([record["iteration"] for record in records], known)
 
 
 def smooth(values: Sequence[float]) -> list[float]:
@@ -115,11 +128,12 @@ def bounds_near(losses: Sequence[float], marks: Sequence[float]) -> tuple[float,
 
 def _losses(axes: Axes, run: RunRecord) -> list[float]:
     """Draw the loss of training, drawn through by its local mean, and of validation."""
-    x, y = thin(*run.column("lm_loss"))
+    (x, y), line = thin(*run.column("lm_loss")), curve(run, "lm_loss")
     if len(y) > FEW:
-        axes.plot(x, y, color=BLUE, alpha=0.25, linewidth=0.8)
+        axes.plot(*line, color=BLUE, alpha=0.25, linewidth=0.8)
         y = smooth(y)
-    axes.plot(x, y, color=BLUE, linewidth=1.8, label="training")
+        line = x, y
+    axes.plot(*line, color=BLUE, linewidth=1.8, label="training")
     vx, vy = run.column("validation_loss")
     axes.plot(vx, vy, color=ORANGE, marker="o", markersize=4, linewidth=1.5, label="validation")
     if run.history:
@@ -143,7 +157,7 @@ def speed_plot(run: RunRecord) -> str:
     """Tokens a second."""
 
     def draw(axes: Axes) -> None:
-        axes.plot(*thin(*run.column("tokens_per_sec")), color=GREEN, linewidth=1.4)
+        axes.plot(*curve(run, "tokens_per_sec"), color=GREEN, linewidth=1.4)
         from_zero(axes, "tokens/s")
 
     return as_svg(draw)
@@ -154,13 +168,12 @@ def parts_plot(run: RunRecord) -> str:
 
     def draw(axes: Axes) -> None:
         columns = [run.column(f"{part}_seconds") for part in PARTS]
-        total = run.column("iteration_time")
         if all(columns) and len({len(xs) for xs, _ in columns}) == 1 and columns[0][0]:
             xs = thin(*columns[0])[0]
             heights = [thin(*column)[1] for column in columns]
             colours = (ORANGE, BLUE, GREEN, VIOLET)
             axes.stackplot(xs, *heights, labels=PARTS, colors=colours, alpha=0.8)
-        axes.plot(*thin(*total), color=INK, linewidth=0.8, label="whole iteration")
+        axes.plot(*curve(run, "iteration_time"), color=INK, linewidth=0.8, label="whole iteration")
         from_zero(axes, "seconds")
         axes.legend(ncols=2, fontsize=8)
 
@@ -173,7 +186,7 @@ def tflops_plot(run: RunRecord) -> str:
     def draw(axes: Axes) -> None:
         counts = (("tflops", "Megatron's count", FAINT), ("model_tflops", "model FLOPs", GREEN))
         for key, name, colour in counts:
-            axes.plot(*thin(*run.column(key)), color=colour, linewidth=1.4, label=name)
+            axes.plot(*curve(run, key), color=colour, linewidth=1.4, label=name)
         from_zero(axes, "TFLOPS a rank")
         axes.legend()
 
@@ -184,7 +197,7 @@ def memory_plot(run: RunRecord) -> str:
     """Peak memory of rank 0."""
 
     def draw(axes: Axes) -> None:
-        axes.plot(*thin(*run.column("peak_memory_gib")), color=VIOLET, linewidth=1.6)
+        axes.plot(*curve(run, "peak_memory_gib"), color=VIOLET, linewidth=1.6)
         from_zero(axes, "peak memory (GiB)")
 
     return as_svg(draw)
@@ -211,7 +224,7 @@ def gradient_plot(run: RunRecord) -> str:
     """Norm of the gradients, before clipping."""
 
     def draw(axes: Axes) -> None:
-        axes.plot(*thin(*run.column("grad_norm")), color=INK, linewidth=1.0)
+        axes.plot(*curve(run, "grad_norm"), color=INK, linewidth=1.0)
         from_zero(axes, "gradient norm")
 
     return as_svg(draw)
@@ -221,7 +234,7 @@ def rate_plot(run: RunRecord) -> str:
     """Learning rate."""
 
     def draw(axes: Axes) -> None:
-        axes.plot(*thin(*run.column("learning_rate")), color=ORANGE, linewidth=1.6)
+        axes.plot(*curve(run, "learning_rate"), color=ORANGE, linewidth=1.6)
         from_zero(axes, "learning rate")
         axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=True)
 
@@ -245,10 +258,25 @@ def as_svg(draw: Callable[[Axes], None], across: str = "iteration") -> str:
         axes = figure.add_subplot()
         axes.margins(x=0.02)
         draw(axes)
+        if across == "iteration":
+            axes.locator_params(axis="x", integer=True, min_n_ticks=1)
+        for line in axes.lines:
+            _dot_what_is_alone(line)
         axes.set_xlabel(across)
         picture = io.StringIO()
         figure.savefig(picture, format="svg", facecolor="white", metadata={"Date": None})
     return picture.getvalue()
+
+
+def _dot_what_is_alone(line: Line2D) -> None:
+    """Of a curve: values between two that are none, which no line reaches."""
+    import numpy as np
+
+    known = np.isfinite(np.asarray(line.get_ydata(), dtype=float))
+    beside = np.pad(known, 1)
+    lone = np.flatnonzero(known & ~beside[:-2] & ~beside[2:])
+    if len(lone) and line.get_marker() == "None":
+        line.set(marker="o", markersize=4, markevery=lone.tolist())
 
 
 PICTURES: dict[str, Callable[[RunRecord], str]] = {  # by the titles of curves.py
@@ -262,29 +290,3 @@ PICTURES: dict[str, Callable[[RunRecord], str]] = {  # by the titles of curves.p
     "Gradient norm": gradient_plot,
     "Learning rate": rate_plot,
 }
-DARK = {  # a light page's colour → a dark one's
-    "#ffffff": "#1e2126",
-    INK: "#e6e8ec",
-    GRID: "#353a43",
-    FAINT: "#7d8593",
-    BLUE: "#7aa7ff",
-    ORANGE: "#f0a155",
-    GREEN: "#5ec79b",
-    VIOLET: "#b8a1f5",
-    "#b5403c": "#f28b88",
-    "#3b9bb3": "#62c4da",
-    "#8a6d3b": "#d1b277",
-}
-
-
-def in_both_themes(svg: str) -> str:
-    """The picture, with other colours where the page around it is dark."""
-    used = {light: f"--{light[1:]}" for light in DARK if light in svg}
-    for light, name in used.items():
-        svg = svg.replace(light, f"var({name})")
-    rules = [
-        f"svg{{{';'.join(f'{name}:{colours[light]}' for light, name in used.items())}}}"
-        for colours in ({light: light for light in used}, DARK)
-    ]
-    style = f"<style>{rules[0]}@media (prefers-color-scheme:dark){{{rules[1]}}}</style>"
-    return svg.replace("<defs>", f"{style}<defs>", 1)

@@ -123,6 +123,26 @@ class RunRecord:
         return sum(self.column("iteration_time", own=True)[1])
 
 
+def no_number(records: Sequence[dict[str, Any]], whole: bool = True) -> list[str]:
+    """What is to be said of losses that are none, whose curves have gaps or are not there; whole:
+    records is all of the run, not its end alone.
+    """
+    said = []
+    for key, what in (("lm_loss", "iterations"), ("validation_loss", "validations")):
+        told = [record for record in records if key in record]
+        lost = [record["iteration"] for record in told if not finite(record[key])]
+        if not lost:
+            continue
+        when = f"since iteration {lost[0]:,}"
+        if lost[-1] != told[-1]["iteration"]:
+            when = f"from {lost[0]:,} to {lost[-1]:,}" if lost[1:] else f"at {lost[0]:,}"
+        elif not whole and lost[0] == told[0]["iteration"]:
+            when += " or before"
+        of = "" if whole else "the last "
+        said.append(f"no number in {len(lost):,} of {of}{len(told):,} {what}, {when}")
+    return said
+
+
 def common_marks(runs: Sequence[RunRecord]) -> tuple[list[tuple[str, float]], list[str]]:
     """The marks that all of these runs have alike, to the digits that are told; the names of those
     that they have not, as runs of other data or tokens.

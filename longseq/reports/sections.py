@@ -10,7 +10,7 @@ from typing import Any
 from longseq.host.gpus import gpu_of
 from longseq.reports import curves, plots
 from longseq.reports.format import counted, number, size
-from longseq.reports.runs import RunRecord, finite, nested
+from longseq.reports.runs import RunRecord, finite, nested, no_number
 
 Row = tuple[str, str] | tuple[str, str, float]
 Rows = Sequence[Row]
@@ -177,9 +177,12 @@ def utilization(run: RunRecord) -> tuple[str, str]:
 
 
 def happened(run: RunRecord) -> Rows:
-    """The runs before, and what was done about spikes: the first of many."""
+    """The runs before, losses that are no number, and what was done about spikes: the first of
+    many.
+    """
     events = run.events()
     rows: list[Row] = [("before", text) for text in run.earlier]
+    rows += [("loss", text) for text in no_number(run.history + run.metrics)]
     rows += [(f"iteration {at:,}", text) for at, text in events[:ROWS]]
     if len(events) > ROWS:
         rows.append(("more", f"{len(events) - ROWS:,} more are in metrics.jsonl, as event"))

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from longseq.reports.columns import shortened
 from longseq.reports.plots import (
     BLUE,
     GREEN,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLOURS = (BLUE, ORANGE, GREEN, VIOLET, "#b5403c", "#3b9bb3", "#8a6d3b")  # INK is the marks'
+ROOM = 39  # of a name, in letters
 LONG = 24  # characters of a name on a curve
 LINES = ("-", "--", ":", "-.")  # told apart without colour as well
 
@@ -47,7 +49,7 @@ def labels(runs: Sequence[RunRecord]) -> list[str]:
         alike = "".join(letters[0] for letters in same).rpartition("_")[0]
         if alike and len(names) > 1:
             names = [name.removeprefix(f"{alike}_") or name for name in names]
-    return [name if len(name) <= 40 else f"{name[:22]}…{name[-16:]}" for name in names]
+    return [shortened(name, ROOM) for name in names]
 
 
 def losses_together(runs: Sequence[RunRecord], near: bool) -> str:

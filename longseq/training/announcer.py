@@ -209,7 +209,7 @@ class Announcer:
                 write_summary(self.folder, self.config, self._told, title, self.opening, rows)
                 if losses:  # none where all iterations were done before
                     write_page(read_run(self.folder))
-            except (OSError, UserError) as error:  # a full disk must not fail what has ended well
+            except Exception as error:  # a full disk, a library: what has ended well stays so
                 self.screen.warn(f"the report could not be written: {error}")
 
     def failed(self, error: Exception) -> None:

@@ -15,9 +15,15 @@ from collections import defaultdict
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-FILES = ["install.sh", "ALCF/*.sh", "ALCF/machines/*.sh", "ALCF/launchers/*.sh"]
+FILES = [
+    "install.sh",
+    "ALCF/*.sh",
+    "ALCF/machines/*.sh",
+    "ALCF/launchers/*.sh",
+    "ALCF/install/*.sh",
+]
 TRACED = re.compile(
-    rb"^\++(?:[^|\n]*?/)??((?:ALCF/(?:machines/|launchers/)?)?[\w-]+\.sh)\|(\d+)\|", re.M
+    rb"^\++(?:[^|\n]*?/)??((?:ALCF/(?:machines/|launchers/|install/)?)?[\w-]+\.sh)\|(\d+)\|", re.M
 )
 SILENT = re.compile(
     r"""^(?:

@@ -15,17 +15,7 @@ from tests.parallel.ranks import MPICH, mpi_environ
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = "".join(
     f'source "$LONGSEQ_ROOT/ALCF/{n}.sh"\n'
-    for n in (
-        "setup",
-        "models",
-        "args",
-        "launch",
-        "running",
-        "preflight",
-        "idle",
-        "again",
-        "broadcast",
-    )
+    for n in "setup models args launch running preflight idle again broadcast".split()
 )
 
 Result = subprocess.CompletedProcess[str]

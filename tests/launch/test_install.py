@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import functools
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from longseq.upstream.checkout import COMMIT, REPOSITORY
-from tests.launch.shell import ROOT, Result, Tree, traced, write_script
+from tests.launch.shell import ROOT, Result, Tree, processes_with, traced, write_script
 from tests.upstream_checkout import upstream_checkout
 
 FAKE = ROOT / "tests/launch/fake_python.sh"
@@ -161,18 +162,47 @@ def test_test_tools_are_added_once(machine: Machine) -> None:
     assert machine.asked() == []
 
 
-@pytest.mark.parametrize("what", ["constraints.txt", "pyproject.toml", "moved"])
-def test_what_has_changed_is_made_anew(machine: Machine, what: str) -> None:
+def test_what_has_been_moved_is_made_anew(machine: Machine) -> None:
     machine.install()
     machine.forget()
-    if what == "moved":
-        machine.tree.root = machine.tree.root.rename(machine.tree.root.with_name("other"))
-    else:
-        path = machine.tree.root / what
-        text = path.read_text().replace("\ndependencies = [", "\ndependencies = [ # changed")
-        path.write_text(text if what == "pyproject.toml" else text + "\n# changed\n")
+    machine.tree.root = machine.tree.root.rename(machine.tree.root.with_name("other"))
     assert machine.install().returncode == 0
-    assert len(machine.asked("venv")) == 1
+    assert machine.asked("venv") == [f"-m venv {machine.venv}"]
+
+
+@pytest.mark.parametrize("what", ["constraints.txt", "pyproject.toml"])
+def test_other_versions_leave_the_environment_to_its_runs(machine: Machine, what: str) -> None:
+    """A chain of weeks stands on it, when somebody brings the repository up to date."""
+    machine.install("--test")
+    finished = {path: path.stat().st_mtime_ns for path in machine.venv.rglob("*")}
+    machine.forget()
+    path = machine.tree.root / what
+    text = path.read_text()
+    new = text.replace("\ndependencies = [", "\ndependencies = [ # changed")
+    path.write_text(new if what == "pyproject.toml" else text + "\n# changed\n")
+    result = machine.install("--test")
+    assert result.returncode == 0
+    (made,) = machine.asked("venv")
+    assert re.fullmatch(rf"-m venv {machine.venv}-[0-9a-f]{{8}}", made)
+    assert f"kept for runs that stand on them: {machine.venv}; " in result.stderr
+    assert {path: path.stat().st_mtime_ns for path in machine.venv.rglob("*")} == finished
+    machine.forget()
+    assert machine.install("--test").returncode == 0
+    path.write_text(text)  # as a job's frozen tree still has it
+    assert machine.install("--test").returncode == 0
+    assert machine.asked("venv") == machine.asked() == []
+
+
+def test_through_a_link_it_is_the_same_environment(machine: Machine, tmp_path: Path) -> None:
+    """Taken for one that was moved, it would be removed under whoever it belongs to."""
+    machine.install()
+    machine.forget()
+    owner, other = machine.tree, Tree(tmp_path / "second", machine.home)
+    (other.root / "venvs").mkdir()
+    (other.root / "venvs/workstation").symlink_to(owner.root / "venvs/workstation")
+    machine.tree = other
+    assert machine.install().returncode == 0
+    assert machine.asked("venv") == machine.asked() == []
 
 
 # ---------------------------------------------------------------- what the machine has
@@ -391,6 +421,24 @@ def test_a_killed_installation_leaves_nothing_in_the_way(machine: Machine, name:
     os.killpg(process.pid, getattr(signal, f"SIG{name}"))
     assert process.wait(30) != 0
     assert not (machine.venv / "installed-base.txt").exists()
+    assert machine.install().returncode == 0
+
+
+@pytest.mark.parametrize("name", ["INT", "TERM", "HUP"])
+def test_an_installation_that_is_told_to_end_leaves_no_pip(machine: Machine, name: str) -> None:
+    """It would go on writing, and hold the lock that the next one waits for."""
+    process = subprocess.Popen(
+        [str(machine.tree.root / "install.sh")],
+        env=machine.env(SLOW="megatron-core"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    end = time.monotonic() + 30
+    while "megatron-core" not in "".join(machine.asked()) and time.monotonic() < end:
+        time.sleep(0.05)
+    process.send_signal(getattr(signal, f"SIG{name}"))
+    assert process.wait(30) == -getattr(signal, f"SIG{name}")
+    assert processes_with(str(machine.venv)) == []
     assert machine.install().returncode == 0
 
 

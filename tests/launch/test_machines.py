@@ -72,7 +72,7 @@ def dry_run(folder: Path, env: dict[str, str], program: str = "train-gpt3.sh", *
     text = text.replace(str((ROOT / "venvs").resolve()), "ROOT/venvs")  # a worktree's may be a link
     text = text.replace(str(ROOT), "ROOT").replace(str(folder), "")
     text = re.sub(r"_\d{8}-\d{6}(_job\d+)?_\d+", "_DATE", text)
-    text = re.sub(r"/venvs/([a-z]+)/[a-z0-9.]+/", r"/venvs/\1/PYTHON/", text)
+    text = re.sub(r"/venvs/([a-z]+)/[a-z0-9.-]+/", r"/venvs/\1/PYTHON/", text)
     # The tests' Python is a workstation's environment, or one outside of this tree
     text = text.replace("ROOT/venvs/workstation/PYTHON/bin", "VENV")
     text = text.replace("BIN/mpiexec", "VENV/mpiexec")

@@ -158,12 +158,15 @@ def test_stopping_early_is_no_failure_to_the_launcher(tmp_path: Path, starter: s
 def test_the_code_that_ranks_wrote_down_comes_back(tree: Tree) -> None:
     script = """declare -A LONGSEQ_VALUE=([LOAD]=)
         LONGSEQ_RUN=$HOME; mkdir "$HOME/log"; echo 75 >"$HOME/log/exit-code"
-        longseq_finish 0; echo "$REPLY"; longseq_finish 9; echo "$REPLY" """
+        longseq_finish 0; echo "$REPLY"; longseq_finish 1; echo "$REPLY"
+        rm "$HOME/log/exit-code"; longseq_finish 9; echo "$REPLY" """
     more = """; cat "$HOME/log/exit-code"
         printf 75 >"$HOME/log/exit-code" # a line that was cut
         longseq_finish 0; echo "$REPLY" """
     done = tree.bash(script + more)
-    assert done.stdout.split() == ["75", "9", "9", "75"]  # the third for those who look at the run
+    # The second of a launcher that was told itself, and has killed ranks that had said so; the
+    # fourth for those who look at the run
+    assert done.stdout.split() == ["75", "75", "9", "9", "75"]
 
 
 def test_a_run_whose_folder_is_gone_has_met_no_full_disk(tree: Tree) -> None:

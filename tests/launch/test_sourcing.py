@@ -17,10 +17,12 @@ FILES = [
             "setup",
             "variables",
             "machine",
+            "environment",
             "hosts",
             "models",
             "args",
             "launch",
+            "running",
             "preflight",
             "idle",
             "again",
@@ -52,7 +54,7 @@ VOLATILE = re.compile(
     r"_|BASH_[A-Z]+|LINENO|RANDOM|SRANDOM|SECONDS|EPOCH[A-Z]+|FUNCNAME|PIPESTATUS"
 )
 OURS = re.compile(
-    r"longseq_|LC_ALL$|LONGSEQ_(MODELS|VARIABLES|HOST_NAME|OTHERS|LIKELY|SECRET|BY_HAND|EXIT_BAD_HOST|EXIT_NO_ROOM|IDLE_GRACE|WORTH_IT|BROADCAST_SECONDS)$"
+    r"longseq_|LC_ALL$|LONGSEQ_(MODELS|VARIABLES|HOST_NAME|OTHERS|LIKELY|SECRET|BY_HAND|VERSIONS|EXIT_BAD_HOST|EXIT_NO_ROOM|IDLE_GRACE|WORTH_IT|BROADCAST_SECONDS)$"
 )
 
 

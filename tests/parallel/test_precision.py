@@ -82,7 +82,9 @@ def test_three_replicas_give_the_same_bits(tmp_path: Path) -> None:
         expected = found[f"{batch}, 0"]
         for stage in "12":
             assert found[f"{batch}, {stage}"]["losses"] == expected["losses"]
-            assert found[f"{batch}, {stage}"]["norms"] == pytest.approx(expected["norms"], rel=1e-6)
+            # Three ranks' sums in another order round a bf16 gradient the other way, now and then:
+            # 6e-6 on one machine, nothing on others. Rounded once more, the norm is off by 4e-4.
+            assert found[f"{batch}, {stage}"]["norms"] == pytest.approx(expected["norms"], rel=3e-5)
 
 
 def test_clipped_stages_agree(results: Any) -> None:

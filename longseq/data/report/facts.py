@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from longseq.config.arguments import Data
 from longseq.data.datasets import Dataset, documents_of
-from longseq.data.held_out import document_records, split_datasets
+from longseq.data.held_out import document_records, in_no_part, split_datasets
 from longseq.data.indexed.format import Ints
 from longseq.data.indexed.record_table import ENDING, read_records
 from longseq.data.samples.shares import parse_split
@@ -25,7 +25,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Part:
-    """Of a split. asked, got: shares of the tokens; fair: between half and twice what was asked."""
+    """Of a split. asked, got: shares of all tokens; fair: between half and twice what was asked."""
 
     name: str
     asked: float
@@ -45,7 +45,7 @@ class Facts:
     """lengths: bases of each record (tokens of each document where records are not known). gc: of
     each document with letters, and letters: how many those are. tokens: how often each occurs,
     [vocab_size]. sources: file → documents, bases, tokens. weights: what a token counts for → how
-    many do.
+    many do. in_no_part: tokens that the cuts left out, and documents of which nothing is in one.
     """
 
     dataset: Dataset
@@ -56,6 +56,7 @@ class Facts:
     sources: dict[str, tuple[int, int, int]]
     split: Split
     parts: list[Part]
+    in_no_part: tuple[int, int]
     weights: dict[float, int]
     duplicates: list[list[str]]
 
@@ -94,6 +95,7 @@ def facts_of(dataset: Dataset, flags: Data) -> Facts:
         _sources(dataset),
         split,
         _parts(dataset, split, flags.split, gc, acgt),
+        in_no_part(dataset, split),
         _weights(dataset),
         _duplicates(dataset),
     )
@@ -156,7 +158,7 @@ def _sources(dataset: Dataset) -> dict[str, tuple[int, int, int]]:
 def _parts(dataset: Dataset, split: Split, asked: str, gc: Ints, acgt: Ints) -> list[Part]:
     documents = documents_of(dataset)
     owner = documents.owner
-    total = sum(part.num_tokens for part in split.parts.values())
+    total = dataset.tokens.num_tokens
     rows = []
     for name, share in zip(PARTS, parse_split(asked), strict=True):
         segments = split.parts[name]

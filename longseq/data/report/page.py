@@ -9,6 +9,7 @@ from longseq.data.datasets import open_datasets
 from longseq.data.report.facts import SHOWN, Facts, facts_of, names_of_parts
 from longseq.data.report.pictures import pictures
 from longseq.host.atomic_files import reason, replace_file, unwritable
+from longseq.reports.format import counted
 from longseq.reports.page import render
 
 Rows = list[tuple[str, str]]
@@ -133,6 +134,12 @@ def _split(facts: Facts) -> Rows:
             f"{part.got:.2%} of the tokens for {part.asked:.2%} asked{fair}: {part.tokens:,} in"
             f" {part.groups:,} groups, {part.documents:,} documents or pieces{gc}",
         ))  # fmt: skip
+    tokens, documents = facts.in_no_part
+    if tokens:
+        share = tokens / facts.tokens.sum()
+        text = f"{share:.2%} of the tokens, where a cut goes through: {tokens:,}"
+        text += f", {counted(documents, 'whole document')} among them" if documents else ""
+        rows.append(("in no part", text))
     return [("cut by", facts.split.by), *rows, *(("note", note) for note in facts.split.notes)]
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 SIZE = (6.4, 3.2)  # inches
 BARS = 24
+UNITS = ((1e6, "million "), (1e3, "thousand "))
 LONGEST_NAME = 28
 
 
@@ -58,20 +59,28 @@ def _lengths(axes: Axes, facts: Facts) -> None:
     axes.set_ylabel("records")
 
 
+def _unit(most: float) -> tuple[float, str]:
+    """In what an axis counts that goes up to `most`, so that its marks have few digits."""
+    return next(((size, word) for size, word in UNITS if most >= size), (1.0, ""))
+
+
 def _gc(axes: Axes, facts: Facts) -> None:
-    axes.hist(100 * facts.gc, bins=50, weights=facts.letters / 1e6, color=GREEN)
+    heights, edges = np.histogram(100 * facts.gc, bins=50, weights=facts.letters)
+    size, word = _unit(float(heights.max()))
+    axes.stairs(heights / size, edges, fill=True, color=GREEN)
     axes.axvline(100 * facts.gc_of_all, color=ORANGE, linewidth=1.5)
     axes.set_xlabel(f"GC of a document, % (all: {facts.gc_of_all:.1%})")
-    axes.set_ylabel("million letters")
+    axes.set_ylabel(f"{word}letters")
 
 
 def _sources(axes: Axes, facts: Facts) -> None:
     rows = list(facts.sources.items())[:BARS]
     names = [name.rpartition("/")[2][-LONGEST_NAME:] for name, _ in rows][::-1]
-    axes.barh(range(len(rows)), [row[2] / 1e6 for _, row in rows][::-1], color=BLUE)
+    size, word = _unit(rows[0][1][2])
+    axes.barh(range(len(rows)), [row[2] / size for _, row in rows][::-1], color=BLUE)
     axes.set_yticks(range(len(rows)), names, fontsize=7)
     left = len(facts.sources) - len(rows)
-    axes.set_xlabel("million tokens" + (f" ({left:,} more files)" if left else ""))
+    axes.set_xlabel(f"{word}tokens" + (f" ({left:,} more files)" if left else ""))
     axes.grid(axis="y", visible=False)
 
 

@@ -16,7 +16,7 @@ from longseq.config.flags import Parser
 from longseq.errors import EXIT_DONE, UserError
 from longseq.host.scheduler import Asked, ask
 from longseq.reports.live.watch import look_at_run, progress
-from longseq.reports.runs import RUNNING, SUMMARY
+from longseq.reports.runs import RUNNING, SUMMARY, no_number
 
 NEWEST = 10
 
@@ -129,6 +129,7 @@ def _run_lines(run: Path, blanks: str, live: bool | None = None) -> list[str]:
     return [
         *(blanks + line for line in lines),
         *([f"{blanks}loss {losses[-1]:.4f}"] if losses else []),
+        *(f"{blanks}loss: {text}" for text in no_number(seen.records, seen.whole)),
     ]
 
 

@@ -16,7 +16,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +29,14 @@ from longseq.reports.runs import (
     RUNNING,
     finite,
     nested,
+    no_number,
     parse_record,
     read_json,
     read_summary,
 )
 
 TAIL = 1 << 20  # bytes of metrics.jsonl and of a log that are read each time: some 2,000 records
+PLACES = 60  # of a longer file at which its losses are looked at: as many as a line has blocks
 WARNINGS = 3
 QUIET = 120.0  # seconds without a record, beyond ten iterations, that are worth a word
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -78,7 +80,9 @@ def watch(options: argparse.Namespace) -> int:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a look found. records: the last ones of metrics.jsonl; queue: a line a job."""
+    """What a look found. records: the last ones of metrics.jsonl, whole: they are all; course:
+    losses from the first on, where they are not all; queue: a line a job.
+    """
 
     name: str
     summary: dict[str, Any]
@@ -86,6 +90,8 @@ class Seen:
     warnings: list[str] = field(default_factory=list)
     queue: list[str] = field(default_factory=list)
     silent: float = 0.0  # seconds since the last record
+    whole: bool = True
+    course: list[float] = field(default_factory=list)
 
     @property
     def total(self) -> int:
@@ -112,7 +118,7 @@ def look(folder: Path) -> Seen:
     else:
         job = str(read_json(run / "environment.json").get("job", ""))
         jobs = [job] if job.isdecimal() else []
-    return look_at_run(run, queue_states(jobs))
+    return replace(look_at_run(run, queue_states(jobs)), course=_course(run / "metrics.jsonl"))
 
 
 def look_at_run(run: Path, queue: list[str]) -> Seen:
@@ -121,8 +127,10 @@ def look_at_run(run: Path, queue: list[str]) -> Seen:
     records = [record for line in _tail(path) if (record := parse_record(line))]
     log = _tail(run / "log" / "rank0.log")
     warnings = [_said(line) for line in log if " WARNING " in line or " CRITICAL " in line]
-    silent = time.time() - path.stat().st_mtime if path.exists() else 0.0
-    return Seen(run.name, read_summary(run), records, warnings[-WARNINGS:], queue, silent)
+    now = path.stat() if path.exists() else None
+    silent = time.time() - now.st_mtime if now else 0.0
+    whole = now is None or now.st_size <= TAIL
+    return Seen(run.name, read_summary(run), records, warnings[-WARNINGS:], queue, silent, whole)
 
 
 def _said(line: str) -> str:
@@ -148,6 +156,22 @@ def _tail(path: Path) -> list[str]:
     except OSError:
         return []
     return lines[1:] if size > TAIL else lines
+
+
+def _course(path: Path) -> list[float]:
+    """Of a file longer than TAIL the losses at some places, each the mean of a few iterations."""
+    piece, found = TAIL // PLACES, []
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            for place in range(PLACES if size > TAIL else 0):
+                file.seek(place * (size - piece) // (PLACES - 1))
+                lines = file.read(piece).decode("utf-8", "replace").splitlines()[1:-1]
+                losses = _known([r for line in lines if (r := parse_record(line))], "lm_loss")
+                found += [statistics.fmean(losses)] if losses else []
+    except OSError:
+        return []
+    return found
 
 
 def queue_states(jobs: Sequence[str]) -> list[str]:
@@ -181,8 +205,12 @@ def frame(seen: Seen, width: int) -> list[str]:
         lines += _progress(seen, width)
     lines += [f"warning   {text}" for text in seen.warnings]
     if reason := seen.summary.get("reason"):  # whole: it is what one looks for
-        lines += textwrap.wrap(f"why       {reason}", max(width, 20), subsequent_indent=" " * 10)
+        lines += _wrapped("why", reason, width)
     return [line if len(line) <= width else line[: width - 1] + "…" for line in lines]
+
+
+def _wrapped(name: str, text: str, width: int) -> list[str]:
+    return textwrap.wrap(f"{name:<10}{text}", max(width, 20), subsequent_indent=" " * 10)
 
 
 def progress(seen: Seen) -> tuple[str, str]:
@@ -220,8 +248,10 @@ def _progress(seen: Seen, width: int) -> list[str]:
         newest = losses[-LAST:]  # one batch's says little
         text = f"loss      {statistics.fmean(newest):.4f}, mean of {len(newest)}"
         text += f"  validation {valid[-1]:.4f}" if valid else ""
-        room = max(0, min(60, width - len(text) - 2))
-        lines.append(f"{text}  {sparkline(losses, room)}")
+        room = max(0, min(PLACES, width - len(text) - 2))
+        lines.append(f"{text}  {sparkline(seen.course or losses, room)}")
+    for text in no_number(seen.records, seen.whole):
+        lines += _wrapped("loss", text, width)
     return lines
 
 

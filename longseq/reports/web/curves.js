@@ -8,7 +8,9 @@
   const numbers = JSON.parse(document.getElementById("numbers").textContent);
   const DASHES = [[], [7, 4], [2, 3], [8, 3, 2, 3]];
   const charts = [], ends = numbers.tables.flatMap(({x, c}) => c.lm_loss ? [x[0], x.at(-1)] : []);
-  const ENDS = [Math.min(...ends), Math.max(...ends)];  // of the marks' lines
+  const wide = (low, high, log) => low < high ? [low, high] : log ? [low / 2, high * 2] : [low - 1, high + 1];  // one x: in the middle
+  const ENDS = wide(Math.min(...ends), Math.max(...ends));  // of the marks' lines
+  const WHOLE = Array.from({length: 48}, (_, i) => [1, 2, 5][i % 3] * 10 ** Math.floor(i / 3));  // steps between iterations
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const label = (element, all) => Object.entries(all).forEach(([name, text]) => element.setAttribute(name, text));
   const make = (tag, of, parent) => parent.appendChild(Object.assign(document.createElement(tag), of));
@@ -20,18 +22,24 @@
     return Math.abs(v) >= 1e5 || Number.isInteger(v) ? v.toLocaleString("en", {maximumFractionDigits: 0}) : String(Number(v.toPrecision(5)));
   };
   const short = (v) => {
-    if (v !== 0 && Math.abs(v) < 1e-3) return v.toExponential(0);
+    if (v !== 0 && Math.abs(v) < 1e-3) return Number(v.toPrecision(4)).toExponential();
     for (const [size, unit] of [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]])
       if (Math.abs(v) >= size) return Number((v / size).toPrecision(4)) + unit;
     return String(Number(v.toPrecision(6)));
   };
 
-  // ---- the points of a curve: only where there is a number, so that the nearest one is found
+  // ---- the points of a curve: only where there is a number, so that the nearest one is found; all: with the
+  // gaps between them, where a curve that each iteration has a point of is not drawn
   const points = (series) => {
-    const {x, c} = numbers.tables[series.table], xs = [], ys = [];
-    if (series.value != null) return {xs: ENDS, ys: [series.value, series.value]};
-    x.forEach((at, i) => { if (c[series.key][i] != null) { xs.push(at); ys.push(c[series.key][i]); } });
-    return {xs, ys};
+    const {x, c} = numbers.tables[series.table];
+    if (series.value != null) return {xs: ENDS, ys: [series.value, series.value], all: [ENDS, [series.value, series.value]]};
+    const ys = c[series.key], known = [...x.keys()].filter((i) => ys[i] != null), there = [known.map((i) => x[i]), known.map((i) => ys[i])];
+    return {xs: there[0], ys: there[1], all: series.points ? there : [x, ys]};
+  };
+  // the places in uPlot's values of a curve (undefined: not one of its x) that no line reaches
+  const alone = (ys) => {
+    const own = [...ys.keys()].filter((i) => ys[i] !== undefined), value = (n) => ys[own[n]] ?? null;
+    return own.filter((i, n) => value(n) !== null && value(n - 1) === null && value(n + 1) === null);
   };
   const nearest = (xs, x) => {
     let low = 0, high = xs.length - 1;
@@ -70,7 +78,7 @@
     const {spec} = chart;
     const one = (s) => ({
       label: s.label, stroke: () => colour(`--c${s.colour}`), dash: DASHES[s.dash || 0], width: s.faint ? 1 : 2,
-      alpha: s.faint ? 0.35 : 1, show: !chart.off.has(s), points: {show: !!s.points, size: 6, fill: () => colour(`--c${s.colour}`)},
+      alpha: s.faint ? 0.35 : 1, show: !chart.off.has(s), points: {show: !!s.points, size: 6, fill: () => colour(`--c${s.colour}`), filter: (u, i, all) => all ? null : alone(u.data[i])},
     });
     const series = spec.series.map((s, i) => ({...one(s), ...(spec.stack && i < spec.stack ? {width: 1} : {})}));
     const faint = (i) => () => colour(`--c${spec.series[i].colour}`) + "80";
@@ -78,7 +86,7 @@
     const bands = Array.from({length: Math.max(0, (spec.stack || 0) - 1)}, (_, i) => ({series: [i + 2, i + 1], fill: faint(i + 1)}));
     const count = spec.log ? (v) => v % 1024 ? short(v) : `${v / 1024}k` : short;  // 4k as in SEQ_LEN=4k
     const texts = (how) => (u, all) => all.map((v) => v == null ? "" : how(v));
-    const axes = [axis({values: texts(count), size: 30}), axis({values: texts(short), size: 56})];
+    const axes = [axis({values: texts(count), size: 30, ...(spec.log ? {} : {incrs: WHOLE})}), axis({values: texts(short), size: 56})];
     const scales = {x: {time: false, ...(spec.log ? {distr: 3, log: 2} : {})}, y: {range: limits(spec)}};
     if (spec.bits && width > 480) {
       scales.bits = {from: "y", range: (u, low, high) => [low / spec.bits, high / spec.bits]};
@@ -100,10 +108,10 @@
     };
   };
   const draw = (chart) => {
-    const was = chart.u && {min: chart.u.scales.x.min, max: chart.u.scales.x.max};
+    const all = chart.data[0], [min, max] = wide(all[0], all.at(-1), chart.spec.log), was = chart.u?.scales.x;
     chart.u?.destroy();
     chart.u = new uPlot(options(chart, chart.canvas.clientWidth), chart.data, chart.canvas);
-    if (was) chart.u.setScale("x", was);
+    chart.u.setScale("x", {min: was?.min ?? min, max: was?.max ?? max});
     chart.u.over.addEventListener("dblclick", () => view(chart));
   };
 
@@ -112,10 +120,10 @@
   let moving = false;
   const view = (chart, low, high) => {
     for (const {u} of kin(chart)) {
-      const all = u.data[0], first = all[0], last = all.at(-1);
-      const wide = Math.max((high ?? last) - (low ?? first), Math.min(2, last - first) || 2);
-      const from = Math.max(first, Math.min(low ?? first, last - wide));
-      u.setScale("x", {min: from, max: first === last ? first + 1 : Math.min(last, from + wide)});
+      const all = u.data[0], [first, last] = wide(all[0], all.at(-1), chart.spec.log);
+      const seen = Math.max((high ?? last) - (low ?? first), Math.min(2, last - first));
+      const from = Math.max(first, Math.min(low ?? first, last - seen));
+      u.setScale("x", {min: from, max: Math.min(last, from + seen)});
     }
   };
   const zoom = (chart, times, at) => {
@@ -164,11 +172,12 @@
   const setUp = (figure, spec, number) => {
     const chart = {spec, off: new Set(), values: [], first: number === 0};
     chart.curves = spec.series.map(points);
-    chart.main = Math.max(0, chart.curves.findIndex(({xs}) => xs.length === Math.max(...chart.curves.map((c) => c.xs.length))));
+    const own = chart.curves.map(({xs}, i) => spec.series[i].value == null ? xs.length : 0);  // a mark has no iterations
+    chart.main = own.indexOf(Math.max(...own));
     if (!chart.curves[chart.main].xs.length) return;
-    const heights = chart.curves.map(({ys}) => ys);
+    const heights = chart.curves.map(({all}) => all[1]);
     for (let i = 1; i < (spec.stack || 0); i++) heights[i] = heights[i].map((y, n) => y + heights[i - 1][n]);
-    chart.data = uPlot.join(chart.curves.map(({xs}, i) => [xs, heights[i]]));
+    chart.data = uPlot.join(chart.curves.map(({all}, i) => [all[0], heights[i]]));
     figure.querySelector("img").remove(); figure.classList.add("live");
     const key = make("div", {className: "key"}, figure);
     chart.at = make("span", {className: "at"}, key);

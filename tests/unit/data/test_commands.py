@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ from longseq.errors import UserError
 def test_verbs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prefix = str(tmp_path / "a b" / "it's")
     assert run_verb(["prepare", str(LAMBDA), "--output", prefix]) == 0
-    assert "48,503 tokens in 1 documents" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "48,503 tokens in 1 documents" in printed
+    assert re.search(r"\n  [0-9.]+ s, [1-9][0-9.]*[kM]?B/s\n$", printed)  # however little it was
     with pytest.raises(UserError, match="--overwrite"):
         run_verb(["prepare", str(LAMBDA), "--output", prefix])
     assert run_verb(["prepare", str(LAMBDA), "--output", prefix, "--overwrite"]) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -175,3 +176,33 @@ def test_a_loss_scale_reaches_the_gradients_and_not_the_norm() -> None:
     assert weight.grad is not None
     assert torch.equal(weight.grad, 4096 * weight.detach())
     assert engine.get_global_grad_norm() == 5.0
+
+
+def test_on_the_host_a_resumed_step_is_the_step_that_would_have_been() -> None:
+    """Bit for bit; and AdamW's as torch has it."""
+    mesh: Any = SimpleNamespace()
+
+    def made(asked: Config) -> tuple[nn.Parameter, torch.optim.Optimizer]:
+        weight = nn.Parameter(torch.linspace(-1, 1, 500))
+        groups = [{"params": [weight], "weight_decay": 0.01}]
+        return weight, make_optimizer(asked, groups, mesh)
+
+    def step(weight: nn.Parameter, optimizer: torch.optim.Optimizer, number: int) -> None:
+        generator = torch.Generator().manual_seed(number)
+        weight.grad = torch.randn(500, generator=generator)
+        optimizer.step()
+
+    host = config("--zero-stage", "1", "--cpu-optimizer")
+    runs = [made(host)]
+    torchs, reference = made(config("--zero-stage", "1"))
+    for number in range(1, 41):
+        if number in (20, 30):
+            resumed, again = made(host)
+            resumed.data.copy_(runs[0][0].data)
+            again.load_state_dict(copy.deepcopy(runs[0][1].state_dict()))
+            runs.append((resumed, again))
+        for run in (*runs, (torchs, reference)):
+            step(*run, number)
+    (whole, _), *others = runs
+    assert all(torch.equal(resumed, whole) for resumed, _ in others)
+    torch.testing.assert_close(whole, torchs, rtol=0, atol=2e-6)

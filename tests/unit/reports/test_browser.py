@@ -126,18 +126,26 @@ HEADINGS = {
     ).split(","),
     "five": ["Curves", "Differences"],
 }
-DRAWN = """(() => {  // how many pixels of the first picture have the first curve's colour
-  const canvas = document.querySelector(".uplot canvas"), probe = document.createElement("i");
+DRAWN = """((number, curve, from, to) => {
+  const figure = document.querySelectorAll("figure")[number], probe = document.createElement("i");
+  const over = figure.querySelector(".u-over");
   document.body.append(probe);
-  probe.style.color = "var(--c0)";
+  probe.style.color = `var(--c${curve})`;
   const colour = getComputedStyle(probe).color.match(/[0-9]+/g).map(Number);
   probe.remove();
-  const {data} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  const left = over.offsetLeft + from * over.offsetWidth, wide = (to - from) * over.offsetWidth;
+  const {data} = figure.querySelector("canvas").getContext("2d").getImageData(
+    Math.round(left), over.offsetTop, Math.max(1, Math.round(wide)), over.offsetHeight);
   let found = 0;
   for (let n = 0; n < data.length; n += 4)
     if (data[n + 3] === 255 && colour.every((v, i) => Math.abs(v - data[n + i]) < 3)) found += 1;
   return found;
-})()"""
+})"""
+
+
+def drawn(page: Page, figure: int, colour: int, low: float = 0.0, high: float = 1.0) -> int:
+    """How many pixels of a plot have a curve's colour, in a part of its width."""
+    return int(page.run(f"{DRAWN}({figure}, {colour}, {low}, {high})"))
 
 
 @pytest.mark.parametrize(("name", "pictures"), [("one", 9), ("five", 4)])
@@ -153,7 +161,7 @@ def test_it_can_be_read_in_both_themes_at_any_width(
         found = page.run(CONTRASTS)
         assert len(found) > 40
         assert [(c, text) for c, text in found if c < (3 if "curve" in text else 4.5)] == []
-        assert page.run(DRAWN) > width / 4
+        assert drawn(page, 0, 0) > width / 4
     told = page.run("[...document.querySelectorAll('h2, summary')].map((e) => e.textContent)")
     assert [heading for heading in HEADINGS[name] if heading not in told] == []
     assert page.complaints() == []
@@ -242,6 +250,60 @@ def test_the_keyboard_reaches_every_value(browser: Browser, one: Path) -> None:
     page.key("Home")
     assert told(page, 0)[0] == 1
     assert page.complaints() == []
+    page.close()
+
+
+TEXTS = """(() => {  // of the axes that are drawn from now on: [figure, text, height]
+  window.texts = [];
+  const {fillText} = CanvasRenderingContext2D.prototype;
+  CanvasRenderingContext2D.prototype.fillText = function (text, x, y) {
+    const figures = [...document.querySelectorAll("figure")];
+    texts.push([figures.indexOf(this.canvas.closest("figure")), text, y]);
+    return fillText.call(this, text, x, y);
+  };
+})()"""
+
+
+def test_one_iteration_is_a_point_between_whole_numbers(browser: Browser, tmp_path: Path) -> None:
+    page = browser.open(write_page(read_run(make_run(tmp_path / "run", 1, 1))))
+    titles = page.run("[...document.querySelectorAll('figcaption')].map((e) => e.textContent)")
+    page.run(TEXTS)
+    page.look(1000, False)
+    page.run("0")  # drawn anew
+    texts = page.run("texts")
+    for figure, title in enumerate(titles):
+        own = [(text, y) for number, text, y in texts if number == figure]
+        assert [text for text, y in own if y == max(y for _, y in own)] == ["0", "1", "2"], title
+    curves = {"Loss": 0, "Throughput": 2, "Gradient norm": 5, "Learning rate": 1}
+    for title, colour in curves.items():
+        figure = next(n for n, text in enumerate(titles) if text.startswith(title))
+        assert drawn(page, figure, colour, 0.45, 0.55) > 9, title
+        assert drawn(page, figure, colour, 0, 0.45) == 0, title
+    assert titles[1].startswith("Loss beside the baselines")
+    assert min(drawn(page, 1, 7, n / 10, (n + 1) / 10) for n in range(10)) > 9
+    page.run("document.querySelector('[data-act=whole]').click()")
+    assert drawn(page, 0, 0, 0.45, 0.55) > 9
+    assert told(page, 1)[0] == 1
+    assert [text for text in page.complaints() if not text.startswith("Canvas2D: Mult")] == []
+    page.close()
+
+
+def test_no_line_goes_where_there_is_no_number(browser: Browser, tmp_path: Path) -> None:
+    """Of 40 iterations 11, 13 and 14 have none: 12 stands alone, and is a point."""
+    run = make_run(tmp_path / "run", 1, 40)
+    lines = list(map(json.loads, (run / "metrics.jsonl").read_text().splitlines()))
+    for n in (11, 13, 14):
+        lines[n - 1]["grad_norm"] = None
+    (run / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    page = browser.open(write_page(read_run(run)))
+    titles = page.run("[...document.querySelectorAll('figcaption')].map((e) => e.textContent)")
+    figure = next(n for n, text in enumerate(titles) if text.startswith("Gradient norm"))
+
+    def between(low: float, high: float) -> int:
+        return drawn(page, figure, 5, (low - 1) / 39, (high - 1) / 39)
+
+    assert [between(10.2, 11.6), between(12.4, 14.8)] == [0, 0]
+    assert min(between(1, 10), between(11.6, 12.4), between(15, 40)) > 9
     page.close()
 
 

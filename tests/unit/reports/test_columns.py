@@ -31,6 +31,23 @@ def test_two_lines_a_run_where_there_is_little() -> None:
     ]
 
 
+def test_a_long_name_is_without_its_middle() -> None:
+    """Beside its figures where that tells the names apart, above them else; whole in a file."""
+    names = [f"GPT_tp1_s128_seed1234_20261127-13191{n}_15571" for n in (1, 2)]
+    lines = columns(names, HEAD, ROWS, 37 + 25)  # 37 for the figures
+    assert [line[:25] for line in lines] == [
+        "run".ljust(25), "GPT_tp1_s128_s…1911_15571", "GPT_tp1_s128_s…1912_15571",
+    ]  # fmt: skip
+    assert {len(line) for line in lines} == {62}
+    assert columns(names, HEAD, ROWS, 37 + 23)[2::2] == names
+    alike = [f"{'a' * 30}{n}{'b' * 30}" for n in (1, 2)]
+    lines = columns(alike, HEAD, ROWS, 65)
+    assert (lines[2], len(lines)) == (alike[0], 6)
+    assert columns(alike, HEAD, ROWS, 40)[2] == "a" * 23 + "…" + "b" * 16
+    assert [line.split()[0] for line in columns(alike, HEAD, ROWS, None)[1:]] == alike
+    assert columns(["基因" * 20], HEAD, ROWS[:1], 35)[2] == "基因" * 5 + "…" + "因" + "基因" * 3
+
+
 @pytest.mark.parametrize("width", [15, 24, 25, 31, 32])
 def test_no_figure_is_cut(width: int) -> None:
     lines = columns(NAMES, HEAD, ROWS, width)

@@ -16,7 +16,7 @@ from longseq.errors import UserError
 from longseq.reports.compare import differences
 from longseq.reports.curves import NEAR, several
 from longseq.reports.page import write_page
-from longseq.reports.plots import bounds_near, smooth, thin
+from longseq.reports.plots import bounds_near, gradient_plot, smooth, thin
 from longseq.reports.runs import RunRecord, read_run
 from longseq.reports.sections import flat
 from longseq.reports.together import labels, losses_together
@@ -151,6 +151,19 @@ def test_curves_are_drawn(tmp_path: Path) -> None:
     assert "bits a base" not in loss
 
 
+def test_what_is_no_number_is_a_gap_in_the_picture(tmp_path: Path) -> None:
+    """And what stands alone a point, as the only iteration does."""
+    picture = gradient_plot(read_run(make_run(tmp_path / "run", 60)))  # all but 5
+    curve = max(re.findall(r'<path d="([^"]*)" clip-path', picture), key=len)
+    assert (curve.count("M"), curve.count("L")) == (2, 3 + 54)
+    points = r'<g clip-path="[^"]*">\s*<use'
+    assert not re.search(points, picture)
+    alone = gradient_plot(read_run(make_run(tmp_path / "one", 1)))
+    assert len(re.findall(points, alone)) == 1
+    shown = re.findall("<text[^>]*>([^<]*)</text>", alone)
+    assert shown[: shown.index("iteration")] == ["1"]
+
+
 def test_losses_are_in_bits_a_base_too(tmp_path: Path) -> None:
     marks: dict[str, Any] = {
         "unigram_loss": 2 * 1.3863,
@@ -261,6 +274,10 @@ def test_runs_together_say_what_differs(tmp_path: Path, capsys: pytest.CaptureFi
     assert "unigram" not in found.pictures[2]  # which is that of b alone
     assert [rows[name]["baseline: unigram"] for name in "abc"] == ["", "1.9000", ""]
     assert any("are in the table only" in words for words in found.words)
+    differ = [len({row[name] for row in rows.values()}) > 1 for name in rows["a"]]
+    assert differ == sorted(differ, reverse=True)
+    assert list(rows["a"])[:3] == ["run", "length", "ranks"]
+    assert list(rows["a"]).index("--adam-beta1") < list(rows["a"]).index("training loss")
     assert main(["report", str(runs[0]), "--together", "x.pdf"]) == 2
 
 

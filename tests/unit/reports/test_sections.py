@@ -1,6 +1,7 @@
 """What a page tells in tables, of numbers that are written out here."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,26 @@ def test_values_are_of_what_happened_too(tmp_path: Path) -> None:
     rows = sections.values(run, curves.one_run(run)).rows
     assert ["123", "9"] in rows
     assert len(rows) <= sections.ROWS + 2
+
+
+def test_losses_that_are_no_number_are_said(tmp_path: Path) -> None:
+    """Their curves have gaps, or are not there."""
+    none: list[dict[str, Any]] = [{"lm_loss": None, "validation_loss": None}] * 50
+    run = run_of(tmp_path, *none)
+    assert "Loss" not in [chart["title"] for chart in curves.one_run(run)["charts"]]
+    assert sections.happened(run) == [
+        ("loss", "no number in 50 of 50 iterations, since iteration 1"),
+        ("loss", "no number in 50 of 50 validations, since iteration 1"),
+    ]
+    good: list[dict[str, Any]] = [{"lm_loss": 1.0}, {}, {"lm_loss": 1.0, "validation_loss": 1.0}]
+    assert sections.happened(run_of(tmp_path, *good)) == []
+    said = sections.happened(run_of(tmp_path, *good, {"lm_loss": math.nan}, *good))
+    assert said == [("loss", "no number in 1 of 5 iterations, at 4")]
+    said = sections.happened(run_of(tmp_path, none[0], *good, none[0], good[0]))
+    assert said == [
+        ("loss", "no number in 2 of 5 iterations, from 1 to 5"),
+        ("loss", "no number in 2 of 3 validations, since iteration 1"),
+    ]
 
 
 def test_settings_that_are_alike_share_a_row() -> None:

@@ -24,24 +24,41 @@ def test_bf16_where_it_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
         assert not slow_precision("fp32", cpu) + slow_precision("bf16", gpu)
 
 
-def test_where_all_was_done_before_there_is_no_report_and_no_complaint(tmp_path: Path) -> None:
+def ended(folder: Path, losses: list[float]) -> list[Any]:
+    """What the screen is told at the end of a run in `folder`: the closing's rows, warnings."""
     said: list[Any] = []
-    words = f"--num-layers 2 --hidden-size 32 --num-attention-heads 4 --run-dir {tmp_path}"
+    words = f"--num-layers 2 --hidden-size 32 --num-attention-heads 4 --run-dir {folder}"
     announcer: Any = SimpleNamespace(
         config=parse_config(words.split(), 1),
         kept=SimpleNamespace(newest=None),
-        screen=SimpleNamespace(closing=lambda _, rows: said.extend(rows), warn=pytest.fail),
+        screen=SimpleNamespace(closing=lambda _, rows: said.extend(rows), warn=said.append),
         ranks=Ranks(),
-        folder=tmp_path,
+        folder=folder,
         marks={},
         _told={},
         peak=None,
         opening=[],
     )
-    Announcer.ended(announcer, 0, [], None, 0.0)
-    assert said == [("everything", str(tmp_path))]
+    Announcer.ended(announcer, 0, losses, None, 0.0)
+    return said
+
+
+def test_where_all_was_done_before_there_is_no_report_and_no_complaint(tmp_path: Path) -> None:
+    assert ended(tmp_path, []) == [("everything", str(tmp_path))]
     assert json.loads((tmp_path / "summary.json").read_text())["status"] == "done"
     assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize("error", [OSError("no room"), RuntimeError("a library that is broken")])
+def test_a_report_that_fails_is_no_failure_of_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def broken(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("longseq.training.announcer.read_run", broken)
+    assert ended(tmp_path, [1.0])[-1] == f"the report could not be written: {error}"
+    assert json.loads((tmp_path / "summary.json").read_text())["status"] == "done"
 
 
 def test_speed_counts_the_layers_that_are_recomputed() -> None:

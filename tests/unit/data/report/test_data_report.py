@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
-from data_helpers import make
+from data_helpers import LAMBDA, make
 
 from longseq.config.arguments import Data
 from longseq.data.datasets import open_datasets
+from longseq.data.inspection import inspect
 from longseq.data.report import facts as module
 from longseq.data.report.facts import Facts, facts_of
 from longseq.data.report.page import page, write_report
+from longseq.data.report.pictures import pictures
 from longseq.errors import FullDisk
 from tests.full_disk import room_for
 
@@ -98,3 +101,50 @@ def test_shares_of_a_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     write_report(Data(data_path=prefix, split="70,20,10"))
     assert "70.00% of the tokens for 70.00% asked" in capsys.readouterr().out
     assert Path(f"{prefix}.report.html").exists()
+
+
+def test_tokens_in_no_part_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A gene across the cut between two genes, by marking each token that a part has."""
+    genome = "\n".join(LAMBDA.read_text().split("\n")[:150])
+    prefix, manifest = make(tmp_path, genome, tokenizer="codon", genes=True)
+    found = facts(prefix, "949,50,1")
+    assert found.split.by == "document"
+    used = np.zeros(manifest.num_tokens, dtype=bool)
+    for part in found.split.parts.values():
+        for start, length in zip(part.start, part.length, strict=True):
+            used[start : start + length] = True
+    offsets = found.dataset.tokens.document_offsets.tolist()
+    whole = sum(not used[a:b].any() for a, b in itertools.pairwise(offsets))
+    left = int((~used).sum())
+    assert (found.in_no_part, whole) == ((left, whole), 1)
+    assert [part.got for part in found.parts] == [part.tokens / len(used) for part in found.parts]
+    flags = Data(data_path=prefix, split="949,50,1")
+    write_report(flags)
+    row = f"  {'in no part':<32}  {left / len(used):.2%} of the tokens, where a cut goes through: "
+    assert f"{row}{left}, 1 whole document among them\n" in capsys.readouterr().out
+    assert "in no part" in Path(f"{prefix}.report.html").read_text()
+    inspect(flags, 100)
+    assert (
+        f"test 0 tokens, in no part {left} tokens (1 whole document)\n" in capsys.readouterr().out
+    )
+
+
+def test_nothing_is_told_of_no_part_where_all_is_in_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prefix, _ = make(tmp_path, ">a\nACGT\n>b\nACGT\n")
+    flags = Data(data_path=prefix, split="1,0,0")
+    write_report(flags)
+    inspect(flags, 100)
+    assert "no part" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("length", "unit"),
+    [(40, "letters"), (4_000, "thousand letters"), (4_000_000, "million letters")],
+)
+def test_an_axis_counts_in_what_has_few_digits(tmp_path: Path, length: int, unit: str) -> None:
+    content = f">a\n{'AC' * (length // 2)}\n>b\n{'AT' * (length // 2)}\n"
+    drawn = dict(pictures(facts(make(tmp_path, content)[0])))["GC of documents"]
+    words = re.findall("<text[^>]*>([^<]*)</text>", drawn)
+    assert unit in words

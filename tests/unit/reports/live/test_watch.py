@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import time
 from pathlib import Path
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from longseq.__main__ import main
-from longseq.reports.live.watch import frame, look, sparkline
+from longseq.reports.live.status import status
+from longseq.reports.live.watch import TAIL, frame, look, sparkline
 from longseq.reports.runs import read_run
 
 
@@ -149,6 +151,44 @@ def test_what_is_no_number_is_left_out(tmp_path: Path, value: str) -> None:
     lines = frame(look(run), 100)
     assert lines[1].endswith("41/100  running, 0:01:58 left")
     assert lines[3].startswith("loss      1.4750, mean of 20  validation 1.5000  █")
+
+
+def test_losses_that_are_none_are_said(tmp_path: Path) -> None:
+    """As the trainer writes them: null."""
+    run = make_run(tmp_path / "run")
+    records = "".join(f'\n{{"iteration": {n}, "lm_loss": null}}' for n in range(41, 51))
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write(records)
+    said = "no number in 10 of 50 iterations, since iteration 41"
+    assert frame(look(run), 100)[4] == f"loss      {said}"
+    assert f"  loss: {said}" in status(tmp_path, None)
+    (run / "metrics.jsonl").write_text(records)
+    assert frame(look(run), 40)[3:5] == [
+        "loss      no number in 10 of 10",
+        "          iterations, since iteration 41",
+    ]
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_the_line_of_a_long_run_is_of_all_of_it(tmp_path: Path, lost: bool) -> None:
+    """From 3 down to 1 in its first half, then flat; of a file that is read in part."""
+    run, count = make_run(tmp_path / "run", 1), 20_000
+    values = [max(1.0, 3 - 4 * n / count) for n in range(count)]
+    with (run / "metrics.jsonl").open("w") as file:
+        for n, value in enumerate(values, 1):
+            record = {"iteration": n, "lm_loss": None if lost else value, "more": "x" * 80}
+            file.write(json.dumps(record) + "\n")
+    assert (run / "metrics.jsonl").stat().st_size > 2 * TAIL
+    *_, line = [text for text in frame(look(run), 120) if text.startswith("loss")]
+    if lost:
+        assert re.fullmatch(r"loss +no number in (.*) of the last \1 iterations, .* before", line)
+        return
+    blocks = line.split()[-1]
+    places = [values[n * (count - 1) // (len(blocks) - 1)] for n in range(len(blocks))]
+    expected = [round((value - 1) / 2 * 7) for value in places]
+    drawn = ["▁▂▃▄▅▆▇█".index(block) for block in blocks]
+    assert len(blocks) == 60
+    assert max(abs(a - b) for a, b in zip(drawn, expected, strict=True)) <= 1
 
 
 def test_a_sparkline_falls_as_the_loss_does() -> None:
