@@ -99,8 +99,7 @@ case $LONGSEQ_TASK in
         ;;
     use)
         if longseq_is_installed base; then
-            (export LONGSEQ_FROM=$PWD && cd -- "$LONGSEQ_ROOT" && # as in use.sh
-                ask "$LONGSEQ_PYTHON" "${extra[0]}" --dry-run "${LONGSEQ_ARGS[@]}" "${extra[@]:1}")
+            longseq_look_over "${extra[@]}"
         elif ((LONGSEQ_VALUE[DRY_RUN])); then
             longseq_say "note: what is behind -- is not looked at, as there is no finished environment here"
         else

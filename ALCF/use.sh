@@ -42,6 +42,8 @@ longseq_wrap "${words[@]}" # what it refuses it refuses before there is a folder
 ((! LONGSEQ_VALUE[DRY_RUN])) || longseq_answer longseq_print_command "${LONGSEQ_COMMAND[@]}"
 longseq_is_installed base || longseq_refuse "there is no finished environment yet: ./install.sh makes it"
 longseq_check_temporary
+# What the ranks would refuse, without the launcher's own words around it; what else is said they say
+said=$(longseq_look_over "$@" 2>&1 >/dev/null) || { status=$? && printf '%s\n' "$said" >&2 && exit "$status"; }
 if ! { mkdir -p -- "$LONGSEQ_OUTPUT" && LONGSEQ_RUN=$(mktemp -d -- "$LONGSEQ_OUTPUT/$1-XXXXXX"); } 2>/dev/null; then
     longseq_refuse "cannot write to $LONGSEQ_OUTPUT: set OUTPUT_DIR"
 fi

@@ -56,3 +56,9 @@ longseq_verb_args() { # sets LONGSEQ_ARGS: the layout and how it computes, as fl
         fp16) longseq_refuse "DTYPE=fp16 is for training: give fp32 or bf16" ;;
     esac
 }
+
+longseq_look_over() { # longseq_look_over VERB ARGUMENT...: fails as the verb would where it refuses, before a rank is there
+    local from=$PWD
+    (cd -- "$LONGSEQ_ROOT" && LONGSEQ_FROM=$from LONGSEQ_RANKS=$LONGSEQ_RANKS PYTHONDONTWRITEBYTECODE=1 PYTHONSAFEPATH=1 \
+        PYTHONPATH=$LONGSEQ_ROOT${PYTHONPATH:+:$PYTHONPATH} "$LONGSEQ_PYTHON" -m longseq "$1" --dry-run "${LONGSEQ_ARGS[@]}" "${@:2}")
+}

@@ -66,6 +66,7 @@ class Kept:
     def __enter__(self) -> Kept:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            self._refuse_others()
             self._lock = (self.folder / "lock").open("w")
         except OSError as error:
             text = f"--output {self.folder} cannot be written: {reason(error)}"
@@ -87,6 +88,15 @@ class Kept:
         _at: TracebackType | None,
     ) -> None:
         self._lock.close()
+
+    def _refuse_others(self) -> None:
+        """A folder of somebody's own files, some of which may be called as ours are."""
+        names = sorted(path.name for path in self.folder.iterdir())
+        others = [name for name in names if name != "lock" and not name.startswith(".bench.json")]
+        if others and "bench.json" not in names:
+            raise UserError(
+                f"--output {self.folder} holds {others[0]} and is of no bench: name a new folder"
+            )
 
     def _compare(self) -> None:
         path = self.folder / "bench.json"

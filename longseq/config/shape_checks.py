@@ -75,7 +75,8 @@ def _heads(config: Config) -> None:
         if count % axes.tp:
             raise UserError(
                 f"{name} {count} does not divide by --tensor-model-parallel-size {axes.tp}:"
-                " use a size that divides it, and Ulysses or ring for further ranks"
+                " use a size that divides it (MPSIZE, 1 for none), and data parallelism, Ulysses or"
+                " ring for further ranks"
             )
     if heads // axes.tp < axes.ulysses:
         of_these = " of a tensor-parallel rank" if axes.tp > 1 else ""

@@ -16,6 +16,7 @@ opening       what the trainer asks for: `open_data(config.data, seq_length, see
 commands      the verb `longseq prepare`;  input_flags: those of its inputs
 looking       the verb `longseq data`, whose work inspection does
 progress_bar  for both
+written       what a command writes takes the place of nothing that it reads
 
 Nothing is imported here: the check before a launch must start in milliseconds.
 """

@@ -8,6 +8,7 @@ The only place with fsync, rename and digests.
     unfinished(target, flag)            the same, which a killed writer leaves to the next
     replace_folder(aside, target, old)  the same, where an older one may be there
     digest(path), Sha256()              of a file, of a stream
+    same_files(written, others)         which of them would take another's place
 """
 
 import errno
@@ -15,8 +16,8 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -30,6 +31,7 @@ UNFINISHED = ".unfinished"
 LOCK = "lock"
 
 Sha256 = hashlib.sha256  # of bytes as they pass
+Name = str | os.PathLike[str]
 
 
 def sync(path: Path) -> None:
@@ -173,6 +175,26 @@ def remove_folder(path: Path, aside: Path) -> None:
     """Remove a folder that is renamed to `aside` first, so that none sees half of it."""
     path.rename(aside)
     shutil.rmtree(aside)
+
+
+def same_files(written: Iterable[Name], others: Iterable[Name]) -> Iterator[tuple[Name, Name]]:
+    """Each file to be written that is one of the others, with that one; asked before any is written
+    or read. Links and hard links are what they lead to.
+    """
+    known = {key: other for other in others for key in _keys(other)}
+    for path in written:
+        for key in _keys(path):
+            if key in known:
+                yield path, known[key]
+                break
+
+
+def _keys(path: Name) -> Iterator[object]:
+    """What all names of a file have in common; of one that is not there yet, its real path."""
+    yield os.path.realpath(path)
+    with suppress(OSError):
+        facts = os.stat(path)
+        yield facts.st_dev, facts.st_ino
 
 
 def reason(error: OSError) -> str:

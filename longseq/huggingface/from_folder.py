@@ -26,7 +26,10 @@ from longseq.checkpoint.state.load import TABLES
 from longseq.checkpoint.state.share import file_name
 from longseq.config.arguments import Network
 from longseq.data.tokenizers.base import Tokenizer
+from longseq.data.tokenizers.kinds import TAGGED
 from longseq.data.tokenizers.registry import tokenizer_from, write_tokenizer
+from longseq.data.tokenizers.tagged import FILE as TAGS
+from longseq.data.tokenizers.tagged import Tagged, read_tags
 from longseq.errors import UserError
 from longseq.huggingface.families.choosing import family_of
 from longseq.huggingface.families.moves import Move
@@ -50,7 +53,7 @@ def bring_in(source: Path, folder: Path) -> tuple[Network, Tokenizer]:
     except KeyError as missing:
         raise UserError(f"{source / 'config.json'} has no {missing}") from None
     check_network(net)
-    tokenizer = _tokenizer(source)
+    tokenizer = _tokenizer(source, folder)
     if config.get("vocab_size", 0) < tokenizer.vocab_size:
         raise UserError(
             f"{source / 'config.json'}: vocab_size {config.get('vocab_size')}, and the tokenizer"
@@ -170,13 +173,29 @@ def _chunks(
             yield tensor.contiguous().flatten().view(torch.uint8).numpy().data
 
 
-def _tokenizer(source: Path) -> Tokenizer:
+def _tokenizer(source: Path, folder: Path) -> Tokenizer:
     """Ours where an export of ours says which one, else its tokenizer.json."""
     facts = source / "tokenizer_config.json"
     ours = str(_read_json(facts).get(OURS) or "") if facts.exists() else ""
-    if ours and not ours.startswith(("huggingface", "gpt2")):
-        return tokenizer_from(ours)
-    return tokenizer_from(f"huggingface:{source / 'tokenizer.json'}")
+    kind = ours.removeprefix(TAGGED)
+    tags = read_tags(str(source / TAGS), "export again") if kind != ours else None
+    if kind and not kind.startswith(("huggingface", "gpt2")):
+        inner = tokenizer_from(kind)
+    else:
+        inner = tokenizer_from(f"huggingface:{source / 'tokenizer.json'}")
+        if tags:
+            inner = _without(tags, source / "tokenizer.json", folder / "tokenizer.json")
+    return inner if tags is None else Tagged(inner, tags)
+
+
+def _without(tags: list[str], whole: Path, path: Path) -> Tokenizer:
+    """What an exported tokenizer was before its tags were added, in a file of its own."""
+    facts = _read_json(whole)
+    facts["added_tokens"] = [
+        one for one in facts.get("added_tokens", []) if one["content"] not in tags
+    ]
+    path.write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
+    return tokenizer_from(f"huggingface:{path}")
 
 
 def _read_json(path: Path) -> Any:

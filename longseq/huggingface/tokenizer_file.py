@@ -18,6 +18,8 @@ from tokenizers import Tokenizer as Inner
 
 from longseq.data.tokenizers.base import SequenceTokenizer, Tokenizer
 from longseq.data.tokenizers.folding import folding
+from longseq.data.tokenizers.tagged import FILE as TAGS
+from longseq.data.tokenizers.tagged import Tagged
 from longseq.data.tokenizers.text import Bytes, Library
 from longseq.errors import UserError
 
@@ -32,9 +34,27 @@ def as_library(tokenizer: Tokenizer) -> Any:
         inner = _of_bytes()
     elif isinstance(tokenizer, Library):
         inner = Inner.from_str(tokenizer.as_json())
+    elif isinstance(tokenizer, Tagged):
+        return _with_tags(tokenizer)
     else:
         raise UserError(f"tokenizer {tokenizer.specification} has no form in transformers")
     inner.add_special_tokens([tokenizer.names()[tokenizer.end_of_document]])
+    return inner
+
+
+def _with_tags(tokenizer: Tagged) -> Any:
+    """Tags as special tokens, which are found before letters are folded and cut into words. The
+    library numbers them itself, on from its own count of tokens.
+    """
+    inner = as_library(tokenizer.inner)
+    inner.add_special_tokens(tokenizer.tags)
+    first = tokenizer.inner.vocab_size
+    if any(inner.token_to_id(name) != id for id, name in enumerate(tokenizer.tags, first)):
+        raise UserError(
+            f"tokenizer {tokenizer.specification}: its ids leave gaps or its tags are tokens of its"
+            " own, and transformers would number them anew: ./longseq.sh checkpoint convert writes"
+            " the weights alone"
+        )
     return inner
 
 
@@ -71,7 +91,9 @@ def _byte_letters() -> list[str]:
 
 
 def write_tokenizer_files(tokenizer: Tokenizer, folder: Path, length: int) -> None:
-    """tokenizer.json and tokenizer_config.json; length: the longest sequence of the model."""
+    """tokenizer.json, tokenizer_config.json and, for the way back, the tags; length: the longest
+    sequence of the model.
+    """
     whole = as_library(tokenizer).to_str(pretty=True)  # its own save() has no OSError
     (folder / "tokenizer.json").write_text(whole, encoding="utf-8")
     names = tokenizer.names()
@@ -86,3 +108,5 @@ def write_tokenizer_files(tokenizer: Tokenizer, folder: Path, length: int) -> No
     }
     text = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
     (folder / "tokenizer_config.json").write_text(text, encoding="utf-8")
+    if isinstance(tokenizer, Tagged):
+        (folder / TAGS).write_bytes(tokenizer.files[TAGS])

@@ -9,6 +9,7 @@ ranks      a verb on several ranks: how it starts, how it ends, what a mistake d
 sequences  files or prepared data → records of tokens
 windows    a record → what the network sees of it at once
 forward    windows → the loss of each token, over all ranks
+outputs    what is to be written, looked at before any work
 tables     what is written: whole or not there
 progress   how far it is, and how long it will take
 score      the verb: log-likelihoods of records;  variants: of alleles between the same flanks

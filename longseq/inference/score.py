@@ -6,6 +6,7 @@
 
 A record's log-likelihood is Σ w log p(token | those before it) in nats, its bits per base are
 - log-likelihood / (ln 2 · letters), with letters weighed by w as well where weights are asked for.
+Tags stand for no letter and are in neither sum.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ from longseq.config.flags import Parser
 from longseq.data.tokenizers.base import Tokenizer
 from longseq.errors import UserError
 from longseq.inference.flags import add_computing, network_config, read_computing
+from longseq.inference.outputs import Output, check_outputs
 from longseq.inference.progress import progress
 from longseq.inference.ranks import on_ranks, warner
 from longseq.inference.sequences import Reader, Sequence, Weighing
-from longseq.inference.tables import SUFFIXES, Nothing, Table, check_output, open_table
+from longseq.inference.tables import SUFFIXES, Nothing, Table, open_table
 from longseq.inference.variants import COLUMNS as VARIANTS
 from longseq.inference.variants import (
     check_variants,
@@ -139,9 +141,10 @@ def score(options: argparse.Namespace) -> int:
     """`longseq score`: returns the exit code, raises UserError."""
     layout, computing = read_computing(options)
     check_window(options)
-    check_output("--output", options.output, SUFFIXES[:2], options.files)
-    others = [*options.files, *([options.output] if options.output else [])]
-    check_output("--per-position", options.per_position, others=others)
+    table = Output("--output", options.output, SUFFIXES[:2])
+    each = Output("--per-position", options.per_position, SUFFIXES)
+    variants = [str(options.variants)] if options.variants else []
+    check_outputs(options.run, [*options.files, *variants], table, each)
     counts_for = weighing(options)
     if options.variants:
         _check_variants(options)
@@ -182,7 +185,7 @@ def _score_records(ready: Ready, asked: Scoring, options: argparse.Namespace) ->
     from longseq.inference.forward import scored
 
     ranks, tokenizer, reader = ready.ranks, ready.trained.tokenizer, asked.reader
-    names = tokenizer.names()
+    names, weightless = tokenizer.names(), 0
     with ExitStack() as stack:
         table = _table(stack, options.output, RECORDS, ranks)
         each: Table = Nothing(POSITIONS)
@@ -190,9 +193,13 @@ def _score_records(ready: Ready, asked: Scoring, options: argparse.Namespace) ->
             each = _table(stack, options.per_position, POSITIONS, ranks)
         advance = stack.enter_context(progress("scoring", reader.total, ranks.rank))
         for number, (sequence, losses) in enumerate(scored(ready, reader, asked.cuts), 1):
-            table.add(_row(sequence, losses))
+            row = _row(sequence, losses)
+            weightless += math.isnan(row["bits_per_base"][0])
+            table.add(row)
             each.add(_positions(sequence, losses, tokenizer, names))
             advance(reader.done, f"{number:,} records")
+    if weightless:
+        warner(ranks)(f"{weightless:,} records have no letter that counts: bits per base nan")
 
 
 def _check_variants(options: argparse.Namespace) -> None:
@@ -242,12 +249,13 @@ def _row(sequence: Sequence, losses: Losses) -> dict[str, list[Any]]:
 
 
 def log_likelihood(sequence: Sequence, losses: Losses) -> tuple[float, float]:
-    """Of a record, in nats, and the letters that count for it."""
+    """Of a record, in nats, and the letters that count for it, both without its tags."""
+    spelt = losses[sequence.tags :].astype(np.float64)
     if sequence.weights is None:
-        return -float(losses.sum(dtype=np.float64)), float(sequence.letters)
-    a_token = sequence.letters / (len(losses) - sequence.tags)
-    weights = sequence.weights.astype(np.float64)
-    return -float(weights @ losses.astype(np.float64)), float(weights.sum()) * a_token
+        return 0.0 - float(spelt.sum()), float(sequence.letters)
+    weights = sequence.weights[sequence.tags :].astype(np.float64)
+    a_token = sequence.letters / max(1, len(spelt))
+    return 0.0 - float(weights @ spelt), float(weights.sum()) * a_token  # 0.0 - 0.0 is no -0.0
 
 
 def _positions(

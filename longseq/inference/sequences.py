@@ -62,7 +62,7 @@ class Weighing:
 class Sequence:
     """One record: tokens [n] without an end token, the letters that they stand for (of text its
     bytes), and what each token counts for [n], None where all count 1. tags: tokens in front that
-    stand for no letter.
+    stand for no letter, whatever they count for.
     """
 
     name: str
@@ -214,7 +214,7 @@ class Reader:
             weights = found.weights
             if weights is not None:
                 weights = np.append(np.zeros(len(lead), np.float32), weights)
-            return _tagged(replace(found, tokens=tokens, weights=weights), len(lead))
+            return replace(found, tokens=tokens, weights=weights, tags=len(lead))
         return self._encode(tokenizer, path, name, raw, kind)
 
     def _encode(
@@ -271,15 +271,7 @@ def document(
 ) -> Sequence:
     """A record of prepared data; its tokens without an end token."""
     tags = tokenizer.tags_in(tokens) if isinstance(tokenizer, Tagged) else 0
-    return _tagged(Sequence(name, tokens, tokenizer.letters(tokens), weights), tags)
-
-
-def _tagged(sequence: Sequence, tags: int) -> Sequence:
-    """A sequence whose first tokens are tags, which count nothing unless the data say so."""
-    weights = sequence.weights
-    if tags and weights is None:
-        weights = (np.arange(len(sequence.tokens)) >= tags).astype(np.float32)
-    return replace(sequence, weights=weights, tags=tags)
+    return Sequence(name, tokens, tokenizer.letters(tokens), weights, tags)
 
 
 def _text(tokenizer: TextTokenizer, path: str, name: str, text: bytes) -> Sequence:

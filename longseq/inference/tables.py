@@ -8,18 +8,16 @@ A file is written aside and takes its place at the end. In a .npy the last colum
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-from longseq.errors import UserError
 from longseq.host.atomic_files import make_aside, publish_files, reason, sync, unwritable
 
 Columns = Mapping[str, type]  # names → str, int or float
@@ -156,28 +154,6 @@ class Npy(Table):
     def abandon(self) -> None:
         with suppress(OSError):
             self._file.close()
-
-
-def check_output(
-    flag: str, path: Path | None, suffixes: Sequence[str] = SUFFIXES, others: Iterable[str] = ()
-) -> None:
-    """Refuse, before any work, a name that cannot become a file of one of the formats, or that is
-    of one of the other files, which would be lost.
-    """
-    if path is None:
-        return
-    if path.suffix not in suffixes:
-        raise UserError(f"{flag} {path}: end it in one of {', '.join(suffixes)}")
-    if path.exists() and not path.is_file():
-        raise UserError(f"{flag} {path} is there and is no file: name another")
-    if not path.parent.is_dir():
-        raise UserError(f"{flag} {path}: there is no folder {path.parent}: make it first")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise UserError(
-            f"{flag} {path}: you may not write to the folder {path.parent}: name another"
-        )
-    if any(os.path.realpath(path) == os.path.realpath(other) for other in others):
-        raise UserError(f"{flag} {path} is another file of this command: name a new one")
 
 
 @contextmanager

@@ -240,18 +240,18 @@ def _least(variant: Variant, bases: int) -> int:
 def _alleles(
     variant: Variant, reference: dict[str, str], letters: int, bases: int
 ) -> Iterator[Allele]:
-    """Reference and alternative between the same flanks, at most `letters` long. The left flank
-    keeps the frame of words of `bases` letters and is one of them at least, where the record has
-    one.
+    """Reference and alternative between the same flanks, at most `letters` long; what one end of
+    the record lacks, the flank on the other side has. The left one keeps the frame of words of
+    `bases` letters and is one of them at least, where the record has one.
     """
     whole = reference[variant.record]
     longest = max(len(variant.ref), len(variant.alt))
-    left = max(0, variant.start - (letters - longest) // 2)
+    stop, room = variant.start + len(variant.ref), letters - longest
+    left = variant.start - max(room // 2, room - (len(whole) - stop))
     nearest = variant.start - variant.start % bases - bases  # where the word before begins
     spare = letters - _least(variant, bases)
     left = max(0, min(left - left % bases, nearest), nearest - spare + spare % bases)
-    stop = variant.start + len(variant.ref)
-    right = min(len(whole), stop + letters - longest - (variant.start - left))
+    right = min(len(whole), stop + room - (variant.start - left))
     before, after = whole[left : variant.start], whole[stop:right]
     rna = "U" in before + after and "T" not in before + after  # and so are its alleles
     for text in (variant.ref.upper(), variant.alt.upper()):

@@ -21,6 +21,8 @@ from longseq.config.flags import Parser
 from longseq.errors import EXIT_DONE, UserError
 from longseq.host.atomic_files import reason, replace_file, unwritable
 
+TABLE = "metrics.csv"  # in a run's folder
+
 
 def add_arguments(parser: Parser) -> None:
     """Any number of folders."""
@@ -36,8 +38,8 @@ def report(options: argparse.Namespace) -> int:
     """Write the pages and print the table. A folder that is no run is named and left out; raises
     UserError where none is one.
     """
-    from longseq.reports.compare import show, write_together
-    from longseq.reports.page import write_page
+    from longseq.reports.compare import check_together, show, write_together
+    from longseq.reports.page import PAGE, write_page
     from longseq.reports.runs import RunRecord, read_run
 
     runs: list[RunRecord] = []
@@ -49,13 +51,14 @@ def report(options: argparse.Namespace) -> int:
             left_out.append(str(error))
     if not runs:
         raise UserError(left_out[0])
-    if options.together and options.together.suffix != ".html":
-        raise UserError(f"--together {options.together}: give a name that ends in .html")
+    if options.together:
+        pages = [run.folder / name for run in runs for name in (PAGE, TABLE)]
+        check_together(options.together, pages)
     show(runs)
     for run in runs:
         print(write_page(run))
         if options.csv:
-            print(write_csv(run.folder / "metrics.csv", run.metrics))
+            print(write_csv(run.folder / TABLE, run.metrics))
     for path in write_together(runs, options.together) if options.together else ():
         print(path)
     for run in runs:

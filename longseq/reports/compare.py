@@ -13,7 +13,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from longseq.host.atomic_files import reason, replace_file, unwritable
+from longseq.errors import UserError
+from longseq.host.atomic_files import reason, replace_file, same_files, unwritable
 from longseq.reports import curves, together
 from longseq.reports.columns import columns
 from longseq.reports.format import duration, number, short
@@ -21,6 +22,7 @@ from longseq.reports.page import render
 from longseq.reports.runs import RunRecord, common_marks, printable
 from longseq.reports.sections import Table, flat, pairs, precision
 
+FIRST = "run"  # column of what differs
 COLUMNS = (
     "status",
     "iterations",
@@ -83,7 +85,7 @@ def differences(runs: Sequence[RunRecord]) -> Table:
         rows.append([run.folder.name, *asked, *row(run), *rest])
     flags = ["--" + name.split(".")[-1].replace("_", "-") for name in differing]
     more = [f"baseline: {name}" for name in apart] + (["lines lost"] if lost else [])
-    head = ["run", *ASKED, "precision", "layout", *flags, *COLUMNS, *more]
+    head = [FIRST, *ASKED, "precision", "layout", *flags, *COLUMNS, *more]
     alike = [n > 0 and len({cells[n] for cells in rows}) == 1 for n in range(len(head))]
     order = sorted(range(len(head)), key=alike.__getitem__)
     head, *rows = ([cells[n] for n in order] for cells in (head, *rows))
@@ -114,6 +116,30 @@ TOGETHER: dict[str, Callable[[Sequence[RunRecord]], str]] = {  # by the titles o
     curves.NEAR: lambda runs: together.losses_together(runs, near=True),
     "Throughput": together.speeds_together,
 }
+
+
+def check_together(path: Path, pages: Sequence[Path]) -> None:
+    """Refuse a name that is no page's, one of the runs' own pages and tables, and a .csv beside it
+    that is none of ours, which nobody named.
+    """
+    if path.suffix != ".html":
+        raise UserError(f"--together {path}: give a name that ends in .html")
+    beside = path.with_suffix(".csv")
+    for written, _ in same_files([path, beside], pages):
+        raise UserError(
+            f"--together {path} would replace {written}, which is a run's: name another"
+        )
+    try:
+        with beside.open("rb") as file:
+            ours = file.read(len(FIRST) + 1) == f"{FIRST},".encode()
+    except FileNotFoundError:
+        return
+    except OSError:
+        ours = False
+    if not ours:
+        raise UserError(
+            f"--together {path} would replace {beside}, which is no table of runs: name another"
+        )
 
 
 def write_together(runs: Sequence[RunRecord], path: Path) -> list[Path]:

@@ -8,6 +8,7 @@ stand_ins    what it imports and today's libraries lack, supplied from outside
 fixes        the corrected behaviour in the place of what it does wrong (UPSTREAM_FIXES)
 names        its parameters' names and pieces ↔ ours; our first values for its network
 resume       a checkpoint of ours → its training
+converting/  a checkpoint of its, read
 convert      a checkpoint of its → ours: `longseq convert`
 data         our samples and tokenizer as its data sets
 record       its losses, norms and times → our screen and metrics.jsonl; when to stop

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
+from longseq.checkpoint.format.folder import is_theirs
 from longseq.config.arguments import GROUPS, Config
 from longseq.config.flags import flags_of
 from longseq.config.network import Network
@@ -21,7 +22,6 @@ from longseq.errors import UserError
 
 # Those that our flags may name; what the best one is depends on what is installed
 KERNELS = {"v1": "v1", "v2": "v2", "triton": "triton", "sdpa": "v2", "core": ""}
-SAVED = "latest_checkpointed_iteration.txt"  # where it keeps the number of its newest checkpoint
 HERE = "TRAINER=longseq does it"
 # Flags of ours that become words of its, and those that we see to around it
 TAKEN = frozenset(
@@ -236,17 +236,12 @@ def _run(config: Config) -> list[str]:
     if run.save:
         every = run.save_interval or config.training.train_iters
         words += _pairs(save=run.save, save_interval=every)
-    if run.load and is_theirs(run.load):
+    if run.load and is_theirs(Path(run.load)):
         # Else it stops where the schedule is another than that of the checkpoint
         words += ["--load", run.load, "--override-opt_param-scheduler"]
     if run.run_dir:
         words += ["--deepspeed_config", f"{run.run_dir}/ds_config.json"]
     return words + _switches(data, "reset_position_ids", "reset_attention_mask", "eod_mask_loss")
-
-
-def is_theirs(folder: str) -> bool:
-    """Has it saved checkpoints in this folder?"""
-    return (Path(folder) / SAVED).is_file()
 
 
 def upstream_settings(config: Config) -> dict[str, Any]:

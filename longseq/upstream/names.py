@@ -94,6 +94,12 @@ def join(pieces: Sequence[Tensor], name: str, net: Network) -> Tensor:
     return torch.cat([share[n] for n in range(len(parts)) for share in shares], dim)
 
 
+def shapes(net: Network, vocabulary: int) -> dict[str, Tensor]:
+    """Each of our parameters, whole, without numbers; the positions as one table."""
+    with torch.device("meta"):
+        return dict(one_table(GPT(net, vocabulary, kernel("core"), 0).named_parameters()))
+
+
 def first_values(net: Network, vocabulary: int, seed: int) -> Iterator[tuple[str, Tensor]]:
     """Name and first value of each of our parameters, whole; the positions as one table."""
     with torch.device("meta"):

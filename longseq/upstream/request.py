@@ -15,14 +15,14 @@ from pathlib import Path
 
 from longseq.checkpoint import request
 from longseq.checkpoint.fit import check_fit, check_vocabulary
-from longseq.checkpoint.format.folder import find_latest
+from longseq.checkpoint.format.folder import find_latest, is_theirs
 from longseq.checkpoint.format.manifest import Manifest
 from longseq.config.arguments import UPSTREAM, Config
 from longseq.config.flags import Parser
 from longseq.errors import UserError
 from longseq.parallel.agreement import Ranks
 from longseq.run import check
-from longseq.upstream.arguments import is_theirs, upstream_arguments, upstream_settings
+from longseq.upstream.arguments import upstream_arguments, upstream_settings
 from longseq.upstream.checkout import checked
 from longseq.upstream.faults import lines_for
 
@@ -70,7 +70,7 @@ def find_ours(
 ) -> tuple[Path, Manifest] | None:
     """What --load names, if it is a checkpoint of ours; raises UserError where it does not fit."""
     load = config.run.load
-    if not load or is_theirs(load):
+    if not load or is_theirs(Path(load)):
         return None
     path, manifest = find_latest(Path(load), warn, ranks, hashes)
     check_fit(path, manifest, config)

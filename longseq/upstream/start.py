@@ -18,6 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from longseq.checkpoint.format.folder import THEIRS
 from longseq.config.arguments import UPSTREAM, Config
 from longseq.data.held_out import write_held_out
 from longseq.data.opening import TrainingData, open_data
@@ -36,8 +37,9 @@ from longseq.run.screen import Screen, open_log, terminal_width
 from longseq.run.stdio import lossy
 from longseq.run.summary import Rows, closing_rows, opening_rows, write_summary
 from longseq.upstream import fixes, stand_ins
-from longseq.upstream.arguments import SAVED, attention_kernel, recomputes_all, upstream_arguments
+from longseq.upstream.arguments import attention_kernel, recomputes_all, upstream_arguments
 from longseq.upstream.checkout import COMMIT
+from longseq.upstream.converting.meaning import CORRECTED
 from longseq.upstream.data import TheTokenizer, datasets
 from longseq.upstream.faults import lines_for
 from longseq.upstream.names import Held, first_values
@@ -130,7 +132,7 @@ def _resumed_at(config: Config, ours: OurCheckpoint | None) -> int:
     if ours:
         return ours.manifest.progress["iteration"]
     load = config.run.load
-    text = (Path(load) / SAVED).read_text(encoding="utf-8").strip() if load else ""
+    text = (Path(load) / THEIRS).read_text(encoding="utf-8").strip() if load else ""
     return int(text) if text.isdecimal() else 0
 
 
@@ -205,6 +207,8 @@ def _around_the_model(
     def set_up_and_go_on(*args: Any, **more: Any) -> Any:
         made = set_up(*args, **more)
         axes = config.layout
+        # Saved with its arguments, for who converts them
+        setattr(training.get_args(), CORRECTED, not config.run.as_shipped)
         if axes.ulysses > 1 and config.training.zero_stage == 3 and not config.run.as_shipped:
             fixes.whole_gradients(made[0][0], axes.ulysses)
         if ours:

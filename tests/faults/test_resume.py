@@ -92,8 +92,7 @@ def test_what_cannot_be_loaded_is_refused_before_ranks_start(tmp_path: Path) -> 
     """Nor does a fresh run write among another's checkpoints; nothing is made or changed."""
     assert check("--load", str(tmp_path / "none")) == (
         2,
-        f"longseq: --load {tmp_path}/none (LOAD): no such folder; no whole checkpoint is left to"
-        " go on from\n",
+        f"longseq: --load {tmp_path}/none (LOAD): no such folder; leave it out for a first run\n",
     )
     assert train(1, tmp_path / "run", "--train-iters", "2").returncode == 0
     folder = tmp_path / "run" / "checkpoints"

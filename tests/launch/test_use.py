@@ -14,7 +14,7 @@ import pytest
 
 from longseq.__main__ import main
 from tests.launch.cluster import Cluster, why_not
-from tests.launch.shell import Result, Tree, processes_with
+from tests.launch.shell import Result, Tree, processes_with, write_script
 from tests.unit.inference.trained_run import LLAMA, make_model, write_run
 
 T = TypeVar("T")
@@ -97,14 +97,50 @@ def test_a_dry_run_that_nobody_can_read(tree: Tree) -> None:
 
 
 def test_a_mistake_that_every_rank_finds_at_once_is_one_line(
-    tree: Tree, files: tuple[str, str]
+    tree: Tree, files: tuple[str, str], tmp_path: Path
 ) -> None:
-    """Before the ranks have met."""
+    """What nobody looks for before there are ranks, as it takes reading a genome."""
+    tree.environment()
+    head = "##fileformat=VCFv4.2\n##contig=<ID=b>\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
+    (tmp_path / "v.vcf").write_text(f"{head}b\t1\t.\tA\tC\t.\t.\t.\n")
+    done = use(tree, "score", *files, "--variants", str(tmp_path / "v.vcf"), SP_TYPE="ds")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "v.vcf: b:1 has REF A and" in done.stderr
+    assert list((tree.root / "outputs").iterdir()) == []
+
+
+def test_a_mistake_in_a_name_starts_no_rank(tree: Tree, files: tuple[str, str]) -> None:
     tree.environment()
     done = use(tree, "score", *files, "--output", "no/a.tsv", SP_TYPE="ds")
     assert done.returncode == 2
     assert done.stderr == "longseq: --output no/a.tsv: there is no folder no: make it first\n"
-    assert list((tree.root / "outputs").iterdir()) == []
+    assert not list(tree.root.glob("outputs/*"))
+
+
+@pytest.mark.parametrize(
+    ("env", "said"),
+    [
+        (
+            {"NGPUS": "3"},
+            "--num-attention-heads 8 does not divide by --tensor-model-parallel-size 3: use a size"
+            " that divides it (MPSIZE, 1 for none), and data parallelism",
+        ),
+        ({"NGPUS": "9", "SP_TYPE": "ds"}, "use 8 or fewer, and --context-parallel-size (ring)"),
+    ],
+)
+def test_a_layout_that_cannot_be_starts_no_rank(
+    env: dict[str, str], said: str, tree: Tree, files: tuple[str, str]
+) -> None:
+    """The ranks, and a launcher, would say it among other things."""
+    launcher = tree.environment() / "bin/mpiexec"
+    launcher.unlink()
+    write_script(launcher, "#!/bin/sh\necho started >&2\nexit 1\n")
+    done = use(tree, "score", *files, "--window", "64", **env)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = [text for text in done.stderr.splitlines() if " core(s), so each" not in text]
+    assert said in line
+    assert not list(tree.root.glob("outputs/*"))
 
 
 def test_told_to_stop_it_leaves_nothing(tree: Tree, files: tuple[str, str]) -> None:

@@ -23,6 +23,7 @@ from longseq.config.checks import parse_config
 from longseq.data.opening import open_data
 from longseq.engine.network.initialize import initialize
 from longseq.model import gpt
+from longseq.upstream.converting.pickles import read_file
 from tests.parallel.losses import GENOME
 from tests.parallel.ranks import ROOT, free_port, operator_folder, rank_command, rank_environ
 from tests.upstream_checkout import upstream_checkout
@@ -83,6 +84,8 @@ def test_from_ours_to_theirs_and_back(tmp_path: Path) -> None:
         *("--load", str(tmp_path / "kept/step-3"), "--train-iters", "7"),
         *("--save", str(tmp_path / "theirs/checkpoints")),
     )
+    saved = tmp_path / "theirs/checkpoints/global_step7/mp_rank_00_model_states.pt"
+    assert read_file(saved)["args"].longseq_corrected is True
     assert main(["convert", str(tmp_path / "theirs"), "--output", str(tmp_path / "back")]) == 0
     back = metrics(tmp_path / "again", 1, "--load", str(tmp_path / "back"))
     found = theirs + back

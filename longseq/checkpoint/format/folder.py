@@ -17,6 +17,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from shlex import quote
 
 from longseq.checkpoint.format.manifest import (
     NAME,
@@ -32,6 +33,7 @@ from longseq.host.atomic_files import remove_folder, replace_file, replace_folde
 from longseq.parallel.agreement import Ranks
 
 POINTER = "latest"
+THEIRS = "latest_checkpointed_iteration.txt"  # the same of Megatron-DeepSpeed
 STEP = re.compile(r"step-(\d+)\Z")
 ALONE = Ranks()
 
@@ -61,6 +63,8 @@ def find_latest(
             warn(problem)
     if asked:
         raise UserError(f"{asked}: {problem}")
+    if not candidates:
+        raise UserError(f"--load {folder} (LOAD): {problem}; leave it out for a first run")
     raise UserError(f"--load {folder} (LOAD): {problem}; no whole checkpoint is left to go on from")
 
 
@@ -72,12 +76,22 @@ def _candidates(folder: Path) -> tuple[list[Path], str]:
     if not folder.is_dir():
         return [], "no such folder"
     found = steps(folder)
+    if not found and is_theirs(folder):
+        return [], (
+            "its checkpoints are Megatron-DeepSpeed's, of which"
+            f" ./longseq.sh convert {quote(str(folder))} --output FOLDER makes one to go on from"
+        )
     newest = _pointed(folder)
     if newest is None:
         newest = max(found, default=0)
     before = sorted((step for step in found if step <= newest), reverse=True)
     after = sorted(step for step in found if step > newest)
     return [found[step] for step in before + after], "it holds no checkpoint"
+
+
+def is_theirs(folder: Path) -> bool:
+    """Has Megatron-DeepSpeed saved checkpoints in this folder?"""
+    return (folder / THEIRS).is_file()
 
 
 def steps(folder: Path) -> dict[int, Path]:

@@ -9,5 +9,6 @@ fasta         the usual piece, quickly;  text: pieces for tokenizers of text
 workers       here, or in several processes where they are worth it (pool); results in order
 known/        what is known of records and documents, kept beside the tokens
 writing/      what is written, and how far it is
+target        whether its files may be written
 job           one preparation, whole or not there
 """

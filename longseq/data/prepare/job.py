@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from longseq.data.indexed.manifest import DatasetManifest
 from longseq.data.prepare.encode import Encoder
 from longseq.data.prepare.settings import Settings
+from longseq.data.prepare.target import check_target
 from longseq.data.prepare.tasks import Reader
 from longseq.data.prepare.workers import encode_all
 from longseq.data.prepare.writing.finish import finish
@@ -55,10 +56,7 @@ def prepare(
     What a killed or failed preparation of the same left in PREFIX.unfinished is gone on with.
     """
     target = Path(prefix)
-    if not target.name:
-        raise UserError(f"--output {prefix}: give a prefix for files, such as {prefix}genomes")
-    if Path(f"{prefix}.idx").exists() and not overwrite:
-        raise UserError(f"{prefix}.idx exists: choose another --output, or add --overwrite")
+    check_target(inputs, prefix, settings, overwrite)
     with unfinished(target, "--output") as folder:
         try:
             likeness, wish = None, wish_of(settings.drop_duplicates, settings.group_by)

@@ -12,46 +12,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from longseq.data.sources.formats import NOT_IN_FOLDERS, kind_by_name, recognise
 from longseq.data.sources.remote import is_url, matches, open_url, shown, trouble
 from longseq.errors import UserError
 from longseq.host.atomic_files import Sha256
 
-SUFFIXES = {
-    "fasta": (".fa", ".fasta", ".fna", ".ffn", ".fas", ".fsa", ".frn"),
-    "fastq": (".fq", ".fastq"),
-    "genbank": (".gb", ".gbk", ".gbff", ".genbank"),
-    "embl": (".embl",),
-    "2bit": (".2bit",),
-    "parquet": (".parquet",),
-    "arrow": (".arrow", ".feather"),
-    "jsonl": (".jsonl", ".ndjson"),
-    "text": (".txt", ".text", ".seq"),
-}
-NOT_IN_FOLDERS = ("jsonl", "text")  # a README.txt is no sequence
-MARKS = (
-    (b">", "fasta"),
-    (b"@", "fastq"),
-    (b"LOCUS ", "genbank"),
-    (b"ID   ", "embl"),
-    (b"{", "jsonl"),
-    (b"PAR1", "parquet"),
-    (b"ARROW1\0\0", "arrow"),
-    (b"\xff\xff\xff\xff", "arrow stream"),  # what Hugging Face's datasets keep
-    (b"\x43\x27\x41\x1a", "2bit"),
-    (b"\x1a\x41\x27\x43", "2bit"),  # written on a machine of the other byte order
-)
 SQUEEZED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")  # gzip, bzip2, xz, zstd
-COMPRESSED = (".gz", ".bgz", ".bz2", ".xz", ".zst")
 PEEK = 1 << 16
 BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """paths: what is read, in order, "-" for standard input; skipped: other files there."""
+    """paths: what is read, in order, "-" for standard input; skipped: other files there; lists:
+    the files that named them.
+    """
 
     paths: tuple[str, ...]
     skipped: tuple[str, ...] = ()
+    lists: tuple[str, ...] = ()
+
+    @property
+    def files(self) -> list[str]:
+        """All that is read here: no standard input, and nothing of other hosts."""
+        return [path for path in (*self.paths, *self.lists) if path != "-" and not is_url(path)]
 
     @property
     def bytes(self) -> int:
@@ -67,14 +51,16 @@ def expand(names: list[str]) -> Inputs:
     """
     paths: list[str] = []
     skipped: list[str] = []
+    lists: list[str] = []
     for name in names:
         if name.startswith("@") and not os.path.exists(name):
             inner = expand(_listed(name[1:]))
+            lists.append(name[1:])
             paths += inner.paths
             skipped += inner.skipped
         elif os.path.isdir(name):
             for path in sorted(_files_of(name)):
-                kind = _kind_by_name(os.path.basename(path))
+                kind = kind_by_name(os.path.basename(path))
                 wanted = kind is not None and kind not in NOT_IN_FOLDERS
                 (paths if wanted else skipped).append(path)
         elif is_url(name):
@@ -90,7 +76,7 @@ def expand(names: list[str]) -> Inputs:
             f"no sequence file in {', '.join(names)}: name files that end in .fa, .fna, …"
         )
     _refuse_twins(paths)
-    return Inputs(tuple(paths), tuple(skipped))
+    return Inputs(tuple(paths), tuple(skipped), tuple(lists))
 
 
 def _files_of(folder: str) -> list[str]:
@@ -133,22 +119,6 @@ def _listed(path: str) -> list[str]:
             f"@{path}: {missing[0]}: no such file: names in a list are relative to its folder"
         )
     return paths
-
-
-def _kind_by_name(name: str) -> str | None:
-    stem = name.lower()
-    for suffix in COMPRESSED:
-        stem = stem.removesuffix(suffix)
-    for kind, suffixes in SUFFIXES.items():
-        if stem.endswith(suffixes):
-            return kind
-    return None
-
-
-def _kind_by_mark(head: bytes) -> str:
-    """The format that a file's first bytes are those of, or ""."""
-    start = head.lstrip()
-    return next((kind for mark, kind in MARKS if start.startswith(mark)), "")
 
 
 class Metered(io.RawIOBase):
@@ -289,21 +259,3 @@ def has_kind(paths: tuple[str, ...], kinds: tuple[str, ...]) -> bool:
         except UserError:  # reading it will say what is wrong
             return True
     return False
-
-
-def recognise(path: str, head: bytes, text_tokens: bool) -> str:
-    """The format of a file by its first bytes."""
-    start = head.lstrip()
-    if start.startswith(b">") and b"\r" in head and b"\n" not in head:
-        raise UserError(f"{path} has line ends of old Macintoshes: convert it with tr '\\r' '\\n'")
-    by_name = _kind_by_name(os.path.basename(path))
-    if by_name in ("text", "jsonl"):
-        return by_name
-    if kind := _kind_by_mark(head):
-        return kind
-    if text_tokens:
-        return "text"
-    raise UserError(
-        f"{path} is not FASTA, FASTQ, GenBank, EMBL, .2bit, parquet, Arrow or JSON lines (it starts"
-        f" with {head[:16]!r}); a file of one sequence a line must end in .txt"
-    )

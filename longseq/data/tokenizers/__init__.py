@@ -7,6 +7,7 @@ nucleotides   one token a base
 words         k-mers and codons, by table
 tagged        any of them with tokens for tags
 folding       how letters are read, for the library `tokenizers`
+completing    what a tokenizer.json leaves out: a decoder, a token for unknown words
 text          bytes, and Hugging Face's and GPT-2's files
 kinds         which there are, and how they are written; no numpy
 registry      --tokenizer → one of these; a new one is a module and a row there

@@ -2,6 +2,7 @@
 
     check_specification("kmer:6", "--tokenizer-type")      # raises UserError in the flag's name
     is_of_text("byte")
+    files_of("gpt2:VOCAB,MERGES")
 
 Standard library only, without making the tokenizer: a login node asks, too.
 """
@@ -37,6 +38,14 @@ def is_of_text(specification: str) -> bool:
     return kind_of(specification)[0] in OF_TEXT
 
 
+def files_of(specification: str) -> list[str]:
+    """The files that it names, or the empty name of one that it lacks."""
+    kind, _, argument = specification.partition(":")
+    if kind == "gpt2":
+        return argument.split(",", 1)
+    return [argument] if kind in OF_TEXT else []
+
+
 def check_specification(specification: str, flag: str = FLAG) -> None:
     """Raise UserError where it is no tokenizer, or a file of it cannot be read."""
     kind, argument = kind_of(specification, flag)
@@ -47,7 +56,7 @@ def check_specification(specification: str, flag: str = FLAG) -> None:
         raise UserError(f"{given}: K is a number from 1 to {LONGEST_KMER}")
     if kind == "codon" and argument not in ("", "71", "69"):
         raise UserError(f"{given}: the vocabularies are codon:71 (= codon) and codon:69")
-    files = argument.split(",", 1) if kind == "gpt2" else [argument] if kind in OF_TEXT else []
+    files = files_of(specification)
     if kind == "huggingface" and not argument:
         raise UserError(f"{flag} {kind}: name its file, as in huggingface:tokenizer.json")
     if kind == "gpt2" and not (len(files) == 2 and files[1]):

@@ -105,13 +105,13 @@ def without_tags(tokenizer: Tokenizer, tokens: Tokens) -> Tokens:
     return tokens[tokens < tokenizer.inner.vocab_size] if isinstance(tokenizer, Tagged) else tokens
 
 
-def read_tags(path: str) -> list[str]:
+def read_tags(path: str, remedy: str = "prepare the data again") -> list[str]:
     """The tags of prepared data, or of a network."""
     try:
         with open(path, encoding="utf-8") as file:
             tags = json.load(file)
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}): prepare the data again") from None
+        raise UserError(f"{path} cannot be read ({error}): {remedy}") from None
     if not isinstance(tags, list) or not all(isinstance(name, str) for name in tags):
-        raise UserError(f"{path} is not a list of tags: prepare the data again")
+        raise UserError(f"{path} is not a list of tags: {remedy}")
     return tags

@@ -15,6 +15,7 @@ import numpy as np
 from longseq.data.indexed.format import Ints, Tokens
 from longseq.data.tokenizers.alphabet import LETTERS
 from longseq.data.tokenizers.base import Tokenizer
+from longseq.data.tokenizers.completing import complete_decoder, never_failing
 from longseq.errors import UserError
 
 BASES = "ACGT"
@@ -68,23 +69,18 @@ class Library(TextTokenizer):
     def __init__(self, kind: str, inner: Any, files: dict[str, bytes]) -> None:
         self.specification = kind
         self.files = files
-        if inner.decoder is None and inner.pre_tokenizer is None:  # it would put blanks between
-            from tokenizers import decoders
-
-            inner.decoder = decoders.Fuse()
         self._inner = inner
         self._names = {number: name for name, number in inner.get_vocab().items()}
         self.vocab_size = max(self._names, default=-1) + 1  # ids may leave gaps
         single = {name for name in inner.get_vocab() if len(name) == 1}
         self.nucleotides = set(BASES) <= single <= set(LETTERS)
+        self._encoder, self._unknown = never_failing(inner, self.vocab_size)
+        complete_decoder(inner, self._encoder, self._unknown, f"--tokenizer {kind}")
         self._bare: Any = None  # for letters that the normalizer leaves as they are: much quicker
         step = inner.normalizer if self.nucleotides else None
         if step is not None and step.normalize_str(LETTERS) == LETTERS:
-            self._bare = type(inner).from_str(inner.to_str())
+            self._bare = type(inner).from_str(self._encoder.to_str())
             self._bare.normalizer = None
-        self._unknown: int | None = None
-        if name := getattr(inner.model, "unk_token", None):
-            self._unknown = inner.token_to_id(name)
         self._sizes: dict[int, int] = {}  # bytes of each token's spelling
         self._dropped: dict[str, bool] = {}  # whether a character leaves no token at all
         self._kept = b""  # ASCII characters that do leave one
@@ -98,11 +94,12 @@ class Library(TextTokenizer):
 
     def encode_all(self, texts: list[bytes]) -> list[Tokens]:
         strings = [text.decode("utf-8", "replace") for text in texts]
-        inner = self._inner
+        encoder = self._encoder
         if self._bare is not None and not any(text.translate(None, PLAIN) for text in texts):
-            inner = self._bare
-        encodings = inner.encode_batch_fast(strings, add_special_tokens=False)
-        return [np.array(encoding.ids, dtype=self.dtype) for encoding in encodings]
+            encoder = self._bare
+        encodings = encoder.encode_batch_fast(strings, add_special_tokens=False)
+        found = [np.array(encoding.ids, dtype=np.int64) for encoding in encodings]
+        return [ids[ids < self.vocab_size].astype(self.dtype) for ids in found]
 
     def decode(self, tokens: Tokens) -> str:
         return str(self._inner.decode(tokens.tolist(), skip_special_tokens=False))
@@ -134,19 +131,28 @@ class Library(TextTokenizer):
         return [self._names.get(number, "") for number in range(self.vocab_size)]
 
     def unknown(self, text: bytes, tokens: Tokens) -> tuple[int, int]:
-        is_unknown = self._unknown is not None and bool((tokens == self._unknown).any())
-        if not is_unknown and not text.translate(None, self._kept):  # as of most texts
+        if self._unknown == self.vocab_size:  # left out of the tokens
+            fused = type(self._inner.decoder).__name__ == "Fuse"
+            whole = fused and self.letters(tokens) == len(text)
+            return (0, 0) if whole else self._without(text.decode("utf-8", "replace"))
+        if self._unknown is not None and bool((tokens == self._unknown).any()):
+            return self._without(text.decode("utf-8", "replace"))
+        if not text.translate(None, self._kept):  # as of most texts
             return 0, 0
         string = text.decode("utf-8", "replace")
-        if is_unknown:
-            encoding = self._inner.encode(string, add_special_tokens=False)
-            ids, offsets = np.array(encoding.ids), np.array(encoding.offsets)
-            spans = offsets[ids == self._unknown]
-            return int((spans[:, 1] - spans[:, 0]).sum()), int(spans[0, 0])
         lost = [letter for letter in set(string) if self._drops(letter)]
         if not lost:
             return 0, 0
         return sum(map(string.count, lost)), min(map(string.index, lost))
+
+    def _without(self, string: str) -> tuple[int, int]:
+        """Letters of the words that are unknown; of those that are left out blanks are none."""
+        encoding = self._encoder.encode(string, add_special_tokens=False)
+        places = zip(encoding.ids, encoding.offsets, strict=True)
+        spans = [span for number, span in places if number == self._unknown]
+        if self._unknown == self.vocab_size:
+            spans = [(start, stop) for start, stop in spans if not string[start:stop].isspace()]
+        return sum(stop - start for start, stop in spans), spans[0][0] if spans else 0
 
     def _drops(self, letter: str) -> bool:
         """Whether a character, no blank, makes no token, as in a BPE without unknown token."""

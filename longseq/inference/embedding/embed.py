@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING
 from longseq.checkpoint.trained import find_trained
 from longseq.config.flags import Parser
 from longseq.errors import UserError
-from longseq.inference.embedding.states import open_states
+from longseq.inference.embedding.states import check_table, open_states, table_beside
 from longseq.inference.flags import add_computing, network_config, read_computing
+from longseq.inference.outputs import Output, check_outputs
 from longseq.inference.progress import progress
 from longseq.inference.ranks import on_ranks, warner
 from longseq.inference.score import Asked, add_window, check_window
 from longseq.inference.sequences import Reader, Weighing
-from longseq.inference.tables import check_output
 from longseq.inference.windows import cutting
 from longseq.parallel.agreement import Ranks
 
@@ -54,7 +54,10 @@ def embed(options: argparse.Namespace) -> int:
     """`longseq embed`: returns the exit code, raises UserError."""
     layout, computing = read_computing(options)
     check_window(options)
-    check_output("--output", options.output, (".npy", ".parquet"), options.files)
+    beside = table_beside(options.output)
+    output = Output("--output", options.output, (".npy", ".parquet"), beside)
+    check_outputs(options.run, options.files, output)
+    check_table(options.output, beside)
 
     def look(ranks: Ranks) -> Asked:
         trained = find_trained(options.run, warner(ranks), ranks, hashes=not computing.dry_run)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from longseq.errors import UserError
 from longseq.inference.tables import RowGroups, Tsv, written_aside
 
 States = npt.NDArray[np.float32]
@@ -107,6 +108,29 @@ class Parquet(Output):
         self._groups.abandon()
 
 
+def table_beside(path: Path) -> list[Path]:
+    """The table of records that a .npy comes with."""
+    return [path.with_suffix(".records.tsv")] if path.suffix == ".npy" else []
+
+
+def check_table(path: Path, beside: list[Path]) -> None:
+    """Refuse, before any work, the place of a file that is no such table: nobody named it."""
+    head = "\t".join(RECORDS) + "\n"
+    for table in beside:
+        try:
+            with table.open("rb") as file:
+                ours = file.read(len(head)) == head.encode()
+        except FileNotFoundError:
+            continue
+        except OSError:
+            ours = False
+        if not ours:
+            raise UserError(
+                f"--output {path} would replace {table}, which is no table that embed wrote: name"
+                " another"
+            )
+
+
 @contextmanager
 def open_states(path: Path | None, width: int) -> Iterator[Output]:
     """A .npy with its table of records, or a .parquet; None: nothing is written."""
@@ -114,11 +138,9 @@ def open_states(path: Path | None, width: int) -> Iterator[Output]:
         yield Nothing()
         return
     with written_aside(path) as aside, ExitStack() as stack:
-        if (
-            path.suffix == ".npy"
-        ):  # its table lies beside it from the start, and both appear at once
-            beside = aside.with_name(path.with_suffix(".records.tsv").name)
-            file = stack.enter_context(beside.open("w", encoding="utf-8"))
+        tables = table_beside(aside)  # from the start, so that both appear at once
+        if tables:
+            file = stack.enter_context(tables[0].open("w", encoding="utf-8"))
             output: Matrix | Parquet = Matrix(aside, width, Tsv(RECORDS, file))
         else:
             output = Parquet(aside, width)

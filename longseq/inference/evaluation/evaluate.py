@@ -33,11 +33,11 @@ from longseq.inference.evaluation.held_out import MOST, Given, from_files, held_
 from longseq.inference.evaluation.losses import Found, network_losses
 from longseq.inference.evaluation.picture import picture
 from longseq.inference.flags import add_computing, network_config, read_computing
+from longseq.inference.outputs import Output, check_outputs
 from longseq.inference.progress import progress
 from longseq.inference.ranks import on_ranks, warner
 from longseq.inference.score import check_window, log_likelihood
 from longseq.inference.sequences import Sequence
-from longseq.inference.tables import check_output
 from longseq.inference.windows import Cutting, Losses, cutting
 from longseq.parallel.agreement import Ranks
 
@@ -84,10 +84,11 @@ def evaluate(options: argparse.Namespace) -> int:
     """`longseq evaluate`: returns the exit code, raises UserError."""
     layout, computing = read_computing(options)
     check_window(options)
-    check_output("--picture", options.picture, (".svg",))
-    check_output("--json", options.json, (".json",))
     if options.train and not options.files:
         raise UserError("--train is for files: of its own data RUN knows what it was trained on")
+    drawn = Output("--picture", options.picture, (".svg",))
+    told = Output("--json", options.json, (".json",))
+    check_outputs(options.run, [*options.files, *options.train], drawn, told)
 
     def look(ranks: Ranks) -> Asked:
         trained = find_trained(options.run, warner(ranks), ranks, hashes=not computing.dry_run)

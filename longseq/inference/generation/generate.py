@@ -25,10 +25,11 @@ from longseq.data.indexed.format import Tokens
 from longseq.data.tokenizers.base import Tokenizer
 from longseq.errors import UserError
 from longseq.inference.flags import add_computing, network_config, read_computing
+from longseq.inference.outputs import Output, check_outputs
 from longseq.inference.progress import progress
 from longseq.inference.ranks import on_ranks, warner
 from longseq.inference.sequences import Reader, Weighing
-from longseq.inference.tables import check_output, written_aside
+from longseq.inference.tables import written_aside
 from longseq.parallel.agreement import Ranks
 
 if TYPE_CHECKING:
@@ -88,7 +89,8 @@ def generate(options: argparse.Namespace) -> int:
     """`longseq generate`: returns the exit code, raises UserError."""
     layout, computing = read_computing(options)
     _check(options, layout)
-    check_output("--output", options.output, (".fa", ".fasta", ".fna"), options.files)
+    output = Output("--output", options.output, (".fa", ".fasta", ".fna"))
+    check_outputs(options.run, options.files, output)
 
     def look(ranks: Ranks) -> Asked:
         trained = find_trained(options.run, warner(ranks), ranks, hashes=not computing.dry_run)

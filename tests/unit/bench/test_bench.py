@@ -125,6 +125,18 @@ def test_results_outlive_a_kill_and_belong_to_one_request(tmp_path: Path) -> Non
         pass
 
 
+def test_a_folder_of_other_files_is_refused(tmp_path: Path) -> None:
+    """Some of which may be called as a bench's are."""
+    (tmp_path / "results.csv").write_text("mine")
+    (tmp_path / "lock").write_text("mine too")
+    with pytest.raises(UserError, match=r"--output .* holds results\.csv and is of no bench: name"):
+        Kept(tmp_path, REQUEST).__enter__()
+    assert (tmp_path / "lock").read_text() == "mine too"
+    (tmp_path / "results.csv").unlink()
+    with Kept(tmp_path, REQUEST):  # as one that was killed at its start leaves it
+        pass
+
+
 def test_the_next_job_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On another node of the same kind, for another time; not on other GPUs, nor in another
     precision.

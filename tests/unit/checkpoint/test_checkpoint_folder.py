@@ -139,10 +139,25 @@ def test_nothing_left_is_the_users_to_know(two: Path) -> None:
 
 
 def test_no_checkpoint_and_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="it holds no checkpoint"):
+    """Scripts of Megatron-DeepSpeed load and save in one folder, which is empty at first."""
+    with pytest.raises(UserError, match=r"it holds no checkpoint; leave it out for a first run\Z"):
         found(tmp_path)
-    with pytest.raises(UserError, match="no such folder"):
+    with pytest.raises(UserError, match=r"no such folder; leave it out for a first run\Z"):
         found(tmp_path / "typo")
+
+
+def test_those_of_megatron_deepspeed_are_named_with_what_converts_them(tmp_path: Path) -> None:
+    two = write_two(tmp_path / "two")
+    for folder in (tmp_path / "its", two):
+        folder.mkdir(exist_ok=True)
+        (folder / "latest_checkpointed_iteration.txt").write_text("3")
+    (tmp_path / "its/latest").write_text("global_step3")
+    convert = rf"\./longseq\.sh convert {tmp_path}/its --output FOLDER makes one to go on from"
+    with pytest.raises(UserError, match=rf"Megatron-DeepSpeed's, of which {convert}"):
+        found(tmp_path / "its")
+    with pytest.raises(UserError, match=f"RUN: .*{convert}"):
+        find_latest(tmp_path / "its", print, asked="RUN")
+    assert found(two)[0] == "step-10"  # ours are beside them
 
 
 @pytest.mark.parametrize("text", ["", "step-", "step-99\n", "garbage\0", "../step-9", "step-10 x"])

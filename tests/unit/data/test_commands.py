@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from pathlib import Path
 
@@ -9,7 +11,8 @@ import pytest
 from Bio.Seq import Seq
 from data_helpers import LAMBDA, make, records_of
 
-from longseq.__main__ import run_verb
+from longseq.__main__ import main, run_verb
+from longseq.data.indexed.manifest import ENDINGS
 from longseq.errors import UserError
 
 
@@ -33,6 +36,117 @@ def test_verbs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     header, _, body = capsys.readouterr().out.partition("\n")
     assert header == f">0 {records_of(LAMBDA.read_text())[0][0]}"
     assert body.replace("\n", "") == records_of(LAMBDA.read_text())[0][1]
+
+
+RECORD = '{"id": "a", "text": "ACGTACGT"}\n'
+LOST = [  # words of prepare, what is said
+    ("out.json", "would replace out.json, which is an input: name another"),
+    ("./../here/out.json", "would replace out.json, which is an input (./../here/out.json): name"),
+    ("link", "would replace out.json, which is an input (link): name another"),
+    ("hard", "would replace out.json, which is an input (hard): name another"),
+    ("@list", "would replace out.json, which is an input: name another"),
+    ("@out.groups", "would replace out.groups, which is an input: name another"),
+    ("x.fa --metadata out.records.tsv --tags kind", "out.records.tsv, which is --metadata: name"),
+    ("x.fa --annotation out.documents.tsv", "out.documents.tsv, which is of --annotation: name"),
+    ("x.fa --regions out.places", "would replace out.places, which is of --regions: name another"),
+    ("x.fa --tokenizer huggingface:out.json", "out.json, which is a file of --tokenizer: name"),
+    ("x.fa --tokenizer gpt2:v,out.merges.txt", "out.merges.txt, which is a file of --tokenizer"),
+    ("out.unfinished/x.fa", "would remove out.unfinished/x.fa, which is read: name another"),
+]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Files that preparing to `out` would write, in a folder to work in."""
+    folder = tmp_path / "here"
+    (folder / "out.unfinished").mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    bed = "a\t0\t4\n"
+    gff = "##gff-version 3\na\tx\tCDS\t1\t6\t.\t+\t0\tID=c\n"
+    for name, text in {
+        "out.json": RECORD, "x.fa": ">a\nACGTACGT\n", "out.unfinished/x.fa": ">a\nACGT\n",
+        "list": "out.json\n", "out.groups": "x.fa\n", "v": "{}", "out.merges.txt": "",
+        "out.records.tsv": "name\tkind\na\tb\n", "out.documents.tsv": gff, "out.places": bed,
+    }.items():  # fmt: skip
+        Path(name).write_text(text)
+    os.symlink("out.json", "link")
+    os.link("out.json", "hard")
+    return folder
+
+
+@pytest.mark.parametrize("more", [[], ["--overwrite"]])
+@pytest.mark.parametrize(("words", "said"), LOST)
+def test_preparing_replaces_nothing_that_it_reads(
+    words: str, said: str, more: list[str], here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.read_bytes() for path in here.rglob("*") if path.is_file()}
+    assert main(["prepare", *words.split(), "--output", "out", *more]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("longseq: --output out would ")
+    assert said in error
+    assert error.count("\n") == 1
+    assert {path: path.read_bytes() for path in here.rglob("*") if path.is_file()} == before
+
+
+def test_preparing_replaces_what_is_no_prepared_data_where_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was prepared, whose .idx is gone, is replaced; so is what a killed one left."""
+    prefix = tmp_path / "out"
+    words = ["prepare", str(LAMBDA), "--output", str(prefix)]
+    Path(f"{prefix}.bin").write_text("mine")
+    Path(f"{prefix}.fa").write_text("never written")
+    assert main([*words[:-1], f"{prefix}/"]) == 2
+    assert main(words) == 2
+    error = capsys.readouterr().err.splitlines(keepends=True)[-1]
+    assert error == (
+        f"longseq: --output {prefix} would replace {prefix}.bin, which is of no prepared data: name"
+        " another, or add --overwrite\n"
+    )
+    assert Path(f"{prefix}.bin").read_text() == "mine"
+    assert main([*words, "--overwrite"]) == 0
+    Path(f"{prefix}.idx").unlink()
+    assert main(words) == 0
+    Path(f"{prefix}.idx").unlink()
+    Path(f"{prefix}.json").unlink()
+    assert main(words) == 2
+    Path(f"{prefix}.unfinished").mkdir()
+    Path(f"{prefix}.unfinished/lock").touch()
+    assert main(words) == 0
+    assert Path(f"{prefix}.fa").read_text() == "never written"
+
+
+def test_every_file_of_prepared_data_has_a_known_ending(tmp_path: Path) -> None:
+    """What protects them goes by their names: all that these preparations write."""
+    sequence = records_of(LAMBDA.read_text())[0][1]
+    (tmp_path / "x.fa").write_text(
+        f">a\n{sequence[:600]}n\n>b\n{sequence[:600]}n\n>c\nACGTACGTAC\n"
+    )
+    (tmp_path / "x.gff").write_text(
+        "##gff-version 3\n"
+        + "".join(f"a\tx\tCDS\t{at}\t{at + 8}\t.\t+\t0\tID=c\n" for at in (1, 31))
+    )
+    (tmp_path / "m.tsv").write_text("name\tkind\na\tx\nb\ty\nc\tx\n")
+    (tmp_path / "v").write_text(
+        json.dumps({n: i for i, n in enumerate(["<|endoftext|>", *"ACGTN"])})
+    )
+    (tmp_path / "m").write_text("#version: 0.2\n")
+    ways = [
+        "--drop-duplicates exact --group-by file",
+        "--group-by kind --metadata m.tsv --tags kind --lower-case-weight 0.5",
+        "--train-tokenizer bpe:40",
+        f"--tokenizer gpt2:{tmp_path}/v,{tmp_path}/m",
+        f"--annotation {tmp_path}/x.gff --reverse-complement",
+        f"--annotation {tmp_path}/x.gff",
+        "--reverse-complement",
+    ]
+    endings = set()
+    for number, way in enumerate(ways):
+        folder = tmp_path / str(number)
+        words = way.replace("m.tsv", f"{tmp_path}/m.tsv").split()
+        main(["prepare", f"{tmp_path}/x.fa", "--output", str(folder / "out"), *words])
+        endings |= {path.name.removeprefix("out.") for path in folder.glob("out.*")}
+    assert endings == set(ENDINGS)
 
 
 def test_duplicates_are_a_table_on_stdout(

@@ -13,6 +13,7 @@ from longseq.checkpoint.format.boxes import as_matrix
 from longseq.checkpoint.format.manifest import PROGRESS, Manifest, describe, list_files
 from longseq.checkpoint.format.tensor_files import Record, header, write
 from longseq.config.arguments import Network
+from longseq.data.tokenizers.base import Tokenizer
 from longseq.data.tokenizers.registry import tokenizer_from, write_tokenizer
 from longseq.model.gpt import GPT
 
@@ -35,14 +36,14 @@ def make_model(net: Network, vocabulary: int) -> GPT:
     return model.eval()
 
 
-def write_checkpoint(model: GPT, tokenizer: str, folder: Path) -> None:
+def write_checkpoint(model: GPT, tokenizer: str | Tokenizer, folder: Path) -> None:
     """The model as a checkpoint of one rank, without an engine."""
     folder.mkdir(parents=True)
     found = {name: parameter.detach() for name, parameter in model.named_parameters()}
     records = [Record(f"weight/{name}@0:0", "F32", as_matrix(t.shape)) for name, t in found.items()]
     chunks = [t.contiguous().flatten().view(torch.uint8).numpy().data for t in found.values()]
     write(folder / "rank-00000.safetensors", [header(records), *chunks])
-    tokens = tokenizer_from(tokenizer)
+    tokens = tokenizer_from(tokenizer) if isinstance(tokenizer, str) else tokenizer
     write_tokenizer(tokens, folder)
     Manifest(
         progress=dict.fromkeys(PROGRESS, 7),

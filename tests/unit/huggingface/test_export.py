@@ -11,6 +11,8 @@ import torch
 
 from longseq.__main__ import main
 from longseq.config.arguments import Network
+from longseq.data.tokenizers.registry import tokenizer_from
+from longseq.data.tokenizers.tagged import Tagged
 from longseq.huggingface.families.choosing import FAMILIES
 from tests.unit.huggingface.making import LLAMA, ROTARY, SMALL, make_model, write_checkpoint
 
@@ -74,6 +76,49 @@ def test_back_again_gives_the_same_bytes(exported: Any, tmp_path: Path) -> None:
         assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes(), name
     ours = json.loads((checkpoint / "manifest.json").read_text())["network"]
     assert json.loads((tmp_path / "back/manifest.json").read_text())["network"] == ours
+
+
+@pytest.mark.parametrize("inner", ["codon", "text"])
+def test_a_network_with_tags_goes_out_and_comes_back(inner: str, tmp_path: Path) -> None:
+    """transformers sees the tags that it was trained with; so does a checkpoint made from them."""
+    from tokenizers import Tokenizer as Inner
+    from tokenizers import models
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    if inner == "text":
+        names = [*"ACGT", "<eod>"]
+        bpe = Inner(models.BPE({name: n for n, name in enumerate(names)}, []))
+        bpe.save(str(tmp_path / "t.json"))
+        inner = f"huggingface:{tmp_path}/t.json"
+    tags = ["<organism=Escherichia coli>", "<organism=>"]
+    tokenizer = Tagged(tokenizer_from(inner), tags)
+    model = make_model(Network(**LLAMA), tokenizer.vocab_size)
+    write_checkpoint(model, tokenizer, tmp_path / "ours")
+    out, back = tmp_path / "out", tmp_path / "back"
+    assert main(["export", str(tmp_path / "ours"), "--to", "huggingface", str(out)]) == 0
+    theirs = AutoModelForCausalLM.from_pretrained(out, attn_implementation="eager")
+    tokens = AutoTokenizer.from_pretrained(out)(tags[0] + "ACGTTT", return_tensors="pt")
+    assert int(tokens["input_ids"][0, 0]) == tokenizer.vocab_size - 2
+    with torch.no_grad():
+        length = tokens["input_ids"].shape[1]
+        hidden = model.hidden(tokens["input_ids"], torch.arange(length)[None])
+        found = theirs(input_ids=tokens["input_ids"]).logits
+    torch.testing.assert_close(
+        model.head.logits(hidden).transpose(0, 1), found, rtol=1e-5, atol=1e-5
+    )
+    assert main(["import", str(out), "--output", str(back)]) == 0
+    kept = [
+        json.loads((path / "vocabulary.json").read_text()) for path in (tmp_path / "ours", back)
+    ]
+    assert kept[0] == kept[1]
+    assert json.loads((back / "tags.json").read_text()) == tags
+    fasta, table = tmp_path / "a.fa", tmp_path / "s.tsv"
+    fasta.write_text(">a\nACGTTT\n")
+    scores = []
+    for path in (tmp_path / "ours", back):
+        assert main(["score", str(path), str(fasta), "--output", str(table)]) == 0
+        scores.append(table.read_text())
+    assert scores[0] == scores[1]
 
 
 def test_all_families_are_tried() -> None:

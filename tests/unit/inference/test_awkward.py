@@ -52,13 +52,84 @@ MISTAKES = [
     ("score run protein.fa", "record a: letter 4 is no nucleotide: mend the record\n"),
     ("score codons one.fa", "one.fa: record a has fewer letters (1) than a token of codon (3)"),
     ("score run ok.fa -- more.fa", "-- more.fa: score takes nothing after --: leave it out"),
-    ("score run ok.fa --output s.tsv --per-position s.tsv", "--per-position s.tsv is another"),
-    ("generate run ok.fa --output ./ok.fa --max-new-tokens 4", "--output ok.fa is another"),
+    (
+        "score run ok.fa --output s.tsv --per-position ./s.tsv",
+        "--per-position s.tsv would replace s.tsv, which --output writes: name another",
+    ),
+    (
+        "generate run ok.fa --output ./ok.fa --max-new-tokens 4",
+        "--output ok.fa would replace ok.fa, which is an input: name another",
+    ),
     ("embed run long.fa --output e.npy", "the network sees 96 at once: give --window 96"),
     ("evaluate run ok.fa --json .json/", "--json .json: end it in one of .json"),
     *((f"{verb} run empty.fa", "empty.fa is empty") for verb in ("score", "evaluate", "generate")),
     ("embed run blank.fa --output e.npy", "blank.fa is not FASTA"),
 ]
+
+
+LOST = [  # what is written would take the place of
+    ("evaluate run data --json data.json", "data.json, which is an input"),
+    ("evaluate run data --json ./copy/../data.json", "data.json, which is an input (data.json)"),
+    ("evaluate run --json other.json", "a file of the prepared data other"),
+    ("evaluate run s.json --json s.json", "s.json, which is an input"),
+    ("evaluate run @list --json s.json", "s.json, which is an input"),
+    ("evaluate run ok.fa --train data --json data.json", "data.json, which is an input"),
+    ("evaluate run ok.fa --json run/summary.json", "run/summary.json, which is RUN's"),
+    (
+        "evaluate run ok.fa --json run/checkpoints/step-7/e.json",
+        "among the files of the checkpoint",
+    ),
+    ("score run data --output data.records.tsv", "data.records.tsv, which is an input"),
+    ("score run ok.fa --output link.tsv", "link.tsv, which is an input (ok.fa)"),
+    ("score run ok.fa --output hard.tsv", "hard.tsv, which is an input (ok.fa)"),
+    ("score run ok.fa --per-position other.documents.tsv", "a file of the prepared data other"),
+    ("score run ok.fa --variants v.tsv --output v.tsv", "v.tsv, which is an input"),
+    ("embed run ok.fa --output data.npy", "write data.records.tsv, a file of the prepared data"),
+    ("embed run ok.fa --output mine.npy", "mine.records.tsv, which is no table that embed wrote"),
+    ("generate run copy --output copy/x.fa", "copy/x.fa, which is an input"),
+]
+
+
+@pytest.mark.parametrize(("words", "said"), LOST)
+def test_an_output_takes_the_place_of_no_other_file(
+    words: str, said: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By whatever name; nothing is written, and all that was there opens as before."""
+    for prefix in ("data", "other"):
+        if not Path(f"{prefix}.idx").exists():
+            assert main(["prepare", "ok.fa", "--output", prefix]) == 0
+    texts = {
+        "s.json": '{"id": "a", "text": "ACGT"}\n', "list": "s.json\n", "mine.records.tsv": "name\n",
+        "copy/x.fa": ">a\nACGT\n", "run/summary.json": "{}", "v.tsv": "##fileformat=VCFv4.2\n",
+    }  # fmt: skip
+    Path("copy").mkdir(exist_ok=True)
+    for name, text in texts.items():
+        Path(name).write_text(text)
+    for link, make in (("link.tsv", os.symlink), ("hard.tsv", os.link)):
+        Path(link).unlink(missing_ok=True)
+        make("ok.fa", link)
+    before = {path: path.read_bytes() for path in here.rglob("*") if path.is_file()}
+    capsys.readouterr()
+    assert main(words.split()) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.endswith(": name another\n")
+    assert error.count("\n") == 1
+    after = {path: path.read_bytes() for path in here.rglob("*") if path.is_file()}
+    assert after == before
+
+
+def test_what_a_verb_wrote_itself_is_replaced(here: Path, tmp_path: Path) -> None:
+    """The same command again, in the run's own folder too."""
+    path = tmp_path / "e.npy"
+    for words in (
+        ["embed", "run", "ok.fa", "--output", str(path)],
+        ["evaluate", "run", "ok.fa", "--json", "run/evaluation.json"],
+    ):
+        assert main(words) == 0
+        assert main(words) == 0
+    (here / "run/evaluation.json").unlink()
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["e.npy", "e.records.tsv"]
 
 
 @pytest.mark.parametrize(("words", "said"), MISTAKES)
@@ -83,7 +154,7 @@ def test_a_folder_that_may_not_be_written_to(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """root may write everywhere, so the system's answer is a stand-in's."""
-    monkeypatch.setattr("longseq.inference.tables.os.access", lambda *_: False)
+    monkeypatch.setattr("longseq.inference.outputs.os.access", lambda *_: False)
     assert main(["score", "run", "ok.fa", "--output", "s.tsv"]) == 2
     assert "--output s.tsv: you may not write to the folder ." in capsys.readouterr().err
 

@@ -99,6 +99,17 @@ def test_letters_count_for_what_is_asked(model: GPT, run: str, tmp_path: Path) -
     assert float(row["bits_per_base"]) == pytest.approx(bits, abs=1e-4)
 
 
+def test_records_without_a_letter_that_counts_are_said(
+    run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.fa"
+    path.write_text(">a\nACGT\n>b\nacgt\n>c\ngg\n")
+    assert main(["score", run, str(path), "--lower-case-weight", "0"]) == 0
+    out, error = capsys.readouterr()
+    assert [line.split("\t")[3:] for line in out.splitlines()[2:]] == [["0.000000", "nan"]] * 2
+    assert error == "longseq: warning: 2 records have no letter that counts: bits per base nan\n"
+
+
 def test_prepared_data_give_the_scores_of_their_file(
     run: str, fasta: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

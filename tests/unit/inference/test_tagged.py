@@ -147,6 +147,34 @@ def test_an_evaluation_counts_no_tags(window: int, tagged: Path, tmp_path: Path)
     assert found["markov"] == json.loads(out.read_text())["markov"]
 
 
+def test_weighted_scores_count_no_tags(tmp_path: Path) -> None:
+    """Whatever a tag counts for in training: letters of weight 1 and 0.25, from what each token
+    has.
+    """
+    (tmp_path / "x.fa").write_text(">r0\nACGTacgtGG\n>r1\nTTTgaA\n")
+    (tmp_path / "m.tsv").write_text("name\torganism\tkind\nr0\tA\tx\nr1\tB\ty\n")
+    words = ["--metadata", f"{tmp_path}/m.tsv", "--tags", "organism,kind", "--tag-weight", "0.5"]
+    words += ["--lower-case-weight", "0.25", "--output", f"{tmp_path}/data"]
+    assert main(["prepare", f"{tmp_path}/x.fa", *words]) == 0
+    (dataset,) = open_datasets(f"{tmp_path}/data")
+    run = write_run(make_model(LLAMA, dataset.tokenizer), tmp_path / "run", dataset.tokenizer)
+    table, each = tmp_path / "s.tsv", tmp_path / "each.npy"
+    words = ["--weighted", "--output", str(table), "--per-position", str(each)]
+    assert main(["score", str(run), f"{tmp_path}/data", *words]) == 0
+    found, at = np.load(each).astype(np.float64), 0
+    for line, text in zip(
+        table.read_text().splitlines()[1:], ("ACGTacgtGG", "TTTgaA"), strict=True
+    ):
+        weights = np.array([0.25 if letter.islower() else 1 for letter in text])
+        total = weights @ found[at + 2 : at + 2 + len(text)]
+        at += 2 + len(text)
+        bits = -total / math.log(2) / weights.sum()
+        assert [float(value) for value in line.split("\t")[3:]] == pytest.approx(
+            [total, bits], abs=1e-5
+        )
+    assert at == len(found)
+
+
 def test_baselines_of_a_run_learn_from_letters_alone(tagged: Path, tmp_path: Path) -> None:
     from longseq.inference.evaluation.held_out import held_out
 

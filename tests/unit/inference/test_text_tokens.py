@@ -14,6 +14,7 @@ import pytest
 from longseq.__main__ import main
 from longseq.data.indexed.format import IndexedTokens
 from longseq.data.tokenizers.registry import tokenizer_from
+from longseq.errors import UserError
 from tests.unit.inference.trained_run import LLAMA, make_model, write_run
 
 DNA = "".join(np.random.default_rng(5).choice(list("ACGT"), 3000, p=[0.4, 0.2, 0.1, 0.3]))
@@ -113,6 +114,107 @@ def test_letters_of_text_are_bytes(tmp_path: Path) -> None:
         (tokens,) = tokenizer.encode_all([given.encode()])  # type: ignore[attr-defined]
         assert tokenizer.sizes(tokens).tolist() == sizes
         assert tokenizer.decode(tokens) == given
+
+
+def letter_by_letter(folder: Path, *names: str, **given: str) -> str:
+    """A tokenizer of single letters as its usual recipe makes it: words, and no decoder."""
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+
+    inner = Tokenizer(models.WordLevel({name: n for n, name in enumerate(names)}, **given))
+    inner.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    inner.save(str(folder / "letters.json"))
+    return f"huggingface:{folder}/letters.json"
+
+
+@pytest.fixture(scope="module")
+def five(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """The bases and an end, and a run of them."""
+    folder = tmp_path_factory.mktemp("five")
+    name = letter_by_letter(folder, *"ACGT", "<eod>")
+    return name, str(write_run(make_model(LLAMA, name, 192), folder / "run", name))
+
+
+def test_letters_without_a_decoder_are_one_each(five: tuple[str, str], tmp_path: Path) -> None:
+    """No blank stands between them, which the library would write."""
+    name, run = five
+    tokenizer = tokenizer_from(name)
+    (tokens,) = tokenizer.encode_all([b"ACGT"])  # type: ignore[attr-defined]
+    assert (tokenizer.decode(tokens), tokenizer.letters(tokens)) == ("ACGT", 4)
+    (tmp_path / "x.fa").write_text(f">x\n{DNA[:140]}\n")
+    each, made_up = tmp_path / "each.tsv", tmp_path / "g.fa"
+    (found,) = score(Path(run), tmp_path / "x.fa", tmp_path, "--per-position", str(each))
+    assert (found["letters"], found["tokens"]) == ("140", "140")
+    nats = -sum(float(row["log_likelihood"]) for row in rows(each))
+    assert float(found["bits_per_base"]) == pytest.approx(nats / math.log(2) / 140, rel=1e-4)
+    assert [row["position"] for row in rows(each)] == [str(n) for n in range(1, 141)]
+    words = ["--prompt", "ACG", "--max-new-tokens", "5", "--top-k", "1", "--with-prompt"]
+    assert main(["generate", run, *words, "--output", str(made_up)]) == 0
+    assert made_up.read_text().splitlines()[1].startswith("ACG")
+    assert " " not in made_up.read_text().splitlines()[1]
+
+
+def test_words_between_blanks_keep_them(tmp_path: Path) -> None:
+    """Of a vocabulary without a decoder whose words stand alone."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    inner = Tokenizer(models.WordLevel({"one": 0, "two": 1, "</s>": 2}))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    inner.save(str(tmp_path / "t.json"))
+    tokenizer = tokenizer_from(f"huggingface:{tmp_path}/t.json")
+    (tokens,) = tokenizer.encode_all([b"one two"])  # type: ignore[attr-defined]
+    assert tokenizer.decode(tokens) == "one two"
+
+
+def test_a_file_whose_tokens_do_not_read_back_is_refused(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    inner = Tokenizer(models.WordPiece({"on": 0, "##on": 1, "[UNK]": 2, "</s>": 3}))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    inner.save(str(tmp_path / "t.json"))
+    with pytest.raises(UserError, match="no decoder, and the tokens of onon read on##on: give it"):
+        tokenizer_from(f"huggingface:{tmp_path}/t.json")
+
+
+def test_a_letter_that_a_vocabulary_without_unknown_lacks_is_named(
+    five: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The library raises what names nothing."""
+    name, run = five
+    path, prefix = str(tmp_path / "n.fa"), str(tmp_path / "n")
+    Path(path).write_text(">n0\nACGT\n>n1\nACGTNNACGT\n")
+    prepare = ["prepare", path, "--output", prefix, "--tokenizer", name]
+    for words, said in (
+        (prepare, f"{path}: record n1: the tokenizer has no token for 'NNACGT', nor for 14.3% of"),
+        (["score", run, path], f"{path}: record n1: 'NNACGT' has no token in huggingface: mend"),
+        (["generate", run, "--prompt", "ACN"], "'N' has no token in huggingface: mend the"),
+    ):
+        assert main(words) == 2
+        error = capsys.readouterr().err
+        assert said in error
+        assert error.count("\n") == 1
+    assert main([*prepare, "--allow-unknown", "0.2"]) == 0
+    assert IndexedTokens(prefix).document(1).tolist() == [0, 1, 2, 3, 0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_unknown_words_are_counted_with_a_token_as_without(width: int, tmp_path: Path) -> None:
+    """Of letters and of longer words, beside an added token, whose id stays."""
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+
+    text, found = "AAATTT<s>AAAGTTTTTG", []
+    for unknown in ([], ["<unk>"]):
+        names = ["A" * width, "T" * width, "</s>", *unknown]
+        inner = Tokenizer(models.WordLevel({name: n for n, name in enumerate(names)}))
+        inner.pre_tokenizer = pre_tokenizers.Split(Regex(f".{{{width}}}"), "isolated")
+        inner.add_special_tokens(["<s>"])
+        inner.save(str(tmp_path / "t.json"))
+        tokenizer = tokenizer_from(f"huggingface:{tmp_path}/t.json")
+        (tokens,) = tokenizer.encode_all([text.encode()])  # type: ignore[attr-defined]
+        assert tokens.tolist().count(len(names)) == 1
+        found.append(tokenizer.unknown(text.encode(), tokens))  # type: ignore[attr-defined]
+        (known,) = tokenizer.encode_all([b"AAATTT"])  # type: ignore[attr-defined]
+        assert tokenizer.unknown(b"AAATTT", known) == (0, 0)  # type: ignore[attr-defined]
+    assert found[0] == found[1] == {1: (2, 12), 3: (4, 12)}[width]
 
 
 FILES = {

@@ -156,17 +156,71 @@ def candidates(model: GPT, row: str, bases: int, window: int) -> list[tuple[floa
             continue
         end = start + len(ref)
         texts = [LONG[left:start] + allele + LONG[end : end + right] for allele in (ref, alt)]
-        cuts = [[text[n : n + bases] for n in range(0, len(text), bases)] for text in texts]
-        streams = [[] if left else [1] for _ in cuts]
-        for stream, words in zip(streams, cuts, strict=True):
-            whole = [word for word in words if len(word) == bases]
-            digits = [["ACGT".index(letter) for letter in word] for word in whole]
-            stream += [2 + sum(4 ** (bases - 1 - n) * d for n, d in enumerate(x)) for x in digits]
         ends = (start - left + len(allele) for allele in (ref, alt))
         if all(len(text) // bases * bases >= end for text, end in zip(texts, ends, strict=True)):
-            ours, theirs = (float(log_likelihoods(model, one).sum()) for one in streams)
+            ours, theirs = (of_words(model, text, bases, not left) for text in texts)
             found.append((ours, theirs))
     return found
+
+
+@pytest.mark.parametrize(
+    ("bases", "length", "at", "change", "left", "right"),
+    [
+        # 33 letters around each, of single letters
+        (1, 276, 276, "", 243, 276),
+        (1, 276, 262, "", 243, 276),
+        (1, 276, 261, "", 243, 276),
+        (1, 276, 260, "", 243, 276),
+        (1, 276, 259, "", 242, 275),
+        (1, 276, 273, "-2", 243, 276),
+        (1, 276, 276, "AA", 245, 276),
+        (1, 276, 276, "" + "A" * 31, 274, 276),
+        (1, 276, 2, "", 0, 33),
+        (1, 276, 2, "AA", 0, 31),
+        (1, 276, 18, "", 1, 34),
+        (1, 30, 30, "", 0, 30),
+        (1, 30, 1, "", 0, 30),
+        (1, 33, 33, "", 0, 33),
+        # 33 words of three letters
+        (3, 276, 276, "", 177, 276),
+        (3, 276, 200, "", 150, 249),
+        (3, 276, 250, "", 177, 276),
+        (3, 275, 270, "", 174, 273),
+        (3, 274, 273, "", 174, 273),
+        (3, 276, 271, "-3", 177, 276),
+        (3, 276, 275, "ACG", 180, 276),
+        (3, 276, 4, "", 0, 99),
+        (3, 50, 48, "", 0, 50),
+    ],
+)
+def test_what_one_flank_lacks_the_other_one_has(
+    bases: int, length: int, at: int, change: str, left: int, right: int, model: GPT, run: str,
+    words: str, tmp_path: Path, capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Both alleles between LONG[left:] and LONG[:right], by transformers. change: "" another
+    letter, "-2" two behind it less, others are put behind it.
+    """
+    stop = at - int(change) if change[:1] == "-" else at
+    ref = LONG[at - 1 : stop]
+    alt = {"": "A" if ref != "A" else "C", "-": ref[0]}.get(change[:1], ref + change)
+    fasta, vcf = files(tmp_path, [f"long {at} . {ref} {alt}"])
+    Path(fasta).write_text(f">long\n{LONG[:length]}\n")
+    (found,), _ = scored(run if bases == 1 else words, fasta, vcf, tmp_path, capfd, 33)
+    network = model if bases == 1 else make_model(LLAMA, "kmer:3")
+    for column, allele in (("ref", ref), ("alt", alt)):
+        text = LONG[left : at - 1] + allele + LONG[stop:right]
+        expected = of_words(network, text, bases, not left)
+        assert float(found[f"log_likelihood_{column}"]) == pytest.approx(expected, abs=2e-3)
+
+
+def of_words(model: GPT, text: str, bases: int, begins: bool) -> float:
+    """The log-likelihood of a text, of single letters or of k-mers, whose numbers are in order."""
+    if bases == 1:
+        return of(model, text, begins)
+    whole = [text[n : n + bases] for n in range(0, len(text) - bases + 1, bases)]
+    digits = [["ACGT".index(letter) for letter in word] for word in whole]
+    tokens = [2 + sum(4 ** (bases - 1 - n) * d for n, d in enumerate(word)) for word in digits]
+    return float(log_likelihoods(model, [1, *tokens] if begins else tokens).sum())
 
 
 @pytest.mark.parametrize("window", [2, 3, 4, 8])

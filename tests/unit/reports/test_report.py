@@ -281,6 +281,31 @@ def test_runs_together_say_what_differs(tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["report", str(runs[0]), "--together", "x.pdf"]) == 2
 
 
+def test_runs_together_take_the_place_of_no_other_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run's own page or table, by whatever name, or a .csv that nobody named."""
+    run = make_run(tmp_path / "a", 3)
+    (tmp_path / "link").symlink_to(run)
+    for name, text in (("mine.csv", "name,run\n"), ("empty.csv", "")):
+        (tmp_path / name).write_text(text)
+    for name, lost in (
+        ("a/report.html", "a/report.html, which is a run's"),
+        ("link/report.html", "link/report.html, which is a run's"),
+        ("a/metrics.html", "a/metrics.csv, which is a run's"),
+        ("mine.html", "mine.csv, which is no table of runs"),
+        ("empty.html", "empty.csv, which is no table of runs"),
+    ):
+        assert main(["report", str(run), "--together", f"{tmp_path}/{name}"]) == 2
+        error = capsys.readouterr().err
+        said = f"--together {tmp_path}/{name} would replace {tmp_path}/{lost}: name another\n"
+        assert error == f"longseq: {said}"
+    assert (tmp_path / "mine.csv").read_text() == "name,run\n"
+    assert not (run / "report.html").exists()
+    for _ in range(2):  # its own is replaced
+        assert main(["report", str(run), "--together", f"{tmp_path}/own.html"]) == 0
+
+
 def test_baselines_of_runs_together_are_drawn_where_all_have_the_same(tmp_path: Path) -> None:
     """Each in a style of its own, however many; others stand in the table alone."""
     markov = {"2": 1.8, "3": 1.7, "4": 1.6}

@@ -1,108 +1,208 @@
-"""Pieces and wholes, names, and files that were made to harm."""
+"""`longseq convert`: what comes over, and what is refused, each in one line."""
 
 from __future__ import annotations
 
-import os
-import pickle
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from longseq.config.arguments import Network
-from longseq.errors import UserError
-from longseq.upstream.convert import Theirs, read_file
-from longseq.upstream.names import cut, join, our_name
+from longseq.__main__ import main
+from tests.unit.upstream.converting import made as its
+from tests.unit.upstream.converting.made import ENCODER, FIRST, Files, Made, ours, write
 
-NET = Network(num_layers=2, hidden_size=8, num_attention_heads=4, swiglu=True, ffn_hidden_size=12)
-
-
-@pytest.mark.parametrize(
-    ("name", "shape", "dim"),
-    [
-        ("layers.0.attention.qkv.weight", (24, 8), 0),
-        ("layers.0.attention.qkv.bias", (24,), 0),
-        ("layers.0.mlp.up.weight", (24, 8), 0),
-        ("layers.1.mlp.down.weight", (8, 12), 1),
-        ("layers.1.attention.projection.weight", (8, 8), 1),
-        ("tokens.weight", (16, 8), 0),
-        ("layers.1.attention.projection.bias", (8,), None),
-        ("norm.weight", (8,), None),
-    ],
-)
-def test_pieces_make_the_whole(name: str, shape: tuple[int, ...], dim: int | None) -> None:
-    whole = torch.randn(shape)
-    pieces = [cut(whole, name, NET, rank, 2) for rank in range(2)]
-    assert torch.equal(join(pieces, name, NET), whole)
-    if dim is None:
-        assert all(torch.equal(piece, whole) for piece in pieces)
-    else:
-        assert pieces[0].shape[dim] * 2 == shape[dim]
+SOME = {  # its names → ours
+    f"{its.EMBEDDING}word_embeddings.weight": "tokens.weight",
+    f"{its.EMBEDDING}position_embeddings.weight": "positions.blocks.0.weight",
+    f"{ENCODER}layers.0.self_attention.query_key_value.bias": "layers.0.attention.qkv.bias",
+    f"{ENCODER}layers.1.mlp.dense_4h_to_h.weight": "layers.1.mlp.down.weight",
+    f"{ENCODER}layers.1.post_attention_layernorm.bias": "layers.1.mlp_norm.bias",
+    f"{ENCODER}final_layernorm.weight": "norm.weight",
+}
+TENSORS = 28
 
 
-def test_a_rank_holds_its_heads_of_queries_keys_and_values() -> None:
-    whole = torch.arange(24.0)[:, None].expand(24, 8)
-    second = cut(whole, "layers.0.attention.qkv.weight", NET, 1, 2)
-    assert second[:, 0].tolist() == [4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23]
+def converted(folder: Path, *words: str) -> int:
+    words = ("convert", str(folder), "--output", f"{folder}.out", *words)
+    return main([*words, "--data-path", str(its.GENOME)])
+
+
+def refused(folder: Path, capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """The one line."""
+    assert converted(folder, *words) == 2
+    said = capsys.readouterr()
+    assert not said.out
+    assert len(said.err.splitlines()) == 1
+    assert not Path(f"{folder}.out").exists()
+    return said.err
 
 
 @pytest.mark.parametrize(
-    ("theirs", "piped", "ours"),
+    "form",
     [
-        ("language_model.embedding.word_embeddings.weight", False, "tokens.weight"),
-        ("language_model.embedding.position_embeddings.weight", False, "positions"),
-        ("language_model.output_layer.weight", False, "head.weight"),
-        (
-            "language_model.encoder.layers.7.mlp.dense_4h_to_h.bias",
-            False,
-            "layers.7.mlp.down.bias",
-        ),
-        ("language_model.encoder.final_layernorm.weight", False, "norm.weight"),
-        ("tied_modules.embed.word_embeddings.weight", True, "tokens.weight"),
-        ("2.self_attention.query_key_value.weight", True, "layers.0.attention.qkv.weight"),
-        ("6.bias", True, "norm.bias"),
-        ("7.lm_head.weight", True, "head.weight"),
+        its.fp32,
+        its.fp32_of_apex,
+        its.bf16,
+        its.fp16_fused,
+        lambda made: its.zero(made, 1),
+        lambda made: its.zero(made, 3),
     ],
+    ids="fp32 fp32-of-apex bf16 fp16-fused zero-1 zero-3-replicas".split(),
 )
-def test_names(theirs: str, piped: bool, ours: str) -> None:
-    assert our_name(theirs, piped) == ours
-
-
-class Harm:
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, (os.environ["HARM"],)
-
-
-def test_a_file_that_was_made_to_harm_does_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_weights_in_fp32_and_moments_come_over(
+    form: Callable[[Made], Files], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("HARM", str(tmp_path / "harmed"))
-    torch.save({"module": {"a": torch.arange(3)}, "x": Harm(), "y": [Harm()]}, tmp_path / "f.pt")
-    assert read_file(tmp_path / "f.pt")["module"]["a"].tolist() == [0, 1, 2]
-    assert not (tmp_path / "harmed").exists()
+    made = Made()
+    assert converted(write(tmp_path / "its", form(made))) == 0
+    said = capsys.readouterr()
+    assert "iteration 3, with Adam's moments" in said.out
+    assert not said.err
+    found = ours(tmp_path / "its.out")
+    assert len(found) == 3 * TENSORS
+    for kind, values in made.kinds.items():
+        for name, here in SOME.items():
+            assert found[f"{kind}/{here}"].tolist() == values[name].flatten().tolist()
+        mine = [t.tolist() for name, t in found.items() if name.startswith(kind + "/")]
+        assert sorted(mine) == sorted(t.flatten().tolist() for t in values.values())
+    manifest = json.loads((tmp_path / "its.out/manifest.json").read_text())
+    assert manifest["numbers"] == {"step": 3.0}
+    assert manifest["optimizer"] == "adam"
+    progress = {"iteration": 3, "consumed_samples": 6, "consumed_tokens": 36}
+    assert manifest["progress"] == progress
 
 
-def test_nor_does_one_that_is_no_zip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What torch before 1.6 wrote is read another way, and a bare pickle is taken for it."""
-    monkeypatch.setenv("HARM", str(tmp_path / "harmed"))
-    with (tmp_path / "bare.pt").open("wb") as file:
-        pickle.dump(Harm(), file)
-    with pytest.raises(UserError, match=r"bare\.pt cannot be read"):
-        read_file(tmp_path / "bare.pt")
-    old = {"module": {"a": torch.arange(3)}, "x": Harm()}
-    torch.save(old, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
-    assert read_file(tmp_path / "old.pt")["module"]["a"].tolist() == [0, 1, 2]
-    assert not (tmp_path / "harmed").exists()
+def bf16_alone(made: Made) -> Files:
+    return {FIRST: made.file(torch.bfloat16)}
 
 
-def test_what_is_none_is_refused_in_a_line(tmp_path: Path) -> None:
-    (tmp_path / "f.pt").write_bytes(b"\x80")
-    with pytest.raises(UserError, match=r"f\.pt cannot be read"):
-        read_file(tmp_path / "f.pt")
-    with pytest.raises(UserError, match="no checkpoint of Megatron-DeepSpeed is in it"):
-        Theirs(tmp_path)
-    (tmp_path / "latest_checkpointed_iteration.txt").write_text("3")
-    (tmp_path / "latest").write_text("../..")
-    with pytest.raises(UserError, match="has no mp_rank_00_model_states"):
-        Theirs(tmp_path)
+@pytest.mark.parametrize("form", [bf16_alone, lambda made: its.pipeline(made, torch.bfloat16)])
+def test_weights_in_16_bits_alone_are_said_to_be_so(
+    form: Callable[[Made], Files], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = Made()
+    assert converted(write(tmp_path / "its", form(made))) == 0
+    said = capsys.readouterr()
+    assert "weights alone: Adam begins anew" in said.out
+    assert "the weights are in 16 bits, and none in fp32 could be read" in said.err
+    found = ours(tmp_path / "its.out")
+    for name, here in SOME.items():
+        wanted = made.kinds["weight"][name].bfloat16().float().flatten()
+        assert found[f"weight/{here}"].tolist() == wanted.tolist()
+
+
+def test_a_pipeline_comes_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = Made()
+    assert converted(write(tmp_path / "its", its.pipeline(made))) == 0
+    assert not capsys.readouterr().err
+    found = ours(tmp_path / "its.out")
+    assert len(found) == TENSORS
+    for name, here in SOME.items():
+        assert found[f"weight/{here}"].tolist() == made.kinds["weight"][name].flatten().tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("squared_relu", True),
+        ("apply_layernorm_1p", True),
+        ("apply_residual_connection_post_layernorm", True),
+        ("kv_channels", 8),
+        ("num_experts", [4]),
+        ("num_key_value_heads", 1),
+        ("add_position_embedding", False),
+    ],
+)
+def test_another_network_is_refused_by_the_argument_that_makes_it(
+    name: str, value: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = Made()
+    setattr(made.args, name, value)
+    said = refused(write(tmp_path / "its", its.fp32(made)), capsys)
+    assert f"was trained with {name}={value}, which our network has not" in said
+
+
+def test_the_weights_come_over_where_the_optimizer_was_another(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = Made()
+    made.args.optimizer = "sgd"
+    files = its.bf16(made)
+    for one in files[FIRST]["optimizer"]["optimizer_state_dict"]["state"].values():
+        del one["exp_avg"], one["exp_avg_sq"]
+    assert converted(write(tmp_path / "its", files)) == 0
+    said = capsys.readouterr()
+    assert "weights alone: Adam begins anew" in said.out
+    assert not said.err
+    found = ours(tmp_path / "its.out")
+    assert len(found) == TENSORS
+    for name, here in SOME.items():
+        assert found[f"weight/{here}"].tolist() == made.kinds["weight"][name].flatten().tolist()
+
+
+@pytest.mark.parametrize(
+    ("changes", "without"),
+    [
+        ({"add_bias_linear": True, "bias_gelu_fusion": False}, []),
+        ({"add_bias_linear": False}, [name for name in its.PLAIN if "norm" not in name]),
+    ],
+)
+def test_an_exact_gelu_is_said(
+    changes: dict[str, Any], without: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = Made()
+    vars(made.args).update(changes)
+    for name in without:
+        del made.kinds["weight"][name]
+    assert converted(write(tmp_path / "its", {FIRST: made.file()})) == 0
+    assert "its GELU was the exact one" in capsys.readouterr().err
+
+
+def test_that_of_openai_is_ours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is the tanh form, which goes without its fused one."""
+    made = Made()
+    made.args.openai_gelu, made.args.bias_gelu_fusion = True, False
+    assert converted(write(tmp_path / "its", its.fp32(made))) == 0
+    assert not capsys.readouterr().err
+
+
+def rotary(**changes: Any) -> Files:
+    """Of a network with rotary positions; changes: of its arguments, None removes one."""
+    made = Made()
+    del made.kinds["weight"][f"{its.EMBEDDING}position_embeddings.weight"]
+    changes = {"use_rotary_position_embeddings": True, "add_position_embedding": False, **changes}
+    vars(made.args).update(changes)
+    made.args = type(made.args)(**{k: v for k, v in vars(made.args).items() if v is not None})
+    return {FIRST: made.file()}
+
+
+@pytest.mark.parametrize("said", [None, False])
+def test_rotary_positions_as_shipped_are_refused(
+    said: bool | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing says that those of others were corrected, and one of ours may say that it was not."""
+    folder = write(tmp_path / "its", rotary(longseq_corrected=said))
+    line = refused(folder, capsys)
+    assert "rotary positions turn by cos(m·theta)" in line
+    assert "--rotary-as-here" in line
+    assert converted(folder, "--rotary-as-here") == 0
+    warned = capsys.readouterr().err
+    assert "its softmax counted 16 rows that are no tokens" in warned
+
+
+def test_rotary_positions_that_are_ours_come_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Corrected by a run of ours, whose summary alone may say so, or on the Ulysses path."""
+    folder = write(tmp_path / "a", rotary(longseq_corrected=True))
+    assert "has no other rotary positions" in refused(folder, capsys, "--rotary-as-here")
+    assert converted(folder) == 0
+    sequence = {"longseq_corrected": None, "ds_sequence_parallel_size": 2}
+    assert converted(write(tmp_path / "b", rotary(**sequence))) == 0
+    write(tmp_path / "run/checkpoints", rotary(longseq_corrected=None))
+    for as_shipped, code in ((True, 2), (False, 0)):
+        summary = {"settings": {"run": {"as_shipped": as_shipped}}}
+        (tmp_path / "run/summary.json").write_text(json.dumps(summary))
+        assert converted(tmp_path / "run") == code

@@ -1,0 +1,63 @@
+"""Whether the files of a preparation may be written, asked before anything is read."""
+
+import os
+from pathlib import Path
+
+from longseq.data.indexed.manifest import ENDINGS, read_manifest
+from longseq.data.prepare.settings import Settings
+from longseq.data.sources.inputs import Inputs
+from longseq.data.tokenizers.kinds import files_of
+from longseq.data.written import check_written
+from longseq.errors import UserError
+from longseq.host.atomic_files import LOCK, UNFINISHED
+
+
+def check_target(inputs: Inputs, prefix: str, settings: Settings, overwrite: bool) -> None:
+    """Refuse a prefix whose files are something else already: what is read, or, unless asked to
+    overwrite, any that are no prepared data.
+    """
+    given = f"--output {prefix}"
+    if not Path(prefix).name:
+        raise UserError(f"{given}: give a prefix for files, such as {prefix}genomes")
+    prefix = str(Path(prefix))  # what is written of seqs/ is seqs.bin
+    if os.path.exists(f"{prefix}.idx") and not overwrite:
+        raise UserError(f"{prefix}.idx exists: choose another --output, or add --overwrite")
+    written = [f"{prefix}.{ending}" for ending in ENDINGS]
+    kept = {
+        "is an input": inputs.files,
+        "is a file of --tokenizer": [*filter(None, files_of(settings.recipe.tokenizer))],
+        "is --metadata": [settings.metadata] if settings.metadata else [],
+        "is of --annotation": settings.annotation,
+        "is of --regions": settings.regions,
+    }
+    check_written(given, written, kept)
+    folder = prefix + UNFINISHED
+    if os.path.isdir(folder):
+        _check_outside(given, folder, [path for files in kept.values() for path in files])
+    if overwrite or os.path.exists(os.path.join(folder, LOCK)):  # a killed one was asked before
+        return
+    ours = _prepared(prefix)
+    for path in written:
+        if os.path.lexists(path) and path not in ours:
+            raise UserError(
+                f"{given} would replace {path}, which is of no prepared data: name another, or add"
+                " --overwrite"
+            )
+
+
+def _check_outside(given: str, folder: str, files: list[str]) -> None:
+    """Refuse to read what lies where a preparation works, and is removed at its end."""
+    for path in files:
+        if os.path.realpath(path).startswith(os.path.realpath(folder) + os.sep):
+            raise UserError(f"{given} would remove {path}, which is read: name another")
+
+
+def _prepared(prefix: str) -> set[str]:
+    """The files of data that were prepared, without the .idx through which they opened."""
+    try:
+        manifest = read_manifest(prefix)
+    except UserError:  # of something else
+        return set()
+    if manifest is None:
+        return set()
+    return {f"{prefix}.{ending}" for ending in ("json", *manifest.files)}

@@ -1,0 +1,65 @@
+"""Which format a file has, by its first bytes; a name says it of text, and of files in folders."""
+
+import os
+
+from longseq.errors import UserError
+
+SUFFIXES = {
+    "fasta": (".fa", ".fasta", ".fna", ".ffn", ".fas", ".fsa", ".frn"),
+    "fastq": (".fq", ".fastq"),
+    "genbank": (".gb", ".gbk", ".gbff", ".genbank"),
+    "embl": (".embl",),
+    "2bit": (".2bit",),
+    "parquet": (".parquet",),
+    "arrow": (".arrow", ".feather"),
+    "jsonl": (".jsonl", ".ndjson"),
+    "text": (".txt", ".text", ".seq"),
+}
+NOT_IN_FOLDERS = ("jsonl", "text")  # a README.txt is no sequence
+MARKS = (
+    (b">", "fasta"),
+    (b"@", "fastq"),
+    (b"LOCUS ", "genbank"),
+    (b"ID   ", "embl"),
+    (b"{", "jsonl"),
+    (b"PAR1", "parquet"),
+    (b"ARROW1\0\0", "arrow"),
+    (b"\xff\xff\xff\xff", "arrow stream"),  # what Hugging Face's datasets keep
+    (b"\x43\x27\x41\x1a", "2bit"),
+    (b"\x1a\x41\x27\x43", "2bit"),  # written on a machine of the other byte order
+)
+COMPRESSED = (".gz", ".bgz", ".bz2", ".xz", ".zst")
+
+
+def kind_by_name(name: str) -> str | None:
+    stem = name.lower()
+    for suffix in COMPRESSED:
+        stem = stem.removesuffix(suffix)
+    for kind, suffixes in SUFFIXES.items():
+        if stem.endswith(suffixes):
+            return kind
+    return None
+
+
+def _kind_by_mark(head: bytes) -> str:
+    """The format that a file's first bytes are those of, or ""."""
+    start = head.lstrip()
+    return next((kind for mark, kind in MARKS if start.startswith(mark)), "")
+
+
+def recognise(path: str, head: bytes, text_tokens: bool) -> str:
+    """The format of a file by its first bytes."""
+    start = head.lstrip()
+    if start.startswith(b">") and b"\r" in head and b"\n" not in head:
+        raise UserError(f"{path} has line ends of old Macintoshes: convert it with tr '\\r' '\\n'")
+    by_name = kind_by_name(os.path.basename(path))
+    if by_name in ("text", "jsonl"):
+        return by_name
+    if kind := _kind_by_mark(head):
+        return kind
+    if text_tokens:
+        return "text"
+    raise UserError(
+        f"{path} is not FASTA, FASTQ, GenBank, EMBL, .2bit, parquet, Arrow or JSON lines (it starts"
+        f" with {head[:16]!r}); a file of one sequence a line must end in .txt"
+    )

@@ -1,0 +1,9 @@
+"""A checkpoint of Megatron-DeepSpeed, read: damaged, harmful or of another network, it is refused.
+
+pickles      its files, without running what is in them
+meaning      its arguments → our network; what means something else than ours is refused by name
+optimizer    fp32 weights and Adam's moments, in each of the forms in which DeepSpeed keeps them
+theirs       the checkpoint: all of its tensors, whole, by our names
+
+upstream/convert.py writes it as one of ours.
+"""

@@ -1,0 +1,197 @@
+"""A checkpoint of Megatron-DeepSpeed: all of its tensors, whole, by our names.
+
+    theirs = Theirs(Path("outputs/RUN/checkpoints"))
+    tensors = theirs.tensors(vocabulary)           # "weight/layers.0.mlp.up.bias" → the tensor
+    theirs.network, theirs.progress, theirs.steps
+
+What is missing, of another shape or not finite is refused before anything is written.
+"""
+
+from __future__ import annotations
+
+import re
+from argparse import Namespace
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from longseq.checkpoint.format.folder import is_theirs
+from longseq.config.network import position_block
+from longseq.errors import UserError
+from longseq.upstream.converting.meaning import filled, network_of
+from longseq.upstream.converting.optimizer import WEIGHT, Kept, beside, groups, parted
+from longseq.upstream.converting.pickles import read_file
+from longseq.upstream.names import POSITIONS, cut, join, our_name, shapes
+
+RANK_FILE = re.compile(r"mp_rank_(\d+)_model_states\.pt\Z")
+LAYER_FILE = re.compile(r"layer_(\d+)-model_(\d+)-model_states\.pt\Z")
+PART_FILE = re.compile(r"(?:bf16_)?zero_pp_rank_(\d+)_mp_rank_(\d+)_optim_states\.pt\Z")
+Pieces = dict[str, dict[int, Tensor]]  # our name → tensor-parallel rank → its piece
+
+
+class Theirs:
+    """The newest checkpoint in a folder of its.
+
+    steps: Adam's own count, None without its moments. rounded: are the weights, for want of those
+    in fp32, what 16 bits keep of them? Both are known when the tensors have been read.
+    """
+
+    def __init__(self, source: Path) -> None:
+        self.folder = _newest(source)
+        self.ranks = {int(match[1]): path for match, path in self._files(RANK_FILE)}
+        if 0 not in self.ranks:
+            raise UserError(f"{self.folder} has no mp_rank_00_model_states.pt")
+        path = self.ranks[0]
+        first = read_file(path)
+        args = first.get("args")
+        if not isinstance(args, Namespace):
+            raise UserError(f"{path} does not say what it was trained with: it has no args")
+        self.args = filled(args, path)
+        if self.args.zero_stage == 3:
+            raise UserError(
+                f"{self.folder} was saved at ZeRO stage 3, where these files hold no weights:"
+                " save at stage 0 to 2"
+            )
+        self.network = network_of(self.args, path)
+        self.progress = _progress(first, self.args, path)
+        self.tp: int = self.args.tensor_model_parallel_size
+        self.piped: bool = not self.args.no_pipeline_parallel
+        self.steps: float | None = None
+        self.rounded = False
+
+    def _files(self, kind: re.Pattern[str]) -> list[tuple[re.Match[str], Path]]:
+        """The files whose names are of a kind, and their names' numbers, in their order."""
+        found = [(kind.match(path.name), path) for path in self.folder.glob("*")]
+        ours = [(match, path) for match, path in found if match]
+        return sorted(ours, key=lambda one: [int(number) for number in one[0].groups()])
+
+    def tensors(self, vocabulary: int) -> dict[str, Tensor]:
+        """All of them by their names in a checkpoint of ours; positions in blocks."""
+        found: dict[str, Pieces] = {}
+        for kind, name, rank, tensor in self._layers() if self.piped else self._modules():
+            found.setdefault(kind, {}).setdefault(name, {})[rank] = tensor
+        wanted = shapes(self.network, vocabulary)
+        whole: dict[str, Tensor] = {}
+        for kind, pieces in found.items():
+            self._check_names(kind, pieces, wanted)
+            for name, by_rank in pieces.items():
+                self._check(kind, name, by_rank, wanted[name], vocabulary)
+                tensor = join([by_rank[rank] for rank in range(self.tp)], name, self.network)
+                whole.update(_in_blocks(kind, name, tensor))
+        self.rounded = any(
+            tensor.dtype.itemsize < 4 for name, tensor in whole.items() if name.startswith(WEIGHT)
+        )
+        return whole
+
+    def _layers(self) -> Iterator[tuple[str, str, int, Tensor]]:
+        """Kind, name, rank and piece from the files of a pipeline, one a layer and rank."""
+        for match, path in self._files(LAYER_FILE):
+            for name, tensor in read_file(path).items():
+                if isinstance(tensor, Tensor):
+                    ours = _ours(f"{int(match[1])}.{name}", path, piped=True)
+                    yield WEIGHT, ours, int(match[2]), tensor
+
+    def _modules(self) -> Iterator[tuple[str, str, int, Tensor]]:
+        """The same from one file a rank; weights once more where they are kept in fp32."""
+        for rank, path in self.ranks.items():
+            file = read_file(path)
+            if not isinstance(module := file.get("module"), Mapping):
+                raise UserError(f"{path} holds no weights: it has no module")
+            weights = dict(_flat(module))
+            ours = {name: _ours(name, path) for name in weights}
+            yield from ((WEIGHT, ours[name], rank, tensor) for name, tensor in weights.items())
+            if kept := self._kept(rank, file):
+                self.steps = kept.steps
+                for kind, name, tensor in kept.by_name(groups(file, weights, path), weights):
+                    yield kind, ours[name], rank, tensor
+
+    def _kept(self, rank: int, file: Mapping[str, Any]) -> Kept | None:
+        """What its optimizer keeps of a rank's parameters."""
+        adam = self.args.optimizer == "adam"
+        files = {p: read_file(p) for match, p in self._files(PART_FILE) if int(match[2]) == rank}
+        if files:
+            return parted(files, adam)
+        optimizer = file.get("optimizer")
+        return beside(optimizer, self.ranks[rank], adam) if optimizer else None
+
+    def _check_names(self, kind: str, pieces: Pieces, wanted: Mapping[str, Tensor]) -> None:
+        layers = self.network.num_layers
+        if missing := [name for name in wanted if name not in pieces]:
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            raise UserError(f"{self.folder} lacks {kind}/{missing[0]}{more} of {layers} layers")
+        if more_than := [name for name in pieces if name not in wanted]:
+            raise UserError(
+                f"{self.folder} has {kind}/{more_than[0]}, which its args' network of {layers}"
+                " layers has not"
+            )
+
+    def _check(
+        self, kind: str, name: str, by_rank: Mapping[int, Tensor], whole: Tensor, vocabulary: int
+    ) -> None:
+        if sorted(by_rank) != list(range(self.tp)):
+            raise UserError(f"{self.folder}: {kind}/{name} is not there of every rank")
+        for rank, piece in by_rank.items():
+            shape = tuple(cut(whole, name, self.network, rank, self.tp).shape)
+            if tuple(piece.shape) != shape:
+                raise UserError(
+                    f"{self.folder}: {kind}/{name} of rank {rank} has shape {tuple(piece.shape)},"
+                    f" and {shape} by its args and the data's {vocabulary} tokens"
+                )
+            if not torch.isfinite(piece).all():
+                raise UserError(f"{self.folder}: {kind}/{name} of rank {rank} is not finite")
+
+
+def _newest(source: Path) -> Path:
+    if not is_theirs(source):
+        raise UserError(f"{source}: no checkpoint of Megatron-DeepSpeed is in it")
+    try:
+        tag = (source / "latest").read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise UserError(
+            f"{source}/latest, which names its newest checkpoint, cannot be read: {why}"
+        ) from None
+    return source / Path(tag.replace("\0", "")).name
+
+
+def _progress(first: Mapping[str, Any], args: Namespace, path: Path) -> dict[str, int]:
+    """How far it was; older versions do not count tokens."""
+    samples, tokens = args.consumed_train_samples, vars(args).get("consumed_train_tokens")
+    if tokens is None and type(samples) is int:
+        tokens = samples * args.seq_length
+    found = {
+        "iteration": first.get("iteration"),
+        "consumed_samples": samples,
+        "consumed_tokens": tokens,
+    }
+    for name, value in found.items():
+        if type(value) is not int or value < 0:
+            raise UserError(f"{path}: {name} {value!r} does not say how far it was")
+    return found
+
+
+def _ours(name: str, path: Path, piped: bool = False) -> str:
+    try:
+        return our_name(name, piped)
+    except KeyError:
+        raise UserError(f"{path} holds a tensor {name}, which our network has not") from None
+
+
+def _flat(tree: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Full names and tensors of nested dictionaries, in their order."""
+    for key, value in tree.items():
+        if isinstance(value, Tensor):
+            yield f"{before}{key}", value
+        elif isinstance(value, Mapping):
+            yield from _flat(value, f"{before}{key}.")
+
+
+def _in_blocks(kind: str, name: str, whole: Tensor) -> Iterator[tuple[str, Tensor]]:
+    if name == POSITIONS:
+        for number, block in enumerate(whole.split(position_block(len(whole)))):
+            yield f"{kind}/positions.blocks.{number}.weight", block
+    else:
+        yield f"{kind}/{name}", whole

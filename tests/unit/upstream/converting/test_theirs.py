@@ -1,0 +1,161 @@
+"""Damage to a checkpoint of its is one line that names the file and what is wrong in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from longseq.errors import UserError
+from longseq.upstream.converting.theirs import Theirs
+from tests.unit.upstream.converting.made import (
+    ENCODER,
+    FIRST,
+    PLACE,
+    Files,
+    Made,
+    fp32,
+    pipeline,
+    write,
+    zero,
+)
+
+DOWN = "layers.1.mlp.dense_4h_to_h.weight"
+
+
+def read(folder: Path, files: Files) -> dict[str, torch.Tensor]:
+    return Theirs(write(folder, files)).tensors(16)
+
+
+def encoder(files: Files) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = files[FIRST]["module"]["language_model"]["encoder"]
+    files[FIRST]["optimizer"] = None
+    return found
+
+
+def args(**values: object) -> Callable[[Files], None]:
+    return lambda files: vars(files[FIRST]["args"]).update(values)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda files: encoder(files).pop(DOWN), "lacks weight/layers.1.mlp.down.weight of 2"),
+        (
+            lambda files: encoder(files).update({DOWN: torch.zeros(4, 16)}),
+            r"layers.1.mlp.down.weight of rank 0 has shape \(4, 16\), and \(8, 16\) by its args",
+        ),
+        (
+            lambda files: encoder(files)[DOWN].fill_(float("nan")),
+            "layers.1.mlp.down.weight of rank 0 is not finite",
+        ),
+        (
+            lambda files: encoder(files).update({"layers.1.mlp.router.weight": torch.zeros(3)}),
+            f"{FIRST} holds a tensor {ENCODER}layers.1.mlp.router.weight, which our network has",
+        ),
+        (
+            lambda files: encoder(files).update({"layers.2.mlp.dense_4h_to_h.bias": torch.ones(8)}),
+            "has weight/layers.2.mlp.down.bias, which its args' network of 2 layers has not",
+        ),
+        (args(num_layers=3), "lacks exp_avg/layers.2.attention_norm.weight|lacks weight/layers.2"),
+        (args(num_layers="x"), f"{FIRST}: --num-layers 'x' is not a whole number"),
+        (args(consumed_train_samples=None), "consumed_samples None does not say how far it was"),
+        (args(consumed_train_tokens=-1), "consumed_tokens -1 does not say how far it was"),
+        (args(tensor_model_parallel_size=0), "tensor_model_parallel_size 0 is no number of ranks"),
+        (args(tensor_model_parallel_size=2), "is not there of every rank"),
+        (args(tensor_model_parallel_size=3), "num_attention_heads=2 does not divide by its 3"),
+        (lambda files: delattr(files[FIRST]["args"], "num_layers"), "do not say num_layers"),
+        (lambda files: files[FIRST].pop("args"), f"{FIRST} does not say what it was .*no args"),
+        (lambda files: files[FIRST].update(iteration=-5), f"{FIRST}: iteration -5 does not say"),
+        (lambda files: files[FIRST].pop("module"), f"{FIRST} holds no weights: it has no module"),
+        (lambda files: files[FIRST].update(module=None), f"{FIRST} holds no weights"),
+        (
+            lambda files: files[FIRST]["optimizer"]["state"].pop(5),
+            f"{FIRST}: its optimizer's state lacks 5",
+        ),
+        (
+            lambda files: files[FIRST]["optimizer"]["state"][5].update(exp_avg=None),
+            "exp_avg of .* is no tensor",
+        ),
+        (
+            lambda files: files[FIRST]["optimizer"]["param_groups"].pop(),
+            f"{FIRST}: exp_avg is of 1 groups, and 2 are here",
+        ),
+        (
+            lambda files: files[FIRST]["optimizer"]["param_groups"][0]["params"].pop(),
+            f"{FIRST}: exp_avg is of 9 parameters, and 10 are here",
+        ),
+        (
+            lambda files: files[FIRST].update(optimizer={"state": 3}),
+            f"{FIRST}: its optimizer's state lacks 'param_groups'",
+        ),
+        (
+            lambda files: files[FIRST]["optimizer"].update(fp32_groups=[3]),
+            f"{FIRST}: its optimizer's state is none of DeepSpeed's",
+        ),
+        (
+            lambda files: files[FIRST].update(param_shapes=[{"a.weight": (2, 2)}]),
+            rf"{FIRST}: its param_shapes name a\.weight, and it holds none",
+        ),
+    ],
+)
+def test_damage_is_one_line(damage: Callable[[Files], None], said: str, tmp_path: Path) -> None:
+    files = fp32(Made())
+    damage(files)
+    with pytest.raises(UserError, match=said) as caught:
+        read(tmp_path / "its", files)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_a_lost_layer_of_a_pipeline(tmp_path: Path) -> None:
+    files = pipeline(Made())
+    del files["layer_03-model_00-model_states.pt"]
+    with pytest.raises(UserError, match=r"lacks weight/layers\.1\..* and 11 more of 2 layers"):
+        read(tmp_path / "its", files)
+
+
+@pytest.mark.parametrize("rank", range(3))
+def test_a_lost_part_of_a_replica(rank: int, tmp_path: Path) -> None:
+    files = zero(Made(), 3)
+    del files[f"bf16_zero_pp_rank_{rank}_mp_rank_00_optim_states.pt"]
+    with pytest.raises(UserError, match=r"numbers for the 1328 from language_model\.embedding"):
+        read(tmp_path / "its", files)
+
+
+def test_what_older_versions_did_not_say_yet_is_as_it_was(tmp_path: Path) -> None:
+    """Those of 2021 had layer norms, learned positions, biases and no ZeRO among their arguments,
+    and counted no tokens.
+    """
+    made = Made()
+    for name in ("add_position_embedding", "num_key_value_heads", "num_experts"):
+        delattr(made.args, name)
+    del made.args.consumed_train_tokens
+    theirs = Theirs(write(tmp_path / "its", fp32(made)))
+    assert len(theirs.tensors(16)) == 3 * 28
+    assert theirs.network.normalization == "layernorm"
+    assert not theirs.network.disable_bias_linear
+    assert theirs.progress["consumed_tokens"] == 36
+
+
+def test_what_names_the_newest_may_be_damaged(tmp_path: Path) -> None:
+    folder = write(tmp_path / "its", {})
+    latest = folder / "latest"
+    with pytest.raises(UserError, match=f"{PLACE} has no {FIRST}"):
+        Theirs(folder)
+    for text in (b"../..", b"", b"a\0b"):
+        latest.write_bytes(text)
+        with pytest.raises(UserError, match=f"has no {FIRST}"):
+            Theirs(folder)
+    latest.write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match=r"latest, which names its newest .* cannot be read"):
+        Theirs(folder)
+    latest.unlink()
+    with pytest.raises(UserError, match=r"latest, which names .*: No such file or directory"):
+        Theirs(folder)
+    latest.mkdir()
+    with pytest.raises(UserError, match=r"latest, which names .*: Is a directory"):
+        Theirs(folder)
+    with pytest.raises(UserError, match="no checkpoint of Megatron-DeepSpeed is in it"):
+        Theirs(tmp_path)
