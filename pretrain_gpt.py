@@ -17,6 +17,7 @@ from types import TracebackType
 
 from longseq.config.arguments import UPSTREAM, Config
 from longseq.config.checks import parse_config
+from longseq.config.megatron import without_local_rank
 from longseq.errors import EXIT_FAILED, UserError
 from longseq.run.safety.abort import report, take_leave, tell_launcher
 from longseq.run.safety.stopping import Stopper, end_time
@@ -47,6 +48,7 @@ def main(argv: list[str]) -> int:
         watch = Watch(Stopper(end_time(os.environ)))
         watch.start()  # now: the imports to come take seconds, and minutes on a cold disk
         world = int(os.environ["WORLD_SIZE"])
+        argv = without_local_rank(argv, os.environ["LOCAL_RANK"])
         config = parse_config(argv, world)
         if config.run.run_dir:
             watch.listen(Path(config.run.run_dir), rank, world, config.run.hang_timeout)

@@ -8,24 +8,44 @@
 
 LONGSEQ_WORTH_IT=300 # seconds that must be left of the job
 
-longseq_may_go_on() { # longseq_may_go_on CODE [EXTRA...]: is that an end after which it goes on, were there a failed host?
-    local now REPLY
-    ((LONGSEQ_VALUE[RESTARTS] > ${LONGSEQ_RESTARTED:-0} && ${#LONGSEQ_ALLOCATION[@]} > 1)) || return 1
-    [[ $1 != [02] && $1 != "$LONGSEQ_EXIT_NO_ROOM" && $1 != 75 && $1 != 130 && -z ${LONGSEQ_TOLD-} && ! -e $LONGSEQ_RUN/STOP ]] || return 1
+longseq_may_be_a_hosts() { # longseq_may_be_a_hosts CODE: is that an end of which a host may be the cause?
+    ((${#LONGSEQ_ALLOCATION[@]} > 1)) || return 1
+    [[ $1 != [02] && $1 != "$LONGSEQ_EXIT_NO_ROOM" && $1 != 75 && $1 != 130 && -z ${LONGSEQ_TOLD-} && ! -e $LONGSEQ_RUN/STOP ]]
+}
+
+longseq_may_go_on() { # longseq_may_go_on [EXTRA...]: does it go on, now that a host has failed?
+    local REPLY
+    ((LONGSEQ_VALUE[RESTARTS] > ${LONGSEQ_RESTARTED:-0})) || return 1
     # Arguments of one's own come last and win, and these would undo what is meant here
-    if longseq_moved "${@:2}"; then
-        (($1 != 69)) || longseq_say "it does not go on by itself without that host, as $REPLY is given behind --"
+    if longseq_moved "$@"; then
+        longseq_say "it does not go on by itself without that host, as $REPLY is given behind --"
         return 1
     fi
+    longseq_time_left
+    ((${REPLY:-LONGSEQ_WORTH_IT} >= LONGSEQ_WORTH_IT)) ||
+        { longseq_say "too little of the job is left to go on without a host" && return 1; }
+}
+
+longseq_time_left() { # sets REPLY to the seconds that are left of the job; empty: not known
+    local now
     longseq_know_end # before SECONDS begins anew
     printf -v now '%(%s)T' -1
-    [[ -z ${LONGSEQ_END_TIME-} ]] || ((LONGSEQ_END_TIME - now >= LONGSEQ_WORTH_IT)) ||
-        { longseq_say "too little of the job is left to go on without a host" && return 1; }
+    REPLY=${LONGSEQ_END_TIME:+$((LONGSEQ_END_TIME - now))}
+}
+
+longseq_time_to_look() { # sets REPLY to the most seconds that hosts may be asked for, empty: any; fails where those are too few
+    longseq_time_left
+    [[ -n $REPLY ]] || return 0
+    REPLY=$((REPLY - 45)) # who is silent is asked again, alone; then the next jobs must be told
+    # In less, ranks that wait for a dead one do not come to say so, and would be blamed
+    ((REPLY >= 60)) ||
+        { longseq_say "too little of the job is left to ask which host has failed" && return 1; }
 }
 
 longseq_find_failed() { # longseq_find_failed CODE: sets LONGSEQ_FAILED and its reason after a run, asking the hosts if need be
     # shellcheck disable=SC2034 # longseq_probe reads LONGSEQ_OUTPUT
     local note host follows='' good=() status=0 folder=$LONGSEQ_RUN/log/doctor-after LONGSEQ_OUTPUT=$LONGSEQ_RUN
+    local LONGSEQ_AT_MOST REPLY
     LONGSEQ_FAILED=() LONGSEQ_FAILED_WHY=
     note=$(longseq_first_failure "$LONGSEQ_RUN/log")
     if [[ $1 == 69 && -n $note ]]; then
@@ -37,6 +57,9 @@ longseq_find_failed() { # longseq_find_failed CODE: sets LONGSEQ_FAILED and its 
     # An error of the program's own needs no look at the hosts; a lost connection, a signal or silence does
     [[ -z $note || $follows == 1 || $1 -gt 128 ]] || return 0
     [[ ${LONGSEQ_VALUE[PREFLIGHT]} != 0 ]] || return 0
+    longseq_time_to_look || return 0
+    # shellcheck disable=SC2034 # longseq_examine reads it
+    LONGSEQ_AT_MOST=$REPLY
     longseq_say "are all hosts still there?"
     mkdir -p -- "$folder"
     longseq_until_told longseq_examine "$folder" "${LONGSEQ_HOSTS[@]}" -- >"$folder/verdict.txt" || status=$?

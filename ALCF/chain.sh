@@ -106,7 +106,7 @@ longseq_judge_end() { # longseq_judge_end STATUS COUNT LOST: would the next job 
             ;;
         69) # another host is another cause
             longseq_last_line bad-hosts.txt
-            place+=" ${REPLY%% *}"
+            place+="${REPLY:+ ${REPLY%% *}}"
             ;;
     esac
     [[ ! -e $LONGSEQ_JOB/stopped.txt && $1 != 75 ]] || return 0

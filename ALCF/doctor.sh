@@ -6,7 +6,8 @@
 # Checked on each host: that it answers, Python and library versions, GPUs in sight, idle, without faults and not slowed
 # down, limits (ulimit), the clock, room in TMPDIR, /dev/shm and OUTPUT_DIR, that DATA_PATH can be read, the port where
 # ranks meet; over all of them who is slow, by pairs, what NCCL took for a network, where ranks run, an all-reduce.
-# Exit code: 0 all are well, 69 a bad host or network, 2 a mistake in what was asked for, 75 stopped before it was done.
+# Exit code: 0 all are well, 69 a bad host or network, 2 a mistake in what was asked for, or in
+# the environment, 75 stopped before it was done.
 set -euo pipefail
 
 LONGSEQ_ROOT=$(readlink -f -- "${BASH_SOURCE[0]}")

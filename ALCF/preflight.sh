@@ -90,15 +90,19 @@ longseq_good_hosts() { # longseq_good_hosts FOLDER: prints how many of the hosts
 }
 
 longseq_examine() { # longseq_examine FOLDER HOST... -- [--json]: probe, and again alone where that did not work
-    local folder=$1 host hosts=() missing=() status=0 REPLY
+    # LONGSEQ_AT_MOST: seconds that they have for an answer, however many they are; empty: any
+    local folder=$1 host hosts=() missing=() status=0 REPLY seconds
     for host in "${@:2}"; do
         [[ $host != -- ]] || break
         hosts+=("$host")
     done
     # From a cold file system hundreds of hosts import for minutes
+    seconds=${LONGSEQ_VALUE[PREFLIGHT_SECONDS]:-$((60 + ${#hosts[@]}))}
+    ((${LONGSEQ_AT_MOST:-seconds} >= seconds)) || seconds=$LONGSEQ_AT_MOST
     longseq_probe_ranks
-    longseq_probe "$folder" "${LONGSEQ_VALUE[PREFLIGHT_SECONDS]:-$((60 + ${#hosts[@]}))}" "$REPLY" "${hosts[@]}" || :
+    longseq_probe "$folder" "$seconds" "$REPLY" "${hosts[@]}" || :
     longseq_judge "$folder" "${hosts[@]}" -- >/dev/null || status=$?
+    ((status != 2)) || return 2 # it is the environment, as it has said
     if longseq_has_judged "$folder" "$status" && (($(longseq_good_hosts "$folder") < ${#hosts[@]})); then
         # A launcher that cannot start one rank starts none, so who is silent may yet be well
         for host in "${hosts[@]}"; do
@@ -117,6 +121,8 @@ longseq_preflight() { # looks at all hosts of a run on several; leaves bad ones 
     mkdir -p -- "$folder"
     longseq_until_told longseq_examine "$folder" "${all[@]}" -- >"$folder/verdict.txt" || status=$?
     ((status != 75)) || return 75
+    # An error: a file system that is away for a moment looks the same, and a chain that has trained tries again
+    ((status != 2)) || return 1
     text=$(<"$folder/verdict.txt")
     if ((status == 0)); then
         longseq_say "${#all[@]} hosts are well: ${text##*$'\n'}"

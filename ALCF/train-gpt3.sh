@@ -114,10 +114,13 @@ end() { # end CODE: with that exit code, unless the run can go on without a host
     local code=$1
     ended=$1
     longseq_remove_local
-    if longseq_may_go_on "$code" ${extra[@]+"${extra[@]}"}; then
-        [[ -n ${LONGSEQ_FAILED[*]-} ]] || longseq_find_failed "$code" # else the preflight has found it
-        longseq_go_on ${extra[@]+"${extra[@]}"}
-        [[ -z ${LONGSEQ_FAILED[*]-} ]] || code=$LONGSEQ_EXIT_BAD_HOST
+    if longseq_may_be_a_hosts "$code"; then
+        # Where no rank was started, the preflight has looked at all of them
+        [[ ! -e $LONGSEQ_RUN/hosts.txt ]] || longseq_find_failed "$code"
+        if [[ -n ${LONGSEQ_FAILED[*]-} ]]; then
+            code=$LONGSEQ_EXIT_BAD_HOST
+            ! longseq_may_go_on ${extra[@]+"${extra[@]}"} || longseq_go_on ${extra[@]+"${extra[@]}"}
+        fi
     fi
     exit "$code"
 }

@@ -1,11 +1,16 @@
 """Arguments of Megatron-DeepSpeed that are none here → what to do instead (docs/upstream.md).
 
     told("--num-query-groups")      # "give --num-key-value-heads"; "" for a name that is not known
+    without_local_rank(argv, "0")   # argv without the --local_rank=0 that launchers put into it
 
 LEAVE_OUT has those that could change nothing here: how its engine, its files or its fused kernels
 go about what is done in any case. Nothing is silently ignored, so these are refused, too, but all
 in one message.
 """
+
+from collections.abc import Sequence
+
+from longseq.errors import UserError
 
 LEAVE_OUT = frozenset(
     """
@@ -16,7 +21,7 @@ LEAVE_OUT = frozenset(
     --log-memory-to-tensorboard --log-num-zeros-in-grad --log-optimizer-states-to-tensorboard
     --log-params-norm --log-timers-to-tensorboard --log-validation-ppl-to-tensorboard
     --log-world-size-to-tensorboard --mmap-warmup --no-async-tensor-model-parallel-allreduce
-    --no-barrier-with-level-1-timing --no-bias-dropout-fusion --no-bias-gelu-fusion
+    --no-barrier-with-level-1-timing --no-bias-dropout-fusion
     --no-contiguous-buffers-in-local-ddp --no-data-sharding --no-gradient-accumulation-fusion
     --no-initialization --no-log-learnig-rate-to-tensorboard --no-log-loss-scale-to-tensorboard
     --no-masked-softmax-fusion --no-persist-layer-norm --no-pipeline-parallel
@@ -85,6 +90,8 @@ INSTEAD = {
     "--min-loss-scale": SCALE,
     "--model-parallel-size": "give --tensor-model-parallel-size (MPSIZE)",
     "--moe-expert-parallel-size": EXPERTS,
+    "--no-bias-gelu-fusion": "leave it out, GELU is the tanh form, and not the exact one that this"
+    " takes there",
     "--no-load-lr-state": "give --lr and --lr-decay-iters, which win over those of LOAD",
     "--no-load-optim": WEIGHTS,
     "--no-load-rng": "leave it out, data and dropout follow from --seed and the place in the data",
@@ -130,3 +137,17 @@ def told(name: str) -> str:
     if name in LEAVE_OUT:
         return "leave it out, it changes nothing here"
     return INSTEAD.get(name, "")
+
+
+def without_local_rank(argv: Sequence[str], local_rank: str) -> list[str]:
+    """argv without the word that deepspeed's launcher, and torch's of old, put behind the program;
+    raises UserError where it is not what LOCAL_RANK, which both set, says.
+    """
+    words = []
+    for word in argv:
+        name, _, value = word.partition("=")
+        if name not in ("--local_rank", "--local-rank") or not value:
+            words.append(word)
+        elif value != local_rank:
+            raise UserError(f"{word}, but LOCAL_RANK={local_rank}: leave {name} out")
+    return words

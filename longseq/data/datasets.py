@@ -202,7 +202,8 @@ def _check_range(dataset: Dataset) -> None:
     for start in range(0, min(dataset.tokens.num_tokens, DIGEST_UP_TO), block):
         piece = dataset.tokens.read(start, min(block, dataset.tokens.num_tokens - start))
         if int(piece.max()) >= size or int(piece.min()) < 0:
+            outside = piece[(piece < 0) | (piece >= size)]
             raise UserError(
-                f"{dataset.tokens.bin_path} holds token {int(piece.max())} outside the vocabulary"
+                f"{dataset.tokens.bin_path} holds token {int(outside[0])} outside the vocabulary"
                 f" of {size} of {dataset.tokenizer.specification}"
             )

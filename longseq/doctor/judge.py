@@ -11,6 +11,7 @@ from typing import Any
 from longseq.doctor.gpus import IDLE_GIB, unsaid
 from longseq.doctor.links import LEAST, rates, slow_hosts, slowest_link
 from longseq.doctor.verdict import Net, Verdict, Wanted
+from longseq.errors import UserError
 from longseq.host.affinity import Place, complaints
 
 LEAST_SCRATCH_GIB = 1.0
@@ -47,12 +48,13 @@ def _by_host(
 
 
 def judge(folder: Path, hosts: Sequence[str], wanted: Wanted) -> Verdict:
-    """Read a folder of the probe's files."""
+    """Read a folder of the probe's files; raises UserError where the environment is at fault."""
     verdict = Verdict(list(hosts))
     ranks = wanted.per_host if wanted.device == "cuda" else 1  # of the probe, on a host
     reports = _by_host(hosts, read(folder, "report-*.json"), ranks)
     verdict.reports = {host: found[0] for host, found in reports.items()}
     verdict.nets = _by_host(hosts, read(folder, "net-*.json"), ranks)
+    _check_environment(verdict.nets)
     by_name = {nets[0]["host"]: nets for nets in verdict.nets.values()}
     listed = {nets[0]["host"]: host for host, nets in verdict.nets.items()}
     verdict.links = {
@@ -86,6 +88,16 @@ def judge(folder: Path, hosts: Sequence[str], wanted: Wanted) -> Verdict:
     ]
     verdict.notes += complaints(places)
     return verdict
+
+
+def _check_environment(nets: Mapping[str, Sequence[Net]]) -> None:
+    """What no host can import is no host's fault."""
+    why = [net.get("cannot_import") for found in nets.values() for net in found]
+    if why and all(why):
+        raise UserError(
+            f"torch cannot be imported on any host ({why[0]}): ./install.sh --recreate makes the"
+            " environment anew"
+        )
 
 
 def _usual(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -208,7 +220,8 @@ def _remarks(report: Mapping[str, Any], usual: Mapping[str, Any], wanted: Wanted
 
 def _of_network(nets: Sequence[Net]) -> list[str]:
     """A failed all-reduce is nobody's fault in particular, but a wrong clock or sum is."""
-    reasons = []
+    why = [net["cannot_import"] for net in nets if "cannot_import" in net]
+    reasons = [f"cannot import torch: {why[0]}"] if why else []
     for net in nets:
         if net.get("right") is False and "the all-reduce gave a wrong sum" not in reasons:
             reasons.append("the all-reduce gave a wrong sum")

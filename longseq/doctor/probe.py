@@ -13,6 +13,7 @@ import platform
 import socket
 import sys
 import tempfile
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -81,13 +82,16 @@ def probe(folder: Path, device: str, data: str, output: str) -> int:
     if alone or (size == 1 and device == "cpu"):
         return 0
     found: dict[str, Any] = {"host": socket.gethostname()}
+    fails = "cannot_import"
     try:
+        import_module("torch.distributed")
+        fails = "error"
         from longseq.doctor.network import look
 
         look(device, folder, found)
-    except Exception as error:  # whatever the network's library raises is what we want to know
+    except Exception as error:  # whatever a library raises is what we want to know
         last = (str(error).strip() or repr(error)).splitlines()[0]
-        found["error"] = f"{type(error).__name__}: {last}"
+        found[fails] = f"{type(error).__name__}: {last}"
     _write(folder / f"net-{rank}.json", found)
     return 0 if found.get("right") else 1
 

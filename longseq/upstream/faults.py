@@ -32,6 +32,10 @@ def _padded(config: Config) -> bool:
     return config.network.make_vocab_size_divisible_by > 1
 
 
+def _without_biases(config: Config) -> bool:
+    return config.network.disable_bias_linear and not config.network.swiglu
+
+
 def _piped_in_fp32(config: Config) -> bool:
     train = config.training
     return config.layout.pp > 1 and train.dtype == "fp32" and train.zero_stage == 0
@@ -42,6 +46,11 @@ FAULTS = (
         "off the Ulysses path queries and keys are rotated by cos(m·theta), not by m·theta",
         "rotary positions turn queries and keys by their angle",
         _rotary,
+    ),
+    Fault(
+        "without biases its GELU is the exact form (erf), not the tanh form as with them",
+        "GELU is the tanh form, without biases as with them",
+        _without_biases,
     ),
     Fault(
         "sequence parallelism slices the sequence twice, in the batch and in the embedding",

@@ -9,12 +9,13 @@ Each function is one fault of faults.py, and says what it puts in.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from importlib import import_module
 from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 Pair = tuple[Tensor, Tensor]  # cos and sin of the angles, [s, 1, 1, d]
@@ -24,6 +25,7 @@ def correct(main: Any, vocabulary: int, on_gpu: bool) -> None:
     """Correct its modules; `main` is its pretrain_gpt.py, imported."""
     transformer = import_module("megatron.model.transformer")
     rotate_by_position(transformer)
+    one_gelu(transformer)
     tables_for_the_pipeline(main)
     slice_once(main)
     count_tokens_only(vocabulary)
@@ -53,6 +55,19 @@ def rotated(x: Tensor, pair: Pair) -> Tensor:
     left, right = turning.chunk(2, -1)
     turned = turning * cos + torch.cat((-right, left), -1) * sin
     return torch.cat((turned, rest), -1)
+
+
+def one_gelu(transformer: Any) -> None:
+    """GELU in the tanh form, as in its kernel that adds a bias; without one it takes erf."""
+    shipped = transformer.ParallelMLP.__init__
+
+    @wraps(shipped)
+    def build(self: Any, *args: Any, **more: Any) -> None:
+        shipped(self, *args, **more)
+        if self.activation_func is F.gelu and not self.bias_gelu_fusion:
+            self.activation_func = partial(F.gelu, approximate="tanh")
+
+    transformer.ParallelMLP.__init__ = build
 
 
 def tables_for_the_pipeline(main: Any) -> None:

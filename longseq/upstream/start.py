@@ -19,16 +19,17 @@ from types import ModuleType
 from typing import Any
 
 from longseq.checkpoint.format.folder import THEIRS
-from longseq.config.arguments import Config
+from longseq.config.arguments import UPSTREAM, Config
 from longseq.data.held_out import write_held_out
 from longseq.data.opening import TrainingData, open_data
 from longseq.engine.distributed import pick_device, start_distributed
 from longseq.engine.engine import start_deepspeed
-from longseq.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED_EARLY
+from longseq.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED_EARLY, UserError
 from longseq.parallel.agreement import Ranks, torch_ranks
 from longseq.reports.format import duration
 from longseq.reports.page import write_page
 from longseq.reports.runs import DONE, RUNNING, STOPPED, read_run
+from longseq.run.check import DS_CONFIG
 from longseq.run.environment import write_environment
 from longseq.run.safety.failure import record_failure
 from longseq.run.safety.watch import Watch
@@ -48,6 +49,7 @@ from longseq.upstream.resume import OurCheckpoint, our_checkpoint
 
 def train(config: Config, watch: Watch) -> int:
     """Train as `config` says; returns the exit code. Raises UserError before the first step."""
+    _check_is_prepared(config.run.run_dir)
     device = pick_device(config)
     start_distributed(device)
     ranks = torch_ranks()
@@ -83,6 +85,16 @@ def train(config: Config, watch: Watch) -> int:
     finally:
         recorder.close(code)
     return code
+
+
+def _check_is_prepared(folder: str) -> None:
+    """It reads DeepSpeed's settings from the run's folder, where `longseq check` writes them."""
+    if not folder or not (Path(folder) / DS_CONFIG).is_file():
+        where = f"--run-dir {folder}" if folder else "a --run-dir"
+        raise UserError(
+            f"--trainer {UPSTREAM} needs {DS_CONFIG} in {where}: TRAINER={UPSTREAM}"
+            " ./ALCF/train-gpt3.sh writes it and starts the ranks"
+        )
 
 
 @contextlib.contextmanager

@@ -115,7 +115,8 @@ def test_same_layout_is_exact(losses: dict[str, dict[str, float]], name: str) ->
 @pytest.mark.parametrize(("before", "after"), PAIRS)
 def test_other_layout(losses: dict[str, dict[str, float]], before: str, after: str) -> None:
     rest = losses[f"{before} > {after}"]
-    tolerance = 2e-3 if "bf16" in before else 1e-6  # bf16 has 8 bits: the layouts round elsewhere
+    # bf16 has 8 bits: the layouts round elsewhere. Muon makes its steps orthogonal in bf16
+    tolerance = {"bf16": 2e-3, "muon": 1e-5}.get(before.split(",")[0], 1e-6)
     assert rest == pytest.approx(left(losses[before]), rel=0, abs=tolerance)
 
 

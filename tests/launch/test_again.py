@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,13 +21,17 @@ NETWORK = """--num-layers 2 --hidden-size 128 --num-attention-heads 4 --seq-leng
 --hang-timeout 20""".split()
 
 # Rank 1 ends as the n-th word of the file in WANDB_NOTES says at the n-th start: 0, or an exit code
-# that it reports
+# that it reports, or a file: it says there that its host is dead, and is killed
 STUB = """
 import os, pathlib, sys
 from longseq.run.safety.abort import report
 run = pathlib.Path(sys.argv[sys.argv.index("--run-dir") + 1])
 plan = pathlib.Path(os.environ["WANDB_NOTES"])
-code = int(plan.read_text().split()[len(list(run.parent.glob("*/hosts.txt"))) - 1])
+word = plan.read_text().split()[len(list(run.parent.glob("*/hosts.txt"))) - 1]
+if word.startswith("/") and os.environ["RANK"] == "1":
+    pathlib.Path(word).write_text("dead")
+    os.kill(os.getpid(), 9)
+code = int(word) if word.isdecimal() else 0
 if code and os.environ["RANK"] == "1":
     report(code, "rank 1 has stopped")
 sys.exit(code)
@@ -206,3 +210,36 @@ def test_when_it_does_not_go_on(
     assert hosts_of(tmp_path) == [HOSTS]
     assert says in done.stderr
     assert "restart" not in done.stderr
+
+
+def test_a_host_that_dies_in_the_last_minutes_is_named_and_remembered(
+    stub: Tree, mortals: Cluster, tmp_path: Path
+) -> None:
+    """A minute or more for the look is left, and less than what going on is worth."""
+    (tmp_path / "job").mkdir()
+    plan = str(mortals.folder / "pid.beta")
+    env = {"WALLTIME": "4m", "PREFLIGHT": "1", "LONGSEQ_JOB": str(tmp_path / "job")}
+    done = planned(stub, mortals, tmp_path, plan, **env)
+    assert done.returncode == 69, done.stderr
+    assert hosts_of(tmp_path) == [HOSTS]
+    assert re.search(r"\nbeta +BAD  does not answer", done.stderr)
+    assert "longseq: too little of the job is left to go on without a host" in done.stderr
+    remembered = (tmp_path / "job/bad-hosts.txt").read_text()
+    assert remembered == "beta after a run that failed\n"
+
+
+@pytest.mark.parametrize(
+    ("left", "seconds"), [("", "62"), ("300", "62"), ("105", "60"), ("104", "none"), ("-5", "none")]
+)
+def test_the_look_fits_into_what_is_left(
+    bash: Callable[..., Result], tmp_path: Path, left: str, seconds: str
+) -> None:
+    """Of the job; 45 s of it are for what comes after."""
+    script = """left=$2; longseq_time_left() { REPLY=$left; }
+        longseq_probe() { echo "$2" >>"$LONGSEQ_RUN/asked"; }; longseq_judge() { return 1; }
+        declare -A LONGSEQ_VALUE=([PREFLIGHT]=1 [PREFLIGHT_SECONDS]=)
+        LONGSEQ_HOSTS=(alpha beta) LONGSEQ_DEVICE=cpu LONGSEQ_RUN=$1
+        longseq_find_failed 137; cat "$1/asked" 2>/dev/null || echo none"""
+    done = bash(script, str(tmp_path), left)
+    assert done.stdout.split() == [seconds], done.stderr
+    assert ("too little of the job is left to ask" in done.stderr) == (seconds == "none")

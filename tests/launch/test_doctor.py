@@ -68,7 +68,7 @@ def test_an_address_that_is_none_is_no_hosts_fault(tree: Tree) -> None:
 
 DYING_JUDGE = """
 longseq_probe() { :; }
-declare -A LONGSEQ_VALUE=([PREFLIGHT]=1 [LEAST_BANDWIDTH]=)
+declare -A LONGSEQ_VALUE=([PREFLIGHT]=1 [LEAST_BANDWIDTH]= [WALLTIME]=)
 LONGSEQ_HOSTS=(alpha beta) LONGSEQ_ALLOCATION=(alpha beta)
 LONGSEQ_DEVICE=cpu LONGSEQ_RANKS_PER_HOST=1
 LONGSEQ_RUN=$1 LONGSEQ_JOB=$1 LONGSEQ_PYTHON=$1/python
@@ -184,6 +184,26 @@ def test_a_bad_host_is_left_out_where_there_is_a_spare_one(
         assert nothing_runs_from(ready.root)
     finally:
         pid.write_text(alive)
+
+
+def test_an_environment_that_does_not_import_is_no_hosts_fault(
+    hosts: Cluster, ready: Tree, tmp_path: Path
+) -> None:
+    """One line with the remedy; nobody is blamed, and nobody asked again."""
+    module = ready.root / "torch.py"  # before the real one on the path of the doctor
+    module.write_text("raise ImportError('libcudart.so.12: cannot open shared object file')\n")
+    train, job = [str(ready.root / "ALCF/train-gpt3.sh")], {"LONGSEQ_JOB": str(tmp_path)}
+    try:
+        done = on_first(hosts, ready, train, MPSIZE="1", RUN_BY=f"{tmp_path}/ran-", **job)
+    finally:
+        module.unlink()
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.splitlines()[-1] == (
+        "longseq: torch cannot be imported on any host (ImportError: libcudart.so.12: cannot open"
+        " shared object file): ./install.sh --recreate makes the environment anew"
+    )
+    assert done.stderr.count("longseq: ") == 1
+    assert not [*tmp_path.iterdir()]
 
 
 def test_a_slow_host_is_named(hosts: Cluster, ready: Tree) -> None:

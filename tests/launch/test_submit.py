@@ -487,6 +487,20 @@ def test_a_failure_at_another_iteration_is_another_one(
     assert twice in bash(f"{judge} 139 1", str(tmp_path)).stderr
 
 
+def test_a_failure_that_no_host_is_to_blame_for_is_a_whole_sentence(
+    tmp_path: Path, bash: Callable[..., Result]
+) -> None:
+    """Exit code 69 for the network between them."""
+    judge = "LONGSEQ_JOB=$1 longseq_judge_end 69 0"
+    assert bash(judge, str(tmp_path)).stderr == ""
+    said = bash(judge, str(tmp_path)).stderr
+    assert "it failed twice before its first iteration (exit code 69)\n" in said
+    (tmp_path / "stopped.txt").unlink()
+    (tmp_path / "bad-hosts.txt").write_text("beta by the preflight\n")
+    assert bash(judge, str(tmp_path)).stderr == ""  # another cause
+    assert "first iteration on beta (exit code 69)" in bash(judge, str(tmp_path)).stderr
+
+
 def test_a_folder_that_cannot_be_written_is_said(
     tmp_path: Path, bash: Callable[..., Result]
 ) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -23,7 +25,7 @@ from longseq.engine.network.initialize import initialize
 from longseq.model import gpt
 from longseq.upstream.converting.pickles import read_file
 from tests.parallel.losses import GENOME
-from tests.parallel.ranks import ROOT, operator_folder, rank_command, rank_environ
+from tests.parallel.ranks import ROOT, free_port, operator_folder, rank_command, rank_environ
 from tests.upstream_checkout import upstream_checkout
 
 COMMON = (
@@ -35,14 +37,16 @@ COMMON = (
 SPLIT = "--tensor-model-parallel-size 2 --sequence-parallel".split()
 
 
-def metrics(folder: Path, ranks: int, *flags: str) -> list[dict[str, float]]:
-    """metrics.jsonl of a run on `ranks` ranks."""
+def metrics(
+    folder: Path, ranks: int, *flags: str, start: Sequence[str] = ()
+) -> list[dict[str, float]]:
+    """metrics.jsonl of a run on `ranks` ranks; start: what starts them, mpiexec unless given."""
     words = [*COMMON, "--run-dir", str(folder), *flags]
     env = rank_environ(TORCH_EXTENSIONS_DIR=operator_folder(), LONGSEQ_LOG=str(folder / "log"))
     if "--trainer" in flags:  # writes what DeepSpeed is set to
         assert main(["check", "--world-size", str(ranks), *words]) == 0
     done = subprocess.run(
-        [*rank_command(ranks), str(ROOT / "pretrain_gpt.py"), *words],
+        [*(start or rank_command(ranks)), str(ROOT / "pretrain_gpt.py"), *words],
         env=env,
         capture_output=True,
         text=True,
@@ -51,6 +55,19 @@ def metrics(folder: Path, ranks: int, *flags: str) -> list[dict[str, float]]:
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_deepspeeds_launcher_starts_ours(tmp_path: Path) -> None:
+    """As in its examples: it puts --local_rank=N behind the program."""
+    runner = [sys.executable, "-m", "deepspeed.launcher.runner", "--num_gpus", "2"]
+    runner += ["--master_port", free_port()]
+    words = ["--train-iters", "2", "--lr-warmup-iters", "1"]
+    alone, both = (
+        [step["lm_loss"] for step in metrics(tmp_path / name, ranks, *words, start=start)]
+        for name, ranks, start in (("alone", 1, ()), ("both", 2, runner))
+    )
+    assert len(both) == 2
+    assert both == pytest.approx(alone, abs=1e-5)
 
 
 def test_from_ours_to_theirs_and_back(tmp_path: Path) -> None:
@@ -77,6 +94,20 @@ def test_from_ours_to_theirs_and_back(tmp_path: Path) -> None:
     for key, close in (("lm_loss", 1e-5), ("grad_norm", 1e-4), ("learning_rate", 1e-12)):
         assert [step[key] for step in found] == pytest.approx([s[key] for s in ours[3:]], abs=close)
     assert back[-1]["validation_loss"] == pytest.approx(ours[-1]["validation_loss"], abs=1e-5)
+
+
+def test_without_biases_its_losses_are_ours(tmp_path: Path) -> None:
+    """GELU as well: as shipped it takes another one where it has no bias to fuse it with."""
+    checkout = upstream_checkout(tmp_path)
+    words = (
+        "--disable-bias-linear --init-method-std 0.2 --train-iters 3 --lr-warmup-iters 1".split()
+    )
+    theirs = ["--trainer", "megatron-deepspeed", "--megatron-deepspeed-dir", str(checkout)]
+    ours, its = (
+        [step["lm_loss"] for step in metrics(tmp_path / name, 1, *words, *more)]
+        for name, more in (("ours", []), ("its", theirs))
+    )
+    assert its == pytest.approx(ours, abs=1e-5)
 
 
 def loss_with_its_faults(checkpoint: Path, consumed: int) -> float:

@@ -101,6 +101,8 @@ def turns_by_angles(args: Namespace) -> bool:
 
 
 def gelu_is_exact(args: Namespace) -> bool:
-    """Is its GELU the exact one? Ours, like its fused one, is the tanh form."""
+    """Is its GELU the exact one? Ours, like its fused one, is the tanh form, which our runs of it
+    put in. Older ones did not, and do not have CORRECTED among their arguments.
+    """
     fused = args.bias_gelu_fusion and args.add_bias_linear
-    return not (args.swiglu or args.openai_gelu or fused)
+    return not (args.swiglu or args.openai_gelu or fused or getattr(args, CORRECTED, False))

@@ -30,6 +30,7 @@ REFUSED = [
     ("--no-such-thing 4", 1, "unknown argument '--no-such-thing': --help lists what there is"),
     ("stray", 1, "unknown argument 'stray'"),
     ("--num-workers 0", 1, "--num-workers is no argument here: leave it out, it changes nothing"),
+    ("--no-bias-gelu-fusion", 1, "no argument here: leave it out, GELU is the tanh form, and"),
     ("--num-query-groups 4", 1, "--num-query-groups is no argument here: give --num-key-value-"),
     ("--seq-length", 1, "--seq-length: expected one argument"),
     ("--seq-length 1k", 1, "--seq-length '1k' is not a whole number"),
@@ -197,6 +198,13 @@ def test_what_is_said_of_megatrons_arguments_is_there() -> None:
     assert set(re.findall(r"--[a-z][\w-]+", text)) <= flags | verbs
     named = set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", text))
     assert named <= set(read_table().ours)
+
+
+def test_the_local_rank_of_launchers_must_be_that_of_the_environment() -> None:
+    words = ["--local_rank=1", "--lr", "1", "--local-rank=1"]
+    assert megatron.without_local_rank(words, "1") == ["--lr", "1"]
+    with pytest.raises(UserError, match="--local_rank=1, but LOCAL_RANK=0: leave --local_r"):
+        megatron.without_local_rank(words, "0")
 
 
 def test_megatrons_words_mean_nothing_to_other_verbs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from longseq.doctor.judge import judge
 from longseq.doctor.verdict import Wanted, table
+from longseq.errors import UserError
 
 GPU: dict[str, Any] = {
     "number": 0,
@@ -104,6 +105,23 @@ def test_a_bad_host_is_named_with_the_reason(
     assert reason in verdict.bad["gamma"]
     assert verdict.good == ["alpha", "beta", "delta"]
     assert any(line.startswith("gamma  BAD") and reason in line for line in table(verdict))
+
+
+def test_what_no_host_can_import_is_the_environments(tmp_path: Path) -> None:
+    """Where the others can, it is a host's own, and they wait for it in vain."""
+    broken = {"cannot_import": "ImportError: libcudart.so.12: cannot open shared object file"}
+    for host in HOSTS:
+        told(tmp_path, host, broken if host == "beta" else {"error": "RuntimeError: timed out"})
+    verdict = judge(tmp_path, HOSTS, GPUS)
+    assert verdict.bad == {"beta": f"cannot import torch: {broken['cannot_import']}"}
+    for host in HOSTS:
+        told(tmp_path, host, broken)
+    with pytest.raises(UserError) as raised:
+        judge(tmp_path, HOSTS, GPUS)
+    assert str(raised.value) == (
+        f"torch cannot be imported on any host ({broken['cannot_import']}): ./install.sh --recreate"
+        " makes the environment anew"
+    )
 
 
 def test_who_says_nothing_does_not_answer(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,3 +32,14 @@ def test_a_hosts_first_rank_reports(
         report = json.loads((tmp_path / name).read_text())
         assert report["output_gib"] > 0
         assert report["versions"]["torch"]
+
+
+def test_an_import_that_fails_is_said_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.distributed", None)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert probe.probe(tmp_path, "cpu", "", str(tmp_path)) == 1
+    found = json.loads((tmp_path / "net-0.json").read_text())
+    assert found.keys() == {"host", "cannot_import"}
+    assert found["cannot_import"].startswith("ModuleNotFoundError: import of torch.distributed")

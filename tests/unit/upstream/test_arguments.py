@@ -16,6 +16,9 @@ from longseq.config.arguments import GROUPS
 from longseq.config.checks import parse_config
 from longseq.config.flags import flags_of
 from longseq.errors import UserError
+from longseq.run.safety.stopping import Stopper
+from longseq.run.safety.watch import Watch
+from longseq.upstream import start
 from longseq.upstream.arguments import upstream_arguments, upstream_settings
 from tests.upstream_checkout import upstream_checkout
 
@@ -125,6 +128,22 @@ def test_one_line_before_a_rank_starts(
     line = capsys.readouterr().err
     assert said in line
     assert line.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "where"), [([], "a --run-dir"), (["--run-dir", "{here}"], "--run-dir {here}")]
+)
+def test_ranks_without_a_check_before_them_are_one_line(
+    flags: list[str], where: str, tmp_path: Path
+) -> None:
+    """It would read DeepSpeed's settings from a file that is not there."""
+    config = parse_config([*THEIRS, *(word.format(here=tmp_path) for word in flags)], 1)
+    with pytest.raises(UserError) as raised:
+        start.train(config, Watch(Stopper()))
+    assert str(raised.value) == (
+        f"--trainer megatron-deepspeed needs ds_config.json in {where.format(here=tmp_path)}:"
+        " TRAINER=megatron-deepspeed ./ALCF/train-gpt3.sh writes it and starts the ranks"
+    )
 
 
 def test_its_shipped_examples_are_answered_in_one_round(tmp_path: Path) -> None:
