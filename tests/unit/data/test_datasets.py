@@ -41,7 +41,6 @@ def test_data_of_other_programs(tmp_path: Path) -> None:
         check_data(prefix, "kmer:1")
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize("own", [True, False])
 def test_contents_are_the_samples_and_no_name(tmp_path: Path, own: bool) -> None:
     """Of other programs' data too, which have no manifest."""
@@ -80,7 +79,8 @@ def test_contents_of_a_blend(tmp_path: Path) -> None:
     first = blended("3 a/out\n1 b/out\n")
     assert first == blended("6 a/out\n2 b/out\n")
     assert len({first, blended("1 a/out\n3 b/out\n"), blended("1 b/out\n3 a/out\n")}) == 3
-=======
+
+
 def test_the_token_that_is_outside_is_the_one_that_is_said(tmp_path: Path) -> None:
     """As another program may write it: signed, its largest token a good one."""
     prefix, _ = make(tmp_path, ">a\nACGTACGTRC\n")
@@ -91,7 +91,6 @@ def test_the_token_that_is_outside_is_the_one_that_is_said(tmp_path: Path) -> No
         Path(f"{prefix}.{name}").write_bytes(bytes(raw))
     with pytest.raises(UserError, match="holds token -3 outside the vocabulary of 16"):
         check_data(prefix, "nucleotide")
->>>>>>> cd35d4df3411bb898c911921232eee91092ce58c
 
 
 def test_flipped_bit_is_found_before_the_ranks_start(tmp_path: Path) -> None:
