@@ -19,16 +19,17 @@ longseq_check_verb_of_job() { # longseq_check_verb_of_job VERB ARGUMENT...: refu
 }
 
 longseq_refuse_idle() { # refuses a variable of training that says nothing here
-    local name row
+    local name row marks
     local acting=" NGPUS NGPU_PER_HOST NHOSTS HOSTFILE SP_TYPE MPSIZE SPSIZE RINGSIZE USE_SEQUENCE_PARALLEL DTYPE\
  OUTPUT_DIR DRY_RUN MACHINE PYTHON DS_ACCELERATOR LAUNCH_ARGS SITE_MODULES SITE_NCCL OMP_NUM_THREADS MASTER_ADDR\
  MASTER_PORT LONGSEQ_CACHE WANDB_API_KEY WANDB_MODE "
-    [[ ${LONGSEQ_TASK-} != use ]] || acting+="SUBMIT_ARGS GPU_TYPE QUEUE WALLTIME PROJECT FILESYSTEMS SITE_LIMITS "
+    [[ ${LONGSEQ_TASK-} != use ]] || acting+="WALLTIME "
     # A job was asked at its submission
     [[ -z ${LONGSEQ_JOB-} ]] || return 0
+    [[ ${LONGSEQ_TASK-} == use ]] || longseq_tell_of_submission
     for row in "${LONGSEQ_VARIABLES[@]}"; do
-        name=${row%%|*}
-        [[ -z ${!name-} || $name == USE_FLASH_ATTN* || $acting == *" $name "* ]] || longseq_refuse "$name=${!name} is\
+        IFS='|' read -r name _ _ _ marks _ <<<"$row"
+        [[ -z ${!name-} || " $marks " == *' submit '* || $name == USE_FLASH_ATTN* || $acting == *" $name "* ]] || longseq_refuse "$name=${!name} is\
  of training and says nothing to ./ALCF/use.sh: unset it" || return
     done
 }

@@ -120,6 +120,11 @@ def _check_layout(config: Config) -> None:
                 "PPSIZE with UPSTREAM_FIXES=0: as shipped its pipeline stops at rotary positions;"
                 " use USE_ROTARY=0, or UPSTREAM_FIXES=1"
             )
+    if 0 < train.decay_iters <= train.warmup_iters:
+        raise UserError(
+            f"--lr-warmup-iters {train.warmup_iters} with --lr-decay-iters {train.decay_iters}: its"
+            f" learning rate must have iterations left to fall in; give more of these, or {HERE}"
+        )
     if axes.ulysses > 1 and kernel == "core":
         raise UserError(
             "SPSIZE with USE_FLASH_ATTN=0: its Ulysses leaves the rotary positions out of attention"

@@ -240,5 +240,12 @@ def test_a_mistake_is_one_line(
     assert done.stderr.count("\n") == 1
 
 
+def test_a_profile_may_hold_what_only_a_submission_obeys(tree: Tree) -> None:
+    done = use(tree, "score", "RUN", "a.fa", QUEUE="debug", PROJECT="mine", DRY_RUN="1")
+    assert done.returncode == 0
+    (line,) = (line for line in done.stderr.splitlines() if "submit.sh" in line)
+    assert line.endswith("what only ./ALCF/submit.sh obeys does not act: QUEUE, PROJECT")
+
+
 def test_it_explains_itself(tree: Tree) -> None:
     assert use(tree, "--help").stdout.startswith("Asks a trained network on all ranks")

@@ -97,7 +97,13 @@ class Library(TextTokenizer):
         encoder = self._encoder
         if self._bare is not None and not any(text.translate(None, PLAIN) for text in texts):
             encoder = self._bare
-        encodings = encoder.encode_batch_fast(strings, add_special_tokens=False)
+        try:
+            encodings = encoder.encode_batch_fast(strings, add_special_tokens=False)
+        except Exception as error:  # the library's own: a Unigram without an unknown token, say
+            raise UserError(
+                f"--tokenizer {self.specification} cannot encode this: {error}; its file may need"
+                " an unknown token"
+            ) from None
         found = [np.array(encoding.ids, dtype=np.int64) for encoding in encodings]
         return [ids[ids < self.vocab_size].astype(self.dtype) for ids in found]
 

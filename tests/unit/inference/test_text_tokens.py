@@ -196,6 +196,23 @@ def test_a_letter_that_a_vocabulary_without_unknown_lacks_is_named(
     assert IndexedTokens(prefix).document(1).tolist() == [0, 1, 2, 3, 0, 1, 2, 3, 4]
 
 
+def test_what_the_library_cannot_encode_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tokenizers import Tokenizer, models
+
+    pieces = [(letter, -1.0) for letter in (*"ACGT", "</s>")]
+    Tokenizer(models.Unigram(pieces)).save(str(tmp_path / "pieces.json"))
+    (tmp_path / "n.fa").write_text(">n\nACGTN\n")
+    name = f"huggingface:{tmp_path}/pieces.json"
+    words = [str(tmp_path / "n.fa"), "--output", str(tmp_path / "n"), "--tokenizer", name]
+    assert main(["prepare", *words]) == 2
+    error = capsys.readouterr().err
+    assert "huggingface cannot encode this: " in error
+    assert error.endswith("its file may need an unknown token\n")
+    assert error.count("\n") == 1
+
+
 @pytest.mark.parametrize("width", [1, 3])
 def test_unknown_words_are_counted_with_a_token_as_without(width: int, tmp_path: Path) -> None:
     """Of letters and of longer words, beside an added token, whose id stays."""

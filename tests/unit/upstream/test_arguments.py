@@ -99,6 +99,7 @@ REFUSED = [
     ("--pipeline-model-parallel-size 2 --zero-stage 2", 2, "stage 0 or 1"),
     ("--pipeline-model-parallel-size 3", 3, "does not divide the 4 layers"),
     ("--reset-attention-mask --use-flash-attn-sdpa", 1, "has no mask"),
+    ("--lr-warmup-iters 5 --lr-decay-iters 5", 1, "--lr-warmup-iters 5 with --lr-decay-iters 5"),
 ]
 
 
