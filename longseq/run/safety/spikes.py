@@ -70,7 +70,8 @@ class Spikes:
         if kept:
             self._losses.clear()
             self._losses.extend((at, loss) for at, loss in kept["losses"])
-            self._in_a_row = kept["in_a_row"]
+            # Not fewer than now: else a run could go back for ever
+            self._in_a_row = max(self._in_a_row, kept["in_a_row"])
         while self._losses and self._losses[-1][0] > iteration:
             self._losses.pop()
 

@@ -91,6 +91,19 @@ def test_a_checkpoint_brings_the_measure_back() -> None:
         assert other.trouble.action == "stop"  # with that of before the checkpoint, too many
 
 
+def test_going_back_has_an_end() -> None:
+    """Each time to a checkpoint from before the first of them."""
+    spikes = used("rewind")
+    kept = json.loads(json.dumps(spikes.state()))
+    actions = []
+    for _ in range(MOST + 1):
+        spikes.may_update(math.nan, math.nan, 100)
+        assert spikes.trouble
+        actions.append(spikes.trouble.action)
+        spikes.go_back(99, kept)
+    assert actions == ["rewind"] * MOST + ["stop"]
+
+
 def test_leaving_out_has_an_end() -> None:
     spikes = used("skip")
     for _ in range(MOST):
