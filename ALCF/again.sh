@@ -6,8 +6,6 @@
 #   LONGSEQ_LEFT_OUT   hosts that are not used any more, with blanks between
 #   LONGSEQ_RESTARTED  how often the run has gone on;  LONGSEQ_RESTART      the last time in words, for its records
 
-LONGSEQ_WORTH_IT=300 # seconds that must be left of the job
-
 longseq_may_be_a_hosts() { # longseq_may_be_a_hosts CODE: is that an end of which a host may be the cause?
     ((${#LONGSEQ_ALLOCATION[@]} > 1)) || return 1
     [[ $1 != [02] && $1 != "$LONGSEQ_EXIT_NO_ROOM" && $1 != 75 && $1 != 130 && -z ${LONGSEQ_TOLD-} && ! -e $LONGSEQ_RUN/STOP ]]
@@ -24,13 +22,6 @@ longseq_may_go_on() { # longseq_may_go_on [EXTRA...]: does it go on, now that a 
     longseq_time_left
     ((${REPLY:-LONGSEQ_WORTH_IT} >= LONGSEQ_WORTH_IT)) ||
         { longseq_say "too little of the job is left to go on without a host" && return 1; }
-}
-
-longseq_time_left() { # sets REPLY to the seconds that are left of the job; empty: not known
-    local now
-    longseq_know_end # before SECONDS begins anew
-    printf -v now '%(%s)T' -1
-    REPLY=${LONGSEQ_END_TIME:+$((LONGSEQ_END_TIME - now))}
 }
 
 longseq_time_to_look() { # sets REPLY to the most seconds that hosts may be asked for, empty: any; fails where those are too few

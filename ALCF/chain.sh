@@ -71,19 +71,44 @@ longseq_has_room() { # longseq_has_room FOLDER: can a small file be written ther
     return "$status"
 }
 
+longseq_lacked_room() { # longseq_lacked_room STATUS: did it end for want of room on a disk?
+    (($1 == LONGSEQ_EXIT_NO_ROOM)) || { [[ $1 == [12] ]] && ! longseq_has_room "$LONGSEQ_JOB"; }
+}
+
+longseq_await_room() { # waits for room; status 0: to train again, in this job. Needs running.sh
+    # In this job's own time: a disk that is full for a minute would use up a chain that has waited for days
+    local REPLY most=3600
+    [[ -z ${LONGSEQ_TOLD-} ]] || return 1
+    longseq_time_left
+    [[ -z $REPLY ]] || most=$((REPLY - LONGSEQ_WORTH_IT))
+    ((most >= 60)) || return 1
+    longseq_say "no room on a disk: this job looks once a minute whether there is some, and trains again then"
+    longseq_until_told longseq_look_for_room "$most"
+}
+
+longseq_look_for_room() { # longseq_look_for_room SECONDS: for so long
+    local left=$1
+    for (( ; left >= 60; left -= 60)); do
+        sleep 60 & # a signal ends `wait` alone
+        wait $!
+        ! longseq_has_room "$LONGSEQ_JOB" || ! longseq_has_room "${TMPDIR:-/tmp}" || return 0
+    done
+    return 1
+}
+
 longseq_judge_end() { # longseq_judge_end STATUS COUNT LOST: would the next job only do the same again?
     # COUNT: runs before this job; LOST: the last line of bad-hosts.txt then
     local place said alone=1
+    if longseq_lacked_room "$1"; then # whoever met it has said where
+        longseq_say "there was no room in $LONGSEQ_JOB, or on another disk: the next job tries again"
+        return 0
+    fi
     longseq_last_line bad-hosts.txt
     [[ $REPLY == "${3-}" ]] || alone=0 # what failed on the hosts that were left may do on all
     # Of its own run: who has lost a host at 1500 and another at 1400, going on from 1000, repeats nothing
     longseq_reached "$2"
     place=$REPLY
     case $1 in
-        "$LONGSEQ_EXIT_NO_ROOM") # whoever met it has said where
-            longseq_say "there was no room on a disk: the next job tries again"
-            return 0
-            ;;
         0) longseq_stop_chain 'training is done' ;;
         75)
             rm -f -- "$LONGSEQ_JOB/failed-at.txt"
@@ -92,10 +117,7 @@ longseq_judge_end() { # longseq_judge_end STATUS COUNT LOST: would the next job 
             [[ -z $REPLY ]] || longseq_stop_chain "there is a file STOP in $REPLY"
             ;;
         2 | 1)
-            if ! longseq_has_room "$LONGSEQ_JOB"; then
-                longseq_say "there is no room in $LONGSEQ_JOB: the next job tries again"
-                return 0
-            elif ((alone == 0)); then
+            if ((alone == 0)); then
                 :
             elif (($1 == 2)); then
                 longseq_stop_chain 'there is a mistake in its settings (exit code 2)'

@@ -49,22 +49,29 @@ if [[ $task == use ]]; then
     longseq_say "job ends with exit code $status"
     exit "$status"
 fi
-longseq_newest_run
-if [[ -n $REPLY ]]; then
-    export LOAD=$REPLY
-    unset RESUME
-fi
-longseq_last_line global-batch.txt
-if [[ -n $REPLY ]]; then
-    export GLOBAL_BATCH=$REPLY
-    unset GAS GRADIENT_ACCUMULATION_STEPS
-fi
-longseq_count_runs
-before=$REPLY status=0
-longseq_last_line bad-hosts.txt
-lost=$REPLY
-longseq_supervise "$LONGSEQ_ROOT/ALCF/train-gpt3.sh" -- ${extra[@]+"${extra[@]}"} || status=$?
-! longseq_ended_as_told "$status" || status=75 # it was told so early that it could not say so
+train() { # from the last checkpoint; sets status, and what longseq_judge_end is told
+    longseq_newest_run
+    if [[ -n $REPLY ]]; then
+        export LOAD=$REPLY
+        unset RESUME
+    fi
+    longseq_last_line global-batch.txt
+    if [[ -n $REPLY ]]; then
+        export GLOBAL_BATCH=$REPLY
+        unset GAS GRADIENT_ACCUMULATION_STEPS
+    fi
+    longseq_count_runs
+    before=$REPLY status=0
+    longseq_last_line bad-hosts.txt
+    lost=$REPLY
+    longseq_supervise "$LONGSEQ_ROOT/ALCF/train-gpt3.sh" -- ${extra[@]+"${extra[@]}"} || status=$?
+    ! longseq_ended_as_told "$status" || status=75 # it was told so early that it could not say so
+}
+
+# shellcheck disable=SC2034 # running.sh reads it, for the job's end
+declare -A LONGSEQ_VALUE=([WALLTIME]=${WALLTIME-})
+train
+while longseq_lacked_room "$status" && longseq_await_room; do train; done
 longseq_judge_end "$status" "$before" "$lost"
 longseq_exclude
 longseq_say "job ends with exit code $status"

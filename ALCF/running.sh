@@ -1,10 +1,11 @@
 # shellcheck shell=bash
 # Sourced: runs a command under signals that go on to it, the training's above all, and says how it ended. Needs setup.sh.
 #   longseq_supervise COMMAND...   any command; what else is run beside it ends with it
-#   longseq_know_end               when the scheduler will end this job
+#   longseq_know_end, longseq_time_left   when the scheduler will end this job
 #   longseq_run, longseq_finish    the training: launch.sh's LONGSEQ_COMMAND in LONGSEQ_RUN, and which rank failed first
 
 LONGSEQ_EXIT_BAD_HOST=69
+LONGSEQ_WORTH_IT=300 # seconds that must be left of the job to train again in it
 
 # ---------------------------------------------------------------- a command and the signals to it
 
@@ -87,6 +88,13 @@ longseq_know_end() { # exports when this job ends, before the names that must tr
         ((end && end < now - SECONDS + REPLY)) || end=$((now - SECONDS + REPLY))
     fi
     [[ -z $end ]] || export LONGSEQ_END_TIME=$end
+}
+
+longseq_time_left() { # sets REPLY to the seconds that are left of the job; empty: not known
+    local now
+    longseq_know_end # before SECONDS begins anew
+    printf -v now '%(%s)T' -1
+    REPLY=${LONGSEQ_END_TIME:+$((LONGSEQ_END_TIME - now))}
 }
 
 longseq_end_time() { # sets REPLY to when the scheduler ends this job, in seconds since 1970; empty: not known

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from longseq.errors import EXIT_STOPPED_EARLY, UserError
+from longseq.errors import EXIT_NO_ROOM, EXIT_STOPPED_EARLY, UserError
 
 SUMMARY = "summary.json"
 RUNNING, DONE, STOPPED, FAILED = "running", "done", "stopped early", "failed"  # its status
@@ -192,6 +192,8 @@ def read_summary(folder: Path) -> dict[str, Any]:
         _, _, code, reason = min(notes)
     elif said.isdecimal():
         code, reason = int(said), f"exit code {said}, and no rank said why: {log}/rank*.out"
+    elif not said and (log / "exit-code").exists():  # its one line found no room
+        code, reason = EXIT_NO_ROOM, f"no room on its disk: {log}/exit-code is empty"
     else:
         return summary
     if code == EXIT_STOPPED_EARLY:

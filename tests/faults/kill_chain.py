@@ -193,9 +193,9 @@ class Chain:
         self.slurm.ask("scontrol", "release", number)
         print(f"job {index} on {' '.join(up)}:", flush=True)
         if others:
-            self.wait(number, PATIENCE)
+            self.wait(number, SOON)
             others.unlink()
-            print("  the disk was full", flush=True)
+            print("  the disk was full", flush=True)  # after a minute the job looks again
         while self.runs_again(number) and disturbed:
             print(f"  {self.disturb(number, before)}", flush=True)
             self.wait(number, SOON)

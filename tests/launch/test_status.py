@@ -101,6 +101,15 @@ def test_jobs_chains_and_runs(outputs: Path, tmp_path: Path) -> None:
     ]
 
 
+def test_a_run_that_no_job_trains_does_not_run(outputs: Path, tmp_path: Path) -> None:
+    """As of one that found no room for its last words; of one whose jobs are not known it may."""
+    write_script(tmp_path / "bin/squeue", SQUEUE.replace("72|RUNNING", "72|COMPLETING"))
+    done = status(tmp_path, str(outputs))
+    assert "    40/100  ended, and has not said how\n" in done.stdout
+    (outputs / "two/log/exit-code").touch()
+    assert "    40/100  failed\n" in status(tmp_path, str(outputs)).stdout
+
+
 @pytest.mark.parametrize("columns", ["60", "80", "200"])
 def test_no_line_is_wider_than_the_screen(outputs: Path, tmp_path: Path, columns: str) -> None:
     name = "GPT25B_tp4_ulysses8_dp16_s1048576_seed1234_20261126-042810_job1234567_8842"
@@ -114,7 +123,7 @@ def test_a_scheduler_that_does_not_answer(outputs: Path, tmp_path: Path) -> None
     write_script(tmp_path / "bin/squeue", "#!/bin/sh\necho 'no connection' >&2; exit 1\n")
     silent = status(tmp_path, str(outputs))
     assert "submitted; whether it waits is not known" in silent.stdout
-    assert "running" in silent.stdout
+    assert "40/100  running, 0:02:00 left\n" in silent.stdout
     assert silent.stdout.splitlines()[-1] == "squeue: no connection"
 
 

@@ -456,7 +456,6 @@ def test_a_chain_goes_on_until_training_is_done(tmp_path: Path, kind: str) -> No
         ("75 x1 0 0", 3, "training is done"),  # it has trained: once more
         ("x69 0 0", 2, "training is done"),  # bad hosts: the next job has others
         ("75 stop 0", 2, "there is a file STOP in "),
-        ("x73 x73 0", 3, "training is done"),  # a full disk
     ],
 )
 def test_a_chain_stops_at_once_on_what_would_repeat(
@@ -468,6 +467,64 @@ def test_a_chain_stops_at_once_on_what_would_repeat(
     assert reason in (job / "stopped.txt").read_text()
     assert len(seen(site.plan)) == starts
     assert said.count("nothing to do") == 4 - starts
+
+
+AT_ONCE = 'sleep() { [[ $1 == 60 ]] || command sleep "$1"; }\n'
+
+
+def test_a_job_waits_for_room_and_trains_again(site: Site) -> None:
+    """Its own time is what a full disk takes, not the next jobs'."""
+    with open(site.tree.root / "ALCF/chain.sh", "a") as file:
+        file.write(AT_ONCE)
+    site.plan.write_text("75 73 x73 0")
+    job = site.job("-t", "10m", "--chain", "3")
+    said = wait_for_job(job, 3)
+    assert said.count("no room on a disk: this job looks once a minute") == 2
+    assert said.count("nothing to do: training is done") == 1
+    past, runs = seen(site.plan), [f"{run}/checkpoints" for run in runs_of(job)]
+    assert [load for load, _, _ in past] == [None, runs[0], runs[1], runs[1]]
+    ends = [int(end) for _, end, _ in past]
+    assert ends[1] == ends[2] == ends[3]  # of one job
+
+
+FILLED = """
+declare -A LONGSEQ_VALUE=([WALLTIME]=)
+LONGSEQ_JOB=$HOME looks=0
+longseq_has_room() { [[ $1 != "$HOME" || $(wc -l <"$HOME/looks") -gt 3 ]]; }
+sleep() { echo "$1" >>"$HOME/looks"; }
+: >"$HOME/looks"
+longseq_await_room && status=0 || status=$?
+echo "$status $(wc -l <"$HOME/looks")"
+"""
+
+
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [
+        ("", "0 4"),  # its end is not known
+        ("600", "0 4"),
+        ("500", "1 3"),  # three minutes, and five that a run is worth
+        ("350", "1 0"),
+    ],
+)
+def test_it_waits_inside_its_own_time(bash: Callable[..., Result], left: str, said: str) -> None:
+    given = f"longseq_time_left() {{ REPLY={left}; }}\n"
+    done = bash(given + FILLED)
+    assert done.stdout == f"{said}\n", done.stderr
+    assert done.stderr.count("once a minute") == (said != "1 0")
+    told = bash(f"{given}LONGSEQ_TOLD=TERM\n{FILLED}")
+    assert (told.stdout, told.stderr) == ("1 0\n", "")
+
+
+def test_a_signal_ends_the_wait_for_room(bash: Callable[..., Result]) -> None:
+    """Of a sleep that would be longer than the test may take."""
+    script = """
+declare -A LONGSEQ_VALUE=([WALLTIME]=)
+LONGSEQ_JOB=$HOME/gone
+sleep() { kill -TERM $$; exec sleep 1000; }
+longseq_await_room || echo $?
+"""
+    assert bash(script).stdout == "75\n"
 
 
 def test_a_failure_at_another_iteration_is_another_one(

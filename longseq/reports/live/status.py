@@ -9,7 +9,7 @@ import argparse
 import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from longseq.config.flags import Parser
@@ -93,8 +93,12 @@ def _job_lines(job: Job, asked: Asked) -> list[str]:
     if job.bad:
         lines.append(f"  at fault: {', '.join(job.bad)}")
     if job.runs:
-        live_job = any(said.startswith("running") for _, said in live)
-        lines += [f"  {job.runs[-1].name}", *_run_lines(job.runs[-1], "    ", live_job)]
+        runs = any(said.startswith("running") for _, said in live)
+        known = runs or not asked.trouble
+        lines += [
+            f"  {job.runs[-1].name}",
+            *_run_lines(job.runs[-1], "    ", runs if known else None),
+        ]
         if len(job.runs) > 1:
             lines.append(f"    goes on from {len(job.runs) - 1} before it")
     return lines
@@ -115,6 +119,8 @@ def _run_lines(run: Path, blanks: str, live: bool | None = None) -> list[str]:
         seen = look_at_run(run, [])
     except OSError as error:
         return [f"{blanks}cannot be read: {error.strerror}"]
+    if live is False and seen.summary.get("status") == RUNNING:
+        seen = replace(seen, summary=seen.summary | {"status": "ended, and has not said how"})
     damaged = (run / SUMMARY).exists() and not seen.summary
     said = "summary.json is damaged" if damaged else str(seen.summary.get("status", "not begun"))
     if not seen.records:
@@ -122,8 +128,6 @@ def _run_lines(run: Path, blanks: str, live: bool | None = None) -> list[str]:
     text, quiet = progress(seen)
     if damaged:
         text = f"{seen.records[-1]['iteration']}/?  {said}"
-    elif live is False and seen.summary.get("status") == RUNNING:
-        text += "; no job of it runs"
     losses = [r["lm_loss"] for r in seen.records if isinstance(r.get("lm_loss"), (int, float))]
     lines = [text, *([quiet] if quiet else [])]
     return [

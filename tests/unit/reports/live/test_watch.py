@@ -90,6 +90,7 @@ LOST = (
         ({"failed-1.txt": "17900"}, "running, 0:02:00 left", ""),  # is being written
         ({"exit-code": "137\n"}, "failed", "exit code 137, and no rank said why"),
         ({"exit-code": "75\n"}, "stopped early", ""),
+        ({"exit-code": "", "failed-0.txt": ""}, "failed", "no room on its disk"),
     ],
 )
 def test_a_run_whose_ranks_were_killed_does_not_run(
