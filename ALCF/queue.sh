@@ -144,10 +144,23 @@ longseq_request() { # sets LONGSEQ_QSUB and LONGSEQ_REQUEST
         slurm) longseq_request_slurm "$REPLY" ;;
     esac
     longseq_split "${LONGSEQ_VALUE[SUBMIT_ARGS]}" # last, so that they win
+    longseq_check_array || return
     LONGSEQ_REQUEST=(
         "$LONGSEQ_QSUB" "${LONGSEQ_REQUEST[@]}" ${LONGSEQ_SUBMIT[@]+"${LONGSEQ_SUBMIT[@]}"}
         ${LONGSEQ_WORDS[@]+"${LONGSEQ_WORDS[@]}"}
     )
+}
+
+longseq_check_array() { # refuses an array of jobs, which would all go on from one another's runs
+    local word asked=''
+    for word in ${LONGSEQ_WORDS[@]+"${LONGSEQ_WORDS[@]}"}; do
+        case $LONGSEQ_SCHEDULER:$word in
+            slurm:-a* | slurm:--ar* | pbs:-J* | pbs:-t*) asked=SUBMIT_ARGS=${LONGSEQ_VALUE[SUBMIT_ARGS]} ;; # -t: Torque's
+        esac
+    done
+    [[ $LONGSEQ_SCHEDULER != slurm || -z ${SBATCH_ARRAY_INX-} ]] || asked=SBATCH_ARRAY_INX=$SBATCH_ARRAY_INX
+    [[ -z $asked ]] || longseq_refuse "$asked: jobs of an array would all do the same in one folder, at once: use --chain, or\
+ submit once for each"
 }
 
 longseq_may_lose_hosts() { # could the run go on in this job without one (again.sh)?

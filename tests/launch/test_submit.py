@@ -39,6 +39,9 @@ longseq_profile_modules() { :; }
 """
 
 
+SLURM = {"MACHINE": "slurm", "NGPU_PER_HOST": "4"}
+
+
 class Site:
     """A tree on a login node whose qsub is the strict stand-in; jobs run on this host."""
 
@@ -221,6 +224,7 @@ def test_the_old_positional_form(idle: Site) -> None:
             "",
             "--reservation=r\\ 1 --mem=0",
         ),
+        ({"MACHINE": "slurm", "SUBMIT_ARGS": "-J genes"}, "", "-J genes"),  # a name there
         ({"MACHINE": "slurm", "SBATCH_RESERVATION": "r1"}, "", "# obeyed: SBATCH_RESERVATION=r1"),
         (
             {"MACHINE": "slurm", "NGPU_PER_HOST": "4", "GPU_TYPE": "a100"},
@@ -256,6 +260,15 @@ def test_what_a_request_holds(tmp_path: Path, env: dict[str, str], words: str, l
         ({}, "-A p -q $(touch${IFS}PWN)", "QUEUE="),
         ({"FILESYSTEMS": "a b"}, "-A p -q debug", "FILESYSTEMS=a b"),
         ({"SUBMIT_ARGS": "-l 'x"}, "-A p -q debug", "SUBMIT_ARGS: a quote is open"),
+        ({"SUBMIT_ARGS": "-J 0-2"}, "-A p -q debug", "SUBMIT_ARGS=-J 0-2: jobs of an array would"),
+        ({"SUBMIT_ARGS": "-t 0-2", "MACHINE": "pbs"}, "", "SUBMIT_ARGS=-t 0-2: jobs of an array"),
+        ({"SUBMIT_ARGS": "--mem=0 -a0-2", **SLURM}, "", "SUBMIT_ARGS=--mem=0 -a0-2: jobs"),
+        (
+            {"SUBMIT_ARGS": "--array=0-2", **SLURM},
+            "--chain 2",
+            "at once: use --chain, or submit once for each",
+        ),
+        ({"SBATCH_ARRAY_INX": "0-2", **SLURM}, "", "SBATCH_ARRAY_INX=0-2: jobs of an"),
         ({"GPU_TYPE": "a100"}, "-A p -q debug", "GPU_TYPE=a100: only Slurm"),
         ({"MASTER_ADDR": "n1"}, "-A p -q debug", "MASTER_ADDR=n1: a job's hosts"),
         ({}, "-A p -q debug --chain 0", "--chain 0"),
