@@ -12,6 +12,7 @@ longseq_clock() { # longseq_clock SECONDS: sets REPLY to HH:MM:SS
 
 longseq_submission() { # longseq_submission [EXTRA...]: everything up to the request; refuses what cannot run
     local node row name marks
+    longseq_check_alone || return
     for row in "${LONGSEQ_VARIABLES[@]}"; do
         IFS='|' read -r name _ _ _ marks _ <<<"$row"
         [[ " $marks " != *' here '* || -z ${!name-} ]] ||

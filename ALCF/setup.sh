@@ -60,6 +60,7 @@ longseq_answer() { # longseq_answer FUNCTION [ARGUMENT ...]: ends with what it p
 # ---------------------------------------------------------------- all of it
 
 longseq_setup() { # everything above, in order
+    longseq_check_alone || return
     [[ -n ${LONGSEQ_MACHINE-} ]] || longseq_find_machine || return
     longseq_prepare_machine || return
     longseq_count_devices || return

@@ -110,12 +110,63 @@ def test_a_launcher_is_one_file(tree: Tree, tmp_path: Path) -> None:
     write_script(tmp_path / "toy/bin/mpiexec", TOY_PROGRAM)
     tree.environment(mpi=tmp_path / "toy")
     tree.trainer(RECORD)
-    result = tree.launch(RECORD=str(tree.home), NGPUS="4", PMI_RANK="7", PMI_SIZE="9")
+    result = tree.launch(RECORD=str(tree.home), NGPUS="4", PMI_RANK="7", SLURM_NTASKS="9")
     assert result.returncode == 0, result.stderr
     assert [(r["RANK"], r["WORLD_SIZE"]) for r in recorded(tree)] == [
         (str(n), "4") for n in range(4)
     ]
     assert "LONGSEQ_STARTER=toy" in tree.launch(DRY_RUN="1").stdout
+
+
+STEP = {"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS": "2"}
+PTY = STEP | {"SLURM_PTY_PORT": "44383", "SLURM_PROCID": "0"}
+
+
+@pytest.mark.parametrize(
+    ("env", "named"),
+    [
+        (STEP | {"SLURM_PROCID": "1"}, "SLURM_STEP_NUM_TASKS=2"),
+        ({"PMI_SIZE": "4", "PMI_RANK": "0"}, "PMI_SIZE=4"),
+        ({"PALS_SIZE": "4"}, "PALS_SIZE=4"),
+        ({"OMPI_COMM_WORLD_SIZE": "12"}, "OMPI_COMM_WORLD_SIZE=12"),
+        (PTY | {"PMI_SIZE": "3"}, "PMI_SIZE=3"),  # mpiexec in such a shell
+        (PTY | {"SLURM_PROCID": "1"}, "SLURM_STEP_NUM_TASKS=2"),  # srun in one
+        (PTY | {"PMI_SIZE": "2"}, ""),  # `srun -N 2 --pty bash`, PMI being Slurm's
+        (STEP | {"SLURM_STEP_NUM_TASKS": "1"}, ""),
+        ({"PMI_SIZE": "1", "SLURM_NTASKS": "2"}, ""),  # salloc, sbatch
+    ],
+)
+def test_one_of_several_tasks_starts_no_run(bash: Bash, env: dict[str, str], named: str) -> None:
+    """Variables as Slurm 22.05 sets them: each task would start all ranks, on one port."""
+    done = bash("longseq_check_alone", **env)
+    says = f"longseq: {named}: this script starts its ranks by itself: call it once, without srun"
+    assert done.returncode == (2 if named else 0)
+    assert done.stderr == (f"{says} or mpiexec\n" if named else "")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "train-gpt3.sh",
+        "use.sh score outputs/x genome.fa",
+        "bench.sh --list",
+        "doctor.sh",
+        "submit.sh",
+        "train-gpt3.sh polaris",  # submits there
+    ],
+)
+def test_no_script_starts_a_run_for_each_task(tree: Tree, words: str) -> None:
+    program, *more = words.split()
+    env = {"DRY_RUN": "1", "SITE_MODULES": "0", "PMI_SIZE": "2", "MACHINE": "workstation"}
+    if more == ["polaris"] or program == "submit.sh":
+        more, env["MACHINE"] = [], "polaris"
+    _, full = tree.command(**env)
+    done = subprocess.run(
+        [str(tree.root / "ALCF" / program), *more], env=full, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert "PMI_SIZE=2: this script starts its ranks by itself" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_profile_that_names_no_launcher_is_refused(bash: Bash) -> None:
