@@ -3,7 +3,8 @@
 # and models.sh. The flags of a variable are in variables.txt; here is what follows from several of them. Sets
 #   LONGSEQ_ARGS        array: the argument list
 #   LONGSEQ_RUN         the run's folder
-#   LONGSEQ_NOTES       array: what was chosen, and why, for the screen
+#   LONGSEQ_NOTES       array: what was chosen, and why, for the screen; what comes of it with the arguments behind --
+#                       Python says (longseq/run/check.py)
 #   LONGSEQ_INHERITED   array: flags of the run that LOAD goes on from, which no variable makes
 # and in LONGSEQ_VALUE the values that follow from others.
 
@@ -16,11 +17,10 @@ longseq_network_args() {
         why="as in the run that LOAD goes on from"
         read -r LONGSEQ_LAYERS LONGSEQ_HIDDEN LONGSEQ_HEADS <<<"$LONGSEQ_NETWORK"
     fi
-    LONGSEQ_NOTES+=("model     $key ($why): $LONGSEQ_LAYERS layers, hidden $LONGSEQ_HIDDEN, $LONGSEQ_HEADS heads")
+    LONGSEQ_NOTES+=("model     $key ($why)")
     if [[ " ${LONGSEQ_MODELS[*]%% *} " == *" ${key}_PUBLISHED "* ]]; then
         LONGSEQ_NOTES+=("          the $key of the tables of 2023 is ${key}_PUBLISHED, another network (--list-models)")
     fi
-    LONGSEQ_NOTES+=("sequence  ${LONGSEQ_VALUE[SEQ_LEN]} tokens")
     LONGSEQ_ARGS+=(
         --num-layers "$LONGSEQ_LAYERS" --hidden-size "$LONGSEQ_HIDDEN" --num-attention-heads "$LONGSEQ_HEADS"
     )
@@ -76,7 +76,6 @@ longseq_share_out() { # sets MPSIZE, SPSIZE, RINGSIZE, and the global batch that
     ((ring == 1)) || LONGSEQ_LAYOUT+=_ring$ring
     ((pipe == 1)) || LONGSEQ_LAYOUT+=_pp$pipe
     ((data == 1)) || LONGSEQ_LAYOUT+=_dp$data
-    LONGSEQ_NOTES+=("layout    $ranks ranks = tensor $tp x Ulysses $ulysses x ring $ring x data $data; global batch $global")
     LONGSEQ_ARGS+=(--global-batch-size "$global")
     ((pipe == 1)) || LONGSEQ_ARGS+=(--pipeline-model-parallel-size "$pipe")
 }

@@ -70,7 +70,7 @@ longseq_launch_command
 if ((LONGSEQ_VALUE[DRY_RUN])); then
     longseq_note "${LONGSEQ_NOTES[@]}"
 else
-    longseq_note "${LONGSEQ_NOTES[0]%%:*}" # the model's name and why; the run itself says the rest
+    longseq_note "${LONGSEQ_NOTES[0]}" # the model's name and why; the run itself says the rest
 fi
 repeat=("$LONGSEQ_ROOT/ALCF/train-gpt3.sh") # what RUN/command.sh runs: the same settings, a run of its own
 ((${#extra[@]} == 0)) || repeat+=(-- "${extra[@]}")

@@ -73,6 +73,12 @@ class Network:
         step = self.make_vocab_size_divisible_by
         return -(-vocabulary // step) * step
 
+    def __str__(self) -> str:
+        heads = f"{self.num_attention_heads} heads"
+        if self.key_value_heads != self.num_attention_heads:
+            heads += f" on {self.key_value_heads} key-value heads"
+        return f"{self.num_layers} layers, hidden {self.hidden_size}, {heads}"
+
     def parameter_count(self, vocabulary: int) -> int:
         """Parameters of the whole network for a padded vocabulary of `vocabulary` rows."""
         h, bias = self.hidden_size, 0 if self.disable_bias_linear else 1

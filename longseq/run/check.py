@@ -79,6 +79,7 @@ def prepare_run(options: argparse.Namespace) -> int:
     files = options.files(config, 0)  # now: preparing data may take minutes
     look_at_data(config.data)
     if dry_run:
+        _tell_request(config, not options.any_layout)
         _tell_batch(config)
         _tell_differences(config)
         print(files.pop(DS_CONFIG), end="")
@@ -126,6 +127,16 @@ def on_terminal(text: str, indent: int) -> str:
         return text
     width = max(40, os.get_terminal_size(sys.stderr.fileno()).columns or 80)
     return fill(text, width, subsequent_indent=" " * indent, break_on_hyphens=False)
+
+
+def _tell_request(config: Config, layout: bool) -> None:
+    """What is trained, in the words of a run's opening: the last of a repeated flag has won."""
+    net = config.network
+    print(f"network   {net}", file=sys.stderr)
+    if layout:
+        print(f"layout    {config.layout}", file=sys.stderr)
+        batch = f"{config.global_batch_size} x {net.seq_length:,} tokens"
+        print(f"batch     {batch}", file=sys.stderr)
 
 
 def _tell_batch(config: Config) -> None:

@@ -38,16 +38,9 @@ def opening_rows(
     """
     net, train = config.network, config.training
     parameters = net.parameter_count(net.padded_vocabulary(data.vocab_size))
-    heads = f"{net.num_attention_heads} heads"
-    if net.key_value_heads != net.num_attention_heads:
-        heads += f" on {net.key_value_heads} key-value heads"
     parts = f"{train.micro_batch_size} a rank x {config.accumulation} accumulated"
     rows: Rows = [
-        (
-            "network",
-            f"{net.num_layers} layers, hidden {net.hidden_size}, {heads}:"
-            f" {parameters:,} parameters",
-        ),
+        ("network", f"{net}: {parameters:,} parameters"),
         ("layout", config.layout),
         ("batch", f"{config.global_batch_size} x {net.seq_length:,} tokens ({parts})"),
         *_curriculum(config),

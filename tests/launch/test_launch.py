@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -323,8 +324,31 @@ def test_no_key_in_what_is_printed(tree: Tree) -> None:
 def test_the_defaults_are_said_with_the_reason(tree: Tree) -> None:
     said = tree.launch(DRY_RUN="1").stderr
     assert "GPT_SMALL (the default on a CPU; MODEL_SIZE_KEY chooses another)" in said
-    assert "2 ranks = tensor 2 x Ulysses 1 x ring 1 x data 1; global batch 2" in said
-    assert "sequence  131072 tokens" in tree.launch(DRY_RUN="1", SEQ_LEN="128k").stderr
+    assert "network   4 layers, hidden 256, 8 heads\n" in said
+    layout = "2 ranks = tp 2 with sequence parallel x ulysses 1 x ring 1 x dp 1"
+    assert f"layout    {layout}\nbatch     2 x 512 tokens\n" in said
+    assert "batch     2 x 131,072 tokens" in tree.launch(DRY_RUN="1", SEQ_LEN="128k").stderr
+
+
+OTHERS = """--num-layers 2 --hidden-size 32 --num-attention-heads 4 --num-key-value-heads 2
+--seq-length 256
+--tensor-model-parallel-size 1 --micro-batch-size 2 --global-batch-size 4""".split()
+
+
+@pytest.mark.parametrize("program", ["train-gpt3.sh", "submit.sh"])
+def test_what_is_said_is_what_will_be_trained(tree: Tree, program: str) -> None:
+    """Arguments behind -- come last and win."""
+    _, env = tree.command(DRY_RUN="1", NGPU_PER_HOST="2", USE_SEQUENCE_PARALLEL="0")
+    env |= {"DS_ACCELERATOR": "cpu", "SITE_MODULES": "0"}
+    env |= {"MACHINE": "pbs", "PROJECT": "genes"} if program == "submit.sh" else {}
+    command = [str(tree.root / "ALCF" / program), "--", *OTHERS]
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    said = done.stderr.splitlines()
+    assert "network   2 layers, hidden 32, 4 heads on 2 key-value heads" in said
+    assert "layout    2 ranks = tp 1 x ulysses 1 x ring 1 x dp 2" in said
+    assert "batch     4 x 256 tokens" in said
+    assert not re.search("hidden 256|tensor 2|512 tokens|global batch 2", done.stderr)
 
 
 # ---------------------------------------------------------------- mistakes
