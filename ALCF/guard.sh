@@ -4,8 +4,8 @@
 # Usage: guard.sh JOB HOST [SECONDS]   the job's number, its first host, and how often to look (60)
 #
 # Asked to keep a job that has lost a host (--no-kill), Slurm keeps one too that has lost the host of its script: nothing
-# is left in it then, and it would stay until its time is over, with the chain behind it. Slurm puts it back into the
-# queue, where it goes on from its last checkpoint, or ends it where the site does not allow that.
+# is left in it then, and it would stay until its time is over. So it is ended, and the next job of its chain begins; a
+# job that none waits for goes back into the queue, to go on from its last checkpoint.
 set -u
 job=$1 first=$2
 
@@ -14,7 +14,9 @@ while sleep "${3:-60}"; do
     [ -n "$nodes" ] && [ "$nodes" != '(null)' ] || continue # no answer, or put back already
     hosts=$(scontrol show hostnames "$nodes" 2>/dev/null) && [ -n "$hosts" ] || continue
     printf '%s\n' "$hosts" | grep -qx -e "$first" && continue
-    echo "longseq: $first, where the job's script ran, is gone from it: it is put back into the queue"
-    scontrol requeue "$job" || scancel "$job"
+    if ! squeue -h -u "$(id -un)" -o %E 2>/dev/null | grep -q -e ":$job\>"; then
+        scontrol requeue "$job" && exit
+    fi
+    scancel "$job"
     exit
 done
