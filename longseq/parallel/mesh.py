@@ -17,11 +17,11 @@ from typing import Any
 
 import torch.distributed as dist
 
-from longseq.config.arguments import Layout
+from longseq.config.arguments import LONGEST_EXCHANGE, Layout
 from longseq.parallel import mpi
 
 # NCCL's own is as long as --hang-timeout's default, which tells more
-COLLECTIVE_TIMEOUT = datetime.timedelta(minutes=30)
+COLLECTIVE_TIMEOUT = datetime.timedelta(seconds=LONGEST_EXCHANGE)
 ON_STREAMS = ("nccl", "xccl")  # backends whose messages wait in line (collectives.py)
 # Groups that span several axes
 SPANS = {"sequence": {"ulysses", "ring"}, "replicas": {"ulysses", "ring", "dp"}}
