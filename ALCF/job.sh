@@ -26,7 +26,8 @@ export PYTHONPATH=$LONGSEQ_ROOT${PYTHONPATH:+:$PYTHONPATH}
 exec > >(longseq_keep "$LONGSEQ_JOB/output.txt") 2>&1
 # A scheduler may kill what is left once this ends, and the last lines say how it ended
 keeper=${!-}
-trap 'longseq_wait_kept "$keeper"' EXIT
+guard=
+trap '[[ -z $guard ]] || kill -TERM "$guard" 2>/dev/null; longseq_wait_kept "$keeper"' EXIT
 if [[ -e $LONGSEQ_JOB/stopped.txt ]]; then
     longseq_say "nothing to do: $(cat -- "$LONGSEQ_JOB/stopped.txt")"
     longseq_say "job ends with exit code 0"
@@ -49,6 +50,18 @@ if [[ $task == use ]]; then
     longseq_say "job ends with exit code $status"
     exit "$status"
 fi
+longseq_guard() { # has a host of a Slurm job watch over the first one, where the script runs (guard.sh)
+    local hosts
+    [[ -n ${SLURM_JOB_ID-} && ${SLURM_JOB_NUM_NODES:-1} -gt 1 && -z ${SLURM_STEP_ID-} ]] || return 0
+    mapfile -t hosts < <(scontrol show hostnames "${SLURM_JOB_NODELIST-}" 2>/dev/null)
+    ((${#hosts[@]} > 1)) || return 0
+    # What the job was asked for is not what this needs
+    env -u SLURM_NTASKS_PER_NODE -u SLURM_GPUS_PER_NODE -u SLURM_GPUS -u SLURM_CPUS_PER_TASK -u SLURM_NTASKS \
+        srun --overlap --nodes=1 --ntasks=1 --nodelist="${hosts[1]}" --mpi=none --mem=0 \
+        /bin/sh "$LONGSEQ_ROOT/ALCF/guard.sh" "$SLURM_JOB_ID" "${hosts[0]}" >"$LONGSEQ_JOB/guard.txt" 2>&1 </dev/null &
+    guard=$!
+}
+
 train() { # from the last checkpoint; sets status, and what longseq_judge_end is told
     longseq_newest_run
     if [[ -n $REPLY ]]; then
@@ -70,6 +83,7 @@ train() { # from the last checkpoint; sets status, and what longseq_judge_end is
 
 # shellcheck disable=SC2034 # running.sh reads it, for the job's end
 declare -A LONGSEQ_VALUE=([WALLTIME]=${WALLTIME-})
+longseq_guard
 train
 while longseq_lacked_room "$status" && longseq_await_room; do train; done
 longseq_judge_end "$status" "$before" "$lost"

@@ -14,6 +14,7 @@ from longseq.config.network import Network as Network
 from longseq.config.optimizers import OPTIMIZERS
 
 UPSTREAM = "megatron-deepspeed"  # the second trainer
+LONGEST_EXCHANGE = 1800.0  # seconds of waiting for other ranks, after which torch ends all of them
 
 
 def part(fraction: float, iterations: int) -> int:
@@ -211,7 +212,7 @@ class Run:
         600.0,
         "seconds after which a rank that has stopped is named, and the run ended",
         low=1,
-        high=1e7,
+        high=LONGEST_EXCHANGE,
     )
     profile: bool = flag(False, "trace iterations 3 to 5 of this run into RUN/profile")
     tensorboard_dir: str = flag("", "folder of TensorBoard's files")

@@ -35,7 +35,7 @@ def host_report(data: str, output: str, device: str = "cpu") -> dict[str, Any]:
         "versions": package_versions(LIBRARIES),
         "gpus": idle_gpus() if device == "cuda" else read_gpus(),
         "limits": limits(),
-        "scratch_gib": free_gib(tempfile.gettempdir()),
+        "scratch_gib": free_gib(temporary()),
         "shared_memory_gib": free_gib("/dev/shm"),
         "output_gib": free_gib(output),
         # One host asks: hundreds would burden the file system
@@ -43,6 +43,14 @@ def host_report(data: str, output: str, device: str = "cpu") -> dict[str, Any]:
         "data": unreadable(data),
         "port": port_problem(),
     }
+
+
+def temporary() -> str:
+    """TMPDIR, though nothing can be made in it: Python goes elsewhere then, without a word. One
+    that is not there is done without, as ALCF/launch.sh has it.
+    """
+    asked = os.environ.get("TMPDIR", "")
+    return asked if os.path.exists(asked) else tempfile.gettempdir()
 
 
 def unreadable(data: str) -> str:

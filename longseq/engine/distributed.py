@@ -9,7 +9,6 @@ stop_distributed()                  # after a training that ended well
 
 from __future__ import annotations
 
-import datetime
 import os
 
 import torch
@@ -20,9 +19,9 @@ from longseq.config.arguments import Config
 from longseq.config.checks import check_cpu, check_xpu
 from longseq.errors import UserError
 from longseq.parallel import mpi
+from longseq.parallel.mesh import COLLECTIVE_TIMEOUT
 
 BACKENDS = {"cpu": "gloo", "cuda": "nccl", "xpu": "xccl"}
-COLLECTIVE_TIMEOUT = datetime.timedelta(minutes=30)
 ALLOCATOR = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")  # the first is every torch's
 CUBLAS_REPEATS = (":4096:8", ":16:8")  # workspaces with which cuBLAS repeats itself
 

@@ -10,15 +10,18 @@ A group of one has no process group behind it; every collective on it is the ide
 
 from __future__ import annotations
 
+import datetime
 import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch.distributed as dist
 
-from longseq.config.arguments import Layout
+from longseq.config.arguments import LONGEST_EXCHANGE, Layout
 from longseq.parallel import mpi
 
+# NCCL's own is as long as --hang-timeout's default, which tells more
+COLLECTIVE_TIMEOUT = datetime.timedelta(seconds=LONGEST_EXCHANGE)
 ON_STREAMS = ("nccl", "xccl")  # backends whose messages wait in line (collectives.py)
 # Groups that span several axes
 SPANS = {"sequence": {"ulysses", "ring"}, "replicas": {"ulysses", "ring", "dp"}}
@@ -92,7 +95,7 @@ def _group(name: str, axes: set[str], sizes: dict[str, int], rank: int, comm: An
         families.setdefault(tuple(at[axis] for axis in sizes if axis not in axes), []).append(other)
     mine = Group(name)
     for members in families.values():
-        handle = dist.new_group(members) if len(members) > 1 else None
+        handle = dist.new_group(members, COLLECTIVE_TIMEOUT) if len(members) > 1 else None
         if rank in members:
             own = mpi.subset(comm, members) if comm and len(members) > 1 else None
             batched = handle is not None and dist.get_backend(handle) in ON_STREAMS

@@ -181,18 +181,20 @@ def read_run(folder: Path) -> RunRecord:
 
 def read_summary(folder: Path) -> dict[str, Any]:
     """What a run says of itself; of one whose ranks were killed before they could say how it ended,
-    what the notes of its ranks (run/safety/abort.py) and its launcher (ALCF/running.sh) say.
+    or said so for a lost connection, what its ranks' notes (run/safety/abort.py) and its launcher
+    (ALCF/running.sh) say.
     """
     summary, log = read_json(folder / SUMMARY), folder / "log"
-    if summary.get("status", "") != RUNNING and (folder / SUMMARY).exists():
+    failed = summary.get("status", "") == FAILED
+    if not failed and summary.get("status", "") != RUNNING and (folder / SUMMARY).exists():
         return summary
     notes = [note for path in log.glob("failed-*.txt") if (note := _note(path))]
     said = _text(log / "exit-code").strip()
-    if notes:  # a consequence is none where there is a cause
+    if notes and not (failed and min(notes)[0]):  # a consequence is none where there is a cause
         _, _, code, reason = min(notes)
-    elif said.isdecimal():
+    elif said.isdecimal() and not failed:
         code, reason = int(said), f"exit code {said}, and no rank said why: {log}/rank*.out"
-    elif not said and (log / "exit-code").exists():  # its one line found no room
+    elif not (said or failed) and (log / "exit-code").exists():  # its one line found no room
         code, reason = EXIT_NO_ROOM, f"no room on its disk: {log}/exit-code is empty"
     else:
         return summary

@@ -13,6 +13,7 @@ import os
 import queue
 import re
 import shutil
+import sys
 import tempfile
 import threading
 import uuid
@@ -77,17 +78,18 @@ def chain_id(environ: Mapping[str, str] = os.environ) -> str | None:
 
 
 @contextmanager
-def temporary_files_in(folder: Path) -> Iterator[None]:
+def kept_apart(folder: Path) -> Iterator[None]:
     """wandb makes two folders at its import, which it removes at exit: our ranks leave without. For
-    its service's start it makes another, which stays where the run is killed then.
+    its service's start it makes another, which stays where the run is killed then; and it puts a
+    hook before ours, which prints the traceback of an error that is a consequence as well.
     """
-    before = tempfile.tempdir
+    before, hook = tempfile.tempdir, sys.excepthook
     folder.mkdir(parents=True, exist_ok=True)
     tempfile.tempdir = str(folder)
     try:
         yield
     finally:
-        tempfile.tempdir = before
+        tempfile.tempdir, sys.excepthook = before, hook
 
 
 class Told(Exception):
@@ -171,11 +173,15 @@ class WandbSink:
         # Its service logs to a cache, which is in the home folder; without one, to the screen
         os.environ.setdefault("WANDB_CACHE_DIR", str(self._own))
         try:
-            with temporary_files_in(self._own):
+            with kept_apart(self._own):
                 import wandb
 
                 wandb.setup()
-            self._send(wandb)
+            try:
+                self._send(wandb)
+            finally:  # ends its service; one that was killed Python's exit would tell of at length
+                wandb.teardown()
+            self._look_for_records()
         finally:
             shutil.rmtree(self._own, ignore_errors=True)
 
@@ -194,8 +200,6 @@ class WandbSink:
                 self._keep_files(wandb, run)
         finally:
             run.finish(self._exit_code)
-            wandb.teardown()  # ends the service process that wandb keeps
-        self._look_for_records()
 
     def _look_for_room(self) -> None:
         """Its service drops what it cannot write, from then on all, and tells its log alone."""
@@ -231,7 +235,7 @@ class WandbSink:
                 f" ./longseq.sh sync {self._folder} sends it later"
             )
             wandb.teardown()
-            with temporary_files_in(self._own):
+            with kept_apart(self._own):
                 wandb.setup()
             return wandb.init(**self._start | {"mode": "offline"}, **how)
 

@@ -246,6 +246,8 @@ def test_slurm_over_two_hosts(tree: Tree, slurm: Slurm, alone: list[float]) -> N
     (run,) = runs_of(job)
     same(losses_of(run), alone)
     assert (run / "hosts.txt").read_text().split() == NIDS
+    # Its watch over the first host (guard.sh) was a step beside the ranks', and ended with the job
+    assert not re.search("Unable|unrecognized|invalid", (job / "guard.txt").read_text())
 
 
 def test_a_shell_by_ssh_finds_its_job(tree: Tree, slurm: Slurm) -> None:

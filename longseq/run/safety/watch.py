@@ -42,7 +42,6 @@ ONE_PRESS = 0.25  # seconds in which one Ctrl-C may come twice, from a launcher 
 LAST_WORDS = 2.0  # seconds in which a rank may end by itself after the second Ctrl-C
 EVERY = 1.0  # seconds between two looks, and between two beats of a run of up to RANKS
 RANKS = 500  # more ranks beat less often, as all their files are on one file system
-EARLY = 0.8
 PATIENCE = 10.0  # seconds without a move, or two steps, once all are told to stop
 ORPHANS = 25.0  # seconds that a run without a launcher may take to its checkpoint
 STOPPED = "stopped-rank.txt"  # in RUN/log: the verdict, for ranks that did not find it themselves
@@ -210,8 +209,7 @@ class Watch:
         before there was one.
         """
         step = self.stopper.longest_step
-        # What is found before the time-out is over is said and done by then
-        silence = EARLY * self._timeout
+        silence = self._timeout
         if not self._asked_at:
             return silence, max(silence, step)
         asked = min(silence, max(PATIENCE, 2 * step))

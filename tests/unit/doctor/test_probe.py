@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from longseq.doctor import probe
+from tests.faults.chain_events import fill
+from tests.launch.cluster import small_disk, why_not
 
 
 def test_data_are_tried(tmp_path: Path) -> None:
@@ -17,6 +20,25 @@ def test_data_are_tried(tmp_path: Path) -> None:
     assert probe.unreadable(str(tmp_path / "x.fa")) == ""
     assert "empty.bin is empty" in probe.unreadable(str(tmp_path / "empty"))
     assert "No such file" in probe.unreadable(str(tmp_path / "nothing"))
+
+
+def test_tmpdir_itself_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing can be made in it, Python goes to another folder without a word."""
+    for asked, writable in (("/proc", False), (str(tmp_path), True), (str(tmp_path / "x"), True)):
+        monkeypatch.setenv("TMPDIR", asked)
+        monkeypatch.setattr(tempfile, "tempdir", None)  # what it found before
+        free = probe.host_report("", str(tmp_path))["scratch_gib"]
+        assert (free is not None) == writable, asked
+
+
+def test_a_full_tmpdir_has_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if reason := why_not():
+        pytest.skip(reason)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    with small_disk(tmp_path, "64k"):
+        fill(tmp_path)
+        assert probe.host_report("", "/dev/null")["scratch_gib"] == 0.0
 
 
 @pytest.mark.parametrize(("local", "files"), [("0", ["report-4.json"]), ("1", [])])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
 import itertools
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from longseq.config.arguments import Layout
@@ -35,6 +37,20 @@ def test_one_rank_has_groups_of_one() -> None:
     assert mesh == made
     groups = (mesh.tp, mesh.ulysses, mesh.ring, mesh.dp, mesh.sequence, mesh.replicas)
     assert {(g.rank, g.size, g.handle) for g in groups} == {(0, 1, None)}
+
+
+def test_torch_waits_longer_in_an_axis_than_the_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NCCL's own time, --hang-timeout's default, would end all ranks and name none."""
+    given: list[datetime.timedelta | None] = []
+
+    def new_group(_members: list[int], timeout: datetime.timedelta | None = None) -> None:
+        given.append(timeout)
+
+    for name, of in (("get_rank", 0), ("get_backend", "nccl")):
+        monkeypatch.setattr(dist, name, lambda *_, of=of: of)
+    monkeypatch.setattr(dist, "new_group", new_group)
+    Mesh.create(Layout(2, world_size=4))
+    assert given == [datetime.timedelta(minutes=30)] * 6  # 2 of each of tp, dp and replicas
 
 
 @pytest.mark.parametrize("heads", [4, 5, 7])

@@ -73,12 +73,22 @@ def children():
             continue
         found += [name] if rest.split()[1] == str(os.getpid()) else []
     return found
+sys.excepthook = lambda *_: print("our hook", file=sys.stderr)
 tracker = open_tracker(folder, print, wandb_project="p", settings={"hidden": 256})
 for i in range(1, 4):
     tracker.log({"iteration": i, "lm_loss": 1 / i})
 if sys.argv[2] == "close":
     tracker.close()
     print("children", len(children()))
+elif sys.argv[2] in ("fails", "fails without its service"):
+    while not list(folder.glob("wandb/offline-run-*/*.wandb")):
+        time.sleep(0.05)
+    for pid in [c.split()[0] for c in children() if "wandb-core" in c] * ("its" in sys.argv[2]):
+        os.kill(int(pid), 9)
+    try:
+        raise ValueError("boom")
+    finally:
+        tracker.close(1)
 else:
     while not any("wandb-core" in name for name in children()):
         time.sleep(0.05)
@@ -285,6 +295,14 @@ def test_without_a_home_the_screen_shows_nothing_of_wandbs(tmp_path: Path, home:
     """Its service has a log in the home's cache, and where there is none wrote it to the screen."""
     done = run(tmp_path, "close", HOME=home, XDG_CACHE_HOME="")
     assert (done.returncode, done.stdout, done.stderr) == (0, "children 0\n", "")
+    assert not list((tmp_path / "run" / "wandb").glob("tmp*"))
+
+
+@pytest.mark.parametrize("how", ["fails", "fails without its service"])
+def test_of_a_run_that_fails_our_hook_alone_speaks(tmp_path: Path, how: str) -> None:
+    """wandb's prints the traceback before, and Python's exit one of a service that was killed."""
+    done = run(tmp_path, how)
+    assert (done.returncode, done.stderr) == (1, "our hook\n")
     assert not list((tmp_path / "run" / "wandb").glob("tmp*"))
 
 

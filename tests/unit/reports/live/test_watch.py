@@ -15,6 +15,7 @@ from longseq.__main__ import main
 from longseq.reports.live.status import status
 from longseq.reports.live.watch import TAIL, frame, look, sparkline
 from longseq.reports.runs import read_run
+from longseq.run.safety.failure import record_failure
 
 
 def make_run(folder: Path, count: int = 40, status: str = "running") -> Path:
@@ -108,6 +109,26 @@ def test_a_run_whose_ranks_were_killed_does_not_run(
     assert read_run(run).status == (status if why or "75" in str(files) else "running, or killed")
     (run / "summary.json").write_text('{"status": "done"}')  # it has said so itself
     assert frame(look(run), 500)[1].endswith("done")
+
+
+@pytest.mark.parametrize(
+    ("files", "why"),
+    [
+        ({"failed-0.txt": LOST, "failed-1.txt": KILLED}, "a rank was killed"),
+        ({"failed-0.txt": LOST, "exit-code": "137\n"}, "closed by peer"),  # as good as any
+        ({"exit-code": "137\n"}, "closed by peer"),
+    ],
+)
+def test_the_cause_is_told_though_who_lost_its_connection_spoke_first(
+    tmp_path: Path, files: dict[str, str], why: str
+) -> None:
+    run = make_run(tmp_path / "run")
+    record_failure(run, RuntimeError("closed by peer"))
+    for name, text in files.items():
+        (run / "log" / name).write_text(text)
+    lines = frame(look(run), 500)
+    assert lines[1].endswith("40/100  failed")
+    assert lines[-1] == f"why       {why}"
 
 
 def test_a_run_that_failed_before_it_began(tmp_path: Path) -> None:

@@ -96,11 +96,11 @@ def test_a_stale_file_of_a_heart_is_opened_anew(
 @pytest.mark.parametrize(
     ("asked", "step", "patience"),
     [
-        (False, 0.0, (480.0, 480.0)),
-        (False, 900.0, (480.0, 900.0)),  # a GPU may be at work on a whole step
-        (True, 0.0, (10.0, 480.0)),  # in the first step, of which nobody knows how long it is
+        (False, 0.0, (600.0, 600.0)),
+        (False, 900.0, (600.0, 900.0)),  # a GPU may be at work on a whole step
+        (True, 0.0, (10.0, 600.0)),  # in the first step, of which nobody knows how long it is
         (True, 30.0, (60.0, 60.0)),
-        (True, 900.0, (480.0, 900.0)),
+        (True, 900.0, (600.0, 900.0)),
     ],
 )
 def test_how_long_ranks_may_wait(asked: bool, step: float, patience: tuple[float, float]) -> None:
