@@ -12,7 +12,7 @@ LONGSEQ_HOST_NAME='^[A-Za-z0-9][A-Za-z0-9._-]{0,252}$' # what may reach a launch
 longseq_check_alone() { # refuses to be one of several tasks of a launcher's: each would start all ranks, on one port
     local name
     for name in SLURM_STEP_NUM_TASKS PMI_SIZE PALS_SIZE OMPI_COMM_WORLD_SIZE; do
-        longseq_is_count "${!name-}" && ((${!name} > 1)) || continue
+        { [[ ${!name-} != 1 ]] && longseq_is_count "${!name-}"; } || continue
         # Of `srun -N 2 --pty bash` the first task's shell alone is left, which tells of two
         [[ -z ${SLURM_PTY_PORT-} || ${SLURM_PROCID-} != 0 || ${!name} != "${SLURM_STEP_NUM_TASKS-}" ]] || continue
         longseq_refuse "$name=${!name}: this script starts its ranks by itself: call it once, without srun or mpiexec"

@@ -5,6 +5,7 @@
 #   longseq_run, longseq_finish    the training: launch.sh's LONGSEQ_COMMAND in LONGSEQ_RUN, and which rank failed first
 
 LONGSEQ_EXIT_BAD_HOST=69
+# shellcheck disable=SC2034 # again.sh and chain.sh read it
 LONGSEQ_WORTH_IT=300 # seconds that must be left of the job to train again in it
 
 # ---------------------------------------------------------------- a command and the signals to it
