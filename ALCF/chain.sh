@@ -80,7 +80,8 @@ longseq_await_room() { # waits for room; status 0: to train again, in this job. 
     local REPLY most=3600
     [[ -z ${LONGSEQ_TOLD-} ]] || return 1
     longseq_time_left
-    [[ -z $REPLY ]] || most=$((REPLY - LONGSEQ_WORTH_IT))
+    # An hour at most: all its hosts stand idle
+    [[ -z $REPLY ]] || ((REPLY - LONGSEQ_WORTH_IT >= most)) || most=$((REPLY - LONGSEQ_WORTH_IT))
     ((most >= 60)) || return 1
     longseq_say "no room on a disk: this job looks once a minute whether there is some, and trains again then"
     longseq_until_told longseq_look_for_room "$most"

@@ -85,7 +85,8 @@ train() { # from the last checkpoint; sets status, and what longseq_judge_end is
 declare -A LONGSEQ_VALUE=([WALLTIME]=${WALLTIME-})
 longseq_guard
 train
-while longseq_lacked_room "$status" && longseq_await_room; do train; done
+waits=0 # not for ever: where a log has room and a checkpoint has none, it would be the same each time
+while longseq_lacked_room "$status" && ((++waits <= 3)) && longseq_await_room; do train; done
 longseq_judge_end "$status" "$before" "$lost"
 longseq_exclude
 longseq_say "job ends with exit code $status"

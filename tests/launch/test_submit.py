@@ -516,6 +516,7 @@ echo "$status $(wc -l <"$HOME/looks")"
     [
         ("", "0 4"),  # its end is not known
         ("600", "0 4"),
+        ("90000", "0 4"),
         ("500", "1 3"),  # three minutes, and five that a run is worth
         ("350", "1 0"),
     ],
@@ -527,6 +528,18 @@ def test_it_waits_inside_its_own_time(bash: Callable[..., Result], left: str, sa
     assert done.stderr.count("once a minute") == (said != "1 0")
     told = bash(f"{given}LONGSEQ_TOLD=TERM\n{FILLED}")
     assert (told.stdout, told.stderr) == ("1 0\n", "")
+
+
+def test_it_waits_an_hour_at_most(bash: Callable[..., Result]) -> None:
+    """All hosts of the job stand idle."""
+    script = """
+declare -A LONGSEQ_VALUE=([WALLTIME]=)
+LONGSEQ_JOB=$HOME/gone
+longseq_time_left() { REPLY=90000; }
+sleep() { echo "$1" >>"$HOME/looks"; }
+longseq_await_room || wc -l <"$HOME/looks"
+"""
+    assert bash(script).stdout.split() == ["60"]
 
 
 def test_a_signal_ends_the_wait_for_room(bash: Callable[..., Result]) -> None:
