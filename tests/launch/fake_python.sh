@@ -1,6 +1,6 @@
 #!/bin/bash
 # A Python that only install.sh's tests know: makes "environments" of itself, and notes what pip
-# was asked for in $NOTES. FAIL: pip fails for requests that hold this. SLOW: they take 30 s.
+# was asked for in $NOTES. FAIL: pip fails for requests that hold this. SLOW: they take 30 s, or SLOW_SECONDS.
 here=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
 case "$*" in
     --version) echo "Python ${VERSION:-3.11.7}" ;;
@@ -14,7 +14,7 @@ case "$*" in
         shift 3
         asked="pip $* [PYTHONPATH=${PYTHONPATH-} ops=${DS_BUILD_CPU_ADAM-} TMPDIR=${TMPDIR-}]"
         echo "$asked" >>"$NOTES"
-        [[ -z ${SLOW-} || $asked != *"$SLOW"* ]] || sleep 30
+        [[ -z ${SLOW-} || $asked != *"$SLOW"* ]] || sleep "${SLOW_SECONDS:-30}"
         [[ -z ${FAIL-} || $asked != *"$FAIL"* ]] || exit 1
         if [[ "$*" == *mpich==* ]]; then
             # shellcheck disable=SC2016 # the script's own
