@@ -36,7 +36,8 @@ steps=0 steps_all=9 step=''
 plan() { # what would be done, for --dry-run
     local lines state='is finished; nothing to do'
     if ((recreate)) || ! longseq_is_installed base; then
-        state='would be made anew'
+        state='would be made'
+        [[ ! -e $LONGSEQ_VENV ]] || state+=' anew, in place of what is there'
     elif ((with_test)) && ! longseq_is_installed test; then
         state='is finished; test tools would be added'
     fi

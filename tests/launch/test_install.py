@@ -212,7 +212,7 @@ def test_a_dry_run_says_and_does_nothing(machine: Machine) -> None:
     before = machine.tree.listing()
     result = machine.install("--dry-run")
     assert result.returncode == 0
-    assert f"environment  {machine.venv}\n             would be made anew" in result.stdout
+    assert f"environment  {machine.venv}\n             would be made\n" in result.stdout
     assert machine.tree.listing() == before
 
 
