@@ -51,14 +51,14 @@ if [[ $task == use ]]; then
     exit "$status"
 fi
 longseq_guard() { # has a host of a Slurm job watch over the first one, where the script runs (guard.sh)
-    local hosts
+    local LONGSEQ_HOSTS=()
     [[ -n ${SLURM_JOB_ID-} && ${SLURM_JOB_NUM_NODES:-1} -gt 1 && -z ${SLURM_STEP_ID-} ]] || return 0
-    mapfile -t hosts < <(scontrol show hostnames "${SLURM_JOB_NODELIST-}" 2>/dev/null)
-    ((${#hosts[@]} > 1)) || return 0
+    longseq_expand_nodelist "${SLURM_JOB_NODELIST-}" && ((${#LONGSEQ_HOSTS[@]} > 1)) || return 0
     # What the job was asked for is not what this needs
     env -u SLURM_NTASKS_PER_NODE -u SLURM_GPUS_PER_NODE -u SLURM_GPUS -u SLURM_CPUS_PER_TASK -u SLURM_NTASKS \
-        srun --overlap --nodes=1 --ntasks=1 --nodelist="${hosts[1]}" --mpi=none --mem=0 \
-        /bin/sh "$LONGSEQ_ROOT/ALCF/guard.sh" "$SLURM_JOB_ID" "${hosts[0]}" >"$LONGSEQ_JOB/guard.txt" 2>&1 </dev/null &
+        srun --overlap --nodes=1 --ntasks=1 --nodelist="${LONGSEQ_HOSTS[1]}" --mpi=none --mem=0 \
+        /bin/sh "$LONGSEQ_ROOT/ALCF/guard.sh" "$SLURM_JOB_ID" "${LONGSEQ_HOSTS[0]}" \
+        >"$LONGSEQ_JOB/guard.txt" 2>&1 </dev/null &
     guard=$!
 }
 

@@ -29,8 +29,8 @@ longseq_refuse_idle() { # refuses a variable of training that says nothing here
     [[ ${LONGSEQ_TASK-} == use ]] || longseq_tell_of_submission
     for row in "${LONGSEQ_VARIABLES[@]}"; do
         IFS='|' read -r name _ _ _ marks _ <<<"$row"
-        [[ -z ${!name-} || " $marks " == *' submit '* || $name == USE_FLASH_ATTN* || $acting == *" $name "* ]] || longseq_refuse "$name=${!name} is\
- of training and says nothing to ./ALCF/use.sh: unset it" || return
+        [[ -z ${!name-} || " $marks " == *' submit '* || $name == USE_FLASH_ATTN* || $acting == *" $name "* ]] ||
+            longseq_refuse "$name=${!name} is of training and says nothing to ./ALCF/use.sh: unset it" || return
     done
 }
 

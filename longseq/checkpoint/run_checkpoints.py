@@ -64,7 +64,7 @@ class RunCheckpoints:
         self.newest: Path | None = None  # what this run has written, whole
         self.left_out = AllLeftOut()
         self.spikes: Mapping[str, Any] = {}
-        self.contents = contents([dataset for dataset, _ in data.cuts])
+        self.contents = self._from_first(lambda: contents([dataset for dataset, _ in data.cuts]))
         self.notes: list[str] = []  # what a resumed run does otherwise than the one before
         self.seconds = 0.0  # of the longest save
         self._saver: Saver | None = None
