@@ -8,7 +8,7 @@ trainer chooses, or with all that saves memory (layers recomputed, their inputs 
 compiled kernels in more ways (minutes of compiling).
 GPT1_5B/12 is GPT1_5B with 12 heads of 128 in place of 24 of 64: as many weights and FLOPs. One
 trainer takes all lengths of a cell, the short ones first. MFU is the causal counting over the
-maker's peak.
+maker's peak. Short layers take another kernel (longseq/config/kernels.py): a trainer of their own.
 """
 
 from __future__ import annotations
@@ -64,13 +64,15 @@ class Cell(NamedTuple):
 
 # In the order of their worth
 CELLS = (
-    Cell("GPT1_5B", "none", (2048, 8192, 32768)),
+    Cell("GPT1_5B", "none", (8192, 32768)),
+    Cell("GPT1_5B", "none", (2048,)),
     Cell("GPT1_5B/12", "chosen", (65536,)),
     Cell("GPT1_5B", "chosen", (65536,)),
     *(Cell("GPT1_5B", "none", (8192,), kernel) for kernel in ("v3", "v4", "cudnn")),
     Cell("GPT1_5B/12", "none", (8192,)),
     *(Cell("GPT1_5B/12", "chosen", (65536,), kernel) for kernel in ("v3", "v4", "cudnn")),
-    Cell("GPT125M", "none", (2048, 8192, 32768, 131072)),
+    Cell("GPT125M", "none", (32768, 131072)),
+    Cell("GPT125M", "none", (2048, 8192)),
     Cell("GPT1_5B", "pointwise", (8192,)),
     Cell("GPT1_5B", "least", (65536, 262144)),
     Cell("GPT1_5B", "chosen", (131072,)),
