@@ -115,10 +115,10 @@ def _best_first(config: Config) -> tuple[str, ...]:
     """The kernels among which the best is looked for, the best first."""
     if _blocks(config):
         return BEST_IN_BLOCKS
-    return tuple(dict.fromkeys(("cudnn", *BEST_FIRST))) if _waits_for_host(config) else BEST_FIRST
+    return tuple(dict.fromkeys(("cudnn", *BEST_FIRST))) if waits_for_host(config) else BEST_FIRST
 
 
-def _waits_for_host(config: Config) -> bool:
+def waits_for_host(config: Config) -> bool:
     """Is a GPU done with a layer before the host has launched one around v3 or v4?
 
     cuDNN's is a part of a layer that is compiled in one piece, which a host launches in half the

@@ -27,12 +27,17 @@ from longseq.attention.kernel import Kernel, kernel
 from longseq.config.arguments import Config, Memory
 from longseq.engine import nvme
 from longseq.engine.ds_config import deepspeed_settings
-from longseq.engine.network.compile import compile_layers, in_one_piece, wants_compiling
+from longseq.engine.network.compile import (
+    compile_layers,
+    in_one_piece,
+    layers_together,
+    wants_compiling,
+)
 from longseq.engine.network.initialize import initialized_parameters
 from longseq.engine.network.parallelize import parallelize
 from longseq.engine.network.recompute import apply_recompute_policy
 from longseq.engine.optimizer import make_optimizer, parameter_groups, set_learning_rate
-from longseq.engine.stage0 import scale_losses
+from longseq.engine.stage0 import BareOptimizer, scale_losses
 from longseq.host import shared_memory
 from longseq.memory.allocator import give_back_large
 from longseq.memory.recompute_policy import RecomputePolicy
@@ -109,7 +114,7 @@ def build_model(
     parallelize(model, mesh, config.memory.kernel)
     apply_recompute_policy(model, policy, mesh.tp.size if mesh.sequence_parallel else 1)
     if wants_compiling(config, device):
-        compile_layers(model, policy, in_one_piece(config))
+        compile_layers(model, policy, in_one_piece(config), layers_together(config))
     if device.type == "cpu" and policy.recompute in ("full", "outside-attention"):
         give_back_large(hidden_bytes(config))
     dtype = DTYPES[config.training.dtype]
@@ -237,6 +242,8 @@ def make_engine(config: Config, mesh: Mesh, model: GPT) -> Any:
     if config.training.fp16 and config.training.zero_stage == 0:
         optimizer.state.clear()  # what that step has left: Adam would count it
         scale_losses(engine)
+    if isinstance(optimizer, BareOptimizer):
+        engine.zero_grad = optimizer.forget_gradients
     if mesh.replicas.size == 1 and config.training.zero_stage == 0:
         # Nothing to average: this spares a copy of all gradients there and back, every step.
         engine.enable_backward_allreduce = False

@@ -10,8 +10,9 @@ rounded: five passes over all parameters, 52 bytes of each. Here one compiled fu
 and writes each number once, 28 bytes, and 4 more to lay gradients side by side: a call for each of
 a network's hundreds of parameters would take the CPU longer than the GPU. What the CPU does for
 each parameter is done in `gather`: between the norm, for which it waits, and the update a GPU has
-nothing to do. The rule is torch's own (arXiv 1711.05101), as is the state, so that a checkpoint
-goes on with either.
+nothing to do. That is little (lists in the order of the masters, one call that cuts a group's
+memory into its parameters), as a GPU whose layers are short waits for the CPU all the time. The
+rule is torch's own (arXiv 1711.05101), as is the state, so that a checkpoint goes on with either.
 """
 
 from __future__ import annotations
@@ -24,29 +25,47 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._utils import _unflatten_dense_tensors
 
 ALIGNED = 128  # numbers that each parameter begins at a multiple of: matrix units ask for 16 bytes
 
 
 @dataclass(frozen=True)
 class _Laid:
-    """The parameters of one group side by side: where each is, and [n] of all, gaps among them."""
+    """The parameters of one group side by side: where each is, and [n] of all, gaps among them.
 
-    places: dict[nn.Parameter, slice]
+    order: their places among all masters. pieces: what [n] is cut into, of which `real` are the
+    parameters, the others gaps. steps: how many updates each has had, [parameters] fp32 on the
+    host, which is the state that torch knows.
+    """
+
+    masters: list[nn.Parameter]
+    order: list[int]
+    places: list[slice]
+    pieces: list[Tensor]
+    real: list[int]
+    steps: Tensor
     weight: Tensor
     master: Tensor
     first: Tensor
     second: Tensor
 
+    def cut(self, whole: Tensor) -> list[Tensor]:
+        """`whole` [n] as views in the shapes of the parameters."""
+        views = _unflatten_dense_tensors(whole, self.pieces)
+        return [views[i] for i in self.real]
+
 
 @dataclass(frozen=True)
 class Gathered:
-    """One group's gradients side by side, [n], and its parts that are updated alike."""
+    """One group's gradients side by side, [n], its parts that are updated alike, and the numbers
+    of the parameters that have one.
+    """
 
     laid: _Laid
     gradient: Tensor
     runs: list[tuple[slice, int]]
-    masters: list[nn.Parameter]
+    given: list[int]
 
 
 class OnePassAdam(torch.optim.AdamW):
@@ -55,59 +74,41 @@ class OnePassAdam(torch.optim.AdamW):
     def __init__(self, groups: list[dict[str, Any]], **options: Any) -> None:
         super().__init__(groups, fused=True, **options)
         self._laid: list[_Laid] = []
-        self._masters: list[nn.Parameter] = []
 
     @torch.no_grad()
     def lay_out(self, weights: Sequence[nn.Parameter], masters: Sequence[nn.Parameter]) -> None:
         """Move weights and masters, which stay the same objects, to where they are updated."""
-        self._masters = list(masters)
-        weight_of = dict(zip(masters, weights, strict=True))
+        number = {master: place for place, master in enumerate(masters)}
         for group in self.param_groups:
-            laid = _side_by_side(group["params"], weight_of[group["params"][0]].dtype)
-            for master, place in laid.places.items():
-                _move(weight_of[master], laid.weight[place])
+            order = [number[master] for master in group["params"]]
+            laid = _side_by_side(group["params"], order, weights[order[0]].dtype)
+            for master, at, place in zip(laid.masters, order, laid.places, strict=True):
+                _move(weights[at], laid.weight[place])
                 _move(master, laid.master[place])
             self._laid.append(laid)
         self._own_state()
 
     def _own_state(self) -> None:
-        """The state that torch knows of each master is a part of its group's."""
+        """The state that torch knows of each master is a part of its group's.
+
+        The count of updates is the host's, which makes of it what the GPU works with.
+        """
         for laid in self._laid:
-            for master, place in laid.places.items():
+            firsts, seconds = laid.cut(laid.first), laid.cut(laid.second)
+            for number, master in enumerate(laid.masters):
                 known = self.state[master]
-                for name, whole in (("exp_avg", laid.first), ("exp_avg_sq", laid.second)):
-                    mine = whole[place].view(master.shape)
+                own = {"exp_avg": firsts[number], "exp_avg_sq": seconds[number]}
+                for name, mine in (own | {"step": laid.steps[number]}).items():
                     if name in known:
                         mine.copy_(known[name])
                     known[name] = mine
-                # The count of updates is the host's, which makes of it what the GPU works with
-                step = torch.as_tensor(known.get("step", 0.0), dtype=torch.float32)
-                known["step"] = step.to("cpu", copy=True)
 
     @torch.no_grad()
     def gather(self, gradients: Sequence[Tensor | None]) -> list[Gathered | None]:
         """Lay the gradients of the masters, in their order and shapes, side by side; None where no
         parameter of a group has one. They may go then.
         """
-        given = dict(zip(self._masters, gradients, strict=True))
-        return [_gathered(laid, given, self._runs(laid, given)) for laid in self._laid]
-
-    def _runs(
-        self, laid: _Laid, given: dict[nn.Parameter, Tensor | None]
-    ) -> list[tuple[slice, int]]:
-        """Parts of a group that are updated alike, and the number of their next update: one, but
-        where parameters have no gradient now or had none before.
-        """
-        runs: list[tuple[slice, int]] = []
-        last = 0
-        for master, place in laid.places.items():
-            count = 0 if given[master] is None else int(self.state[master]["step"]) + 1
-            if count and count == last:
-                place = slice(runs.pop()[0].start, place.stop)
-            if count:
-                runs.append((place, count))
-            last = count
-        return runs
+        return [_gathered(laid, [gradients[i] for i in laid.order]) for laid in self._laid]
 
     @torch.no_grad()
     def step_from(self, gathered: Sequence[Gathered | None], scale: float) -> None:
@@ -120,9 +121,10 @@ class OnePassAdam(torch.optim.AdamW):
                 parts = (x[part] for x in (laid.weight, laid.master, laid.first, laid.second))
                 numbers = _numbers(group, count, scale, some.gradient.device)
                 _compiled(*parts, some.gradient[part], numbers)
-        for some in gathered:
-            for master in some.masters if some else ():
-                self.state[master]["step"].add_(1)
+            if len(some.given) == len(laid.masters):
+                laid.steps.add_(1)
+            else:
+                laid.steps[some.given] += 1
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
@@ -130,27 +132,52 @@ class OnePassAdam(torch.optim.AdamW):
             self._own_state()
 
 
-def _side_by_side(masters: Sequence[nn.Parameter], dtype: torch.dtype) -> _Laid:
+def _side_by_side(masters: Sequence[nn.Parameter], order: list[int], dtype: torch.dtype) -> _Laid:
     """Memory for a group of masters, and for weights of `dtype`."""
-    places, start = {}, 0
+    places: list[slice] = []
     for master in masters:
-        places[master] = slice(start, start + master.numel())
-        start += -(-master.numel() // ALIGNED) * ALIGNED
-    whole = masters[0].new_zeros(start, dtype=dtype)
-    return _Laid(places, whole, *(masters[0].new_zeros(start) for _ in range(3)))
+        start = -(-places[-1].stop // ALIGNED) * ALIGNED if places else 0
+        places.append(slice(start, start + master.numel()))
+    size = -(-places[-1].stop // ALIGNED) * ALIGNED
+    weight = masters[0].new_zeros(size, dtype=dtype)
+    three = [masters[0].new_zeros(size) for _ in range(3)]
+    pieces: list[Tensor] = []
+    real: list[int] = []
+    for master, place in zip(masters, places, strict=True):
+        real.append(len(pieces))
+        pieces.append(three[0][place].view(master.shape))
+        if gap := -master.numel() % ALIGNED:
+            pieces.append(three[0][place.stop : place.stop + gap])
+    steps = torch.zeros(len(masters))
+    return _Laid(list(masters), order, places, pieces, real, steps, weight, *three)
 
 
-def _gathered(
-    laid: _Laid, given: dict[nn.Parameter, Tensor | None], runs: list[tuple[slice, int]]
-) -> Gathered | None:
+def _gathered(laid: _Laid, gradients: list[Tensor | None]) -> Gathered | None:
     """The gradients of a group in memory like that of its weights."""
-    found = {p: g for p in laid.places if (g := given[p]) is not None}
+    numbers = [number for number, gradient in enumerate(gradients) if gradient is not None]
+    found = [gradient for gradient in gradients if gradient is not None]
     if not found:
         return None
-    gradient = laid.weight.new_empty(laid.weight.shape, dtype=next(iter(found.values())).dtype)
-    places = [gradient[laid.places[p]].view(p.shape) for p in found]
-    torch._foreach_copy_(places, list(found.values()))
-    return Gathered(laid, gradient, runs, list(found))
+    whole = laid.weight.new_empty(laid.weight.shape, dtype=found[0].dtype)
+    parts = laid.cut(whole)
+    torch._foreach_copy_([parts[number] for number in numbers], found)
+    return Gathered(laid, whole, _runs(laid, numbers), numbers)
+
+
+def _runs(laid: _Laid, given: list[int]) -> list[tuple[slice, int]]:
+    """Parts of a group that are updated alike, and the number of their next update: one, but where
+    parameters have no gradient now or had none before.
+    """
+    runs: list[tuple[slice, int]] = []
+    counts, before = laid.steps.tolist(), -2
+    for number in given:
+        place, count = laid.places[number], int(counts[number]) + 1
+        if number == before + 1 and count == runs[-1][1]:
+            runs[-1] = slice(runs[-1][0].start, place.stop), count
+        else:
+            runs.append((place, count))
+        before = number
+    return runs
 
 
 def _move(parameter: nn.Parameter, place: Tensor) -> None:

@@ -72,7 +72,12 @@ class BareOptimizer(torch.optim.Optimizer):
         return [grad for p in self.weights if (grad := self._gradient(p)) is not None], {}
 
     def _gradient(self, weight: nn.Parameter) -> Tensor | None:
-        return self._sums.get(weight, weight.grad)
+        return self._sums.get(weight, weight.grad) if self._sums else weight.grad
+
+    def forget_gradients(self) -> None:
+        """What DeepSpeed does after each step by looking through all modules for parameters."""
+        for weight in self.weights:
+            weight.grad = None
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -99,8 +104,7 @@ class BareOptimizer(torch.optim.Optimizer):
     def _in_one_pass(self, adam: OnePassAdam) -> None:
         """What `step` does, where the optimizer takes the weights' own gradients."""
         gradients = [self._gradient(weight) for weight in self.weights]
-        for weight in self.weights:
-            weight.grad = None
+        self.forget_gradients()
         self._sums.clear()
         given = [(p, g) for p, g in zip(self.weights, gradients, strict=True) if g is not None]
         gathered = adam.gather(gradients)
@@ -178,8 +182,10 @@ def gradient_norm(given: list[tuple[nn.Parameter, Tensor]], tp: Group) -> float:
     is the only number that a step waits for.
     """
     squares = torch.zeros(2, dtype=torch.float32, device=given[0][1].device)
-    for place, sharded in enumerate((True, False)):
-        grads = [grad for p, grad in given if (sharding_of(p) is not None) == sharded]
+    parts: tuple[list[Tensor], list[Tensor]] = [], []
+    for p, grad in given:
+        parts[sharding_of(p) is None].append(grad)
+    for place, grads in enumerate(parts):
         if grads:
             norms = torch._foreach_norm(grads, dtype=torch.float32)
             squares[place] = torch.stack(norms).square().sum()

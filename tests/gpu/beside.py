@@ -1,6 +1,6 @@
 """A training step of ours beside the same network's in plain PyTorch, compiled, and Hugging Face's.
 
-    python -m tests.gpu.beside --out beside.json [--within 300]
+    python -m tests.gpu.beside --out beside.json [--within 300] [--lengths 2048 8192]
 
 GPT1_5B in bf16, micro batch 1, clipping and fused AdamW in all. The others keep weights and
 optimizer state in bf16 alone, 8 bytes a parameter, where ours keeps fp32 masters, 16 bytes: their
@@ -157,7 +157,8 @@ def peak_gib(device: str) -> float:
 
 def compare(results: Results, who: str, options: argparse.Namespace) -> None:
     """Every length until memory ends."""
-    lengths = TINY if options.tiny else (8192,) if who == "compiled-whole" else LENGTHS
+    usual: Sequence[int] = (8192,) if who == "compiled-whole" else LENGTHS
+    lengths = options.lengths or (TINY if options.tiny else usual)
     left = [tokens for tokens in lengths if not results.has(f"{who} {tokens}")]
     for alike in one_network(who, left, options):
         if not measure(results, who, alike, options):
@@ -248,6 +249,7 @@ def main(argv: list[str]) -> int:
     parser = step_parser(__doc__)
     parser.add_argument("--network", default="GPT1_5B")
     parser.add_argument("--who", default="ours,compiled,longest,plain,huggingface,compiled-whole")
+    parser.add_argument("--lengths", type=int, nargs="+", help="in place of the usual ones")
     options = started(parser, argv)
     if options.tiny:
         options.network = "TINY"

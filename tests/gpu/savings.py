@@ -130,6 +130,7 @@ class Bench:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = step_parser(__doc__)
     parser.add_argument("--part", choices=("device", "host"))
+    parser.add_argument("--only", default="", help="ways whose names have this, beside none")
     options = started(parser, argv)
     torch.set_float32_matmul_precision("highest")
     results = Results(options.out, "peak GiB", "saved GiB", "loss", "norm")
@@ -138,6 +139,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         bench = Bench(results, options.device, nvme)
         for name, way in WAYS.items():
             if options.part and name != NONE and way.on_host != (options.part == "host"):
+                continue
+            if name != NONE and options.only not in name:
                 continue
             if "--nvme-optimizer" in way.flags:
                 try:

@@ -3,9 +3,10 @@
     parallelize(model, mesh)
     apply_recompute_policy(model, policy)
     if wants_compiling(config, device):
-        compile_layers(model, policy, in_one_piece(config))
+        compile_layers(model, policy, in_one_piece(config), layers_together(config))
 
-A layer is compiled once for all layers, whole or as its two halves around attention: what stands
+A layer is compiled once for all layers, whole or as its two halves around attention; of short
+layers, which a GPU has done before the CPU has launched them, some are one piece: what stands
 between two matrix products (norm, rotary positions, GELU or SwiGLU, residual) becomes one kernel,
 forward and backward, in which numbers are not rounded between one operation and the next. Messages
 between ranks and dropout, whose mask a seed repeats, stay as they are written: compiled code ends
@@ -21,18 +22,23 @@ are given: layers of that policy then run as they are written.
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from longseq.config.arguments import Config
+from longseq.config.kernels import waits_for_host
 from longseq.errors import UserError
 from longseq.memory.recompute_policy import RecomputePolicy
-from longseq.model.gpt import GPT
+from longseq.model.context import Context
+from longseq.model.gpt import GPT, one_by_one
 from longseq.model.layers import (
     After,
     Before,
+    Layer,
     RunLayer,
     after_attention,
     as_written,
@@ -40,6 +46,7 @@ from longseq.model.layers import (
 )
 
 IN_GRAPH = ("sdpa", "cudnn")  # kernels that are torch's own operators
+MOST_TOGETHER = 4  # layers of a piece
 SHAPES = 64  # that a function may be compiled for: training and not, tiles, lengths of a curriculum
 
 
@@ -69,14 +76,17 @@ def what_compiles(config: Config, policy: RecomputePolicy, device: torch.device)
     if written == layers:
         return ""
     which = f"the first {layers - written} layers" if written else "layers"
-    return f"{which} compiled{'' if in_one_piece(config) else ' but for attention'}"
+    if not in_one_piece(config):
+        return f"{which} compiled but for attention"
+    several = layers_together(config) if policy.recompute in ("none", "pointwise") else 1
+    return f"{which} compiled" + (f", {several} in one piece" if several > 1 else "")
 
 
 def compile_layers(
-    model: GPT, policy: RecomputePolicy, whole: bool = False, **options: Any
+    model: GPT, policy: RecomputePolicy, whole: bool = False, together: int = 1, **options: Any
 ) -> None:
-    """Compile, in place: layers that run as they are written in one piece if `whole`, else both
-    halves of each; `options` are torch.compile's.
+    """Compile, in place: layers that run as they are written in one piece if `whole`, `together` of
+    them in one where all do, else both halves of each; `options` are torch.compile's.
     """
     torch._dynamo.config.recompile_limit = SHAPES
     others = len(model.layers) - policy.pointwise_layers(len(model.layers))
@@ -94,6 +104,37 @@ def compile_layers(
             layer.run, layer.before, layer.after = run, before_attention, after_attention
         else:
             layer.before, layer.after = before, after
+    if together > 1 and model.run_layers is one_by_one and all(x.run is run for x in model.layers):
+        model.run_layers = partial(_in_pieces, torch.compile(_piece, **options), together)
+
+
+def _piece(layers: tuple[Layer, ...], x: Tensor, context: Context) -> Tensor:
+    """Some layers in their order, [s, b, h] → [s, b, h]."""
+    for layer in layers:
+        x = as_written(layer, x, context)
+    return x
+
+
+def _in_pieces(
+    run: Callable[[tuple[Layer, ...], Tensor, Context], Tensor],
+    size: int,
+    layers: Sequence[Layer],
+    x: Tensor,
+    context: Context,
+) -> Tensor:
+    """All layers, [s, b, h] → [s, b, h], `size` of them at a time by `run`."""
+    for some in zip(*[iter(layers)] * size, strict=True):
+        x = run(some, x, context)
+    return x
+
+
+def layers_together(config: Config) -> int:
+    """How many layers are compiled in one piece: a call of compiled code costs the CPU as much for
+    one as for four, and torch as many times as long to compile.
+    """
+    if not waits_for_host(config):
+        return 1
+    return max(n for n in range(1, MOST_TOGETHER + 1) if config.network.num_layers % n == 0)
 
 
 def in_one_piece(config: Config) -> bool:

@@ -17,6 +17,7 @@ from longseq.config.checks import parse_config
 from longseq.engine.network.compile import (
     compile_layers,
     in_one_piece,
+    layers_together,
     wants_compiling,
     what_compiles,
 )
@@ -44,14 +45,20 @@ def _nothing_compiled_before() -> Iterator[None]:
     torch._dynamo.reset()
 
 
-def network(words: str, policy: RecomputePolicy, compiled: bool, backend: str = "aot_eager") -> GPT:
+def network(
+    words: str,
+    policy: RecomputePolicy,
+    compiled: bool,
+    backend: str = "aot_eager",
+    together: int = 1,
+) -> GPT:
     config = parse_config([*f"{SHAPE} --use-flash-attn-sdpa --device cpu {words}".split()], 1)
     with torch.device("meta"):
         model = GPT(config.network, 11, kernel("sdpa"), 5)
     apply_recompute_policy(model, policy)
     initialize(model, config.network, 5, CPU)
     if compiled:
-        compile_layers(model, policy, in_one_piece(config), backend=backend)
+        compile_layers(model, policy, in_one_piece(config), together, backend=backend)
     return model
 
 
@@ -92,13 +99,45 @@ def test_compiled_layers_are_the_written_ones(
     assert counted[1] == counted[2] <= graphs  # three layers have the same
 
 
+@pytest.mark.parametrize("policy", [RecomputePolicy(), RecomputePolicy("pointwise")])
+def test_layers_in_one_piece_are_the_written_ones(policy: RecomputePolicy) -> None:
+    """Two pieces of two, trained and, with the same weights, looked at without gradients."""
+    words = "--num-layers 4 --use-rotary-position-embeddings"
+    written = network(words, policy, False)
+    compiled = network(words, policy, True, together=2)
+    for _ in range(2):
+        for wanted, got in zip(found(written), found(compiled), strict=True):
+            torch.testing.assert_close(got, wanted, rtol=2e-5, atol=2e-6)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+    tokens, positions = torch.arange(24).reshape(2, 12) % 11, torch.arange(12)[None]
+    with torch.no_grad():
+        both = [model.eval().hidden(tokens, positions) for model in (written, compiled)]
+    torch.testing.assert_close(*both, rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("words", "pieces"),
+    [("--num-layers 48", 4), ("--num-layers 6", 3), ("--num-layers 7", 1)],
+)
+def test_how_many_short_layers_are_a_piece(words: str, pieces: int) -> None:
+    def together(more: str) -> int:
+        config = parse_config([*SHAPE.split(), *words.split(), *more.split()], 1)
+        return layers_together(config)
+
+    assert together("--device cuda") == pieces
+    assert together("--device cpu --compile on") == 1  # whose layers wait for nobody
+    assert together("--device cuda --seq-length 4000000") == 1
+
+
 @pytest.mark.parametrize(("way", "kept"), [("none", 16), ("pointwise", 10)])
 @pytest.mark.parametrize("whole", [False, True])
-def test_what_a_compiled_layer_keeps(way: str, kept: int, whole: bool) -> None:
+@pytest.mark.parametrize("together", [1, 3])
+def test_what_a_compiled_layer_keeps(way: str, kept: int, whole: bool, together: int) -> None:
     """In hidden states of all tokens, as the estimate counts it for written layers."""
     words = "--use-rotary-position-embeddings" + ("" if whole else " --reset-attention-mask")
     # With norms taken apart, as the compiler for GPUs does
-    model = network(words, RecomputePolicy(way), True, "aot_eager_decomp_partition")
+    policy = RecomputePolicy(way)
+    model = network(words, policy, True, "aot_eager_decomp_partition", together)
     x = torch.randn(48, 1, 32, requires_grad=True)
     table = rotary_table(torch.arange(48)[None], 8, 1e4)
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
@@ -111,8 +150,8 @@ def test_what_a_compiled_layer_keeps(way: str, kept: int, whole: bool) -> None:
         return saved
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved):
-        y = model.layers[0](x, Context(table))
-    assert sum(sizes.values()) == kept
+        y = model.run_layers(model.layers[:together], x, Context(table))
+    assert sum(sizes.values()) == kept * together
     y.sum().backward()
 
 
@@ -164,8 +203,12 @@ def test_who_compiles() -> None:
     [
         (f"{TP} --sequence-parallel", "layers compiled but for attention"),
         (f"{TP} --recompute-granularity pointwise", ""),
-        ("--use-flash-attn-sdpa --recompute-granularity pointwise", "layers compiled"),
-        ("--use-flash-attn-sdpa", "layers compiled"),
+        (
+            "--use-flash-attn-sdpa --recompute-granularity pointwise",
+            "layers compiled, 3 in one piece",
+        ),
+        ("--use-flash-attn-sdpa --recompute-granularity full", "layers compiled"),
+        ("--use-flash-attn-sdpa --seq-length 4000000", "layers compiled"),
         ("--use-flash-attn-sdpa --hidden-dropout 0.1", "layers compiled but for attention"),
         ("--use-flash-attn-sdpa --compile off", ""),
         ("--use-flash-attn-sdpa --zero-stage 3", ""),
