@@ -169,7 +169,7 @@ FLASH_BLOCKS = Limits(
 
 # The first of these that can do a run is the best. v1 and triton act only where they are named:
 # torch's own kernels descend from flash-attn 2's and need no package.
-BEST_FIRST = ("v3", "cudnn", "v4", "v2", "sdpa", "core")
+BEST_FIRST = ("v3", "v4", "cudnn", "v2", "sdpa", "core")
 BEST_IN_BLOCKS = (
     "sdpa",
 )  # cudnn, whose speed in blocks no GPU has shown and which none has run in a ring, only by name

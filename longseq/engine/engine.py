@@ -36,6 +36,7 @@ from longseq.engine.network.compile import (
 from longseq.engine.network.initialize import initialized_parameters
 from longseq.engine.network.parallelize import parallelize
 from longseq.engine.network.recompute import apply_recompute_policy
+from longseq.engine.network.whole_rows import norm_whole_rows
 from longseq.engine.optimizer import make_optimizer, parameter_groups, set_learning_rate
 from longseq.engine.stage0 import BareOptimizer, scale_losses
 from longseq.host import shared_memory
@@ -114,6 +115,7 @@ def build_model(
     parallelize(model, mesh, config.memory.kernel)
     apply_recompute_policy(model, policy, mesh.tp.size if mesh.sequence_parallel else 1)
     if wants_compiling(config, device):
+        norm_whole_rows()
         compile_layers(model, policy, in_one_piece(config), layers_together(config))
     if device.type == "cpu" and policy.recompute in ("full", "outside-attention"):
         give_back_large(hidden_bytes(config))

@@ -120,12 +120,15 @@ class GPT(nn.Module):
         if self.positions is not None:
             x = x + self.positions(positions.t())
         x = self.dropout(x, forward_pass)
-        context = Context(self._rotary(positions), documents, forward_pass)
+        context = Context(self._rotary(positions, x.dtype), documents, forward_pass)
         return self.norm(self.run_layers(self.layers, x, context))
 
-    def _rotary(self, positions: Tensor) -> tuple[Tensor, Tensor] | None:
-        """(cos, sin), each [s, b or 1, 1, rotary_size/2], for positions [b or 1, s]; or None."""
+    def _rotary(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
+        """(cos, sin), each [s, b or 1, 1, rotary_size/2], for positions [b or 1, s]; or None. In
+        the type that every layer needs them in.
+        """
         net = self.net
         if not net.use_rotary_position_embeddings:
             return None
-        return rotary_table(positions, net.rotary_size, net.rope_theta)
+        cos, sin = rotary_table(positions, net.rotary_size, net.rope_theta)
+        return cos.to(dtype), sin.to(dtype)

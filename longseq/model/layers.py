@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -14,6 +16,8 @@ from longseq.model.context import Context
 from longseq.model.dropout import Dropout
 from longseq.model.norm import Norm
 from longseq.model.rotary import turned_heads
+
+SLOPE = 2 * math.sqrt(2 / math.pi)  # of GELU's 2u at 0
 
 
 class SelfAttention(nn.Module):
@@ -73,7 +77,16 @@ class MLP(nn.Module):
         if self.gated:
             gate, x = up.chunk(2, -1)
             return F.silu(gate) * x
+        if torch.compiler.is_compiling():
+            return _gelu(up)
         return F.gelu(up, approximate="tanh")
+
+
+def _gelu(x: Tensor) -> Tensor:
+    """The tanh form (arXiv 1606.08415) of x of any shape, as x · sigmoid(2u): the same number, and
+    an exponential where compiled code's tanh takes a GPU longer than its memory.
+    """
+    return x * torch.sigmoid(x * (SLOPE + 0.044715 * SLOPE * x * x))
 
 
 class Layer(nn.Module):

@@ -3,7 +3,7 @@
     python -m tests.gpu.page               # from what is kept in docs/measured/
     python -m tests.gpu.page DIR           # keep that there too, where a GPU has found it
 
-Of a step that several have run the newest results count.
+Of a row that several have the newest counts; rows of another day stand in a table of their own.
 """
 
 from __future__ import annotations
@@ -66,13 +66,19 @@ def title(machine: dict[str, Any]) -> str:
     return "; ".join(parts)
 
 
-def results_of(found: Sequence[dict[str, Any]], step: Step) -> tuple[str, dict[str, Any]] | None:
-    """Where a step was run last on a GPU, and what it found there."""
+def results_of(
+    found: Sequence[dict[str, Any]], step: Step
+) -> Iterator[tuple[str, dict[str, Any], list[dict[str, Any]]]]:
+    """Where a step was run on a GPU, the last first, what became of it, and its rows that no later
+    run has.
+    """
+    shown: set[str] = set()
     for result in reversed(found):
         kept = result["steps"].get(step.name, {})
-        if result["machine"]["gpu"] and kept.get("rows"):
-            return title(result["machine"]), kept
-    return None
+        rows = [row for row in kept.get("rows", ()) if row["what"] not in shown]
+        if result["machine"]["gpu"] and rows:
+            shown |= {row["what"] for row in rows}
+            yield title(result["machine"]), kept, rows
 
 
 def rows_table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
@@ -103,14 +109,12 @@ def page(found: Sequence[dict[str, Any]]) -> str:
     for step in STEPS:
         lines += [f"## {step.shows[0].upper()}{step.shows[1:]}", ""]
         lines += [f"`./tests/gpu/run.sh --steps {step.name}`", ""]
-        last = results_of(found, step)
-        if last is None:
+        results = list(results_of(found, step))
+        if not results:
             lines += [UNSEEN, ""]
-            continue
-        where, kept = last
-        rest = f" {kept['why'][0].upper()}{kept['why'][1:]}." if kept["why"] else ""
-        lines += [f"{where}; {kept['seconds']:.0f} s.{rest}", ""]
-        lines += [*rows_table(kept["rows"]), ""]
+        for where, kept, rows in results:
+            rest = f" {kept['why'][0].upper()}{kept['why'][1:]}." if kept["why"] else ""
+            lines += [f"{where}; {kept['seconds']:.0f} s.{rest}", "", *rows_table(rows), ""]
     return "\n".join(lines)
 
 

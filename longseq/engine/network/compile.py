@@ -47,6 +47,8 @@ from longseq.model.layers import (
 
 IN_GRAPH = ("sdpa", "cudnn")  # kernels that are torch's own operators
 MOST_TOGETHER = 4  # layers of a piece
+# Operations that one kernel may have: with torch's 30 a rotation's gradient is written twice
+FUSED = {"realize_opcount_threshold": 100}
 SHAPES = 64  # that a function may be compiled for: training and not, tiles, lengths of a curriculum
 
 
@@ -88,6 +90,7 @@ def compile_layers(
     """Compile, in place: layers that run as they are written in one piece if `whole`, `together` of
     them in one where all do, else both halves of each; `options` are torch.compile's.
     """
+    options = options or {"options": FUSED}
     torch._dynamo.config.recompile_limit = SHAPES
     others = len(model.layers) - policy.pointwise_layers(len(model.layers))
     kept, settings = others == len(model.layers), torch._functorch.config

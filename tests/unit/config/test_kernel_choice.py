@@ -94,7 +94,7 @@ def test_the_best_on_a_cpu(flags: str, wanted: str) -> None:
 def test_what_was_chosen_is_said() -> None:
     wish = config_of(f"{LARGE} --use-flash-attn-best")
     assert note(with_kernel(wish, A100), A100).startswith(
-        "attention v2: the first of v3, cudnn, v4"
+        "attention v2: the first of v3, v4, cudnn"
     )
     small = with_kernel(config_of("--bf16 --use-flash-attn-best"), A100)
     assert note(small, A100).startswith("attention v2: the first of cudnn, v3, v4, v2")
@@ -237,7 +237,7 @@ def test_the_check_says_what_it_chose(
 ) -> None:
     assert check(monkeypatch, LAPTOP, "--dry-run --use-flash-attn-best --device cpu") == 0
     assert capsys.readouterr().err.startswith(
-        "attention sdpa: the first of v3, cudnn, v4, v2, sdpa, core"
+        "attention sdpa: the first of v3, v4, cudnn, v2, sdpa, core"
     )
     assert check(monkeypatch, A100, "--dry-run --use-flash-attn-best --bf16") == 0
     assert capsys.readouterr().err.startswith("attention v2: ")
