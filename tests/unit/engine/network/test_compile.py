@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from longseq.attention.kernel import kernel
@@ -26,6 +27,7 @@ from longseq.engine.network.recompute import apply_recompute_policy
 from longseq.errors import UserError
 from longseq.host.uncompiled import uncompiled
 from longseq.memory.recompute_policy import RecomputePolicy, asked
+from longseq.model import layers
 from longseq.model.context import Context
 from longseq.model.gpt import GPT
 from longseq.model.rotary import rotary_table
@@ -226,3 +228,10 @@ def test_without_triton_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
     config = parse_config([*SHAPE.split(), "--device", "cuda"], 1)
     with pytest.raises(UserError, match="COMPILE=off"):
         wants_compiling(config, CUDA)
+
+
+def test_the_gelu_of_compiled_code_is_the_other_one() -> None:
+    x = torch.linspace(-30, 30, 4001, dtype=torch.float64)
+    torch.testing.assert_close(
+        layers._gelu(x), F.gelu(x, approximate="tanh"), rtol=1e-12, atol=1e-15
+    )
