@@ -47,12 +47,14 @@ def bring_in(source: Path, folder: Path) -> tuple[Network, Tokenizer]:
     Raises UserError where its network is none of ours, or a file of it is missing or damaged.
     """
     config = _read_json(source / "config.json")
-    family = family_of(config)
     try:
+        family = family_of(config)
         net = family.network(config)
+        check_network(net)
     except KeyError as missing:
         raise UserError(f"{source / 'config.json'} has no {missing}") from None
-    check_network(net)
+    except UserError as error:  # of families, which know no folder
+        raise UserError(f"{source / 'config.json'}: {error}") from None
     tokenizer = _tokenizer(source, folder)
     if config.get("vocab_size", 0) < tokenizer.vocab_size:
         raise UserError(

@@ -158,7 +158,10 @@ def test_import_takes_the_shapes_that_config_names(
         (change("config.json", {"hidden_size": None}), "has no 'hidden_size'"),
         (change("config.json", {"vocab_size": 3}), "vocab_size 3"),
         (change("config.json", {"num_hidden_layers": 3}), "holds no tensor model.layers.2."),
-        (change("config.json", {"rope_parameters": {"rope_type": "yarn"}}), "type 'yarn'"),
+        (
+            change("config.json", {"rope_parameters": {"rope_type": "yarn"}}),
+            "bad/config.json: rotary positions of type 'yarn', and only 'default' is here: a model",
+        ),
         (change("config.json", {"mlp_bias": False}), "mlp_bias"),
         (change("config.json", {"intermediate_size": 24}), "shape"),
         (change("config.json", {"hidden_size": "32"}), "hidden_size is '32', not a whole number"),
