@@ -177,6 +177,12 @@ def _chunks(
 
 def _tokenizer(source: Path, folder: Path) -> Tokenizer:
     """Ours where an export of ours says which one, else its tokenizer.json."""
+    whole = source / "tokenizer.json"
+    if not whole.exists():
+        raise UserError(
+            f"{source} has no tokenizer.json: copy it and tokenizer_config.json from the export that"
+            " the model was made of, or write them with its tokenizer's save_pretrained"
+        )
     facts = source / "tokenizer_config.json"
     ours = str(_read_json(facts).get(OURS) or "") if facts.exists() else ""
     kind = ours.removeprefix(TAGGED)
@@ -184,9 +190,9 @@ def _tokenizer(source: Path, folder: Path) -> Tokenizer:
     if kind and not kind.startswith(("huggingface", "gpt2")):
         inner = tokenizer_from(kind)
     else:
-        inner = tokenizer_from(f"huggingface:{source / 'tokenizer.json'}")
+        inner = tokenizer_from(f"huggingface:{whole}")
         if tags:
-            inner = _without(tags, source / "tokenizer.json", folder / "tokenizer.json")
+            inner = _without(tags, whole, folder / "tokenizer.json")
     return inner if tags is None else Tagged(inner, tags)
 
 

@@ -112,6 +112,12 @@ def indexed(values: dict[str, Any]) -> Callable[[Path], None]:
     return act
 
 
+def bare(folder: Path) -> None:
+    """As a model is that was saved by itself."""
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer_config.json").unlink()
+
+
 def cut(folder: Path) -> None:
     """Half of the weights."""
     path = folder / "model.safetensors"
@@ -186,6 +192,7 @@ def test_import_takes_the_shapes_that_config_names(
         (lambda folder: (folder / "config.json").write_text("[" * 100_000), "is no JSON"),
         (lambda folder: (folder / "config.json").unlink(), "config.json: No such file"),
         (lambda folder: (folder / "model.safetensors").unlink(), "has neither model.safetensors"),
+        (bare, "bad has no tokenizer.json: copy it and tokenizer_config.json from the export"),
         (cut, "cannot be read"),
     ],
 )
