@@ -19,7 +19,7 @@ from tokenizers import Tokenizer as Inner
 from longseq.data.tokenizers.base import SequenceTokenizer, Tokenizer
 from longseq.data.tokenizers.folding import folding
 from longseq.data.tokenizers.tagged import FILE as TAGS
-from longseq.data.tokenizers.tagged import Tagged
+from longseq.data.tokenizers.tagged import Tagged, untagged
 from longseq.data.tokenizers.text import Bytes, Library
 from longseq.errors import UserError
 
@@ -56,6 +56,26 @@ def _with_tags(tokenizer: Tagged) -> Any:
             " the weights alone"
         )
     return inner
+
+
+def vocabulary(tokenizer: Tokenizer) -> dict[str, int]:
+    """Names → ids, as the library has them, in the order of the ids."""
+    inner = untagged(tokenizer)
+    tags = tokenizer.tags if isinstance(tokenizer, Tagged) else []
+    numbered = {tag: number for number, tag in enumerate(tags, inner.vocab_size)}
+    return _by_id(as_library(inner)) | numbered
+
+
+def vocabulary_of(path: Path) -> dict[str, int]:
+    """The same of a tokenizer.json."""
+    try:
+        return _by_id(Inner.from_str(path.read_text(encoding="utf-8")))
+    except Exception as error:  # the library's own
+        raise UserError(f"{path} is not a tokenizer.json ({error})") from None
+
+
+def _by_id(inner: Any) -> dict[str, int]:
+    return dict(sorted(inner.get_vocab().items(), key=lambda item: item[1]))
 
 
 def _of_letters(tokenizer: SequenceTokenizer) -> Any:
