@@ -187,6 +187,8 @@ def huggingface(path: str) -> Library:
         raise UserError(
             f"--tokenizer huggingface:{path} is not a tokenizer.json ({error})"
         ) from None
+    inner.no_truncation()  # transformers saves what its last call was asked for
+    inner.no_padding()
     return Library("huggingface", inner, {"tokenizer.json": content})
 
 
