@@ -24,6 +24,7 @@ from longseq.data.tokenizers.text import Bytes, Library
 from longseq.errors import UserError
 
 OURS = "longseq_tokenizer"  # our specification, in tokenizer_config.json
+PADDING = ("[PAD]", "<pad>", "<|pad|>")
 
 
 def as_library(tokenizer: Tokenizer) -> Any:
@@ -110,6 +111,18 @@ def _byte_letters() -> list[str]:
     return [chr(byte if byte in printable else 256 + others.index(byte)) for byte in range(256)]
 
 
+def padding_of(tokenizer: Tokenizer) -> str:
+    """The token that fills a batch up: one that the vocabulary has for it, else the end, as GPT-2's
+    users do; a new one would need a row that was never trained.
+
+    It is the tokenizer's alone: where config.json names it as well (pad_token_id), transformers
+    does not train its row of the embedding, and the end is a token like others.
+    """
+    names = tokenizer.names()
+    found = (name for name in PADDING if name in names)
+    return next(found, names[tokenizer.end_of_document])
+
+
 def write_tokenizer_files(tokenizer: Tokenizer, folder: Path, length: int) -> None:
     """tokenizer.json, tokenizer_config.json and, for the way back, the tags; length: the longest
     sequence of the model.
@@ -121,6 +134,7 @@ def write_tokenizer_files(tokenizer: Tokenizer, folder: Path, length: int) -> No
         "tokenizer_class": "PreTrainedTokenizerFast",
         "eos_token": names[tokenizer.end_of_document],
         "bos_token": names[tokenizer.end_of_document],
+        "pad_token": padding_of(tokenizer),
         **({"unk_token": "[UNK]"} if "[UNK]" in names else {}),
         "model_max_length": length,
         "clean_up_tokenization_spaces": False,

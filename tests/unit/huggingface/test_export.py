@@ -65,6 +65,21 @@ def test_logits_and_loss_are_those_of_transformers(exported: Any) -> None:
     assert float(out.loss) == pytest.approx(float(losses.mean()), abs=1e-6)
 
 
+def test_a_padded_batch_has_the_logits_of_each(exported: Any) -> None:
+    """And no row of the embedding is left out of training for it."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    _, _, folder, _ = exported
+    theirs = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
+    assert theirs.get_input_embeddings().padding_idx is None
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    both = tokenizer(["ACGTTGCA", "GGA"], padding=True, return_tensors="pt")
+    alone = tokenizer(["GGA"], return_tensors="pt")
+    with torch.no_grad():
+        found = theirs(**both).logits[1, :3]
+        torch.testing.assert_close(found, theirs(**alone).logits[0], rtol=1e-5, atol=1e-5)
+
+
 def test_back_again_gives_the_same_bytes(exported: Any, tmp_path: Path) -> None:
     _, _, folder, checkpoint = exported
     assert main(["import", str(folder), "--output", str(tmp_path / "back")]) == 0
