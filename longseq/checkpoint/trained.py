@@ -118,7 +118,9 @@ def _kind(specification: str, folder: Path) -> str:
 def prepared_alike(specification: str, folder: Path) -> str:
     """What to give `prepare` for data of a checkpoint's tokens."""
     words = f"--tokenizer {shlex.quote(_kind(specification, folder))}"
-    return words + (f" and the tags of {folder / TAGS}" if specification.startswith(TAGGED) else "")
+    if specification.startswith(TAGGED):
+        words += f" and the tags of {folder / TAGS} in their order"
+    return words
 
 
 def _tokenizer(path: Path, manifest: Manifest) -> Tokenizer:

@@ -67,6 +67,6 @@ def test_other_tags_are_other_tokens(tmp_path: Path) -> None:
     first = written(Tagged(inner, ["<a=1>", "<a=2>"]), tmp_path / "ours")
     check_tokenizer(*first, Tagged(inner, ["<a=1>", "<a=2>"]))
     with pytest.raises(
-        UserError, match=r"--tokenizer nucleotide and the tags of .*/tags\.json, or"
+        UserError, match=r"--tokenizer nucleotide and the tags of .*/tags\.json in their order, or"
     ):
         check_tokenizer(*first, Tagged(inner, ["<a=2>", "<a=1>"]))
