@@ -23,7 +23,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from longseq.checkpoint.fit import check_fit, check_vocabulary, network
+from longseq.checkpoint.fit import check_fit, network
 from longseq.checkpoint.format.folder import find_latest
 from longseq.checkpoint.format.manifest import Damaged, Manifest
 from longseq.checkpoint.left_out import AllLeftOut, LeftOut, read_left_out
@@ -32,6 +32,7 @@ from longseq.checkpoint.saver import NoRoom, Saved, Saver
 from longseq.checkpoint.state.load import load
 from longseq.checkpoint.state.share import Share
 from longseq.checkpoint.state.zero_state import engine_state
+from longseq.checkpoint.trained import check_tokenizer
 from longseq.config.arguments import Config
 from longseq.data.datasets import contents
 from longseq.data.opening import TrainingData
@@ -119,8 +120,7 @@ class RunCheckpoints:
     def _restore(self, path: Path, warn: Callable[[str], None]) -> tuple[Path, Manifest]:
         found, manifest = find_latest(path, warn, self.ranks, damaged=self._damaged)
         check_fit(found, manifest, self.config)
-        tokenizer = self.data.tokenizer.specification
-        check_vocabulary(found, manifest, self.data.vocab_size, tokenizer)
+        check_tokenizer(found, manifest, self.data.tokenizer)
         same = dict(manifest.layout) == self.layout()
         try:
             load(self.state, found, manifest, self.ranks.rank, same)

@@ -9,11 +9,13 @@ Nothing is asked of the user that the checkpoint says itself. No torch here.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from longseq.checkpoint.fit import check_vocabulary
 from longseq.checkpoint.format.folder import ALONE, find_latest
 from longseq.checkpoint.format.manifest import Manifest
 from longseq.config.arguments import Network
@@ -105,12 +107,25 @@ def _network(path: Path, manifest: Manifest) -> Network:
         ) from None
 
 
+def _kind(specification: str, folder: Path) -> str:
+    """What makes the tokenizer again, of letters alone, from its files in a checkpoint."""
+    kind = specification.removeprefix(TAGGED)
+    if kind in FILES:
+        kind += ":" + ",".join(str(folder / name) for name in FILES[kind])
+    return kind
+
+
+def prepared_alike(specification: str, folder: Path) -> str:
+    """What to give `prepare` for data of a checkpoint's tokens."""
+    words = f"--tokenizer {shlex.quote(_kind(specification, folder))}"
+    if specification.startswith(TAGGED):
+        words += f" and the tags of {folder / TAGS} in their order"
+    return words
+
+
 def _tokenizer(path: Path, manifest: Manifest) -> Tokenizer:
     """The tokenizer of the training, from what lies beside the weights."""
-    kind = manifest.tokenizer.removeprefix(TAGGED)
-    if kind in FILES:
-        kind += ":" + ",".join(str(path / name) for name in FILES[kind])
-    tokenizer = tokenizer_from(kind)
+    tokenizer = tokenizer_from(_kind(manifest.tokenizer, path))
     if manifest.tokenizer.startswith(TAGGED):
         tokenizer = Tagged(tokenizer, read_tags(str(path / TAGS)))
     if tokenizer.vocab_size != manifest.vocabulary or tokenizer.names() != _names(path):
@@ -135,5 +150,25 @@ def same_tokens(trained: Trained, tokenizer: Tokenizer, prefix: str) -> None:
         raise UserError(
             f"{prefix} holds {theirs.specification} tokens (vocabulary {theirs.vocab_size}) and"
             f" {trained.path} was trained on {ours.specification} ({ours.vocab_size}): prepare it"
-            f" with --tokenizer {ours.specification}, or give the FASTA file"
+            f" with {prepared_alike(ours.specification, trained.path)}, or give the FASTA file"
+        )
+
+
+def check_tokenizer(path: Path, manifest: Manifest, tokenizer: Tokenizer) -> None:
+    """Raise UserError where a run's data have other tokens than the checkpoint that it goes on
+    from. What a tokenizer is called and made from may differ, as a gpt2 that was exported and
+    imported: what counts is that it gives the same ids.
+    """
+    kind = manifest.tokenizer.removeprefix(TAGGED)
+    kept = {VOCABULARY, *FILES.get(kind, ())} <= manifest.files.keys()
+    by_name = manifest.tokenizer == tokenizer.specification and not tokenizer.files
+    looked_at = kept and not by_name
+    if looked_at and _tokenizer(path, manifest).definition() == tokenizer.definition():
+        return
+    check_vocabulary(path, manifest, tokenizer.vocab_size, tokenizer.specification)
+    if looked_at:
+        raise UserError(
+            f"--load {path} (LOAD or RESUME) was written with another tokenizer"
+            f" {manifest.tokenizer} than the data were: prepare them with"
+            f" {prepared_alike(manifest.tokenizer, path)}, or start anew without it"
         )

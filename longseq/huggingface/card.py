@@ -20,6 +20,7 @@ from longseq.config.flags import given_flags
 from longseq.data.tokenizers.base import SequenceTokenizer
 from longseq.errors import UserError
 from longseq.huggingface.to_folder import Exported
+from longseq.huggingface.tokenizer_file import padding_of
 from longseq.reports.runs import RunRecord, read_json, read_run
 
 Rows = Iterable[tuple[str, Any]]
@@ -41,6 +42,22 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 model = AutoModelForCausalLM.from_pretrained(FOLDER)
 tokenizer = AutoTokenizer.from_pretrained(FOLDER)
 ```
+"""
+
+LIMITS = """
+## Limits
+
+`{end}` ends a document, and another one begins after it: `longseq score` puts it in front of a
+sequence, so that the first token has a likelihood too. To compare, give the model
+`[tokenizer.eos_token_id] + tokenizer(sequence)["input_ids"]`.
+
+`{padding}` fills batches up (`tokenizer([...], padding=True)`): hand on the attention mask, which
+leaves it out, and before `generate` set `tokenizer.padding_side = "left"`.
+"""
+
+ENDS = """
+It ends documents as well: `DataCollatorForLanguageModeling`, which takes every padding token out of
+the labels, takes the ends out too. To train on them, make labels by the attention mask.
 """
 
 ROTARY = """
@@ -68,7 +85,8 @@ def card(exported: Exported, dtype: str) -> str:
         words = ["./pretrain_gpt.py", *_arguments(run.summary.get("settings", {}))]
         text += f"\n## Arguments\n\n```bash\n{shlex.join(words)}\n```\n"
     end = trained.tokenizer.names()[trained.tokenizer.end_of_document]
-    text += f"\n## Limits\n\n`{end}` ends a document, and another one begins after it.\n"
+    padding = padding_of(trained.tokenizer)
+    text += LIMITS.format(end=end, padding=padding) + (ENDS if padding == end else "")
     return text + (ROTARY if trained.network.use_rotary_position_embeddings else "")
 
 

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from longseq.checkpoint.format.manifest import Damaged
-from longseq.checkpoint.trained import find_trained
+from longseq.checkpoint.trained import find_trained, prepared_alike
 from longseq.config.arguments import Network
 from longseq.config.flags import Parser, given_flags
 from longseq.errors import EXIT_DONE, UserError
@@ -80,7 +80,8 @@ def _import(options: argparse.Namespace) -> int:
     with new_folder(options.output, "--output") as aside:
         net, tokenizer = bring_in(options.source, aside)
     print(f"{options.output}: weights of {net.parameter_count(tokenizer.vocab_size):,} parameters")
-    print(f"go on training on data with the tokenizer {tokenizer.specification}, with:")
+    alike = prepared_alike(tokenizer.specification, options.output)
+    print(f"go on training on data prepared with {alike}, with:")
     flags = shlex.join(given_flags(Network, asdict(net)))
     print(f"LOAD={shlex.quote(str(options.output))} ./ALCF/train-gpt3.sh -- {flags}")
     return EXIT_DONE

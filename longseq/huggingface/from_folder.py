@@ -8,6 +8,7 @@ One tensor is in memory at a time. The optimizer starts anew.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -25,6 +26,7 @@ from longseq.checkpoint.format.tensor_files import Record, header, write
 from longseq.checkpoint.state.load import TABLES
 from longseq.checkpoint.state.share import file_name
 from longseq.config.arguments import Network
+from longseq.data.sources.names import printable
 from longseq.data.tokenizers.base import Tokenizer
 from longseq.data.tokenizers.kinds import TAGGED
 from longseq.data.tokenizers.registry import tokenizer_from, write_tokenizer
@@ -34,11 +36,12 @@ from longseq.errors import UserError
 from longseq.huggingface.families.choosing import family_of
 from longseq.huggingface.families.moves import Move
 from longseq.huggingface.families.values import check_network
-from longseq.huggingface.tokenizer_file import OURS
+from longseq.huggingface.tokenizer_file import OURS, vocabulary, vocabulary_of
 from longseq.model.gpt import GPT
 from longseq.run.environment import package_versions
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
+SHOWN = 8  # tokens that are named
 
 
 def bring_in(source: Path, folder: Path) -> tuple[Network, Tokenizer]:
@@ -47,12 +50,14 @@ def bring_in(source: Path, folder: Path) -> tuple[Network, Tokenizer]:
     Raises UserError where its network is none of ours, or a file of it is missing or damaged.
     """
     config = _read_json(source / "config.json")
-    family = family_of(config)
     try:
+        family = family_of(config)
         net = family.network(config)
+        check_network(net)
     except KeyError as missing:
         raise UserError(f"{source / 'config.json'} has no {missing}") from None
-    check_network(net)
+    except UserError as error:  # of families, which know no folder
+        raise UserError(f"{source / 'config.json'}: {error}") from None
     tokenizer = _tokenizer(source, folder)
     if config.get("vocab_size", 0) < tokenizer.vocab_size:
         raise UserError(
@@ -175,25 +180,59 @@ def _chunks(
 
 def _tokenizer(source: Path, folder: Path) -> Tokenizer:
     """Ours where an export of ours says which one, else its tokenizer.json."""
+    whole = source / "tokenizer.json"
+    if not whole.exists():
+        raise UserError(
+            f"{source} has no tokenizer.json: copy it and tokenizer_config.json from the export"
+            " that the model was made of, or write them with its tokenizer's save_pretrained"
+        )
     facts = source / "tokenizer_config.json"
     ours = str(_read_json(facts).get(OURS) or "") if facts.exists() else ""
     kind = ours.removeprefix(TAGGED)
-    tags = read_tags(str(source / TAGS), "export again") if kind != ours else None
-    if kind and not kind.startswith(("huggingface", "gpt2")):
+    tags = read_tags(str(source / TAGS), "copy it from the export") if kind != ours else None
+    text = not kind or kind.startswith(("huggingface", "gpt2"))
+    if not text:
         inner = tokenizer_from(kind)
     else:
-        inner = tokenizer_from(f"huggingface:{source / 'tokenizer.json'}")
+        inner = tokenizer_from(f"huggingface:{whole}")
         if tags:
-            inner = _without(tags, source / "tokenizer.json", folder / "tokenizer.json")
-    return inner if tags is None else Tagged(inner, tags)
+            inner = _without(tags, whole, folder / "tokenizer.json")
+    tokenizer = inner if tags is None else Tagged(inner, tags)
+    if tags or not text:  # else the file is the tokenizer, with all that it has
+        _check_tokens(tokenizer, whole)
+    return tokenizer
+
+
+def _check_tokens(tokenizer: Tokenizer, whole: Path) -> None:
+    """Raise UserError where tokens were added to an export, or others put in their place: import
+    would leave their rows out, like those that only pad a table.
+    """
+    ours, theirs = vocabulary(tokenizer), vocabulary_of(whole)
+    named = f"{tokenizer.specification} ({OURS} in tokenizer_config.json beside it)"
+    back = "copy both files from the export"
+    if added := [name for name in theirs if ours.get(name) != theirs[name]]:
+        keep = f"; to keep them take {OURS} out of it" * (not isinstance(tokenizer, Tagged))
+        raise UserError(
+            f"{whole} has tokens that {named} has not, {_shown(added)}: to leave them out"
+            f" {back}{keep}"
+        )
+    if gone := [name for name in ours if name not in theirs]:
+        raise UserError(f"{whole} lacks tokens that {named} has, {_shown(gone)}: {back}")
+
+
+def _shown(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN:,} others" if len(names) > SHOWN else ""
+    return ", ".join(map(printable, names[:SHOWN])) + more
 
 
 def _without(tags: list[str], whole: Path, path: Path) -> Tokenizer:
-    """What an exported tokenizer was before its tags were added, in a file of its own."""
+    """What an exported tokenizer was before its tags were added, and whatever came behind them, in
+    a file of its own.
+    """
     facts = _read_json(whole)
-    facts["added_tokens"] = [
-        one for one in facts.get("added_tokens", []) if one["content"] not in tags
-    ]
+    known = facts.get("added_tokens", [])
+    first = min((one["id"] for one in known if one["content"] in tags), default=math.inf)
+    facts["added_tokens"] = [one for one in known if one["id"] < first]
     path.write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
     return tokenizer_from(f"huggingface:{path}")
 

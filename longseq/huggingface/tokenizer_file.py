@@ -19,11 +19,12 @@ from tokenizers import Tokenizer as Inner
 from longseq.data.tokenizers.base import SequenceTokenizer, Tokenizer
 from longseq.data.tokenizers.folding import folding
 from longseq.data.tokenizers.tagged import FILE as TAGS
-from longseq.data.tokenizers.tagged import Tagged
+from longseq.data.tokenizers.tagged import Tagged, untagged
 from longseq.data.tokenizers.text import Bytes, Library
 from longseq.errors import UserError
 
 OURS = "longseq_tokenizer"  # our specification, in tokenizer_config.json
+PADDING = ("[PAD]", "<pad>", "<|pad|>")
 
 
 def as_library(tokenizer: Tokenizer) -> Any:
@@ -58,6 +59,26 @@ def _with_tags(tokenizer: Tagged) -> Any:
     return inner
 
 
+def vocabulary(tokenizer: Tokenizer) -> dict[str, int]:
+    """Names → ids, as the library has them, in the order of the ids."""
+    inner = untagged(tokenizer)
+    tags = tokenizer.tags if isinstance(tokenizer, Tagged) else []
+    numbered = {tag: number for number, tag in enumerate(tags, inner.vocab_size)}
+    return _by_id(as_library(inner)) | numbered
+
+
+def vocabulary_of(path: Path) -> dict[str, int]:
+    """The same of a tokenizer.json."""
+    try:
+        return _by_id(Inner.from_str(path.read_text(encoding="utf-8")))
+    except Exception as error:  # the library's own
+        raise UserError(f"{path} is not a tokenizer.json ({error})") from None
+
+
+def _by_id(inner: Any) -> dict[str, int]:
+    return dict(sorted(inner.get_vocab().items(), key=lambda item: item[1]))
+
+
 def _of_letters(tokenizer: SequenceTokenizer) -> Any:
     """Letters folded as ours are, then words of as many letters as a token has, looked up.
 
@@ -90,6 +111,18 @@ def _byte_letters() -> list[str]:
     return [chr(byte if byte in printable else 256 + others.index(byte)) for byte in range(256)]
 
 
+def padding_of(tokenizer: Tokenizer) -> str:
+    """The token that fills a batch up: one that the vocabulary has for it, else the end, as GPT-2's
+    users do; a new one would need a row that was never trained.
+
+    It is the tokenizer's alone: where config.json names it as well (pad_token_id), transformers
+    does not train its row of the embedding, and the end is a token like others.
+    """
+    names = tokenizer.names()
+    found = (name for name in PADDING if name in names)
+    return next(found, names[tokenizer.end_of_document])
+
+
 def write_tokenizer_files(tokenizer: Tokenizer, folder: Path, length: int) -> None:
     """tokenizer.json, tokenizer_config.json and, for the way back, the tags; length: the longest
     sequence of the model.
@@ -101,6 +134,7 @@ def write_tokenizer_files(tokenizer: Tokenizer, folder: Path, length: int) -> No
         "tokenizer_class": "PreTrainedTokenizerFast",
         "eos_token": names[tokenizer.end_of_document],
         "bos_token": names[tokenizer.end_of_document],
+        "pad_token": padding_of(tokenizer),
         **({"unk_token": "[UNK]"} if "[UNK]" in names else {}),
         "model_max_length": length,
         "clean_up_tokenization_spaces": False,

@@ -13,6 +13,7 @@ outputs    what is to be written, looked at before any work
 tables     what is written: whole or not there
 progress   how far it is, and how long it will take
 score      the verb: log-likelihoods of records;  variants: of alleles between the same flanks
+vcf        a VCF or BCF → its alternatives; what is wrong in it by its line
 generation/   the verb `generate`: sequences made up
 embedding/    the verb `embed`: states behind a layer
 evaluation/   the verb `evaluate`: what was learned, beside what knows nothing of it

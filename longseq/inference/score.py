@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,12 +33,13 @@ from longseq.inference.sequences import Reader, Sequence, Weighing
 from longseq.inference.tables import SUFFIXES, Nothing, Table, open_table
 from longseq.inference.variants import COLUMNS as VARIANTS
 from longseq.inference.variants import (
+    Told,
     check_variants,
     letters_of,
     notes,
-    read_variants,
     variant_rows,
 )
+from longseq.inference.vcf import read_variants
 from longseq.inference.windows import Cutting, Losses, cutting
 from longseq.parallel.agreement import Ranks
 
@@ -218,16 +218,16 @@ def _check_variants(options: argparse.Namespace) -> None:
 
 def _score_variants(ready: Ready, asked: Scoring, options: argparse.Namespace) -> None:
     size, reader = asked.cuts.size or asked.cuts.length, asked.reader
-    counts: Counter[str] = Counter()
+    told = Told()
     with ExitStack() as stack:
         table = _table(stack, options.output, VARIANTS, ready.ranks)
         advance = stack.enter_context(progress("scoring", asked.alternatives, ready.ranks.rank))
-        rows = variant_rows(ready, asked.reference, options.variants, size, reader.tokens, counts)
+        rows = variant_rows(ready, asked.reference, options.variants, size, reader.tokens, told)
         for number, row in enumerate(rows, 1):
             table.add(row)
             advance(number, f"{number:,} variants")
     reader.left_out = 0  # at the ends of flanks; where alleles differ in it, notes say so
-    for note in notes(counts, ready.trained.tokenizer.specification):
+    for note in notes(told, ready.trained.tokenizer.specification):
         warner(ready.ranks)(note)
 
 

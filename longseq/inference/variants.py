@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from longseq.data.indexed.format import Ints, Tokens
 from longseq.data.tokenizers.alphabet import LAYOUT
 from longseq.errors import UserError
 from longseq.inference.sequences import Reader
+from longseq.inference.vcf import NONE, SHOWN, Variant, read_variants
 from longseq.inference.windows import Cutting, Window
 
 if TYPE_CHECKING:
@@ -31,45 +32,11 @@ COLUMNS = {
     "record": str, "position": int, "id": str, "ref": str, "alt": str,
     "log_likelihood_ref": float, "log_likelihood_alt": float, "difference": float,
 }  # fmt: skip
-NONE = "."  # the alternative of a site that has none
-BASES = frozenset("ACGTNacgtn")
 STANDS_FOR = {  # what a letter of the reference may be as REF, beside itself and N
     "R": "AG", "Y": "CT", "S": "CG", "W": "AT", "K": "GT", "M": "AC",
     "B": "CGT", "D": "AGT", "H": "ACT", "V": "ACG", "N": "ACGT", "X": "ACGT",
 }  # fmt: skip
 Encode = Callable[[str, bytes], Tokens]  # name and letters → the tokens of their whole words
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One alternative at `start`, the place of its first letter counted from 0."""
-
-    record: str
-    start: int
-    name: str
-    ref: str
-    alt: str
-
-    @property
-    def is_sequence(self) -> bool:
-        """Whether letters are there to score: no symbolic allele, breakend or missing one."""
-        return BASES.issuperset(self.alt)
-
-
-def read_variants(path: Path) -> Iterator[Variant]:
-    """The alternatives of a VCF or BCF, by pysam, and NONE of a site without; UserError where the
-    file is none.
-    """
-    import pysam
-
-    pysam.set_verbosity(0)  # htslib says on the screen what the exception says as well
-    try:
-        with pysam.VariantFile(str(path)) as file:
-            for row in file:
-                for alt in row.alts or (NONE,):
-                    yield Variant(row.chrom, row.start, row.id or ".", row.ref or "", alt)
-    except (OSError, ValueError) as error:
-        raise UserError(f"--variants {path} cannot be read as VCF: {error}") from None
 
 
 def letters_of(reader: Reader) -> dict[str, str]:
@@ -90,10 +57,11 @@ def check_variants(
     """How many alternatives there are; UserError for one that was called on another reference, or
     does not fit a window of words of `bases` letters.
     """
-    count, size = 0, cuts.size or cuts.length
+    count, sites, size = 0, 0, cuts.size or cuts.length
     for variant in read_variants(path):
         count += variant.alt != NONE
-        where = f"--variants {path}: {variant.record}:{variant.start + 1}"
+        sites += variant.alt == NONE
+        where = f"--variants {path}: {variant.place}"
         letters = reference.get(variant.record)
         if letters is None:
             raise UserError(f"{where}: {fasta} has no record {variant.record}: give its FASTA")
@@ -113,7 +81,8 @@ def check_variants(
                 f" {remedy}leave it out"
             )
     if not count:
-        raise UserError(f"--variants {path} holds no variant")
+        only = f": its {sites:,} sites have no alternative (ALT is .)" if sites else ""
+        raise UserError(f"--variants {path} holds no variant{only}")
     return count
 
 
@@ -131,13 +100,25 @@ def _agrees(found: str, ref: str) -> bool:
     )
 
 
+@dataclass
+class Told:
+    """Why alternatives have no score, or one with a reserve: how many, and where the first is."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    first: dict[str, str] = field(default_factory=dict)
+
+    def add(self, why: str, variant: Variant) -> None:
+        self.counts[why] += 1
+        self.first.setdefault(why, f"{variant.place} {variant.ref[:SHOWN]}>{variant.alt[:SHOWN]}")
+
+
 def variant_rows(
     ready: Ready, reference: dict[str, str], path: Path, size: int, encode: Encode,
-    counts: Counter[str],
+    told: Told,
 ) -> Iterator[dict[str, list[Any]]]:  # fmt: skip
     """A row of COLUMNS for each alternative, in the file's order; NaN where there is no score.
 
-    size: tokens of the longer allele with its flanks. counts: takes what `notes` tells.
+    size: tokens of the longer allele with its flanks. told: takes what `notes` tells.
     """
     from longseq.inference.forward import in_turn
 
@@ -149,10 +130,10 @@ def variant_rows(
         for variant in read_variants(path):
             windows: list[Window] = []
             if variant.alt == NONE:
-                counts["sites"] += 1
+                told.add("sites", variant)
                 continue
             if not variant.is_sequence:
-                counts["symbolic"] += 1
+                told.add("symbolic", variant)
             else:
                 why = ""
                 for allele in _alleles(variant, reference, size * bases, bases):
@@ -166,9 +147,9 @@ def variant_rows(
                     windows.append(_window(tokens, begin))
                 if why:
                     windows = []
-                    counts[why] += 1
+                    told.add(why, variant)
                 elif (len(variant.alt) - len(variant.ref)) % bases:
-                    counts["shifted"] += 1
+                    told.add("shifted", variant)
             waiting.append((variant, bool(windows)))
             yield from windows
 
@@ -184,8 +165,9 @@ def variant_rows(
         yield _row(variant, float("nan"), float("nan"))
 
 
-def notes(counts: Counter[str], specification: str) -> Iterator[str]:
+def notes(told: Told, specification: str) -> Iterator[str]:
     """What is to be known of the rows of a network of these tokens."""
+    counts = told.counts
     if count := counts["sites"]:
         yield f"{count:,} sites have no alternative and are left out"
     if count := counts["symbolic"]:
@@ -193,7 +175,7 @@ def notes(counts: Counter[str], specification: str) -> Iterator[str]:
     if count := counts["without"]:
         yield (
             f"{count:,} alternatives have a letter in their window that {specification} has no"
-            " token for, or too few letters for one: nan"
+            f" token for, or too few letters for one, the first at {told.first['without']}: nan"
         )
     if count := counts["context"]:
         yield (

@@ -255,7 +255,12 @@ MISSPELT = {
     "HOST_FILE": "HOSTFILE",
     # Likely names: other programs' for the same, which acted as nothing
     "BATCH_SIZE": "MICRO_BATCH",
-    "NUM_LAYERS": "MODEL_SIZE_KEY, or --num-layers, --hidden-size, --num-attention-heads after --",
+    **dict.fromkeys(
+        ("NUM_LAYERS", "NLAYERS", "N_LAYER", "HIDDEN", "N_EMBD", "NHEADS", "HEADS", "ATEN_HEADS"),
+        "MODEL_SIZE_KEY, or --num-layers, --hidden-size, --num-attention-heads after --",
+    ),
+    "NUM_KV_HEAD": "--num-key-value-heads after --",
+    "FFN_HIDDEN_SIZE": "--ffn-hidden-size after --",
     "NUM_GPUS": "NGPUS",
     "NNODES": "NHOSTS",
     "TP": "MPSIZE",

@@ -64,7 +64,7 @@ def states(ready: Ready) -> np.ndarray:
     """Of each token behind the first layer, and the mean of each record behind the last norm."""
     cuts = Cutting(LENGTH, 500, 200)
     each = [rows for _, rows, _ in embedded(ready, sequences(), cuts, 1, True)]
-    means = embedded(ready, sequences(), cuts, -1, False)
+    means = embedded(ready, sequences(), cuts, None, False)
     return np.concatenate([*each, *(rows for _, rows, _ in means)])
 
 

@@ -7,6 +7,7 @@ in text.py.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +38,12 @@ class Tokenizer(ABC):
     @abstractmethod
     def names(self) -> list[str]:
         """The vocabulary, by id."""
+
+    def definition(self) -> Any:
+        """What decides which ids a text becomes: equal where two tokenizers give the same ids,
+        whatever they are called and made from.
+        """
+        return self.end_of_document, self.names()
 
     @abstractmethod
     def sizes(self, tokens: Tokens) -> Ints:

@@ -5,6 +5,7 @@ The tags are those of the data, numbered as they came; PREFIX.tags.json lists th
 
 import difflib
 import json
+from typing import Any
 
 import numpy as np
 
@@ -90,6 +91,9 @@ class Tagged(Tokenizer):
 
     def letters(self, tokens: Tokens) -> int:
         return self.inner.letters(tokens[tokens < self.inner.vocab_size])
+
+    def definition(self) -> Any:
+        return self.inner.definition(), self.tags
 
     def names(self) -> list[str]:
         return [*self.inner.names(), *self.tags]

@@ -5,6 +5,7 @@ The library `tokenizers` does the work. Its files are copied beside the data: wh
 decode a token must not depend on a path that someone may move.
 """
 
+import json
 import os
 from abc import abstractmethod
 from pathlib import Path
@@ -132,6 +133,14 @@ class Library(TextTokenizer):
         """What a tokenizer.json holds."""
         return str(self._inner.to_str())
 
+    def definition(self) -> Any:
+        """A special token that a file only declares is left out of it, as transformers declares the
+        end, the unknown and the padding, which no sequence spells out.
+        """
+        facts = json.loads(self.as_json())
+        steps = [facts[name] for name in ("normalizer", "pre_tokenizer", "model")]
+        return self.end_of_document, self.names(), steps
+
     def names(self) -> list[str]:
         """Ids that the files leave out have the empty name."""
         return [self._names.get(number, "") for number in range(self.vocab_size)]
@@ -187,6 +196,8 @@ def huggingface(path: str) -> Library:
         raise UserError(
             f"--tokenizer huggingface:{path} is not a tokenizer.json ({error})"
         ) from None
+    inner.no_truncation()  # transformers saves what its last call was asked for
+    inner.no_padding()
     return Library("huggingface", inner, {"tokenizer.json": content})
 
 

@@ -2,6 +2,8 @@
 
 family = family_for(network)             # UserError: what would have to differ
 family = family_of(config)               # UserError: a config.json of no class that fits here
+
+Messages about a config.json are of what it holds; who read it says which one it is.
 """
 
 from __future__ import annotations
@@ -47,4 +49,4 @@ def family_of(config: Config) -> Family:
             family.check(config)
             return family
     known = ", ".join(family.model_type for family in FAMILIES)
-    raise UserError(f"config.json: model_type is {kind!r}; known here are {known}")
+    raise UserError(f"model_type is {kind!r}; known here are {known}")

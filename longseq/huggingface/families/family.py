@@ -52,9 +52,7 @@ class Family:
         for key, (default, values) in self.expected.items():
             if (found := config.get(key, default)) not in values:
                 wanted = " or ".join(map(repr, values))
-                raise UserError(
-                    f"config.json: {key} is {found!r}, and this network has only {wanted}"
-                )
+                raise UserError(f"{key} is {found!r}, and this network has only {wanted}")
 
 
 ROTARY = Needs("--use-rotary-position-embeddings", lambda net: net.use_rotary_position_embeddings)
@@ -118,7 +116,10 @@ def rope_of(config: Config, theta: str = "rope_theta", part: str = "partial_rota
     values = config.get("rope_parameters") or config.get("rope_scaling") or {}
     kind = values.get("rope_type", values.get("type", "default"))
     if kind != "default":
-        raise UserError(f"config.json: rotary positions of type {kind!r}; only 'default' is here")
+        raise UserError(
+            f"rotary positions of type {kind!r}, and only 'default' is here: a model that was"
+            " trained without them goes in with rope_type 'default'"
+        )
     default = 0.25 if part == "rotary_pct" or config["model_type"] == "stablelm" else 1.0
     found = values.get("rope_theta", config.get(theta, 10000.0))
     return found, values.get("partial_rotary_factor", config.get(part, default))
@@ -128,7 +129,7 @@ def checked_heads(config: Config) -> None:
     """Raise UserError where a head is not hidden / heads wide."""
     width = config["hidden_size"] // config["num_attention_heads"]
     if config.get("head_dim") not in (None, width):
-        raise UserError(f"config.json: head_dim is {config['head_dim']}; only {width} is here")
+        raise UserError(f"head_dim is {config['head_dim']}; only {width} is here")
 
 
 def tables(

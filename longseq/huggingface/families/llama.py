@@ -42,7 +42,7 @@ def _network(config: Config) -> Network:
     theta, _ = rope_of(config)
     bias = config.get("attention_bias", False)
     if bias != config.get("mlp_bias", False):
-        raise UserError("config.json: attention_bias and mlp_bias differ; here they are one")
+        raise UserError("attention_bias and mlp_bias differ; here they are one")
     return Network(
         **shape_of(config),
         num_key_value_heads=config.get("num_key_value_heads") or 0,

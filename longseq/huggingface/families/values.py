@@ -79,9 +79,7 @@ def check_values(config: Mapping[str, Any], within: str = "") -> None:
     for wanted, fits, keys in KINDS:
         for key in keys.split():
             if key in config and not fits(config[key]):
-                raise UserError(
-                    f"config.json: {within}{key} is {str(config[key])[:60]!r}, not {wanted}"
-                )
+                raise UserError(f"{within}{key} is {str(config[key])[:60]!r}, not {wanted}")
             if isinstance(found := config.get(key), dict):
                 check_values(found, f"{key}.")
 
@@ -90,12 +88,8 @@ def check_network(net: Network) -> None:
     """Raise UserError where heads do not divide, or nothing of them is rotated."""
     heads, groups = net.num_attention_heads, net.key_value_heads
     if net.hidden_size % heads:
-        raise UserError(
-            f"config.json: a width of {net.hidden_size} does not divide by {heads} heads"
-        )
+        raise UserError(f"a width of {net.hidden_size} does not divide by {heads} heads")
     if heads % groups:
-        raise UserError(f"config.json: {heads} heads do not divide by {groups} of keys and values")
+        raise UserError(f"{heads} heads do not divide by {groups} of keys and values")
     if net.use_rotary_position_embeddings and net.rotary_size < 2:
-        raise UserError(
-            f"config.json: {net.rotary_percent} of a head of {net.head_size} is no pair"
-        )
+        raise UserError(f"{net.rotary_percent} of a head of {net.head_size} is no pair")

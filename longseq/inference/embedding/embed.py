@@ -41,8 +41,9 @@ def add_arguments(parser: Parser) -> None:
     )
     add_window(parser)
     parser.add_argument(
-        "--layer", type=int, default=-1, metavar="N", help="0: the embeddings; without it: all"
-    )
+        "--layer", type=int, metavar="N",
+        help="states behind the N-th layer, 0: the embeddings; without it: behind the last norm",
+    )  # fmt: skip
     parser.add_argument("--per-token", action="store_true", help="a row a token, not their mean")
     parser.add_argument(
         "--output", type=Path, required=True, metavar="FILE", help="a .npy or .parquet"
@@ -63,7 +64,7 @@ def embed(options: argparse.Namespace) -> int:
         trained = find_trained(options.run, warner(ranks), ranks, hashes=not computing.dry_run)
         config = network_config(trained, layout, computing, ranks.size)
         layers = trained.network.num_layers
-        if not -1 <= options.layer <= layers:
+        if options.layer is not None and not 0 <= options.layer <= layers:
             raise UserError(
                 f"--layer {options.layer}: {trained.name} has layers 1 to {layers}: give one of"
                 " them, 0 for the embeddings, or leave it out"

@@ -29,7 +29,7 @@ def embedded(
     ready: Ready,
     records: Iterable[sequences.Sequence],
     cuts: Cutting,
-    layer: int,
+    layer: int | None,
     per_token: bool,
 ) -> Iterator[tuple[str, States, bool]]:
     """Rows of each record, [n, h], and whether they are its last: a window's tokens, or their mean.
@@ -54,7 +54,7 @@ def embedded(
 
 
 def _token_rows(
-    ready: Ready, windows: Iterator[Window], layer: int
+    ready: Ready, windows: Iterator[Window], layer: int | None
 ) -> Iterator[tuple[Window, States]]:
     """Each window with the states of the tokens that none before it has counted, [n, h]."""
 
@@ -70,7 +70,7 @@ def _token_rows(
 
 
 def _sums(
-    ready: Ready, windows: Iterator[Window], layer: int
+    ready: Ready, windows: Iterator[Window], layer: int | None
 ) -> Iterator[tuple[Window, npt.NDArray[np.float64]]]:
     """Each window with the sum of those, [h]: every rank adds up what it holds."""
 
@@ -86,7 +86,9 @@ def _sums(
 
 
 @torch.no_grad()
-def _rank_states(ready: Ready, batch: Batch, layer: int) -> tuple[list[tuple[int, int]], States]:
+def _rank_states(
+    ready: Ready, batch: Batch, layer: int | None
+) -> tuple[list[tuple[int, int]], States]:
     """The spans of tokens that this rank and its tensor-parallel ones hold, their states [b, s, h].
 
     A window's labels are the record's own tokens: these are what the network reads here.
@@ -98,14 +100,14 @@ def _rank_states(ready: Ready, batch: Batch, layer: int) -> tuple[list[tuple[int
         hidden = model.hidden(tokens, positions)
     finally:
         model.run_layers = before
-    states = model.head.exchange.gather_tokens(hidden if layer < 0 else kept.states)
+    states = model.head.exchange.gather_tokens(hidden if layer is None else kept.states)
     return spans, states.transpose(0, 1).float().cpu().numpy()
 
 
 class _Kept:
     """Runs the layers as GPT does, and keeps what leaves one of them, [s, b, h]."""
 
-    def __init__(self, layer: int) -> None:
+    def __init__(self, layer: int | None) -> None:
         self.layer = layer
         self.states = torch.empty(0)
 

@@ -32,6 +32,8 @@ def test_the_card_has_the_losses_of_the_checkpoint_not_the_last_ones(tmp_path: P
         "| training loss, bits a base | 1.0000 |",  # 3 bits a codon
         "| validation loss, nats a token | 2.5000 |",
         "| tokenizer | codon:69, 69 tokens |",
+        '`[tokenizer.eos_token_id] + tokenizer(sequence)["input_ids"]`',
+        "`[PAD]` fills batches up",
     ):
         assert line in card, card
     assert "--rope-theta 500000.0" in card

@@ -65,6 +65,21 @@ def test_logits_and_loss_are_those_of_transformers(exported: Any) -> None:
     assert float(out.loss) == pytest.approx(float(losses.mean()), abs=1e-6)
 
 
+def test_a_padded_batch_has_the_logits_of_each(exported: Any) -> None:
+    """And no row of the embedding is left out of training for it."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    _, _, folder, _ = exported
+    theirs = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
+    assert theirs.get_input_embeddings().padding_idx is None
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    both = tokenizer(["ACGTTGCA", "GGA"], padding=True, return_tensors="pt")
+    alone = tokenizer(["GGA"], return_tensors="pt")
+    with torch.no_grad():
+        found = theirs(**both).logits[1, :3]
+        torch.testing.assert_close(found, theirs(**alone).logits[0], rtol=1e-5, atol=1e-5)
+
+
 def test_back_again_gives_the_same_bytes(exported: Any, tmp_path: Path) -> None:
     _, _, folder, checkpoint = exported
     assert main(["import", str(folder), "--output", str(tmp_path / "back")]) == 0
@@ -78,18 +93,23 @@ def test_back_again_gives_the_same_bytes(exported: Any, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "back/manifest.json").read_text())["network"] == ours
 
 
+def text_file(folder: Path) -> str:
+    """A tokenizer of text, of single letters."""
+    from tokenizers import Tokenizer as Inner
+    from tokenizers import models
+
+    names = [*"ACGT", "<eod>"]
+    Inner(models.BPE({name: n for n, name in enumerate(names)}, [])).save(str(folder / "t.json"))
+    return f"huggingface:{folder}/t.json"
+
+
 @pytest.mark.parametrize("inner", ["codon", "text"])
 def test_a_network_with_tags_goes_out_and_comes_back(inner: str, tmp_path: Path) -> None:
     """transformers sees the tags that it was trained with; so does a checkpoint made from them."""
-    from tokenizers import Tokenizer as Inner
-    from tokenizers import models
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     if inner == "text":
-        names = [*"ACGT", "<eod>"]
-        bpe = Inner(models.BPE({name: n for n, name in enumerate(names)}, []))
-        bpe.save(str(tmp_path / "t.json"))
-        inner = f"huggingface:{tmp_path}/t.json"
+        inner = text_file(tmp_path)
     tags = ["<organism=Escherichia coli>", "<organism=>"]
     tokenizer = Tagged(tokenizer_from(inner), tags)
     model = make_model(Network(**LLAMA), tokenizer.vocab_size)
@@ -119,6 +139,67 @@ def test_a_network_with_tags_goes_out_and_comes_back(inner: str, tmp_path: Path)
         assert main(["score", str(path), str(fasta), "--output", str(table)]) == 0
         scores.append(table.read_text())
     assert scores[0] == scores[1]
+
+
+@pytest.mark.parametrize("inner", ["nucleotide", "byte", "tagged:nucleotide", "tagged:text"])
+def test_a_token_that_was_added_there_is_not_lost(
+    inner: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its row is no padding of the table, which looks just like it and is left out."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    kind = inner.removeprefix("tagged:")
+    if kind == "text":
+        kind = text_file(tmp_path)
+    tokenizer = tokenizer_from(kind)
+    if inner.startswith("tagged:"):
+        tokenizer = Tagged(tokenizer, ["<organism=E. coli>", "<organism=>"])
+    write_checkpoint(make_model(Network(**LLAMA), tokenizer.vocab_size), tokenizer, tmp_path / "a")
+    out, tuned, back = tmp_path / "out", tmp_path / "tuned", tmp_path / "back"
+    assert main(["export", str(tmp_path / "a"), "--to", "huggingface", str(out)]) == 0
+    model = AutoModelForCausalLM.from_pretrained(out)
+    theirs = AutoTokenizer.from_pretrained(out)
+    theirs.save_pretrained(tuned)
+    model.resize_token_embeddings(tokenizer.vocab_size + 7)
+    model.save_pretrained(tuned)
+    words = ["import", str(tuned), "--output"]
+    if "tagged" in inner:  # which transformers does not save
+        assert main([*words, str(back)]) == 2
+        assert "tags.json'): copy it from the export" in capsys.readouterr().err
+        (tuned / "tags.json").write_bytes((out / "tags.json").read_bytes())
+    assert main([*words, str(tmp_path / "padded")]) == 0  # the rows stand for nothing
+    kept = json.loads((tmp_path / "padded/manifest.json").read_text())
+    assert kept["vocabulary"] == tokenizer.vocab_size
+    theirs.add_tokens(["<phage>"])
+    theirs.save_pretrained(tuned)
+    capsys.readouterr()
+    assert main([*words, str(back)]) == 2
+    said = capsys.readouterr().err
+    assert f"{tuned}/tokenizer.json has tokens that {tokenizer.specification} " in said
+    assert "has not, <phage>: to leave them out copy both files from the export" in said
+    assert said.count("\n") == 1
+    assert not back.exists()
+    if "tagged" in inner:
+        assert "to keep them" not in said
+        return
+    change = json.loads((tuned / "tokenizer_config.json").read_text())
+    del change["longseq_tokenizer"]  # as the message says
+    (tuned / "tokenizer_config.json").write_text(json.dumps(change))
+    assert main([*words, str(back)]) == 0
+    assert json.loads((back / "vocabulary.json").read_text())["tokens"][-1] == "<phage>"
+
+
+def test_other_tokens_than_its_own_are_no_export_of_ours(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_checkpoint(make_model(Network(**LLAMA), 16), "nucleotide", tmp_path / "ours")
+    out = tmp_path / "out"
+    assert main(["export", str(tmp_path / "ours"), "--to", "huggingface", str(out)]) == 0
+    facts = json.loads((out / "tokenizer.json").read_text())
+    del facts["model"]["vocab"]["V"]
+    (out / "tokenizer.json").write_text(json.dumps(facts))
+    assert main(["import", str(out), "--output", str(tmp_path / "back")]) == 2
+    assert "tokenizer.json lacks tokens that nucleotide (" in capsys.readouterr().err
 
 
 def test_all_families_are_tried() -> None:

@@ -112,6 +112,12 @@ def indexed(values: dict[str, Any]) -> Callable[[Path], None]:
     return act
 
 
+def bare(folder: Path) -> None:
+    """As a model is that was saved by itself."""
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer_config.json").unlink()
+
+
 def cut(folder: Path) -> None:
     """Half of the weights."""
     path = folder / "model.safetensors"
@@ -158,7 +164,10 @@ def test_import_takes_the_shapes_that_config_names(
         (change("config.json", {"hidden_size": None}), "has no 'hidden_size'"),
         (change("config.json", {"vocab_size": 3}), "vocab_size 3"),
         (change("config.json", {"num_hidden_layers": 3}), "holds no tensor model.layers.2."),
-        (change("config.json", {"rope_parameters": {"rope_type": "yarn"}}), "type 'yarn'"),
+        (
+            change("config.json", {"rope_parameters": {"rope_type": "yarn"}}),
+            "bad/config.json: rotary positions of type 'yarn', and only 'default' is here: a model",
+        ),
         (change("config.json", {"mlp_bias": False}), "mlp_bias"),
         (change("config.json", {"intermediate_size": 24}), "shape"),
         (change("config.json", {"hidden_size": "32"}), "hidden_size is '32', not a whole number"),
@@ -183,6 +192,7 @@ def test_import_takes_the_shapes_that_config_names(
         (lambda folder: (folder / "config.json").write_text("[" * 100_000), "is no JSON"),
         (lambda folder: (folder / "config.json").unlink(), "config.json: No such file"),
         (lambda folder: (folder / "model.safetensors").unlink(), "has neither model.safetensors"),
+        (bare, "bad has no tokenizer.json: copy it and tokenizer_config.json from the export"),
         (cut, "cannot be read"),
     ],
 )

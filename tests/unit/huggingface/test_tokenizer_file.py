@@ -51,6 +51,12 @@ def test_a_thousand_records_have_the_same_tokens(name: str, tmp_path: Path) -> N
         assert tokens == ours(tokenizer, text), text
     assert theirs.eos_token_id == tokenizer.end_of_document
     assert len(theirs) == tokenizer.vocab_size
+    few = theirs(["ACGACG", "ACGACGACGACG"], padding=True)
+    padding = few["input_ids"][0][sum(few["attention_mask"][0]) :]
+    assert padding
+    kept = tokenizer.names().index("[PAD]") if "codon" in name else tokenizer.end_of_document
+    assert set(padding) == {kept}
+    assert "UNK" not in theirs.pad_token
     end = tokenizer.names()[tokenizer.end_of_document]
     assert theirs("ACG" * 4 + end)["input_ids"][-1] == tokenizer.end_of_document
 

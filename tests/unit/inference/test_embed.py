@@ -103,6 +103,7 @@ def test_longer_records_are_cut_as_scores_are(
     ("words", "said"),
     [
         (["--layer", "3"], "has layers 1 to 2: give one of them, 0 for the embeddings, or leave"),
+        (["--layer", "-1"], "has layers 1 to 2: give one of them, 0 for"),
         (["--output", "x.tsv"], "--output x.tsv: end it in one of .npy, .parquet"),
         (["--seq-length", "40"], "the network sees 40 at once: give --window 40 --stride 20"),
         (["--stride", "4"], "--stride 4 needs --window"),

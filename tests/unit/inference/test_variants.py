@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import math
 from pathlib import Path
 
+import pysam
 import pytest
 
 from longseq.__main__ import main
@@ -78,7 +80,7 @@ def test_differences_are_those_of_transformers(model: GPT, run: str, tmp_path: P
         (["short 20 . GTT A"], [], "short:20 has REF GTT and"),
         (["short 4 . T A", "other 1 . A C"], [], "has no record other"),
         ([], [], "holds no variant"),
-        (["short 4 . T ."], [], "holds no variant"),
+        (["short 4 . T ."], [], "holds no variant: its 1 sites have no alternative (ALT is .)"),
         (["short 4 . T A", "short 5 . A ."], [], "short:5 has REF A and"),
         (["short 4 . T A"], ["--per-position", "x.tsv"], "--per-position and --variants"),
         (
@@ -122,8 +124,70 @@ def test_what_is_no_vcf_is_one_line(
     fasta, _ = files(tmp_path, [])
     assert main(["score", run, fasta, "--variants", fasta]) == 2
     error = capfd.readouterr().err
-    assert "cannot be read as VCF" in error
+    assert "cannot be read as VCF: it does not begin like one: name a VCF" in error
     assert error.count("\n") == 1
+    assert main(["score", run, fasta, "--variants", str(tmp_path / "none.vcf")]) == 2
+    assert "none.vcf: No such file or directory: name a whole VCF" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("squeezed", [False, True])
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("short\tabc\t.\tA\tC\t.\t.\t.", "is no row of a VCF: 'short abc . A C"),
+        ("short\t5\t.\tA", "is no row of a VCF: 'short 5 . A'"),
+        ("", "is no row of a VCF: ''"),
+        ("short\t5\t.\tG\t\t.\t.\t.", "has an empty ALT, where . stands for none: 'short 5 . G "),
+    ],
+)
+def test_a_faulty_row_is_told_by_its_line(
+    row: str, said: str, squeezed: bool, run: str, tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    fasta, vcf = files(tmp_path, ["short 4 . T A"])
+    whole = Path(vcf).read_text() + row + "\nshort\t9\t.\tA\tC\t.\t.\t.\n"
+    Path(vcf).write_text(whole)
+    if squeezed:
+        pysam.tabix_compress(vcf, vcf := f"{vcf}.gz")
+    assert main(["score", run, fasta, "--variants", vcf]) == 2
+    error = capfd.readouterr().err
+    assert f"{vcf}: line 7 {said}" in error
+    assert "mend it or leave it out" in error
+    assert error.count("\n") == 1
+
+
+def test_a_file_that_was_cut_off_or_packed_by_gzip_says_so(
+    run: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fasta, vcf = files(tmp_path, ["short 4 . T A"] * 20_000)
+    packed = Path(f"{vcf}.gz")
+    pysam.tabix_compress(vcf, str(packed))
+    whole = packed.read_bytes()
+    blocks = whole[:-28]  # without the empty one that ends the file
+    for content, said in (
+        (blocks, "no BGZF EOF marker; file may be truncated: name a whole VCF"),
+        (blocks[:-200] + whole[-28:], "cannot be read: the file may be damaged or cut off"),
+        (gzip.compress(Path(vcf).read_bytes()), "is packed by gzip, and only bgzip's blocks are"),
+    ):
+        packed.write_bytes(content)
+        assert main(["score", run, fasta, "--variants", str(packed)]) == 2
+        error = capfd.readouterr().err
+        assert said in error
+        assert error.count("\n") == 1
+
+
+def test_a_letter_is_no_symbol(run: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """R has a token as N has, and Z none; a star and names in brackets are no letters."""
+    fasta, vcf = files(tmp_path, ["short 4 . T R,r,Z", "short 5 . T *,<DEL>"])
+    text = Path(vcf).read_text().replace("short\t5\t.\tT", f"short\t5\t.\t{SHORT[4]}")
+    Path(vcf).write_text(text)
+    found, error = scored(run, fasta, vcf, tmp_path, capfd, 20)
+    ratios = [float(row["difference"]) for row in found]
+    assert [math.isnan(ratio) for ratio in ratios] == [False, False, True, True, True]
+    assert ratios[0] == ratios[1]
+    assert "2 alternatives are no sequence (symbolic): nan" in error
+    assert "1 alternatives have a letter in their window that nucleotide has no token for" in error
+    assert "the first at short:4 T>Z: nan" in error
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from longseq.data.tokenizers.alphabet import LETTERS, code_table, letters, reverse_complement
 from longseq.data.tokenizers.base import SequenceTokenizer
 from longseq.data.tokenizers.registry import tokenizer_from, write_tokenizer
+from longseq.data.tokenizers.text import TextTokenizer
 from longseq.errors import UserError
 
 
@@ -111,3 +112,17 @@ def test_tokenizer_kept_beside_a_model(tmp_path: Path) -> None:
     facts = json.loads((tmp_path / "vocabulary.json").read_text())
     assert facts["tokens"][12] == "ATG"
     assert (facts["vocab_size"], facts["end_of_document"]) == (71, 3)
+
+
+def test_a_file_does_not_say_how_long_a_document_is(tmp_path: Path) -> None:
+    """What transformers writes after `tokenizer(texts, padding=True, truncation=True)`."""
+    from tokenizers import Tokenizer, models
+
+    inner = Tokenizer(models.BPE({name: n for n, name in enumerate([*"ACGT", "<eod>"])}, []))
+    inner.enable_truncation(2)
+    inner.enable_padding(pad_id=4, pad_token="<eod>")
+    inner.save(str(tmp_path / "saved.json"))
+    tokenizer = tokenizer_from(f"huggingface:{tmp_path}/saved.json")
+    assert isinstance(tokenizer, TextTokenizer)
+    found = tokenizer.encode_all([b"ACGTA", b"C"])
+    assert [tokens.tolist() for tokens in found] == [[0, 1, 2, 3, 0], [1]]
