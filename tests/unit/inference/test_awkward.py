@@ -171,7 +171,7 @@ def test_what_was_not_measured_is_not_told(
     words = ["evaluate", "run", "one.fa", "--genes", "--picture", str(tmp_path / "a.svg")]
     assert main(words) == 0
     out = capsys.readouterr().out
-    assert "no whole gene was called" in out
+    assert "no whole gene is there" in out
     assert "nats a codon" not in out
     assert "±" not in out
 
