@@ -77,6 +77,12 @@ class SequenceTokenizer(Tokenizer):
     def letters(self, tokens: Tokens) -> int:
         return len(tokens) * self.bases
 
+    def spelled(self, tokens: Tokens) -> str:
+        """The letters that tokens stand for, N where a special one does not say which."""
+        known = set(LETTERS)
+        names = [n if known.issuperset(n) else "N" * self.bases for n in self.names()]
+        return "".join([names[token] for token in tokens.tolist()])
+
     def other_strand(self) -> npt.NDArray[np.int64]:
         """For each token the one that the other strand has there, [vocab_size]; specials stay."""
         places = {name: place for place, name in enumerate(self.names())}

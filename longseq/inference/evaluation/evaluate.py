@@ -14,6 +14,7 @@ import argparse
 import json
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,11 +23,10 @@ from longseq.checkpoint.trained import Trained, find_trained
 from longseq.config.arguments import Config
 from longseq.config.flags import Parser
 from longseq.data.samples.entropy import Labels, markov
-from longseq.data.tokenizers.nucleotides import Nucleotides
 from longseq.errors import UserError
 from longseq.host.atomic_files import reason, replace_file, unwritable
 from longseq.inference.evaluation.baselines import compression
-from longseq.inference.evaluation.genes import of_genes
+from longseq.inference.evaluation.genes import LETTER, letters_a_token, of_genes
 from longseq.inference.evaluation.held_out import MOST, Given, from_files, held_out
 from longseq.inference.evaluation.losses import Found, network_losses
 from longseq.inference.evaluation.picture import picture
@@ -89,11 +89,8 @@ def evaluate(options: argparse.Namespace) -> int:
         config = network_config(trained, layout, computing, ranks.size)
         length = config.network.seq_length
         cuts = cutting(length, options.window or length, options.stride)
-        if options.genes and not isinstance(trained.tokenizer, Nucleotides):
-            raise UserError(
-                f"--genes: codon positions need a token for each letter, and {trained.name} has"
-                f" {trained.tokenizer.specification}: leave it out"
-            )
+        if options.genes:
+            _check_genes(trained, warner(ranks))
         if options.files:
             given = from_files(trained, options.files, options.train, read=not computing.dry_run)
         else:
@@ -114,6 +111,18 @@ def evaluate(options: argparse.Namespace) -> int:
     return on_ranks(computing, look, work)
 
 
+def _check_genes(trained: Trained, warn: Callable[[str], None]) -> None:
+    """Refuse tokens of which no gene can be made, and say what those of codons do not tell."""
+    tokens, size = trained.tokenizer.specification, letters_a_token(trained.tokenizer)
+    if not size:
+        raise UserError(
+            f"--genes needs a token for each letter or for each codon (nucleotide, codon), and"
+            f" {trained.name} has {tokens}: leave it out"
+        )
+    if size != LETTER:
+        warn(f"--genes: {tokens} has no token for each letter: no losses by codon position")
+
+
 def _all_figures(asked: Asked, device: torch.device, ranks: Ranks, call: bool) -> dict[str, Any]:
     from longseq.inference.network import make_ready
 
@@ -123,7 +132,8 @@ def _all_figures(asked: Asked, device: torch.device, ranks: Ranks, call: bool) -
     with progress("evaluating", total, ranks.rank) as advance:
         found = network_losses(ready, given.records, cuts, advance)
     genes = {}
-    if isinstance(asked.trained.tokenizer, Nucleotides) and (call or given.has_genes):
+    size = letters_a_token(asked.trained.tokenizer)
+    if size and (call or (size == LETTER and given.has_genes)):
         genes = of_genes(ready, given, found, cuts, call)
     return {} if ranks.rank else _figures(asked.trained, given, found) | genes
 

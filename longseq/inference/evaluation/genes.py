@@ -3,6 +3,7 @@
 figures = of_genes(ready, given, found, cuts, call=True)
 
 Genes are what the data say is one; with `call` they are called in records of which nothing is said.
+Tokens are of one letter, or of a codon: then no position in it has a loss of its own.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from longseq.data.tokenizers.nucleotides import Nucleotides
+from longseq.data.tokenizers.alphabet import code_table
+from longseq.data.tokenizers.base import SequenceTokenizer, Tokenizer
 from longseq.inference.evaluation.codons import (
     UNSAID,
     Gene,
@@ -32,15 +34,25 @@ if TYPE_CHECKING:
     from longseq.inference.network import Ready
 
 SHUFFLED = 200  # genes that are scored against themselves with codons shuffled
+LETTER, CODON = 1, 3  # letters of a token
+
+
+def letters_a_token(tokenizer: Tokenizer) -> int:
+    """LETTER or CODON; 0 for tokens that genes cannot be made of."""
+    bases = tokenizer.bases if isinstance(tokenizer, SequenceTokenizer) else 0
+    return bases if bases in (LETTER, CODON) else 0
 
 
 def of_genes(ready: Ready, given: Given, found: Found, cuts: Cutting, call: bool) -> dict[str, Any]:
-    """Losses by codon position; with `call` genes against themselves shuffled as well."""
-    decode = ready.trained.tokenizer.decode
+    """Losses by codon position, if tokens are letters; with `call` genes against themselves
+    shuffled as well.
+    """
+    tokenizer = ready.trained.tokenizer
+    assert isinstance(tokenizer, SequenceTokenizer)
     where: list[npt.NDArray[np.int64]] = []
     whole: list[str] = []
     for record, frame in zip(given.records, given.frames, strict=True):
-        text = decode(record.tokens)
+        text = tokenizer.spelled(record.tokens)
         genes: list[Gene] = []
         if frame is not None and frame != NO_GENE:
             genes = [(frame, len(text) - (len(text) - frame) % 3, False)]
@@ -52,7 +64,7 @@ def of_genes(ready: Ready, given: Given, found: Found, cuts: Cutting, call: bool
             where.append(np.full(len(text), UNSAID))
         whole += coding(text, genes) if call and len(whole) < SHUFFLED else []
     figures: dict[str, Any] = {}
-    if positions := by_codon(found.each, where):
+    if tokenizer.bases == LETTER and (positions := by_codon(found.each, where)):
         figures["by_codon_position"] = positions
     if call:
         figures["genes"] = _against_shuffled(ready, whole[:SHUFFLED], cuts)
@@ -65,14 +77,12 @@ def _against_shuffled(ready: Ready, genes: list[str], cuts: Cutting) -> dict[str
 
     generator = np.random.default_rng(0)
     letters = [text for gene in genes for text in (gene, shuffled(gene, generator))]
-    encode = ready.trained.tokenizer
-    assert isinstance(encode, Nucleotides)
-    names = encode.names()
-    table = np.zeros(128, np.uint8)
-    table[[ord(name) for name in names[:4]]] = range(4)
+    tokenizer = ready.trained.tokenizer
+    assert isinstance(tokenizer, SequenceTokenizer)
+    codes = [np.frombuffer(text.encode().translate(code_table()), np.uint8) for text in letters]
     records = [
-        Sequence(f"gene-{number}", table[np.frombuffer(text.encode(), np.uint8)], len(text))
-        for number, text in enumerate(letters)
+        Sequence(f"gene-{number}", tokenizer.encode(each), len(each))
+        for number, each in enumerate(codes)
     ]
     totals = [-float(each.sum(dtype=np.float64)) for _, each in scored(ready, records, cuts)]
     if not genes:

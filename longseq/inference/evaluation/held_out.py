@@ -66,7 +66,7 @@ def held_out(trained: Trained, part: str) -> Given:
         frameless = frameless or ("" if known else prefix)
         for row in of_data:
             if row["part"] == part:
-                frame = _cut(frames[int(row["document"])], row["tokens"])
+                frame = _cut(dataset, frames[int(row["document"])], row["tokens"])
                 found.append((_record(dataset, row), frame))
         train += _rest(dataset, of_data, MOST - sum(map(len, train)))
     found = [(record, frame) for record, frame in found if record.letters]
@@ -98,11 +98,12 @@ def _frames(dataset: Dataset) -> tuple[list[Frame], bool]:
     return frames, known
 
 
-def _cut(frame: Frame, tokens: str) -> Frame:
-    """That of a part of a document of letters, which the list in force writes LOW-HIGH."""
+def _cut(dataset: Dataset, frame: Frame, tokens: str) -> Frame:
+    """That of a part of a document, which the list in force writes LOW-HIGH."""
     if frame is None or frame == NO_GENE or tokens == "all":
         return frame
-    return (frame - int(tokens.partition("-")[0])) % 3
+    bases = getattr(dataset.tokenizer, "bases", 1)
+    return (frame - bases * int(tokens.partition("-")[0])) % 3
 
 
 def _span(dataset: Dataset, row: dict[str, str]) -> tuple[int, int]:

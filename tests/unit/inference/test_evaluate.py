@@ -158,6 +158,32 @@ def test_a_frame_is_that_of_the_part_that_was_held_out(run: str, annotated: str)
     assert given.frames == [0, 2, 2, 1, NO_GENE]
 
 
+@pytest.mark.parametrize(("specification", "lead"), [("codon", 1), ("codon", 0), ("kmer:3", 0)])
+def test_a_network_of_codons_scores_genes_against_their_codons_shuffled(
+    specification: str, lead: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those of prepared coding sequences, from their frame on, as `score` finds both."""
+    run = str(write_run(make_model(LLAMA, specification), tmp_path / "run", specification))
+    gene = "ATG" + "".join(GENERATOR.choice(["CTG", "TTA", "AAA", "AAG", "GGC"], 40)) + "TAA"
+    (tmp_path / "g.gff").write_text(f"r0\tx\tCDS\t{3 - lead}\t128\t.\t+\t{lead}\tID=a\n")
+    fasta(tmp_path / "g.fa", [f"CC{gene}GG"])
+    pair = fasta(tmp_path / "pair.fa", [gene, shuffled(gene, np.random.default_rng(0))])
+    prefix, found, table = f"{tmp_path}/g", tmp_path / "found.json", tmp_path / "s.tsv"
+    words = ["--annotation", f"{prefix}.gff", "--tokenizer", specification, "--output", prefix]
+    assert main(["prepare", f"{prefix}.fa", *words]) == 0
+    assert main(["score", run, pair, "--output", str(table)]) == 0
+    own, other = (float(row.split("\t")[3]) for row in table.read_text().splitlines()[1:])
+    capsys.readouterr()
+    assert main(["evaluate", run, prefix, "--genes", "--json", str(found)]) == 0
+    figures = json.loads(found.read_text())
+    assert figures["genes"]["compared"] == 1
+    gain = figures["genes"]["nats_a_codon_above_shuffled"]
+    assert gain == pytest.approx((own - other) / 42, abs=1e-4)
+    assert "by_codon_position" not in figures
+    said = capsys.readouterr().err
+    assert f"{specification} has no token for each letter: no losses by codon position" in said
+
+
 def test_genes_whose_frame_is_not_known_are_refused(
     run: str, annotated: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
