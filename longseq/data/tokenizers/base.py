@@ -14,6 +14,8 @@ import numpy.typing as npt
 from longseq.data.indexed.format import Ints, Tokens, token_dtype
 from longseq.data.tokenizers.alphabet import COMPLEMENTS, LETTERS, Codes
 
+PRINTED = frozenset(map(chr, range(32, 127))) - {">"}  # of text, what FASTA can hold
+
 
 class Tokenizer(ABC):
     """What data and trainer need of a vocabulary.
@@ -37,6 +39,12 @@ class Tokenizer(ABC):
     @abstractmethod
     def names(self) -> list[str]:
         """The vocabulary, by id."""
+
+    @abstractmethod
+    def no_letters(self) -> list[int]:
+        """Ids that stand for no letters of a sequence: special ones, tags, and of text what FASTA
+        cannot hold.
+        """
 
     @abstractmethod
     def sizes(self, tokens: Tokens) -> Ints:
@@ -79,9 +87,9 @@ class SequenceTokenizer(Tokenizer):
 
     def spelled(self, tokens: Tokens) -> str:
         """The letters that tokens stand for, N where a special one does not say which."""
-        known = set(LETTERS)
-        names = [n if known.issuperset(n) else "N" * self.bases for n in self.names()]
-        return "".join([names[token] for token in tokens.tolist()])
+        names, special = self.names(), set(self.no_letters())
+        any_letters = "N" * self.bases
+        return "".join([any_letters if t in special else names[t] for t in tokens.tolist()])
 
     def other_strand(self) -> npt.NDArray[np.int64]:
         """For each token the one that the other strand has there, [vocab_size]; specials stay."""

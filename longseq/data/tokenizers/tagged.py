@@ -91,6 +91,9 @@ class Tagged(Tokenizer):
     def letters(self, tokens: Tokens) -> int:
         return self.inner.letters(tokens[tokens < self.inner.vocab_size])
 
+    def no_letters(self) -> list[int]:
+        return [*self.inner.no_letters(), *range(self.inner.vocab_size, self.vocab_size)]
+
     def names(self) -> list[str]:
         return [*self.inner.names(), *self.tags]
 
