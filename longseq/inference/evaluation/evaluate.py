@@ -23,6 +23,8 @@ from longseq.checkpoint.trained import Trained, find_trained
 from longseq.config.arguments import Config
 from longseq.config.flags import Parser
 from longseq.data.samples.entropy import Labels, markov
+from longseq.data.tokenizers.base import SequenceTokenizer
+from longseq.data.tokenizers.tagged import untagged
 from longseq.errors import UserError
 from longseq.host.atomic_files import reason, replace_file, unwritable
 from longseq.inference.evaluation.baselines import compression
@@ -100,6 +102,8 @@ def evaluate(options: argparse.Namespace) -> int:
                 f"--genes: {given.frameless} does not say where codons begin in its documents (made"
                 " with --ambiguous split, or by a former version): prepare it again"
             )
+        if given.note:
+            warner(ranks)(given.note)
         return Asked(trained, config, cuts, given)
 
     def work(asked: Asked, device: torch.device, ranks: Ranks) -> None:
@@ -173,8 +177,10 @@ def _figures(trained: Trained, given: Given, found: Found) -> dict[str, Any]:
         for order in sorted({min(2, max(orders)), chosen}):
             name = "Markov, order" if order != chosen else "Markov, chosen order"
             bits[f"{name} {order}"] = orders[order]
-    decode = trained.tokenizer.decode
-    train, judged = ("".join(map(decode, runs)).encode() for runs in (given.train, spelt))
+    inner = untagged(trained.tokenizer)
+    spell = inner.spelled if isinstance(inner, SequenceTokenizer) else inner.decode
+    judged = "".join(map(spell, spelt)).encode()
+    train = "".join(map(inner.decode, given.train)).encode()
     bits |= compression(train, judged, letters)
     return figures
 

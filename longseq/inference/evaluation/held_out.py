@@ -30,7 +30,7 @@ class Given:
 
     frames: of each record that is a gene, how many letters stand before its first whole codon; None
     where nothing is said of it, NO_GENE where it is said to be something else, or its frame is not
-    known. frameless: data with coding sequences of unknown frame.
+    known. frameless: data with coding sequences of unknown frame. note: what is to be known of it.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Given:
     train: list[Tokens]
     frames: list[Frame]
     frameless: str = ""
+    note: str = ""
 
     @property
     def has_genes(self) -> bool:
@@ -158,4 +159,4 @@ def from_files(trained: Trained, files: list[str], train: list[str], read: bool 
         frameless = frameless or ("" if known else dataset.prefix)
     records = list(reader if read else ())
     frames = frames if reader.datasets and read else [None] * len(records)
-    return Given(", ".join(files), records, learned, frames, frameless)
+    return Given(", ".join(files), records, learned, frames, frameless, reader.said_of_unknown())

@@ -187,6 +187,8 @@ def _prompts(
     found = [reader.typed("--prompt", f"prompt-{n}", text)
              for n, text in enumerate(options.prompt, 1)]  # fmt: skip
     given = [(one.name, one.tokens) for one in [*reader, *found]]
+    if said := reader.said_of_unknown():
+        warn(said)
     if reader.left_out:
         warn(f"{reader.left_out:,} letters behind the last whole token of a prompt are not used")
     for number, (name, tokens) in enumerate(given or [("made", np.zeros(0, np.int64))]):
