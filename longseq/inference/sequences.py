@@ -250,7 +250,7 @@ class Reader:
             unknown_weight=weighing.unknown,
         )
         codes = raw.translate(recipe.code_table(), LAYOUT + GAPS)
-        recipe.check(path, name, codes, remedy=REMEDY)
+        recipe.check(path, name, codes, raw=raw, remedy=REMEDY)
         if 0 < len(codes) < tokenizer.bases:
             raise UserError(
                 f"{path}: record {name} has fewer letters ({len(codes)}) than a token of"

@@ -22,7 +22,9 @@ from longseq.checkpoint.trained import Trained, find_trained
 from longseq.config.arguments import Config, Layout
 from longseq.config.flags import Parser
 from longseq.data.indexed.format import Tokens
-from longseq.data.tokenizers.base import Tokenizer
+from longseq.data.tokenizers.alphabet import INVALID, LETTERS, code_table
+from longseq.data.tokenizers.base import SequenceTokenizer, Tokenizer
+from longseq.data.tokenizers.tagged import untagged
 from longseq.errors import UserError
 from longseq.inference.flags import add_computing, network_config, read_computing
 from longseq.inference.generation.fasta import body, no_letters
@@ -171,12 +173,18 @@ def _check(options: argparse.Namespace, layout: Layout) -> None:
 
 
 def _stops(tokenizer: Tokenizer, names: list[str]) -> dict[int, str]:
-    """Tokens that end a sequence, by id."""
+    """Tokens that end a sequence, by id; of nucleotides written as prompts may be, taa or UAA."""
     places = {name: place for place, name in enumerate(tokenizer.names())}
+    inner, found = untagged(tokenizer), {}
+    of_letters = isinstance(inner, SequenceTokenizer) or getattr(inner, "nucleotides", False)
     for name in names:
-        if name not in places:
+        codes = name.encode().translate(code_table())
+        read = name if INVALID in codes or not of_letters else "".join(LETTERS[n] for n in codes)
+        token = name if name in places else read
+        if token not in places:
             raise UserError(f"--stop {name}: {tokenizer.specification} has no such token")
-    return {places[name]: name for name in names} | {tokenizer.end_of_document: "end"}
+        found[places[token]] = token
+    return found | {tokenizer.end_of_document: "end"}
 
 
 def _prompts(
