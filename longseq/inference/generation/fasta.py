@@ -1,6 +1,7 @@
 """What is written of a sequence that was made: FASTA that this program reads.
 
     never = no_letters(tokenizer)                   # but for those that end a sequence
+    names = told_apart(["a", "a"])                  # "a", "a-2"
     text, replaced = body(tokenizer, tokens)        # lines below a header
 
 What a prompt brings along and FASTA cannot hold is replaced, and counted. Tags of a prompt are a
@@ -8,6 +9,9 @@ line of their own, so that they are read whole.
 """
 
 from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
 
 from longseq.data.indexed.format import Tokens
 from longseq.data.tokenizers.base import PRINTED, SequenceTokenizer, Tokenizer
@@ -25,6 +29,20 @@ def no_letters(tokenizer: Tokenizer) -> frozenset[int]:
         raise UserError(
             f"generate writes FASTA, which can hold no token of {tokenizer.specification}"
         )
+    return found
+
+
+def told_apart(names: Sequence[str]) -> list[str]:
+    """The same names, with -2, -3, … behind those that stood before."""
+    taken, found = set(names), []
+    last: Counter[str] = Counter()
+    for name in names:
+        last[name] += 1
+        new = name
+        while last[name] > 1 and (new := f"{name}-{last[name]}") in taken:
+            last[name] += 1
+        taken.add(new)
+        found.append(new)
     return found
 
 

@@ -27,7 +27,7 @@ from longseq.data.tokenizers.base import SequenceTokenizer, Tokenizer
 from longseq.data.tokenizers.tagged import untagged
 from longseq.errors import UserError
 from longseq.inference.flags import add_computing, network_config, read_computing
-from longseq.inference.generation.fasta import body, no_letters
+from longseq.inference.generation.fasta import body, no_letters, told_apart
 from longseq.inference.outputs import Output, check_outputs
 from longseq.inference.progress import progress
 from longseq.inference.ranks import on_ranks, warner
@@ -199,7 +199,11 @@ def _prompts(
         warn(said)
     if reader.left_out:
         warn(f"{reader.left_out:,} letters behind the last whole token of a prompt are not used")
-    for number, (name, tokens) in enumerate(given or [("made", np.zeros(0, np.int64))]):
+    names = told_apart([name for name, _ in given])
+    if renamed := sum(new != old for new, (old, _) in zip(names, given, strict=True)):
+        warn(f"{renamed:,} prompts are named like one before them: -2, -3, … stands behind theirs")
+    each = [(name, tokens) for name, (_, tokens) in zip(names, given, strict=True)]
+    for number, (name, tokens) in enumerate(each or [("made", np.zeros(0, np.int64))]):
         for sample in range(options.samples):
             yield Prompt(f"{name}/{sample + 1}", tokens, number, sample)
 

@@ -87,6 +87,19 @@ def test_a_sequence_that_ends_at_once_is_told(
     assert f"{empty} sequences are empty, which score refuses" in error
 
 
+def test_no_two_records_have_one_name(
+    generate: Generate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor one that another prompt has."""
+    names = ["p1 some", "p1 again", "p1-2", "p1", "prompt-1"]
+    (tmp_path / "p.fa").write_text("".join(f">{name}\nACG\n" for name in names))
+    words = [f"{tmp_path}/p.fa", "--prompt", "ACG", "--samples", "2", "--no-end"]
+    found = ["p1", "p1-3", "p1-2", "p1-4", "prompt-1", "prompt-1-2"]
+    expected = [f"{name}/{sample}" for name in found for sample in (1, 2)]
+    assert list(generate("nucleotide", *words)) == expected
+    assert "3 prompts are named like one before them: -2, -3" in capsys.readouterr().err
+
+
 BYTES = {"A": 0, "C": 1, "\u0120AC": 2, "\u010a": 3, "\u00e9": 4, ">": 5, "</s>": 6, "[X]": 7}
 PIECES = {"AC": 0, "##GT": 1, "[UNK]": 2, "[SEP]": 3, "G>T": 4, "\u00e9": 5}
 LETTERS = {**dict(zip("ACGT", range(4), strict=True)), "[UNK]": 4, "</s>": 5, "AN": 6, "A-": 7}
