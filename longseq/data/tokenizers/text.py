@@ -131,7 +131,7 @@ class Library(TextTokenizer):
         """What a token adds to a text, but for blanks around it."""
         name = self._names[token]
         if type(self._inner.decoder).__name__ == "ByteLevel":  # whose names have other bytes so
-            return name.removeprefix(BLANK)
+            return name.replace(BLANK, " ").strip(" ")
         both, one = (self._inner.decode(ids, skip_special_tokens=False)
                      for ids in ([token, token], [token]))  # fmt: skip
         return str(both[len(one) :].strip(" "))

@@ -120,8 +120,8 @@ def _check_genes(trained: Trained, warn: Callable[[str], None]) -> None:
     tokens, size = trained.tokenizer.specification, letters_a_token(trained.tokenizer)
     if not size:
         raise UserError(
-            f"--genes needs a token for each letter or for each codon (nucleotide, codon), and"
-            f" {trained.name} has {tokens}: leave it out"
+            f"--genes needs a token for each letter or for each codon (nucleotide, codon) and no"
+            f" tags, and {trained.name} has {tokens}: leave it out"
         )
     if size != LETTER:
         warn(f"--genes: {tokens} has no token for each letter: no losses by codon position")

@@ -15,7 +15,7 @@ from longseq.data.indexed.document_table import CODON_START, ENDING, read_docume
 from longseq.data.indexed.format import Tokens
 from longseq.data.prepare.recipe import Recipe
 from longseq.data.sources.annotation.features import CODING, kinds_of
-from longseq.data.tokenizers.tagged import without_tags
+from longseq.data.tokenizers.tagged import untagged, without_tags
 from longseq.errors import UserError
 from longseq.inference.sequences import Reader, Sequence, Weighing, document, short
 
@@ -82,9 +82,10 @@ def _frames(dataset: Dataset) -> tuple[list[Frame], bool]:
     manifest, count = dataset.manifest, dataset.tokens.num_documents
     made = manifest.options if manifest is not None else {}
     featured = manifest is not None and ENDING in manifest.files
-    if not (made.get("genes") or (featured and CODING in kinds_of(made["features"]))):
+    if not (made.get("genes") or (featured and CODING in kinds_of(made.get("features", "")))):
         return [None] * count, True
-    in_codons = Recipe(made["tokenizer"]).in_codons  # which begin with a whole one
+    letters = untagged(dataset.tokenizer).specification
+    in_codons = Recipe(letters).in_codons  # documents that begin with a whole one
     if manifest and manifest.counts.get("ambiguous_left_out") and not in_codons:  # cut anywhere
         return [NO_GENE] * count, False
     if made.get("genes"):

@@ -100,7 +100,16 @@ def test_no_two_records_have_one_name(
     assert "3 prompts are named like one before them: -2, -3" in capsys.readouterr().err
 
 
-BYTES = {"A": 0, "C": 1, "\u0120AC": 2, "\u010a": 3, "\u00e9": 4, ">": 5, "</s>": 6, "[X]": 7}
+BYTES = {
+    "A": 0,
+    "C": 1,
+    "\u0120\u0120AC\u0120": 2,
+    "\u010a": 3,
+    "\u00e9": 4,
+    ">": 5,
+    "</s>": 6,
+    "[X]": 7,
+}
 PIECES = {"AC": 0, "##GT": 1, "[UNK]": 2, "[SEP]": 3, "G>T": 4, "\u00e9": 5}
 LETTERS = {**dict(zip("ACGT", range(4), strict=True)), "[UNK]": 4, "</s>": 5, "AN": 6, "A-": 7}
 
