@@ -90,6 +90,20 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **{"allow_abbrev": False, **more})
+        self._intermixed = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """A list of names may stand in several places between the flags: argparse by itself takes
+        its first place for all of it, which in `RUN --flag FILE` is empty, right behind RUN.
+        """
+        lists = any(one.nargs in ("*", "+") for one in self._get_positional_actions())
+        if self._intermixed or not lists or "--" in (args or ()):
+            return super().parse_known_args(args, namespace)
+        self._intermixed = True  # what follows calls this once more in some versions of Python
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._intermixed = False
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}: see {self.prog} --help")

@@ -71,7 +71,9 @@ def _check_letters(path: str, head: bytes) -> None:
     sequence = rest.partition(b"\n>")[0] if line.startswith(b">") else line
     place = sequence.translate(code_table(), LAYOUT + GAPS).find(INVALID)
     if place >= 0:
-        raise no_nucleotide(path, name, place, f"name another file, or give {TYPE_FLAG} byte")
+        remedy = f"name another file, or give {TYPE_FLAG} byte"
+        letters = sequence.translate(None, LAYOUT + GAPS)[place:]
+        raise no_nucleotide(path, name, place, remedy, letters)
 
 
 def check_wanted(prefix: str, manifest: DatasetManifest | None, wanted: str) -> None:

@@ -5,7 +5,8 @@
         sequence.name, sequence.tokens, sequence.letters
 
 Every letter is accounted for: one that the tokenizer has no token for is refused, an empty record
-too, and letters behind the last whole word of a codon or k-mer are counted in `left_out`.
+too. Of codons and k-mers words with another letter than ACGT are [UNK], as `prepare` has them, and
+counted in `unknown`, and letters behind the last whole word in `left_out`.
 """
 
 from __future__ import annotations
@@ -75,12 +76,13 @@ class Sequence:
 class Reader:
     """The records of files (FASTA, FASTQ, GenBank, JSON lines, text) or of prepared prefixes.
 
-    `done` of `total` bytes or tokens are read; `left_out` letters were behind a last whole word.
+    `done` of `total` bytes or tokens are read; `left_out` letters were behind a last whole word,
+    and `unknown` words of files held a letter other than ACGT.
     """
 
     def __init__(self, trained: Trained, names: list[str], weighing: Weighing) -> None:
         self.trained, self.weighing = trained, weighing
-        self.done = self.left_out = self.total = 0
+        self.done = self.left_out = self.unknown = self.total = 0
         self._texts: Texts | None = None  # of a tokenizer of text
         if isinstance(inner := untagged(trained.tokenizer), TextTokenizer):
             if weighing.by_letters:
@@ -188,8 +190,19 @@ class Reader:
                     self.done = before + source.meter.bytes_read
 
     def tokens(self, name: str, raw: bytes) -> Tokens:
-        """The tokens of a part of a record."""
-        return self.encode(self.paths[0], name, raw).tokens
+        """The tokens of a part of a record; UserError for an unknown word, which no letter tells
+        from another.
+        """
+        before, tokens = self.unknown, self.encode(self.paths[0], name, raw).tokens
+        if self.unknown > before:
+            self.unknown = before
+            raise UserError(f"record {name}: a word holds a letter that is none of ACGT")
+        return tokens
+
+    def said_of_unknown(self, more: str = "") -> str:
+        """What is to be known of unknown words, if there are any."""
+        said = "words hold another letter than ACGT and are [UNK], as in prepared data"
+        return f"{self.unknown:,} {said}{more}" if self.unknown else ""
 
     def typed(self, flag: str, name: str, text: str) -> Sequence:
         """The tokens of what was typed: as it is, where they are not of nucleotides alone."""
@@ -237,7 +250,7 @@ class Reader:
             unknown_weight=weighing.unknown,
         )
         codes = raw.translate(recipe.code_table(), LAYOUT + GAPS)
-        recipe.check(path, name, codes, remedy=REMEDY)
+        recipe.check(path, name, codes, raw=raw, remedy=REMEDY)
         if 0 < len(codes) < tokenizer.bases:
             raise UserError(
                 f"{path}: record {name} has fewer letters ({len(codes)}) than a token of"
@@ -246,13 +259,8 @@ class Reader:
         size = len(codes) - len(codes) % tokenizer.bases
         self.left_out += len(codes) - size
         tokens = tokenizer.encode(np.frombuffer(codes, np.uint8)[:size])
-        if isinstance(tokenizer, Words) and bool((strange := tokens == tokenizer.unknown).any()):
-            at = int(np.argmax(strange)) * tokenizer.bases
-            raise UserError(
-                f"{path}: record {name}: letters {at + 1:,} to {at + tokenizer.bases:,} hold one"
-                f" that is none of ACGT, for which {tokenizer.specification} has no token: cut the"
-                " record there"
-            )
+        if isinstance(tokenizer, Words):
+            self.unknown += int(tokenizer.ambiguous(tokens).sum())
         weights = None
         if weighing.by_letters:
             places = np.frombuffer(raw.translate(recipe.weight_table(), LAYOUT + GAPS), np.uint8)

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from longseq.__main__ import VERBS, main
+from longseq.__main__ import VERBS, main, make_parser
 from longseq.config.arguments import GROUPS
 from longseq.config.flags import flags_of, parse, subject
 
 ROOT = Path(__file__).resolve().parents[2]
+LISTS = ("files", "inputs", "runs", "paths")
 
 
 def help_of(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -76,6 +77,29 @@ def test_a_mistake_is_one_line(
     assert err.startswith("longseq: ")
     assert said in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "files"),
+    [
+        ("evaluate R --window 64 a.fa", "a.fa"),
+        ("evaluate R a.fa --genes b.fa --json c.json", "a.fa b.fa"),
+        ("evaluate --window 64 R a.fa b.fa", "a.fa b.fa"),
+        ("evaluate R --window 64", ""),
+        ("generate R --seed 3 a.fa", "a.fa"),
+        ("generate R --prompt ACG a.fa --no-end b.fa", "a.fa b.fa"),
+        ("score R a.fa --window 64 b.fa", "a.fa b.fa"),
+        ("embed R --output e.npy a.fa --layer 1 b.fa", "a.fa b.fa"),
+        ("prepare a.fa --output x b.fa", "a.fa b.fa"),
+        ("report a --csv b", "a b"),
+        ("data duplicates a --near 1 b", "a b"),
+        ("checkpoint average a --output x b", "a b"),
+    ],
+)
+def test_files_may_stand_behind_and_between_flags(words: str, files: str) -> None:
+    options = make_parser(words.split()[0])[0].parse_args(words.split())
+    found = next(getattr(options, name) for name in LISTS if hasattr(options, name))
+    assert " ".join(map(str, found)) == files
 
 
 @pytest.mark.parametrize("verb", ["generate", "evaluate", "data report", "status", "watch", "sync"])

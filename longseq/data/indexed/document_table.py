@@ -1,10 +1,11 @@
 """PREFIX.documents.tsv: what each document is, where documents are annotated features.
 
     feature  location            name    facts
-    CDS      190..255+           thrL    {"product": "thr operon leader peptide"}
+    CDS      190..255+           thrL    {"product": "leader peptide", "codon_start": "1"}
 
-Locations count from 1, in reading order. Data of whole records have none: their table of records
-says it all.
+Locations count from 1, in reading order, and so does codon_start, where the first whole codon of a
+coding sequence begins; documents of codons begin there. Data of whole records have none: their
+table of records says it all.
 """
 
 import json
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from longseq.errors import UserError
 
 ENDING = "documents.tsv"
+CODON_START = "codon_start"
 HEADER = "feature\tlocation\tname\tfacts\n"
 
 

@@ -98,7 +98,7 @@ class Encoder:
         facts: list[str] = []
         for name, raw, known, features in records(chunk, self.features):
             codes = self.codes(raw)
-            recipe.check(chunk.path, name, codes)
+            recipe.check(chunk.path, name, codes, raw=raw)
             counts["gaps"] += count_gaps(raw)
             counts["lower_case_bases"] += count_lower_case(raw)
             if self.features:

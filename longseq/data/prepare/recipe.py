@@ -5,7 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from longseq.data.sources.names import REMEDY, called, no_nucleotide
-from longseq.data.tokenizers.alphabet import INVALID, LETTERS, UNKNOWN, code_table
+from longseq.data.tokenizers.alphabet import (
+    GAPS,
+    INVALID,
+    LAYOUT,
+    LETTERS,
+    UNKNOWN,
+    code_table,
+)
 from longseq.data.tokenizers.kinds import OF_TEXT
 from longseq.errors import UserError
 
@@ -90,14 +97,16 @@ class Recipe:
         codes: bytes,
         before: int = 0,
         remedy: str = "",
+        raw: bytes = b"",
     ) -> None:
         """Refuse what is no nucleotide and, where asked, what is none of A, C, G, T.
 
-        before: letters of the record that came before these.
+        before: letters of the record that came before these. raw: what they are codes of.
         """
         place = codes.find(INVALID)
         if place >= 0:
-            raise no_nucleotide(path, name, before + place, remedy or self._remedy)
+            rest = raw.translate(None, LAYOUT + GAPS)[place:]
+            raise no_nucleotide(path, name, before + place, remedy or self._remedy, rest)
         if self.ambiguous == "refuse" and (foreign := codes.translate(None, BASES)):
             place = before + codes.find(foreign[0]) + 1
             raise UserError(

@@ -165,7 +165,7 @@ class Reader:
                     found = texts.of(record.kind, record.path, record.name, raw, length)
                 else:
                     found = self.encoder.codes(raw)
-                    self.encoder.recipe.check(record.path, record.name, found, length)
+                    self.encoder.recipe.check(record.path, record.name, found, length, raw=raw)
                     foreign = foreign or found.translate(None, BASES)[:1]
                     beside.write(self.encoder.weights(raw))
                 if not text:

@@ -65,7 +65,7 @@ class Texts:
                 )
             return letters
         codes = raw.translate(self._table, LAYOUT + GAPS)
-        self.recipe.check(path, name, codes, before, self.remedy)
+        self.recipe.check(path, name, codes, before, self.remedy, raw)
         return codes.translate(LETTER_TABLE)
 
 

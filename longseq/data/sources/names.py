@@ -3,6 +3,7 @@
 from longseq.errors import UserError
 
 REMEDY = "mend the record, or use --tokenizer byte for other text"
+LONGEST = 4  # bytes of a character of UTF-8
 
 
 def printable(text: str) -> str:
@@ -22,6 +23,12 @@ def called(path: str, name: str) -> str:
     return f"{path}: record {printable(name) or '(no name)'}"
 
 
-def no_nucleotide(path: str, name: str, place: int, remedy: str = REMEDY) -> UserError:
-    """That the letter at a place of a record, from 0, is none; to be raised."""
-    return UserError(f"{called(path, name)}: letter {place + 1:,} is no nucleotide: {remedy}")
+def no_nucleotide(
+    path: str, name: str, place: int, remedy: str = REMEDY, letters: bytes = b""
+) -> UserError:
+    """That the letter at a place of a record, from 0, is none; to be raised. letters: those from
+    this place on, where they are at hand.
+    """
+    found = printable(letters[:LONGEST].decode("utf-8", "replace")[:1])
+    what = f", but {found!r}" if found else ""
+    return UserError(f"{called(path, name)}: letter {place + 1:,} is no nucleotide{what}: {remedy}")

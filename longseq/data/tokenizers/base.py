@@ -15,6 +15,8 @@ import numpy.typing as npt
 from longseq.data.indexed.format import Ints, Tokens, token_dtype
 from longseq.data.tokenizers.alphabet import COMPLEMENTS, LETTERS, Codes
 
+PRINTED = frozenset(map(chr, range(32, 127))) - {">"}  # of text, what FASTA can hold
+
 
 class Tokenizer(ABC):
     """What data and trainer need of a vocabulary.
@@ -44,6 +46,12 @@ class Tokenizer(ABC):
         whatever they are called and made from.
         """
         return self.end_of_document, self.names()
+
+    @abstractmethod
+    def no_letters(self) -> list[int]:
+        """Ids that stand for no letters of a sequence: special ones, tags, and of text what FASTA
+        cannot hold.
+        """
 
     @abstractmethod
     def sizes(self, tokens: Tokens) -> Ints:
@@ -83,6 +91,12 @@ class SequenceTokenizer(Tokenizer):
 
     def letters(self, tokens: Tokens) -> int:
         return len(tokens) * self.bases
+
+    def spelled(self, tokens: Tokens) -> str:
+        """The letters that tokens stand for, N where a special one does not say which."""
+        names, special = self.names(), set(self.no_letters())
+        any_letters = "N" * self.bases
+        return "".join([any_letters if t in special else names[t] for t in tokens.tolist()])
 
     def other_strand(self) -> npt.NDArray[np.int64]:
         """For each token the one that the other strand has there, [vocab_size]; specials stay."""

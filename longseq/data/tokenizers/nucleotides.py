@@ -33,6 +33,9 @@ class Nucleotides(SequenceTokenizer):
         table = np.frombuffer((LETTERS + "|").encode(), dtype=np.uint8)
         return table[tokens].tobytes().decode("ascii")
 
+    def no_letters(self) -> list[int]:
+        return [self.end_of_document]
+
     def names(self) -> list[str]:
         return [*LETTERS, "<eod>"]
 

@@ -95,6 +95,9 @@ class Tagged(Tokenizer):
     def definition(self) -> Any:
         return self.inner.definition(), self.tags
 
+    def no_letters(self) -> list[int]:
+        return [*self.inner.no_letters(), *range(self.inner.vocab_size, self.vocab_size)]
+
     def names(self) -> list[str]:
         return [*self.inner.names(), *self.tags]
 

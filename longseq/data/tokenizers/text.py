@@ -15,11 +15,12 @@ import numpy as np
 
 from longseq.data.indexed.format import Ints, Tokens
 from longseq.data.tokenizers.alphabet import LETTERS
-from longseq.data.tokenizers.base import Tokenizer
+from longseq.data.tokenizers.base import PRINTED, Tokenizer
 from longseq.data.tokenizers.completing import complete_decoder, never_failing
 from longseq.errors import UserError
 
 BASES = "ACGT"
+BLANK = "\u0120"  # a blank in the names of ByteLevel tokens
 PLAIN = LETTERS.encode()
 END_NAMES = ("<|endoftext|>", "</s>", "<eos>", "[EOS]", "<eod>", "[SEP]")
 
@@ -56,6 +57,9 @@ class Bytes(TextTokenizer):
     def decode(self, tokens: Tokens) -> str:
         text = tokens[tokens < 256].astype(np.uint8).tobytes().decode("utf-8", "replace")
         return text + "<eod>" * int((tokens == 256).sum())
+
+    def no_letters(self) -> list[int]:
+        return [token for token in range(257) if chr(token) not in PRINTED]
 
     def sizes(self, tokens: Tokens) -> Ints:
         return (tokens < 256).astype(np.int64)
@@ -110,6 +114,28 @@ class Library(TextTokenizer):
 
     def decode(self, tokens: Tokens) -> str:
         return str(self._inner.decode(tokens.tolist(), skip_special_tokens=False))
+
+    def no_letters(self) -> list[int]:
+        added = self._inner.get_added_tokens_decoder()
+        special = {number for number, token in added.items() if token.special}
+        special |= {self.end_of_document, self._unknown}
+        good = set(LETTERS) if self.nucleotides else PRINTED
+        return [
+            token
+            for token in range(self.vocab_size)
+            if token in special
+            or not self._names.get(token)
+            or not good.issuperset(self._adds(token))
+        ]
+
+    def _adds(self, token: int) -> str:
+        """What a token adds to a text, but for blanks around it."""
+        name = self._names[token]
+        if type(self._inner.decoder).__name__ == "ByteLevel":  # whose names have other bytes so
+            return name.replace(BLANK, " ").strip(" ")
+        both, one = (self._inner.decode(ids, skip_special_tokens=False)
+                     for ids in ([token, token], [token]))  # fmt: skip
+        return str(both[len(one) :].strip(" "))
 
     def sizes(self, tokens: Tokens) -> Ints:
         different, places = np.unique(tokens, return_inverse=True)

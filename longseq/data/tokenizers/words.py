@@ -25,6 +25,7 @@ class Words(SequenceTokenizer):
         self.vocab_size = len(specials) + len(words)
         self.unknown = specials.index(unknown)
         self.end_of_document = specials.index(end)
+        self._specials = len(specials)
         self._names = [*specials, *words]
         places = {word: len(specials) + place for place, word in enumerate(words)}
         alphabetical = ("".join(letters) for letters in product("ACGT", repeat=self.bases))
@@ -74,6 +75,9 @@ class Words(SequenceTokenizer):
 
     def decode(self, tokens: Tokens) -> str:
         return "".join([self._names[token] for token in tokens.tolist()])
+
+    def no_letters(self) -> list[int]:
+        return list(range(self._specials))
 
     def names(self) -> list[str]:
         return self._names

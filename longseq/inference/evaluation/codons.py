@@ -19,6 +19,7 @@ TABLE = 11  # NCBI's genetic code of bacteria, archaea and plastids
 COMPLEMENT = str.maketrans("ACGT", "TGCA")
 Gene = tuple[int, int, bool]  # first letter, one past the last, whether on the other strand
 BETWEEN, OTHER = "between genes", ", other strand"
+UNSAID = 9  # the place of a letter of which nothing is known
 PLACES = {0: BETWEEN, 1: "1", 2: "2", 3: "3"}
 PLACES |= {-1: "1" + OTHER, -2: "2" + OTHER, -3: "3" + OTHER}
 
@@ -38,6 +39,11 @@ def places(count: int, genes: Iterable[Gene]) -> npt.NDArray[np.int64]:
         steps = np.arange(stop - start) % 3 + 1
         found[start:stop] = -steps[::-1] if backward else steps
     return found
+
+
+def in_frame(count: int, frame: int) -> npt.NDArray[np.int64]:
+    """Codon positions of all letters of a gene whose first whole codon begins behind `frame`."""
+    return (np.arange(count) - frame) % 3 + 1
 
 
 def by_codon(losses: list[Losses], where: list[npt.NDArray[np.int64]]) -> dict[str, float]:

@@ -14,21 +14,21 @@ import argparse
 import json
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from longseq.checkpoint.trained import Trained, find_trained
 from longseq.config.arguments import Config
 from longseq.config.flags import Parser
 from longseq.data.samples.entropy import Labels, markov
-from longseq.data.tokenizers.nucleotides import Nucleotides
+from longseq.data.tokenizers.base import SequenceTokenizer
+from longseq.data.tokenizers.tagged import untagged
 from longseq.errors import UserError
 from longseq.host.atomic_files import reason, replace_file, unwritable
 from longseq.inference.evaluation.baselines import compression
-from longseq.inference.evaluation.codons import by_codon, coding, genes_of, places, shuffled
+from longseq.inference.evaluation.genes import LETTER, letters_a_token, of_genes
 from longseq.inference.evaluation.held_out import MOST, Given, from_files, held_out
 from longseq.inference.evaluation.losses import Found, network_losses
 from longseq.inference.evaluation.picture import picture
@@ -43,10 +43,6 @@ from longseq.parallel.agreement import Ranks
 
 if TYPE_CHECKING:
     import torch
-
-    from longseq.inference.network import Ready
-
-SHUFFLED = 200  # genes that are scored against themselves with codons shuffled
 
 
 def add_arguments(parser: Parser) -> None:
@@ -63,7 +59,7 @@ def add_arguments(parser: Parser) -> None:
     add("--stride", type=int, default=0, metavar="M", help="tokens between two windows (N / 2)")
     add(
         "--genes", action="store_true",
-        help="call genes: losses by codon position, genes against their codons shuffled",
+        help="those annotated, or called: by codon position, and against their codons shuffled",
     )  # fmt: skip
     add("--picture", type=Path, metavar="FILE", help="the figures drawn, a .svg")
     add("--json", type=Path, metavar="FILE", help="all figures, a .json")
@@ -95,15 +91,19 @@ def evaluate(options: argparse.Namespace) -> int:
         config = network_config(trained, layout, computing, ranks.size)
         length = config.network.seq_length
         cuts = cutting(length, options.window or length, options.stride)
-        if options.genes and not isinstance(trained.tokenizer, Nucleotides):
-            raise UserError(
-                f"--genes: codon positions need a token for each letter, and {trained.name} has"
-                f" {trained.tokenizer.specification}: leave it out"
-            )
+        if options.genes:
+            _check_genes(trained, warner(ranks))
         if options.files:
             given = from_files(trained, options.files, options.train, read=not computing.dry_run)
         else:
             given = held_out(trained, options.part)
+        if options.genes and given.frameless:
+            raise UserError(
+                f"--genes: {given.frameless} does not say where codons begin in its documents (made"
+                " with --ambiguous split, or by a former version): prepare it again"
+            )
+        if given.note:
+            warner(ranks)(given.note)
         return Asked(trained, config, cuts, given)
 
     def work(asked: Asked, device: torch.device, ranks: Ranks) -> None:
@@ -115,6 +115,18 @@ def evaluate(options: argparse.Namespace) -> int:
     return on_ranks(computing, look, work)
 
 
+def _check_genes(trained: Trained, warn: Callable[[str], None]) -> None:
+    """Refuse tokens of which no gene can be made, and say what those of codons do not tell."""
+    tokens, size = trained.tokenizer.specification, letters_a_token(trained.tokenizer)
+    if not size:
+        raise UserError(
+            f"--genes needs a token for each letter or for each codon (nucleotide, codon) and no"
+            f" tags, and {trained.name} has {tokens}: leave it out"
+        )
+    if size != LETTER:
+        warn(f"--genes: {tokens} has no token for each letter: no losses by codon position")
+
+
 def _all_figures(asked: Asked, device: torch.device, ranks: Ranks, call: bool) -> dict[str, Any]:
     from longseq.inference.network import make_ready
 
@@ -123,14 +135,15 @@ def _all_figures(asked: Asked, device: torch.device, ranks: Ranks, call: bool) -
     total = sum(len(record.tokens) for record in given.records)
     with progress("evaluating", total, ranks.rank) as advance:
         found = network_losses(ready, given.records, cuts, advance)
-    codons = {}
-    if isinstance(asked.trained.tokenizer, Nucleotides) and (call or given.genes):
-        codons = _codons(ready, given, found, cuts, call)
-    return {} if ranks.rank else _figures(asked.trained, given, found) | codons
+    genes = {}
+    size = letters_a_token(asked.trained.tokenizer)
+    if size and (call or (size == LETTER and given.has_genes)):
+        genes = of_genes(ready, given, found, cuts, call)
+    return {} if ranks.rank else _figures(asked.trained, given, found) | genes
 
 
 def _figures(trained: Trained, given: Given, found: Found) -> dict[str, Any]:
-    """All but those of codons."""
+    """All but those of genes."""
     letters = sum(record.letters for record in given.records)
     spelt = [record.tokens[record.tags :] for record in given.records]  # tags count nothing
     tokens = sum(map(len, spelt))
@@ -164,8 +177,10 @@ def _figures(trained: Trained, given: Given, found: Found) -> dict[str, Any]:
         for order in sorted({min(2, max(orders)), chosen}):
             name = "Markov, order" if order != chosen else "Markov, chosen order"
             bits[f"{name} {order}"] = orders[order]
-    decode = trained.tokenizer.decode
-    train, judged = ("".join(map(decode, runs)).encode() for runs in (given.train, spelt))
+    inner = untagged(trained.tokenizer)
+    spell = inner.spelled if isinstance(inner, SequenceTokenizer) else inner.decode
+    judged = "".join(map(spell, spelt)).encode()
+    train = "".join(map(inner.decode, given.train)).encode()
     bits |= compression(train, judged, letters)
     return figures
 
@@ -173,51 +188,6 @@ def _figures(trained: Trained, given: Given, found: Found) -> dict[str, Any]:
 def _bits(record: Sequence, losses: Losses) -> float:
     likelihood, letters = log_likelihood(record, losses)
     return -likelihood / math.log(2) / max(1, letters)
-
-
-def _codons(ready: Ready, given: Given, found: Found, cuts: Cutting, call: bool) -> dict[str, Any]:
-    """Losses by codon position; where genes are called, those genes against themselves shuffled."""
-    decode = ready.trained.tokenizer.decode
-    texts = [decode(record.tokens) for record in given.records]
-    genes = [
-        [(0, len(text) - len(text) % 3, False)] if given.genes else genes_of(text) for text in texts
-    ]
-    where = [places(len(text), some) for text, some in zip(texts, genes, strict=True)]
-    figures: dict[str, Any] = {"by_codon_position": by_codon(found.each, where)}
-    if call:
-        pairs = zip(texts, genes, strict=True)
-        whole = [gene for text, some in pairs for gene in coding(text, some)][:SHUFFLED]
-        figures["genes"] = _against_shuffled(ready, whole, cuts)
-    return figures
-
-
-def _against_shuffled(ready: Ready, genes: list[str], cuts: Cutting) -> dict[str, Any]:
-    """log p(gene) - log p(the same with synonymous codons shuffled), a codon, in nats."""
-    from longseq.inference.forward import scored
-
-    generator = np.random.default_rng(0)
-    letters = [text for gene in genes for text in (gene, shuffled(gene, generator))]
-    encode = ready.trained.tokenizer
-    assert isinstance(encode, Nucleotides)
-    names = encode.names()
-    table = np.zeros(128, np.uint8)
-    table[[ord(name) for name in names[:4]]] = range(4)
-    records = [
-        Sequence(f"gene-{number}", table[np.frombuffer(text.encode(), np.uint8)], len(text))
-        for number, text in enumerate(letters)
-    ]
-    totals = [-float(each.sum(dtype=np.float64)) for _, each in scored(ready, records, cuts)]
-    if not genes:
-        return {"compared": 0}
-    gains = [
-        (own - other) / (len(gene) / 3)
-        for gene, own, other in zip(genes, totals[::2], totals[1::2], strict=True)
-    ]
-    return {
-        "compared": len(genes),
-        "scored_above_shuffled": sum(gain > 0 for gain in gains),
-        "nats_a_codon_above_shuffled": float(np.mean(gains)),
-    }
 
 
 def _print(figures: dict[str, Any]) -> None:
@@ -239,7 +209,7 @@ def _print(figures: dict[str, Any]) -> None:
             print(f"  {name:<28} {value / math.log(2):.4f}")
     of = figures.get("genes")
     if of and not of["compared"]:
-        print("\nno whole gene was called")
+        print("\nno whole gene is there")
     elif of:
         print(
             f"\n{of['scored_above_shuffled']} of {of['compared']} genes score above themselves with"

@@ -11,25 +11,39 @@ from dataclasses import dataclass
 
 from longseq.checkpoint.trained import Trained, same_tokens
 from longseq.data.datasets import Dataset, open_datasets
+from longseq.data.indexed.document_table import CODON_START, ENDING, read_documents
 from longseq.data.indexed.format import Tokens
-from longseq.data.tokenizers.tagged import without_tags
+from longseq.data.prepare.recipe import Recipe
+from longseq.data.sources.annotation.features import CODING, kinds_of
+from longseq.data.tokenizers.tagged import untagged, without_tags
 from longseq.errors import UserError
 from longseq.inference.sequences import Reader, Sequence, Weighing, document, short
 
 MOST = 1 << 24  # tokens of the training part that baselines learn from
+Frame = int | None
+NO_GENE = -1
 
 
 @dataclass(frozen=True)
 class Given:
     """Records to evaluate, and runs of tokens that were trained on (none: not known).
 
-    genes: each record is a gene from its first codon on.
+    frames: of each record that is a gene, how many letters stand before its first whole codon; None
+    where nothing is said of it, NO_GENE where it is said to be something else, or its frame is not
+    known. frameless: data with coding sequences of unknown frame. note: what is to be known of it.
     """
 
     name: str
     records: list[Sequence]
     train: list[Tokens]
-    genes: bool = False
+    frames: list[Frame]
+    frameless: str = ""
+    note: str = ""
+
+    @property
+    def has_genes(self) -> bool:
+        """Whether some record is one."""
+        return any(frame not in (None, NO_GENE) for frame in self.frames)
 
 
 def held_out(trained: Trained, part: str) -> Given:
@@ -42,21 +56,56 @@ def held_out(trained: Trained, part: str) -> Given:
         raise UserError(
             f"{table}: {error.strerror}: name files to evaluate, or a run's folder"
         ) from None
-    records: list[Sequence] = []
+    found: list[tuple[Sequence, Frame]] = []
     train: list[Tokens] = []
-    genes = True
+    frameless = ""
     for prefix in dict.fromkeys(row["data"] for row in rows):
         (dataset,) = open_datasets(prefix)
         same_tokens(trained, dataset.tokenizer, prefix)
         of_data = [row for row in rows if row["data"] == prefix]
-        records += [_record(dataset, row) for row in of_data if row["part"] == part]
+        frames, known = _frames(dataset)
+        frameless = frameless or ("" if known else prefix)
+        for row in of_data:
+            if row["part"] == part:
+                frame = _cut(dataset, frames[int(row["document"])], row["tokens"])
+                found.append((_record(dataset, row), frame))
         train += _rest(dataset, of_data, MOST - sum(map(len, train)))
-        made = dataset.manifest.options if dataset.manifest is not None else {}
-        genes = genes and bool(made.get("genes"))
-    records = [record for record in records if record.letters]
-    if not records:
+    found = [(record, frame) for record, frame in found if record.letters]
+    if not found:
         raise UserError(f"--part {part}: the run held out no such records: name files to evaluate")
-    return Given(f"{part} part of the run's data", records, train, genes)
+    records, of_each = map(list, zip(*found, strict=True))
+    return Given(f"{part} part of the run's data", records, train, of_each, frameless)
+
+
+def _frames(dataset: Dataset) -> tuple[list[Frame], bool]:
+    """Of each document, as Given has them; and whether those of all genes are known."""
+    manifest, count = dataset.manifest, dataset.tokens.num_documents
+    made = manifest.options if manifest is not None else {}
+    featured = manifest is not None and ENDING in manifest.files
+    if not (made.get("genes") or (featured and CODING in kinds_of(made.get("features", "")))):
+        return [None] * count, True
+    letters = untagged(dataset.tokenizer).specification
+    in_codons = Recipe(letters).in_codons  # documents that begin with a whole one
+    if manifest and manifest.counts.get("ambiguous_left_out") and not in_codons:  # cut anywhere
+        return [NO_GENE] * count, False
+    if made.get("genes"):
+        return [0] * count, True
+    frames: list[Frame] = []
+    known = True
+    for row in read_documents(dataset.prefix):
+        start = "1" if in_codons else row.facts.get(CODON_START, "")
+        coding = row.feature == CODING
+        known &= bool(start) or not coding
+        frames.append(int(start) - 1 if coding and start else NO_GENE)
+    return frames, known
+
+
+def _cut(dataset: Dataset, frame: Frame, tokens: str) -> Frame:
+    """That of a part of a document, which the list in force writes LOW-HIGH."""
+    if frame is None or frame == NO_GENE or tokens == "all":
+        return frame
+    bases = getattr(dataset.tokenizer, "bases", 1)
+    return (frame - bases * int(tokens.partition("-")[0])) % 3
 
 
 def _span(dataset: Dataset, row: dict[str, str]) -> tuple[int, int]:
@@ -103,6 +152,12 @@ def from_files(trained: Trained, files: list[str], train: list[str], read: bool 
         learned.append(record.tokens[record.tags :])
         if sum(map(len, learned)) >= MOST:
             break
-    made = [d.manifest.options if d.manifest is not None else {} for d in reader.datasets]
-    genes = bool(made) and all(options.get("genes") for options in made)
-    return Given(", ".join(files), list(reader if read else ()), learned, genes)
+    frames: list[Frame] = []
+    frameless = ""
+    for dataset in reader.datasets:
+        some, known = _frames(dataset)
+        frames += some
+        frameless = frameless or ("" if known else dataset.prefix)
+    records = list(reader if read else ())
+    frames = frames if reader.datasets and read else [None] * len(records)
+    return Given(", ".join(files), records, learned, frames, frameless, reader.said_of_unknown())

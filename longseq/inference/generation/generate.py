@@ -22,9 +22,12 @@ from longseq.checkpoint.trained import Trained, find_trained
 from longseq.config.arguments import Config, Layout
 from longseq.config.flags import Parser
 from longseq.data.indexed.format import Tokens
-from longseq.data.tokenizers.base import Tokenizer
+from longseq.data.tokenizers.alphabet import INVALID, LETTERS, code_table
+from longseq.data.tokenizers.base import SequenceTokenizer, Tokenizer
+from longseq.data.tokenizers.tagged import untagged
 from longseq.errors import UserError
 from longseq.inference.flags import add_computing, network_config, read_computing
+from longseq.inference.generation.fasta import body, no_letters, told_apart
 from longseq.inference.outputs import Output, check_outputs
 from longseq.inference.progress import progress
 from longseq.inference.ranks import on_ranks, warner
@@ -36,8 +39,6 @@ if TYPE_CHECKING:
     import torch
 
     from longseq.inference.generation.growing import Made
-
-LINE = 70
 
 
 def add_arguments(parser: Parser) -> None:
@@ -77,12 +78,15 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Asked:
-    """What is to be made. stops: tokens that end a sequence, with their names."""
+    """What is to be made. stops: tokens that end a sequence, with their names; silent: those that
+    are no letters of one, of which only stops are drawn.
+    """
 
     trained: Trained
     config: Config
     prompts: list[Prompt]
     stops: dict[int, str]
+    silent: frozenset[int]
 
 
 def generate(options: argparse.Namespace) -> int:
@@ -98,7 +102,7 @@ def generate(options: argparse.Namespace) -> int:
         stops = _stops(trained.tokenizer, options.stop)
         prompts = list(_prompts(trained, options, warner(ranks)))
         _check_room(config.network.seq_length, prompts, options.max_new_tokens)
-        return Asked(trained, config, prompts, stops)
+        return Asked(trained, config, prompts, stops, no_letters(trained.tokenizer))
 
     def work(asked: Asked, device: torch.device, ranks: Ranks) -> None:
         _make(asked, options, device, ranks)
@@ -112,10 +116,13 @@ def _make(asked: Asked, options: argparse.Namespace, device: torch.device, ranks
     from longseq.inference.network import make_ready
 
     ready = make_ready(asked.trained, asked.config, device, ranks)
-    never = (asked.trained.tokenizer.end_of_document,) if options.no_end else ()
+    ends = {asked.trained.tokenizer.end_of_document}
+    may_end = asked.stops.keys() - (ends if options.no_end else set())
+    never = tuple(sorted(asked.silent - may_end))
     sampling = Sampling(options.temperature, options.top_k, options.top_p, never)
     new, prompts = options.max_new_tokens, asked.prompts
     rows, done = asked.config.training.micro_batch_size, 0
+    replaced = empty = 0
     with (
         _opened(options.output, ranks) as write,
         progress("generating", len(prompts) * new, ranks.rank) as advance,
@@ -128,7 +135,18 @@ def _make(asked: Asked, options: argparse.Namespace, device: torch.device, ranks
             for step in grow(ready, batch, sampling, asked.stops, new):
                 advance(done * new + step * len(batch), f"{done:,} sequences")
             done += len(batch)
-            write("".join(_fasta(asked.trained, one, options) for one in batch))
+            for one in batch:
+                text, strange = _fasta(asked, one, options)
+                write(text)
+                replaced += strange
+                empty += text.count("\n") == 1
+    if replaced:
+        warner(ranks)(f"FASTA cannot hold {replaced:,} characters of prompts: each is written ?")
+    if empty:
+        warner(ranks)(
+            f"{empty:,} sequences are empty, which score refuses: their first token ended them;"
+            " --no-end lets none end so"
+        )
 
 
 def _check(options: argparse.Namespace, layout: Layout) -> None:
@@ -155,12 +173,18 @@ def _check(options: argparse.Namespace, layout: Layout) -> None:
 
 
 def _stops(tokenizer: Tokenizer, names: list[str]) -> dict[int, str]:
-    """Tokens that end a sequence, by id."""
+    """Tokens that end a sequence, by id; of nucleotides written as prompts may be, taa or UAA."""
     places = {name: place for place, name in enumerate(tokenizer.names())}
+    inner, found = untagged(tokenizer), {}
+    of_letters = isinstance(inner, SequenceTokenizer) or getattr(inner, "nucleotides", False)
     for name in names:
-        if name not in places:
+        codes = name.encode().translate(code_table())
+        read = name if INVALID in codes or not of_letters else "".join(LETTERS[n] for n in codes)
+        token = name if name in places else read
+        if token not in places:
             raise UserError(f"--stop {name}: {tokenizer.specification} has no such token")
-    return {places[name]: name for name in names} | {tokenizer.end_of_document: "end"}
+        found[places[token]] = token
+    return found | {tokenizer.end_of_document: "end"}
 
 
 def _prompts(
@@ -171,9 +195,15 @@ def _prompts(
     found = [reader.typed("--prompt", f"prompt-{n}", text)
              for n, text in enumerate(options.prompt, 1)]  # fmt: skip
     given = [(one.name, one.tokens) for one in [*reader, *found]]
+    if said := reader.said_of_unknown():
+        warn(said)
     if reader.left_out:
         warn(f"{reader.left_out:,} letters behind the last whole token of a prompt are not used")
-    for number, (name, tokens) in enumerate(given or [("made", np.zeros(0, np.int64))]):
+    names = told_apart([name for name, _ in given])
+    if renamed := sum(new != old for new, (old, _) in zip(names, given, strict=True)):
+        warn(f"{renamed:,} prompts are named like one before them: -2, -3, … stands behind theirs")
+    each = [(name, tokens) for name, (_, tokens) in zip(names, given, strict=True)]
+    for number, (name, tokens) in enumerate(each or [("made", np.zeros(0, np.int64))]):
         for sample in range(options.samples):
             yield Prompt(f"{name}/{sample + 1}", tokens, number, sample)
 
@@ -200,12 +230,13 @@ def _opened(path: Path | None, ranks: Ranks) -> Iterator[Callable[[str], object]
             yield file.write
 
 
-def _fasta(trained: Trained, one: Made, options: argparse.Namespace) -> str:
-    tokens, end = one.tokens, trained.tokenizer.end_of_document
-    if tokens and tokens[-1] == end:
+def _fasta(asked: Asked, one: Made, options: argparse.Namespace) -> tuple[str, int]:
+    """A record, and how many of its characters are replaced."""
+    tokens, trained = one.tokens, asked.trained
+    if tokens and tokens[-1] in asked.silent:  # which ended it
         tokens = tokens[:-1]
     shown = [*one.prompt.tolist(), *tokens] if options.with_prompt else tokens
-    text = trained.tokenizer.decode(np.array(shown, dtype=np.int64))
+    text, replaced = body(trained.tokenizer, np.array(shown, dtype=np.int64))
     settings = {
         "checkpoint": trained.name,
         "prompt": len(one.prompt),
@@ -217,5 +248,4 @@ def _fasta(trained: Trained, one: Made, options: argparse.Namespace) -> str:
         "seed": options.seed,
     }
     header = " ".join([f">{one.name}", *(f"{name}={value}" for name, value in settings.items())])
-    lines = [text[start : start + LINE] for start in range(0, len(text), LINE)]
-    return "\n".join([header, *lines]) + "\n"
+    return f"{header}\n{text}", replaced

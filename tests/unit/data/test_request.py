@@ -64,10 +64,10 @@ def test_a_file_that_cannot_be_prepared(folder: Path, path: str, said: str) -> N
 
 def test_the_first_letters_are_nucleotides(folder: Path) -> None:
     assert refusal(data_path="words.txt") == (
-        f"words.txt: record (no name): letter 2 is no nucleotide: {OTHER}"
+        f"words.txt: record (no name): letter 2 is no nucleotide, but 'e': {OTHER}"
     )
     assert refusal(data_path="protein.fa") == (
-        f"protein.fa: record p: letter 4 is no nucleotide: {OTHER}"
+        f"protein.fa: record p: letter 4 is no nucleotide, but 'L': {OTHER}"
     )
     look_at_data(Data(data_path="words.txt", tokenizer_type="byte"))
     look_at_data(Data(data_path="good.fa.gz"))

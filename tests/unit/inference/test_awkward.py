@@ -49,7 +49,7 @@ def here(made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 MISTAKES = [
     ("score norun ok.fa", "norun: it holds no checkpoint"),
     ("score run mid.fa", "mid.fa: record b is empty: leave it out"),
-    ("score run protein.fa", "record a: letter 4 is no nucleotide: mend the record\n"),
+    ("score run protein.fa", "record a: letter 4 is no nucleotide, but 'L': mend the record\n"),
     ("score codons one.fa", "one.fa: record a has fewer letters (1) than a token of codon (3)"),
     ("score run ok.fa -- more.fa", "-- more.fa: score takes nothing after --: leave it out"),
     (
@@ -171,7 +171,7 @@ def test_what_was_not_measured_is_not_told(
     words = ["evaluate", "run", "one.fa", "--genes", "--picture", str(tmp_path / "a.svg")]
     assert main(words) == 0
     out = capsys.readouterr().out
-    assert "no whole gene was called" in out
+    assert "no whole gene is there" in out
     assert "nats a codon" not in out
     assert "±" not in out
 

@@ -63,7 +63,7 @@ def test_nothing_is_computed(
         ("score run g.fa --window 97", "--window 97: the network sees 96 tokens at once"),
         ("score run g.fa --variants g.fa", "--variants g.fa cannot be read as VCF"),
         ("score run g.fa --tensor-model-parallel-size 3", "--num-attention-heads 8"),
-        ("generate run --stop X", "--stop X: "),
+        ("generate run --stop J", "--stop J: "),
         ("generate run --max-new-tokens 97", "--max-new-tokens 97 after a prompt of 0 tokens"),
         ("embed run g.fa --layer 3 --output a.npy", "--layer 3: run/step-7 has layers 1 to 2"),
         ("evaluate run", "run/held_out.tsv: No such file or directory"),

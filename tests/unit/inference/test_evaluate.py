@@ -12,8 +12,11 @@ import pytest
 from Bio.Seq import Seq
 
 from longseq.__main__ import main
+from longseq.checkpoint.trained import find_trained
 from longseq.data.samples.entropy import ALPHA, Labels, markov
 from longseq.inference.evaluation.codons import coding, places, shuffled
+from longseq.inference.evaluation.held_out import NO_GENE, held_out
+from longseq.parallel.agreement import Ranks
 from tests.unit.inference.trained_run import LLAMA, make_model, write_run
 
 GENERATOR = np.random.default_rng(3)
@@ -101,6 +104,100 @@ def test_shuffled_genes_are_the_same_protein() -> None:
     assert Seq(other).translate(table=11) == Seq(gene).translate(table=11)
     codons = [Counter(text[at : at + 3] for at in range(0, len(gene), 3)) for text in (gene, other)]
     assert codons[0] == codons[1]
+
+
+GFF = """##gff-version 3
+g\tx\tCDS\t1\t48\t.\t+\t0\tID=a
+g\tx\tCDS\t50\t91\t.\t-\t2\tID=b
+g\tx\ttRNA\t100\t130\t.\t+\t.\tID=t
+"""
+
+
+@pytest.fixture(scope="module")
+def annotated(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A genome's coding sequences, one of which begins in the middle of a codon, and a tRNA."""
+    folder = tmp_path_factory.mktemp("annotated")
+    path = fasta(folder / "g.fa", [RECORDS[0]])
+    Path(path).write_text(Path(path).read_text().replace(">r0", ">g"))
+    (folder / "g.gff").write_text(GFF)
+    words = ["--annotation", f"{folder}/g.gff", "--features", "CDS,tRNA", "--output", f"{folder}/g"]
+    assert main(["prepare", path, *words]) == 0
+    return f"{folder}/g"
+
+
+def test_annotated_coding_sequences_are_the_genes(
+    run: str, annotated: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In their own frames, on their own strand; none is called in them, nor in what is no gene."""
+    found, each = tmp_path / "found.json", tmp_path / "each.npy"
+    assert main(["evaluate", run, annotated, "--genes", "--json", str(found)]) == 0
+    words = ["--per-position", str(each), "--output", str(tmp_path / "s.tsv")]
+    assert main(["score", run, annotated, *words]) == 0
+    figures, losses = json.loads(found.read_text()), -np.load(each)
+    assert len(losses) == 48 + 42 + 31
+    expected = {
+        str(place + 1): [*losses[place:48:3], *losses[48 + (place + 2) % 3 : 90 : 3]]
+        for place in range(3)
+    }
+    means = {name: float(np.mean(some)) for name, some in expected.items()}
+    assert figures["by_codon_position"] == pytest.approx(means, rel=1e-5)
+    assert figures["genes"]["compared"] == 2
+    assert "other strand" not in capsys.readouterr().out
+
+
+def test_a_frame_is_that_of_the_part_that_was_held_out(run: str, annotated: str) -> None:
+    """A document may be cut in the middle of a codon."""
+    table = Path(run) / "held_out.tsv"
+    rows = "".join(
+        f"valid\t{annotated}\t{row}\tg\tg.fa\n"
+        for row in ("0\tall", "0\t4-40", "1\tall", "1\t7-20", "2\tall")
+    )
+    table.write_text("part\tdata\tdocument\ttokens\trecord\tfile\n" + rows)
+    given = held_out(find_trained(Path(run), print, Ranks()), "valid")
+    table.unlink()
+    assert given.frames == [0, 2, 2, 1, NO_GENE]
+
+
+@pytest.mark.parametrize(("specification", "lead"), [("codon", 1), ("codon", 0), ("kmer:3", 0)])
+def test_a_network_of_codons_scores_genes_against_their_codons_shuffled(
+    specification: str, lead: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those of prepared coding sequences, from their frame on, as `score` finds both."""
+    run = str(write_run(make_model(LLAMA, specification), tmp_path / "run", specification))
+    gene = "ATG" + "".join(GENERATOR.choice(["CTG", "TTA", "AAA", "AAG", "GGC"], 40)) + "TAA"
+    (tmp_path / "g.gff").write_text(f"r0\tx\tCDS\t{3 - lead}\t128\t.\t+\t{lead}\tID=a\n")
+    fasta(tmp_path / "g.fa", [f"CC{gene}GG"])
+    pair = fasta(tmp_path / "pair.fa", [gene, shuffled(gene, np.random.default_rng(0))])
+    prefix, found, table = f"{tmp_path}/g", tmp_path / "found.json", tmp_path / "s.tsv"
+    words = ["--annotation", f"{prefix}.gff", "--tokenizer", specification, "--output", prefix]
+    assert main(["prepare", f"{prefix}.fa", *words]) == 0
+    assert main(["score", run, pair, "--output", str(table)]) == 0
+    own, other = (float(row.split("\t")[3]) for row in table.read_text().splitlines()[1:])
+    capsys.readouterr()
+    assert main(["evaluate", run, prefix, "--genes", "--json", str(found)]) == 0
+    figures = json.loads(found.read_text())
+    assert figures["genes"]["compared"] == 1
+    gain = figures["genes"]["nats_a_codon_above_shuffled"]
+    assert gain == pytest.approx((own - other) / 42, abs=1e-4)
+    assert "by_codon_position" not in figures
+    said = capsys.readouterr().err
+    assert f"{specification} has no token for each letter: no losses by codon position" in said
+
+
+def test_genes_whose_frame_is_not_known_are_refused(
+    run: str, annotated: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As of data that a former version made; what needs no frame is told."""
+    table = Path(f"{annotated}.documents.tsv")
+    before = table.read_text()
+    table.write_text(before.replace('"codon_start"', '"codon start"'))
+    try:
+        assert main(["evaluate", run, annotated, "--genes", "--dry-run"]) == 2
+        assert "does not say where codons begin" in capsys.readouterr().err
+        assert main(["evaluate", run, annotated]) == 0
+        assert "codon position" not in capsys.readouterr().out
+    finally:
+        table.write_text(before)
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,14 @@ import pytest
 import torch
 
 from longseq.__main__ import main
+from longseq.data.tokenizers.base import Tokenizer
+from longseq.data.tokenizers.registry import tokenizer_from
+from longseq.data.tokenizers.tagged import Tagged
+from longseq.inference.generation.generate import _stops
 from longseq.inference.generation.sampling import Sampling
 from longseq.model.gpt import GPT
 from tests.unit.inference.reference import llama
-from tests.unit.inference.trained_run import LLAMA, ROTARY, make_model, write_run
+from tests.unit.inference.trained_run import LLAMA, ROTARY, made, make_model, write_run
 
 transformers = pytest.importorskip("transformers")
 
@@ -105,6 +109,20 @@ def test_a_stop_token_ends_a_sequence(tmp_path: Path) -> None:
         assert ("ended=length" in header) == (len(text) == 60 and not text.endswith("A"))
 
 
+@pytest.mark.parametrize(
+    ("specification", "given", "token"),
+    [("codon", "taa", "TAA"), ("codon", "UaA", "TAA"), ("nucleotide", "u", "T"), ("byte", "t", "t"),
+     ("codon", "[PAD]", "[PAD]"), (Tagged(tokenizer_from("codon"), ["<a=b>"]), "uga", "TGA")],
+)  # fmt: skip
+def test_a_stop_is_read_as_a_prompt_is(
+    specification: str | Tokenizer, given: str, token: str
+) -> None:
+    """Of bytes as it is typed."""
+    tokenizer = made(specification)
+    end = {tokenizer.end_of_document: "end"}
+    assert _stops(tokenizer, [given]) == {tokenizer.names().index(token): token} | end
+
+
 @pytest.mark.parametrize(("k", "p", "temperature"), [(3, 1.0, 1.0), (0, 0.7, 0.5), (5, 0.6, 2.0)])
 def test_tokens_are_left_out_as_transformers_does(k: int, p: float, temperature: float) -> None:
     logits = torch.randn(20, 16, generator=torch.Generator().manual_seed(1)) * 2
@@ -130,7 +148,8 @@ def test_draws_follow_the_probabilities() -> None:
     ("words", "said"),
     [
         (["--max-new-tokens", "97"], "is more than the 96 that the network sees at once"),
-        (["--prompt", "ACJ"], "letter 3 is no nucleotide"),
+        (["--prompt", "AC-J\u00e9"], "letter 3 is no nucleotide, but 'J': mend"),
+        (["--prompt", "ac\u00e9"], "letter 3 is no nucleotide, but '\u00e9': mend"),
         (["--prompt", ""], "record prompt-1 is empty"),
         (["--stop", "TAA"], "--stop TAA: nucleotide has no such token"),
         (["--temperature", "-1"], "--temperature -1.0: give 0 or more"),

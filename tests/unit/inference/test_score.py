@@ -205,19 +205,36 @@ def test_a_run_that_saved_elsewhere_names_the_folder(
     assert main(["score", str(place), fasta, "--window", "96"]) == 0
 
 
-def test_words_with_a_letter_of_no_token_are_refused(
+def test_words_are_read_as_prepared_data_have_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = write_run(make_model(LLAMA, "kmer:3"), tmp_path / "run", "kmer:3")
-    path = tmp_path / "a.fa"
-    path.write_text(">a\nACGACNACG\n")
-    assert main(["score", str(run), str(path)]) == 2
-    assert "record a: letters 4 to 6 hold one that is none of ACGT" in capsys.readouterr().err
-    path.write_text(">a\nACGACTAC\n")
-    assert main(["score", str(run), str(path)]) == 0
-    out, err = capsys.readouterr()
-    assert out.splitlines()[1].split("\t")[:3] == ["a", "6", "2"]
-    assert "2 letters behind the last whole token of their record were not scored" in err
+    """One with an N is [UNK], which may count for nothing; letters behind the last are left out."""
+    run = str(write_run(make_model(LLAMA, "kmer:3"), tmp_path / "run", "kmer:3"))
+    path, prefix = str(tmp_path / "a.fa"), str(tmp_path / "data")
+    Path(path).write_text(">a\nACGACNACGNNGACTAC\n")
+    assert main(["prepare", path, "--tokenizer", "kmer:3", "--output", prefix]) == 0
+    capsys.readouterr()
+    said = "longseq: warning: 2 words hold another letter than ACGT and are [UNK], as in prepared"
+    found = []
+    for given in (path, prefix):
+        assert main(["score", run, given]) == 0
+        out, error = capsys.readouterr()
+        found.append(out)
+        left_out = "2 letters behind the last whole token of their record were not scored"
+        assert (left_out in error) == (given == path)
+        assert (said in error) == (given == path)
+    assert found[0] == found[1]
+    assert found[0].splitlines()[1].split("\t")[:3] == ["a", "15", "5"]
+    each = tmp_path / "each.tsv"
+    words = ["--unknown-weight", "0", "--per-position", str(each)]
+    assert main(["score", run, path, *words]) == 0
+    known = [float(row["log_likelihood"]) for row in rows(each) if row["token"] != "[UNK]"]
+    assert len(known) == 3
+    total = float(capsys.readouterr().out.splitlines()[1].split("\t")[3])
+    assert total == pytest.approx(sum(known), abs=1e-4)
+    for words in (["evaluate", run, path], ["embed", run, path, "--output", f"{tmp_path}/e.npy"]):
+        assert main(words) == 0
+        assert said in capsys.readouterr().err
 
 
 def test_a_learned_table_of_positions_ends(

@@ -282,7 +282,12 @@ def test_text_stays_as_it_is(made: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("run", "content", "words", "said"),
     [
-        ("words", ">x\nACJT\n", [], "record x: letter 3 is no nucleotide: mend the record"),
+        (
+            "words",
+            ">x\nACJT\n",
+            [],
+            "record x: letter 3 is no nucleotide, but 'J': mend the record",
+        ),
         ("bytes", ">x\nAC\u00e9T\n", [], "record x: letter 3 is none of a sequence: mend"),
         ("bytes", ">x\nACT\n", ["--unknown-weight", "0"], "need a tokenizer of sequences, and"),
     ],

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from longseq.data.indexed.document_table import ENDING, HEADER, document_line
+from longseq.data.indexed.document_table import CODON_START, ENDING, HEADER, document_line
 from longseq.data.indexed.format import Ints
-from longseq.data.sources.annotation.features import Feature
+from longseq.data.sources.annotation.features import CODING, Feature
 from longseq.host.atomic_files import sync_open
 
 NOT_JOINED = (-1, -1)
@@ -34,6 +34,8 @@ class FeatureTable:
         for number in numbers.tolist():
             feature = features[number]
             facts = dict(feature.facts)
+            if feature.kind == CODING:
+                facts[CODON_START] = str(feature.phase + 1)
             line = document_line(feature.kind, feature.location, feature.name, facts)
             self._file.write(line)
             joined = len(feature.parts) > 1

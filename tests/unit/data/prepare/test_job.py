@@ -404,8 +404,8 @@ def test_protein_is_bytes_of_text(tmp_path: Path, chunk: int) -> None:
 @pytest.mark.parametrize(
     ("recipe", "said"),
     [
-        ({"mask_lower_case": True}, r"letter 4 is no nucleotide: mend .* leave out --mask-lower"),
-        ({"ambiguous": "n"}, r"letter 4 is no nucleotide: mend .* and --ambiguous"),
+        ({"mask_lower_case": True}, r"4 is no nucleotide, but .L.: mend .* leave out --mask-lower"),
+        ({"ambiguous": "n"}, r"4 is no nucleotide, but .L.: mend .* and --ambiguous"),
     ],
 )
 def test_what_needs_nucleotides_refuses_protein(

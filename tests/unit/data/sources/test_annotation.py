@@ -96,7 +96,7 @@ def test_flat_files(tmp_path: Path, kind: str) -> None:
     assert [document.location for document in documents] == [
         "1..9+,13..18+", "21..30-", "25..30+,1..3+", "1..3-,25..30-"
     ]  # fmt: skip
-    assert documents[0].facts == {"locus_tag": "a", "product": "x;y"}
+    assert documents[0].facts == {"locus_tag": "a", "product": "x;y", "codon_start": "1"}
     (record,) = read_records(prefix)
     assert record.facts["organism"] == "E. test"
     assert record.facts["taxonomy"] == "B; T"
