@@ -71,6 +71,8 @@ class RunCheckpoints:
         self._saver: Saver | None = None
         self._claim: Claim | None = None
         self._reserved = False
+        self._lacked: int | None = None  # the iteration whose checkpoint found no room last
+        self.lack = ""  # and what is to be said of that
         self._damaged: set[Path] = set()  # those passed over, which may be replaced
         self._figures: deque[dict[str, float]] = deque()  # of finished saves, not given yet
 
@@ -183,8 +185,9 @@ class RunCheckpoints:
                 )
 
     def save(self, progress: Mapping[str, int], spikes: Mapping[str, Any]) -> None:
-        """Begin to write a checkpoint, unless it is there already."""
-        if self._saver is None or self._is_there(progress["iteration"]):
+        """Begin to write a checkpoint, unless it is there already, or has just found no room."""
+        iteration = progress["iteration"]
+        if self._saver is None or self._is_there(iteration) or self._lacked == iteration:
             return
         manifest = Manifest(
             dict(progress),  # it goes on while this is written
@@ -197,13 +200,13 @@ class RunCheckpoints:
             spikes=spikes,
             data=self.contents,
         )
+        self.settle()
         try:
-            self._keep_figures(self._saver.finish())
             self._saver.save(
                 self.state, manifest, lambda path: write_tokenizer(self.data.tokenizer, path)
             )
         except NoRoom as error:
-            self._tell(error)
+            self._tell(error, iteration)
 
     def _is_there(self, iteration: int) -> bool:
         saved = self.newest is not None and self.newest.name == f"step-{iteration}"
@@ -245,10 +248,11 @@ class RunCheckpoints:
         return list(figures)
 
     def _go_on(self, act: Callable[[], Saved | None]) -> None:
+        step = self._saver.step if self._saver else None
         try:
             self._keep_figures(act())
         except NoRoom as error:
-            self._tell(error)
+            self._tell(error, step)
 
     def close(self) -> None:
         """Let another run have the folder."""
@@ -270,6 +274,9 @@ class RunCheckpoints:
             }
         )
 
-    def _tell(self, error: NoRoom) -> None:
+    def _tell(self, error: NoRoom, step: int | None) -> None:
         kept = f"{self.newest} is the newest" if self.newest else "there is none yet"
-        self._warn(f"{error}; {kept}; training goes on, and the next save tries again: free some")
+        self._lacked, self.lack = step, f"{error}; {kept}: free some"
+        if step != self.config.training.train_iters:  # of the last one the run's end speaks
+            text = f"{error}; {kept}; training goes on, and the next save tries again: free some"
+            self._warn(text)

@@ -38,7 +38,7 @@ from longseq.errors import Gone
 from longseq.host.atomic_files import NO_ROOM, reason, sync
 from longseq.host.host_memory import available_bytes, own_limit_bytes
 from longseq.parallel.agreement import Ranks
-from longseq.reports.format import size
+from longseq.reports.format import lacking
 
 logger = logging.getLogger("longseq")
 SPARE = 2  # free host memory, in copies, that a copy asks for
@@ -187,7 +187,7 @@ class Saver:
         stays = folders.clean(self.folder)
         free = shutil.disk_usage(self.folder).free
         if free < need:
-            raise NoRoom(f"it needs {size(need)}, and {size(free)} are free")
+            raise NoRoom(lacking(need, free))
         aside.mkdir()
         return stays
 
