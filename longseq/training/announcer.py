@@ -27,6 +27,7 @@ from longseq.data.opening import TrainingData
 from longseq.engine.network.compile import what_compiles
 from longseq.errors import EXIT_DONE, EXIT_NO_ROOM, UserError
 from longseq.host.affinity import Place, complaints, pci_address, where
+from longseq.host.atomic_files import gone
 from longseq.host.host_memory import available_gib, capacity_bytes, peak_memory_gib
 from longseq.reports.format import duration
 from longseq.reports.page import write_page
@@ -211,7 +212,10 @@ class Announcer:
                 if losses:  # none where all iterations were done before
                     write_page(read_run(self.folder))
             except Exception as error:  # a full disk, a library: what has ended well stays so
-                self.screen.warn(f"the report could not be written: {error}")
+                text = f"the report could not be written: {error}"
+                if not self.folder.is_dir():
+                    text = f"no summary says how it ended, and no report: {gone(self.folder)}"
+                self.screen.warn(text)
 
     def failed(self, error: Exception) -> None:
         """Record it; where memory ran out, raise what was estimated, measured and helps instead."""

@@ -16,6 +16,8 @@ from longseq.reports.live.status import status
 from longseq.reports.live.watch import TAIL, frame, look, sparkline
 from longseq.reports.runs import read_run
 from longseq.run.safety.failure import record_failure
+from longseq.run.safety.stopping import Stopper
+from longseq.run.safety.watch import Watch
 
 
 def make_run(folder: Path, count: int = 40, status: str = "running") -> Path:
@@ -109,6 +111,26 @@ def test_a_run_whose_ranks_were_killed_does_not_run(
     assert read_run(run).status == (status if why or "75" in str(files) else "running, or killed")
     (run / "summary.json").write_text('{"status": "done"}')  # it has said so itself
     assert frame(look(run), 500)[1].endswith("done")
+
+
+@pytest.mark.parametrize(("step", "status"), [(40, "stopped early"), (100, "done")])
+def test_a_run_that_has_ended_without_a_summary_does_not_run(
+    tmp_path: Path, step: int, status: str
+) -> None:
+    """Its folder was moved, say; the files it had open went on."""
+    run = make_run(tmp_path / "run", step)
+    watch = Watch(Stopper())
+    watch.listen(run, 0, 1, 600.0)
+    watch.at(step, "save")
+    watch._give_a_sign()
+    assert read_run(run).status == "running, or killed"
+    assert not look(run).ended
+    watch.end()
+    assert read_run(run).status == status
+    assert frame(look(run), 100)[1].endswith(f"{step}/100  {status}")
+    assert look(run).ended
+    record_failure(run, RuntimeError("it failed after all"))
+    assert read_run(run).status == "failed"
 
 
 @pytest.mark.parametrize(
