@@ -248,3 +248,28 @@ def test_one_look_and_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str
     for words in ([str(tmp_path / "no")], [str(tmp_path)], [str(tmp_path / "run"), "--every", "x"]):
         assert main(["watch", *words]) == 2
         assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_status_looks_where_runs_are_put(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As ALCF/status.sh does: OUTPUT_DIR, else outputs/ beside the scripts, wherever one works."""
+    make_run(tmp_path / "named" / "first")
+    make_run(tmp_path / "usual" / "second")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("longseq.reports.live.status.OUTPUTS", tmp_path / "usual")
+    for told, words, shown in (
+        ("named", [], "first"),
+        ("", [], "second"),
+        ("named", ["usual"], "second"),
+    ):
+        monkeypatch.setenv("OUTPUT_DIR", told)
+        assert main(["status", *words]) == 0
+        assert capsys.readouterr().out.splitlines()[0] == shown
+    monkeypatch.setenv("OUTPUT_DIR", "nowhere")
+    assert main(["status"]) == 2
+    assert "nowhere: no such folder" in capsys.readouterr().err
+    monkeypatch.setenv("OUTPUT_DIR", "")
+    monkeypatch.setattr("longseq.reports.live.status.OUTPUTS", tmp_path / "none")
+    assert main(["status"]) == 0
+    assert capsys.readouterr().out.startswith("no job and no run yet in ")
