@@ -59,13 +59,23 @@ def test_no_line_is_wider_than_the_screen(tmp_path: Path, width: int) -> None:
     assert max(map(len, frame(look(make_run(tmp_path / "run")), width))) <= width
 
 
-def test_a_run_that_says_nothing_any_more_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("ahead", "said"),
+    [
+        (-600, "nothing new for 0:10:00: ended or hung"),
+        (600, "dated 0:10:00 ahead of this clock: running, ended or hung"),
+    ],
+)
+def test_a_run_that_says_nothing_any_more_is_told(tmp_path: Path, ahead: int, said: str) -> None:
+    """Nor is it news for ever what is dated in the future."""
     run = make_run(tmp_path / "run")
-    then = time.time() - 600
+    then = time.time() + ahead + 0.4  # a look takes a moment
     os.utime(run / "metrics.jsonl", (then, then))
-    lines = frame(look(run), 60)
+    lines = frame(look(run), 80)
     assert lines[1].endswith("40/100  running")
-    assert lines[2].strip() == "nothing new for 0:10:00: ended or hung"
+    assert lines[2].strip() == said
+    os.utime(run / "metrics.jsonl", (time.time() + 20,) * 2)  # hosts' clocks differ a little
+    assert frame(look(run), 60)[1].endswith("running, 0:02:00 left")
 
 
 def test_why_a_run_failed_is_told_whole(tmp_path: Path) -> None:
