@@ -181,6 +181,8 @@ def read_summary(folder: Path) -> dict[str, Any]:
     said = _text(log / "exit-code").strip()
     if notes and not (failed and min(notes)[0]):  # a consequence is none where there is a cause
         _, _, code, reason = min(notes)
+    elif said == str(EXIT_NO_ROOM) and not failed:  # nor for a rank's reason
+        code, reason = EXIT_NO_ROOM, "no room on its disk"
     elif said.isdecimal() and not failed:
         code, reason = int(said), f"exit code {said}, and no rank said why: {log}/rank*.out"
     elif not (said or failed) and (log / "exit-code").exists():  # its one line found no room

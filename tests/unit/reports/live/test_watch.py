@@ -103,6 +103,7 @@ LOST = (
         ({"failed-1.txt": "17900"}, "running, 0:02:00 left", ""),  # is being written
         ({"exit-code": "137\n"}, "failed", "exit code 137, and no rank said why"),
         ({"exit-code": "75\n"}, "stopped early", ""),
+        ({"exit-code": "73\n", "failed-0.txt": ""}, "failed", "no room on its disk"),
         ({"exit-code": "", "failed-0.txt": ""}, "failed", "no room on its disk"),
     ],
 )
