@@ -139,6 +139,7 @@ class RunCheckpoints:
         """
         folder = self.newest.parent if self.newest else self.loaded
         assert folder is not None
+        self._lacked = None  # its iteration comes again
         return dict(self._restore(folder, warn)[1].progress)
 
     def claim(self, warn: Callable[[str], None]) -> None:
