@@ -5,6 +5,7 @@ saver            saves beside the training: the step waits for a copy, a thread 
 owner            a folder of checkpoints belongs to one run at a time
 fit              whether a checkpoint fits a run
 left_out         samples that are not trained on again, after --on-spike rewind
+other_samples    whether the numbers of samples mean what they did before
 request          what --load and --save ask for, looked at before any rank starts
 format/          the files: manifest, tensors, folders of checkpoints
 state/           weights and optimizer state of the engine, and this rank's share of them

@@ -1,6 +1,7 @@
 """Samples that a run never trains on again, because a batch of them made it go back.
 
     left_out = read_left_out(folder)          # RUN/checkpoints/left-out.json; empty where none is
+    left_out = left_out.meant({""}, data)     # those whose samples are told by the checkpoint
     left_out = left_out.with_batch(batch)
     left_out.write(folder)
     left_out.next_sample(consumed, 8, 1024, data)   # where the next batch of 8 samples may begin
@@ -12,7 +13,8 @@ checkpoint that was written before. Standard library only.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from longseq.errors import UserError
@@ -25,8 +27,9 @@ NAME = "left-out.json"
 class LeftOut:
     """One batch: the numbers of its samples in the order of training, first to last.
 
-    seq_length, data: of these samples; at another length, or of other data (by the hash of
-    `data.datasets.contents`; "": not known), the same numbers are other tokens. checkpoint: the
+    seq_length, data: of these samples; at another length, or where the hash of
+    `data.numbering.numbering` is another, the same numbers are other tokens. "": those of the
+    checkpoints beside. Before there was that hash, it was that of the data alone. checkpoint: the
     iteration that the run went back to. why: what was wrong with the batch, for people.
     """
 
@@ -36,6 +39,10 @@ class LeftOut:
     checkpoint: int
     why: str
     data: str = ""
+
+    def is_of(self, seq_length: int, data: str) -> bool:
+        """Whether these numbers mean the same tokens at this length, of these samples."""
+        return (self.seq_length, self.data) == (seq_length, data)
 
 
 @dataclass(frozen=True)
@@ -51,13 +58,21 @@ class AllLeftOut:
         """The first sample from `consumed` on at which a batch of `size` holds none of them."""
         for batch in sorted(self.batches, key=lambda one: one.first):
             meets = batch.first < consumed + size and consumed <= batch.last
-            if meets and batch.seq_length == seq_length and batch.data in ("", data):
+            if meets and batch.is_of(seq_length, data):
                 consumed = batch.last + 1
         return consumed
 
-    def of_other(self, data: str) -> int:
-        """How many are of other data, where their numbers mean nothing."""
-        return sum(batch.data not in ("", data) for batch in self.batches)
+    def meant(self, hashes: Collection[str], data: str) -> AllLeftOut:
+        """With `data` in place of what only the checkpoints beside can tell the meaning of."""
+        return AllLeftOut(
+            tuple(replace(one, data=data) if one.data in hashes else one for one in self.batches)
+        )
+
+    def idle(self, consumed: int, seq_length: int, data: str) -> list[LeftOut]:
+        """Those to come that do not act, as their numbers mean other samples here."""
+        return [
+            one for one in self.batches if one.last >= consumed and not one.is_of(seq_length, data)
+        ]
 
     def back_at(self, checkpoint: int) -> list[LeftOut]:
         """Those after which the run went back to this iteration."""

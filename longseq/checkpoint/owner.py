@@ -25,7 +25,7 @@ from typing import IO
 from longseq.checkpoint.format.folder import steps
 from longseq.checkpoint.format.manifest import Damaged, check_names, read_manifest
 from longseq.errors import Gone, UserError
-from longseq.host.atomic_files import reason, sync_open, unwritable
+from longseq.host.atomic_files import gone, reason, sync_open, unwritable
 
 OWNER = "owner.json"
 
@@ -49,7 +49,7 @@ class Claim:
         except (FileNotFoundError, NotADirectoryError):
             folder = self.path.parent
             what = self.path if folder.is_dir() else folder
-            raise Gone(f"{what} is gone: it was removed or moved while this run used it") from None
+            raise Gone(gone(what)) from None
         if text != self.text:
             raise Lost(f"another run has taken {self.path.parent}: {text.strip()}")
 

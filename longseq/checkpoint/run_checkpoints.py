@@ -27,6 +27,7 @@ from longseq.checkpoint.fit import check_fit, network
 from longseq.checkpoint.format.folder import find_latest
 from longseq.checkpoint.format.manifest import Damaged, Manifest
 from longseq.checkpoint.left_out import AllLeftOut, LeftOut, read_left_out
+from longseq.checkpoint.other_samples import compare, idle
 from longseq.checkpoint.owner import Claim, claim_folder
 from longseq.checkpoint.saver import NoRoom, Saved, Saver
 from longseq.checkpoint.state.load import load
@@ -34,14 +35,13 @@ from longseq.checkpoint.state.share import Share
 from longseq.checkpoint.state.zero_state import engine_state
 from longseq.checkpoint.trained import check_tokenizer
 from longseq.config.arguments import Config
-from longseq.data.datasets import contents
+from longseq.data.numbering import numbering
 from longseq.data.opening import TrainingData
 from longseq.data.tokenizers.registry import write_tokenizer
 from longseq.errors import UserError
 from longseq.host.atomic_files import reason, unwritable
 from longseq.parallel.agreement import Ranks
 from longseq.parallel.mesh import Mesh
-from longseq.reports.format import counted
 from longseq.run.environment import package_versions
 from longseq.run.resumed import find_before
 
@@ -65,12 +65,15 @@ class RunCheckpoints:
         self.newest: Path | None = None  # what this run has written, whole
         self.left_out = AllLeftOut()
         self.spikes: Mapping[str, Any] = {}
-        self.contents = self._from_first(lambda: contents([dataset for dataset, _ in data.cuts]))
+        seed = config.training.seed
+        self.contents = self._from_first(lambda: numbering(data.cuts, config.data, seed))
         self.notes: list[str] = []  # what a resumed run does otherwise than the one before
         self.seconds = 0.0  # of the longest save
         self._saver: Saver | None = None
         self._claim: Claim | None = None
         self._reserved = False
+        self._lacked: int | None = None  # the iteration whose checkpoint found no room last
+        self.lack = ""  # and what is to be said of that
         self._damaged: set[Path] = set()  # those passed over, which may be replaced
         self._figures: deque[dict[str, float]] = deque()  # of finished saves, not given yet
 
@@ -93,29 +96,21 @@ class RunCheckpoints:
         if not self.config.run.load:
             return None
         self.loaded, manifest = self._restore(Path(self.config.run.load), warn)
-        folder = self.loaded.parent
-        self.left_out = self._from_first(lambda: read_left_out(folder))
-        before, now = manifest.layout["seq_length"], self.config.network.seq_length
+        loaded, length = self.loaded, self.config.network.seq_length
+        run = self._from_first(lambda: find_before(loaded))
+        samples = compare(manifest.data, self.contents, run, self.config)
+        kept = self._from_first(lambda: read_left_out(loaded.parent))
+        self.left_out = samples.read(kept)
+        consumed = manifest.progress["consumed_samples"]
         if not manifest.optimizer:
             self.notes.append("it holds weights only: the optimizer begins anew")
-        if before != now:
-            self.notes.append(f"samples of {now:,} tokens from here on, {before:,} before")
-        self.notes += self._other_data(manifest.data)
-        if self.ranks.rank == 0 and (run := find_before(self.loaded)):
-            self.notes += run.differences(self.config)
+        if (before := manifest.layout["seq_length"]) != length:
+            text = f"samples of {length:,} tokens from here on, {before:,} before"
+            self.notes.append(text + (": some come twice or never" if consumed else ""))
+        self.notes += samples.notes if consumed else []
+        self.notes += idle(self.left_out, consumed, length, self.contents["sha256"])
+        self.notes += run.differences(self.config) if run else []
         return dict(manifest.progress)
-
-    def _other_data(self, before: Mapping[str, Any]) -> list[str]:
-        """What to say where the numbers of samples, which go on, mean others than before."""
-        now = self.contents
-        if not before or before["sha256"] == now["sha256"]:
-            return []
-        gone = self.left_out.of_other(now["sha256"])
-        more = f"; {gone} in left-out.json of the data before do not act" if gone else ""
-        return [
-            f"other data: {_in_words(now)}; before, {_in_words(before)}: samples are others from"
-            f" here on, and some come twice or never{more}"
-        ]
 
     def _restore(self, path: Path, warn: Callable[[str], None]) -> tuple[Path, Manifest]:
         found, manifest = find_latest(path, warn, self.ranks, damaged=self._damaged)
@@ -144,6 +139,7 @@ class RunCheckpoints:
         """
         folder = self.newest.parent if self.newest else self.loaded
         assert folder is not None
+        self._lacked = None  # its iteration comes again
         return dict(self._restore(folder, warn)[1].progress)
 
     def claim(self, warn: Callable[[str], None]) -> None:
@@ -190,8 +186,9 @@ class RunCheckpoints:
                 )
 
     def save(self, progress: Mapping[str, int], spikes: Mapping[str, Any]) -> None:
-        """Begin to write a checkpoint, unless it is there already."""
-        if self._saver is None or self._is_there(progress["iteration"]):
+        """Begin to write a checkpoint, unless it is there already, or has just found no room."""
+        iteration = progress["iteration"]
+        if self._saver is None or self._is_there(iteration) or self._lacked == iteration:
             return
         manifest = Manifest(
             dict(progress),  # it goes on while this is written
@@ -204,13 +201,13 @@ class RunCheckpoints:
             spikes=spikes,
             data=self.contents,
         )
+        self.settle()
         try:
-            self._keep_figures(self._saver.finish())
             self._saver.save(
                 self.state, manifest, lambda path: write_tokenizer(self.data.tokenizer, path)
             )
         except NoRoom as error:
-            self._tell(error)
+            self._tell(error, iteration)
 
     def _is_there(self, iteration: int) -> bool:
         saved = self.newest is not None and self.newest.name == f"step-{iteration}"
@@ -252,10 +249,11 @@ class RunCheckpoints:
         return list(figures)
 
     def _go_on(self, act: Callable[[], Saved | None]) -> None:
+        step = self._saver.step if self._saver else None
         try:
             self._keep_figures(act())
         except NoRoom as error:
-            self._tell(error)
+            self._tell(error, step)
 
     def close(self) -> None:
         """Let another run have the folder."""
@@ -277,14 +275,9 @@ class RunCheckpoints:
             }
         )
 
-    def _tell(self, error: NoRoom) -> None:
+    def _tell(self, error: NoRoom, step: int | None) -> None:
         kept = f"{self.newest} is the newest" if self.newest else "there is none yet"
-        self._warn(f"{error}; {kept}; training goes on, and the next save tries again: free some")
-
-
-def _in_words(data: Mapping[str, Any]) -> str:
-    """The data sets of a manifest; of equally long ones the hashes tell them apart."""
-    return " + ".join(
-        f"{one['tokens']:,} tokens in {counted(one['documents'], 'document')} ({one['sha256'][:8]})"
-        for one in data["sets"]
-    )
+        self._lacked, self.lack = step, f"{error}; {kept}: free some"
+        if step != self.config.training.train_iters:  # of the last one the run's end speaks
+            text = f"{error}; {kept}; training goes on, and the next save tries again: free some"
+            self._warn(text)

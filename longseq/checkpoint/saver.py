@@ -35,10 +35,10 @@ from longseq.checkpoint.state.engine_state import EngineState
 from longseq.checkpoint.state.random_states import random_states
 from longseq.checkpoint.state.share import NotFinite, Share, file_name
 from longseq.errors import Gone
-from longseq.host.atomic_files import NO_ROOM, reason, sync
+from longseq.host.atomic_files import NO_ROOM, gone, reason, sync
 from longseq.host.host_memory import available_bytes, own_limit_bytes
 from longseq.parallel.agreement import Ranks
-from longseq.reports.format import size
+from longseq.reports.format import lacking
 
 logger = logging.getLogger("longseq")
 SPARE = 2  # free host memory, in copies, that a copy asks for
@@ -187,7 +187,7 @@ class Saver:
         stays = folders.clean(self.folder)
         free = shutil.disk_usage(self.folder).free
         if free < need:
-            raise NoRoom(f"it needs {size(need)}, and {size(free)} are free")
+            raise NoRoom(lacking(need, free))
         aside.mkdir()
         return stays
 
@@ -265,7 +265,7 @@ class Saver:
 
 def _problem(error: Exception) -> tuple[type[Exception], str]:
     if isinstance(error, FileNotFoundError):  # what has just been made
-        return Gone, f"{error.filename} is gone: it was removed or moved while this run used it"
+        return Gone, gone(error.filename)
     if isinstance(error, OSError):
         text = reason(error) + (f": {error.filename}" if error.filename else "")
         return (NoRoom if error.errno in NO_ROOM else NotSaved), text

@@ -86,7 +86,12 @@ class Layout:
             sizes["tp"] += " with sequence parallel"
         if self.pp > 1:
             sizes["pipeline"] = str(self.pp)
-        return f"{self.world_size} ranks = {' x '.join(map(' '.join, sizes.items()))}"
+        return f"{self.ranks} = {' x '.join(map(' '.join, sizes.items()))}"
+
+    @property
+    def ranks(self) -> str:
+        """How many there are, in words."""
+        return f"{self.world_size} rank{'' if self.world_size == 1 else 's'}"
 
 
 @dataclass(frozen=True)

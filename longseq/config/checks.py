@@ -89,7 +89,10 @@ def _precision(config: Config) -> None:
 def check_cpu(config: Config) -> None:
     """Refuse what cannot act on a CPU; for runs on --device cpu, and where auto comes to that."""
     if config.training.fp16:
-        raise UserError("--fp16: float16 training is not supported on CPUs: use --bf16 or neither")
+        raise UserError(
+            "--fp16 (DTYPE=fp16): float16 training is not supported on CPUs: use --bf16"
+            " (DTYPE=bf16), or neither (DTYPE=fp32)"
+        )
     for name, is_given in (
         ("--checkpoint-in-cpu", config.memory.checkpoint_in_cpu),
         (

@@ -53,7 +53,7 @@ def _layout(config: Config) -> None:
         sizes = axes.axes | ({"pipeline": axes.pp} if axes.pp > 1 else {})
         product = " x ".join(f"{name} {size}" for name, size in sizes.items() if name != "dp")
         raise UserError(
-            f"{axes.world_size} ranks cannot be shared out as {product} = {shared}: the number of"
+            f"{axes.ranks} cannot be shared out as {product} = {shared}: the number of"
             f" ranks must be a multiple of {shared}"
         )
     if axes.sequence_parallel and axes.tp == 1:

@@ -12,6 +12,7 @@ fasta_cache   a FASTA named by --data-path, prepared once and found again by its
 request       what --data-path and its flags ask for, looked at before a job is queued
 datasets      what --data-path names, opened and checked: `check_data`, `open_datasets`
 held_out      what is kept from training, by name or by a seed, and the list of it
+numbering     what the numbers of samples mean, for a checkpoint: `numbering(cuts, options, seed)`
 opening       what the trainer asks for: `open_data(config.data, seq_length, seed)`
 commands      the verb `longseq prepare`;  input_flags: those of its inputs
 looking       the verb `longseq data`, whose work inspection does

@@ -71,8 +71,8 @@ def open_datasets(data_path: str, tokenizer_type: str = "") -> list[Dataset]:
 
 
 def contents(datasets: Sequence[Dataset]) -> dict[str, Any]:
-    """What the numbers of samples mean: each data set's size and a hash of what is in it, whatever
-    it is called; and one of them all with their shares, for a checkpoint.
+    """Each data set's size and a hash of what is in it, whatever it is called; and one of them all
+    with their shares. What samples are made of it is numbering.py's subject.
     """
     sets = [
         {

@@ -212,6 +212,11 @@ def reason(error: OSError) -> str:
     return error.strerror or str(error)
 
 
+def gone(path: Name) -> str:
+    """Of what was there when this process began to use it."""
+    return f"{path} is gone: it was removed or moved while this run used it"
+
+
 def unwritable(text: str, error: OSError) -> UserError:
     """What to raise for `error`, `text` being the one line: a full disk is no mistake."""
     return FullDisk(text) if error.errno in NO_ROOM else UserError(text)

@@ -14,7 +14,7 @@ from longseq.host.atomic_files import reason, unwritable
 from longseq.memory.need import KINDS
 from longseq.planning.plan import GIB, SPREAD, Plan
 from longseq.planning.speed import PARTS
-from longseq.reports.format import duration
+from longseq.reports.format import counted, duration
 
 VERDICTS = {"yes": "fits", "close": "too close to say", "no": "does not fit"}
 EVERY = 1.0  # seconds between two words of progress
@@ -63,9 +63,8 @@ def _count(number: int) -> str:
 def _layout(plan: Plan) -> list[str]:
     job, net = plan.job, plan.job.network
     axes = f"tp {job.tp} x ulysses {job.ulysses} x ring {job.ring} x dp {job.dp}"
-    where = (
-        f"{job.ranks} x {plan.node.gpu.title}" if plan.node else f"{job.ranks} ranks of this CPU"
-    )
+    ranks = counted(job.ranks, "rank")
+    where = f"{job.ranks} x {plan.node.gpu.title}" if plan.node else f"{ranks} of this CPU"
     return [
         f"network     {_count(plan.parameters)} parameters, {net.seq_length:,} tokens",
         f"layout      {where} = {axes}",

@@ -19,7 +19,7 @@ from longseq.reports import curves, together
 from longseq.reports.columns import columns
 from longseq.reports.format import duration, number, short
 from longseq.reports.page import render
-from longseq.reports.runs import RunRecord, common_marks, printable
+from longseq.reports.runs import RunRecord, printable
 from longseq.reports.sections import Table, flat, pairs, precision
 
 FIRST = "run"  # column of what differs
@@ -72,7 +72,7 @@ def differences(runs: Sequence[RunRecord]) -> Table:
         and name.split(".")[-1] not in OWN
         and len({each.get(name, "") for each in settings}) > 1
     ]
-    apart = common_marks(runs)[1]
+    apart = curves.common_marks(runs)[1]
     lost = any(run.lost for run in runs)
     rows = []
     for run, each in zip(runs, settings, strict=True):

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from longseq.reports.plots import FEW, MARK_LINES, PARTS, bounds_near, smooth, thin
-from longseq.reports.runs import RunRecord, common_marks, finite
+from longseq.reports.runs import RunRecord, finite
 
 MOST = 3000  # records of all runs of a page
 WATCHED = ("lm_loss", "grad_norm", "iteration_time")  # their least and greatest are kept
@@ -222,3 +222,16 @@ def _with_numbers(chart: Chart, tables: Sequence[dict[str, Any]]) -> bool:
 def _rounded(value: Any) -> float | None:
     """Seven digits, as many as a float32 has."""
     return float(f"{value:.7g}") if finite(value) else None
+
+
+def common_marks(runs: Sequence[RunRecord]) -> tuple[list[tuple[str, float]], list[str]]:
+    """The marks that all of these runs have alike, to the digits that are told; the names of those
+    that they have not, as runs of other data or tokens.
+    """
+    each = [dict(run.marks()) for run in runs]
+    names = list(dict.fromkeys(name for marks in each for name in marks))
+    told = {
+        name: {f"{marks[name]:.4f}" if name in marks else "" for marks in each} for name in names
+    }
+    alike = [(name, each[0][name]) for name in names if len(told[name]) == 1]
+    return alike, [name for name in names if len(told[name]) > 1]

@@ -39,6 +39,12 @@ def size(count: float) -> str:
     return f"{count / 2**20:.1f} MiB" if count >= 2**20 / 10 else f"{count / 2**10:.1f} KiB"
 
 
+def lacking(need: int, free: int) -> str:
+    """Of a disk; where both are the same in so few digits, what is missing as well."""
+    text = f"it needs {size(need)}, and {size(free)} are free"
+    return text + (f", {need - free:,} bytes too few" if size(need) == size(free) else "")
+
+
 def counted(count: float, what: str) -> str:
     """`1 document`, `1,200 documents`."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"

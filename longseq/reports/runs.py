@@ -13,6 +13,7 @@ from typing import Any, TypeGuard
 from longseq.errors import EXIT_NO_ROOM, EXIT_STOPPED_EARLY, UserError
 
 SUMMARY = "summary.json"
+END = "end"  # the phase of a rank (run/safety/watch.py) that is done with all, its exit excepted
 RUNNING, DONE, STOPPED, FAILED = "running", "done", "stopped early", "failed"  # its status
 LAST = 20  # iterations that a run's training loss is the mean of: one batch's says little
 AFTER = "loss_after_"  # keys of losses by place: the most tokens before
@@ -143,19 +144,6 @@ def no_number(records: Sequence[dict[str, Any]], whole: bool = True) -> list[str
     return said
 
 
-def common_marks(runs: Sequence[RunRecord]) -> tuple[list[tuple[str, float]], list[str]]:
-    """The marks that all of these runs have alike, to the digits that are told; the names of those
-    that they have not, as runs of other data or tokens.
-    """
-    each = [dict(run.marks()) for run in runs]
-    names = list(dict.fromkeys(name for marks in each for name in marks))
-    told = {
-        name: {f"{marks[name]:.4f}" if name in marks else "" for marks in each} for name in names
-    }
-    alike = [(name, each[0][name]) for name in names if len(told[name]) == 1]
-    return alike, [name for name in names if len(told[name]) > 1]
-
-
 def read_run(folder: Path) -> RunRecord:
     """Read a run's folder; raises UserError where there is nothing to report."""
     path = folder / "metrics.jsonl"
@@ -182,7 +170,8 @@ def read_run(folder: Path) -> RunRecord:
 def read_summary(folder: Path) -> dict[str, Any]:
     """What a run says of itself; of one whose ranks were killed before they could say how it ended,
     or said so for a lost connection, what its ranks' notes (run/safety/abort.py) and its launcher
-    (ALCF/running.sh) say.
+    (ALCF/running.sh) say; of one whose summary found no room, or was moved, rank 0's last sign of
+    life.
     """
     summary, log = read_json(folder / SUMMARY), folder / "log"
     failed = summary.get("status", "") == FAILED
@@ -192,10 +181,16 @@ def read_summary(folder: Path) -> dict[str, Any]:
     said = _text(log / "exit-code").strip()
     if notes and not (failed and min(notes)[0]):  # a consequence is none where there is a cause
         _, _, code, reason = min(notes)
+    elif said == str(EXIT_NO_ROOM) and not failed:  # nor for a rank's reason
+        code, reason = EXIT_NO_ROOM, "no room on its disk"
     elif said.isdecimal() and not failed:
         code, reason = int(said), f"exit code {said}, and no rank said why: {log}/rank*.out"
     elif not (said or failed) and (log / "exit-code").exists():  # its one line found no room
         code, reason = EXIT_NO_ROOM, f"no room on its disk: {log}/exit-code is empty"
+    elif not failed and (beat := read_json(log / "beat-0.json")).get("phase") == END:
+        total, step = nested(summary, "settings", "training", "train_iters"), beat.get("step")
+        done = isinstance(total, int) and isinstance(step, int) and step >= total
+        return summary | {"status": DONE if done else STOPPED}
     else:
         return summary
     if code == EXIT_STOPPED_EARLY:

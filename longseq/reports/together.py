@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from longseq.reports.columns import shortened
+from longseq.reports.curves import common_marks
 from longseq.reports.plots import (
     BLUE,
     GREEN,
@@ -20,7 +21,7 @@ from longseq.reports.plots import (
     smooth,
     thin,
 )
-from longseq.reports.runs import RunRecord, common_marks, printable
+from longseq.reports.runs import RunRecord, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

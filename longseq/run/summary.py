@@ -98,7 +98,7 @@ def closing_rows(
         rows.append(("unigram loss", f"{loss(marks['unigram_loss'], bases)}, without context"))
         for order, value in marks["markov_losses"].items():
             rows.append((f"Markov, order {order}", loss(value, bases)))
-    if config.run.run_dir:
+    if config.run.run_dir and Path(config.run.run_dir).is_dir():
         shown = " (report.html shows it)" if losses else ""
         rows.append(("everything", config.run.run_dir + shown))
     if saved:

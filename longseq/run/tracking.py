@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from longseq.host.atomic_files import replace_file
+from longseq.host.atomic_files import gone, replace_file
 from longseq.host.growing_files import Pieces, Waiting, room_for
 from longseq.reports.runs import parse_record
 from longseq.run.wandb_sink import Told, WandbSink, wandb_mode
@@ -63,7 +63,7 @@ class Tracker:
         try:
             self._sinks[name] = make()
         except Exception as error:  # whatever a sink raises, training matters more
-            self._drop(name, error)
+            self._drop(name, f"{type(error).__name__}: {error}")
 
     def log(self, record: Record) -> None:
         """Record one iteration; `record` has at least `iteration`, best the keys of METRICS."""
@@ -92,7 +92,7 @@ class Tracker:
             except Told as told:
                 self._warn(str(told))
             except Exception as error:
-                self._drop(name, error)
+                self._drop(name, _why(error))
 
     def close(self, exit_code: int = 0) -> None:
         """Flush and end every sink; safe to call twice. `exit_code` marks the run as failed or
@@ -107,11 +107,18 @@ class Tracker:
             except Told as told:
                 self._warn(str(told))
             except Exception as error:
-                self._drop(name, error)
+                self._drop(name, _why(error))
 
-    def _drop(self, name: str, error: Exception) -> None:
+    def _drop(self, name: str, why: str) -> None:
         self._sinks.pop(name, None)
-        self._warn(f"{name} takes no more records: {type(error).__name__}: {error}")
+        self._warn(f"{name} takes no more records: {why}")
+
+
+def _why(error: Exception) -> str:
+    """Of a sink that was open; what is not found any more was there."""
+    if isinstance(error, FileNotFoundError) and error.filename:
+        return gone(error.filename)
+    return f"{type(error).__name__}: {error}"
 
 
 class MetricsFile:

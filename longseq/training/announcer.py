@@ -25,12 +25,13 @@ from longseq.config.kernels import why_chosen
 from longseq.data.held_out import write_held_out
 from longseq.data.opening import TrainingData
 from longseq.engine.network.compile import what_compiles
-from longseq.errors import EXIT_DONE, UserError
+from longseq.errors import EXIT_DONE, EXIT_NO_ROOM, UserError
 from longseq.host.affinity import Place, complaints, pci_address, where
+from longseq.host.atomic_files import gone
 from longseq.host.host_memory import available_gib, capacity_bytes, peak_memory_gib
 from longseq.reports.format import duration
 from longseq.reports.page import write_page
-from longseq.reports.runs import DONE, RUNNING, STOPPED, read_run
+from longseq.reports.runs import DONE, FAILED, RUNNING, STOPPED, read_run
 from longseq.run import throughput
 from longseq.run.environment import git_state, write_environment
 from longseq.run.folder import told_if_full
@@ -196,7 +197,8 @@ class Announcer:
 
         losses: of the last iterations. since: time.monotonic() when the run began.
         """
-        title = DONE if exit_code == EXIT_DONE else STOPPED
+        title = {EXIT_DONE: DONE, EXIT_NO_ROOM: FAILED}.get(exit_code, STOPPED)
+        told = self._told | ({"reason": self.kept.lack} if title == FAILED else {})
         took = duration(time.monotonic() - since)
         rows = closing_rows(
             self.config, self.marks, losses, validation_loss, self.kept.newest, exit_code
@@ -206,11 +208,14 @@ class Announcer:
         self.screen.closing(f"{title} after {took}", rows)
         if self.folder and self.ranks.rank == 0:
             try:
-                write_summary(self.folder, self.config, self._told, title, self.opening, rows)
+                write_summary(self.folder, self.config, told, title, self.opening, rows)
                 if losses:  # none where all iterations were done before
                     write_page(read_run(self.folder))
             except Exception as error:  # a full disk, a library: what has ended well stays so
-                self.screen.warn(f"the report could not be written: {error}")
+                text = f"the report could not be written: {error}"
+                if not self.folder.is_dir():
+                    text = f"no summary says how it ended, and no report: {gone(self.folder)}"
+                self.screen.warn(text)
 
     def failed(self, error: Exception) -> None:
         """Record it; where memory ran out, raise what was estimated, measured and helps instead."""

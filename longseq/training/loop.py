@@ -25,7 +25,14 @@ from longseq.data.samples.samples import Samples
 from longseq.engine.distributed import pick_device, start_distributed
 from longseq.engine.engine import start_deepspeed
 from longseq.engine.update_guard import are_finite
-from longseq.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED_EARLY, UserError
+from longseq.errors import (
+    EXIT_DONE,
+    EXIT_FAILED,
+    EXIT_NO_ROOM,
+    EXIT_STOPPED_EARLY,
+    FullDisk,
+    UserError,
+)
 from longseq.host.host_memory import peak_memory_gib
 from longseq.memory.need import needed
 from longseq.parallel.agreement import torch_ranks
@@ -51,6 +58,8 @@ def train(config: Config, watch: Watch) -> int:
         training.announcer.ended(
             code, list(training.losses), training.validation_loss, training.stopper.began
         )
+        if code == EXIT_NO_ROOM:
+            raise FullDisk(training.kept.lack)
     except Exception as error:
         training.announcer.failed(error)
         raise
@@ -132,8 +141,8 @@ class Training:
                 break
         self.save()
         self._complete_last(saved)
-        if trainer.iteration >= total and self.kept.has(total):
-            return EXIT_DONE
+        if trainer.iteration >= total:
+            return EXIT_DONE if self.kept.has(total) else EXIT_NO_ROOM
         return EXIT_STOPPED_EARLY if self.kept.newest else EXIT_FAILED
 
     def _complete_last(self, told: dict[str, float]) -> None:

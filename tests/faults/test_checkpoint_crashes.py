@@ -28,6 +28,7 @@ from longseq.checkpoint.state.zero_state import engine_state
 from longseq.errors import Gone
 from longseq.parallel.agreement import Ranks
 from longseq.parallel.mesh import Mesh
+from longseq.reports.format import lacking
 from tests.faults.small_engine import SmallEngine, load_newest, manifest_of, save_step
 
 CRASHED = 9
@@ -165,7 +166,8 @@ def test_full_disk_leaves_the_one_before(tmp_path: Path) -> None:
 
 def test_space_is_looked_at_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9, 8, 1))
-    with pytest.raises(NoRoom, match=r"it needs 2\d\.\d KiB, and 0\.0 KiB are free"):
+    assert lacking(420_500, 420_000) == "it needs 0.4 MiB, and 0.4 MiB are free, 500 bytes too few"
+    with pytest.raises(NoRoom, match=r"it needs 2\d\.\d KiB, and 0\.0 KiB are free$"):
         save_value(tmp_path, 1)
     assert list(tmp_path.iterdir()) == []
 

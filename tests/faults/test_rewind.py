@@ -92,18 +92,21 @@ BATCH = LeftOut(28, 31, 64, 6, "why")
 
 
 def test_where_the_next_batch_begins() -> None:
-    kept = AllLeftOut((LeftOut(36, 39, 64, 6, ""), BATCH, LeftOut(32, 35, 64, 6, "")))
+    others = [LeftOut(first, first + 3, 64, 6, "", "a") for first in (36, 32)]
+    kept = AllLeftOut((others[0], replace(BATCH, data="a"), others[1]))
     for consumed, size, expected in ((24, 4, 24), (28, 4, 40), (24, 8, 40), (40, 4, 40)):
         assert kept.next_sample(consumed, size, 64, "a") == expected
         assert kept.next_sample(consumed, size, 128, "a") == consumed  # other tokens
 
 
-def test_of_other_data_nothing_is_left_out() -> None:
-    kept = AllLeftOut((replace(BATCH, data="a"), LeftOut(40, 43, 64, 6, "")))
-    for data, where in (("a", 32), ("b", 28)):
-        assert kept.next_sample(28, 4, 64, data) == where
-        assert kept.next_sample(40, 4, 64, data) == 44  # not known of which
-    assert (kept.of_other("a"), kept.of_other("b")) == (0, 1)
+def test_of_other_samples_nothing_is_left_out() -> None:
+    """Those of the checkpoint beside are what it says."""
+    kept = AllLeftOut((replace(BATCH, data="a"), LeftOut(40, 43, 64, 6, ""))).meant({""}, "a")
+    for data, places in (("a", (32, 44)), ("b", (28, 40))):
+        assert tuple(kept.next_sample(at, 4, 64, data) for at in (28, 40)) == places
+    assert (kept.idle(0, 64, "a"), kept.idle(0, 64, "b")) == ([], list(kept.batches))
+    assert kept.idle(32, 64, "b") == list(kept.batches[1:])
+    assert kept.idle(0, 128, "a") == list(kept.batches)
 
 
 @pytest.mark.parametrize(

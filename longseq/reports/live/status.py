@@ -6,6 +6,7 @@ Standard library only: it runs on a login node, with whatever Python is there.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -19,21 +20,25 @@ from longseq.reports.live.watch import look_at_run, progress
 from longseq.reports.runs import RUNNING, SUMMARY, no_number
 
 NEWEST = 10
+OUTPUTS = Path(__file__).parents[3] / "outputs"  # beside the scripts, wherever one works
 
 
 def add_arguments(parser: Parser) -> None:
     """The folder, and how much of it."""
     parser.add_argument(
-        "outputs", nargs="?", default="outputs", type=Path, help="parent of the runs (outputs)"
+        "outputs", nargs="?", type=Path, help="parent of the runs (OUTPUT_DIR, else outputs/)"
     )
     parser.add_argument("--all", action="store_true", help=f"not the newest {NEWEST} of each alone")
     parser.set_defaults(run_verb=show)
 
 
 def show(options: argparse.Namespace) -> int:
-    """Print it at the terminal's width."""
-    folder: Path = options.outputs
-    if not folder.is_dir():
+    """Print it at the terminal's width. Where none is named, train-gpt3.sh's own folder need not be
+    there yet.
+    """
+    told = os.environ.get("OUTPUT_DIR", "")
+    folder: Path = options.outputs or Path(told or OUTPUTS)
+    if not folder.is_dir() and (options.outputs or told or folder.exists()):
         raise UserError(f"{folder}: no such folder: name the parent of the runs (OUTPUT_DIR)")
     width = max(40, shutil.get_terminal_size().columns)
     for line in status(folder, None if options.all else NEWEST):

@@ -89,7 +89,7 @@ class Seen:
     records: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     queue: list[str] = field(default_factory=list)
-    silent: float = 0.0  # seconds since the last record
+    silent: float = 0.0  # seconds since the last record; below 0 it is dated ahead of this clock
     whole: bool = True
     course: list[float] = field(default_factory=list)
 
@@ -215,16 +215,20 @@ def _wrapped(name: str, text: str, width: int) -> list[str]:
 
 def progress(seen: Seen) -> tuple[str, str]:
     """Iteration, status and time left of a run that has a record; for how long it has said nothing,
-    or "".
+    or that its dates cannot tell, or "".
     """
     status, total, at = seen.summary.get("status"), seen.total, seen.records[-1]["iteration"]
     times = _known(seen.records[-20:], "iteration_time")
     pace = statistics.median(times) if times else 0.0
-    quiet = status == RUNNING and seen.silent > QUIET + 10 * pace
+    quiet = ""
+    if status == RUNNING and seen.silent > QUIET + 10 * pace:
+        quiet = f"nothing new for {duration(seen.silent)}: ended or hung"
+    elif status == RUNNING and seen.silent < -QUIET:
+        quiet = f"dated {duration(-seen.silent)} ahead of this clock: running, ended or hung"
     text = f"{at}/{total or '?'}  {status or 'has not begun'}"
     if status == RUNNING and pace and total and not quiet:
         text += f", {duration(pace * max(0, total - at))} left"
-    return text, f"nothing new for {duration(seen.silent)}: ended or hung" if quiet else ""
+    return text, quiet
 
 
 def _progress(seen: Seen, width: int) -> list[str]:

@@ -30,6 +30,7 @@ from types import FrameType
 
 from longseq.errors import EXIT_BAD_HOST, EXIT_FAILED, EXIT_STOPPED_EARLY
 from longseq.host.atomic_files import reason, replace_file, unwritable
+from longseq.reports.runs import END
 from longseq.run.safety.abort import report, tell_launcher
 from longseq.run.safety.hangs import Listener, Seen, Verdict, find_stopped
 from longseq.run.safety.heartbeat import Beat, Heart
@@ -104,7 +105,7 @@ class Watch:
         """The main thread is done: nobody waits for this rank, and signals act as usual."""
         self._ended = True
         if self._heart:
-            self._heart.beat(self._step, "end")
+            self._heart.beat(self._step, END)
         for number in SIGNALS:
             usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
             signal.signal(number, usual)

@@ -37,7 +37,7 @@ REFUSED = [
     ("--seq-length -4", 1, "--seq-length -4 is too small"),
     (f"--seq-length {'9' * 5000}", 1, "is not a whole number"),
     ("--seq-length 99999999999999999999999", 1, "is too large"),
-    ("--seq-length 9223372036854775806 --tensor-model-parallel-size 2", 1, "1 ranks"),
+    ("--seq-length 9223372036854775806 --tensor-model-parallel-size 2", 1, "1 rank cannot"),
     ("--save-interval 1" + "0" * 400, 1, "is too large: give 9223372036854775807 or less"),
     ("--adam-beta1 1.0", 1, "--adam-beta1 1.0 is too large: give less than 1"),
     ("--adam-beta2 1", 1, "--adam-beta2 1 is too large: give less than 1"),
@@ -71,7 +71,11 @@ REFUSED = [
     ("--seq-length 1001 --tensor-model-parallel-size 2 --sequence-parallel", 2, "1000 or 1002"),
     ("--global-batch-size 3", 2, "use a multiple of 2"),
     ("--bf16 --fp16", 1, "exclude each other"),
-    ("--fp16 --device cpu", 1, "not supported on CPUs"),
+    (
+        "--fp16 --device cpu",
+        1,
+        "--fp16 (DTYPE=fp16): float16 training is not supported on CPUs: use",
+    ),
     ("--cpu-optimizer", 1, "give --zero-stage 1, 2 or 3"),
     ("--cpu-optimizer --zero-stage 1 --optimizer sgd", 1, "has no sgd"),
     ("--nvme-optimizer --zero-stage 2 --nvme-path /x", 1, "give --zero-stage 3"),
@@ -175,6 +179,7 @@ def test_batch_and_layout_follow_from_the_ranks() -> None:
     config = parse_config(flags.split(), 8)
     assert (config.layout.dp, config.accumulation) == (4, 2)
     assert str(config.layout) == "8 ranks = tp 2 x ulysses 1 x ring 1 x dp 4"
+    assert str(parse_config([], 1).layout) == "1 rank = tp 1 x ulysses 1 x ring 1 x dp 1"
 
 
 def test_all_that_are_unknown_are_told_at_once() -> None:

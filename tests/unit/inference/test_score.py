@@ -135,7 +135,7 @@ def test_prepared_data_give_the_scores_of_their_file(
         (">a\nACGT\n", ["--output", "x.txt"], "--output x.txt: end it in one of .tsv, .parquet"),
         (">a\nACGT\n", ["--weighted"], "--weighted takes the weights of prepared data"),
         (">a\nACGT\n", ["--lower-case-weight", "2"], "--lower-case-weight 2: give a number from 0"),
-        (">a\nACGT\n", ["--tensor-model-parallel-size", "2"], "1 ranks cannot be shared out"),
+        (">a\nACGT\n", ["--tensor-model-parallel-size", "2"], "1 rank cannot be shared out"),
         ("", [], "is empty: leave it out"),
     ],
 )

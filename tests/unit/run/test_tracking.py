@@ -232,6 +232,23 @@ def test_failing_sink_is_named_once_and_the_others_go_on(tmp_path: Path) -> None
     assert said[1].startswith("broken takes no more records: OSError")
 
 
+def test_a_folder_that_was_moved_is_named_as_gone(tmp_path: Path) -> None:
+    said: list[str] = []
+    (tmp_path / "run").mkdir()
+    path = tmp_path / "run" / "m.jsonl"
+    tracker = Tracker(said.append)
+    tracker.add("metrics.jsonl", lambda: MetricsFile(path))
+    tracker.log(record(1))
+    path.parent.rename(tmp_path / "moved")
+    tracker.log(record(2))
+    tracker.add_to_last({"more": 1})
+    assert said == [
+        f"metrics.jsonl takes no more records: {path} is gone: it was removed or moved while this"
+        " run used it"
+    ]
+    assert iterations(tmp_path / "moved" / "m.jsonl") == [1, 2]
+
+
 def test_other_ranks_write_nothing(tmp_path: Path) -> None:
     tracker = open_tracker(tmp_path, print, rank=1, tensorboard=tmp_path / "tb", wandb_project="p")
     tracker.log(record(1))

@@ -61,6 +61,15 @@ def test_a_report_that_fails_is_no_failure_of_the_run(
     assert json.loads((tmp_path / "summary.json").read_text())["status"] == "done"
 
 
+def test_a_folder_that_was_moved_meanwhile_is_said_so(tmp_path: Path) -> None:
+    """Checkpoints may be elsewhere, so that it has ended well; nobody is sent to the report."""
+    folder = tmp_path / "moved"
+    assert ended(folder, [1.0])[1:] == [
+        f"no summary says how it ended, and no report: {folder} is gone: it was removed or moved"
+        " while this run used it"
+    ]
+
+
 def test_speed_counts_the_layers_that_are_recomputed() -> None:
     """One of eight takes an eighth of what all take more than none."""
 

@@ -16,6 +16,8 @@ from longseq.reports.live.status import status
 from longseq.reports.live.watch import TAIL, frame, look, sparkline
 from longseq.reports.runs import read_run
 from longseq.run.safety.failure import record_failure
+from longseq.run.safety.stopping import Stopper
+from longseq.run.safety.watch import Watch
 
 
 def make_run(folder: Path, count: int = 40, status: str = "running") -> Path:
@@ -57,13 +59,23 @@ def test_no_line_is_wider_than_the_screen(tmp_path: Path, width: int) -> None:
     assert max(map(len, frame(look(make_run(tmp_path / "run")), width))) <= width
 
 
-def test_a_run_that_says_nothing_any_more_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("ahead", "said"),
+    [
+        (-600, "nothing new for 0:10:00: ended or hung"),
+        (600, "dated 0:10:00 ahead of this clock: running, ended or hung"),
+    ],
+)
+def test_a_run_that_says_nothing_any_more_is_told(tmp_path: Path, ahead: int, said: str) -> None:
+    """Nor is it news for ever what is dated in the future."""
     run = make_run(tmp_path / "run")
-    then = time.time() - 600
+    then = time.time() + ahead + 0.4  # a look takes a moment
     os.utime(run / "metrics.jsonl", (then, then))
-    lines = frame(look(run), 60)
+    lines = frame(look(run), 80)
     assert lines[1].endswith("40/100  running")
-    assert lines[2].strip() == "nothing new for 0:10:00: ended or hung"
+    assert lines[2].strip() == said
+    os.utime(run / "metrics.jsonl", (time.time() + 20,) * 2)  # hosts' clocks differ a little
+    assert frame(look(run), 60)[1].endswith("running, 0:02:00 left")
 
 
 def test_why_a_run_failed_is_told_whole(tmp_path: Path) -> None:
@@ -91,6 +103,7 @@ LOST = (
         ({"failed-1.txt": "17900"}, "running, 0:02:00 left", ""),  # is being written
         ({"exit-code": "137\n"}, "failed", "exit code 137, and no rank said why"),
         ({"exit-code": "75\n"}, "stopped early", ""),
+        ({"exit-code": "73\n", "failed-0.txt": ""}, "failed", "no room on its disk"),
         ({"exit-code": "", "failed-0.txt": ""}, "failed", "no room on its disk"),
     ],
 )
@@ -109,6 +122,26 @@ def test_a_run_whose_ranks_were_killed_does_not_run(
     assert read_run(run).status == (status if why or "75" in str(files) else "running, or killed")
     (run / "summary.json").write_text('{"status": "done"}')  # it has said so itself
     assert frame(look(run), 500)[1].endswith("done")
+
+
+@pytest.mark.parametrize(("step", "status"), [(40, "stopped early"), (100, "done")])
+def test_a_run_that_has_ended_without_a_summary_does_not_run(
+    tmp_path: Path, step: int, status: str
+) -> None:
+    """Its folder was moved, say; the files it had open went on."""
+    run = make_run(tmp_path / "run", step)
+    watch = Watch(Stopper())
+    watch.listen(run, 0, 1, 600.0)
+    watch.at(step, "save")
+    watch._give_a_sign()
+    assert read_run(run).status == "running, or killed"
+    assert not look(run).ended
+    watch.end()
+    assert read_run(run).status == status
+    assert frame(look(run), 100)[1].endswith(f"{step}/100  {status}")
+    assert look(run).ended
+    record_failure(run, RuntimeError("it failed after all"))
+    assert read_run(run).status == "failed"
 
 
 @pytest.mark.parametrize(
@@ -226,3 +259,28 @@ def test_one_look_and_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str
     for words in ([str(tmp_path / "no")], [str(tmp_path)], [str(tmp_path / "run"), "--every", "x"]):
         assert main(["watch", *words]) == 2
         assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_status_looks_where_runs_are_put(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As ALCF/status.sh does: OUTPUT_DIR, else outputs/ beside the scripts, wherever one works."""
+    make_run(tmp_path / "named" / "first")
+    make_run(tmp_path / "usual" / "second")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("longseq.reports.live.status.OUTPUTS", tmp_path / "usual")
+    for told, words, shown in (
+        ("named", [], "first"),
+        ("", [], "second"),
+        ("named", ["usual"], "second"),
+    ):
+        monkeypatch.setenv("OUTPUT_DIR", told)
+        assert main(["status", *words]) == 0
+        assert capsys.readouterr().out.splitlines()[0] == shown
+    monkeypatch.setenv("OUTPUT_DIR", "nowhere")
+    assert main(["status"]) == 2
+    assert "nowhere: no such folder" in capsys.readouterr().err
+    monkeypatch.setenv("OUTPUT_DIR", "")
+    monkeypatch.setattr("longseq.reports.live.status.OUTPUTS", tmp_path / "none")
+    assert main(["status"]) == 0
+    assert capsys.readouterr().out.startswith("no job and no run yet in ")

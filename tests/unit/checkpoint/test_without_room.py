@@ -1,0 +1,96 @@
+"""What a run does about checkpoints that find no room, with a disk of this test's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from longseq.checkpoint import run_checkpoints
+from longseq.checkpoint.run_checkpoints import RunCheckpoints
+from longseq.checkpoint.saver import NoRoom, Saved
+from longseq.config.checks import parse_config
+from longseq.parallel.agreement import Ranks
+from longseq.parallel.mesh import Mesh
+
+
+class Disk:
+    """A saver whose files, at once or later, have room or not."""
+
+    copies = False
+
+    def __init__(self) -> None:
+        self.room, self.room_later = True, True
+        self.step: int | None = None
+        self.tried: list[int] = []
+
+    def save(self, _state: Any, manifest: Any, _beside: Any) -> None:
+        step = manifest.progress["iteration"]
+        self.tried.append(step)
+        if not self.room:
+            raise NoRoom(f"step-{step}")
+        self.step = step
+
+    def finish(self) -> Saved | None:
+        step, self.step = self.step, None
+        if step is None:
+            return None
+        if not self.room_later:
+            raise NoRoom(f"step-{step}")
+        return Saved(Path(f"step-{step}"), step, 1, 1.0, 1.0)
+
+
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A run of 12 iterations; .disk and .said."""
+    monkeypatch.setattr(run_checkpoints, "engine_state", lambda *_: None)
+    monkeypatch.setattr(run_checkpoints, "numbering", lambda *_: {})
+    config = parse_config("--num-layers 2 --train-iters 12".split(), 1)
+    tokenizer = SimpleNamespace(specification="nucleotide")
+    data: Any = SimpleNamespace(cuts=[], vocab_size=16, tokenizer=tokenizer)
+    made: Any = RunCheckpoints(config, data, None, Mesh.single(), Ranks())
+    made.said, made.disk = [], Disk()
+    made._warn, made._saver = made.said.append, made.disk
+    monkeypatch.setattr(made, "_restore", lambda *_: (None, SimpleNamespace(progress={})))
+    return made
+
+
+def save(kept: Any, iteration: int) -> None:
+    kept.save({"iteration": iteration}, {})
+
+
+def test_one_iteration_is_tried_once_and_the_last_one_told_at_the_end(kept: Any) -> None:
+    save(kept, 4)
+    kept.disk.room = False
+    for iteration in (8, 8, 12, 12):  # due, and at the end
+        save(kept, iteration)
+    assert kept.disk.tried == [4, 8, 12]
+    assert kept.said == [
+        "step-8; step-4 is the newest; training goes on, and the next save tries again: free some"
+    ]
+    assert kept.lack == "step-12; step-4 is the newest: free some"
+    assert not kept.has(12)
+
+
+def test_what_is_saved_after_one_that_found_no_room_is_tried(kept: Any) -> None:
+    save(kept, 8)
+    kept.disk.room_later = False
+    save(kept, 12)  # the one before turns out to have had no room
+    assert (kept.disk.tried, len(kept.said)) == ([8, 12], 1)
+    kept.disk.room_later = True
+    kept.finish()
+    assert kept.has(12)
+
+
+def test_after_going_back_an_iteration_is_tried_again(kept: Any) -> None:
+    save(kept, 4)
+    kept.settle()
+    kept.disk.room = False
+    save(kept, 8)
+    kept.disk.room = True
+    kept.go_back(print)
+    save(kept, 8)
+    kept.finish()
+    assert kept.has(8)
