@@ -191,8 +191,8 @@ def test_ranks_that_stopped_early_have_said_so_themselves(tree: Tree) -> None:
     [
         ("hydra", "HUP", "TERM TERM"),
         ("hydra", "INT", "INT INT"),
-        ("openmpi", "TERM", "USR1 TERM"),  # Open MPI kills in a second
-        ("openmpi", "INT", "USR1 INT"),
+        ("openmpi", "TERM", "USR1 USR1"),  # a script and its job's both send one on
+        ("openmpi", "INT", "USR1 HUP"),  # Open MPI kills in a second, and hears no INT
         ("srun", "INT", "TERM INT"),  # srun only prints a state
         ("srun", "USR1", "USR1 USR1"),
     ],

@@ -33,7 +33,7 @@ from longseq.host.atomic_files import reason, replace_file, unwritable
 from longseq.run.safety.abort import report, tell_launcher
 from longseq.run.safety.hangs import Listener, Seen, Verdict, find_stopped
 from longseq.run.safety.heartbeat import Beat, Heart
-from longseq.run.safety.starters import lives, starters
+from longseq.run.safety.starters import lives, starters, told
 from longseq.run.safety.stopping import GO_ON, INT, ORPHAN, STOP_FILE, TERM, USR1, Stopper
 
 SIGNALS = {signal.SIGUSR1: USR1, signal.SIGTERM: TERM, signal.SIGINT: INT}
@@ -176,7 +176,9 @@ class Watch:
             self.stopper.ask(STOP_FILE)
 
     def _look_for_starters(self) -> None:
-        """Are those that started us still there?"""
+        """Are those that started us still there, and was one of them told to stop?"""
+        if self.stopper.requested == GO_ON and (number := told(self._starters)):
+            self._signalled(number)
         if os.getppid() == self._parent and all(map(lives, self._starters)):
             return
         self.stopper.ask(ORPHAN)

@@ -75,6 +75,13 @@ def test_a_part_that_fails_for_good_leaves_the_others(
     assert soon(lambda: watch.stopper.requested == ORPHAN)
 
 
+def test_a_rank_hears_what_its_launcher_cannot(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("longseq.run.safety.watch.told", lambda _: signal.SIGTERM)
+    assert soon(lambda: watch.stopper.requested == TERM)
+
+
 def test_a_stale_file_of_a_heart_is_opened_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
