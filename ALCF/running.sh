@@ -173,9 +173,22 @@ longseq_run() { # runs LONGSEQ_COMMAND and returns its status
     longseq_supervise ${deafly[@]+"${deafly[@]}"} env "${environment[@]}" "${LONGSEQ_COMMAND[@]}"
 }
 
+longseq_await_ranks() { # until those of this host have ended: where the launcher was killed they still save, and say so
+    local try file here
+    for ((try = 0; try < 150; try++)); do # 30 s: after 25 without a launcher they end (longseq/run/safety/watch.py)
+        here=
+        while IFS= read -r file; do # another network is another host's, as the tests' are
+            [[ ! ${file%/*}/ns/net -ef /proc/self/ns/net ]] || here=1
+        done < <(grep -lzsxF -e "LONGSEQ_LOG=$LONGSEQ_RUN/log" /proc/[0-9]*/environ)
+        [[ $here ]] || return 0
+        sleep 0.2
+    done
+}
+
 longseq_finish() { # longseq_finish STATUS: sets REPLY to the run's exit code; says which rank failed first
     local log=$LONGSEQ_RUN/log first code said=
     REPLY=$1
+    (($1 == 0)) || longseq_await_ranks
     # Most launchers take a rank's 75 for a failure, so the ranks write it down in place of it
     [[ ! -s $log/exit-code ]] || IFS= read -r said <"$log/exit-code" || [[ -n $said ]] # a line that was cut
     if (($1 == 0)); then
@@ -198,7 +211,7 @@ longseq_finish() { # longseq_finish STATUS: sets REPLY to the run's exit code; s
         # The ranks' own, who could not write it down, or whose launcher hands it on: rank 0 has said why
         :
     elif [[ -n ${LONGSEQ_TOLD-} && $1 != 130 ]]; then # launchers differ in the status then
-        longseq_say "stopped by SIG$LONGSEQ_TOLD before a rank could say so"
+        longseq_say "stopped by SIG$LONGSEQ_TOLD: the launcher ended, with status $1, before the ranks had"
         REPLY=75
     elif [[ ! -d $LONGSEQ_RUN ]]; then
         longseq_say "$LONGSEQ_RUN is gone: it was removed or moved while the run used it"
