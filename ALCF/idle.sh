@@ -40,7 +40,7 @@ longseq_idle_words() { # longseq_idle_words PROCESS: prints what is known of a r
 longseq_end_group() { # longseq_end_group PROCESS: ends it and those that it has started here
     local try
     trap '' INT # whoever waits for this watch waits until all has ended
-    kill -TERM -- "-$1" 2>/dev/null || return 0
+    kill "-${LONGSEQ_ENDED_BY:-TERM}" -- "-$1" 2>/dev/null || return 0
     for ((try = 0; try < 50; try++)); do
         kill -0 -- "-$1" 2>/dev/null || return 0
         sleep 0.2

@@ -31,8 +31,9 @@ longseq_default_launcher() { # a launcher of which nothing is known
     LONGSEQ_NUMBERS=
     LONGSEQ_NAME_FLAG=   # hands a variable on to other hosts, by its name; empty: all go there by themselves
     LONGSEQ_HOST_SLOTS=0 # 1: its file of hosts says how many ranks each takes
-    # shellcheck disable=SC2034 # running.sh reads it
-    LONGSEQ_SIGNALS=() # SIGNAL:COUNT=OTHER: what it is sent in place of the first, second, ... of a signal
+    # shellcheck disable=SC2034 # running.sh reads them, and idle.sh the last
+    # SIGNAL:COUNT=OTHER: what it is sent in place of the first, second, ... of a signal, or of any; the last that fits
+    LONGSEQ_SIGNALS=() LONGSEQ_DEAF_TO='' LONGSEQ_ENDED_BY=TERM # the signals that are kept from it; that ends it for good
 }
 
 longseq_load_launchers() {

@@ -16,7 +16,7 @@ longseq_signal_for() { # longseq_signal_for SIGNAL COUNT: sets REPLY to what the
     [[ $1 != HUP ]] || REPLY=TERM # launchers drop a HUP; a lost terminal means: save and end
     # A second Ctrl-C means: end at once. A first one must let the ranks save
     for row in ${LONGSEQ_SIGNALS[@]+"${LONGSEQ_SIGNALS[@]}"}; do
-        [[ $row != "$1:$2="* ]] || REPLY=${row#*=}
+        [[ $row != "$1:$2="* && $row != "$1:any="* ]] || REPLY=${row#*=}
     done
 }
 
@@ -46,7 +46,10 @@ longseq_supervise() { # longseq_supervise COMMAND...: its status; signals go on 
         beside=$!
     fi
     set +m
-    [[ -z $LONGSEQ_TOLD ]] || kill -TERM "$longseq_child" 2>/dev/null || : # it came before there was a child
+    if [[ -n $LONGSEQ_TOLD ]]; then # it came before there was a child
+        longseq_signal_for TERM 1
+        kill "-$REPLY" "$longseq_child" 2>/dev/null || :
+    fi
     while :; do
         seen=$longseq_signalled
         wait "$longseq_child" && status=0 || status=$?
@@ -147,6 +150,16 @@ longseq_prepare_launch() { # what ranks and those after us find in the run's fol
     [[ -s $LONGSEQ_JOB/global-batch.txt ]] || longseq_leave global-batch.txt "${LONGSEQ_VALUE[GLOBAL_BATCH]}"
 }
 
+longseq_make_deaf() { # longseq_make_deaf NAME,NAME...: sets deafly, which runs a command to which these signals cannot come
+    # They wait, as ranks that look will see (longseq/run/safety/starters.py). bash can only have them ignored, which
+    # launchers undo. What Python itself ignores is undone
+    deafly=("$LONGSEQ_PYTHON" -I -S -c 'import os, signal, sys
+for name in ("PIPE", "XFSZ"):
+    signal.signal(getattr(signal, "SIG" + name), signal.SIG_DFL)
+signal.pthread_sigmask(signal.SIG_BLOCK, [getattr(signal, "SIG" + name) for name in sys.argv[1].split(",")])
+os.execvp(sys.argv[2], sys.argv[2:])' "$1")
+}
+
 longseq_run() { # runs LONGSEQ_COMMAND and returns its status
     # Ranks on this host end when this process is gone, or job.sh, which started it and judges its end
     local environment=("LONGSEQ_SCRIPT=$LONGSEQ_HOSTNAME:$$${LONGSEQ_JOB:++$PPID}")
@@ -155,12 +168,27 @@ longseq_run() { # runs LONGSEQ_COMMAND and returns its status
     # A training gives signs of life; use.sh, without the watch, may be silent over a long sequence
     local LONGSEQ_BESIDE=
     ! declare -F longseq_watch_idle >/dev/null || LONGSEQ_BESIDE=longseq_watch_idle
-    longseq_supervise env "${environment[@]}" "${LONGSEQ_COMMAND[@]}"
+    local deafly=()
+    [[ -z $LONGSEQ_DEAF_TO ]] || longseq_make_deaf "$LONGSEQ_DEAF_TO"
+    longseq_supervise ${deafly[@]+"${deafly[@]}"} env "${environment[@]}" "${LONGSEQ_COMMAND[@]}"
+}
+
+longseq_await_ranks() { # until those of this host have ended: where the launcher was killed they still save, and say so
+    local try file here
+    for ((try = 0; try < 150; try++)); do # 30 s: after 25 without a launcher they end (longseq/run/safety/watch.py)
+        here=
+        while IFS= read -r file; do # another network is another host's, as the tests' are
+            [[ ! ${file%/*}/ns/net -ef /proc/self/ns/net ]] || here=1
+        done < <(grep -lzsxF -e "LONGSEQ_LOG=$LONGSEQ_RUN/log" /proc/[0-9]*/environ)
+        [[ $here ]] || return 0
+        sleep 0.2
+    done
 }
 
 longseq_finish() { # longseq_finish STATUS: sets REPLY to the run's exit code; says which rank failed first
     local log=$LONGSEQ_RUN/log first code said=
     REPLY=$1
+    (($1 == 0)) || longseq_await_ranks
     # Most launchers take a rank's 75 for a failure, so the ranks write it down in place of it
     [[ ! -s $log/exit-code ]] || IFS= read -r said <"$log/exit-code" || [[ -n $said ]] # a line that was cut
     if (($1 == 0)); then
@@ -183,7 +211,7 @@ longseq_finish() { # longseq_finish STATUS: sets REPLY to the run's exit code; s
         # The ranks' own, who could not write it down, or whose launcher hands it on: rank 0 has said why
         :
     elif [[ -n ${LONGSEQ_TOLD-} && $1 != 130 ]]; then # launchers differ in the status then
-        longseq_say "stopped by SIG$LONGSEQ_TOLD before a rank could say so"
+        longseq_say "stopped by SIG$LONGSEQ_TOLD: the launcher ended, with status $1, before the ranks had"
         REPLY=75
     elif [[ ! -d $LONGSEQ_RUN ]]; then
         longseq_say "$LONGSEQ_RUN is gone: it was removed or moved while the run used it"

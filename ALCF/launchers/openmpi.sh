@@ -9,7 +9,8 @@ longseq_openmpi_recognise() {
 longseq_openmpi_facts() {
     LONGSEQ_NUMBERS=OMPI_COMM_WORLD_RANK,OMPI_COMM_WORLD_SIZE,OMPI_COMM_WORLD_LOCAL_RANK
     LONGSEQ_NAME_FLAG=-x LONGSEQ_HOST_SLOTS=1
-    LONGSEQ_SIGNALS=(INT:1=USR1 TERM:1=USR1 HUP:1=USR1) # of TERM and INT it kills in a second
+    # Of TERM, INT and HUP it kills in a second, and the first two may come to all processes of a job: it hears only HUP
+    LONGSEQ_SIGNALS=(TERM:any=USR1 HUP:any=USR1 INT:any=HUP INT:1=USR1) LONGSEQ_DEAF_TO=TERM,INT LONGSEQ_ENDED_BY=HUP
 }
 
 longseq_openmpi_command() {

@@ -21,6 +21,7 @@ import socket
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,13 +37,15 @@ PREFIX = "longseq-offload-"
 OPERATORS = ("pin_memory", "async_io")  # as DeepSpeed calls them
 MEMORY = ("tmpfs", "ramfs", "devtmpfs")
 PROBE = 64 * 2**20  # bytes written to see how fast the disk is
+TRIES = 5  # to remove a folder
 PACKAGES = (
     ("apt-get", "apt-get install -y libaio-dev"),
     ("zypper", "zypper install -y libaio-devel"),
     ("dnf", "dnf install -y libaio-devel"),
 )
 
-_claimed: dict[Path, tuple[IO[str], Path]] = {}
+_claimed: dict[Path, Path] = {}
+_locks: list[IO[str]] = []
 
 
 def claim(path: Path) -> Path:
@@ -56,19 +59,26 @@ def claim(path: Path) -> Path:
             # One process at a time: a folder that is made but not locked yet looks abandoned
             fcntl.flock(gate, fcntl.LOCK_EX)
             remove_abandoned(path)
-            folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=path))
+            folder = path / f"{PREFIX}{uuid.uuid4().hex[:8]}"
+            _claimed[path] = folder  # before it is there: from then on `release` removes it
+            folder.mkdir(mode=0o700)
             lock = (folder / "in-use").open("w")
             fcntl.flock(lock, fcntl.LOCK_EX)
-        _claimed[path] = lock, folder
-    return _claimed[path][1]
+        _locks.append(lock)
+    return _claimed[path]
 
 
 def release() -> None:
     """Remove what this process has claimed."""
-    for lock, folder in _claimed.values():
-        shutil.rmtree(folder, ignore_errors=True)
+    for folder in list(_claimed.values()):
+        for _ in range(TRIES):  # writing that is under way may bring a file back
+            shutil.rmtree(folder, ignore_errors=True)
+            if not folder.exists():
+                break
+    for lock in _locks:
         lock.close()
     _claimed.clear()
+    _locks.clear()
 
 
 def remove_abandoned(path: Path) -> list[Path]:

@@ -30,7 +30,7 @@ from longseq.host.atomic_files import NO_ROOM, reason
 from longseq.inference.flags import Computing
 from longseq.parallel.agreement import Ranks, torch_ranks
 from longseq.run.safety.abort import report, tell_launcher
-from longseq.run.safety.starters import lives, starters
+from longseq.run.safety.starters import lives, starters, told
 
 if TYPE_CHECKING:
     import torch
@@ -121,9 +121,13 @@ def _device(computing: Computing) -> torch.device:
 
 
 def _end_with_starters() -> None:
-    """End this rank where whoever started it is gone: nobody waits for what it finds."""
-    found = starters(os.environ)
+    """End this rank where whoever started it is gone: nobody waits for what it finds. What was told
+    to stop and cannot hear it, this rank hears.
+    """
+    found, number = starters(os.environ), None
     while all(map(lives, found)):
+        if number is None and (number := told(found)):
+            os.kill(os.getpid(), number)
         time.sleep(1)
     os._exit(EXIT_TERMINATED)
 

@@ -87,11 +87,11 @@ def exit_code(code: int, environ: Mapping[str, str] = os.environ) -> int:
     """What this rank exits with: `code`, or 0 where 75 went into a file for ALCF/running.sh."""
     folder = _folder(environ)
     hydra = environ.get("LONGSEQ_STARTER", "hydra") == "hydra"  # hands every rank's 75 on
-    if code != EXIT_STOPPED_EARLY or folder is None or hydra:
+    if code != EXIT_STOPPED_EARLY or folder is None:
         return code
-    try:
+    try:  # under Hydra as well: it may be gone
         if environ.get("RANK", "0") == "0":
             (folder / "exit-code").write_text(f"{code}\n", encoding="utf-8")
     except OSError:
         return code
-    return EXIT_DONE
+    return code if hydra else EXIT_DONE

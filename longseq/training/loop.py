@@ -22,6 +22,7 @@ from longseq.config.arguments import Config
 from longseq.data.opening import TrainingData, open_data
 from longseq.data.samples.curriculum import curriculum_of
 from longseq.data.samples.samples import Samples
+from longseq.engine import nvme
 from longseq.engine.distributed import pick_device, start_distributed
 from longseq.engine.engine import start_deepspeed
 from longseq.engine.update_guard import are_finite
@@ -51,7 +52,13 @@ from longseq.training.trainer import Trainer
 
 def train(config: Config, watch: Watch) -> int:
     """Train as `config` says; returns the exit code. Raises UserError before the first step."""
-    training = Training(config, watch)
+    if nvme.wanted(config):
+        watch.puts_away(nvme.release)
+    try:
+        training = Training(config, watch)
+    except BaseException:
+        nvme.release()
+        raise
     code = EXIT_FAILED
     try:
         code = training.run()

@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -598,8 +599,10 @@ def test_a_signal_reaches_every_rank_once(
         assert [path.read_text() for path in tree.home.glob("*.told")] == ["SIGINT"] * 2
 
 
-def tell(tree: Tree, number: int, whole_group: bool) -> list[set[str]]:
-    """What the ranks of PATIENT were told when the launch was sent a signal."""
+def tell(tree: Tree, number: int, whole_group: bool, one_by_one: bool = False) -> list[set[str]]:
+    """What the ranks of PATIENT were told when the launch was sent a signal: its script, its group,
+    or each of its processes.
+    """
     command, env = tree.command(RECORD=str(tree.home))
     process = subprocess.Popen(
         command,
@@ -612,7 +615,11 @@ def tell(tree: Tree, number: int, whole_group: bool) -> list[set[str]]:
     )
     try:
         assert wait_for(lambda: len(list(tree.home.glob("*.up"))) == 2)
-        (os.killpg if whole_group else os.kill)(process.pid, number)
+        if one_by_one:
+            for pid in processes_with(f"RECORD={tree.home}"):
+                os.kill(pid, number)
+        else:
+            (os.killpg if whole_group else os.kill)(process.pid, number)
         assert process.wait(30) == 75
     finally:
         process.kill()
@@ -627,6 +634,32 @@ def test_open_mpis_ranks_are_told_to_save(tree: Tree, tmp_path: Path, name: str)
     launcher(tree, tmp_path, "openmpi")
     tree.trainer(PATIENT)
     assert tell(tree, getattr(signal, f"SIG{name}"), whole_group=True) == [{"SIGUSR1"}] * 2
+
+
+def test_open_mpis_ranks_may_save_where_all_processes_are_told(tree: Tree, tmp_path: Path) -> None:
+    """The launcher as well: a scheduler's, or `pkill`. A save takes longer than it would wait."""
+    launcher(tree, tmp_path, "openmpi")
+    tree.trainer(PATIENT.replace("time.sleep(0.5)", "time.sleep(2.5)"))
+    told = tell(tree, signal.SIGTERM, whole_group=False, one_by_one=True)
+    assert ["SIGTERM" in rank for rank in told] == [True] * 2
+
+
+DEAF = """LONGSEQ_DEAF_TO=TERM,INT LONGSEQ_ENDED_BY=HUP LONGSEQ_RUN=$1 LONGSEQ_PYTHON=$2
+LONGSEQ_HOSTNAME=here LONGSEQ_COMMAND=(sleep 600) LONGSEQ_BESIDE=
+tell() { # in the place of idle.sh's watch: what it ends it still ends
+    while ! grep -q "^SigBlk:.*4002$" /proc/$1/status; do sleep 0.05; done
+    kill -TERM $1; kill -INT $1
+    sleep 0.2
+    grep -c "^ShdPnd:.*4002$" /proc/$1/status
+    longseq_end_group $1
+}
+longseq_watch_idle() { tell "$1"; }
+longseq_run || echo $?
+"""
+
+
+def test_a_launcher_that_cannot_hear_is_still_ended(bash: Bash, tmp_path: Path) -> None:
+    assert bash(DEAF, str(tmp_path), sys.executable).stdout.split() == ["1", "129"]
 
 
 def test_a_stranger_with_our_name_does_not_block_a_run(ready: Tree) -> None:

@@ -152,7 +152,10 @@ def test_stopping_early_is_no_failure_to_the_launcher(tmp_path: Path, starter: s
     assert exit_code(EXIT_STOPPED_EARLY, env | {"RANK": "0"}) == 0
     assert (tmp_path / "exit-code").read_text() == "75\n"
     assert exit_code(1, env) == 1
-    assert exit_code(EXIT_STOPPED_EARLY, env | {"LONGSEQ_STARTER": "hydra"}) == EXIT_STOPPED_EARLY
+    (tmp_path / "exit-code").unlink()
+    hydra = env | {"LONGSEQ_STARTER": "hydra", "RANK": "0"}  # it hands 75 on, if it is still there
+    assert exit_code(EXIT_STOPPED_EARLY, hydra) == EXIT_STOPPED_EARLY
+    assert (tmp_path / "exit-code").read_text() == "75\n"
 
 
 def test_the_code_that_ranks_wrote_down_comes_back(tree: Tree) -> None:
@@ -167,6 +170,19 @@ def test_the_code_that_ranks_wrote_down_comes_back(tree: Tree) -> None:
     # The second of a launcher that was told itself, and has killed ranks that had said so; the
     # fourth for those who look at the run
     assert done.stdout.split() == ["75", "75", "9", "9", "75"]
+
+
+def test_ranks_without_a_launcher_may_say_how_it_ended(tree: Tree) -> None:
+    """One that is killed leaves them for as long as a step and a save take."""
+    script = """declare -A LONGSEQ_VALUE=([LOAD]=)
+        LONGSEQ_RUN="$HOME/a run" LONGSEQ_TOLD=TERM; mkdir -p "$LONGSEQ_RUN/log"
+        LONGSEQ_LOG=$LONGSEQ_RUN/log bash -c 'sleep 1; echo 75 >"$LONGSEQ_LOG/exit-code"' &
+        longseq_finish 137; echo "$REPLY"
+        rm "$LONGSEQ_RUN/log/exit-code"; longseq_finish 137; echo "$REPLY" """
+    done = tree.bash(script)
+    assert done.stdout.split() == ["75", "75"]
+    said = "stopped by SIGTERM: the launcher ended, with status 137, before the ranks had"
+    assert done.stderr == f"longseq: {said}\n"
 
 
 def test_a_run_whose_folder_is_gone_has_met_no_full_disk(tree: Tree) -> None:
@@ -191,8 +207,8 @@ def test_ranks_that_stopped_early_have_said_so_themselves(tree: Tree) -> None:
     [
         ("hydra", "HUP", "TERM TERM"),
         ("hydra", "INT", "INT INT"),
-        ("openmpi", "TERM", "USR1 TERM"),  # Open MPI kills in a second
-        ("openmpi", "INT", "USR1 INT"),
+        ("openmpi", "TERM", "USR1 USR1"),  # a script and its job's both send one on
+        ("openmpi", "INT", "USR1 HUP"),  # Open MPI kills in a second, and hears no INT
         ("srun", "INT", "TERM INT"),  # srun only prints a state
         ("srun", "USR1", "USR1 USR1"),
     ],

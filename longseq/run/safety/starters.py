@@ -2,12 +2,14 @@
 
 mine = starters(os.environ)
 all(map(lives, mine))
+told(mine)              # SIGTERM, where that was sent to one of them that cannot hear it
 """
 
 from __future__ import annotations
 
+import signal
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 Process = tuple[int, str]  # its number, and when it began
@@ -28,6 +30,23 @@ def starters(environ: Mapping[str, str]) -> list[Process]:
 def lives(process: Process) -> bool:
     """Whether it is still there: the same one, not another of its number."""
     return _began(process[0]) == process[1]
+
+
+def told(processes: Iterable[Process]) -> signal.Signals | None:
+    """A signal to stop that waits in one of them. A launcher that would kill its ranks for it, as
+    Open MPI's does in a second, is started so that it cannot come (ALCF/running.sh).
+    """
+    for number, _ in processes:
+        try:
+            lines = Path(f"/proc/{number}/status").read_text(errors="replace").splitlines()
+        except OSError:
+            continue
+        masks = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+        waiting = int(masks.get("ShdPnd", "0"), 16) & int(masks.get("SigBlk", "0"), 16)
+        for stop in (signal.SIGTERM, signal.SIGINT):
+            if waiting >> (stop - 1) & 1:
+                return stop
+    return None
 
 
 def _began(pid: int) -> str:

@@ -34,13 +34,14 @@ from longseq.reports.runs import END
 from longseq.run.safety.abort import report, tell_launcher
 from longseq.run.safety.hangs import Listener, Seen, Verdict, find_stopped
 from longseq.run.safety.heartbeat import Beat, Heart
-from longseq.run.safety.starters import lives, starters
+from longseq.run.safety.starters import lives, starters, told
 from longseq.run.safety.stopping import GO_ON, INT, ORPHAN, STOP_FILE, TERM, USR1, Stopper
 
 SIGNALS = {signal.SIGUSR1: USR1, signal.SIGTERM: TERM, signal.SIGINT: INT}
 EXIT_INTERRUPTED = 130
 ONE_PRESS = 0.25  # seconds in which one Ctrl-C may come twice, from a launcher and its group
-LAST_WORDS = 2.0  # seconds in which a rank may end by itself after the second Ctrl-C
+LAST_WORDS = 2.0  # seconds in which a rank may end by itself after the second Ctrl-C, or put away
+HELD = 0.2  # seconds until the main thread is back from C++, where it makes no folders
 EVERY = 1.0  # seconds between two looks, and between two beats of a run of up to RANKS
 RANKS = 500  # more ranks beat less often, as all their files are on one file system
 PATIENCE = 10.0  # seconds without a move, or two steps, once all are told to stop
@@ -65,6 +66,8 @@ class Watch:
         self._timeout, self._every, self._next_look = 0.0, EVERY, 0.0
         self._wakeup: socket.socket | None = None
         self._said = set[int | None]()  # errors of the file system
+        self._put_away: Callable[[], None] | None = None
+        self._leaving, self._held = False, threading.Event()
 
     # ------------------------------------------------------------ what the main thread calls
 
@@ -93,6 +96,12 @@ class Watch:
         self._beat = heart.beat(0, "start")
         self._heart = heart
 
+    def puts_away(self, act: Callable[[], None]) -> None:
+        """What removes what this rank has outside of the run's folder, should it be ended at once;
+        called in a thread while the main thread is held, lest that write there again.
+        """
+        self._put_away = act
+
     def at(self, step: int, phase: str) -> None:
         """Where the main thread is: in "start", or in a "step", "save", "load" or "validation"."""
         self._step, self._phase = step, phase
@@ -114,7 +123,10 @@ class Watch:
             self._wakeup.close()
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        if self._at_once:  # else the thread acts on it
+        if self._leaving:
+            self._held.set()
+            time.sleep(2 * LAST_WORDS)  # not for ever: it may hold a lock that last words need
+        elif self._at_once:  # else the thread acts on it
             raise KeyboardInterrupt
 
     # ------------------------------------------------------------ the thread
@@ -177,7 +189,9 @@ class Watch:
             self.stopper.ask(STOP_FILE)
 
     def _look_for_starters(self) -> None:
-        """Are those that started us still there?"""
+        """Are those that started us still there, and was one of them told to stop?"""
+        if self.stopper.requested == GO_ON and (number := told(self._starters)):
+            self._signalled(number)
         if os.getppid() == self._parent and all(map(lives, self._starters)):
             return
         self.stopper.ask(ORPHAN)
@@ -237,6 +251,18 @@ class Watch:
         try:
             if text:
                 report(code, f"longseq: {text}", self._environ)
+            self._remove_own()  # before the launcher ends all
             tell_launcher(code, self._environ)
         finally:  # also where the terminal or the log is gone
             os._exit(code)
+
+    def _remove_own(self) -> None:
+        """Put away what this rank has, if anything; a disk that hangs holds nobody for long."""
+        if self._put_away is None:
+            return
+        self._leaving = True
+        _thread.interrupt_main(signal.SIGTERM)
+        self._held.wait(HELD)
+        removing = threading.Thread(target=self._put_away, daemon=True)
+        removing.start()
+        removing.join(LAST_WORDS)

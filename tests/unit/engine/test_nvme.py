@@ -12,8 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from longseq.config.arguments import Config, Data, Layout, Memory, Network, Run, Training
 from longseq.engine import nvme
 from longseq.errors import UserError
+from longseq.run.safety.stopping import Stopper
+from longseq.run.safety.watch import Watch
+from longseq.training import loop
 from tests.parallel.ranks import operator_folder, operator_is_built
 
 ROOT = Path(__file__).parents[3]
@@ -43,6 +47,23 @@ def test_a_process_has_a_folder_of_its_own_and_removes_it(tmp_path: Path) -> Non
     assert folder.is_dir()
     nvme.release()
     assert not folder.exists()
+
+
+def test_a_run_that_cannot_begin_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its checkpoint, say, is refused when its state lies in files already."""
+
+    class Refused:
+        def __init__(self, *_: object) -> None:
+            nvme.claim(tmp_path)
+            raise UserError("no")
+
+    monkeypatch.setattr(loop, "Training", Refused)
+    config = Config(Network(), Layout(), Memory(), Training(), Data(), Run())
+    with pytest.raises(UserError):
+        loop.train(config, Watch(Stopper()))
+    assert list(tmp_path.glob(f"{nvme.PREFIX}*")) == []
 
 
 def test_a_killed_process_leaves_nothing_to_the_next(tmp_path: Path) -> None:

@@ -256,3 +256,22 @@ def test_a_signal_leaves_nothing_behind(number: signal.Signals, here: Path, tmp_
     assert code == 128 + number
     assert sorted(one.name for one in tmp_path.iterdir()) == ["endless.fa", "s.tsv"]
     assert out.read_text() == "older"
+
+
+DEAF_LAUNCHER = """
+import signal, threading, time
+from longseq.inference import ranks
+ranks.told = lambda _: signal.SIGTERM
+try:
+    with ranks._stopped_by_signals():
+        threading.Thread(target=ranks._end_with_starters, daemon=True).start()
+        time.sleep(20)
+except ranks._Stopped as stopped:
+    print(stopped.number)
+"""
+
+
+def test_a_rank_hears_what_its_launcher_cannot() -> None:
+    """Open MPI's is deaf to SIGTERM (ALCF/running.sh)."""
+    command = [sys.executable, "-c", DEAF_LAUNCHER]
+    assert subprocess.check_output(command, cwd=ROOT, text=True) == "15\n"

@@ -3,6 +3,8 @@
 import errno
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +16,7 @@ import pytest
 from longseq.run.safety.heartbeat import Heart, read_beat
 from longseq.run.safety.stopping import ORPHAN, TERM, Stopper
 from longseq.run.safety.watch import SIGNALS, Watch
+from tests.launch.shell import ROOT
 
 
 @pytest.fixture
@@ -73,6 +76,43 @@ def test_a_part_that_fails_for_good_leaves_the_others(
     monkeypatch.setattr(os, "stat", stale(os.stat, 10**9, []))
     monkeypatch.setattr(watch, "_parent", -1)  # as if whoever started it were gone
     assert soon(lambda: watch.stopper.requested == ORPHAN)
+
+
+def test_a_rank_hears_what_its_launcher_cannot(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("longseq.run.safety.watch.told", lambda _: signal.SIGTERM)
+    assert soon(lambda: watch.stopper.requested == TERM)
+
+
+# A rank that makes its folder again and again, as DeepSpeed does beside a launch
+BUSY = """
+import os, shutil, sys
+from pathlib import Path
+from longseq.run.safety.watch import Watch
+from longseq.run.safety.stopping import Stopper
+folder = Path(sys.argv[1])
+watch = Watch(Stopper())
+watch.puts_away(lambda: shutil.rmtree(folder))
+watch.start()
+folder.mkdir()
+print("here", flush=True)
+while True:
+    (folder / "rank0").mkdir(parents=True, exist_ok=True)
+"""
+
+
+def test_what_a_rank_has_is_removed_before_it_is_ended(tmp_path: Path) -> None:
+    """Before its first iteration, and its main thread does not bring it back."""
+    folder = tmp_path / "offload"
+    with subprocess.Popen(
+        [sys.executable, "-c", BUSY, str(folder)], cwd=ROOT, stdout=subprocess.PIPE
+    ) as rank:
+        assert rank.stdout
+        rank.stdout.readline()
+        rank.send_signal(signal.SIGTERM)
+        assert rank.wait(20) == 75
+    assert not folder.exists()
 
 
 def test_a_stale_file_of_a_heart_is_opened_anew(
