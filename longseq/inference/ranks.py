@@ -96,6 +96,7 @@ def _together(computing: Computing, look: Look[T], work: Work[T]) -> None:
     from longseq.engine.distributed import start_distributed, stop_distributed
 
     device = _device(computing)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))  # as in watch.py
     threading.Thread(target=_end_with_starters, daemon=True).start()
     start_distributed(device)
     ranks = torch_ranks()

@@ -75,6 +75,7 @@ class Watch:
         """Take the signals and start the thread; only the main thread may call it."""
         for number in SIGNALS:
             signal.signal(number, self._on_signal)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # a deaf launcher's ranks may be deaf
         here, there = socket.socketpair()
         there.setblocking(False)
         signal.set_wakeup_fd(there.fileno(), warn_on_full_buffer=False)
