@@ -55,12 +55,12 @@ export BASH_COVERAGE=$scratch/bash
 
 all_tests() { # those of one process beside those of several ranks: both wait for much of their time
     # Of several hosts, and long: so both take as long
-    local status=0 hosts=tests/launch/test_again.py
+    local status=0 hosts=(tests/launch/test_again.py tests/launch/test_doctor.py)
     set -m # a group of its own, which can be ended whole, and in which INT is not ignored
-    "$LONGSEQ_PYTHON" -m pytest --durations=10 tests/unit tests/launch "--ignore=$hosts" >"$scratch/said" 2>&1 </dev/null &
+    "$LONGSEQ_PYTHON" -m pytest --durations=10 tests/unit tests/launch "${hosts[@]/#/--ignore=}" >"$scratch/said" 2>&1 </dev/null &
     beside=$!
     set +m
-    "$LONGSEQ_PYTHON" -m pytest --durations=10 tests/parallel tests/faults "$hosts" || status=1
+    "$LONGSEQ_PYTHON" -m pytest --durations=10 tests/parallel tests/faults "${hosts[@]}" || status=1
     wait "$beside" || status=1
     beside=
     cat "$scratch/said"

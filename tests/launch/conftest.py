@@ -11,9 +11,11 @@ import pytest
 
 from tests.launch.shell import ARGS_SCRIPT, ROOT, SOURCES, Result, Tree, clean_env
 
-# What a shell started beside itself is deaf to INT, and so would be what the tests start and tell
+# What a shell started beside itself is deaf to INT, and what nohup started to HUP, and so would be
+# what the tests start and tell
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture
