@@ -10,7 +10,6 @@ request          what --load and --save ask for, looked at before any rank start
 format/          the files: manifest, tensors, folders of checkpoints
 state/           weights and optimizer state of the engine, and this rank's share of them
 weights          a checkpoint in whole tensors, of one or the mean of several, which others read too
-weights          whole weights out of checkpoints: of one, or the mean of several
 trained          what was trained: the network and the tokenizer of a run or a checkpoint
 command          `longseq checkpoint inspect|verify|convert|average`
 """
