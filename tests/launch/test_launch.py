@@ -647,7 +647,8 @@ def test_open_mpis_ranks_may_save_where_all_processes_are_told(tree: Tree, tmp_p
 DEAF = """LONGSEQ_DEAF_TO=TERM,INT LONGSEQ_ENDED_BY=HUP LONGSEQ_RUN=$1 LONGSEQ_PYTHON=$2
 LONGSEQ_HOSTNAME=here LONGSEQ_COMMAND=(sleep 600) LONGSEQ_BESIDE=
 tell() { # in the place of idle.sh's watch: what it ends it still ends
-    while ! grep -q "^SigBlk:.*4002$" /proc/$1/status; do sleep 0.05; done
+    # Not by its mask: bash itself blocks both while it forks
+    until [[ $(</proc/$1/comm) == sleep ]]; do sleep 0.05; done
     kill -TERM $1; kill -INT $1
     sleep 0.2
     grep -c "^ShdPnd:.*4002$" /proc/$1/status
