@@ -6,6 +6,7 @@ world      what a rank meets there: process groups without ranks, tensors withou
 layers     layers that are like others stand in, and of many tiles three are run
 shapes     what an operation gives, where that is plain to see
 trace      counts storages and messages, operation by operation; arithmetic its FLOPs
+calls      a call's tensors, and what it does beside its result
 kinds      what a storage is, by who made it; the line at work
 show       the table, JSON, and a picture of memory over the step
 

@@ -12,13 +12,12 @@ from who made it (kinds.py), and changes where its role does: what a layer leave
 
 from __future__ import annotations
 
-import sys
 import weakref
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,6 +27,13 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_map_only
 
 from longseq.planning.simulate.arithmetic import flops_of, workspace_of
+from longseq.planning.simulate.calls import (
+    added_in_place,
+    leaves,
+    takes_device,
+    tensors,
+    without_data,
+)
 from longseq.planning.simulate.kinds import HOST, KEPT, KINDS, WORK, kind_now, line_now
 from longseq.planning.simulate.shapes import META, plain
 
@@ -120,11 +126,11 @@ class Trace(TorchDispatchMode):
         if func.namespace == "c10d":
             return self._message(func, args)
         host = self._on_host(func, args, kwargs)
-        if _takes_device(func):
+        if takes_device(func):
             kwargs["device"] = META
-        if any(x.device.type != "meta" for x in _tensors(args, kwargs)):
-            args, kwargs = tree_map_only(Tensor, _without_data, (args, kwargs))
-        same = func is ATEN.lift_fresh.default or _added_in_place(func, args)
+        if any(x.device.type != "meta" for x in tensors(args, kwargs)):
+            args, kwargs = tree_map_only(Tensor, without_data, (args, kwargs))
+        same = func is ATEN.lift_fresh.default or added_in_place(func, args)
         result = args[0] if same else plain(func, args, kwargs)
         if result is None:
             result = func(*args, **kwargs)
@@ -140,7 +146,7 @@ class Trace(TorchDispatchMode):
         asked = kwargs.get("device")
         if asked is not None:
             return bool(asked.type == "cpu")
-        first = next(_tensors(args, {}), None)
+        first = next(tensors(args, {}), None)
         if first is None:
             return True
         known = self._held.get(first.untyped_storage()._cdata)
@@ -148,10 +154,11 @@ class Trace(TorchDispatchMode):
 
     def _message(self, func: Any, args: Any) -> Any:
         """A collective: counted, and made of a number in place of each tensor."""
-        tensors, axis = [], ""
-        for item in _leaves(args):
+        handed: list[Tensor] = []
+        axis = ""
+        for item in leaves(args):
             if isinstance(item, Tensor):
-                tensors.append(item)
+                handed.append(item)
             elif isinstance(item, torch.ScriptObject) and not axis:
                 name = dist.ProcessGroup.unbox(item).group_name
                 axis = self.axes.get(name, "engine")
@@ -161,10 +168,10 @@ class Trace(TorchDispatchMode):
             times = self.passes if axis == "replicas" else self.times
             count = self.messages.setdefault((axis, kind), Count())
             count.calls += times
-            count.bytes += sum(x.nbytes for x in tensors) * times
+            count.bytes += sum(x.nbytes for x in handed) * times
         if func in self._sent:
             return self._sent[func]
-        least = max(1, min((x.numel() for x in tensors), default=1))
+        least = max(1, min((x.numel() for x in handed), default=1))
 
         def few(x: Tensor) -> Tensor:
             """Some numbers, in the proportions that are asked for."""
@@ -179,7 +186,7 @@ class Trace(TorchDispatchMode):
     def _count(self, result: Any, host: bool, workspace: int) -> None:
         """Take up the storages that `result` brings, and note the memory where it grew."""
         grown = workspace > 0
-        for item in _tensors((result,), {}):
+        for item in tensors((result,), {}):
             storage = item.untyped_storage()
             key = storage._cdata
             if key not in self._held and storage.nbytes():
@@ -260,53 +267,3 @@ class Trace(TorchDispatchMode):
         self._bytes[held.kind] -= held.bytes
         self._bytes[kind] += held.bytes
         held.kind = kind
-
-
-def _added_in_place(func: Any, args: Any) -> bool:
-    """Whether this is autograd's sum of two gradients of one tensor, the first of them its own.
-
-    It adds to that one, but not while operations are traced (torch/csrc/autograd/input_buffer.cpp).
-    """
-    if func is not ATEN.add.Tensor:
-        return False
-    frame = sys._getframe(2)  # who called __torch_dispatch__
-    while frame.f_back and frame.f_globals["__name__"] in (
-        "torch._compile",
-        "torch._dynamo.eval_frame",
-    ):
-        frame = frame.f_back
-    if frame.f_code.co_name != "_engine_run_backward":
-        return False
-    storage = args[0].untyped_storage()
-    holders = torch._C._storage_Use_Count(storage._cdata) - 1  # `storage` is one
-    return bool(holders == 1 and args[0].numel() * args[0].itemsize == storage.nbytes())
-
-
-@cache
-def _takes_device(func: Any) -> bool:
-    return any(argument.name == "device" for argument in func._schema.arguments)
-
-
-def _leaves(items: Any) -> Iterator[Any]:
-    """What lists of lists hold."""
-    for item in items:
-        if isinstance(item, (list, tuple)):
-            yield from _leaves(item)
-        else:
-            yield item
-
-
-def _tensors(args: Any, kwargs: Any) -> Iterator[Tensor]:
-    """The tensors of a call: arguments, and items of those that are lists."""
-    for item in (*args, *kwargs.values()):
-        if isinstance(item, Tensor):
-            yield item
-        elif isinstance(item, (list, tuple)):
-            yield from (x for x in item if isinstance(x, Tensor))
-
-
-def _without_data(x: Tensor) -> Tensor:
-    """x, or a tensor of its shape and strides on the meta device."""
-    if x.device.type == "meta":
-        return x
-    return torch.empty_strided(x.size(), x.stride(), dtype=x.dtype, device=META)
