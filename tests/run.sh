@@ -45,7 +45,10 @@ run 'ruff' "$LONGSEQ_PYTHON" -m ruff check .
 run 'ruff format' "$LONGSEQ_PYTHON" -m ruff format --check .
 run 'mypy' "$LONGSEQ_PYTHON" -m mypy
 run 'imports' "$LONGSEQ_VENV/bin/lint-imports" --no-cache --no-logo
-run 'shellcheck' shellcheck -x -a "${scripts[@]}"
+check_shell() { # two at a time: each script is read with all that it sources
+    printf '%s\0' "${scripts[@]}" | xargs -0 -P 2 -n 8 shellcheck -x -a
+}
+run 'shellcheck' check_shell
 run 'shfmt' shfmt -i 4 -ci -d "${scripts[@]}" ALCF/install/*.sh # the linter above follows install.sh into these
 scratch=$(mktemp -d) beside=
 trap '[[ ! $beside ]] || kill -- "-$beside" 2>/dev/null; rm -rf -- "$scratch"' EXIT
