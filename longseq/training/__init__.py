@@ -6,7 +6,7 @@ loop       from the first to the last iteration: set up, resume, step, validate,
 trainer    device, mesh, network, engine and step, without anything around them
 announcer  what people are told: screen, tracker, summary, page; how it ended or failed
 rewind     --on-spike rewind: back to the last checkpoint, without the batch at fault
-profile  --profile: a trace, gaps, FLOPs by module
+profile, part_flops   --profile: a trace, gaps; FLOPs of each part of the network
 parts    what a step spends its time on
 positions  the validation loss by place in the sequence
 facts      what the report shows beside the metrics: planned memory, and the data

@@ -119,7 +119,8 @@ class Training:
         self.screen, self.tracker = self.announcer.screen, self.announcer.tracker
         self.rewind = Rewind(self.trainer, self.kept, self.spikes, self.tracker)
         folder = Path(config.run.run_dir) / "profile" if config.run.profile else None
-        self.profile = Profile(folder, self.ranks.rank, device, self.trainer.iteration + 1)
+        model, kernel = self.trainer.model, config.memory.kernel
+        self.profile = Profile(folder, self.ranks.rank, model, kernel, self.screen.note)
 
     def run(self) -> int:
         """All iterations that are left; returns the exit code."""
@@ -130,7 +131,6 @@ class Training:
             self.watch.at(trainer.iteration + 1, "step")
             with self.profile.around(trainer.iteration + 1):
                 record = self.step()
-            self._say_profiled()
             if self.rewind.due:
                 self._go_back(record)
                 continue
@@ -146,6 +146,7 @@ class Training:
             if reason := self.stopper.should_stop(self.ranks):
                 self.screen.note(f"stopping after iteration {trainer.iteration}: {reason}")
                 break
+        self.profile.close()
         self.save()
         self._complete_last(saved)
         if trainer.iteration >= total:
@@ -166,11 +167,6 @@ class Training:
             more |= last | ({"checkpoints_before": before} if before else {})
         if more:
             self.tracker.add_to_last(more)
-
-    def _say_profiled(self) -> None:
-        if self.profile.said:
-            self.screen.note(self.profile.said)
-            self.profile.said = ""
 
     def _due(self, interval: int) -> bool:
         return interval > 0 and self.trainer.iteration % interval == 0

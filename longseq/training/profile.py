@@ -2,68 +2,97 @@
 
     with profile.around(iteration):       # of each step; acts in a few of them
         step()
+    profile.close()                       # after the last one, also of a run that is told to stop
 
 rankN.json     a trace of each rank, which https://ui.perfetto.dev and chrome://tracing open
 gaps.txt       of rank 0: the widest times in which nothing ran, and what stood on either side
-flops.txt      of rank 0: FLOPs of each part of the network, counted in one step more
+flops.txt      of rank 0: FLOPs of each part of the network, in one step more (part_flops.py)
 memory.pickle  of rank 0, on a GPU: what is allocated, for https://pytorch.org/memory_viz
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from torch._C._autograd import DeviceType
-from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-WARM, TRACED = 2, 3  # steps before, and that are traced; one more counts FLOPs
+from longseq.config.checks import PROFILED
+from longseq.training.part_flops import PartFlops, flops_text
+
+WARM = 2  # steps before those that are traced
+STEPS = PROFILED  # the last one of these counts FLOPs
 WIDEST = 10
-MODULE = "DeepSpeedEngine.module."
-ATEN = torch.ops.aten
 
 
 class Profile:
-    """Of one rank; `folder` None: of none."""
+    """Of one rank; `folder` None: of none. Steps are counted, as a run may go back to one."""
 
-    def __init__(self, folder: Path | None, rank: int, device: torch.device, first: int) -> None:
-        """first: the iteration that the run begins with."""
-        self._folder, self._rank, self._device = folder, rank, device
-        self._begin = first + WARM
+    def __init__(
+        self,
+        folder: Path | None,
+        rank: int,
+        network: nn.Module,
+        kernel: str,
+        say: Callable[[str], None],
+    ) -> None:
+        """kernel: of attention, as longseq.attention.limits calls it. say: told what is written."""
+        self._folder, self._rank = folder, rank
+        self._network, self._kernel, self._say = network, kernel, say
+        self._device = next(network.parameters()).device.type
+        self._step = 0
+        self._traced: list[int] = []
         self._trace: Any = None
-        self.said = ""  # once, when all of it is written
 
     @contextmanager
     def around(self, iteration: int) -> Iterator[None]:
         """One step, which is traced, counted or left alone."""
-        end = self._begin + TRACED
-        if self._folder is None or not self._begin <= iteration <= end:
+        self._step += 1
+        if self._folder is None or not WARM < self._step <= STEPS:
             yield
-        elif iteration == end:
-            with FlopCounterMode(display=False, custom_mapping=_attention()) as counter:
+        elif self._step == STEPS:
+            with PartFlops(self._network) as counter:
                 yield
             if self._rank == 0:
-                text = flops_text(counter.get_flop_counts())
+                text = flops_text(counter.get_flop_counts(), self._kernel)
                 (self._folder / "flops.txt").write_text(text, encoding="utf-8")
-            self.said = f"profile of iterations {self._begin} to {end - 1}: {self._folder}"
+            self._say(f"profile of {self._iterations}: {self._folder}")
         else:
-            if iteration == self._begin:
+            if not self._traced:
                 self._start()
             with torch.profiler.record_function(f"iteration {iteration}"):
                 yield
-            if iteration == end - 1:
+            self._traced.append(iteration)
+            if self._step == STEPS - 1:
                 self._stop()
+
+    def close(self) -> None:
+        """After the last step: write what was traced where the run was too short for all of it."""
+        if self._folder is None or self._step >= STEPS:
+            return
+        if self._trace is not None:
+            self._stop()
+        short = f"the run made {self._step} of the {STEPS} iterations that a profile takes"
+        if self._traced:
+            self._say(f"profile of {self._iterations}: {self._folder}, without flops.txt: {short}")
+        else:
+            self._say(f"--profile (PROFILE=1): nothing was profiled: {short}")
+
+    @property
+    def _iterations(self) -> str:
+        return f"iterations {self._traced[0]} to {self._traced[-1]}"
 
     def _start(self) -> None:
         assert self._folder is not None
         self._folder.mkdir(exist_ok=True)
         os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it would print beside the screen
         activities = [torch.profiler.ProfilerActivity.CPU]
-        if self._device.type == "cuda":
+        if self._device == "cuda":
             activities.append(torch.profiler.ProfilerActivity.CUDA)
             if self._rank == 0:
                 torch.cuda.memory._record_memory_history()
@@ -75,39 +104,12 @@ class Profile:
         self._trace.stop()
         self._trace.export_chrome_trace(str(self._folder / f"rank{self._rank}.json"))
         if self._rank == 0:
-            spans = spans_of(self._trace.events(), self._device.type)
+            spans = spans_of(self._trace.events(), self._device)
             (self._folder / "gaps.txt").write_text(gaps_text(spans), encoding="utf-8")
-            if self._device.type == "cuda":
+            if self._device == "cuda":
                 torch.cuda.memory._dump_snapshot(str(self._folder / "memory.pickle"))
                 torch.cuda.memory._record_memory_history(enabled=None)
         self._trace = None
-
-
-def _attention() -> dict[Any, Callable[..., int]]:
-    """torch counts its flash attention on GPUs; here that of CPUs."""
-
-    def forward(q: Any, k: Any, v: Any, *_: Any, **__: Any) -> int:
-        return int(sdpa_flop_count(q, k, v))
-
-    def backward(dy: Any, q: Any, k: Any, v: Any, *_: Any, **__: Any) -> int:
-        return int(sdpa_backward_flop_count(dy, q, k, v))
-
-    return {
-        ATEN._scaled_dot_product_flash_attention_for_cpu: forward,
-        ATEN._scaled_dot_product_flash_attention_for_cpu_backward: backward,
-    }
-
-
-def flops_text(counts: Mapping[str, Mapping[Any, int]]) -> str:
-    """FLOPs of this rank by part of the network, forward and backward, and their share of all."""
-    whole = sum(counts.get("Global", {}).values()) or 1
-    lines = [f"{whole:>18,}   100%  the whole step"]
-    for name in sorted(counts):
-        part, flops = name.removeprefix(MODULE), sum(counts[name].values())
-        # torch finds the end of a part in backward by its tensors, which dropout of 0 passes on
-        if name.startswith(MODULE) and flops and not part.endswith("dropout"):
-            lines.append(f"{flops:>18,} {flops / whole:>6.1%}  {part}")
-    return "\n".join(lines) + "\n"
 
 
 def spans_of(events: Any, device: str) -> list[tuple[float, float, str]]:

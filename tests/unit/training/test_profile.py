@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from longseq.training.profile import Profile, flops_text, gaps, gaps_text
+from longseq.training.profile import Profile, gaps, gaps_text
 
 SPANS = [
     (0.0, 1000.0, "a"),
@@ -28,32 +28,39 @@ def test_gaps_are_where_nothing_ran() -> None:
     assert gaps_text([]) == "nothing ran\n"
 
 
-def test_flops_are_by_part_of_the_network() -> None:
-    counts = {
-        "Global": {"mm": 60, "bmm": 40},
-        "DeepSpeedEngine.module.layers.0": {"mm": 60},
-        "DeepSpeedEngine.module.head": {"bmm": 40},
-        "DeepSpeedEngine.module.layers.0.mlp_dropout": {"mm": 60},
-        "DeepSpeedEngine.module.norm": {},
-    }
-    assert [line.split() for line in flops_text(counts).splitlines()] == [
-        ["100", "100%", "the", "whole", "step"],
-        ["40", "40.0%", "head"],
-        ["60", "60.0%", "layers.0"],
-    ]
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a profile of a small layer leaves."""
     found = tmp_path_factory.mktemp("run") / "profile"
-    profile = Profile(found, 0, torch.device("cpu"), 1)
+    said = run(found, 7)
+    assert said == [f"profile of iterations 3 to 5: {found}"]
+    return found
+
+
+def run(folder: Path, steps: int, first: int = 1) -> list[str]:
+    """What is said of a profile of so many steps of a small layer."""
+    said: list[str] = []
     layer = torch.nn.Linear(8, 4)
-    for iteration in range(1, 8):
+    profile = Profile(folder, 0, layer, "sdpa", said.append)
+    for iteration in range(first, first + steps):
         with profile.around(iteration):
             layer(torch.ones(2, 8)).sum().backward()
-    assert profile.said == f"profile of iterations 3 to 5: {found}"
-    return found
+    profile.close()
+    return said
+
+
+def test_a_run_that_ends_early_writes_what_it_traced_and_says_so(tmp_path: Path) -> None:
+    said = run(tmp_path / "four", 4, first=9)
+    short = "the run made 4 of the 6 iterations that a profile takes"
+    assert said == [
+        f"profile of iterations 11 to 12: {tmp_path / 'four'}, without flops.txt: {short}"
+    ]
+    assert sorted(x.name for x in (tmp_path / "four").iterdir()) == ["gaps.txt", "rank0.json"]
+    assert run(tmp_path / "two", 2) == [
+        "--profile (PROFILE=1): nothing was profiled: "
+        "the run made 2 of the 6 iterations that a profile takes"
+    ]
+    assert not (tmp_path / "two").exists()
 
 
 def is_time(value: Any) -> bool:
