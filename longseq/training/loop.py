@@ -119,8 +119,8 @@ class Training:
         self.screen, self.tracker = self.announcer.screen, self.announcer.tracker
         self.rewind = Rewind(self.trainer, self.kept, self.spikes, self.tracker)
         folder = Path(config.run.run_dir) / "profile" if config.run.profile else None
-        model, kernel = self.trainer.model, config.memory.kernel
-        self.profile = Profile(folder, self.ranks.rank, model, kernel, self.screen.note)
+        model, kernel, say = self.trainer.model, config.memory.kernel, self.screen.note
+        self.profile = Profile(folder, self.ranks.rank, device.type, model, kernel, say)
 
     def run(self) -> int:
         """All iterations that are left; returns the exit code."""

@@ -37,14 +37,14 @@ class Profile:
         self,
         folder: Path | None,
         rank: int,
+        device: str,
         network: nn.Module,
         kernel: str,
         say: Callable[[str], None],
     ) -> None:
         """kernel: of attention, as longseq.attention.limits calls it. say: told what is written."""
-        self._folder, self._rank = folder, rank
+        self._folder, self._rank, self._device = folder, rank, device
         self._network, self._kernel, self._say = network, kernel, say
-        self._device = next(network.parameters()).device.type
         self._step = 0
         self._traced: list[int] = []
         self._trace: Any = None

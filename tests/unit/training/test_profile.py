@@ -41,7 +41,7 @@ def run(folder: Path, steps: int, first: int = 1) -> list[str]:
     """What is said of a profile of so many steps of a small layer."""
     said: list[str] = []
     layer = torch.nn.Linear(8, 4)
-    profile = Profile(folder, 0, layer, "sdpa", said.append)
+    profile = Profile(folder, 0, "cpu", layer, "sdpa", said.append)
     for iteration in range(first, first + steps):
         with profile.around(iteration):
             layer(torch.ones(2, 8)).sum().backward()
