@@ -30,7 +30,8 @@ from longseq.errors import EXIT_DONE, UserError
 from longseq.host.atomic_files import new_folder
 from longseq.reports.runs import SUMMARY, nested, read_json, run_of
 from longseq.run.environment import package_versions
-from longseq.upstream.converting.meaning import CORRECTED, gelu_is_exact, turns_by_angles
+from longseq.upstream.converting.meaning import CORRECTED, gelu_is_exact, other_rotary
+from longseq.upstream.converting.rows import MEANING, ORDERS, since_fpdt
 from longseq.upstream.converting.theirs import Theirs
 
 
@@ -41,7 +42,13 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--rotary-as-here",
         action="store_true",
-        help="take rotary positions for ours: its version turned by m·theta, or training goes on",
+        help="take rotary positions that were others for ours: training is to go on",
+    )
+    parser.add_argument(
+        "--qkv-order",
+        default="",
+        choices=ORDERS,
+        help="how its rows of queries, keys and values lie, where its args do not tell it",
     )
     parser.set_defaults(run_verb=_convert)
 
@@ -49,20 +56,9 @@ def add_arguments(parser: Parser) -> None:
 def _convert(options: argparse.Namespace) -> int:
     inner = options.source / "checkpoints"
     source = inner if inner.is_dir() else options.source
-    theirs = Theirs(source)
+    theirs = Theirs(source, options.qkv_order)
     corrected = _corrected(theirs, run_of(source))
-    ours = corrected or turns_by_angles(theirs.args)
-    if ours and options.rotary_as_here:
-        raise UserError(
-            f"--rotary-as-here: {theirs.folder} has no other rotary positions: leave it out"
-        )
-    if not (ours or options.rotary_as_here):
-        raise UserError(
-            f"{theirs.folder}: as Megatron-DeepSpeed is shipped, rotary positions turn by"
-            " cos(m·theta), and nothing says that these were corrected: here the network would be"
-            " another function. Go on in TRAINER=megatron-deepspeed with UPSTREAM_FIXES=0, or"
-            " convert with --rotary-as-here (docs/upstream.md)"
-        )
+    _check_rotary(theirs, corrected, options.rotary_as_here)
     tokenizer = _tokenizer(source, options.data_path)
     with new_folder(options.output, "--output") as aside:
         manifest = write_checkpoint(theirs, tokenizer, aside)
@@ -70,9 +66,29 @@ def _convert(options: argparse.Namespace) -> int:
         print(f"longseq: warning: {line}", file=sys.stderr)
     kept = "with Adam's moments" if manifest.optimizer else "weights alone: Adam begins anew"
     print(f"{options.output}: iteration {manifest.progress['iteration']}, {kept}")
+    whose = "as --qkv-order says" if options.qkv_order else "as its args say"
+    print(f"queries, keys and values were read {MEANING[theirs.order]}, {whose}")
     flags = shlex.join(given_flags(Network, asdict(theirs.network)))
     print(f"LOAD={shlex.quote(str(options.output))} ./ALCF/train-gpt3.sh -- {flags}")
     return EXIT_DONE
+
+
+def _check_rotary(theirs: Theirs, corrected: bool, as_here: bool) -> None:
+    """Raise UserError where rotary positions were others than here, or were not, by the flag."""
+    other = "" if corrected else other_rotary(theirs.args)
+    if as_here and not other:
+        raise UserError(
+            f"--rotary-as-here: {theirs.folder} has no other rotary positions: leave it out"
+        )
+    if other and not as_here:
+        where = "as Megatron-DeepSpeed is shipped" if since_fpdt(theirs.args) else "in its version"
+        go_on = "TRAINER=megatron-deepspeed with UPSTREAM_FIXES=0"
+        raise UserError(
+            f"{theirs.folder}: {where}, rotary positions turn by {other}, and nothing says that"
+            " these were corrected: here the network would be another function. Go on in"
+            f" {go_on if since_fpdt(theirs.args) else 'that version'}, or convert with"
+            " --rotary-as-here (docs/upstream.md)"
+        )
 
 
 def _corrected(theirs: Theirs, run: Path | None) -> bool:

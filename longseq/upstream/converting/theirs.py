@@ -24,6 +24,7 @@ from longseq.errors import UserError
 from longseq.upstream.converting.meaning import filled, network_of
 from longseq.upstream.converting.optimizer import WEIGHT, Kept, beside, groups, parted
 from longseq.upstream.converting.pickles import read_file
+from longseq.upstream.converting.rows import as_here, order_of
 from longseq.upstream.names import POSITIONS, cut, join, our_name, shapes
 
 RANK_FILE = re.compile(r"mp_rank_(\d+)_model_states\.pt\Z")
@@ -35,11 +36,12 @@ Pieces = dict[str, dict[int, Tensor]]  # our name → tensor-parallel rank → i
 class Theirs:
     """The newest checkpoint in a folder of its.
 
+    order: of the rows of queries, keys and values; what is given counts before what its args tell.
     steps: Adam's own count, None without its moments. rounded: are the weights, for want of those
     in fp32, what 16 bits keep of them? Both are known when the tensors have been read.
     """
 
-    def __init__(self, source: Path) -> None:
+    def __init__(self, source: Path, order: str = "") -> None:
         self.folder = _newest(source)
         self.ranks = {int(match[1]): path for match, path in self._files(RANK_FILE)}
         if 0 not in self.ranks:
@@ -55,7 +57,8 @@ class Theirs:
                 f"{self.folder} was saved at ZeRO stage 3, where these files hold no weights:"
                 " save at stage 0 to 2"
             )
-        self.network = network_of(self.args, path)
+        self.order = order_of(first, self.args, path, order)
+        self.network = network_of(self.args, path, self.order)
         self.progress = _progress(first, self.args, path)
         self.tp: int = self.args.tensor_model_parallel_size
         self.piped: bool = not self.args.no_pipeline_parallel
@@ -79,12 +82,16 @@ class Theirs:
             self._check_names(kind, pieces, wanted)
             for name, by_rank in pieces.items():
                 self._check(kind, name, by_rank, wanted[name], vocabulary)
-                tensor = join([by_rank[rank] for rank in range(self.tp)], name, self.network)
+                mine = [self._piece(name, by_rank[rank]) for rank in range(self.tp)]
+                tensor = join(mine, name, self.network)
                 whole.update(_in_blocks(kind, name, tensor))
         self.rounded = any(
             tensor.dtype.itemsize < 4 for name, tensor in whole.items() if name.startswith(WEIGHT)
         )
         return whole
+
+    def _piece(self, name: str, piece: Tensor) -> Tensor:
+        return as_here(piece, self.order, self.network, self.tp) if ".qkv." in name else piece
 
     def _layers(self) -> Iterator[tuple[str, str, int, Tensor]]:
         """Kind, name, rank and piece from the files of a pipeline, one a layer and rank."""

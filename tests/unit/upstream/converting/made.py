@@ -80,6 +80,7 @@ class Made:
             add_position_embedding=True,
             consumed_train_samples=6,
             consumed_train_tokens=36,
+            ds_sequence_parallel_fpdt=False,
             longseq_corrected=True,
         )
 
@@ -98,7 +99,8 @@ class Made:
             if (t := of[EMBEDDING].get(f"{kind}_embeddings.weight")) is not None
         }
         module = {"language_model": {"embedding": tables, "encoder": of[ENCODER]}}
-        return {"module": module, "args": self.args, "iteration": 3, "optimizer": None, **more}
+        said = {"args": self.args, "iteration": 3, "checkpoint_version": 3.0}
+        return {"module": module, **said, "optimizer": None, **more}
 
     def state(self, steps: Any) -> Files:
         """Of torch's optimizer, which numbers parameters in groups."""

@@ -129,7 +129,8 @@ def test_what_older_versions_did_not_say_yet_is_as_it_was(tmp_path: Path) -> Non
     and counted no tokens.
     """
     made = Made()
-    for name in ("add_position_embedding", "num_key_value_heads", "num_experts"):
+    later = "add_position_embedding num_key_value_heads num_experts ds_sequence_parallel_fpdt"
+    for name in later.split():
         delattr(made.args, name)
     del made.args.consumed_train_tokens
     theirs = Theirs(write(tmp_path / "its", fp32(made)))
