@@ -22,10 +22,10 @@ from longseq.checkpoint.format.folder import is_theirs
 from longseq.config.network import position_block
 from longseq.errors import UserError
 from longseq.upstream.converting.meaning import filled, network_of
-from longseq.upstream.converting.optimizer import WEIGHT, Kept, beside, groups, parted
+from longseq.upstream.converting.optimizer import WEIGHT, Kept, beside, counted, groups, parted
 from longseq.upstream.converting.pickles import read_file
 from longseq.upstream.converting.rows import as_here, order_of
-from longseq.upstream.names import POSITIONS, cut, join, our_name, shapes
+from longseq.upstream.names import POSITIONS, cut, join, our_name, shapes, split_dim
 
 RANK_FILE = re.compile(r"mp_rank_(\d+)_model_states\.pt\Z")
 LAYER_FILE = re.compile(r"layer_(\d+)-model_(\d+)-model_states\.pt\Z")
@@ -105,12 +105,22 @@ class Theirs:
         """The same from one file a rank; weights once more where they are kept in fp32."""
         for rank, path in self.ranks.items():
             file = read_file(path)
+            if (at := file.get("iteration")) != self.progress["iteration"]:
+                raise UserError(
+                    f"{path} is of iteration {at}, and {self.ranks[0].name} beside it of"
+                    f" {self.progress['iteration']}: they are of two checkpoints"
+                )
             if not isinstance(module := file.get("module"), Mapping):
                 raise UserError(f"{path} holds no weights: it has no module")
             weights = dict(_flat(module))
             ours = {name: _ours(name, path) for name in weights}
             yield from ((WEIGHT, ours[name], rank, tensor) for name, tensor in weights.items())
             if kept := self._kept(rank, file):
+                if rank and kept.steps != self.steps:
+                    raise UserError(
+                        f"{kept.path}: its Adam has taken {counted(kept.steps)} steps, and that of"
+                        f" rank 0 {counted(self.steps)}: they are of two iterations"
+                    )
                 self.steps = kept.steps
                 for kind, name, tensor in kept.by_name(groups(file, weights, path), weights):
                     yield kind, ours[name], rank, tensor
@@ -149,6 +159,21 @@ class Theirs:
                 )
             if not torch.isfinite(piece).all():
                 raise UserError(f"{self.folder}: {kind}/{name} of rank {rank} is not finite")
+        if kind == WEIGHT and split_dim(name) is not None and whole.ndim > 1:
+            self._check_no_copies(name, by_rank)
+
+    def _check_no_copies(self, name: str, by_rank: Mapping[int, Tensor]) -> None:
+        """Trained parts of a matrix are never the same on two ranks."""
+        seen: dict[tuple[float, ...], int] = {}
+        for rank, piece in by_rank.items():
+            numbers = piece.detach().flatten()
+            earlier = seen.setdefault(tuple(numbers[:64].tolist()), rank)
+            same = earlier != rank and torch.equal(piece, by_rank[earlier])
+            if same and (numbers != numbers[0]).any():
+                raise UserError(
+                    f"{self.folder}: {WEIGHT}/{name} is the same on its ranks {earlier} and {rank}:"
+                    " a file of one is a copy of the other's"
+                )
 
 
 def _newest(source: Path) -> Path:

@@ -10,6 +10,7 @@ import torch
 
 from longseq.errors import UserError
 from longseq.upstream.converting.theirs import Theirs
+from tests.unit.upstream.converting import cut
 from tests.unit.upstream.converting.made import (
     ENCODER,
     FIRST,
@@ -160,3 +161,59 @@ def test_what_names_the_newest_may_be_damaged(tmp_path: Path) -> None:
         Theirs(folder)
     with pytest.raises(UserError, match="no checkpoint of Megatron-DeepSpeed is in it"):
         Theirs(tmp_path)
+
+
+def mixed(name: str, other: str, **changes: object) -> Callable[[Files], None]:
+    """Puts a copy of file `other` in the place of `name`."""
+
+    def damage(files: Files) -> None:
+        files[name] = {**files[other], **changes}
+
+    return damage
+
+
+def another_step(name: str) -> Callable[[Files], None]:
+    def damage(files: Files) -> None:
+        state = files[name]["optimizer_state_dict"]["base_optimizer_state"]["state"]
+        for group in state.values():
+            group["step"] = group["step"] + 1
+
+    return damage
+
+
+SECOND = "mp_rank_01_model_states.pt"
+OF_PARTS = "bf16_zero_pp_rank_{}_mp_rank_{:02}_optim_states.pt"
+PART, OTHER = OF_PARTS.format(1, 0), OF_PARTS.format(2, 0)
+
+
+@pytest.mark.parametrize(
+    ("form", "damage", "said"),
+    [
+        (
+            "fp32",
+            lambda files: files[SECOND].update(iteration=2),
+            f"{SECOND} is of iteration 2, and {FIRST} beside it of 3",
+        ),
+        ("fp32", mixed(SECOND, FIRST), r"tokens.weight is the same on its ranks 0 and 1"),
+        (
+            "pipeline",
+            mixed("layer_02-model_01-model_states.pt", "layer_02-model_00-model_states.pt"),
+            r"weight/layers\.0\..* is the same on its ranks 0 and 1",
+        ),
+        ("zero-3-replicas", mixed(OTHER, PART), f"{OTHER}: .* in fp32 is not what was .* copy of"),
+        ("zero-3-replicas", mixed(OF_PARTS.format(0, 1), OF_PARTS.format(0, 0)), "in fp32 is not"),
+        ("zero-3-replicas", another_step(PART), f"{PART}: its Adam has taken 4 steps, and that of"),
+        (
+            "zero-3-replicas",
+            lambda files: [another_step(OF_PARTS.format(n, 1))(files) for n in range(3)],
+            "its Adam has taken 4 steps, and that of rank 0 3: they are of two iterations",
+        ),
+    ],
+)
+def test_files_of_two_checkpoints_are_not_mixed(
+    form: str, damage: Callable[[Files], None], said: str, tmp_path: Path
+) -> None:
+    files = cut.files(form, groups=4, by_head=False)
+    damage(files)
+    with pytest.raises(UserError, match=said):
+        read(tmp_path / "its", files)
