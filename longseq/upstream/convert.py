@@ -59,7 +59,9 @@ def _convert(options: argparse.Namespace) -> int:
     theirs = Theirs(source, options.qkv_order)
     corrected = _corrected(theirs, run_of(source))
     _check_rotary(theirs, corrected, options.rotary_as_here)
-    tokenizer = _tokenizer(source, options.data_path)
+    data_path, kind = _data(source, options.data_path)
+    tokenizer = open_datasets(data_path, kind)[0].tokenizer
+    _check_tokens(theirs, data_path, tokenizer)
     with new_folder(options.output, "--output") as aside:
         manifest = write_checkpoint(theirs, tokenizer, aside)
     for line in _differences(theirs, corrected, tokenizer.vocab_size):
@@ -122,14 +124,33 @@ def _differences(theirs: Theirs, corrected: bool, vocabulary: int) -> list[str]:
     return lines
 
 
-def _tokenizer(source: Path, data_path: str) -> Tokenizer:
+def _data(source: Path, data_path: str) -> tuple[str, str]:
+    """--data-path and --tokenizer-type, of its run unless they are given."""
     kind, run = "", run_of(source)
     if not data_path and run:
         data = nested(read_json(run / SUMMARY), "settings", "data") or {}
         data_path, kind = data.get("data_path", ""), data.get("tokenizer_type", "")
     if not data_path:
         raise UserError(f"{source}: no run says which tokens these are: give --data-path")
-    return open_datasets(data_path, kind)[0].tokenizer
+    return data_path, kind
+
+
+def _check_tokens(theirs: Theirs, data_path: str, tokenizer: Tokenizer) -> None:
+    """Raise UserError where its args say that its tokens were others; rows of padding hide that."""
+    args, count = vars(theirs.args), tokenizer.vocab_size
+    said, padded = args.get("vocab_size"), args.get("padded_vocab_size")
+    wrong = ""
+    if type(said) is int and args.get("tokenizer_type") == "NullTokenizer":
+        # Its own takes one more, to end documents; runs of ours give all
+        counts = (said,) if CORRECTED in args else (said, said + 1)
+        wrong = "" if count in counts else f"vocab_size={said}"
+    if type(padded) is int and padded != theirs.network.padded_vocabulary(count):
+        wrong = wrong or f"padded_vocab_size={padded}"
+    if wrong:
+        raise UserError(
+            f"{theirs.folder}: its args say {wrong}, and --data-path {data_path} has {count} tokens"
+            f" ({tokenizer.specification}): give the data that it was trained on"
+        )
 
 
 def write_checkpoint(theirs: Theirs, tokenizer: Tokenizer, folder: Path) -> Manifest:

@@ -256,3 +256,30 @@ def test_rotary_positions_that_are_ours_come_over(
         summary = {"settings": {"run": {"as_shipped": as_shipped}}}
         (tmp_path / "run/summary.json").write_text(json.dumps(summary))
         assert converted(tmp_path / "run") == code
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"vocab_size": 16}, ""),
+        ({"vocab_size": 15}, "vocab_size=15"),
+        ({"vocab_size": 15, "longseq_corrected": None}, ""),  # its own: one more ends documents
+        ({"vocab_size": 14, "longseq_corrected": None}, "vocab_size=14"),
+        ({"vocab_size": 14, "tokenizer_type": "GPT2BPETokenizer"}, ""),  # which has its own size
+        ({"padded_vocab_size": 32}, ""),
+        ({"padded_vocab_size": 64}, "padded_vocab_size=64"),
+    ],
+)
+def test_data_of_other_tokens_are_refused(
+    changes: dict[str, Any], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The rows that pad the table would hide it."""
+    made = Made()
+    vars(made.args).update({"tokenizer_type": "NullTokenizer", **changes})
+    made.args = type(made.args)(**{k: v for k, v in vars(made.args).items() if v is not None})
+    folder = write(tmp_path / "its", its.fp32(made))
+    if said:
+        line = refused(folder, capsys)
+        assert f"its args say {said}, and --data-path {its.GENOME} has 16 tokens" in line
+    else:
+        assert converted(folder) == 0
