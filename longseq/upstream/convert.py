@@ -9,9 +9,7 @@ data, and Adam's moments where there is no pipeline. How it is read, converting/
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -21,8 +19,7 @@ from longseq.checkpoint.format.boxes import as_matrix
 from longseq.checkpoint.format.manifest import Manifest, describe, list_files
 from longseq.checkpoint.format.tensor_files import Record, header, write
 from longseq.checkpoint.state.share import file_name
-from longseq.config.arguments import Network
-from longseq.config.flags import Parser, given_flags
+from longseq.config.flags import Parser
 from longseq.data.datasets import open_datasets
 from longseq.data.tokenizers.base import Tokenizer
 from longseq.data.tokenizers.registry import write_tokenizer
@@ -30,6 +27,7 @@ from longseq.errors import EXIT_DONE, UserError
 from longseq.host.atomic_files import new_folder
 from longseq.reports.runs import SUMMARY, nested, read_json, run_of
 from longseq.run.environment import package_versions
+from longseq.upstream.converting.going_on import command
 from longseq.upstream.converting.meaning import CORRECTED, gelu_is_exact, other_rotary
 from longseq.upstream.converting.rows import MEANING, ORDERS, since_fpdt
 from longseq.upstream.converting.theirs import Theirs
@@ -69,9 +67,11 @@ def _convert(options: argparse.Namespace) -> int:
     kept = "with Adam's moments" if manifest.optimizer else "weights alone: Adam begins anew"
     print(f"{options.output}: iteration {manifest.progress['iteration']}, {kept}")
     whose = "as --qkv-order says" if options.qkv_order else "as its args say"
-    print(f"queries, keys and values were read {MEANING[theirs.order]}, {whose}")
-    flags = shlex.join(given_flags(Network, asdict(theirs.network)))
-    print(f"LOAD={shlex.quote(str(options.output))} ./ALCF/train-gpt3.sh -- {flags}")
+    print(
+        f"rows of queries, keys and values were read {MEANING[theirs.order]}, {whose}; go on with"
+    )
+    at = manifest.progress["iteration"]
+    print(command(options.output, data_path, kind, theirs.network, at, theirs.args))
     return EXIT_DONE
 
 

@@ -5,6 +5,7 @@ meaning      its arguments → our network; what means something else than ours 
 rows         queries, keys and values in the order in which its versions lay them, and in ours
 optimizer    fp32 weights and Adam's moments, in each of the forms in which DeepSpeed keeps them
 theirs       the checkpoint: all of its tensors, whole, by our names
+going_on     the command that trains on
 
 upstream/convert.py writes it as one of ours.
 """

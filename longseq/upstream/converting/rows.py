@@ -23,8 +23,8 @@ from longseq.errors import UserError
 
 BY_HEAD, BY_KIND = ORDERS = ("by-head", "by-kind")
 MEANING = {
-    BY_HEAD: "head by head (query, key, value)",
-    BY_KIND: "all queries, all keys, all values",
+    BY_HEAD: "head by head",
+    BY_KIND: "one kind after the other",
 }
 FPDT = "ds_sequence_parallel_fpdt"  # among the arguments since that commit
 KNOWN_VERSIONS = (2.0, 3.0)  # of a checkpoint: by head; that commit left the number at 3.0
