@@ -34,7 +34,7 @@ from longseq.upstream.converting.theirs import Theirs
 
 
 def add_arguments(parser: Parser) -> None:
-    parser.add_argument("source", type=Path, metavar="RUN", help="its run, or its checkpoints")
+    parser.add_argument("source", type=Path, metavar="RUN", help="its run, its checkpoints, or one")
     parser.add_argument("--output", type=Path, required=True, help="a new folder: a checkpoint")
     parser.add_argument("--data-path", default="", help="its data, where its run does not say them")
     parser.add_argument(
@@ -110,6 +110,11 @@ def _differences(theirs: Theirs, corrected: bool, vocabulary: int) -> list[str]:
         lines.append(
             f"{theirs.folder}: the weights are in 16 bits, and none in fp32 could be read beside"
             " them: what Adam had added below that is lost"
+        )
+    if theirs.args.zero_stage and not (theirs.piped or theirs.parts):
+        lines.append(
+            f"{theirs.folder}: its args say zero_stage={theirs.args.zero_stage}, and none of its"
+            " zero_pp_rank_…_optim_states.pt is there: the weights come alone"
         )
     if not corrected and rows > vocabulary:
         lines.append(

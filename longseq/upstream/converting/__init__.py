@@ -1,5 +1,6 @@
 """A checkpoint of Megatron-DeepSpeed, read: damaged, harmful or of another network, it is refused.
 
+place        which of a folder's checkpoints is meant
 pickles      its files, without running what is in them
 meaning      its arguments → our network; what means something else than ours is refused by name
 rows         queries, keys and values in the order in which its versions lay them, and in ours

@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from longseq.checkpoint.format.folder import is_theirs
 from longseq.config.network import position_block
 from longseq.errors import UserError
 from longseq.upstream.converting.meaning import filled, network_of
 from longseq.upstream.converting.optimizer import WEIGHT, Kept, beside, counted, groups, parted
 from longseq.upstream.converting.pickles import read_file
+from longseq.upstream.converting.place import step_of
 from longseq.upstream.converting.rows import as_here, order_of
 from longseq.upstream.names import POSITIONS, cut, join, our_name, shapes, split_dim
 
@@ -34,7 +34,7 @@ Pieces = dict[str, dict[int, Tensor]]  # our name → tensor-parallel rank → i
 
 
 class Theirs:
-    """The newest checkpoint in a folder of its.
+    """The newest checkpoint in a folder of its, or the one that is named.
 
     order: of the rows of queries, keys and values; what is given counts before what its args tell.
     steps: Adam's own count, None without its moments. rounded: are the weights, for want of those
@@ -42,10 +42,13 @@ class Theirs:
     """
 
     def __init__(self, source: Path, order: str = "") -> None:
-        self.folder = _newest(source)
+        self.folder = step_of(source)
         self.ranks = {int(match[1]): path for match, path in self._files(RANK_FILE)}
         if 0 not in self.ranks:
-            raise UserError(f"{self.folder} has no mp_rank_00_model_states.pt")
+            raise UserError(_at_stage_3(self.folder))
+        self.parts = {  # of what its optimizer keeps, by rank and replica
+            (int(match[2]), int(match[1])): path for match, path in self._files(PART_FILE)
+        }
         path = self.ranks[0]
         first = read_file(path)
         args = first.get("args")
@@ -53,15 +56,15 @@ class Theirs:
             raise UserError(f"{path} does not say what it was trained with: it has no args")
         self.args = filled(args, path)
         if self.args.zero_stage == 3:
-            raise UserError(
-                f"{self.folder} was saved at ZeRO stage 3, where these files hold no weights:"
-                " save at stage 0 to 2"
-            )
+            raise UserError(_at_stage_3(self.folder))
         self.order = order_of(first, self.args, path, order)
         self.network = network_of(self.args, path, self.order)
         self.progress = _progress(first, self.args, path)
         self.tp: int = self.args.tensor_model_parallel_size
         self.piped: bool = not self.args.no_pipeline_parallel
+        if not self.piped and (lost := [n for n in range(self.tp) if n not in self.ranks]):
+            name = f"mp_rank_{lost[0]:02}_model_states.pt"
+            raise UserError(f"{self.folder} lacks {name} of its {self.tp} tensor-parallel ranks")
         self.steps: float | None = None
         self.rounded = False
 
@@ -128,11 +131,24 @@ class Theirs:
     def _kept(self, rank: int, file: Mapping[str, Any]) -> Kept | None:
         """What its optimizer keeps of a rank's parameters."""
         adam = self.args.optimizer == "adam"
-        files = {p: read_file(p) for match, p in self._files(PART_FILE) if int(match[2]) == rank}
-        if files:
-            return parted(files, adam)
+        if self.parts:
+            return parted({path: read_file(path) for path in self._parts_of(rank, file)}, adam)
         optimizer = file.get("optimizer")
         return beside(optimizer, self.ranks[rank], adam) if optimizer else None
+
+    def _parts_of(self, rank: int, file: Mapping[str, Any]) -> list[Path]:
+        """The files of a rank's parts, one a replica; none may be lost."""
+        replicas = file.get("dp_world_size")
+        known = replicas if type(replicas) is int else 0
+        count = max(known, 1 + max(replica for _, replica in self.parts))
+        if lost := [n for n in range(count) if (rank, n) not in self.parts]:
+            before = next(iter(self.parts.values())).name.partition("zero_pp")[0]
+            name = f"{before}zero_pp_rank_{lost[0]}_mp_rank_{rank:02}_optim_states.pt"
+            raise UserError(
+                f"{self.folder} lacks {name}, one of {count} parts of what that rank's optimizer"
+                " keeps: bring it back, or take all of these files away for the weights alone"
+            )
+        return [self.parts[rank, replica] for replica in range(count)]
 
     def _check_names(self, kind: str, pieces: Pieces, wanted: Mapping[str, Tensor]) -> None:
         layers = self.network.num_layers
@@ -176,17 +192,11 @@ class Theirs:
                 )
 
 
-def _newest(source: Path) -> Path:
-    if not is_theirs(source):
-        raise UserError(f"{source}: no checkpoint of Megatron-DeepSpeed is in it")
-    try:
-        tag = (source / "latest").read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise UserError(
-            f"{source}/latest, which names its newest checkpoint, cannot be read: {why}"
-        ) from None
-    return source / Path(tag.replace("\0", "")).name
+def _at_stage_3(folder: Path) -> str:
+    return (
+        f"{folder} was saved at ZeRO stage 3, where these files hold no weights: save at stage 0"
+        " to 2"
+    )
 
 
 def _progress(first: Mapping[str, Any], args: Namespace, path: Path) -> dict[str, int]:

@@ -283,3 +283,13 @@ def test_data_of_other_tokens_are_refused(
         assert f"its args say {said}, and --data-path {its.GENOME} has 16 tokens" in line
     else:
         assert converted(folder) == 0
+
+
+def test_weights_alone_of_stage_1_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = its.zero(Made(), 2)
+    assert converted(write(tmp_path / "its", {FIRST: files[FIRST]})) == 0
+    said = capsys.readouterr()
+    assert "its args say zero_stage=1, and none of its zero_pp_rank_" in said.err
+    assert "weights alone: Adam begins anew" in said.out

@@ -174,7 +174,7 @@ def zero(made: Made, replicas: int) -> Files:
                 cut[-1] = cut[-1][: len(cut[-1]) - over]
             parts[kind].append(cut)
     made.args.zero_stage = 1
-    files = {FIRST: made.file(torch.bfloat16, param_shapes=_shapes(made))}
+    files = {FIRST: made.file(torch.bfloat16, param_shapes=_shapes(made), dp_world_size=replicas)}
     for rank in range(replicas):
         state = {
             g: {"step": torch.tensor(3.0), **{kind: parts[kind][g][rank] for kind in MOMENTS}}
