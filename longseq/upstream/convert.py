@@ -9,9 +9,7 @@ data, and Adam's moments where there is no pipeline. How it is read, converting/
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -21,8 +19,7 @@ from longseq.checkpoint.format.boxes import as_matrix
 from longseq.checkpoint.format.manifest import Manifest, describe, list_files
 from longseq.checkpoint.format.tensor_files import Record, header, write
 from longseq.checkpoint.state.share import file_name
-from longseq.config.arguments import Network
-from longseq.config.flags import Parser, given_flags
+from longseq.config.flags import Parser
 from longseq.data.datasets import open_datasets
 from longseq.data.tokenizers.base import Tokenizer
 from longseq.data.tokenizers.registry import write_tokenizer
@@ -30,18 +27,26 @@ from longseq.errors import EXIT_DONE, UserError
 from longseq.host.atomic_files import new_folder
 from longseq.reports.runs import SUMMARY, nested, read_json, run_of
 from longseq.run.environment import package_versions
-from longseq.upstream.converting.meaning import CORRECTED, gelu_is_exact, turns_by_angles
+from longseq.upstream.converting.going_on import command
+from longseq.upstream.converting.meaning import CORRECTED, gelu_is_exact, other_rotary
+from longseq.upstream.converting.rows import MEANING, ORDERS, since_fpdt
 from longseq.upstream.converting.theirs import Theirs
 
 
 def add_arguments(parser: Parser) -> None:
-    parser.add_argument("source", type=Path, metavar="RUN", help="its run, or its checkpoints")
+    parser.add_argument("source", type=Path, metavar="RUN", help="its run, its checkpoints, or one")
     parser.add_argument("--output", type=Path, required=True, help="a new folder: a checkpoint")
     parser.add_argument("--data-path", default="", help="its data, where its run does not say them")
     parser.add_argument(
         "--rotary-as-here",
         action="store_true",
-        help="take rotary positions for ours: its version turned by m·theta, or training goes on",
+        help="take rotary positions that were others for ours: training is to go on",
+    )
+    parser.add_argument(
+        "--qkv-order",
+        default="",
+        choices=ORDERS,
+        help="how its rows of queries, keys and values lie, where its args do not tell it",
     )
     parser.set_defaults(run_verb=_convert)
 
@@ -49,30 +54,43 @@ def add_arguments(parser: Parser) -> None:
 def _convert(options: argparse.Namespace) -> int:
     inner = options.source / "checkpoints"
     source = inner if inner.is_dir() else options.source
-    theirs = Theirs(source)
+    theirs = Theirs(source, options.qkv_order)
     corrected = _corrected(theirs, run_of(source))
-    ours = corrected or turns_by_angles(theirs.args)
-    if ours and options.rotary_as_here:
-        raise UserError(
-            f"--rotary-as-here: {theirs.folder} has no other rotary positions: leave it out"
-        )
-    if not (ours or options.rotary_as_here):
-        raise UserError(
-            f"{theirs.folder}: as Megatron-DeepSpeed is shipped, rotary positions turn by"
-            " cos(m·theta), and nothing says that these were corrected: here the network would be"
-            " another function. Go on in TRAINER=megatron-deepspeed with UPSTREAM_FIXES=0, or"
-            " convert with --rotary-as-here (docs/upstream.md)"
-        )
-    tokenizer = _tokenizer(source, options.data_path)
+    _check_rotary(theirs, corrected, options.rotary_as_here)
+    data_path, kind = _data(source, options.data_path)
+    tokenizer = open_datasets(data_path, kind)[0].tokenizer
+    _check_tokens(theirs, data_path, tokenizer)
     with new_folder(options.output, "--output") as aside:
         manifest = write_checkpoint(theirs, tokenizer, aside)
     for line in _differences(theirs, corrected, tokenizer.vocab_size):
         print(f"longseq: warning: {line}", file=sys.stderr)
     kept = "with Adam's moments" if manifest.optimizer else "weights alone: Adam begins anew"
     print(f"{options.output}: iteration {manifest.progress['iteration']}, {kept}")
-    flags = shlex.join(given_flags(Network, asdict(theirs.network)))
-    print(f"LOAD={shlex.quote(str(options.output))} ./ALCF/train-gpt3.sh -- {flags}")
+    whose = "as --qkv-order says" if options.qkv_order else "as its args say"
+    print(
+        f"rows of queries, keys and values were read {MEANING[theirs.order]}, {whose}; go on with"
+    )
+    at = manifest.progress["iteration"]
+    print(command(options.output, data_path, kind, theirs.network, at, theirs.args))
     return EXIT_DONE
+
+
+def _check_rotary(theirs: Theirs, corrected: bool, as_here: bool) -> None:
+    """Raise UserError where rotary positions were others than here, or were not, by the flag."""
+    other = "" if corrected else other_rotary(theirs.args)
+    if as_here and not other:
+        raise UserError(
+            f"--rotary-as-here: {theirs.folder} has no other rotary positions: leave it out"
+        )
+    if other and not as_here:
+        where = "as Megatron-DeepSpeed is shipped" if since_fpdt(theirs.args) else "in its version"
+        go_on = "TRAINER=megatron-deepspeed with UPSTREAM_FIXES=0"
+        raise UserError(
+            f"{theirs.folder}: {where}, rotary positions turn by {other}, and nothing says that"
+            " these were corrected: here the network would be another function. Go on in"
+            f" {go_on if since_fpdt(theirs.args) else 'that version'}, or convert with"
+            " --rotary-as-here (docs/upstream.md)"
+        )
 
 
 def _corrected(theirs: Theirs, run: Path | None) -> bool:
@@ -93,6 +111,11 @@ def _differences(theirs: Theirs, corrected: bool, vocabulary: int) -> list[str]:
             f"{theirs.folder}: the weights are in 16 bits, and none in fp32 could be read beside"
             " them: what Adam had added below that is lost"
         )
+    if theirs.args.zero_stage and not (theirs.piped or theirs.parts):
+        lines.append(
+            f"{theirs.folder}: its args say zero_stage={theirs.args.zero_stage}, and none of its"
+            " zero_pp_rank_…_optim_states.pt is there: the weights come alone"
+        )
     if not corrected and rows > vocabulary:
         lines.append(
             f"{theirs.folder}: its softmax counted {rows - vocabulary} rows that are no tokens,"
@@ -106,14 +129,33 @@ def _differences(theirs: Theirs, corrected: bool, vocabulary: int) -> list[str]:
     return lines
 
 
-def _tokenizer(source: Path, data_path: str) -> Tokenizer:
+def _data(source: Path, data_path: str) -> tuple[str, str]:
+    """--data-path and --tokenizer-type, of its run unless they are given."""
     kind, run = "", run_of(source)
     if not data_path and run:
         data = nested(read_json(run / SUMMARY), "settings", "data") or {}
         data_path, kind = data.get("data_path", ""), data.get("tokenizer_type", "")
     if not data_path:
         raise UserError(f"{source}: no run says which tokens these are: give --data-path")
-    return open_datasets(data_path, kind)[0].tokenizer
+    return data_path, kind
+
+
+def _check_tokens(theirs: Theirs, data_path: str, tokenizer: Tokenizer) -> None:
+    """Raise UserError where its args say that its tokens were others; rows of padding hide that."""
+    args, count = vars(theirs.args), tokenizer.vocab_size
+    said, padded = args.get("vocab_size"), args.get("padded_vocab_size")
+    wrong = ""
+    if type(said) is int and args.get("tokenizer_type") == "NullTokenizer":
+        # Its own takes one more, to end documents; runs of ours give all
+        counts = (said,) if CORRECTED in args else (said, said + 1)
+        wrong = "" if count in counts else f"vocab_size={said}"
+    if type(padded) is int and padded != theirs.network.padded_vocabulary(count):
+        wrong = wrong or f"padded_vocab_size={padded}"
+    if wrong:
+        raise UserError(
+            f"{theirs.folder}: its args say {wrong}, and --data-path {data_path} has {count} tokens"
+            f" ({tokenizer.specification}): give the data that it was trained on"
+        )
 
 
 def write_checkpoint(theirs: Theirs, tokenizer: Tokenizer, folder: Path) -> Manifest:

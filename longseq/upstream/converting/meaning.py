@@ -1,8 +1,8 @@
 """Its arguments → our network; what means something else than ours is refused by its name.
 
 args = filled(first["args"], path)     # with what an older version did not have yet
-network_of(args, path)
-turns_by_angles(args)                  # are its rotary positions ours, as shipped?
+network_of(args, path, order)
+other_rotary(args)                     # by what it turned, as shipped, where not as here
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 from longseq.config.arguments import Network
 from longseq.config.flags import given_flags, parse
 from longseq.errors import UserError
+from longseq.upstream.converting.rows import BY_HEAD, since_fpdt
 
 CORRECTED = "longseq_corrected"  # an argument that runs of ours add: with UPSTREAM_FIXES=1?
 NEEDED = (
@@ -36,8 +37,6 @@ LATER: dict[str, Any] = {  # what came in later versions, as those before it wer
     "bias_gelu_fusion": True,
     "openai_gelu": False,
     "optimizer": "adam",
-    "ds_sequence_parallel_size": 1,
-    "force_ds_sequence_parallel": False,
 }
 # What has the same name and meaning here
 SAME = (
@@ -54,8 +53,8 @@ OURS: dict[str, Callable[[Any, Network], bool]] = {
     "num_experts_switch": lambda value, _: not value,
     "num_experts": lambda value, _: value in (None, 1, [1]),
     "kv_channels": lambda value, net: value in (None, net.head_size),
-    # It lays grouped heads out otherwise, and computes them wrongly
-    "num_key_value_heads": lambda value, net: value in (None, net.num_attention_heads),
+    # Where they lie by kind: it computes grouped heads wrongly
+    "num_key_value_heads": lambda value, net: value in (None, net.key_value_heads),
     "add_position_embedding": lambda value, net: value or net.use_rotary_position_embeddings,
 }
 
@@ -71,9 +70,11 @@ def filled(args: Namespace, path: Path) -> Namespace:
     return full
 
 
-def network_of(args: Namespace, path: Path) -> Network:
-    """Our network for its (filled) arguments."""
+def network_of(args: Namespace, path: Path, order: str) -> Network:
+    """Our network for its (filled) arguments and the order of its rows (rows.py)."""
     said = {name: getattr(args, name) for name in SAME}
+    if order == BY_HEAD and (groups := vars(args).get("num_key_value_heads")):
+        said["num_key_value_heads"] = 0 if groups == args.num_attention_heads else groups
     said["disable_bias_linear"] = not args.add_bias_linear
     net: Network
     try:
@@ -83,21 +84,36 @@ def network_of(args: Namespace, path: Path) -> Network:
     for name, is_ours in OURS.items():
         if name in args and not is_ours(value := getattr(args, name), net):
             raise UserError(f"{path} was trained with {name}={value}, which our network has not")
+    if net.num_attention_heads % net.key_value_heads:
+        heads, groups = net.num_attention_heads, net.key_value_heads
+        raise UserError(f"{path}: num_key_value_heads={groups} does not divide its {heads} heads")
     ranks = args.tensor_model_parallel_size
-    for name in ("num_attention_heads", "ffn_hidden_size"):
+    for name in ("num_attention_heads", "key_value_heads", "ffn_hidden_size"):
         if (value := getattr(net, name)) % ranks:
             raise UserError(f"{path}: {name}={value} does not divide by its {ranks} ranks")
     step = net.make_vocab_size_divisible_by * ranks
     return replace(net, make_vocab_size_divisible_by=step)
 
 
-def turns_by_angles(args: Namespace) -> bool:
-    """Are queries and keys turned as here also as shipped? So it is on its Ulysses path alone."""
-    return bool(
-        not args.use_rotary_position_embeddings
-        or args.ds_sequence_parallel_size > 1
-        or args.force_ds_sequence_parallel
-    )
+def other_rotary(args: Namespace) -> str:
+    """By what its version, as shipped, turned queries and keys, where not by m·theta; else "".
+
+    Since FPDT all but its Ulysses path took the cosines of angles for angles. Before, its Ulysses
+    ranks counted positions from 0 each, and DeepSpeed put the frequencies with the weights into 16
+    bits: angles are 0.5 off at 256 tokens of bf16, 7 at 2,048. A pipeline kept them in fp32, since
+    August 2023, when the Ulysses came.
+    """
+    said = vars(args)
+    if not args.use_rotary_position_embeddings:
+        return ""
+    ranks = said.get("ds_sequence_parallel_size", 1)
+    if since_fpdt(args):
+        return "" if ranks > 1 or said.get("force_ds_sequence_parallel") else "cos(m·theta)"
+    if ranks > 1:
+        return f"positions that began at 0 on each of its {ranks} Ulysses ranks"
+    in_fp32 = not args.no_pipeline_parallel and "ds_sequence_parallel_size" in said
+    kind = next((name for name in ("bf16", "fp16") if said.get(name)), "")
+    return "" if in_fp32 or not kind else f"angles that {kind} had rounded"
 
 
 def gelu_is_exact(args: Namespace) -> bool:

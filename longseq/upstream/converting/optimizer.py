@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,10 @@ Parts = list[list[Any]]  # of each group
 class Kept:
     """`parts` by kind; in one `run` a group's numbers lie one parameter after the other, and may
     be followed by what fills the last part up. steps: Adam's own count, None without moments.
+    paths: the file of each part, or of all.
     """
 
-    path: Path
+    paths: list[Path]
     parts: dict[str, Parts]
     run: bool
     steps: float | None
@@ -39,7 +41,11 @@ class Kept:
     def by_name(
         self, groups: Sequence[Sequence[str]], weights: Mapping[str, Tensor]
     ) -> Iterator[tuple[str, str, Tensor]]:
-        """Kind, name and tensor; each has the shape of its weight."""
+        """Kind, name and tensor; each has the shape of its weight.
+
+        Raises UserError where a weight is another than the one that was computed with: no two files
+        of a checkpoint say so surely that they belong together.
+        """
         for kind, parts in self.parts.items():
             if len(parts) != len(groups):
                 raise UserError(
@@ -54,8 +60,39 @@ class Kept:
                         f"{self.path}: {kind} is of {len(found)} parameters, and {len(names)} are"
                         f" here from {names[0]} on"
                     )
+                if kind == WEIGHT:
+                    self._check_rounded(names, found, numbers, weights)
                 for name, tensor in zip(names, found, strict=True):
                     yield kind, name, tensor.detach()
+
+    @property
+    def path(self) -> Path:
+        return self.paths[-1]
+
+    def _check_rounded(
+        self,
+        names: Sequence[str],
+        found: Sequence[Tensor],
+        parts: Sequence[Tensor],
+        weights: Mapping[str, Tensor],
+    ) -> None:
+        before = 0
+        for name, tensor in zip(names, found, strict=True):
+            weight = weights[name]
+            if tensor.shape != weight.shape or not weight.is_floating_point():
+                return  # which is said of the whole
+            kind = torch.finfo(weight.dtype)
+            near = (tensor.detach().float(), weight.detach().float(), kind.eps, kind.tiny)
+            if not torch.allclose(*near, equal_nan=True):
+                first = int((~torch.isclose(*near, equal_nan=True)).flatten().nonzero()[0])
+                ends = accumulate(part.numel() for part in parts)
+                part = sum(end <= before + first for end in ends) if len(self.paths) > 1 else 0
+                raise UserError(
+                    f"{self.paths[part]}: {name} in fp32 is not what was computed with, of which"
+                    f" its rank's model_states.pt holds {str(weight.dtype)[6:]}: one of these files"
+                    " is of another iteration, or a copy of another rank's"
+                )
+            before += tensor.numel()
 
     def _cut(
         self, names: Sequence[str], parts: list[Tensor], weights: Mapping[str, Tensor]
@@ -88,22 +125,34 @@ def beside(optimizer: Mapping[str, Any], path: Path, adam: bool) -> Kept:
         weights = [[flat] for flat in optimizer["fp32_groups_flat"]] if run else []
         weights = weights or [list(group) for group in optimizer.get("fp32_groups", [])]
         moments, steps = _moments(optimizer.get("optimizer_state_dict", optimizer), adam)
-        return Kept(path, ({WEIGHT: weights} if weights else {}) | moments, run, steps)
+        return Kept([path], ({WEIGHT: weights} if weights else {}) | moments, run, steps)
 
 
 def parted(files: Mapping[Path, Mapping[str, Any]], adam: bool) -> Kept:
     """What the replicas keep of their parts at stages 1 and 2, in their order."""
     parts: dict[str, Parts] = {}
-    steps = None
+    steps: dict[Path, float | None] = {}
     for path, file in files.items():
         with _whole(path):
             optimizer = file["optimizer_state_dict"]
-            mine, steps = _moments(optimizer["base_optimizer_state"], adam)
+            mine, steps[path] = _moments(optimizer["base_optimizer_state"], adam)
             mine[WEIGHT] = [[part] for part in optimizer["single_partition_of_fp32_groups"]]
         for kind, of_groups in mine.items():
             before = parts.get(kind, [[] for _ in of_groups])
             parts[kind] = [[*old, *new] for old, new in zip(before, of_groups, strict=False)]
-    return Kept(path, parts, True, steps)
+    first, *others = steps.items()
+    if differ := [one for one in others if one[1] != first[1]]:
+        (path, count) = differ[0]
+        raise UserError(
+            f"{path}: its Adam has taken {counted(count)} steps, and that of {first[0].name}"
+            f" {counted(first[1])}: they are of two iterations"
+        )
+    return Kept(list(files), parts, True, first[1])
+
+
+def counted(steps: float | None) -> str:
+    """Adam's steps, in a line for a user."""
+    return "no" if steps is None else f"{steps:g}"
 
 
 def _moments(base: Mapping[str, Any], adam: bool) -> tuple[dict[str, Parts], float | None]:

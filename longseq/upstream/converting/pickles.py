@@ -18,6 +18,7 @@ from typing import IO, Any
 import torch
 
 from longseq.errors import UserError
+from longseq.host.atomic_files import reason
 
 
 class _Nothing(dict[Any, Any]):
@@ -60,13 +61,21 @@ def read_file(path: Path) -> dict[str, Any]:
     """One of its files; raises UserError where it is damaged."""
     module = types.SimpleNamespace(Unpickler=_Careful, load=_load, __name__="careful")
     try:
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {reason(error)}") from None
+    try:
         if _is_program(path):
             raise UserError(f"{path} is a program (TorchScript), which is not run: {_OTHER}")
         found = torch.load(path, "cpu", pickle_module=module, weights_only=False)
     except UserError:
         raise
     except Exception as error:  # a damaged pickle raises anything
-        raise UserError(f"{path} cannot be read: {type(error).__name__}: {error}") from None
+        lines = str(error).strip().splitlines() or [""]  # torch adds where in its C++ it was
+        raise UserError(
+            f"{path} cannot be read, as if cut short or damaged: {type(error).__name__}: {lines[0]}"
+        ) from None
     if type(found) not in (dict, OrderedDict):
         raise UserError(f"{path} is no file of a checkpoint of Megatron-DeepSpeed")
     return found

@@ -192,10 +192,54 @@ def test_rotary_positions_as_shipped_are_refused(
     folder = write(tmp_path / "its", rotary(longseq_corrected=said))
     line = refused(folder, capsys)
     assert "rotary positions turn by cos(m·theta)" in line
+    assert "UPSTREAM_FIXES=0" in line
     assert "--rotary-as-here" in line
     assert converted(folder, "--rotary-as-here") == 0
     warned = capsys.readouterr().err
     assert "its softmax counted 16 rows that are no tokens" in warned
+
+
+OLD = {"longseq_corrected": None, "ds_sequence_parallel_fpdt": None}
+ULYSSES = {"ds_sequence_parallel_size": 2}
+
+
+@pytest.mark.parametrize(
+    ("changes", "turned"),
+    [
+        (OLD, ""),
+        ({**OLD, "ds_sequence_parallel_size": 1, "force_ds_sequence_parallel": True}, ""),
+        ({**OLD, **ULYSSES}, "positions that began at 0 on each of its 2 Ulysses ranks"),
+        ({**OLD, "bf16": True}, "angles that bf16 had rounded"),
+        ({**OLD, "fp16": True, "ds_sequence_parallel_size": 1}, "angles that fp16 had rounded"),
+    ],
+)
+def test_rotary_positions_of_before_fpdt(
+    changes: dict[str, Any], turned: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They turned by m·theta: in fp32, and not on its Ulysses path."""
+    folder = write(tmp_path / "its", rotary(**changes))
+    if turned:
+        line = refused(folder, capsys)
+        assert f"in its version, rotary positions turn by {turned}" in line
+        assert "Go on in that version" in line
+    else:
+        assert "has no other rotary positions" in refused(folder, capsys, "--rotary-as-here")
+        assert converted(folder) == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"), [({}, 2), ({"ds_sequence_parallel_size": 1}, 0)], ids=["july", "later"]
+)
+def test_a_pipeline_of_before_fpdt_kept_its_angles_in_fp32(
+    changes: dict[str, Any], code: int, tmp_path: Path
+) -> None:
+    """Since August 2023, when DeepSpeed's Ulysses came."""
+    made = Made()
+    del made.kinds["weight"][f"{its.EMBEDDING}position_embeddings.weight"]
+    positions = {"use_rotary_position_embeddings": True, "add_position_embedding": False}
+    vars(made.args).update(bf16=True, **positions, **changes)
+    del made.args.ds_sequence_parallel_fpdt, made.args.longseq_corrected
+    assert converted(write(tmp_path / "its", its.pipeline(made, torch.bfloat16))) == code
 
 
 def test_rotary_positions_that_are_ours_come_over(
@@ -212,3 +256,40 @@ def test_rotary_positions_that_are_ours_come_over(
         summary = {"settings": {"run": {"as_shipped": as_shipped}}}
         (tmp_path / "run/summary.json").write_text(json.dumps(summary))
         assert converted(tmp_path / "run") == code
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"vocab_size": 16}, ""),
+        ({"vocab_size": 15}, "vocab_size=15"),
+        ({"vocab_size": 15, "longseq_corrected": None}, ""),  # its own: one more ends documents
+        ({"vocab_size": 14, "longseq_corrected": None}, "vocab_size=14"),
+        ({"vocab_size": 14, "tokenizer_type": "GPT2BPETokenizer"}, ""),  # which has its own size
+        ({"padded_vocab_size": 32}, ""),
+        ({"padded_vocab_size": 64}, "padded_vocab_size=64"),
+    ],
+)
+def test_data_of_other_tokens_are_refused(
+    changes: dict[str, Any], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The rows that pad the table would hide it."""
+    made = Made()
+    vars(made.args).update({"tokenizer_type": "NullTokenizer", **changes})
+    made.args = type(made.args)(**{k: v for k, v in vars(made.args).items() if v is not None})
+    folder = write(tmp_path / "its", its.fp32(made))
+    if said:
+        line = refused(folder, capsys)
+        assert f"its args say {said}, and --data-path {its.GENOME} has 16 tokens" in line
+    else:
+        assert converted(folder) == 0
+
+
+def test_weights_alone_of_stage_1_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = its.zero(Made(), 2)
+    assert converted(write(tmp_path / "its", {FIRST: files[FIRST]})) == 0
+    said = capsys.readouterr()
+    assert "its args say zero_stage=1, and none of its zero_pp_rank_" in said.err
+    assert "weights alone: Adam begins anew" in said.out

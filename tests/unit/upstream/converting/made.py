@@ -80,6 +80,7 @@ class Made:
             add_position_embedding=True,
             consumed_train_samples=6,
             consumed_train_tokens=36,
+            ds_sequence_parallel_fpdt=False,
             longseq_corrected=True,
         )
 
@@ -98,7 +99,8 @@ class Made:
             if (t := of[EMBEDDING].get(f"{kind}_embeddings.weight")) is not None
         }
         module = {"language_model": {"embedding": tables, "encoder": of[ENCODER]}}
-        return {"module": module, "args": self.args, "iteration": 3, "optimizer": None, **more}
+        said = {"args": self.args, "iteration": 3, "checkpoint_version": 3.0}
+        return {"module": module, **said, "optimizer": None, **more}
 
     def state(self, steps: Any) -> Files:
         """Of torch's optimizer, which numbers parameters in groups."""
@@ -172,7 +174,7 @@ def zero(made: Made, replicas: int) -> Files:
                 cut[-1] = cut[-1][: len(cut[-1]) - over]
             parts[kind].append(cut)
     made.args.zero_stage = 1
-    files = {FIRST: made.file(torch.bfloat16, param_shapes=_shapes(made))}
+    files = {FIRST: made.file(torch.bfloat16, param_shapes=_shapes(made), dp_world_size=replicas)}
     for rank in range(replicas):
         state = {
             g: {"step": torch.tensor(3.0), **{kind: parts[kind][g][rank] for kind in MOMENTS}}

@@ -10,6 +10,7 @@ import torch
 
 from longseq.errors import UserError
 from longseq.upstream.converting.theirs import Theirs
+from tests.unit.upstream.converting import cut
 from tests.unit.upstream.converting.made import (
     ENCODER,
     FIRST,
@@ -64,7 +65,8 @@ def args(**values: object) -> Callable[[Files], None]:
         (args(consumed_train_samples=None), "consumed_samples None does not say how far it was"),
         (args(consumed_train_tokens=-1), "consumed_tokens -1 does not say how far it was"),
         (args(tensor_model_parallel_size=0), "tensor_model_parallel_size 0 is no number of ranks"),
-        (args(tensor_model_parallel_size=2), "is not there of every rank"),
+        (args(tensor_model_parallel_size=2), "lacks mp_rank_01_model_states.pt of its 2 tensor"),
+        (args(zero_stage=3), "was saved at ZeRO stage 3"),
         (args(tensor_model_parallel_size=3), "num_attention_heads=2 does not divide by its 3"),
         (lambda files: delattr(files[FIRST]["args"], "num_layers"), "do not say num_layers"),
         (lambda files: files[FIRST].pop("args"), f"{FIRST} does not say what it was .*no args"),
@@ -119,9 +121,27 @@ def test_a_lost_layer_of_a_pipeline(tmp_path: Path) -> None:
 @pytest.mark.parametrize("rank", range(3))
 def test_a_lost_part_of_a_replica(rank: int, tmp_path: Path) -> None:
     files = zero(Made(), 3)
-    del files[f"bf16_zero_pp_rank_{rank}_mp_rank_00_optim_states.pt"]
-    with pytest.raises(UserError, match=r"numbers for the 1328 from language_model\.embedding"):
+    lost = f"bf16_zero_pp_rank_{rank}_mp_rank_00_optim_states.pt"
+    del files[lost]
+    with pytest.raises(UserError, match=f"{PLACE} lacks {lost}, one of 3 parts"):
         read(tmp_path / "its", files)
+
+
+def test_all_parts_of_one_rank_are_lost(tmp_path: Path) -> None:
+    files = cut.files("zero-3-replicas", groups=4, by_head=False)
+    for replica in range(3):
+        del files[f"bf16_zero_pp_rank_{replica}_mp_rank_01_optim_states.pt"]
+    with pytest.raises(UserError, match="lacks bf16_zero_pp_rank_0_mp_rank_01_optim_states"):
+        read(tmp_path / "its", files)
+
+
+def test_a_file_that_is_cut_short_is_one_line(tmp_path: Path) -> None:
+    folder = write(tmp_path / "its", fp32(Made()))
+    path = folder / PLACE / FIRST
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(UserError, match=f"{FIRST} cannot be read, as if cut short") as caught:
+        Theirs(folder)
+    assert "\n" not in str(caught.value)
 
 
 def test_what_older_versions_did_not_say_yet_is_as_it_was(tmp_path: Path) -> None:
@@ -129,7 +149,8 @@ def test_what_older_versions_did_not_say_yet_is_as_it_was(tmp_path: Path) -> Non
     and counted no tokens.
     """
     made = Made()
-    for name in ("add_position_embedding", "num_key_value_heads", "num_experts"):
+    later = "add_position_embedding num_key_value_heads num_experts ds_sequence_parallel_fpdt"
+    for name in later.split():
         delattr(made.args, name)
     del made.args.consumed_train_tokens
     theirs = Theirs(write(tmp_path / "its", fp32(made)))
@@ -139,23 +160,57 @@ def test_what_older_versions_did_not_say_yet_is_as_it_was(tmp_path: Path) -> Non
     assert theirs.progress["consumed_tokens"] == 36
 
 
-def test_what_names_the_newest_may_be_damaged(tmp_path: Path) -> None:
-    folder = write(tmp_path / "its", {})
-    latest = folder / "latest"
-    with pytest.raises(UserError, match=f"{PLACE} has no {FIRST}"):
-        Theirs(folder)
-    for text in (b"../..", b"", b"a\0b"):
-        latest.write_bytes(text)
-        with pytest.raises(UserError, match=f"has no {FIRST}"):
-            Theirs(folder)
-    latest.write_bytes(b"\xff\xfe")
-    with pytest.raises(UserError, match=r"latest, which names its newest .* cannot be read"):
-        Theirs(folder)
-    latest.unlink()
-    with pytest.raises(UserError, match=r"latest, which names .*: No such file or directory"):
-        Theirs(folder)
-    latest.mkdir()
-    with pytest.raises(UserError, match=r"latest, which names .*: Is a directory"):
-        Theirs(folder)
-    with pytest.raises(UserError, match="no checkpoint of Megatron-DeepSpeed is in it"):
-        Theirs(tmp_path)
+def mixed(name: str, other: str, **changes: object) -> Callable[[Files], None]:
+    """Puts a copy of file `other` in the place of `name`."""
+
+    def damage(files: Files) -> None:
+        files[name] = {**files[other], **changes}
+
+    return damage
+
+
+def another_step(name: str) -> Callable[[Files], None]:
+    def damage(files: Files) -> None:
+        state = files[name]["optimizer_state_dict"]["base_optimizer_state"]["state"]
+        for group in state.values():
+            group["step"] = group["step"] + 1
+
+    return damage
+
+
+SECOND = "mp_rank_01_model_states.pt"
+OF_PARTS = "bf16_zero_pp_rank_{}_mp_rank_{:02}_optim_states.pt"
+PART, OTHER = OF_PARTS.format(1, 0), OF_PARTS.format(2, 0)
+
+
+@pytest.mark.parametrize(
+    ("form", "damage", "said"),
+    [
+        (
+            "fp32",
+            lambda files: files[SECOND].update(iteration=2),
+            f"{SECOND} is of iteration 2, and {FIRST} beside it of 3",
+        ),
+        ("fp32", mixed(SECOND, FIRST), r"tokens.weight is the same on its ranks 0 and 1"),
+        (
+            "pipeline",
+            mixed("layer_02-model_01-model_states.pt", "layer_02-model_00-model_states.pt"),
+            r"weight/layers\.0\..* is the same on its ranks 0 and 1",
+        ),
+        ("zero-3-replicas", mixed(OTHER, PART), f"{OTHER}: .* in fp32 is not what was .* copy of"),
+        ("zero-3-replicas", mixed(OF_PARTS.format(0, 1), OF_PARTS.format(0, 0)), "in fp32 is not"),
+        ("zero-3-replicas", another_step(PART), f"{PART}: its Adam has taken 4 steps, and that of"),
+        (
+            "zero-3-replicas",
+            lambda files: [another_step(OF_PARTS.format(n, 1))(files) for n in range(3)],
+            "its Adam has taken 4 steps, and that of rank 0 3: they are of two iterations",
+        ),
+    ],
+)
+def test_files_of_two_checkpoints_are_not_mixed(
+    form: str, damage: Callable[[Files], None], said: str, tmp_path: Path
+) -> None:
+    files = cut.files(form, groups=4, by_head=False)
+    damage(files)
+    with pytest.raises(UserError, match=said):
+        read(tmp_path / "its", files)
