@@ -40,6 +40,7 @@ from longseq.upstream import fixes, stand_ins
 from longseq.upstream.arguments import attention_kernel, recomputes_all, upstream_arguments
 from longseq.upstream.checkout import COMMIT
 from longseq.upstream.converting.meaning import CORRECTED
+from longseq.upstream.converting.rows import since_fpdt
 from longseq.upstream.data import TheTokenizer, datasets
 from longseq.upstream.faults import lines_for
 from longseq.upstream.names import Held, first_values
@@ -148,6 +149,7 @@ def _pretrain(
     if not config.run.as_shipped:
         fixes.correct(main, data.vocab_size, recorder.device == "cuda")
     _use_our_tokenizer(data)
+    refuse_other_rows(config.run.load)
     _around_the_model(training, config, data, ours)
     recorder.listen(training)
     _say_what_runs(config, data, recorder)
@@ -163,6 +165,23 @@ def _pretrain(
     except Stopped:
         return EXIT_STOPPED_EARLY if recorder.saved else EXIT_FAILED
     return EXIT_DONE
+
+
+def refuse_other_rows(load: str) -> None:
+    """Its reader takes its older versions' checkpoints too, and their rows for others."""
+    checkpointing: Any = import_module("megatron.checkpointing")
+    shipped = checkpointing.check_checkpoint_args
+
+    def check_checkpoint_args(args: Any) -> None:
+        if not since_fpdt(args):
+            raise UserError(
+                f"--load {load} (LOAD): Megatron-DeepSpeed wrote it before December 2024, when its"
+                f" queries, keys and values lay in another order, and commit {COMMIT[:7]} would"
+                " read them as its own: ./longseq.sh convert makes one of ours of it, to go on from"
+            )
+        shipped(args)
+
+    checkpointing.check_checkpoint_args = check_checkpoint_args
 
 
 def _use_our_tokenizer(data: TrainingData) -> None:
