@@ -10,6 +10,7 @@ import re
 import shutil
 from pathlib import Path
 
+from longseq.config.megatron import mixture, weighted
 from longseq.data.indexed.manifest import ENDINGS, check_sizes, read_manifest
 from longseq.data.sources.remote import is_url, shown
 from longseq.data.tokenizers.kinds import TYPE_FLAG, check_specification
@@ -92,6 +93,9 @@ def check_source(path: str) -> Path:
 
 
 def _unreadable(path: str, error: OSError) -> UserError:
+    words = path.split()
+    if weighted(words) and isinstance(error, FileNotFoundError):
+        return UserError(f"--data-path {path!r} (DATA_PATH) is no file: {mixture(words)}")
     return UserError(
         f"--data-path {path} (DATA_PATH): {error.strerror}: name a FASTA file or a prefix made by"
         " ./longseq.sh prepare"

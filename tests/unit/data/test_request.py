@@ -51,6 +51,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("words.fa", "words.fa is not FASTA, FASTQ, GenBank"),
         ("https://user:secret@host/x.fa", "--data-path https://host/x.fa (DATA_PATH) is a URL"),
         ("mix.blend", "--data-path gone.fa (DATA_PATH): No such file"),
+        ("1 a 2 b", r"--data-path '1 a 2 b' (DATA_PATH) is no file: several data sets are a file"),
     ],
 )
 def test_a_file_that_cannot_be_prepared(folder: Path, path: str, said: str) -> None:

@@ -161,3 +161,11 @@ def test_its_shipped_examples_are_answered_in_one_round(tmp_path: Path) -> None:
         assert {word for word in words - known if not megatron.told(word)} == set(), example
         seen += "--deepspeed" in words
     assert seen == 5
+
+
+def test_all_that_its_parser_knows_has_an_answer(tmp_path: Path) -> None:
+    known = {item.name for group in GROUPS for item in flags_of(group)}
+    parser = (upstream_checkout(tmp_path) / "megatron/arguments.py").read_text()
+    theirs = set(re.findall(r"""add_argument\(\s*['"](--[\w-]+)""", parser))
+    assert len(theirs) > 300
+    assert {word for word in theirs - known if not megatron.told(word)} == set()
