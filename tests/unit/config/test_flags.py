@@ -157,9 +157,11 @@ def test_refused_with_the_reason(flags: str, ranks: int, words: str) -> None:
 
 @pytest.mark.parametrize(
     ("fraction", "iterations", "warmup"),
-    [("0.29", 100, 29), ("0.57", 100, 57), ("0.1", 25, 2), ("0.01", 99, 0), ("1", 7, 7)],
+    [("0.29", 100, 29), ("0.57", 100, 57), ("0.1", 25, 2.5), ("0.01", 99, 0.99), ("1", 7, 7)],
 )
-def test_the_warm_up_loses_nothing_to_rounding(fraction: str, iterations: int, warmup: int) -> None:
+def test_the_warm_up_loses_nothing_to_rounding(
+    fraction: str, iterations: int, warmup: float
+) -> None:
     flags = ["--lr-warmup-fraction", fraction, "--train-iters", str(iterations)]
     assert parse_config(flags, 1).training.warmup_iters == warmup
 
