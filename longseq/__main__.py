@@ -95,7 +95,7 @@ def run_verb(words: Sequence[str]) -> int:
     parser, verb = make_parser(words[0])
     options, rest = parser.parse_known_args(words[:at])
     if rest:
-        raise UserError(unknown(rest, verb.options()))
+        raise UserError(unknown(rest, verb, words[:at]))
     options.behind = list(words[at + 1 :])
     if options.behind and words[0] not in BEHIND:
         raise UserError(f"-- {options.behind[0]}: {words[0]} takes nothing after --: leave it out")

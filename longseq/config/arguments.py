@@ -17,9 +17,12 @@ UPSTREAM = "megatron-deepspeed"  # the second trainer
 LONGEST_EXCHANGE = 1800.0  # seconds of waiting for other ranks, after which torch ends all of them
 
 
-def part(fraction: float, iterations: int) -> int:
-    """Whole iterations of a part of all; 0.29 of 100 are 29, of which floats would make 28."""
-    return int(round(fraction * iterations, 6))
+def part(fraction: float, iterations: int) -> float:
+    """Iterations of a part of all, as Megatron counts: 0.25 of 9 are 2.25. A whole number where
+    floats alone miss it, as in 0.29 of 100.
+    """
+    found = fraction * iterations
+    return round(found) if abs(found - round(found)) < 1e-6 else found
 
 
 @dataclass(frozen=True)
@@ -163,7 +166,7 @@ class Training:
         return self.lr_decay_iters or self.train_iters
 
     @property
-    def warmup_iters(self) -> int:
+    def warmup_iters(self) -> float:
         return self.lr_warmup_iters or part(self.lr_warmup_fraction, self.decay_iters)
 
 

@@ -112,6 +112,10 @@ class Parser(argparse.ArgumentParser):
         """Raises OSError where it finds no room, of which argparse's own says nothing."""
         print(self.format_help(), end="", file=file, flush=True)
 
+    def takes_value(self, name: str) -> bool:
+        """Whether an option is given with a value behind it."""
+        return self._option_string_actions[name].nargs != 0
+
     def options(self) -> list[str]:
         """The long options it takes."""
         return [name for name in self._option_string_actions if name.startswith("--")]
@@ -189,7 +193,7 @@ def parse(classes: Sequence[type], argv: Sequence[str], prog: str = "pretrain_gp
     add_flags(parser, classes)
     found, rest = parser.parse_known_args(list(argv))
     if rest:
-        raise UserError(unknown(rest, parser.options()))
+        raise UserError(unknown(rest, parser, argv))
     return read_flags(classes, found)
 
 
@@ -215,12 +219,47 @@ def _build(cls: type[T], given: dict[str, Any]) -> T:
     return cls(**values)
 
 
-def unknown(words: Sequence[str], known: Sequence[str]) -> str:
-    """That what argparse left of `words` are no arguments, all of them at once: what to do instead,
-    or which of `known` was meant.
+def unknown(words: Sequence[str], parser: Parser, argv: Sequence[str]) -> str:
+    """That `words`, what argparse left of argv, are no arguments, all of them at once: what to do
+    instead, or which of the parser's was meant.
     """
-    names = _names(words)
+    known = parser.options()
     trained = "--num-layers" in known  # else Megatron's words mean nothing
+    behind = _behind(words, parser, argv)
+    surplus = [word for some in behind.values() for word in some]
+    names = _names([word for word in words if word not in surplus])
+    parts = [_too_many(name, some, parser, argv) for name, some in behind.items()]
+    return "; ".join(([_none_here(names, known, trained)] if names else []) + parts)
+
+
+def _behind(words: Sequence[str], parser: Parser, argv: Sequence[str]) -> dict[str, list[str]]:
+    """Options of the parser → those of `words` behind them that they do not take."""
+    found: dict[str, list[str]] = {}
+    last, room = "", False
+    for word in argv:
+        name, equals, _ = word.partition("=")
+        if word.startswith("--"):
+            last = name if name in parser.options() else ""
+            room = bool(last) and not equals and parser.takes_value(name)
+        elif last and not room and word in words:
+            found.setdefault(last, []).append(word)
+        else:
+            room = False
+    return found
+
+
+def _too_many(name: str, surplus: Sequence[str], parser: Parser, argv: Sequence[str]) -> str:
+    """What to do about words behind an option that does not take them."""
+    if name == "--data-path":
+        at = max(at for at, word in enumerate(argv) if word.partition("=")[0] == name)
+        first = argv[at].partition("=")[2] or argv[at + 1]
+        return f"{name} takes one name: {megatron.mixture([first, *surplus])}"
+    takes = "one value" if parser.takes_value(name) else "no value"
+    return f"{name} takes {takes}: leave {' '.join(map(repr, surplus))} out"
+
+
+def _none_here(names: Sequence[str], known: Sequence[str], trained: bool) -> str:
+    """What to do about names that nobody declared; trained: whether `known` are the trainer's."""
     if len(names) == 1:
         name = names[0]
         if answer := megatron.told(name) if trained else "":

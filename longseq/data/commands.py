@@ -233,6 +233,7 @@ NAMES = {
     "cds_with_inner_stop": "CDS with a stop codon inside",
     "bases_outside_genes": "bases outside genes",
     "empty_records": "empty records",
+    "below_a_token": "records or features shorter than a token, of which nothing is left",
     "trailing_bases": "bases after the last whole token",
     "ambiguous_left_out": "bases left out where records were split",
     "dropped_records": "records dropped for ambiguous letters",

@@ -10,7 +10,8 @@ import re
 import shutil
 from pathlib import Path
 
-from longseq.data.indexed.manifest import check_sizes, read_manifest
+from longseq.config.megatron import mixture, weighted
+from longseq.data.indexed.manifest import ENDINGS, check_sizes, read_manifest
 from longseq.data.sources.remote import is_url, shown
 from longseq.data.tokenizers.kinds import TYPE_FLAG, check_specification
 from longseq.errors import UserError
@@ -67,6 +68,13 @@ def check_source(path: str) -> Path:
             " its prefix"
         )
     source = Path(path)
+    for ending in ENDINGS:
+        prefix = path.removesuffix(f".{ending}")
+        if prefix != path and prefix_of(prefix) is not None:
+            raise UserError(
+                f"--data-path {path} (DATA_PATH) is a file of the prepared data {prefix}: name"
+                f" {prefix}"
+            )
     if source.is_dir():
         raise UserError(
             f"--data-path {path} (DATA_PATH) is a folder: run ./longseq.sh prepare {path} --output"
@@ -85,6 +93,9 @@ def check_source(path: str) -> Path:
 
 
 def _unreadable(path: str, error: OSError) -> UserError:
+    words = path.split()
+    if weighted(words) and isinstance(error, FileNotFoundError):
+        return UserError(f"--data-path {path!r} (DATA_PATH) is no file: {mixture(words)}")
     return UserError(
         f"--data-path {path} (DATA_PATH): {error.strerror}: name a FASTA file or a prefix made by"
         " ./longseq.sh prepare"

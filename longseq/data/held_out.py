@@ -1,6 +1,6 @@
 """What is kept from training: by name, on request, and the list of it that goes beside the run."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from longseq.data.indexed.format import Flags
 from longseq.data.indexed.record_table import ENDING, Record, read_records
 from longseq.data.samples.shares import asked_names, parse_split, refuse_unknown
 from longseq.data.samples.split import Split, split_documents
+from longseq.errors import UserError
 
 HEADER = "part\tdata\tdocument\ttokens\trecord\tfile\n"
 GUESSED_FROM = 10_000  # names; enough to guess what was meant
@@ -28,6 +29,26 @@ def split_datasets(datasets: list[Dataset], options: Data) -> list[Split]:
         splits.append(split_documents(documents_of(dataset), shares, options.split_seed, named))
     refuse_unknown(asked, found, known)
     return splits
+
+
+def refuse_empty(cuts: Sequence[tuple[Dataset, Split]], options: Data, validates: bool) -> None:
+    """Raise UserError where the cuts leave nothing to train on, or to validate with where the run
+    does; of a blend in any of its sets, whose share the others would get, unless names hold it out.
+    """
+    by_name = bool(options.valid_records or options.test_records)
+    for part in ("train", "valid") if validates else ("train",):
+        empty = [dataset.prefix for dataset, split in cuts if not split.parts[part].num_tokens]
+        remedy = ", or --eval-iters 0" if part == "valid" else ""
+        if len(empty) == len(cuts):
+            raise UserError(
+                f"--split {options.split} leaves nothing for {part}: give it a larger weight"
+                + remedy
+            )
+        if empty and not by_name:
+            raise UserError(
+                f"--split {options.split} leaves nothing of {', '.join(empty)} for {part}: give"
+                f" {part} a larger weight, or take what is so small out of the blend{remedy}"
+            )
 
 
 def _named(

@@ -63,8 +63,10 @@ def problems(dataset: Dataset, lengths: Ints, counts: Ints) -> list[str]:
         found.append("documents do not end with the end token: samples add it")
     if dataset.tokens.unindexed_ends:
         found.append("the index leaves out the end tokens; they are counted in (docs/data.md)")
-    if (lengths < 2).any():
-        found.append(f"{int((lengths < 2).sum()):,} documents hold no token but their end")
+    if empty := int((lengths == 0).sum()):
+        found.append(f"{counted(empty, 'document')} without any token: no sample has them")
+    if dataset.closed and (alone := int((lengths == 1).sum())):
+        found.append(f"{counted(alone, 'document')} of an end alone")
     if dataset.manifest is None:
         found.append("no manifest: sizes and digests cannot be checked")
     names = dataset.tokenizer.names()

@@ -23,7 +23,8 @@ from longseq.reports.format import counted
 class TrainingData:
     """What a run learns from and is tried on, and its vocabulary. A part of weight 0 is None.
 
-    notes: lines worth printing at the start of a run. cuts: each dataset and how it was divided.
+    notes: lines worth printing at the start of a run. cuts: each dataset and how it was divided,
+    for held_out.refuse_empty, which knows what a run needs.
     """
 
     tokenizer: Tokenizer
@@ -52,8 +53,6 @@ def open_data(options: Data, seq_length: int, seed: int, with_weights: bool = Tr
             for dataset, split in cuts
             if split.parts[name].num_tokens
         ]
-        if 0 < len(parts) < len(cuts) and not (options.valid_records or options.test_records):
-            raise UserError(f"--split {options.split}: a dataset of the blend has no {name} part")
         samples[name] = _blended(parts)
         notes += _warnings(name, parts)
     tokenizer = datasets[0].tokenizer

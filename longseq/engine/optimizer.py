@@ -56,8 +56,8 @@ def learning_rate(iteration: int, train: Training) -> float:
         return train.lr * iteration / train.warmup_iters
     if train.lr_decay_style == "constant":
         return train.lr
-    length = max(1, train.decay_iters - train.warmup_iters)
-    done = min(1.0, (iteration - train.warmup_iters) / length)
+    length = train.decay_iters - train.warmup_iters
+    done = min(1.0, (iteration - train.warmup_iters) / length) if length else 1.0
     left = 1 - done if train.lr_decay_style == "linear" else 0.5 * (1 + math.cos(math.pi * done))
     return train.min_lr + (train.lr - train.min_lr) * left
 

@@ -176,12 +176,14 @@ def _check_data(config: Config) -> int:
     Gives the size of the vocabulary.
     """
     from longseq.data.datasets import check_data, open_datasets
-    from longseq.data.held_out import split_datasets
+    from longseq.data.held_out import refuse_empty, split_datasets
 
     if not config.data.data_path:
         raise UserError("--data-path is missing: name a FASTA file or a prepared prefix")
     vocabulary = check_data(config.data.data_path, config.data.tokenizer_type)
-    split_datasets(open_datasets(config.data.data_path, config.data.tokenizer_type), config.data)
+    datasets = open_datasets(config.data.data_path, config.data.tokenizer_type)
+    cuts = list(zip(datasets, split_datasets(datasets, config.data), strict=True))
+    refuse_empty(cuts, config.data, validates=config.run.eval_iters > 0)
     return vocabulary
 
 

@@ -109,9 +109,9 @@ def _read(folder: Path) -> Before:
     return Before(folder, values, int(found.get("world_size", 1)), _model(folder))
 
 
-def _warmup(values: Mapping[str, Any], iterations: int | None) -> float:
-    """The part of the schedule that makes as many iterations of warm-up as that run had. Runs that
-    did not note them have lost one where a float was a little below a whole number.
+def _warmup(values: Mapping[str, Any], iterations: float | None) -> float:
+    """The part of the schedule that makes as many iterations of warm-up as that run had: older ones
+    had whole ones, and those that did not note them one less where a float was a little below.
     """
     fraction: float = values["lr_warmup_fraction"]
     if values["lr_warmup_iters"]:

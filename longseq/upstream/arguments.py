@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from longseq.checkpoint.format.folder import is_theirs
-from longseq.config.arguments import GROUPS, Config
+from longseq.config.arguments import GROUPS, Config, Training
 from longseq.config.flags import flags_of
 from longseq.config.network import Network
 from longseq.engine.ds_config import deepspeed_settings
@@ -209,6 +209,13 @@ def recomputes_all(config: Config) -> bool:
     return memory.recomputes_layers
 
 
+def _warmup(train: Training) -> dict[str, Any]:
+    """Its iterations are whole ones; a fraction it multiplies as we do."""
+    if float(train.warmup_iters).is_integer():
+        return {"lr_warmup_iters": int(train.warmup_iters)}
+    return {"lr_warmup_fraction": train.lr_warmup_fraction}
+
+
 def _training(config: Config) -> list[str]:
     train = config.training
     words = _pairs(
@@ -220,7 +227,7 @@ def _training(config: Config) -> list[str]:
         min_lr=train.min_lr,
         lr_decay_style=train.lr_decay_style,
         lr_decay_iters=train.decay_iters,
-        lr_warmup_iters=train.warmup_iters,
+        **_warmup(train),
         weight_decay=train.weight_decay,
         adam_beta1=train.adam_beta1,
         adam_beta2=train.adam_beta2,

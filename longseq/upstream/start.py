@@ -20,7 +20,7 @@ from typing import Any
 
 from longseq.checkpoint.format.folder import THEIRS
 from longseq.config.arguments import UPSTREAM, Config
-from longseq.data.held_out import write_held_out
+from longseq.data.held_out import refuse_empty, write_held_out
 from longseq.data.opening import TrainingData, open_data
 from longseq.engine.distributed import pick_device, start_distributed
 from longseq.engine.engine import start_deepspeed
@@ -61,6 +61,7 @@ def train(config: Config, watch: Watch) -> int:
     # Its loss takes no weights, nor do the marks beside it
     length, seed = config.network.seq_length, config.training.seed
     data = open_data(config.data, length, seed, with_weights=False)
+    refuse_empty(data.cuts, config.data, validates=config.run.eval_iters > 0)
     ours = our_checkpoint(config, _warn_early, ranks)
     at = _resumed_at(config, ours)
     screen = Screen(

@@ -26,6 +26,11 @@ HEADER = struct.Struct("<9sQBQQ")
 DTYPES: dict[int, type[np.generic]] = {
     1: np.uint8, 2: np.int8, 3: np.int16, 4: np.int32, 5: np.int64, 8: np.uint16,
 }  # fmt: skip
+FRACTIONS = (
+    6,
+    7,
+)  # float32 and float64 in Megatron-DeepSpeed, the other way round in megatron-core
+SWAPPED = 1 << 56  # version 1, read in the other byte order
 
 Tokens = npt.NDArray[np.integer]
 Ints = npt.NDArray[np.int64]
@@ -122,7 +127,7 @@ def _read_index(path: str) -> tuple[np.dtype[np.generic], Tokens, Tokens]:
         raise UserError(f"{path} is not a Megatron index: prepare the data again")
     _, version, code, sequences, bounds_count = HEADER.unpack_from(raw)
     if version != 1 or code not in DTYPES:
-        raise UserError(f"{path} has version {version} and dtype code {code}, which cannot be read")
+        raise UserError(f"{path} {_unreadable(version, code)}")
     expected = HEADER.size + sequences * 12 + bounds_count * 8
     if len(raw) != expected:
         raise UserError(
@@ -148,6 +153,21 @@ def _read_index(path: str) -> tuple[np.dtype[np.generic], Tokens, Tokens]:
             f"{path} is damaged: its offsets contradict its lengths: prepare the data again"
         )
     return dtype, lengths, bounds
+
+
+def _unreadable(version: int, code: int) -> str:
+    """What is wrong with what a header says, and what to do."""
+    if version == SWAPPED:
+        return "has its numbers in the other byte order (big-endian): prepare the data again here"
+    if version == 1 and code in FRACTIONS:
+        return (
+            f"says that its tokens are float32 or float64 (dtype code {code}), and they are whole"
+            " numbers: write them as int32 or a smaller type"
+        )
+    return (
+        f"has version {version} and dtype code {code}, and version 1 with one of"
+        f" {', '.join(map(str, DTYPES))} can be read: prepare the data again"
+    )
 
 
 def _open(path: str) -> tuple[BinaryIO, int]:

@@ -163,6 +163,8 @@ class Encoder:
         size = tokenizer.bases
         lengths = np.array([len(unit) for unit in units.codes], dtype=np.int64)
         counts["trailing_bases"] += int((lengths % size).sum())
+        if below := int((lengths < size).sum()):  # of a record, both its strands
+            counts["below_a_token"] += below // (2 if self.recipe.reverse_complement else 1)
         tokens = tokenizer.encode_documents(units.codes)
         classes = self._classes(units, size) if self.weighted else None
         runs = Runs(

@@ -183,6 +183,8 @@ class Reader:
         unused = left_out(recipe, length, foreign, counts)
         if not unused and not recipe.genes:
             counts["trailing_bases"] += length % bases * (2 if recipe.reverse_complement else 1)
+        if not unused and not recipe.genes and length < bases:
+            counts["below_a_token"] += 1
         if unused or length < bases:
             yield LongStart(record.name, length, counts, False, record.facts)
             _remove(spool, weights)

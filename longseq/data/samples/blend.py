@@ -13,9 +13,8 @@ from fractions import Fraction
 from pathlib import Path
 
 from longseq.data.samples.shares import weight_of
+from longseq.data.sources.formats import BLEND
 from longseq.errors import UserError
-
-SUFFIX = ".blend"
 
 
 @dataclass(frozen=True)
@@ -26,14 +25,16 @@ class Part:
 
 def read_blend(path: str) -> list[Part]:
     """The datasets of a .blend file, relative to its folder; of another path, that path alone."""
-    if not path.endswith(SUFFIX):
+    if not path.endswith(BLEND):
         return [Part(Fraction(1), path)]
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--data-path {path} cannot be read ({error})") from None
     parts = [
-        _part(path, line) for line in lines if line.strip() and not line.lstrip().startswith("#")
+        _part(path, number, line)
+        for number, line in enumerate(lines, 1)
+        if line.strip() and not line.lstrip().startswith("#")
     ]
     if not parts:
         raise UserError(f"--data-path {path}: no line in it: give a weight and a path on each")
@@ -41,7 +42,7 @@ def read_blend(path: str) -> list[Part]:
     return [Part(part.weight / total, part.path) for part in parts]
 
 
-def _part(path: str, line: str) -> Part:
+def _part(path: str, number: int, line: str) -> Part:
     text, *name = line.split(maxsplit=1)
     try:
         value = weight_of(text)
@@ -51,7 +52,13 @@ def _part(path: str, line: str) -> Part:
         raise UserError(
             f"--data-path {path}: {line.strip()[:99]!r}: a line is a weight above 0 and a path"
         )
-    return Part(value, os.path.join(os.path.dirname(path), name[0].strip()))
+    inner = name[0].strip()
+    if inner.endswith(BLEND):  # which would be trained on as a text
+        raise UserError(
+            f"--data-path {path}, line {number}: {inner!r} is a blend itself: put its lines here"
+            f" instead, so that their weights are {text} together"
+        )
+    return Part(value, os.path.join(os.path.dirname(path), inner))
 
 
 def place(index: int, weights: list[Fraction]) -> tuple[int, int]:

@@ -28,6 +28,7 @@ MARKS = (
     (b"\x43\x27\x41\x1a", "2bit"),
     (b"\x1a\x41\x27\x43", "2bit"),  # written on a machine of the other byte order
 )
+BLEND = ".blend"  # of the lists that --data-path takes
 COMPRESSED = (".gz", ".bgz", ".bz2", ".xz", ".zst")
 
 
@@ -53,13 +54,27 @@ def recognise(path: str, head: bytes, text_tokens: bool) -> str:
     if start.startswith(b">") and b"\r" in head and b"\n" not in head:
         raise UserError(f"{path} has line ends of old Macintoshes: convert it with tr '\\r' '\\n'")
     by_name = kind_by_name(os.path.basename(path))
-    if by_name in ("text", "jsonl"):
+    if by_name == "jsonl" or (by_name == "text" and not text_tokens):
         return by_name
-    if kind := _kind_by_mark(head):
+    if by_name != "text" and (kind := _kind_by_mark(head)):
         return kind
     if text_tokens:
+        _check_text(path, head)
         return "text"
     raise UserError(
         f"{path} is not FASTA, FASTQ, GenBank, EMBL, .2bit, parquet, Arrow or JSON lines (it starts"
         f" with {head[:16]!r}); a file of one sequence a line must end in .txt"
     )
+
+
+def _check_text(path: str, head: bytes) -> None:
+    """Refuse what is taken for text for want of a mark, and is none: tokens of bytes stand for it
+    as well.
+    """
+    if path.endswith(BLEND):
+        raise UserError(f"{path} is a list of data for --data-path: name a file that it lists")
+    if (place := head.find(0)) >= 0:
+        raise UserError(
+            f"{path} is no text: byte {place + 1:,} of its content is 0: name a text file (of"
+            " UTF-16, convert it with iconv -f UTF-16 -t UTF-8)"
+        )

@@ -29,6 +29,20 @@ REFUSED = [
     ("--micro-batch 2", 1, "'--micro-batch'; did you mean --micro-batch-size?"),
     ("--no-such-thing 4", 1, "unknown argument '--no-such-thing': --help lists what there is"),
     ("stray", 1, "unknown argument 'stray'"),
+    ("--profile pt", 1, "--profile takes no value: leave 'pt' out"),
+    ("--seed 3 4 --lr=1 2", 1, "--seed takes one value: leave '4' out; --lr takes one value: lea"),
+    (
+        "--data-path .3 A .7 B",
+        1,
+        "takes one name: several data sets are a file with a line each: pr",
+    ),
+    (
+        "--data-path .3 A .7 B",
+        1,
+        r"printf '%s\n' '.3 A' '.7 B' > mix.blend, and --data-path mix.ble",
+    ),
+    ("--data-path=A B", 1, r"printf '%s\n' '1 A' '1 B' > mix.blend, and --data-path mix.blend (DA"),
+    ("--use-checkpoint-opt_param-scheduler", 1, "leave it out, and --lr and the schedule's other"),
     ("--num-workers 0", 1, "--num-workers is no argument here: leave it out, it changes nothing"),
     ("--no-bias-gelu-fusion", 1, "no argument here: leave it out, GELU is the tanh form, and"),
     ("--num-query-groups 4", 1, "--num-query-groups is no argument here: give --num-key-value-"),
@@ -143,9 +157,11 @@ def test_refused_with_the_reason(flags: str, ranks: int, words: str) -> None:
 
 @pytest.mark.parametrize(
     ("fraction", "iterations", "warmup"),
-    [("0.29", 100, 29), ("0.57", 100, 57), ("0.1", 25, 2), ("0.01", 99, 0), ("1", 7, 7)],
+    [("0.29", 100, 29), ("0.57", 100, 57), ("0.1", 25, 2.5), ("0.01", 99, 0.99), ("1", 7, 7)],
 )
-def test_the_warm_up_loses_nothing_to_rounding(fraction: str, iterations: int, warmup: int) -> None:
+def test_the_warm_up_loses_nothing_to_rounding(
+    fraction: str, iterations: int, warmup: float
+) -> None:
     flags = ["--lr-warmup-fraction", fraction, "--train-iters", str(iterations)]
     assert parse_config(flags, 1).training.warmup_iters == warmup
 
@@ -196,7 +212,7 @@ def test_all_that_are_unknown_are_told_at_once() -> None:
 def test_what_is_said_of_megatrons_arguments_is_there() -> None:
     """None is a flag of ours, and every flag and variable that is named is one."""
     flags = {item.name for group in GROUPS for item in flags_of(group)}
-    verbs = {"--output", "--weights-only"}
+    verbs = {"--output", "--weights-only", "--chain"}
     assert not flags.intersection({*megatron.LEAVE_OUT, *megatron.INSTEAD})
     assert not megatron.LEAVE_OUT.intersection(megatron.INSTEAD)
     text = " ".join(megatron.INSTEAD.values())

@@ -13,6 +13,7 @@ from longseq.config.arguments import Data
 from longseq.config.checks import parse_config
 from longseq.data.datasets import check_data
 from longseq.data.request import look_at_data
+from longseq.data.sources.inputs import open_source
 from longseq.errors import UserError
 
 GENOME = ">chr1 first\nACGTACGTNN\nacgt\n>chr2\nGGCC\n"
@@ -50,6 +51,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("words.fa", "words.fa is not FASTA, FASTQ, GenBank"),
         ("https://user:secret@host/x.fa", "--data-path https://host/x.fa (DATA_PATH) is a URL"),
         ("mix.blend", "--data-path gone.fa (DATA_PATH): No such file"),
+        ("1 a 2 b", r"--data-path '1 a 2 b' (DATA_PATH) is no file: several data sets are a file"),
     ],
 )
 def test_a_file_that_cannot_be_prepared(folder: Path, path: str, said: str) -> None:
@@ -60,6 +62,35 @@ def test_a_file_that_cannot_be_prepared(folder: Path, path: str, said: str) -> N
     with pytest.raises(UserError) as run:
         check_data(path)
     assert str(run.value) == told
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "said"),
+    [
+        ("outer.blend", b"# x\n0.5 mix.blend\n1 good.fa\n", ", line 2: 'mix.blend' is a blend"),
+        ("x.zip", b"PK\3\4\24\0\0\0hello", " is no text: byte 6 of its content is 0"),
+        ("x.txt", "text".encode("utf-16"), " is no text: byte 4 of its content is 0"),
+        ("x.gz", gzip.compress(b"\x93NUMPY\1\0v\0"), " is no text: byte 8 of its content is 0"),
+        ("pair.records.tsv", b"documents\tbases\n", " (DATA_PATH) is a file of the prepared data"),
+        ("pair.json", b"{}", " (DATA_PATH) is a file of the prepared data pair: name pair"),
+    ],
+)
+def test_what_is_no_text_is_no_data_of_a_tokenizer_of_text(
+    folder: Path, path: str, content: bytes, said: str
+) -> None:
+    """Bytes stand for anything, lists of data and archives as well."""
+    (folder / "pair.bin").write_bytes(b"")
+    (folder / "pair.idx").write_bytes(b"")
+    (folder / path).write_bytes(content)
+    assert path + said in refusal(data_path=path, tokenizer_type="byte")
+
+
+def test_a_blend_is_no_input_of_other_verbs(folder: Path) -> None:
+    with (
+        pytest.raises(UserError, match=r"mix\.blend is a list of data for --data-path"),
+        open_source("mix.blend", text_tokens=True),
+    ):
+        pass
 
 
 def test_the_first_letters_are_nucleotides(folder: Path) -> None:
@@ -133,6 +164,7 @@ def test_a_login_node_has_no_numpy(folder: Path) -> None:
 sys.modules["numpy"] = sys.modules["xopen"] = sys.modules["torch"] = None
 from longseq.config.arguments import Data
 from longseq.data.request import look_at_data
+from longseq.data.sources.inputs import open_source
 look_at_data(Data(data_path="good.fa", valid_records="chr1", tokenizer_type="kmer:3"))
 """
     root = Path(__file__).parents[3]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import math
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,13 @@ from torch import Tensor, nn
 from longseq.config.arguments import Config
 from longseq.config.checks import parse_config
 from longseq.config.optimizers import OPTIMIZERS
-from longseq.engine.optimizer import MAKERS, make_optimizer, parameter_groups, set_learning_rate
+from longseq.engine.optimizer import (
+    MAKERS,
+    learning_rate,
+    make_optimizer,
+    parameter_groups,
+    set_learning_rate,
+)
 from longseq.engine.stage0 import BareOptimizer, scale_losses
 from longseq.parallel.mesh import Group, Mesh
 
@@ -206,3 +213,30 @@ def test_on_the_host_a_resumed_step_is_the_step_that_would_have_been() -> None:
     (whole, _), *others = runs
     assert all(torch.equal(resumed, whole) for resumed, _ in others)
     torch.testing.assert_close(whole, torchs, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("style", ["cosine", "linear", "constant"])
+@pytest.mark.parametrize("warmup", ["iters 3", "fraction 0.25", "fraction 0.95", "fraction 0.01"])
+def test_rates_are_those_of_megatrons_formula(warmup: str, style: str) -> None:
+    """Of its OptimizerParamScheduler, which counts samples, at the update that is to come."""
+    samples, iterations, decay, high, low = 4, 12, 9, 1e-3, 1e-4
+
+    def theirs(iteration: int) -> float:
+        kind, number = warmup.split()
+        rising = float(number) * (decay if kind == "fraction" else 1) * samples
+        steps = iteration * samples
+        if rising > 0 and steps <= rising:
+            return high * steps / rising
+        if style == "constant":
+            return high
+        if steps > decay * samples:
+            return low
+        done = (steps - rising) / (decay * samples - rising)
+        left = 1 - done if style == "linear" else 0.5 * (math.cos(math.pi * done) + 1)
+        return low + left * (high - low)
+
+    words = f"--lr {high} --min-lr {low} --train-iters {iterations} --lr-decay-iters {decay}"
+    words += f" --global-batch-size {samples} --lr-decay-style {style} --lr-warmup-{warmup}"
+    train = parse_config(words.split(), 1).training
+    ours = [learning_rate(iteration, train) for iteration in range(1, iterations + 1)]
+    assert ours == pytest.approx([theirs(n) for n in range(1, iterations + 1)], rel=1e-12)

@@ -2,13 +2,14 @@
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from longseq.config.arguments import Config
 from longseq.config.checks import parse_config
 from longseq.errors import UserError
-from longseq.run.check import _check_request
+from longseq.run.check import _check_data, _check_request
 
 CONFIG = parse_config("--num-layers 2 --hidden-size 32 --num-attention-heads 4".split(), 1)
 
@@ -31,3 +32,36 @@ def test_a_checkpoint_that_is_passed_over_is_told_once(
     except UserError:
         assert refused
     assert capsys.readouterr().err == "longseq: warning: step-2 is damaged\n" * said
+
+
+@pytest.mark.parametrize(
+    ("data", "flags", "said"),
+    [
+        (
+            "mix.blend",
+            "",
+            "949,50,1 leaves nothing of {tiny} for valid: give valid a larger weight",
+        ),
+        ("mix.blend", "--split 1,8,9", "1,8,9 leaves nothing of {tiny} for train: give train a"),
+        ("mix.blend", "--eval-iters 0", ""),
+        ("mix.blend", "--split 1,1,1", ""),
+        ("mix.blend", "--valid-records r1", ""),
+        ("tiny.fa", "", "949,50,1 leaves nothing for valid: give it a larger weight, or --eval-i"),
+    ],
+)
+def test_a_part_without_data_is_found_before_a_rank_starts(
+    data: str, flags: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LONGSEQ_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "large.fa").write_text("".join(f">r{n}\n{'ACGT' * 9}\n" for n in range(99)))
+    (tmp_path / "tiny.fa").write_text(">t\nACGT\n")
+    (tmp_path / "mix.blend").write_text("3 large.fa\n1 tiny.fa\n")
+    words = f"--num-layers 2 --hidden-size 32 --num-attention-heads 4 --data-path {tmp_path / data}"
+    config = parse_config([*words.split(), *flags.split()], 1)
+    if not said:
+        _check_data(config)
+        return
+    with pytest.raises(UserError) as caught:
+        _check_data(config)
+    tiny = next((tmp_path / "cache").glob("tiny*")) / "tokens"
+    assert f"--split {said.format(tiny=tiny)}" in str(caught.value)

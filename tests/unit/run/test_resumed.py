@@ -177,19 +177,26 @@ def test_flags_that_could_not_act_are_not_taken_over(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("noted", "fraction"),
-    [({}, "0.28"), ({"warmup_iters": 29}, "0.29"), ({"warmup_iters": 28}, "0.28")],
+    ("given", "iterations", "noted", "fraction", "warmup"),
+    [
+        ("0.29", 100, {}, "0.28", 28),
+        ("0.29", 100, {"warmup_iters": 29}, "0.29", 29),
+        ("0.29", 100, {"warmup_iters": 28}, "0.28", 28),
+        ("0.25", 50, {"warmup_iters": 12}, "0.24", 12),
+        ("0.25", 50, {"warmup_iters": 12.5}, "0.25", 12.5),
+    ],
 )
 def test_a_run_that_goes_on_keeps_its_warm_up(
-    noted: dict[str, int], fraction: str, tmp_path: Path
-) -> None:
-    """0.29 of 100 iterations were 28, until they were noted."""
-    words = RUN.replace("--train-iters 30", "--train-iters 100")
-    words = words.replace("--lr-warmup-fraction 0.1", "--lr-warmup-fraction 0.29")
+    given: str, iterations: int, noted: dict[str, float], fraction: str, warmup: float,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    """0.29 of 100 iterations were 28, until they were noted, and 0.25 of 50 were 12."""
+    words = RUN.replace("--train-iters 30", f"--train-iters {iterations}")
+    words = words.replace("--lr-warmup-fraction 0.1", f"--lr-warmup-fraction {given}")
     variables, more = over(make_run(tmp_path / "run", words, **noted))
     assert variables["LR_WARMUP_FRACTION"] == fraction
     flags = [*words.split(), "--lr-warmup-fraction", fraction, *more]
-    assert parse_config(flags, 2).training.warmup_iters == noted.get("warmup_iters", 28)
+    assert parse_config(flags, 2).training.warmup_iters == warmup
 
 
 def test_a_folder_without_a_run_gives_nothing_and_a_damaged_one_is_named(tmp_path: Path) -> None:

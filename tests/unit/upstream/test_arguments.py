@@ -161,3 +161,25 @@ def test_its_shipped_examples_are_answered_in_one_round(tmp_path: Path) -> None:
         assert {word for word in words - known if not megatron.told(word)} == set(), example
         seen += "--deepspeed" in words
     assert seen == 5
+
+
+def test_all_that_its_parser_knows_has_an_answer(tmp_path: Path) -> None:
+    known = {item.name for group in GROUPS for item in flags_of(group)}
+    parser = (upstream_checkout(tmp_path) / "megatron/arguments.py").read_text()
+    theirs = set(re.findall(r"""add_argument\(\s*['"](--[\w-]+)""", parser))
+    assert len(theirs) > 300
+    assert {word for word in theirs - known if not megatron.told(word)} == set()
+
+
+@pytest.mark.parametrize(
+    ("given", "word", "value"),
+    [
+        ("--lr-warmup-fraction 0.25 --train-iters 9", "--lr-warmup-fraction", "0.25"),
+        ("--lr-warmup-fraction 0.25 --train-iters 8", "--lr-warmup-iters", "2"),
+    ],
+)
+def test_its_warm_up_is_ours(given: str, word: str, value: str) -> None:
+    """A part of an iteration too, which its iterations cannot say."""
+    said = upstream_arguments(parse_config([*THEIRS, *given.split()], 1), 16)
+    assert said[said.index(word) + 1] == value
+    assert len([name for name in said if name.startswith("--lr-warmup")]) == 1

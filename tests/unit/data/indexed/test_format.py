@@ -6,14 +6,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
 
-from longseq.data.datasets import check_data
+from longseq.data.datasets import Dataset, check_data
 from longseq.data.indexed.format import IndexedTokens
 from longseq.data.indexed.writer import IndexedWriter
+from longseq.data.inspection import problems
+from longseq.data.tokenizers.base import Tokenizer
 from longseq.errors import UserError
 
 DOCUMENTS = [[1, 2, 3], [4], [5, 6, 7, 8, 9, 250]]
@@ -100,6 +105,52 @@ def test_damage_is_refused_by_name(tmp_path: Path, ending: str, damage) -> None:
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(UserError, match=rf"tokens\.{'bin|idx' if ending == 'idx' else 'bin'}"):
         IndexedTokens(str(tmp_path / "tokens"))
+
+
+@pytest.mark.parametrize(
+    ("at", "raw", "said"),
+    [
+        (
+            9,
+            (1).to_bytes(8, "big"),
+            "has its numbers in the other byte order (big-endian): prepare",
+        ),
+        (
+            17,
+            b"\6",
+            "says that its tokens are float32 or float64 (dtype code 6), and they are whole",
+        ),
+        (17, b"\x09", "has version 1 and dtype code 9, and version 1 with one of 1, 2, 3, 4, 5, 8"),
+    ],
+)
+def test_a_header_that_cannot_be_read_is_explained(
+    tmp_path: Path, at: int, raw: bytes, said: str
+) -> None:
+    index = Path(write(tmp_path) + ".idx")
+    content = index.read_bytes()
+    index.write_bytes(content[:at] + raw + content[at + len(raw) :])
+    with pytest.raises(UserError) as caught:
+        IndexedTokens(str(tmp_path / "tokens"))
+    assert f"{index} {said}" in str(caught.value)
+
+
+def test_empty_documents_are_told_from_those_of_an_end_alone(tmp_path: Path) -> None:
+    for name, documents, end in (
+        ("open", [[1, 2], [], [], [3]], 256),
+        ("closed", [[1, 9], [9]], 9),
+    ):
+        writer = IndexedWriter(str(tmp_path / name), np.uint16)
+        for document in documents:
+            writer.add(np.array(document, np.int64))
+            writer.end_document()
+        writer.finish()
+        tokens = IndexedTokens(str(tmp_path / name))
+        tokenizer = cast(Tokenizer, SimpleNamespace(end_of_document=end, names=lambda: []))
+        dataset = Dataset(name, Fraction(1), tokens, tokenizer, None, name == "closed")
+        lengths = np.diff(tokens.document_offsets)
+        said = " ".join(problems(dataset, lengths, np.ones(1, np.int64)))
+        assert ("2 documents without any token" in said) == (name == "open")
+        assert ("1 document of an end alone" in said) == (name == "closed")
 
 
 def test_missing_halves(tmp_path: Path) -> None:

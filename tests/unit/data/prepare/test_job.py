@@ -107,6 +107,19 @@ def test_codons_and_what_is_left_over(tmp_path: Path) -> None:
     assert manifest.num_documents == 2
 
 
+@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize("chunk", [8, 1 << 20])
+def test_records_shorter_than_a_token_are_counted(tmp_path: Path, chunk: int, both: bool) -> None:
+    """In whichever way they are read: as one of many, or as a long one."""
+    content = f">a\nA{' ' * 40}C\n>b\nACGTACGTA\n>c\nA\n>d\n\n>e\nTT\n"
+    prefix, manifest = make(
+        tmp_path, content, tokenizer="codon", chunk=chunk, reverse_complement=both
+    )
+    counts = manifest.counts
+    assert (counts["records"], counts["empty_records"], counts["below_a_token"]) == (5, 1, 3)
+    assert IndexedTokens(prefix).num_documents == 1 + both
+
+
 @pytest.mark.parametrize("tokenizer", ["codon", "kmer:2", "kmer:5", "kmer:6", "kmer:9"])
 def test_words_by_hand(tmp_path: Path, tokenizer: str) -> None:
     """Many records of any length, some letters foreign: looked up one by one by their names."""
