@@ -91,7 +91,9 @@ class _Chunked(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         """dy [b, heads, s, d] → gradients in the shapes of q, k and v."""
         n, host = ctx.count, ctx.host
-        qs, ks, vs, ys, weights = (list(ctx.saved_tensors[i * n : (i + 1) * n]) for i in range(5))
+        saved = ctx.saved_tensors  # asked for once: where attention is made again, this makes it
+        qs, ks, vs, ys, weights = (list(saved[i * n : (i + 1) * n]) for i in range(5))
+        del saved
         dys, sums = dy.split(host.size, 2), host.sums(qs)
         of_k = (*dy.shape[:1], ks[0].shape[1], *dy.shape[2:])
         d_q, d_k, d_v = (dy.new_empty(shape) for shape in (dy.shape, of_k, of_k))

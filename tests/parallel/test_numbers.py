@@ -20,6 +20,7 @@ SP = ["--sequence-parallel"]
 ULYSSES2 = ["--ds-sequence-parallel-size", "2"]
 RING2 = ["--context-parallel-size", "2"]
 RECOMPUTE = ["--checkpoint-activations"]
+SELECTIVE = ["--recompute-granularity", "selective"]
 TILED = ["--recompute-granularity", "full", "--tile-size", "48"]  # the last tile is smaller
 OUTSIDE = ["--recompute-granularity", "outside-attention", "--tile-size", "48"]
 POINTWISE = ["--recompute-granularity", "pointwise"]
@@ -57,7 +58,7 @@ FAMILIES: dict[str, tuple[list[str], dict[int, dict[str, list[str]]]]] = {
                 "zero 3": SDPA + zero(3),
                 "recomputed": SDPA + RECOMPUTE,
                 "core, recomputed, zero 1": RECOMPUTE + zero(1),
-                "core, selective": ["--recompute-granularity", "selective"],
+                "core, selective": SELECTIVE,
                 "tiled": SDPA + TILED,
                 "tiled, every second": SDPA + TILED + EVERY2,
                 "tiled, zero 3": SDPA + TILED + zero(3),
@@ -65,6 +66,7 @@ FAMILIES: dict[str, tuple[list[str], dict[int, dict[str, list[str]]]]] = {
                 "outside, core": OUTSIDE,
                 "chunks": SDPA + CHUNKS,
                 "chunks, outside": SDPA + CHUNKS + OUTSIDE,
+                "chunks, selective": SDPA + CHUNKS + SELECTIVE,
                 "outside, first two, zero 2": SDPA + OUTSIDE + BLOCK2 + zero(2),
                 "accumulated, pointwise": [*SDPA, *POINTWISE, "--micro-batch-size", "2"],
             },
