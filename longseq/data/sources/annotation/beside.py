@@ -4,10 +4,12 @@ Read whole before the sequences: a record's features may lie anywhere in a file.
 together (the exons of a coding sequence) is joined.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from longseq.data.sources.annotation.attributes import Reader
 from longseq.data.sources.annotation.features import CODING, Feature, Span, in_order, on_circle
 from longseq.data.sources.inputs import open_source
 from longseq.data.sources.names import printable
@@ -23,7 +25,7 @@ REGION = "region"
 class Annotation:
     """features: by the name of their record; circular: records that are circles; files: of which
     file each record's features are. sources: what the manifest says of the files.
-    other: file and name of the first record that has none.
+    other: file and name of the first record that has none. counts: what lines do not say.
     """
 
     features: dict[str, list[Feature]] = field(default_factory=dict)
@@ -32,6 +34,7 @@ class Annotation:
     taken: set[str] = field(default_factory=set)
     sources: list[dict[str, Any]] = field(default_factory=list)
     other: tuple[str, str] | None = None
+    counts: Counter[str] = field(default_factory=Counter)
 
     def take(self, path: str, name: str, length: int) -> tuple[Feature, ...]:
         """The features of a record, by the first word of its name, in the order of their places."""
@@ -86,6 +89,7 @@ def read_annotation(paths: tuple[str, ...], kinds: tuple[str, ...]) -> Annotatio
                         ) from None
             annotation.sources.append(source.facts())
         annotation.circular |= found.circular
+        annotation.counts += found.counts
         for record, feature in found.features():
             _add(annotation, before, shown, record, feature)
         if set(annotation.files) == before:
@@ -165,7 +169,8 @@ class _Joined:
         self.circular: set[str] = set()
         self._genes: set[str] = set()
         self._groups: dict[tuple[str, str, str], list[Any]] = {}
-        self._dialect: Any = None
+        self.counts: Counter[str] = Counter()
+        self._reader = Reader()
 
     def add(self, line: str) -> None:
         """One line; ValueError, IndexError or KeyError where it is none."""
@@ -179,30 +184,29 @@ class _Joined:
         stop = kind == "stop_codon" and CODING in self.wanted
         if kind not in self.wanted and kind not in GENES and not stop:
             return
-        feature = self._read(line)
+        feature = self._reader.read(columns)
         if not 1 <= (feature.start or 0) <= (feature.end or 0):  # a "." is None
             raise ValueError
         identity = feature.attributes.get("ID", [""])[0]
         if kind in GENES:
             self._genes.add(identity)
-        gtf = self._dialect["fmt"] == "gtf"
+        gtf = bool(self._reader.gtf)
         if kind in self.wanted or (stop and gtf):
+            self._count(feature, gtf)
             for owner in self._owners(feature, identity, gtf):
                 key = (record, CODING if stop else kind, owner or f"line {len(self._groups)}")
                 self._groups.setdefault(key, []).append(feature)
 
-    def _read(self, line: str) -> Any:
-        from gffutils.feature import feature_from_line
-
-        feature = feature_from_line(line, dialect=self._dialect)
-        self._dialect = self._dialect or feature.dialect
-        return feature
+    def _count(self, feature: Any, gtf: bool) -> None:
+        """What a line does not say, and is taken for granted."""
+        alone = gtf and not any(feature.attributes.get("transcript_id", []))
+        self.counts["cds_without_transcript"] += alone and feature.featuretype == CODING
 
     def _owners(self, feature: Any, identity: str, gtf: bool) -> list[str]:
         """What a line is a part of: its transcript, if it codes; else its own ID."""
         coding = feature.featuretype in (CODING, "stop_codon")
         if gtf:
-            return feature.attributes.get("transcript_id", [""]) if coding else [""]
+            return feature.attributes.get("transcript_id") or [""] if coding else [""]
         parents = [p for p in feature.attributes.get("Parent", []) if p not in self._genes]
         return parents if coding and parents else [identity]
 

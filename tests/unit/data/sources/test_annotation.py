@@ -126,6 +126,46 @@ def test_files_beside_the_sequence(
     assert [Path(source["path"]).name for source in manifest.sources] == ["x.fa", name]
 
 
+@pytest.mark.parametrize(
+    "first",
+    [
+        'gene_id "g"; product "a ; b";',
+        'gene_id "g"; transcript_id "v"; note "x; y=1"',
+        'note "a=b"; gene_id "g"',
+        "gene_id g; transcript_id v; exon_number 1;",
+        'gene_id "g" ; transcript_id "v" ;',
+        ";gene_id g",
+        ".",
+    ],
+)
+def test_no_line_of_gtf_says_how_others_are_read(tmp_path: Path, first: str) -> None:
+    """Neither what is in its quotes, nor that there are none, nor the blanks."""
+    line = f"c1\tx\tgene\t1\t18\t.\t+\t.\t{first}\nc1\tx\tCDS\t25\t30\t.\t+\t0\t{first}\n"
+    last = GTF.replace('"u";', '"u"; note "1; 2"; tag "a"; tag "b"; level 2')
+    (tmp_path / "x.gtf").write_text(line + last)
+    prefix = run(tmp_path, fasta(tmp_path), "--annotation", str(tmp_path / "x.gtf"))
+    assert texts(prefix) == [BY_HAND[0], BY_HAND[1], "ATGCAT"]
+    documents = list(read_documents(prefix))
+    names = [document.name for document in documents[:2]]
+    assert names == ["t", "u"]
+    assert documents[1].facts["gene_id"] == "h"
+    if "transcript_id" in first:
+        assert documents[2].name == "v"
+
+
+def test_cds_of_no_transcript_is_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gtf = GTF.replace('\tgene_id "h"; transcript_id "u"', '\tgene_id "h"; transcript_id ""')
+    (tmp_path / "x.gtf").write_text(gtf)
+    prefix = run(tmp_path, fasta(tmp_path), "--annotation", str(tmp_path / "x.gtf"))
+    assert texts(prefix) == BY_HAND[:2]
+    assert "lines of CDS without a transcript_id, each a document of its own: 1" in (
+        capsys.readouterr().out
+    )
+    assert read_manifest(prefix).counts["cds_without_transcript"] == 1  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize("chunk", [0, 16])
 def test_weights_go_with_their_letters(tmp_path: Path, chunk: int) -> None:
     """By hand: of 10..21 on the other strand, 13..18 lower case; an N weighs nothing."""
