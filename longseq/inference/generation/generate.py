@@ -165,11 +165,16 @@ def _check(options: argparse.Namespace, layout: Layout) -> None:
             "--temperature 0 takes the likeliest token, and --top-k, --top-p or --samples would not"
             " act: leave them out"
         )
-    if layout.sequence_ranks > 1 or layout.sequence_parallel:
-        raise UserError(
-            "generate makes one token at a time, which no ranks can split: use"
-            " --tensor-model-parallel-size alone"
-        )
+    tensor = "use --tensor-model-parallel-size (MPSIZE) alone"
+    for asked, name, remedy in (
+        (layout.ulysses > 1, f"--ds-sequence-parallel-size {layout.ulysses}", tensor),
+        (layout.ring > 1, f"--context-parallel-size {layout.ring}", tensor),
+        (layout.sequence_parallel, "--sequence-parallel", "leave it out (USE_SEQUENCE_PARALLEL=0)"),
+    ):
+        if asked:
+            raise UserError(
+                f"{name}: generate makes one token at a time, which no ranks can split: {remedy}"
+            )
 
 
 def _stops(tokenizer: Tokenizer, names: list[str]) -> dict[int, str]:
