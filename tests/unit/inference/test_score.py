@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -43,6 +44,28 @@ def fasta(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def codes(text: str) -> list[int]:
     return ["ACGTNRYSWKMBDHV".index(letter) for letter in text]
+
+
+def test_a_table_of_two_columns_is_scored_as_its_fasta(
+    run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By --column, which the refusal names; every verb that reads files has it."""
+    table, out = tmp_path / "x.parquet", tmp_path / "out.tsv"
+    some = {"seq": ["GATTACA", "ACGTACGTAC"], "who": ["a", "b"], "length": [7, 10]}
+    pq.write_table(pa.table(some), table)
+    (tmp_path / "x.fa").write_text(">a\nGATTACA\n>b\nACGTACGTAC\n")
+    assert main(["score", run, str(tmp_path / "x.fa"), "--output", str(out)]) == 0
+    expected = rows(out)
+    assert main(["score", run, str(table), "--output", str(out)]) == 2
+    assert "2 columns hold strings (seq, who): say which with --column" in capsys.readouterr().err
+    words = ["--column", "seq", "--name-column", "who"]
+    assert main(["score", run, str(table), "--output", str(out), *words]) == 0
+    assert rows(out) == expected
+    npy = str(tmp_path / "x.npy")
+    for verb in (["embed", "--output", npy], ["generate", "--max-new-tokens", "2"], ["evaluate"]):
+        assert main([verb[0], run, str(table), *verb[1:], *words, "--dry-run"]) == 0
+        assert main([verb[0], run, str(tmp_path / "x.fa"), *verb[1:], *words, "--dry-run"]) == 2
+        assert "--column seq: no input is a table" in capsys.readouterr().err
 
 
 def rows(path: Path) -> list[dict[str, str]]:
