@@ -112,6 +112,8 @@ def read_regions(paths: tuple[str, ...]) -> Annotation:
                     continue
                 try:
                     record, feature = _region(line.split("\t") if "\t" in line else line.split())
+                except _Faulty as error:
+                    raise UserError(f"{shown}: line {number:,}: {error}") from None
                 except (ValueError, IndexError):
                     raise UserError(
                         f"{shown}: line {number:,} is not BED: {printable(line)[:60]!r}"
@@ -146,15 +148,28 @@ def _lines(source: Any) -> Iterator[str]:
         yield rest.decode("utf-8", "replace")
 
 
+class _Faulty(ValueError):
+    """A line of BED, with what is wrong with it and the remedy."""
+
+
 def _region(columns: list[str]) -> tuple[str, Feature]:
     record, start, stop = columns[0], int(columns[1]), int(columns[2])
     back = len(columns) > 5 and columns[5] == "-"
+    if 0 <= stop <= start:
+        what = "has no length" if start == stop else "ends before it begins"
+        raise _Faulty(f"{record} {start} {stop} {what}: mend it or leave it out")
     name = columns[3] if len(columns) > 3 and columns[3] != "." else f"{start + 1}-{stop}"
     spans: list[Span] = [(start, stop, back)]
     if len(columns) >= 12:
         sizes = [int(size) for size in columns[10].split(",") if size]
         offsets = [int(offset) for offset in columns[11].split(",") if offset]
         spans = [(start + o, start + o + s, back) for s, o in zip(sizes, offsets, strict=True)]
+        low, high = min(low for low, _, _ in spans), max(high for _, high, _ in spans)
+        if (low, high) != (start, stop):
+            raise _Faulty(
+                f"its blocks go from {low} to {high}, and columns 2 and 3 say {start} to {stop}:"
+                " mend it"
+            )
     if any(not 0 <= low < high for low, high, _ in spans):
         raise ValueError
     return record, Feature(REGION, printable(name), in_order(spans))

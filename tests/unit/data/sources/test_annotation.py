@@ -229,6 +229,10 @@ def test_codons_are_in_frame_and_looked_over(
         (["--annotation", "{0}/none.gff"], "No such file"),
         (["--annotation", "{0}/empty.gff"], "is empty"),
         (["--regions", "{0}/x.gff"], r"x\.gff: line 3 is not BED"),
+        (["--regions", "{0}/none.bed"], r"line 2: c1 5 5 has no length: mend it or leave it out"),
+        (["--regions", "{0}/back.bed"], r"line 1: c1 5 4 ends before it begins: mend it"),
+        (["--regions", "{0}/short.bed"], r"from 0 to 17, and columns 2 and 3 say 0 to 18: mend"),
+        (["--regions", "{0}/late.bed"], r"from 1 to 18, and columns 2 and 3 say 0 to 18: mend"),
         (["--regions", "{0}/x.bed", "--features", "CDS"], "--regions with --features"),
         (["--features", "CDS"], "no input is GenBank or EMBL"),
         (["--annotation", "{0}/x.gff", "--genes"], "--annotation with --genes"),
@@ -249,6 +253,10 @@ def test_what_does_not_fit(tmp_path: Path, words: list[str], message: str) -> No
     (tmp_path / "dot.gff").write_text(GFF.replace("CDS\t13\t18", "CDS\t.\t18"))
     (tmp_path / "code.gff").write_text(GFF.replace(";locus_tag=b", ";transl_table=" + "1" * 5000))
     (tmp_path / "x.bed").write_text("c1\t0\t9\n")
+    (tmp_path / "none.bed").write_text("c1\t0\t9\nc1\t5\t5\n")
+    (tmp_path / "back.bed").write_text("c1 5 4\n")
+    (tmp_path / "short.bed").write_text(BED.replace("9,6,", "9,5,"))
+    (tmp_path / "late.bed").write_text(BED.replace("0,12,", "1,12,"))
     with pytest.raises(UserError, match=message) as caught:
         run(tmp_path, fasta(tmp_path), *[word.format(tmp_path) for word in words])
     assert str(caught.value).isprintable()
