@@ -228,6 +228,7 @@ NAMES = {
     "metadata_unused": "lines of --metadata that no record or file is called",
     "letters_before_frame": "letters before the first whole codon of a partial CDS",
     "cds_without_transcript": "lines of CDS without a transcript_id, each a document of its own",
+    "cds_without_strand": "lines of CDS without a strand (. or ?), read as +",
     "cds_not_in_threes": "CDS whose length is no multiple of three",
     "cds_without_start": "CDS that do not begin with a start codon",
     "cds_without_stop": "CDS that do not end with a stop codon",

@@ -215,7 +215,9 @@ class _Joined:
     def _count(self, feature: Any, gtf: bool) -> None:
         """What a line does not say, and is taken for granted."""
         alone = gtf and not any(feature.attributes.get("transcript_id", []))
-        self.counts["cds_without_transcript"] += alone and feature.featuretype == CODING
+        if feature.featuretype == CODING:
+            self.counts["cds_without_transcript"] += alone
+            self.counts["cds_without_strand"] += feature.strand not in ("+", "-")
 
     def _owners(self, feature: Any, identity: str, gtf: bool) -> list[str]:
         """What a line is a part of: its transcript, if it codes; else its own ID."""

@@ -153,6 +153,19 @@ def test_no_line_of_gtf_says_how_others_are_read(tmp_path: Path, first: str) -> 
         assert documents[2].name == "v"
 
 
+@pytest.mark.parametrize("strand", [".", "?"])
+def test_cds_of_no_strand_is_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], strand: str
+) -> None:
+    gff = GFF.replace("CDS\t25\t33\t.\t+", f"CDS\t25\t33\t.\t{strand}")
+    (tmp_path / "x.gff").write_text(gff.replace("gene\t21\t30\t.\t-", "gene\t21\t30\t.\t."))
+    prefix = run(tmp_path, fasta(tmp_path), "--annotation", str(tmp_path / "x.gff"))
+    assert sorted(texts(prefix)) == sorted(BY_HAND[:3])
+    said = capsys.readouterr().out
+    assert "lines of CDS without a strand (. or ?), read as +: 1" in said
+    assert read_manifest(prefix).counts["cds_without_strand"] == 1  # type: ignore[union-attr]
+
+
 def test_cds_of_no_transcript_is_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
