@@ -184,13 +184,19 @@ def _check_recipe(options: argparse.Namespace) -> bool:
         )
     from longseq.data.tokenizers.kinds import is_of_text
 
-    weighted = options.lower_case_weight < 1 or options.unknown_weight < 1
-    unusable = options.genes or options.reverse_complement or options.ambiguous in ("split", "drop")
+    given = {
+        "--genes": options.genes,
+        "--reverse-complement": options.reverse_complement,
+        f"--lower-case-weight {options.lower_case_weight:g}": options.lower_case_weight < 1,
+        f"--unknown-weight {options.unknown_weight:g}": options.unknown_weight < 1,
+        f"--ambiguous {options.ambiguous}": options.ambiguous in ("split", "drop"),
+    }
+    unusable = next((flag for flag, acts in given.items() if acts), "")
     text = is_of_text(options.tokenizer or "byte")  # where it is trained: of text, too
-    if text and (unusable or weighted):
+    if text and unusable:
         raise UserError(
-            f"{_tokenizer_flag(options)}: --genes, --reverse-complement, weights and"
-            " --ambiguous split or drop need a tokenizer of sequences: nucleotide, codon or kmer:K"
+            f"{unusable} with {_tokenizer_flag(options)}: it needs a tokenizer of sequences"
+            " (--tokenizer nucleotide, codon or kmer:K)"
         )
     if options.mask_lower_case and options.lower_case_weight < 1:
         raise UserError(
