@@ -248,6 +248,7 @@ NAMES = {
     "short_records": "records left out as too short",
     "short_bases": "letters in them",
     "unknown_letters": "letters the tokenizer has no token for",
+    "unknown_words": "words with another letter than A C G T, which are [UNK]",
     "duplicate_records": "records dropped as duplicates",
     "duplicate_tokens": "tokens they would have made",
     "lower_case_bases": "letters in lower case (repeats)",

@@ -302,6 +302,26 @@ def own_tokenizer(path: Path, vocabulary: dict[str, int]) -> str:
     return f"huggingface:{path}"
 
 
+@pytest.mark.parametrize("chunk", [0, 16])
+@pytest.mark.parametrize(
+    ("flags", "unknown"),
+    [
+        ({"tokenizer": "codon"}, 3),
+        ({"tokenizer": "kmer:4"}, 4),
+        ({"tokenizer": "kmer:4", "reverse_complement": True}, 8),
+        ({"tokenizer": "codon", "ambiguous": "split"}, 0),
+        ({"tokenizer": "nucleotide"}, 0),
+    ],
+)
+def test_words_that_became_unknown_are_counted(
+    tmp_path: Path, flags: dict[str, Any], unknown: int, chunk: int
+) -> None:
+    """Also of a record that is read in windows; a nucleotide has a token for each letter."""
+    content = ">a\nACGNCGTTTAAA\n>b\nACRACGTTTAAACCCGGGNNNTTT\n"
+    _, manifest = make(tmp_path, content, chunk=chunk, **flags)
+    assert manifest.counts.get("unknown_words", 0) == unknown
+
+
 def test_letters_that_a_tokenizer_does_not_know(tmp_path: Path) -> None:
     """A BPE without a token for T and without [UNK] drops it in silence: refused by its place."""
     words = {"A": 0, "C": 1, "G": 2, "AC": 3, "[EOS]": 9}
