@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from longseq.__main__ import main
+from longseq.errors import UserError
+from longseq.inference.tables import open_table
 from longseq.model.gpt import GPT
 from tests.unit.inference.reference import log_likelihoods
 from tests.unit.inference.trained_run import LLAMA, make_model, write_run
@@ -66,6 +69,21 @@ def test_a_table_of_two_columns_is_scored_as_its_fasta(
         assert main([verb[0], run, str(table), *verb[1:], *words, "--dry-run"]) == 0
         assert main([verb[0], run, str(tmp_path / "x.fa"), *verb[1:], *words, "--dry-run"]) == 2
         assert "--column seq: no input is a table" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["out.tsv", "out.npy"])
+def test_a_folder_that_is_removed_meanwhile_is_named(tmp_path: Path, name: str) -> None:
+    out = tmp_path / "folder" / name
+
+    def write() -> None:
+        with open_table(out, {"x": float}) as table:
+            table.add({"x": [1.0]})
+            shutil.rmtree(out.parent)
+
+    with pytest.raises(UserError) as caught:
+        write()
+    text = f"{out.parent} is gone: it was removed or moved while this run used it"
+    assert str(caught.value) == f"{out} cannot be written: {text}"
 
 
 def rows(path: Path) -> list[dict[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import shutil
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,18 @@ from longseq.data.prepare.text import pieces_of
 from longseq.data.sources.inputs import expand
 from longseq.data.tokenizers.registry import tokenizer_from
 from longseq.errors import UserError
+
+
+def test_a_folder_that_is_removed_meanwhile_is_named(tmp_path: Path) -> None:
+    (tmp_path / "in.fa").write_text(">a\nACGT\n")
+    out = tmp_path / "folder"
+
+    def report(_: int) -> None:
+        shutil.rmtree(out, ignore_errors=True)
+
+    inputs, settings = expand([str(tmp_path / "in.fa")]), Settings(Recipe())
+    with pytest.raises(UserError, match=f"{out} is gone: it was removed or moved while this run"):
+        prepare(inputs, str(out / "x"), settings, False, report)
 
 
 def test_lambda(tmp_path: Path) -> None:
