@@ -111,10 +111,10 @@ def readers(
 def add_window(parser: Parser) -> None:
     """How longer records are cut."""
     parser.add_argument(
-        "--window", type=int, default=0, metavar="N", help="tokens of longer records seen at once"
+        "--window", type=int, metavar="N", help="tokens of longer records seen at once"
     )
     parser.add_argument(
-        "--stride", type=int, default=0, metavar="M",
+        "--stride", type=int, metavar="M",
         help="tokens from one window to the next; the rest of a window is context (N / 2)",
     )  # fmt: skip
 
@@ -132,8 +132,9 @@ def weighing(options: argparse.Namespace) -> Weighing:
 def check_window(options: argparse.Namespace) -> None:
     """Refuse numbers that mean nothing."""
     for name in ("window", "stride"):
-        if getattr(options, name) < 0:
-            raise UserError(f"--{name} {getattr(options, name)}: give a number of tokens above 0")
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name} {value}: give a number of tokens above 0, or leave it out")
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,7 @@ def score(options: argparse.Namespace) -> int:
     def look(ranks: Ranks) -> Scoring:
         trained = find_trained(options.run, warner(ranks), ranks, hashes=not computing.dry_run)
         config = network_config(trained, layout, computing, ranks.size)
-        cuts = cutting(config.network.seq_length, options.window, options.stride)
+        cuts = cutting(config.network.seq_length, options.window or 0, options.stride or 0)
         (reader,) = readers(trained, options, options.files, counts=counts_for)
         reference: dict[str, str] = {}
         count = 0

@@ -55,8 +55,8 @@ def add_arguments(parser: Parser) -> None:
         "--train", action="append", default=[], metavar="FILE",
         help="what baselines of FILE learn from; may be repeated",
     )  # fmt: skip
-    add("--window", type=int, default=0, metavar="N", help="tokens seen at once (training length)")
-    add("--stride", type=int, default=0, metavar="M", help="tokens between two windows (N / 2)")
+    add("--window", type=int, metavar="N", help="tokens seen at once (training length)")
+    add("--stride", type=int, metavar="M", help="tokens between two windows (N / 2)")
     add(
         "--genes", action="store_true",
         help="those annotated, or called: by codon position, and against their codons shuffled",
@@ -90,7 +90,7 @@ def evaluate(options: argparse.Namespace) -> int:
         trained = find_trained(options.run, warner(ranks), ranks, hashes=not computing.dry_run)
         config = network_config(trained, layout, computing, ranks.size)
         length = config.network.seq_length
-        cuts = cutting(length, options.window or length, options.stride)
+        cuts = cutting(length, options.window or length, options.stride or 0)
         if options.genes:
             _check_genes(trained, warner(ranks))
         learner, reader = readers(trained, options, options.train, options.files)

@@ -171,6 +171,8 @@ def test_prepared_data_give_the_scores_of_their_file(
         (">a\n>b\nACGT\n", [], "record a is empty: leave it out"),
         (">a\n" + "A" * 97, [], "record a has 97 tokens and the network sees 96 at once: give"),
         (">a\nACGT\n", ["--window", "97"], "--window 97: the network sees 96 tokens at once"),
+        (">a\nACGT\n", ["--window", "0"], "--window 0: give a number of tokens above 0, or leave"),
+        (">a\nACGT\n", ["--window", "8", "--stride", "0"], "--stride 0: give a number of tokens"),
         (">a\nACGT\n", ["--stride", "5"], "--stride 5 needs --window"),
         (">a\nACGT\n", ["--window", "8", "--stride", "9"], "tokens between would be left out"),
         (">a\nACGT\n", ["--output", "x.txt"], "--output x.txt: end it in one of .tsv, .parquet"),
