@@ -10,7 +10,7 @@ longseq_clock() { # longseq_clock SECONDS: sets REPLY to HH:MM:SS
     printf -v REPLY '%02d:%02d:%02d' $(($1 / 3600)) $(($1 / 60 % 60)) $(($1 % 60))
 }
 
-longseq_submission() { # longseq_submission [EXTRA...]: everything up to the request; refuses what cannot run
+longseq_submission() { # longseq_submission [EXTRA...|VERB...]: everything up to the request; refuses what cannot run
     local node row name marks
     longseq_check_alone || return
     for row in "${LONGSEQ_VARIABLES[@]}"; do
@@ -38,7 +38,7 @@ longseq_submission() { # longseq_submission [EXTRA...]: everything up to the req
     for ((node = 0; node < LONGSEQ_NODES; node++)); do LONGSEQ_HOSTS+=("node$node"); done
     longseq_count_ranks || return
     if [[ $LONGSEQ_TASK == use ]]; then
-        longseq_verb_args || return
+        longseq_verb_args "$1" || return
     else
         longseq_args "$@" || return
         longseq_check_goes_on "$@" || return

@@ -75,9 +75,9 @@ chain=${chain:-1}
 [[ $chain =~ ^[1-9][0-9]{0,2}$ ]] ||
     longseq_refuse "--chain $chain: give the number of jobs, from 1 to 999"
 
-training=()
-[[ $LONGSEQ_TASK != train ]] || training=(${extra[@]+"${extra[@]}"})
-longseq_submission ${training[@]+"${training[@]}"} # machine, queue, nodes, time, arguments: all that can be refused
+words=() # of the training, or of the verb
+[[ $LONGSEQ_TASK == bench ]] || words=(${extra[@]+"${extra[@]}"})
+longseq_submission ${words[@]+"${words[@]}"} # machine, queue, nodes, time, arguments: all that can be refused
 longseq_tell_untried
 
 ask() { # ask PYTHON WORD...: ./longseq.sh WORD..., for as many ranks as the job will have

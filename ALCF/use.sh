@@ -33,7 +33,7 @@ if [[ $LONGSEQ_NODE == login ]]; then
  submit one: ./ALCF/submit.sh --use -- $1 ..."
 fi
 longseq_setup
-longseq_verb_args
+longseq_verb_args "$1"
 LONGSEQ_OUTPUT=${LONGSEQ_VALUE[OUTPUT_DIR]:-$LONGSEQ_ROOT/outputs}
 [[ $LONGSEQ_OUTPUT == /* ]] || LONGSEQ_OUTPUT=$PWD/$LONGSEQ_OUTPUT
 LONGSEQ_RUN=$LONGSEQ_OUTPUT/$1-$$

@@ -34,13 +34,15 @@ longseq_refuse_idle() { # refuses a variable of training that says nothing here
     done
 }
 
-longseq_verb_args() { # sets LONGSEQ_ARGS: the layout and how it computes, as flags of the verb
+longseq_verb_args() { # longseq_verb_args VERB: sets LONGSEQ_ARGS: the layout and how it computes, as flags of the verb
     local row name flags word kernel only=
     longseq_check_names || return
     longseq_read_variables || return
     longseq_refuse_idle || return
     kernel=${LONGSEQ_VALUE[USE_FLASH_ATTN]}
     longseq_share_out || return
+    # One token at a time is no sequence to split: where nobody asks for that, tensor-parallel ranks are alone
+    [[ $1 != generate ]] || : "${LONGSEQ_VALUE[USE_SEQUENCE_PARALLEL]:=0}"
     longseq_complete
     LONGSEQ_ARGS=(--device "$LONGSEQ_DEVICE")
     for name in MPSIZE SPSIZE RINGSIZE USE_FLASH_ATTN; do

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import shlex
+from dataclasses import asdict, dataclass
 
-from longseq.config.flags import flag
+from longseq.config.flags import flag, given_flags
 
 # Blocks of learned positions are the same on every layout, so that names and values are: rows in
 # multiples of a number that most tensor-parallel sizes divide. A short table is one block, a long
@@ -91,3 +92,21 @@ class Network:
         if not self.use_rotary_position_embeddings:
             tables += self.positions * h
         return self.num_layers * (attention + mlp + 2 * norm) + norm + tables
+
+
+def training_command(net: Network, load: str) -> str:
+    """The line that goes on training weights which no run's folder says the network of.
+
+    The launcher's defaults are not those of the flags. What it always sets is said by its variable
+    (no flag takes --use-rotary-position-embeddings back), and the shape in any case.
+    """
+    variables = {"LOAD": shlex.quote(load), "SEQ_LEN": str(net.seq_length)}
+    if not net.use_rotary_position_embeddings:
+        variables["USE_ROTARY"] = "0"
+    shape = ("num_layers", "hidden_size", "num_attention_heads")
+    flags = [f"--{name.replace('_', '-')} {getattr(net, name)}" for name in shape]
+    said = {"seq_length", "use_rotary_position_embeddings", *shape}
+    said |= {"max_position_embeddings"} if net.positions == net.seq_length else set()
+    rest = {name: value for name, value in asdict(net).items() if name not in said}
+    words = [f"{name}={value}" for name, value in variables.items()]
+    return " ".join([*words, "./ALCF/train-gpt3.sh --", *flags, *given_flags(Network, rest)])

@@ -184,13 +184,19 @@ def _check_recipe(options: argparse.Namespace) -> bool:
         )
     from longseq.data.tokenizers.kinds import is_of_text
 
-    weighted = options.lower_case_weight < 1 or options.unknown_weight < 1
-    unusable = options.genes or options.reverse_complement or options.ambiguous in ("split", "drop")
+    given = {
+        "--genes": options.genes,
+        "--reverse-complement": options.reverse_complement,
+        f"--lower-case-weight {options.lower_case_weight:g}": options.lower_case_weight < 1,
+        f"--unknown-weight {options.unknown_weight:g}": options.unknown_weight < 1,
+        f"--ambiguous {options.ambiguous}": options.ambiguous in ("split", "drop"),
+    }
+    unusable = next((flag for flag, acts in given.items() if acts), "")
     text = is_of_text(options.tokenizer or "byte")  # where it is trained: of text, too
-    if text and (unusable or weighted):
+    if text and unusable:
         raise UserError(
-            f"{_tokenizer_flag(options)}: --genes, --reverse-complement, weights and"
-            " --ambiguous split or drop need a tokenizer of sequences: nucleotide, codon or kmer:K"
+            f"{unusable} with {_tokenizer_flag(options)}: it needs a tokenizer of sequences"
+            " (--tokenizer nucleotide, codon or kmer:K)"
         )
     if options.mask_lower_case and options.lower_case_weight < 1:
         raise UserError(
@@ -227,6 +233,8 @@ NAMES = {
     "features": "annotated features",
     "metadata_unused": "lines of --metadata that no record or file is called",
     "letters_before_frame": "letters before the first whole codon of a partial CDS",
+    "cds_without_transcript": "lines of CDS without a transcript_id, each a document of its own",
+    "cds_without_strand": "lines of CDS without a strand (. or ?), read as +",
     "cds_not_in_threes": "CDS whose length is no multiple of three",
     "cds_without_start": "CDS that do not begin with a start codon",
     "cds_without_stop": "CDS that do not end with a stop codon",
@@ -241,6 +249,7 @@ NAMES = {
     "short_records": "records left out as too short",
     "short_bases": "letters in them",
     "unknown_letters": "letters the tokenizer has no token for",
+    "unknown_words": "words with another letter than A C G T, which are [UNK]",
     "duplicate_records": "records dropped as duplicates",
     "duplicate_tokens": "tokens they would have made",
     "lower_case_bases": "letters in lower case (repeats)",

@@ -153,7 +153,7 @@ def new_folder(target: Path, flag: str) -> Iterator[Path]:
         yield aside
         publish_folder(aside, target)
     except OSError as error:
-        text = f"{flag} {target} cannot be written: {reason(error)}"
+        text = f"{flag} {target} cannot be written: {lost(error, aside)}"
         raise unwritable(text, error) from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -215,6 +215,12 @@ def reason(error: OSError) -> str:
 def gone(path: Name) -> str:
     """Of what was there when this process began to use it."""
     return f"{path} is gone: it was removed or moved while this run used it"
+
+
+def lost(error: OSError, folder: Path) -> str:
+    """The reason of an error in `folder`, where this process writes: it may have been removed."""
+    missing = error.errno == errno.ENOENT and not folder.exists()
+    return gone(folder if folder.parent.exists() else folder.parent) if missing else reason(error)
 
 
 def unwritable(text: str, error: OSError) -> UserError:

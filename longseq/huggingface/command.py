@@ -7,15 +7,13 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 from longseq.checkpoint.format.manifest import Damaged
 from longseq.checkpoint.trained import find_trained, prepared_alike
-from longseq.config.arguments import Network
-from longseq.config.flags import Parser, given_flags
+from longseq.config.flags import Parser
+from longseq.config.network import training_command
 from longseq.errors import EXIT_DONE, UserError
 from longseq.host.atomic_files import new_folder
 from longseq.parallel.agreement import Ranks
@@ -82,8 +80,7 @@ def _import(options: argparse.Namespace) -> int:
     print(f"{options.output}: weights of {net.parameter_count(tokenizer.vocab_size):,} parameters")
     alike = prepared_alike(tokenizer.specification, options.output)
     print(f"go on training on data prepared with {alike}, with:")
-    flags = shlex.join(given_flags(Network, asdict(net)))
-    print(f"LOAD={shlex.quote(str(options.output))} ./ALCF/train-gpt3.sh -- {flags}")
+    print(training_command(net, str(options.output)))
     return EXIT_DONE
 
 

@@ -19,7 +19,8 @@ from longseq.checkpoint.format.tensor_files import Record, header, in_shards, wr
 from longseq.checkpoint.format.tensors import Tensors, open_checkpoint
 from longseq.checkpoint.trained import Trained
 from longseq.config.arguments import Network
-from longseq.data.tokenizers.base import Tokenizer
+from longseq.data.tokenizers.base import SequenceTokenizer, Tokenizer
+from longseq.data.tokenizers.tagged import untagged
 from longseq.errors import UserError
 from longseq.huggingface.families.choosing import family_for
 from longseq.huggingface.families.family import Family
@@ -52,6 +53,9 @@ def export(trained: Trained, folder: Path, dtype: str, shard_bytes: int) -> Expo
     family = family_for(net)
     config = _config(net, family, tokenizer, dtype)
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+    if generation := _generation(tokenizer):
+        text = json.dumps(generation, indent=1) + "\n"
+        (folder / "generation_config.json").write_text(text)
     write_tokenizer_files(tokenizer, folder, net.seq_length)
     moves = family.moves(net, trained.manifest.vocabulary)
     with open_checkpoint(trained.path) as checkpoint:
@@ -71,6 +75,18 @@ def _config(net: Network, family: Family, tokenizer: Tokenizer, dtype: str) -> d
         "torch_dtype": DTYPES[dtype][2],
         **family.config(net),
     }
+
+
+def _generation(tokenizer: Tokenizer) -> dict[str, Any]:
+    """What transformers' generate shall never draw, as ours does not: tokens that stand for no
+    letters of a sequence. Empty where there are none, or where text is more than sequences.
+    """
+    inner, end = untagged(tokenizer), tokenizer.end_of_document
+    if not (isinstance(inner, SequenceTokenizer) or getattr(inner, "nucleotides", False)):
+        return {}
+    never = sorted(set(tokenizer.no_letters()) - {end})
+    ends = {"bos_token_id": end, "eos_token_id": end}
+    return {**ends, "suppress_tokens": never} if never else {}
 
 
 def _write_shards(

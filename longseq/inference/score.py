@@ -23,6 +23,8 @@ import numpy as np
 from longseq.checkpoint.trained import Trained, find_trained
 from longseq.config.arguments import Config
 from longseq.config.flags import Parser
+from longseq.data.input_flags import add_column_flags, check_column_flags
+from longseq.data.sources.tables import Columns
 from longseq.data.tokenizers.base import Tokenizer
 from longseq.errors import UserError
 from longseq.inference.flags import add_computing, network_config, read_computing
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
 RECORDS = {
     "record": str, "letters": int, "tokens": int, "log_likelihood": float, "bits_per_base": float,
 }  # fmt: skip
+ALL = Weighing()  # every token counts 1
 POSITIONS = {"record": str, "position": int, "token": str, "log_likelihood": float}
 
 
@@ -74,9 +77,7 @@ def add_arguments(parser: Parser) -> None:
 
 def add_reading(parser: Parser) -> None:
     """What is read, how long records are cut, what letters count for."""
-    parser.add_argument(
-        "files", nargs="+", metavar="FILE", help="FASTA, FASTQ, …, or prefixes of prepared data"
-    )
+    add_files(parser, "+", "FASTA, FASTQ, …, or prefixes of prepared data")
     add_window(parser)
     parser.add_argument(
         "--lower-case-weight", type=float, default=1.0, metavar="W",
@@ -91,13 +92,29 @@ def add_reading(parser: Parser) -> None:
     )
 
 
+def add_files(parser: Parser, number: str, what: str) -> None:
+    """The arguments FILE, and the columns of those that are tables."""
+    parser.add_argument("files", nargs=number, metavar="FILE", help=what)
+    add_column_flags(parser)
+
+
+def readers(
+    trained: Trained, options: argparse.Namespace, *names: list[str], counts: Weighing = ALL
+) -> list[Reader]:
+    """One for each of `names`; raises UserError where columns are named and nothing is a table."""
+    columns = Columns(options.column, options.name_column)
+    found = [Reader(trained, some, counts, columns) for some in names]
+    check_column_flags(options, tuple(path for reader in found for path in reader.paths))
+    return found
+
+
 def add_window(parser: Parser) -> None:
     """How longer records are cut."""
     parser.add_argument(
-        "--window", type=int, default=0, metavar="N", help="tokens of longer records seen at once"
+        "--window", type=int, metavar="N", help="tokens of longer records seen at once"
     )
     parser.add_argument(
-        "--stride", type=int, default=0, metavar="M",
+        "--stride", type=int, metavar="M",
         help="tokens from one window to the next; the rest of a window is context (N / 2)",
     )  # fmt: skip
 
@@ -115,8 +132,9 @@ def weighing(options: argparse.Namespace) -> Weighing:
 def check_window(options: argparse.Namespace) -> None:
     """Refuse numbers that mean nothing."""
     for name in ("window", "stride"):
-        if getattr(options, name) < 0:
-            raise UserError(f"--{name} {getattr(options, name)}: give a number of tokens above 0")
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name} {value}: give a number of tokens above 0, or leave it out")
 
 
 @dataclass(frozen=True)
@@ -152,8 +170,8 @@ def score(options: argparse.Namespace) -> int:
     def look(ranks: Ranks) -> Scoring:
         trained = find_trained(options.run, warner(ranks), ranks, hashes=not computing.dry_run)
         config = network_config(trained, layout, computing, ranks.size)
-        cuts = cutting(config.network.seq_length, options.window, options.stride)
-        reader = Reader(trained, options.files, counts_for)
+        cuts = cutting(config.network.seq_length, options.window or 0, options.stride or 0)
+        (reader,) = readers(trained, options, options.files, counts=counts_for)
         reference: dict[str, str] = {}
         count = 0
         if options.variants and computing.dry_run:  # a genome is read in a minute

@@ -42,6 +42,7 @@ from longseq.inference.ranks import world_size
 
 CHUNK = 1 << 24  # bytes read at once
 SEQUENCE, TEXT = "fasta", "text"  # kinds of a file, or of what is typed
+TABLE = Columns()
 REMEDY = "mend the record"
 Weights = npt.NDArray[np.float32]
 
@@ -80,8 +81,10 @@ class Reader:
     and `unknown` words of files held a letter other than ACGT.
     """
 
-    def __init__(self, trained: Trained, names: list[str], weighing: Weighing) -> None:
-        self.trained, self.weighing = trained, weighing
+    def __init__(
+        self, trained: Trained, names: list[str], weighing: Weighing, columns: Columns = TABLE
+    ) -> None:
+        self.trained, self.weighing, self.columns = trained, weighing, columns
         self.done = self.left_out = self.unknown = self.total = 0
         self._texts: Texts | None = None  # of a tokenizer of text
         if isinstance(inner := untagged(trained.tokenizer), TextTokenizer):
@@ -177,7 +180,7 @@ class Reader:
         """With the kind of its file."""
         before, number = self.done, 0
         with open_source(path, self._texts is not None) as source, TemporaryDirectory() as folder:
-            for piece in pieces(source, CHUNK, Columns(), os.path.join(folder, "copy")):
+            for piece in pieces(source, CHUNK, self.columns, os.path.join(folder, "copy")):
                 found = (
                     [Record(piece.name, b"".join(piece.pieces))]
                     if isinstance(piece, LongRecord)

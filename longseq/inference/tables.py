@@ -18,7 +18,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from longseq.host.atomic_files import make_aside, publish_files, reason, sync, unwritable
+from longseq.host.atomic_files import lost, make_aside, publish_files, sync, unwritable
 
 Columns = Mapping[str, type]  # names → str, int or float
 SUFFIXES = (".tsv", ".parquet", ".npy")
@@ -169,7 +169,7 @@ def written_aside(path: Path) -> Iterator[Path]:
         publish_files(aside, path.parent, path.name)
         aside.rmdir()
     except OSError as error:
-        raise unwritable(f"{path} cannot be written: {reason(error)}", error) from None
+        raise unwritable(f"{path} cannot be written: {lost(error, aside)}", error) from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 

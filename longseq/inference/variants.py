@@ -64,7 +64,9 @@ def check_variants(
         where = f"--variants {path}: {variant.place}"
         letters = reference.get(variant.record)
         if letters is None:
-            raise UserError(f"{where}: {fasta} has no record {variant.record}: give its FASTA")
+            raise UserError(f"{where}: {fasta} has no {_other_name(variant.record, reference)}")
+        if _is_telomere(variant, letters):
+            continue
         found = letters[variant.start : variant.start + len(variant.ref)]
         if not _agrees(found, variant.ref):
             raise UserError(
@@ -84,6 +86,26 @@ def check_variants(
         only = f": its {sites:,} sites have no alternative (ALT is .)" if sites else ""
         raise UserError(f"--variants {path} holds no variant{only}")
     return count
+
+
+def _other_name(name: str, reference: dict[str, str]) -> str:
+    """What to say of a record that is not there: the same chromosome may have another name."""
+    bare = name.removeprefix("chr")
+    same = {f"chr{bare}", bare} | ({"chrM", "chrMT", "M", "MT"} if bare in ("M", "MT") else set())
+    for other in sorted(same & reference.keys()):
+        return (
+            f"record {name}, but {other}: use the same names in both, by bcftools annotate"
+            f" --rename-chrs FILE with a line '{name} {other}' for each"
+        )
+    return f"record {name}: give its FASTA"
+
+
+def _is_telomere(variant: Variant, letters: str) -> bool:
+    """Whether it is at one of the two positions that VCF has for telomeres, where no letter is: 0,
+    and the one behind the last letter, as N.
+    """
+    behind = variant.start == len(letters) and variant.ref.upper() in ("N", ".", "")
+    return variant.start < 0 or behind
 
 
 def _agrees(found: str, ref: str) -> bool:
@@ -134,6 +156,8 @@ def variant_rows(
                 continue
             if not variant.is_sequence:
                 told.add("symbolic", variant)
+            elif _is_telomere(variant, reference[variant.record]):
+                told.add("telomeres", variant)
             else:
                 why = ""
                 for allele in _alleles(variant, reference, size * bases, bases):
@@ -172,6 +196,8 @@ def notes(told: Told, specification: str) -> Iterator[str]:
         yield f"{count:,} sites have no alternative and are left out"
     if count := counts["symbolic"]:
         yield f"{count:,} alternatives are no sequence (symbolic): nan"
+    if count := counts["telomeres"]:
+        yield f"{count:,} alternatives are at a telomere (position 0, or behind the last): nan"
     if count := counts["without"]:
         yield (
             f"{count:,} alternatives have a letter in their window that {specification} has no"

@@ -55,6 +55,10 @@ def read_variants(path: Path) -> Iterator[Variant]:
             f"--variants {path} is packed by gzip, and only bgzip's blocks are read: unpack it"
         ) from None
     except OSError as error:
+        if _is_index(path):
+            raise UserError(
+                f"--variants {path} is the index of a file of variants: name that file"
+            ) from None
         said = str(error.strerror or error).rpartition(": ")[2]
         raise UserError(f"--variants {path}: {said}: name a whole VCF or BCF") from None
     except ValueError:  # whose text is of pysam's arguments
@@ -71,6 +75,15 @@ def read_variants(path: Path) -> Iterator[Variant]:
                     yield Variant(row.chrom, row.start, row.id or ".", row.ref or "", alt)
     except (OSError, ValueError):  # of the row behind the last good one, whatever is wrong with it
         raise _faulty(path, number + 1, "is no row of a VCF") from None
+
+
+def _is_index(path: Path) -> bool:
+    """Whether it is what tabix or bcftools index made."""
+    try:
+        with gzip.open(path, "rb") as file:
+            return file.read(4) in (b"TBI\1", b"CSI\1")
+    except (OSError, EOFError, zlib.error):
+        return False
 
 
 def _faulty(path: Path, number: int, what: str) -> UserError:

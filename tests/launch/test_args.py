@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from longseq.config.checks import parse_config
+from longseq.config.network import Network, training_command
 from longseq.errors import UserError
 from tests.launch.shell import ARGS_SCRIPT, Result, options, variable_table
 
@@ -433,6 +435,30 @@ def test_load_takes_a_runs_folder(arguments: Arguments, tmp_path: object) -> Non
     subprocess.run(["mkdir", "-p", f"{folder}/checkpoints"], check=True)
     assert options(arguments(LOAD=folder))["--load"] == f"{folder}/checkpoints"
     assert options(arguments(LOAD=f"{folder}/checkpoints"))["--load"] == f"{folder}/checkpoints"
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize(
+    "net",
+    [
+        Network(num_layers=2, hidden_size=64, num_attention_heads=4, seq_length=128),
+        Network(max_position_embeddings=7000, seq_length=64),  # learned positions, all flags usual
+        Network(use_rotary_position_embeddings=True, rope_theta=5000.0, swiglu=True),
+    ],
+)
+def test_the_line_of_an_import_trains_that_network(
+    arguments: Arguments, tmp_path: Path, net: Network, device: str
+) -> None:
+    """Whatever the launcher's defaults are; a run's folder is named by the length that it has."""
+    words = shlex.split(training_command(net, str(tmp_path)))
+    at = words.index("./ALCF/train-gpt3.sh")
+    env = dict(word.split("=", 1) for word in words[:at])
+    given = arguments(*words[at + 2 :], device=device, devices=2, **env)
+    assert options(given)["--load"] == str(tmp_path)
+    assert f"_s{net.seq_length}_" in options(given)["--run-dir"]
+    found = parse_config(given, 2).network
+    assert found == replace(net, max_position_embeddings=found.max_position_embeddings)
+    assert found.positions == net.positions
 
 
 def earlier_run(folder: Path, *words: str) -> Path:

@@ -220,6 +220,30 @@ def test_the_command_has_the_layout_and_the_kernel(tree: Tree) -> None:
 
 
 @pytest.mark.parametrize(
+    ("env", "split"),
+    [({}, False), ({"MPSIZE": "2"}, False), ({"SP_TYPE": "megatron"}, False),
+     ({"USE_SEQUENCE_PARALLEL": "1"}, True)],
+)  # fmt: skip
+def test_generate_splits_no_sequence_unasked(
+    tree: Tree, files: tuple[str, str], env: dict[str, str], split: bool
+) -> None:
+    """Who asks for it is told how to leave it out."""
+    words = ["generate", files[0], "--max-new-tokens", "9", "--output", str(tree.root / "m.fa")]
+    done = use(tree, *words, DRY_RUN="1", NGPUS="2", **env)
+    assert done.returncode == 0, done.stderr
+    assert "--tensor-model-parallel-size 2" in " ".join(done.stdout.replace("\\\n", "").split())
+    assert ("--sequence-parallel" in done.stdout) == split
+    tree.environment()
+    done = use(tree, *words, "--dry-run", NGPUS="2", **env)
+    if split:
+        assert done.returncode == 2
+        assert "--sequence-parallel: generate" in done.stderr
+        assert "leave it out (USE_SEQUENCE_PARALLEL=0)" in done.stderr
+    else:
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
     ("words", "env", "said"),
     [
         ([], {}, "no verb: give one of score, generate, embed, evaluate"),

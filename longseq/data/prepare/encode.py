@@ -25,6 +25,7 @@ from longseq.data.tokenizers.alphabet import GAPS, LAYOUT, reverse_complement
 from longseq.data.tokenizers.base import SequenceTokenizer, Tokenizer
 from longseq.data.tokenizers.registry import tokenizer_from
 from longseq.data.tokenizers.text import TextTokenizer
+from longseq.data.tokenizers.words import Words
 
 
 class Encoder:
@@ -54,8 +55,13 @@ class Encoder:
         if not isinstance(self.tokenizer, SequenceTokenizer):
             raise TypeError(self.recipe.tokenizer)
         if isinstance(task, Stretch):
-            return self._encode_stretch(self.tokenizer, task)
-        return self._encode_chunk(self.tokenizer, task)
+            found = self._encode_stretch(self.tokenizer, task)
+        else:
+            found = self._encode_chunk(self.tokenizer, task)
+        if isinstance(self.tokenizer, Words):
+            unknown = self.tokenizer.ambiguous(found.tokens)
+            found.counts["unknown_words"] += int(np.count_nonzero(unknown))
+        return found
 
     def codes(self, raw: bytes) -> bytes:
         """Letters → codes, without line ends, spaces and gaps."""

@@ -25,8 +25,8 @@ from longseq.errors import UserError
 from longseq.host.atomic_files import (
     LOCK,
     Sha256,
+    lost,
     publish_files,
-    reason,
     unfinished,
     unwritable,
 )
@@ -71,7 +71,7 @@ def prepare(
             manifest = write_tokens(inputs, name, settings, report, say, likeness)
             publish_files(folder, target.parent, f"{target.name}.idx")
         except OSError as error:
-            problem = f"{error.filename or target.parent}: {reason(error)}"
+            problem = f"{error.filename or target.parent}: {lost(error, folder)}"
             raise unwritable(problem + _kept(folder), error) from None
         except UserError as error:
             raise type(error)(f"{error}{_kept(folder)}") from None

@@ -24,6 +24,7 @@ POLICIES = {  # count → what became of these letters
     "bases_outside_genes": "outside genes",
     "duplicate_tokens": "tokens of dropped duplicates",
     "unknown_letters": "without a token",
+    "unknown_words": "words with a letter other than ACGT ([UNK])",
 }
 
 

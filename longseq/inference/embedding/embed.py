@@ -24,8 +24,7 @@ from longseq.inference.flags import add_computing, network_config, read_computin
 from longseq.inference.outputs import Output, check_outputs
 from longseq.inference.progress import progress
 from longseq.inference.ranks import on_ranks, warner
-from longseq.inference.score import Asked, add_window, check_window
-from longseq.inference.sequences import Reader, Weighing
+from longseq.inference.score import Asked, add_files, add_window, check_window, readers
 from longseq.inference.windows import cutting
 from longseq.parallel.agreement import Ranks
 
@@ -36,9 +35,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: Parser) -> None:
     """The arguments of `longseq embed`."""
     add_computing(parser)
-    parser.add_argument(
-        "files", nargs="+", metavar="FILE", help="FASTA, FASTQ, …, or prefixes of prepared data"
-    )
+    add_files(parser, "+", "FASTA, FASTQ, …, or prefixes of prepared data")
     add_window(parser)
     parser.add_argument(
         "--layer", type=int, metavar="N",
@@ -69,8 +66,8 @@ def embed(options: argparse.Namespace) -> int:
                 f"--layer {options.layer}: {trained.name} has layers 1 to {layers}: give one of"
                 " them, 0 for the embeddings, or leave it out"
             )
-        cuts = cutting(config.network.seq_length, options.window, options.stride)
-        return Asked(trained, config, cuts, Reader(trained, options.files, Weighing()))
+        cuts = cutting(config.network.seq_length, options.window or 0, options.stride or 0)
+        return Asked(trained, config, cuts, *readers(trained, options, options.files))
 
     def work(asked: Asked, device: torch.device, ranks: Ranks) -> None:
         _embed(asked, options, device, ranks)

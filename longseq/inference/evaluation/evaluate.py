@@ -36,7 +36,7 @@ from longseq.inference.flags import add_computing, network_config, read_computin
 from longseq.inference.outputs import Output, check_outputs
 from longseq.inference.progress import progress
 from longseq.inference.ranks import on_ranks, warner
-from longseq.inference.score import check_window, log_likelihood
+from longseq.inference.score import add_files, check_window, log_likelihood, readers
 from longseq.inference.sequences import Sequence
 from longseq.inference.windows import Cutting, Losses, cutting
 from longseq.parallel.agreement import Ranks
@@ -49,14 +49,14 @@ def add_arguments(parser: Parser) -> None:
     """The arguments of `longseq evaluate`."""
     add_computing(parser)
     add = parser.add_argument
-    add("files", nargs="*", metavar="FILE", help="FASTA, …, or prepared data; else what RUN kept")
+    add_files(parser, "*", "FASTA, …, or prepared data; else what RUN kept")
     add("--part", default="valid", choices=("valid", "test"), help="which part RUN kept (valid)")
     add(
         "--train", action="append", default=[], metavar="FILE",
         help="what baselines of FILE learn from; may be repeated",
     )  # fmt: skip
-    add("--window", type=int, default=0, metavar="N", help="tokens seen at once (training length)")
-    add("--stride", type=int, default=0, metavar="M", help="tokens between two windows (N / 2)")
+    add("--window", type=int, metavar="N", help="tokens seen at once (training length)")
+    add("--stride", type=int, metavar="M", help="tokens between two windows (N / 2)")
     add(
         "--genes", action="store_true",
         help="those annotated, or called: by codon position, and against their codons shuffled",
@@ -90,11 +90,12 @@ def evaluate(options: argparse.Namespace) -> int:
         trained = find_trained(options.run, warner(ranks), ranks, hashes=not computing.dry_run)
         config = network_config(trained, layout, computing, ranks.size)
         length = config.network.seq_length
-        cuts = cutting(length, options.window or length, options.stride)
+        cuts = cutting(length, options.window or length, options.stride or 0)
         if options.genes:
             _check_genes(trained, warner(ranks))
+        learner, reader = readers(trained, options, options.train, options.files)
         if options.files:
-            given = from_files(trained, options.files, options.train, read=not computing.dry_run)
+            given = from_files(learner, reader, options.files, not computing.dry_run)
         else:
             given = held_out(trained, options.part)
         if options.genes and given.frameless:

@@ -1,7 +1,7 @@
 """What is evaluated: the part that a run held out, or files; and what baselines may learn from.
 
 given = held_out(trained, "valid")        # of RUN/held_out.tsv
-given = from_files(trained, ["new.fa"], train=["old.fa"])
+given = from_files(learner, reader, ["new.fa"])
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from longseq.data.prepare.recipe import Recipe
 from longseq.data.sources.annotation.features import CODING, kinds_of
 from longseq.data.tokenizers.tagged import untagged, without_tags
 from longseq.errors import UserError
-from longseq.inference.sequences import Reader, Sequence, Weighing, document, short
+from longseq.inference.sequences import Reader, Sequence, document, short
 
 MOST = 1 << 24  # tokens of the training part that baselines learn from
 Frame = int | None
@@ -141,12 +141,11 @@ def _rest(dataset: Dataset, rows: list[dict[str, str]], most: int) -> list[Token
     return found
 
 
-def from_files(trained: Trained, files: list[str], train: list[str], read: bool = True) -> Given:
-    """All records of files or prepared data; `train`: what baselines learn from.
+def from_files(learner: Reader, reader: Reader, files: list[str], read: bool = True) -> Given:
+    """All records of files or prepared data; `learner`: what baselines learn from.
 
     Without `read` no file is read, and there are none.
     """
-    learner, reader = (Reader(trained, names, Weighing()) for names in (train, files))
     learned: list[Tokens] = []
     for record in learner if read else ():
         learned.append(record.tokens[record.tags :])

@@ -31,7 +31,7 @@ from longseq.inference.generation.fasta import body, no_letters, told_apart
 from longseq.inference.outputs import Output, check_outputs
 from longseq.inference.progress import progress
 from longseq.inference.ranks import on_ranks, warner
-from longseq.inference.sequences import Reader, Weighing
+from longseq.inference.score import add_files, readers
 from longseq.inference.tables import written_aside
 from longseq.parallel.agreement import Ranks
 
@@ -45,7 +45,7 @@ def add_arguments(parser: Parser) -> None:
     """The arguments of `longseq generate`."""
     add_computing(parser)
     add = parser.add_argument
-    add("files", nargs="*", metavar="FILE", help="FASTA, …, whose records are prompts")
+    add_files(parser, "*", "FASTA, …, whose records are prompts")
     add("--prompt", action="append", default=[], metavar="TEXT", help="a prompt; may be repeated")
     add("--max-new-tokens", type=int, default=200, metavar="N", help="tokens of a sequence (200)")
     add("--samples", type=int, default=1, metavar="N", help="sequences for each prompt (1)")
@@ -165,11 +165,16 @@ def _check(options: argparse.Namespace, layout: Layout) -> None:
             "--temperature 0 takes the likeliest token, and --top-k, --top-p or --samples would not"
             " act: leave them out"
         )
-    if layout.sequence_ranks > 1 or layout.sequence_parallel:
-        raise UserError(
-            "generate makes one token at a time, which no ranks can split: use"
-            " --tensor-model-parallel-size alone"
-        )
+    tensor = "use --tensor-model-parallel-size (MPSIZE) alone"
+    for asked, name, remedy in (
+        (layout.ulysses > 1, f"--ds-sequence-parallel-size {layout.ulysses}", tensor),
+        (layout.ring > 1, f"--context-parallel-size {layout.ring}", tensor),
+        (layout.sequence_parallel, "--sequence-parallel", "leave it out (USE_SEQUENCE_PARALLEL=0)"),
+    ):
+        if asked:
+            raise UserError(
+                f"{name}: generate makes one token at a time, which no ranks can split: {remedy}"
+            )
 
 
 def _stops(tokenizer: Tokenizer, names: list[str]) -> dict[int, str]:
@@ -191,7 +196,7 @@ def _prompts(
     trained: Trained, options: argparse.Namespace, warn: Callable[[str], None]
 ) -> Iterator[Prompt]:
     """One for each sample of each prompt; from nothing where there is no prompt."""
-    reader = Reader(trained, options.files, Weighing())
+    (reader,) = readers(trained, options, options.files)
     found = [reader.typed("--prompt", f"prompt-{n}", text)
              for n, text in enumerate(options.prompt, 1)]  # fmt: skip
     given = [(one.name, one.tokens) for one in [*reader, *found]]

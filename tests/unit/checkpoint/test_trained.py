@@ -45,6 +45,8 @@ def test_gpt2_goes_out_and_comes_back_to_its_own_data(
     said = capsys.readouterr().out.splitlines()
     alike = f"huggingface:{back}/tokenizer.json"
     assert said[-2] == f"go on training on data prepared with --tokenizer {alike}, with:"
+    line = f"LOAD={back} SEQ_LEN={Network(**LLAMA).seq_length} ./ALCF/train-gpt3.sh -- --num-layers"
+    assert said[-1].startswith(line)
     assert read_manifest(back).tokenizer == "huggingface"
     check_tokenizer(back, read_manifest(back), tokenizer)
     check_tokenizer(ours, manifest, tokenizer_from(alike))

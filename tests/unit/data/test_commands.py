@@ -176,6 +176,18 @@ def test_verify_finds_a_flipped_bit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "flag",
+    ["--lower-case-weight 0.5", "--unknown-weight 0", "--ambiguous split", "--genes"],
+)
+def test_what_a_tokenizer_of_text_cannot_do_is_named(tmp_path: Path, flag: str) -> None:
+    for tokenizer in ("--train-tokenizer bpe:64", "--tokenizer byte"):
+        words = [str(LAMBDA), "--output", str(tmp_path / "x"), *tokenizer.split(), *flag.split()]
+        with pytest.raises(UserError) as caught:
+            run_verb(["prepare", *words])
+        assert str(caught.value).startswith(f"{flag} with {tokenizer}: it needs a tokenizer of seq")
+
+
+@pytest.mark.parametrize(
     "words",
     [
         ["--genes", "--reverse-complement"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -46,3 +47,21 @@ def test_no_room_has_a_code_of_its_own(
         found, text = ended(context)
         assert found == code
         assert text.startswith(f"{start}: {said}: ")
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_folder_that_is_removed_meanwhile_is_named(tmp_path: Path, whole: bool) -> None:
+    """In place of "No such file or directory", which is said of one that never was."""
+    target = tmp_path / "folder" / "out"
+    lost = []
+
+    def write() -> None:
+        with new_folder(target, "--output") as aside:
+            lost.append(target.parent if whole else aside)
+            shutil.rmtree(lost[0])
+            (aside / "x").write_text("x")
+
+    with pytest.raises(UserError) as caught:
+        write()
+    text = f"{lost[0]} is gone: it was removed or moved while this run used it"
+    assert str(caught.value) == f"--output {target} cannot be written: {text}"

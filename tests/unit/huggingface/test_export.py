@@ -11,6 +11,7 @@ import torch
 
 from longseq.__main__ import main
 from longseq.config.arguments import Network
+from longseq.data.tokenizers.base import Tokenizer
 from longseq.data.tokenizers.registry import tokenizer_from
 from longseq.data.tokenizers.tagged import Tagged
 from longseq.huggingface.families.choosing import FAMILIES
@@ -91,6 +92,36 @@ def test_back_again_gives_the_same_bytes(exported: Any, tmp_path: Path) -> None:
         assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes(), name
     ours = json.loads((checkpoint / "manifest.json").read_text())["network"]
     assert json.loads((tmp_path / "back/manifest.json").read_text())["network"] == ours
+
+
+@pytest.mark.parametrize("tokenizer", ["codon", "kmer:2", "nucleotide", "tagged"])
+def test_transformers_draws_letters_alone(tokenizer: str, tmp_path: Path) -> None:
+    """No [UNK] and no tag, of which a network of random numbers draws one in a few dozen; the
+    logits keep them.
+    """
+    from transformers import AutoModelForCausalLM
+
+    ours: Tokenizer = tokenizer_from("codon" if tokenizer == "tagged" else tokenizer)
+    if tokenizer == "tagged":
+        ours = Tagged(ours, ["<organism=a>", "<organism=b>"])
+    write_checkpoint(make_model(Network(**LLAMA), ours.vocab_size), ours, tmp_path / "ours")
+    out = tmp_path / "out"
+    assert main(["export", str(tmp_path / "ours"), "--to", "huggingface", str(out)]) == 0
+    theirs: Any = AutoModelForCausalLM.from_pretrained(out)
+    end = ours.end_of_document
+    torch.manual_seed(1)
+    words = {"max_new_tokens": 40, "do_sample": True, "top_k": 0, "num_return_sequences": 64}
+    start = torch.tensor([[end]])
+    drawn = theirs.generate(start, attention_mask=start * 0 + 1, pad_token_id=end, **words)
+    names = ours.names()
+    said = {names[token] for token in drawn.flatten().tolist() if token != end}
+    assert len(said) > 10
+    assert {letter for name in said for letter in name} <= set("ACGTNRYSWKMBDHV"), said
+    with torch.no_grad():
+        assert theirs(start).logits.isfinite().all()
+    config = out / "generation_config.json"
+    assert config.exists() == (tokenizer != "nucleotide")
+    assert main(["import", str(out), "--output", str(tmp_path / "back")]) == 0
 
 
 def text_file(folder: Path) -> str:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from longseq.__main__ import main
+from longseq.errors import UserError
+from longseq.inference.tables import open_table
 from longseq.model.gpt import GPT
 from tests.unit.inference.reference import log_likelihoods
 from tests.unit.inference.trained_run import LLAMA, make_model, write_run
@@ -43,6 +47,43 @@ def fasta(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def codes(text: str) -> list[int]:
     return ["ACGTNRYSWKMBDHV".index(letter) for letter in text]
+
+
+def test_a_table_of_two_columns_is_scored_as_its_fasta(
+    run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By --column, which the refusal names; every verb that reads files has it."""
+    table, out = tmp_path / "x.parquet", tmp_path / "out.tsv"
+    some = {"seq": ["GATTACA", "ACGTACGTAC"], "who": ["a", "b"], "length": [7, 10]}
+    pq.write_table(pa.table(some), table)
+    (tmp_path / "x.fa").write_text(">a\nGATTACA\n>b\nACGTACGTAC\n")
+    assert main(["score", run, str(tmp_path / "x.fa"), "--output", str(out)]) == 0
+    expected = rows(out)
+    assert main(["score", run, str(table), "--output", str(out)]) == 2
+    assert "2 columns hold strings (seq, who): say which with --column" in capsys.readouterr().err
+    words = ["--column", "seq", "--name-column", "who"]
+    assert main(["score", run, str(table), "--output", str(out), *words]) == 0
+    assert rows(out) == expected
+    npy = str(tmp_path / "x.npy")
+    for verb in (["embed", "--output", npy], ["generate", "--max-new-tokens", "2"], ["evaluate"]):
+        assert main([verb[0], run, str(table), *verb[1:], *words, "--dry-run"]) == 0
+        assert main([verb[0], run, str(tmp_path / "x.fa"), *verb[1:], *words, "--dry-run"]) == 2
+        assert "--column seq: no input is a table" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["out.tsv", "out.npy"])
+def test_a_folder_that_is_removed_meanwhile_is_named(tmp_path: Path, name: str) -> None:
+    out = tmp_path / "folder" / name
+
+    def write() -> None:
+        with open_table(out, {"x": float}) as table:
+            table.add({"x": [1.0]})
+            shutil.rmtree(out.parent)
+
+    with pytest.raises(UserError) as caught:
+        write()
+    text = f"{out.parent} is gone: it was removed or moved while this run used it"
+    assert str(caught.value) == f"{out} cannot be written: {text}"
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -130,6 +171,8 @@ def test_prepared_data_give_the_scores_of_their_file(
         (">a\n>b\nACGT\n", [], "record a is empty: leave it out"),
         (">a\n" + "A" * 97, [], "record a has 97 tokens and the network sees 96 at once: give"),
         (">a\nACGT\n", ["--window", "97"], "--window 97: the network sees 96 tokens at once"),
+        (">a\nACGT\n", ["--window", "0"], "--window 0: give a number of tokens above 0, or leave"),
+        (">a\nACGT\n", ["--window", "8", "--stride", "0"], "--stride 0: give a number of tokens"),
         (">a\nACGT\n", ["--stride", "5"], "--stride 5 needs --window"),
         (">a\nACGT\n", ["--window", "8", "--stride", "9"], "tokens between would be left out"),
         (">a\nACGT\n", ["--output", "x.txt"], "--output x.txt: end it in one of .tsv, .parquet"),

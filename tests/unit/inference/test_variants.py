@@ -79,6 +79,11 @@ def test_differences_are_those_of_transformers(model: GPT, run: str, tmp_path: P
         (["short 4 . G A"], [], "short:4 has REF G and"),
         (["short 20 . GTT A"], [], "short:20 has REF GTT and"),
         (["short 4 . T A", "other 1 . A C"], [], "has no record other"),
+        (
+            ["chrlong 1 . A C"],
+            [],
+            "has no record chrlong, but long: use the same names",
+        ),
         ([], [], "holds no variant"),
         (["short 4 . T ."], [], "holds no variant: its 1 sites have no alternative (ALT is .)"),
         (["short 4 . T A", "short 5 . A ."], [], "short:5 has REF A and"),
@@ -128,6 +133,34 @@ def test_what_is_no_vcf_is_one_line(
     assert error.count("\n") == 1
     assert main(["score", run, fasta, "--variants", str(tmp_path / "none.vcf")]) == 2
     assert "none.vcf: No such file or directory: name a whole VCF" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("flag", [[], ["--csi"]])
+def test_an_index_is_said_to_be_one(
+    flag: list[str], run: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fasta, vcf = files(tmp_path, ["short 4 . T A"])
+    packed = pysam.tabix_index(vcf, preset="vcf", csi=bool(flag))
+    index = f"{packed}.csi" if flag else f"{packed}.tbi"
+    assert main(["score", run, fasta, "--variants", index]) == 2
+    error = capfd.readouterr().err
+    assert f"--variants {index} is the index of a file of variants: name that file" in error
+    assert error.count("\n") == 1
+
+
+def test_telomeres_have_a_row_without_a_score(
+    run: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Position 0 and the one behind the last letter; the others of their file are scored."""
+    end = len(SHORT) + 1
+    rows = ["short 0 . N <DEL>", "short 0 . N A", "short 4 . T A", f"short {end} . N A"]
+    fasta, vcf = files(tmp_path, rows)
+    found, error = scored(run, fasta, vcf, tmp_path, capfd, 20)
+    assert [row["position"] for row in found] == ["0", "0", "4", str(end)]
+    nans = [math.isnan(float(row["difference"])) for row in found]
+    assert nans == [True, True, False, True]
+    assert "1 alternatives are no sequence (symbolic): nan" in error
+    assert "2 alternatives are at a telomere (position 0, or behind the last): nan" in error
 
 
 @pytest.mark.parametrize("squeezed", [False, True])

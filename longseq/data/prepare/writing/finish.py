@@ -61,7 +61,9 @@ def finish(output: Output, inputs: Inputs, annotation: "Annotation | None") -> D
     writer.write_index()
     files |= writer.facts
     sources = [entry["facts"] for entry in read]
-    sources += [] if annotation is None else annotation.sources
+    if annotation is not None:
+        sources += annotation.sources
+        output.counts.update(annotation.counts)
     if output.known.metadata is not None:
         sources.append(output.known.metadata.source)
         output.counts["metadata_unused"] = output.known.metadata.unused

@@ -4,10 +4,12 @@ Read whole before the sequences: a record's features may lie anywhere in a file.
 together (the exons of a coding sequence) is joined.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from longseq.data.sources.annotation.attributes import Reader
 from longseq.data.sources.annotation.features import CODING, Feature, Span, in_order, on_circle
 from longseq.data.sources.inputs import open_source
 from longseq.data.sources.names import printable
@@ -23,7 +25,7 @@ REGION = "region"
 class Annotation:
     """features: by the name of their record; circular: records that are circles; files: of which
     file each record's features are. sources: what the manifest says of the files.
-    other: file and name of the first record that has none.
+    other: file and name of the first record that has none. counts: what lines do not say.
     """
 
     features: dict[str, list[Feature]] = field(default_factory=dict)
@@ -32,6 +34,7 @@ class Annotation:
     taken: set[str] = field(default_factory=set)
     sources: list[dict[str, Any]] = field(default_factory=list)
     other: tuple[str, str] | None = None
+    counts: Counter[str] = field(default_factory=Counter)
 
     def take(self, path: str, name: str, length: int) -> tuple[Feature, ...]:
         """The features of a record, by the first word of its name, in the order of their places."""
@@ -86,6 +89,7 @@ def read_annotation(paths: tuple[str, ...], kinds: tuple[str, ...]) -> Annotatio
                         ) from None
             annotation.sources.append(source.facts())
         annotation.circular |= found.circular
+        annotation.counts += found.counts
         for record, feature in found.features():
             _add(annotation, before, shown, record, feature)
         if set(annotation.files) == before:
@@ -108,6 +112,8 @@ def read_regions(paths: tuple[str, ...]) -> Annotation:
                     continue
                 try:
                     record, feature = _region(line.split("\t") if "\t" in line else line.split())
+                except _Faulty as error:
+                    raise UserError(f"{shown}: line {number:,}: {error}") from None
                 except (ValueError, IndexError):
                     raise UserError(
                         f"{shown}: line {number:,} is not BED: {printable(line)[:60]!r}"
@@ -142,15 +148,28 @@ def _lines(source: Any) -> Iterator[str]:
         yield rest.decode("utf-8", "replace")
 
 
+class _Faulty(ValueError):
+    """A line of BED, with what is wrong with it and the remedy."""
+
+
 def _region(columns: list[str]) -> tuple[str, Feature]:
     record, start, stop = columns[0], int(columns[1]), int(columns[2])
     back = len(columns) > 5 and columns[5] == "-"
+    if 0 <= stop <= start:
+        what = "has no length" if start == stop else "ends before it begins"
+        raise _Faulty(f"{record} {start} {stop} {what}: mend it or leave it out")
     name = columns[3] if len(columns) > 3 and columns[3] != "." else f"{start + 1}-{stop}"
     spans: list[Span] = [(start, stop, back)]
     if len(columns) >= 12:
         sizes = [int(size) for size in columns[10].split(",") if size]
         offsets = [int(offset) for offset in columns[11].split(",") if offset]
         spans = [(start + o, start + o + s, back) for s, o in zip(sizes, offsets, strict=True)]
+        low, high = min(low for low, _, _ in spans), max(high for _, high, _ in spans)
+        if (low, high) != (start, stop):
+            raise _Faulty(
+                f"its blocks go from {low} to {high}, and columns 2 and 3 say {start} to {stop}:"
+                " mend it"
+            )
     if any(not 0 <= low < high for low, high, _ in spans):
         raise ValueError
     return record, Feature(REGION, printable(name), in_order(spans))
@@ -165,7 +184,8 @@ class _Joined:
         self.circular: set[str] = set()
         self._genes: set[str] = set()
         self._groups: dict[tuple[str, str, str], list[Any]] = {}
-        self._dialect: Any = None
+        self.counts: Counter[str] = Counter()
+        self._reader = Reader()
 
     def add(self, line: str) -> None:
         """One line; ValueError, IndexError or KeyError where it is none."""
@@ -179,30 +199,31 @@ class _Joined:
         stop = kind == "stop_codon" and CODING in self.wanted
         if kind not in self.wanted and kind not in GENES and not stop:
             return
-        feature = self._read(line)
+        feature = self._reader.read(columns)
         if not 1 <= (feature.start or 0) <= (feature.end or 0):  # a "." is None
             raise ValueError
         identity = feature.attributes.get("ID", [""])[0]
         if kind in GENES:
             self._genes.add(identity)
-        gtf = self._dialect["fmt"] == "gtf"
+        gtf = bool(self._reader.gtf)
         if kind in self.wanted or (stop and gtf):
+            self._count(feature, gtf)
             for owner in self._owners(feature, identity, gtf):
                 key = (record, CODING if stop else kind, owner or f"line {len(self._groups)}")
                 self._groups.setdefault(key, []).append(feature)
 
-    def _read(self, line: str) -> Any:
-        from gffutils.feature import feature_from_line
-
-        feature = feature_from_line(line, dialect=self._dialect)
-        self._dialect = self._dialect or feature.dialect
-        return feature
+    def _count(self, feature: Any, gtf: bool) -> None:
+        """What a line does not say, and is taken for granted."""
+        alone = gtf and not any(feature.attributes.get("transcript_id", []))
+        if feature.featuretype == CODING:
+            self.counts["cds_without_transcript"] += alone
+            self.counts["cds_without_strand"] += feature.strand not in ("+", "-")
 
     def _owners(self, feature: Any, identity: str, gtf: bool) -> list[str]:
         """What a line is a part of: its transcript, if it codes; else its own ID."""
         coding = feature.featuretype in (CODING, "stop_codon")
         if gtf:
-            return feature.attributes.get("transcript_id", [""]) if coding else [""]
+            return feature.attributes.get("transcript_id") or [""] if coding else [""]
         parents = [p for p in feature.attributes.get("Parent", []) if p not in self._genes]
         return parents if coding and parents else [identity]
 

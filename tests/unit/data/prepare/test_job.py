@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import shutil
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,18 @@ from longseq.data.prepare.text import pieces_of
 from longseq.data.sources.inputs import expand
 from longseq.data.tokenizers.registry import tokenizer_from
 from longseq.errors import UserError
+
+
+def test_a_folder_that_is_removed_meanwhile_is_named(tmp_path: Path) -> None:
+    (tmp_path / "in.fa").write_text(">a\nACGT\n")
+    out = tmp_path / "folder"
+
+    def report(_: int) -> None:
+        shutil.rmtree(out, ignore_errors=True)
+
+    inputs, settings = expand([str(tmp_path / "in.fa")]), Settings(Recipe())
+    with pytest.raises(UserError, match=f"{out} is gone: it was removed or moved while this run"):
+        prepare(inputs, str(out / "x"), settings, False, report)
 
 
 def test_lambda(tmp_path: Path) -> None:
@@ -313,6 +326,26 @@ def own_tokenizer(path: Path, vocabulary: dict[str, int]) -> str:
     inner = Tokenizer(models.BPE(vocabulary, [("A", "C")], unk_token=None))
     inner.save(str(path))
     return f"huggingface:{path}"
+
+
+@pytest.mark.parametrize("chunk", [0, 16])
+@pytest.mark.parametrize(
+    ("flags", "unknown"),
+    [
+        ({"tokenizer": "codon"}, 3),
+        ({"tokenizer": "kmer:4"}, 4),
+        ({"tokenizer": "kmer:4", "reverse_complement": True}, 8),
+        ({"tokenizer": "codon", "ambiguous": "split"}, 0),
+        ({"tokenizer": "nucleotide"}, 0),
+    ],
+)
+def test_words_that_became_unknown_are_counted(
+    tmp_path: Path, flags: dict[str, Any], unknown: int, chunk: int
+) -> None:
+    """Also of a record that is read in windows; a nucleotide has a token for each letter."""
+    content = ">a\nACGNCGTTTAAA\n>b\nACRACGTTTAAACCCGGGNNNTTT\n"
+    _, manifest = make(tmp_path, content, chunk=chunk, **flags)
+    assert manifest.counts.get("unknown_words", 0) == unknown
 
 
 def test_letters_that_a_tokenizer_does_not_know(tmp_path: Path) -> None:

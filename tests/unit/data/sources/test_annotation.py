@@ -126,6 +126,59 @@ def test_files_beside_the_sequence(
     assert [Path(source["path"]).name for source in manifest.sources] == ["x.fa", name]
 
 
+@pytest.mark.parametrize(
+    "first",
+    [
+        'gene_id "g"; product "a ; b";',
+        'gene_id "g"; transcript_id "v"; note "x; y=1"',
+        'note "a=b"; gene_id "g"',
+        "gene_id g; transcript_id v; exon_number 1;",
+        'gene_id "g" ; transcript_id "v" ;',
+        ";gene_id g",
+        ".",
+    ],
+)
+def test_no_line_of_gtf_says_how_others_are_read(tmp_path: Path, first: str) -> None:
+    """Neither what is in its quotes, nor that there are none, nor the blanks."""
+    line = f"c1\tx\tgene\t1\t18\t.\t+\t.\t{first}\nc1\tx\tCDS\t25\t30\t.\t+\t0\t{first}\n"
+    last = GTF.replace('"u";', '"u"; note "1; 2"; tag "a"; tag "b"; level 2')
+    (tmp_path / "x.gtf").write_text(line + last)
+    prefix = run(tmp_path, fasta(tmp_path), "--annotation", str(tmp_path / "x.gtf"))
+    assert texts(prefix) == [BY_HAND[0], BY_HAND[1], "ATGCAT"]
+    documents = list(read_documents(prefix))
+    names = [document.name for document in documents[:2]]
+    assert names == ["t", "u"]
+    assert documents[1].facts["gene_id"] == "h"
+    if "transcript_id" in first:
+        assert documents[2].name == "v"
+
+
+@pytest.mark.parametrize("strand", [".", "?"])
+def test_cds_of_no_strand_is_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], strand: str
+) -> None:
+    gff = GFF.replace("CDS\t25\t33\t.\t+", f"CDS\t25\t33\t.\t{strand}")
+    (tmp_path / "x.gff").write_text(gff.replace("gene\t21\t30\t.\t-", "gene\t21\t30\t.\t."))
+    prefix = run(tmp_path, fasta(tmp_path), "--annotation", str(tmp_path / "x.gff"))
+    assert sorted(texts(prefix)) == sorted(BY_HAND[:3])
+    said = capsys.readouterr().out
+    assert "lines of CDS without a strand (. or ?), read as +: 1" in said
+    assert read_manifest(prefix).counts["cds_without_strand"] == 1  # type: ignore[union-attr]
+
+
+def test_cds_of_no_transcript_is_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gtf = GTF.replace('\tgene_id "h"; transcript_id "u"', '\tgene_id "h"; transcript_id ""')
+    (tmp_path / "x.gtf").write_text(gtf)
+    prefix = run(tmp_path, fasta(tmp_path), "--annotation", str(tmp_path / "x.gtf"))
+    assert texts(prefix) == BY_HAND[:2]
+    assert "lines of CDS without a transcript_id, each a document of its own: 1" in (
+        capsys.readouterr().out
+    )
+    assert read_manifest(prefix).counts["cds_without_transcript"] == 1  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize("chunk", [0, 16])
 def test_weights_go_with_their_letters(tmp_path: Path, chunk: int) -> None:
     """By hand: of 10..21 on the other strand, 13..18 lower case; an N weighs nothing."""
@@ -189,6 +242,10 @@ def test_codons_are_in_frame_and_looked_over(
         (["--annotation", "{0}/none.gff"], "No such file"),
         (["--annotation", "{0}/empty.gff"], "is empty"),
         (["--regions", "{0}/x.gff"], r"x\.gff: line 3 is not BED"),
+        (["--regions", "{0}/none.bed"], r"line 2: c1 5 5 has no length: mend it or leave it out"),
+        (["--regions", "{0}/back.bed"], r"line 1: c1 5 4 ends before it begins: mend it"),
+        (["--regions", "{0}/short.bed"], r"from 0 to 17, and columns 2 and 3 say 0 to 18: mend"),
+        (["--regions", "{0}/late.bed"], r"from 1 to 18, and columns 2 and 3 say 0 to 18: mend"),
         (["--regions", "{0}/x.bed", "--features", "CDS"], "--regions with --features"),
         (["--features", "CDS"], "no input is GenBank or EMBL"),
         (["--annotation", "{0}/x.gff", "--genes"], "--annotation with --genes"),
@@ -209,6 +266,10 @@ def test_what_does_not_fit(tmp_path: Path, words: list[str], message: str) -> No
     (tmp_path / "dot.gff").write_text(GFF.replace("CDS\t13\t18", "CDS\t.\t18"))
     (tmp_path / "code.gff").write_text(GFF.replace(";locus_tag=b", ";transl_table=" + "1" * 5000))
     (tmp_path / "x.bed").write_text("c1\t0\t9\n")
+    (tmp_path / "none.bed").write_text("c1\t0\t9\nc1\t5\t5\n")
+    (tmp_path / "back.bed").write_text("c1 5 4\n")
+    (tmp_path / "short.bed").write_text(BED.replace("9,6,", "9,5,"))
+    (tmp_path / "late.bed").write_text(BED.replace("0,12,", "1,12,"))
     with pytest.raises(UserError, match=message) as caught:
         run(tmp_path, fasta(tmp_path), *[word.format(tmp_path) for word in words])
     assert str(caught.value).isprintable()
