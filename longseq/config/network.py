@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from longseq.config.flags import flag, given_flags
@@ -94,19 +95,23 @@ class Network:
         return self.num_layers * (attention + mlp + 2 * norm) + norm + tables
 
 
-def training_command(net: Network, load: str) -> str:
+def training_command(
+    net: Network, load: str, variables: Mapping[str, str] | None = None, more: Sequence[str] = ()
+) -> str:
     """The line that goes on training weights which no run's folder says the network of.
 
     The launcher's defaults are not those of the flags. What it always sets is said by its variable
-    (no flag takes --use-rotary-position-embeddings back), and the shape in any case.
+    (no flag takes --use-rotary-position-embeddings back), and the shape in any case. `variables`
+    and the flags `more` are added to these.
     """
-    variables = {"LOAD": shlex.quote(load), "SEQ_LEN": str(net.seq_length)}
+    said = {"LOAD": load, "SEQ_LEN": str(net.seq_length), **(variables or {})}
     if not net.use_rotary_position_embeddings:
-        variables["USE_ROTARY"] = "0"
+        said["USE_ROTARY"] = "0"
+    words = [f"{name}={shlex.quote(value)}" for name, value in said.items()]
     shape = ("num_layers", "hidden_size", "num_attention_heads")
-    flags = [f"--{name.replace('_', '-')} {getattr(net, name)}" for name in shape]
-    said = {"seq_length", "use_rotary_position_embeddings", *shape}
-    said |= {"max_position_embeddings"} if net.positions == net.seq_length else set()
-    rest = {name: value for name, value in asdict(net).items() if name not in said}
-    words = [f"{name}={value}" for name, value in variables.items()]
-    return " ".join([*words, "./ALCF/train-gpt3.sh --", *flags, *given_flags(Network, rest)])
+    flags = [w for name in shape for w in (f"--{name.replace('_', '-')}", str(getattr(net, name)))]
+    left_out = {"seq_length", "use_rotary_position_embeddings", *shape}
+    left_out |= {"max_position_embeddings"} if net.positions == net.seq_length else set()
+    rest = {name: value for name, value in asdict(net).items() if name not in left_out}
+    flags += [*given_flags(Network, rest), *more]
+    return f"{' '.join(words)} ./ALCF/train-gpt3.sh -- {shlex.join(flags)}"

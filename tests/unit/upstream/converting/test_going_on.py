@@ -50,7 +50,7 @@ def test_what_the_launcher_has_defaults_for_is_given() -> None:
     """Those of a GPU are another network and length than those of a CPU."""
     line = command(Path("a"), "b c", "codon", Network(seq_length=2048), 3, Namespace(train_iters=9))
     variables, flags = line.split(" ./ALCF/train-gpt3.sh -- ")
-    assert variables == "LOAD=a DATA_PATH='b c' SEQ_LEN=2048 TRAIN_ITERS=9 USE_ROTARY=0"
+    assert variables == "LOAD=a SEQ_LEN=2048 DATA_PATH='b c' TRAIN_ITERS=9 USE_ROTARY=0"
     assert flags == (
         "--num-layers 4 --hidden-size 256 --num-attention-heads 8 --tokenizer-type codon"
     )
