@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from longseq.training.profile import Profile, gaps, gaps_text
+from longseq.training.profile import Profile, gaps, gaps_text, spans_of
 
 SPANS = [
     (0.0, 1000.0, "a"),
@@ -61,6 +61,19 @@ def test_a_run_that_ends_early_writes_what_it_traced_and_says_so(tmp_path: Path)
         "the run made 2 of the 6 iterations that a profile takes"
     ]
     assert not (tmp_path / "two").exists()
+
+
+def test_what_computed_is_found_in_a_trace() -> None:
+    """A GPU's kernels and copies, not the iteration that people have named, which covers them."""
+    kinds = ("cpu_op", "kernel", "gpu_memcpy", "gpu_user_annotation", "cuda_runtime", "cpu_op")
+    names = ("aten::mm", "gemm", "Memcpy", "iteration 3", "cudaLaunchKernel", "iteration 3")
+    events: list[dict[str, Any]] = [
+        {"ph": "X", "cat": kind, "name": name, "ts": 10.0 * n, "dur": 5.0}
+        for n, (kind, name) in enumerate(zip(kinds, names, strict=True))
+    ]
+    events.append({"ph": "M", "name": "process_name"})
+    assert spans_of(events, "cpu") == [(0.0, 5.0, "aten::mm")]
+    assert spans_of(events, "cuda") == [(10.0, 15.0, "gemm"), (20.0, 25.0, "Memcpy")]
 
 
 def is_time(value: Any) -> bool:
