@@ -12,6 +12,8 @@ stage 3 than at stages 0 to 2.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import os
 from collections.abc import Iterator
@@ -204,7 +206,25 @@ def start_deepspeed() -> None:
     deepspeed.logger.setLevel(logging.WARNING)
     deepspeed.logger.handlers.clear()  # made as it was imported: to the screen
     deepspeed.logger.propagate = True  # to this rank's log (run/screen.py)
+    deepspeed.logger.addFilter(_is_news)
     deepspeed.init_distributed(dist_init_required=False)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Not what DeepSpeed says of each optimizer that is not its own; the tests are here."""
+    return "ZeRO with an untested optimizer" not in record.getMessage()
+
+
+@contextlib.contextmanager
+def prints_logged() -> Iterator[None]:
+    """What is printed within goes into this rank's log: DeepSpeed prints the memory it takes."""
+    prints = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(prints):
+            yield
+    finally:
+        for line in prints.getvalue().splitlines():
+            logging.getLogger("longseq").info("DeepSpeed: %s", line)
 
 
 def _keep_compiler_off() -> None:
@@ -234,13 +254,14 @@ def make_engine(config: Config, mesh: Mesh, model: GPT) -> Any:
         deepspeed.utils.set_z3_leaf_modules(model, [Layer])
     optimizer = make_optimizer(config, parameter_groups(model, config.training), mesh)
     set_learning_rate(optimizer, 0.0)  # fp16 at stage 0 takes a step here, and so would decay
-    engine, _, _, _ = deepspeed.initialize(
-        model=model,
-        optimizer=optimizer,
-        config=engine_settings(config, model),
-        mpu=ModelParallelUnit(mesh),
-        dist_init_required=False,
-    )
+    with prints_logged():
+        engine, _, _, _ = deepspeed.initialize(
+            model=model,
+            optimizer=optimizer,
+            config=engine_settings(config, model),
+            mpu=ModelParallelUnit(mesh),
+            dist_init_required=False,
+        )
     if config.training.fp16 and config.training.zero_stage == 0:
         optimizer.state.clear()  # what that step has left: Adam would count it
         scale_losses(engine)

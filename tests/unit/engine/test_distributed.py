@@ -13,7 +13,7 @@ import torch.distributed as dist
 
 from longseq.config.checks import parse_config
 from longseq.engine.distributed import make_deterministic, pick_device
-from longseq.engine.engine import start_deepspeed
+from longseq.engine.engine import prints_logged, start_deepspeed
 from longseq.errors import UserError
 from longseq.host import shared_memory
 
@@ -45,8 +45,19 @@ def test_deepspeeds_chatter_goes_to_the_log_alone(
     deepspeed.logger.addHandler(logging.StreamHandler())
     start_deepspeed()
     deepspeed.logger.warning("OVERFLOW! Skipping step.")
+    deepspeed.logger.warning("**** You are using ZeRO with an untested optimizer, proceed ****")
     assert caplog.messages == ["OVERFLOW! Skipping step."]
     assert deepspeed.logger.handlers == []
+
+
+def test_what_deepspeed_prints_goes_to_the_log_alone(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "longseq")
+    with prints_logged():
+        print("MA 0.32 GB\nend")
+    assert capsys.readouterr().out == ""
+    assert caplog.messages == ["DeepSpeed: MA 0.32 GB", "DeepSpeed: end"]
 
 
 def test_a_torch_without_intels_gpus_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
