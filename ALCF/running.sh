@@ -196,8 +196,11 @@ longseq_finish() { # longseq_finish STATUS: sets REPLY to the run's exit code; s
         return 0
     fi
     first=$(longseq_first_failure "$log")
-    if [[ -z $first && $said == 75 ]]; then # a scheduler's TERM to the launcher itself, which kills ranks that have saved
-        REPLY=75
+    # A scheduler's TERM to the launcher itself, which kills ranks that have saved; ranks that did not come to their end,
+    # once the training was over (longseq/run/safety/watch.py)
+    if [[ -z $first && ($said == 75 || $said == 0) ]]; then
+        REPLY=$said
+        ((said)) || return 0
     elif [[ -n $first ]]; then
         code=$(sed -n 3p "$first")
         # A user's mistake needs one line and no more, and who was told to stop is not at fault

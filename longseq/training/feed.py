@@ -19,9 +19,22 @@ from torch import Tensor
 from longseq.attention.kernel import Documents
 from longseq.attention.zigzag import Spans, held_spans
 from longseq.config.arguments import Config
+from longseq.data.opening import TrainingData
 from longseq.data.samples.samples import Samples
+from longseq.errors import UserError
 from longseq.parallel.collectives import all_reduce
 from longseq.parallel.mesh import Mesh
+
+
+def part_of(data: TrainingData, name: str, config: Config) -> Samples:
+    """The samples of one part of the data, which must have some."""
+    samples: Samples | None = getattr(data, name)
+    if samples is None:
+        raise UserError(
+            f"--split {config.data.split} leaves nothing for {name}: give it a weight"
+            + (", or --eval-iters 0" if name == "valid" else "")
+        )
+    return samples
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,8 @@ from typing import Any
 
 from longseq.checkpoint.run_checkpoints import RunCheckpoints
 from longseq.config.arguments import Config
-from longseq.data.opening import TrainingData, open_data
+from longseq.data.opening import open_data
 from longseq.data.samples.curriculum import curriculum_of
-from longseq.data.samples.samples import Samples
 from longseq.engine import nvme
 from longseq.engine.distributed import pick_device, start_distributed
 from longseq.engine.engine import start_deepspeed
@@ -32,7 +31,6 @@ from longseq.errors import (
     EXIT_NO_ROOM,
     EXIT_STOPPED_EARLY,
     FullDisk,
-    UserError,
 )
 from longseq.host.host_memory import peak_memory_gib
 from longseq.memory.need import needed
@@ -44,7 +42,7 @@ from longseq.run.safety.stragglers import Stragglers
 from longseq.run.safety.watch import Watch
 from longseq.run.screen import open_log
 from longseq.training.announcer import Announcer
-from longseq.training.feed import Feed
+from longseq.training.feed import Feed, part_of
 from longseq.training.profile import Profile
 from longseq.training.rewind import Rewind
 from longseq.training.trainer import Trainer
@@ -62,6 +60,7 @@ def train(config: Config, watch: Watch) -> int:
     code = EXIT_FAILED
     try:
         code = training.run()
+        watch.closing(code)
         training.announcer.ended(
             code, list(training.losses), training.validation_loss, training.stopper.began
         )
@@ -89,8 +88,8 @@ class Training:
             open_log(Path(config.run.run_dir), self.ranks.rank)
 
         self.data = open_data(config.data, config.network.seq_length, config.training.seed)
-        train = _split(self.data, "train", config)
-        valid = _split(self.data, "valid", config) if config.run.eval_iters else None
+        train = part_of(self.data, "train", config)
+        valid = part_of(self.data, "valid", config) if config.run.eval_iters else None
         start_deepspeed()  # what libraries hold is no part of the plan
         held = HeldToPlan(config, self.data.vocab_size, device.type)
         self.trainer = Trainer(config, self.data.vocab_size, device)
@@ -284,17 +283,6 @@ class Training:
         self.trainer.close()
         self.kept.close()
         self.announcer.close(exit_code)
-
-
-def _split(data: TrainingData, name: str, config: Config) -> Samples:
-    """The samples of one part of the data, which must have some."""
-    samples: Samples | None = getattr(data, name)
-    if samples is None:
-        raise UserError(
-            f"--split {config.data.split} leaves nothing for {name}: give it a weight"
-            + (", or --eval-iters 0" if name == "valid" else "")
-        )
-    return samples
 
 
 def _warn_early(text: str) -> None:

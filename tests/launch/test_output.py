@@ -165,11 +165,12 @@ def test_the_code_that_ranks_wrote_down_comes_back(tree: Tree) -> None:
         rm "$HOME/log/exit-code"; longseq_finish 9; echo "$REPLY" """
     more = """; cat "$HOME/log/exit-code"
         printf 75 >"$HOME/log/exit-code" # a line that was cut
-        longseq_finish 0; echo "$REPLY" """
+        longseq_finish 0; echo "$REPLY"; echo 0 >"$HOME/log/exit-code"
+        LONGSEQ_BESIDE_STATUS=69; longseq_finish 143; echo "$REPLY" """
     done = tree.bash(script + more)
     # The second of a launcher that was told itself, and has killed ranks that had said so; the
-    # fourth for those who look at the run
-    assert done.stdout.split() == ["75", "75", "9", "9", "75"]
+    # fourth for those who look at the run; the last of ranks that are done, but for one
+    assert done.stdout.split() == ["75", "75", "9", "9", "75", "0"]
 
 
 def test_ranks_without_a_launcher_may_say_how_it_ended(tree: Tree) -> None:
