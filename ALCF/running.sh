@@ -91,27 +91,41 @@ longseq_know_end() { # exports when this job ends, before the names that must tr
         printf -v now '%(%s)T' -1
         ((end && end < now - SECONDS + REPLY)) || end=$((now - SECONDS + REPLY))
     fi
-    [[ -z $end ]] || export LONGSEQ_END_TIME=$end
+    export LONGSEQ_END_TIME=$end # empty: not known, whatever a scheduler's variables say
+    longseq_end_known=1
 }
 
 longseq_time_left() { # sets REPLY to the seconds that are left of the job; empty: not known
     local now
-    longseq_know_end # before SECONDS begins anew
+    [[ -n ${longseq_end_known-} ]] || longseq_know_end # once: an end that comes meanwhile is one
     printf -v now '%(%s)T' -1
     REPLY=${LONGSEQ_END_TIME:+$((LONGSEQ_END_TIME - now))}
 }
 
 longseq_end_time() { # sets REPLY to when the scheduler ends this job, in seconds since 1970; empty: not known
-    local now
-    REPLY=${LONGSEQ_END_TIME:-${SLURM_JOB_END_TIME:-${COBALT_ENDTIME-}}}
-    [[ -z $REPLY ]] || return 0
+    local name
+    # Of the script that has started this one, and has asked
+    longseq_is_to_come "LONGSEQ_END_TIME=${LONGSEQ_END_TIME-}, this job's end," "${LONGSEQ_END_TIME-}" && return 0
+    # Slurm's variable is of the job's start; an extension is known to who asks
     longseq_ask_end
+    [[ -n $REPLY ]] && { longseq_is_to_come "this job's end as the scheduler gives it" "$REPLY" || :; } && return 0
+    for name in SLURM_JOB_END_TIME COBALT_ENDTIME; do
+        longseq_is_to_come "$name=${!name-}, this job's end," "${!name-}" && return 0
+    done
+    return 0
+}
+
+longseq_is_to_come() { # longseq_is_to_come WHAT END: sets REPLY to that time; fails where it is none, or past, which it says
+    local now
+    REPLY=
+    [[ $2 =~ ^[0-9]{1,15}$ ]] || return 1
     printf -v now '%(%s)T' -1
     # With one in the past the run would save after an iteration and stop, and so in every job of a chain
-    [[ -z $REPLY ]] || ((REPLY > now)) || {
-        longseq_say "note: this job's end as the scheduler gives it is past, so it is not used (WALLTIME can say it)"
-        REPLY=
-    }
+    if ((10#$2 <= now)); then
+        longseq_say "note: $1 is past, so it is not used (WALLTIME can say it)"
+        return 1
+    fi
+    REPLY=$((10#$2))
 }
 
 longseq_ask_end() { # sets REPLY to the end that Slurm or PBS gives when asked; empty: it does not say
@@ -119,8 +133,13 @@ longseq_ask_end() { # sets REPLY to the end that Slurm or PBS gives when asked; 
     REPLY=
     # Without a time in it `date` would take a text for the last midnight
     if [[ -n ${SLURM_JOB_ID-} ]]; then
-        text=$(SLURM_TIME_FORMAT=standard timeout 10 squeue -h -j "$SLURM_JOB_ID" -o %e 2>/dev/null) || return 0
-        [[ $text =~ $time ]] && REPLY=$(date -d "$text" +%s 2>/dev/null) || REPLY=
+        # As a number: where clocks are set back there is an hour that comes twice. A text where Slurm has no such form
+        text=$(SLURM_TIME_FORMAT=%s timeout 10 squeue -h -j "$SLURM_JOB_ID" -o %e 2>/dev/null) || return 0
+        if [[ $text =~ ^[0-9]{9,12}$ ]]; then
+            REPLY=$text
+        elif [[ $text =~ $time ]]; then
+            REPLY=$(date -d "$text" +%s 2>/dev/null) || REPLY=
+        fi
     elif [[ -n ${PBS_JOBID-} ]]; then
         text=$(timeout 10 qstat -f "$PBS_JOBID" 2>/dev/null) || return 0
         while IFS= read -r line; do # start_time: Torque's

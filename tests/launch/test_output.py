@@ -239,6 +239,8 @@ def test_the_wall_time_counts_from_the_scripts_start(tree: Tree) -> None:
         ("SLURM_JOB_ID", "squeue", "N/A", ""),
         ("SLURM_JOB_ID", "squeue", "2001-02-03T04:05:06", "past"),
         ("SLURM_JOB_ID", "squeue", "2101-02-03T04:05:06", "4136846706"),
+        ("SLURM_JOB_ID", "squeue", "4136846706", "4136846706"),
+        ("SLURM_JOB_ID", "squeue", "981173106", "past"),
         # Torque's name for it, and neither of them
         ("PBS_JOBID", "qstat", " start_time = {began}\n Resource_List.walltime = 02:00:00", "5400"),
         ("PBS_JOBID", "qstat", " stime = {began}\n Resource_List.walltime = 02:00:00", "5400"),
@@ -259,6 +261,45 @@ def test_no_end_is_made_of_nothing(
     assert ("is past" in done.stderr) == (left == "past")
     wanted = {"5400": str(now + 5400), "past": ""}.get(left, left)
     assert (done.returncode, done.stdout) == (0, wanted), done.stderr
+
+
+ENDS = """#!/bin/sh
+[ "$SLURM_TIME_FORMAT" = %s ] && echo 4136846706
+exit $FAILS
+"""
+
+
+@pytest.mark.parametrize(
+    ("env", "end", "noted"),
+    [
+        ({"SLURM_JOB_END_TIME": "1700000000"}, "", "SLURM_JOB_END_TIME=1700000000"),
+        ({"LONGSEQ_END_TIME": "1700000000"}, "", "LONGSEQ_END_TIME=1700000000"),
+        ({"COBALT_ENDTIME": "1700000000"}, "", "COBALT_ENDTIME=1700000000"),
+        # Slurm is asked: the job was extended since its variable was set
+        ({"SLURM_JOB_END_TIME": "4000000000", "SLURM_JOB_ID": "7"}, "4136846706", ""),
+        ({"SLURM_JOB_END_TIME": "1700000000", "SLURM_JOB_ID": "7"}, "4136846706", ""),
+        ({"SLURM_JOB_END_TIME": "4000000000", "SLURM_JOB_ID": "7", "FAILS": "1"}, "4000000000", ""),
+        ({"LONGSEQ_END_TIME": "3900000000", "SLURM_JOB_ID": "7"}, "3900000000", ""),
+        (
+            {"LONGSEQ_END_TIME": "1700000000", "SLURM_JOB_ID": "7"},
+            "4136846706",
+            "LONGSEQ_END_TIME=1700000000",
+        ),
+    ],
+)
+def test_an_end_that_is_past_is_not_used_and_named(
+    bash: Bash, tmp_path: Path, env: dict[str, str], end: str, noted: str
+) -> None:
+    """As of a terminal that was opened in an older job."""
+    write_script(tmp_path / "squeue", ENDS)
+    path = {"PATH": f"{tmp_path}:/usr/bin:/bin", "FAILS": "0"}
+    # What ranks are given, twice: an end that is known is not asked for again
+    script = """declare -gA LONGSEQ_VALUE=([WALLTIME]=)
+        longseq_know_end; longseq_time_left; env | grep ^LONGSEQ_END_TIME="""
+    done = bash(script, **(path | env))
+    assert done.stdout == f"LONGSEQ_END_TIME={end}\n"
+    lines = [f"longseq: note: {noted}, this job's end, is past"] if noted else []
+    assert [line.split(", so")[0] for line in done.stderr.splitlines()] == lines
 
 
 ANSWERS = [
