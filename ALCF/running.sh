@@ -179,6 +179,24 @@ signal.pthread_sigmask(signal.SIG_BLOCK, [getattr(signal, "SIG" + name) for name
 os.execvp(sys.argv[2], sys.argv[2:])' "$1")
 }
 
+longseq_is_read() { # longseq_is_read FILE: does somebody read it who may go away?
+    [[ -p $1 || -S $1 ]]
+}
+
+longseq_keep_screen() { # from here on what this script and its launcher say is lost where its reader goes away (`| head`)
+    # Launchers end of it, in a fault, with the ranks. Who reads may be gone before; all is in RUN/log.
+    # shellcheck disable=SC2016 # that shell's own
+    local both='' pass_on=(/bin/sh -c 'trap "" HUP INT PIPE TERM USR1 USR2; exec "$0" -I -S "$@" 2>/dev/null'
+        "$LONGSEQ_PYTHON" "$LONGSEQ_ROOT/longseq/host/split_output.py" /dev/null)
+    [[ ! /dev/stdout -ef /dev/stderr ]] || both=1
+    ! longseq_is_read /dev/stdout || exec > >("${pass_on[@]}")
+    if [[ $both ]]; then
+        exec 2>&1
+    elif longseq_is_read /dev/stderr; then
+        exec 2> >("${pass_on[@]}" >&2)
+    fi
+}
+
 longseq_run() { # runs LONGSEQ_COMMAND and returns its status
     # Ranks on this host end when this process is gone, or job.sh, which started it and judges its end
     local environment=("LONGSEQ_SCRIPT=$LONGSEQ_HOSTNAME:$$${LONGSEQ_JOB:++$PPID}")

@@ -58,6 +58,41 @@ def test_the_screen_shows_rank_0_and_every_rank_has_a_file(stub: Tree) -> None:
             assert f"of rank {rank}" not in result.stdout + result.stderr
 
 
+TALKS = """#!/bin/bash
+[[ $1 != --version ]] || { echo "HYDRA build details" && exit; }
+echo first
+until [[ -e FOLDER/gone ]]; do sleep 0.05; done
+echo second
+echo third >&2
+touch FOLDER/lived
+"""
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_a_reader_who_goes_away_ends_nothing(tree: Tree, tmp_path: Path, both: bool) -> None:
+    """`train-gpt3.sh | head`: Open MPI's mpiexec would end of it, in a fault, with all ranks."""
+    mpi = tmp_path / "mpi"
+    write_script(mpi / "bin/mpiexec", TALKS.replace("FOLDER", str(tmp_path)))
+    tree.environment(mpi=mpi)
+    command, env = tree.command(PREFLIGHT="0")
+    with (tmp_path / "errors").open("w+") as errors:
+        run = subprocess.Popen(
+            command,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT if both else errors,
+            text=True,
+        )
+        assert run.stdout
+        assert "first\n" in iter(run.stdout.readline, "")
+        run.stdout.close()
+        (tmp_path / "gone").touch()
+        assert run.wait(60) == 0
+    assert (tmp_path / "lived").exists()
+    assert ("third\n" in (tmp_path / "errors").read_text()) == (not both)
+
+
 FAIL = """
 if rank == 2:
     raise ValueError("the cause")
