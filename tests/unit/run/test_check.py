@@ -1,6 +1,7 @@
 """`longseq check` says what the ranks will not say again."""
 
 import argparse
+import resource
 from collections.abc import Callable
 
 import pytest
@@ -8,9 +9,11 @@ import pytest
 from longseq.config.arguments import Config
 from longseq.config.checks import parse_config
 from longseq.errors import UserError
-from longseq.run.check import _check_request
+from longseq.run.check import _check_file_size, _check_request
 
-CONFIG = parse_config("--num-layers 2 --hidden-size 32 --num-attention-heads 4".split(), 1)
+FLAGS = "--num-layers 2 --num-attention-heads 4 --hidden-size"
+CONFIG = parse_config([*FLAGS.split(), "32"], 1)
+LARGER = parse_config([*FLAGS.split(), "2048"], 1)
 
 
 @pytest.mark.parametrize(
@@ -31,3 +34,24 @@ def test_a_checkpoint_that_is_passed_over_is_told_once(
     except UserError:
         assert refused
     assert capsys.readouterr().err == "longseq: warning: step-2 is damaged\n" * said
+
+
+@pytest.mark.parametrize(
+    ("config", "most", "need"),
+    [
+        (CONFIG, 100 << 10, "100.0 KiB here, and logs and MPI's shared memory need up to 64.0 MiB"),
+        (CONFIG, 64 << 20, ""),
+        (LARGER, 64 << 20, "64.0 MiB here, and a rank's part of a checkpoint has 1.1"),
+        (LARGER, 2 << 30, ""),
+        (LARGER, resource.RLIM_INFINITY, ""),
+    ],
+)
+def test_files_may_be_as_large_as_they_will_be(
+    config: Config, most: int, need: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (most, most))
+    if not need:
+        _check_file_size(config)
+        return
+    with pytest.raises(UserError, match=f"^ulimit -f: a file may have {need}"):
+        _check_file_size(config)
