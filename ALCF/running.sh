@@ -155,7 +155,8 @@ longseq_ask_end() { # sets REPLY to the end that Slurm or PBS gives when asked; 
 
 longseq_write_hosts() { # the file that launchers are given
     { longseq_host_file >"$LONGSEQ_RUN/hosts.txt"; } 2>/dev/null || {
-        longseq_say "$LONGSEQ_RUN/hosts.txt cannot be written (a full disk? a quota?): free some"
+        longseq_lacking "$LONGSEQ_RUN"
+        longseq_say "$LONGSEQ_RUN/hosts.txt cannot be written $REPLY"
         return "$LONGSEQ_EXIT_NO_ROOM"
     }
 }
@@ -257,7 +258,8 @@ longseq_finish() { # longseq_finish STATUS: sets REPLY to the run's exit code; s
         longseq_say "$LONGSEQ_RUN is gone: it was removed or moved while the run used it"
         REPLY=1
     elif (($1 == LONGSEQ_EXIT_NO_ROOM)) || ! longseq_has_room "$LONGSEQ_RUN"; then
-        longseq_say "there is no room in $LONGSEQ_RUN (a full disk? a quota?): free some"
+        longseq_lacking "$LONGSEQ_RUN"
+        longseq_say "there is no room in $LONGSEQ_RUN $REPLY"
         REPLY=$LONGSEQ_EXIT_NO_ROOM
     else
         longseq_say "the launcher ended with status $1, and no rank said why: $log/rank*.out"

@@ -298,6 +298,22 @@ def test_no_end_is_made_of_nothing(
     assert (done.returncode, done.stdout) == (0, wanted), done.stderr
 
 
+@pytest.mark.parametrize(
+    ("counted", "says"),
+    [
+        ("1000 0", "(for one more file, however small: df -i): remove some"),
+        ("1000 7", "(a full disk? a quota?): free some"),
+        ("0 0", "(a full disk? a quota?): free some"),  # they are not counted
+        ("", "(a full disk? a quota?): free some"),
+    ],
+)
+def test_a_disk_that_takes_no_file_more_is_told_apart(bash: Bash, counted: str, says: str) -> None:
+    script = (
+        """stat() { printf '%s\\n' "$counted"; }; counted=$1; longseq_lacking /x; echo "$REPLY" """
+    )
+    assert bash(script, counted).stdout == f"{says}\n"
+
+
 ENDS = """#!/bin/sh
 [ "$SLURM_TIME_FORMAT" = %s ] && echo 4136846706
 exit $FAILS
