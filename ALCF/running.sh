@@ -190,11 +190,12 @@ longseq_keep_screen() { # from here on what this script and its launcher say is 
     local both='' pass_on=(/bin/sh -c 'trap "" HUP INT PIPE TERM USR1 USR2; exec "$0" -I -S "$@" 2>/dev/null'
         "$LONGSEQ_PYTHON" "$LONGSEQ_ROOT/longseq/host/split_output.py" /dev/null)
     [[ ! /dev/stdout -ef /dev/stderr ]] || both=1
-    ! longseq_is_read /dev/stdout || exec > >("${pass_on[@]}")
+    # No child of this shell: bash, told by a signal while it waits for another, was seen to wait for that, too
+    ! longseq_is_read /dev/stdout || exec > >("${pass_on[@]}" <&0 &)
     if [[ $both ]]; then
         exec 2>&1
     elif longseq_is_read /dev/stderr; then
-        exec 2> >("${pass_on[@]}" >&2)
+        exec 2> >("${pass_on[@]}" <&0 >&2 &)
     fi
 }
 

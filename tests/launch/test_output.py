@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -91,6 +92,15 @@ def test_a_reader_who_goes_away_ends_nothing(tree: Tree, tmp_path: Path, both: b
         assert run.wait(60) == 0
     assert (tmp_path / "lived").exists()
     assert ("third\n" in (tmp_path / "errors").read_text()) == (not both)
+
+
+def test_who_passes_words_on_is_no_child_of_the_script(bash: Bash) -> None:
+    """bash, told by a signal while it waits for its launcher, may wait for any child it has."""
+    script = """LONGSEQ_PYTHON=$1; longseq_keep_screen; sleep 0.5
+        read -r children <"/proc/$$/task/$$/children" || :
+        printf '%s\n' "children: $children" "and more" >&2; echo said"""
+    done = bash(script, sys.executable)
+    assert (done.stdout, done.stderr) == ("said\n", "children: \nand more\n")
 
 
 FAIL = """
