@@ -180,10 +180,6 @@ signal.pthread_sigmask(signal.SIG_BLOCK, [getattr(signal, "SIG" + name) for name
 os.execvp(sys.argv[2], sys.argv[2:])' "$1")
 }
 
-longseq_is_read() { # longseq_is_read FILE: does somebody read it who may go away?
-    [[ -p $1 || -S $1 ]]
-}
-
 longseq_keep_screen() { # from here on what this script and its launcher say is lost where its reader goes away (`| head`)
     # Launchers end of it, in a fault, with the ranks. Who reads may be gone before; all is in RUN/log.
     # shellcheck disable=SC2016 # that shell's own
@@ -191,10 +187,10 @@ longseq_keep_screen() { # from here on what this script and its launcher say is 
         "$LONGSEQ_PYTHON" "$LONGSEQ_ROOT/longseq/host/split_output.py" /dev/null)
     [[ ! /dev/stdout -ef /dev/stderr ]] || both=1
     # No child of this shell: bash, told by a signal while it waits for another, was seen to wait for that, too
-    ! longseq_is_read /dev/stdout || exec > >("${pass_on[@]}" <&0 &)
+    [[ ! -p /dev/stdout && ! -S /dev/stdout ]] || exec > >("${pass_on[@]}" <&0 &)
     if [[ $both ]]; then
         exec 2>&1
-    elif longseq_is_read /dev/stderr; then
+    elif [[ -p /dev/stderr || -S /dev/stderr ]]; then
         exec 2> >("${pass_on[@]}" <&0 >&2 &)
     fi
 }
