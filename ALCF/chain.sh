@@ -71,6 +71,13 @@ longseq_has_room() { # longseq_has_room FOLDER: can a small file be written ther
     return "$status"
 }
 
+longseq_lacking() { # longseq_lacking FOLDER: sets REPLY to what is behind a folder without room, as far as it says, and the remedy
+    local total=0 free=0
+    REPLY='(a full disk? a quota?): free some'
+    { read -r total free < <(stat -f -c '%c %d' -- "$1" 2>/dev/null); } || return 0
+    [[ $free != 0 || $total == 0 ]] || REPLY='(for one more file, however small: df -i): remove some'
+}
+
 longseq_lacked_room() { # longseq_lacked_room STATUS: did it end for want of room on a disk?
     (($1 == LONGSEQ_EXIT_NO_ROOM)) || { [[ $1 == [12] ]] && ! longseq_has_room "$LONGSEQ_JOB"; }
 }

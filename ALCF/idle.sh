@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Sourced: ends a run in which nothing moves, from outside of Python: ranks that never start, a launcher or a file
-# system that hangs. The ranks watch each other as well (docs/faults.md), and sooner. Needs variables.sh, running.sh.
+# Sourced: ends a run in which nothing moves, from outside of Python: ranks that never start, or are gone, a launcher
+# or a file system that hangs. The ranks watch each other as well (docs/faults.md), and sooner. Needs variables.sh, running.sh.
 
 LONGSEQ_IDLE_GRACE=60 # seconds that a launcher may take to end, once a rank has said why it failed
 
@@ -37,6 +37,21 @@ longseq_idle_words() { # longseq_idle_words PROCESS: prints what is known of a r
     printf 'the launcher %s (process %s%s) has not ended' "$LONGSEQ_STARTER" "$1" "${state:+, in $state}"
 }
 
+longseq_is_deserted() { # longseq_is_deserted PROCESS: are all that this launcher has started, on the only host, ended?
+    local file stat ended='' left
+    longseq_is_alone || return 1
+    for file in /proc/[0-9]*/stat; do
+        { IFS= read -r stat <"$file"; } 2>/dev/null || continue
+        stat=${stat##*) } # its state, its parent
+        [[ $stat == ?" $1 "* ]] || continue
+        [[ $stat == Z* ]] || return 1
+        ended=1
+    done
+    # Some launchers' ranks are a daemon's
+    left=$(grep -lzsxF -e "LONGSEQ_LOG=$LONGSEQ_RUN/log" /proc/[0-9]*/environ | grep -vxF "/proc/$1/environ") || :
+    [[ $ended && -z $left ]]
+}
+
 longseq_end_group() { # longseq_end_group PROCESS: ends it and those that it has started here
     local try
     trap '' INT # whoever waits for this watch waits until all has ended
@@ -64,6 +79,11 @@ longseq_watch_idle() { # longseq_watch_idle PROCESS: beside that launcher; ends 
             longseq_say "a rank failed, and the launcher $LONGSEQ_STARTER does not end: it is ended"
             longseq_end_group "$1"
             return 0
+        fi
+        if ((idle >= LONGSEQ_IDLE_GRACE)) && longseq_is_deserted "$1"; then
+            longseq_say "no rank is left, none said why, and the launcher $LONGSEQ_STARTER does not end: it is ended"
+            longseq_end_group "$1"
+            return 69
         fi
         ((idle < limit)) && continue
         found="$LONGSEQ_RUN does not answer: a file system that hangs?"

@@ -179,15 +179,17 @@ longseq_site_settings() { # adds GPU order, NCCL and scratch to LONGSEQ_SETTINGS
 }
 
 longseq_check_temporary() { # refuses a TMPDIR where nothing can be made: launchers take twenty lines to say so
-    local said
+    local said made lacks=
     # One that is not there Open MPI makes, and others do without
     [[ -n ${TMPDIR-} && " ${LONGSEQ_SETTINGS[*]} " != *' TMPDIR='* ]] || return 0
     [[ -e $TMPDIR || $LONGSEQ_STARTER == openmpi ]] || return 0
     if [[ ! -e $TMPDIR ]]; then
         ! said=$(umask 077 && mkdir -p -- "$TMPDIR" 2>&1) || return 0
     elif said=$(mktemp -d -- "$TMPDIR/longseq-XXXXXX" 2>&1); then
-        rmdir -- "$said"
-        return
+        made=$said # a full one still has room for a folder
+        said=$({ head -c 1048576 /dev/zero >"$made/room"; } 2>&1) || lacks=1
+        rm -rf -- "$made"
+        [[ $lacks ]] || return 0
     fi
     case ${said##*: } in
         'No space left on device' | 'Disk quota exceeded')

@@ -130,7 +130,8 @@ longseq_preflight() { # looks at all hosts of a run on several; leaves bad ones 
     fi
     printf '%s\n' "$text" | grep -v '  ok   ' >&2 || :
     if ! longseq_has_room "$LONGSEQ_RUN"; then # no host could say that it is well
-        longseq_say "there is no room in $LONGSEQ_RUN: free some (a full disk? a quota?)"
+        longseq_lacking "$LONGSEQ_RUN"
+        longseq_say "there is no room in $LONGSEQ_RUN $REPLY"
         return "$LONGSEQ_EXIT_NO_ROOM"
     fi
     if ! longseq_has_judged "$folder" "$status"; then

@@ -91,27 +91,41 @@ longseq_know_end() { # exports when this job ends, before the names that must tr
         printf -v now '%(%s)T' -1
         ((end && end < now - SECONDS + REPLY)) || end=$((now - SECONDS + REPLY))
     fi
-    [[ -z $end ]] || export LONGSEQ_END_TIME=$end
+    export LONGSEQ_END_TIME=$end # empty: not known, whatever a scheduler's variables say
+    longseq_end_known=1
 }
 
 longseq_time_left() { # sets REPLY to the seconds that are left of the job; empty: not known
     local now
-    longseq_know_end # before SECONDS begins anew
+    [[ -n ${longseq_end_known-} ]] || longseq_know_end # once: an end that comes meanwhile is one
     printf -v now '%(%s)T' -1
     REPLY=${LONGSEQ_END_TIME:+$((LONGSEQ_END_TIME - now))}
 }
 
 longseq_end_time() { # sets REPLY to when the scheduler ends this job, in seconds since 1970; empty: not known
-    local now
-    REPLY=${LONGSEQ_END_TIME:-${SLURM_JOB_END_TIME:-${COBALT_ENDTIME-}}}
-    [[ -z $REPLY ]] || return 0
+    local name
+    # Of the script that has started this one, and has asked
+    longseq_is_to_come "LONGSEQ_END_TIME=${LONGSEQ_END_TIME-}, this job's end," "${LONGSEQ_END_TIME-}" && return 0
+    # Slurm's variable is of the job's start; an extension is known to who asks
     longseq_ask_end
+    [[ -n $REPLY ]] && { longseq_is_to_come "this job's end as the scheduler gives it" "$REPLY" || :; } && return 0
+    for name in SLURM_JOB_END_TIME COBALT_ENDTIME; do
+        longseq_is_to_come "$name=${!name-}, this job's end," "${!name-}" && return 0
+    done
+    return 0
+}
+
+longseq_is_to_come() { # longseq_is_to_come WHAT END: sets REPLY to that time; fails where it is none, or past, which it says
+    local now
+    REPLY=
+    [[ $2 =~ ^[0-9]{1,15}$ ]] || return 1
     printf -v now '%(%s)T' -1
     # With one in the past the run would save after an iteration and stop, and so in every job of a chain
-    [[ -z $REPLY ]] || ((REPLY > now)) || {
-        longseq_say "note: this job's end as the scheduler gives it is past, so it is not used (WALLTIME can say it)"
-        REPLY=
-    }
+    if ((10#$2 <= now)); then
+        longseq_say "note: $1 is past, so it is not used (WALLTIME can say it)"
+        return 1
+    fi
+    REPLY=$((10#$2))
 }
 
 longseq_ask_end() { # sets REPLY to the end that Slurm or PBS gives when asked; empty: it does not say
@@ -119,8 +133,13 @@ longseq_ask_end() { # sets REPLY to the end that Slurm or PBS gives when asked; 
     REPLY=
     # Without a time in it `date` would take a text for the last midnight
     if [[ -n ${SLURM_JOB_ID-} ]]; then
-        text=$(SLURM_TIME_FORMAT=standard timeout 10 squeue -h -j "$SLURM_JOB_ID" -o %e 2>/dev/null) || return 0
-        [[ $text =~ $time ]] && REPLY=$(date -d "$text" +%s 2>/dev/null) || REPLY=
+        # As a number: where clocks are set back there is an hour that comes twice. A text where Slurm has no such form
+        text=$(SLURM_TIME_FORMAT=%s timeout 10 squeue -h -j "$SLURM_JOB_ID" -o %e 2>/dev/null) || return 0
+        if [[ $text =~ ^[0-9]{9,12}$ ]]; then
+            REPLY=$text
+        elif [[ $text =~ $time ]]; then
+            REPLY=$(date -d "$text" +%s 2>/dev/null) || REPLY=
+        fi
     elif [[ -n ${PBS_JOBID-} ]]; then
         text=$(timeout 10 qstat -f "$PBS_JOBID" 2>/dev/null) || return 0
         while IFS= read -r line; do # start_time: Torque's
@@ -136,7 +155,8 @@ longseq_ask_end() { # sets REPLY to the end that Slurm or PBS gives when asked; 
 
 longseq_write_hosts() { # the file that launchers are given
     { longseq_host_file >"$LONGSEQ_RUN/hosts.txt"; } 2>/dev/null || {
-        longseq_say "$LONGSEQ_RUN/hosts.txt cannot be written (a full disk? a quota?): free some"
+        longseq_lacking "$LONGSEQ_RUN"
+        longseq_say "$LONGSEQ_RUN/hosts.txt cannot be written $REPLY"
         return "$LONGSEQ_EXIT_NO_ROOM"
     }
 }
@@ -158,6 +178,21 @@ for name in ("PIPE", "XFSZ"):
     signal.signal(getattr(signal, "SIG" + name), signal.SIG_DFL)
 signal.pthread_sigmask(signal.SIG_BLOCK, [getattr(signal, "SIG" + name) for name in sys.argv[1].split(",")])
 os.execvp(sys.argv[2], sys.argv[2:])' "$1")
+}
+
+longseq_keep_screen() { # from here on what this script and its launcher say is lost where its reader goes away (`| head`)
+    # Launchers end of it, in a fault, with the ranks. Who reads may be gone before; all is in RUN/log.
+    # shellcheck disable=SC2016 # that shell's own
+    local both='' pass_on=(/bin/sh -c 'trap "" HUP INT PIPE TERM USR1 USR2; exec "$0" -I -S "$@" 2>/dev/null'
+        "$LONGSEQ_PYTHON" "$LONGSEQ_ROOT/longseq/host/split_output.py" /dev/null)
+    [[ ! /dev/stdout -ef /dev/stderr ]] || both=1
+    # No child of this shell: bash, told by a signal while it waits for another, was seen to wait for that, too
+    [[ ! -p /dev/stdout && ! -S /dev/stdout ]] || exec > >("${pass_on[@]}" <&0 &)
+    if [[ $both ]]; then
+        exec 2>&1
+    elif [[ -p /dev/stderr || -S /dev/stderr ]]; then
+        exec 2> >("${pass_on[@]}" <&0 >&2 &)
+    fi
 }
 
 longseq_run() { # runs LONGSEQ_COMMAND and returns its status
@@ -196,8 +231,11 @@ longseq_finish() { # longseq_finish STATUS: sets REPLY to the run's exit code; s
         return 0
     fi
     first=$(longseq_first_failure "$log")
-    if [[ -z $first && $said == 75 ]]; then # a scheduler's TERM to the launcher itself, which kills ranks that have saved
-        REPLY=75
+    # A scheduler's TERM to the launcher itself, which kills ranks that have saved; ranks that did not come to their end,
+    # once the training was over (longseq/run/safety/watch.py)
+    if [[ -z $first && ($said == 75 || $said == 0) ]]; then
+        REPLY=$said
+        ((said)) || return 0
     elif [[ -n $first ]]; then
         code=$(sed -n 3p "$first")
         # A user's mistake needs one line and no more, and who was told to stop is not at fault
@@ -217,7 +255,8 @@ longseq_finish() { # longseq_finish STATUS: sets REPLY to the run's exit code; s
         longseq_say "$LONGSEQ_RUN is gone: it was removed or moved while the run used it"
         REPLY=1
     elif (($1 == LONGSEQ_EXIT_NO_ROOM)) || ! longseq_has_room "$LONGSEQ_RUN"; then
-        longseq_say "there is no room in $LONGSEQ_RUN (a full disk? a quota?): free some"
+        longseq_lacking "$LONGSEQ_RUN"
+        longseq_say "there is no room in $LONGSEQ_RUN $REPLY"
         REPLY=$LONGSEQ_EXIT_NO_ROOM
     else
         longseq_say "the launcher ended with status $1, and no rank said why: $log/rank*.out"

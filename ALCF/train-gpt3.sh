@@ -136,6 +136,7 @@ trap longseq_remove_local EXIT
 longseq_broadcast || stopped
 longseq_launch_command # now: hosts may have been left out, the launcher may have come with the environment
 longseq_prepare_launch
+longseq_keep_screen
 longseq_run || status=$?
 ended=$status
 longseq_finish "$status"

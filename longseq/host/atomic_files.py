@@ -25,6 +25,7 @@ from longseq.errors import FullDisk, UserError
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 NO_NAME = {errno.ENAMETOOLONG, errno.EACCES}  # a mere `is_dir` raises them too
+NO_FILE_MORE = "no room for one more file, however small (`df -i` shows how many there may be)"
 BLOCK = 1 << 22
 ASIDE = ".aside-"
 UNFINISHED = ".unfinished"
@@ -207,9 +208,19 @@ def _keys(path: Name) -> Iterator[object]:
 
 def reason(error: OSError) -> str:
     """What went wrong in words a user can act on."""
+    if error.errno == errno.ENOSPC and error.filename and no_file_more(Path(error.filename)):
+        return NO_FILE_MORE
     if error.errno in NO_ROOM:
         return "no space left (disk full, quota or file size limit)"
     return error.strerror or str(error)
+
+
+def no_file_more(path: Path) -> bool:
+    """Whether the disk of `path`, which need not be there, has no number for another file."""
+    with suppress(OSError):
+        disk = os.statvfs(path if path.is_dir() else path.parent)
+        return disk.f_files > 0 and disk.f_favail == 0
+    return False
 
 
 def gone(path: Name) -> str:

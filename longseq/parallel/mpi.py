@@ -72,12 +72,17 @@ def subset(comm: Any, members: Sequence[int]) -> Any:
 
 
 def finish() -> None:
-    """End MPI after a run that ended well; a failed rank just exits, and the launcher ends all."""
+    """End MPI after a run that ended well; a failed rank just exits, and the launcher ends all.
+
+    MPI_Finalize waits for the last rank and mpi4py holds Python's lock meanwhile, so that this rank
+    would give no more signs of life, nor hear a signal: they meet before.
+    """
     import sys
 
     if "mpi4py.MPI" in sys.modules:
         MPI = sys.modules["mpi4py.MPI"]
         if MPI.Is_initialized() and not MPI.Is_finalized():
+            Request(MPI.COMM_WORLD.Ibarrier()).wait()
             MPI.Finalize()
 
 

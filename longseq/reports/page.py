@@ -151,7 +151,7 @@ def cards(run: RunRecord) -> list[tuple[str, str]]:
         (number(run.typical("tflops"), "{:.3g}"), "TFLOPS by Megatron's count"),
         (number(run.last("peak_memory_gib"), "{:.2f} GiB"), "peak memory of rank 0"),
         (_against_plan(run), "of what was planned, in the first steps"),
-        run.slowest_rank(),
+        sections.slowest_rank(run),
     ]
     return [card for card in found if card[0]]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import statistics
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from longseq.errors import EXIT_NO_ROOM, EXIT_STOPPED_EARLY, UserError
+from longseq.errors import EXIT_DONE, EXIT_NO_ROOM, EXIT_STOPPED_EARLY, UserError
 
 SUMMARY = "summary.json"
 END = "end"  # the phase of a rank (run/safety/watch.py) that is done with all, its exit excepted
@@ -36,17 +37,26 @@ class RunRecord:
     history: list[dict[str, Any]] = field(default_factory=list)
     earlier: list[str] = field(default_factory=list)
     lost: int = 0
+    _columns: dict[tuple[str, bool], tuple[list[int], list[float]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def column(self, key: str, own: bool = False) -> tuple[list[int], list[float]]:
-        """Iterations and values of a metric, where it was measured; own: by this run alone."""
-        records = self.metrics if own else self.history + self.metrics
-        known = [m for m in records if finite(m.get(key))]
-        return [m["iteration"] for m in known], [float(m[key]) for m in known]
+        """Iterations and values of a metric, where it was measured; own: by this run alone.
+
+        Kept, as a page asks for most of them again and again, of a run that may be long.
+        """
+        if (key, own) not in self._columns:
+            records = self.metrics if own else self.history + self.metrics
+            known = [m for m in records if finite(m.get(key))]
+            found = [m["iteration"] for m in known], [float(m[key]) for m in known]
+            self._columns[key, own] = found
+        return self._columns[key, own]
 
     def last(self, key: str, own: bool = False) -> float | None:
         """The latest value of a metric."""
-        values = self.column(key, own)[1]
-        return values[-1] if values else None
+        records = itertools.chain(reversed(self.metrics), () if own else reversed(self.history))
+        return next((float(m[key]) for m in records if finite(m.get(key))), None)
 
     def typical(self, key: str) -> float | None:
         """The median of a metric over this run's iterations after the first ones."""
@@ -67,7 +77,9 @@ class RunRecord:
             places = [
                 (int(key[len(AFTER) :]), float(value))
                 for key, value in record.items()
-                if re.fullmatch(AFTER + "[0-9]{1,15}", key) and finite(value)
+                if key.startswith(AFTER)
+                and re.fullmatch(AFTER + "[0-9]{1,15}", key)
+                and finite(value)
             ]
             if places:
                 found[record["iteration"]] = sorted(places)
@@ -92,26 +104,6 @@ class RunRecord:
         """Letters of a token; None where tokens are of text, or it is not known."""
         bases = self.summary.get("bases_a_token")
         return bases if isinstance(bases, int) and bases > 0 else None
-
-    def slowest_rank(self) -> tuple[str, str]:
-        """By how much the rank that was the slowest at most looks was slower than the others (the
-        median), and what is to be said of it; empty where ranks were not compared.
-        """
-        looks = [
-            m for m in self.metrics
-            if isinstance(m.get("slowest_rank"), int) and finite(m.get("slowest_over_median"))
-        ]  # fmt: skip
-        if not looks:
-            return "", ""
-        rank = statistics.mode(m["slowest_rank"] for m in looks)
-        its = [m for m in looks if m["slowest_rank"] == rank]
-        over = statistics.median(float(m["slowest_over_median"]) for m in its)
-        waiting = max(0.0, 1 - 1 / over) if over else 0.0
-        said = (
-            f"the time of others: rank {rank} on {its[-1].get('slowest_host')}, alone, in"
-            f" {len(its)} of {len(looks)} looks; all wait for it, up to {waiting:.0%} of a step"
-        )
-        return f"{over:.2f} x", said
 
     @property
     def status(self) -> str:
@@ -193,8 +185,9 @@ def read_summary(folder: Path) -> dict[str, Any]:
         return summary | {"status": DONE if done else STOPPED}
     else:
         return summary
-    if code == EXIT_STOPPED_EARLY:
-        return summary | {"status": STOPPED}
+    ends = {EXIT_DONE: DONE, EXIT_STOPPED_EARLY: STOPPED}
+    if code in ends:
+        return summary | {"status": ends[code]}
     return summary | {"status": FAILED, "reason": reason}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -119,13 +120,34 @@ def _moment(run: RunRecord) -> str:
 
 def ranks(run: RunRecord) -> Rows:
     """How far they are apart: alone on the same work, and in memory."""
-    factor, said = run.slowest_rank()
+    factor, said = slowest_rank(run)
     rows: list[Row] = [("slowest", f"{factor} {said}")] if factor else []
     least, (most, rank) = run.last("least_memory_gib", own=True), _most(run)
     if least is not None and most is not None:
         which = f" (rank {rank:.0f})" if rank is not None else ""
         rows.append(("peak memory", f"{least:.2f} to {most:.2f} GiB{which}"))
     return rows
+
+
+def slowest_rank(run: RunRecord) -> tuple[str, str]:
+    """By how much the rank that was the slowest at most looks was slower than the others (the
+    median), and what is to be said of it; empty where ranks were not compared.
+    """
+    looks = [
+        m for m in run.metrics
+        if isinstance(m.get("slowest_rank"), int) and finite(m.get("slowest_over_median"))
+    ]  # fmt: skip
+    if not looks:
+        return "", ""
+    rank = statistics.mode(m["slowest_rank"] for m in looks)
+    its = [m for m in looks if m["slowest_rank"] == rank]
+    over = statistics.median(float(m["slowest_over_median"]) for m in its)
+    waiting = max(0.0, 1 - 1 / over) if over else 0.0
+    said = (
+        f"the time of others: rank {rank} on {its[-1].get('slowest_host')}, alone, in"
+        f" {len(its)} of {len(looks)} looks; all wait for it, up to {waiting:.0%} of a step"
+    )
+    return f"{over:.2f} x", said
 
 
 def data(run: RunRecord) -> Rows:

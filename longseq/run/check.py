@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import shutil
 import sys
 from collections.abc import Callable
@@ -26,16 +27,19 @@ from longseq.config.arguments import GROUPS, UPSTREAM, Config
 from longseq.config.checks import make_config
 from longseq.config.flags import Parser, add_flags, read_flags, whole
 from longseq.config.kernels import note, this_machine
+from longseq.config.optimizers import OPTIMIZERS
 from longseq.config.shape_checks import on_one_rank
 from longseq.data.request import look_at_data
 from longseq.engine import nvme
 from longseq.engine.ds_config import deepspeed_settings
 from longseq.errors import EXIT_DONE, UserError
 from longseq.host.machine import Machine, in_environment, without_packages
+from longseq.reports.format import size
 from longseq.run.folder import claim_run_folder, write_command
 from longseq.run.resumed import find_before
 
 DS_CONFIG = "ds_config.json"
+LEAST_FILE = 64 << 20  # bytes that logs, MPI's and NCCL's shared memory must be allowed for a file
 
 
 CheckRequest = Callable[[Config, int, Callable[[str], None]], None]
@@ -86,6 +90,7 @@ def prepare_run(options: argparse.Namespace) -> int:
         for name, text in files.items():
             print(f"# {name}\n{text}", end="")
         return EXIT_DONE
+    _check_file_size(config)
     vocabulary = _check_data(config)
     _check_request(options, config, vocabulary)
     _check_nvme(config)
@@ -185,6 +190,21 @@ def _check_data(config: Config) -> int:
     cuts = list(zip(datasets, split_datasets(datasets, config.data), strict=True))
     refuse_empty(cuts, config.data, validates=config.run.eval_iters > 0)
     return vocabulary
+
+
+def _check_file_size(config: Config) -> None:
+    """A rank that meets this limit ends by a signal, or its launcher stays without a word."""
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    parameters = config.network.parameter_count(config.network.padded_vocabulary(1))
+    each = OPTIMIZERS[config.training.optimizer].saved * parameters // config.layout.world_size
+    if most == resource.RLIM_INFINITY or most >= max(LEAST_FILE, each):
+        return
+    need = f"logs and MPI's shared memory need up to {size(LEAST_FILE)}"
+    if most >= LEAST_FILE:
+        need = f"a rank's part of a checkpoint has {size(each)}"
+    raise UserError(
+        f"ulimit -f: a file may have {size(most)} here, and {need}: `ulimit -f unlimited`"
+    )
 
 
 def _check_nvme(config: Config) -> None:

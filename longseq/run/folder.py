@@ -6,6 +6,7 @@
 Standard library only: it runs before any rank starts, where torch need not be importable.
 """
 
+import errno
 import os
 import shlex
 import shutil
@@ -14,12 +15,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from longseq.errors import FullDisk, UserError
-from longseq.host.atomic_files import reason, replace_file, unwritable
+from longseq.host.atomic_files import NO_FILE_MORE, no_file_more, reason, replace_file, unwritable
 from longseq.host.variables import REPEAT, read_table
 
 SUBFOLDERS = ("log", "checkpoints", "tensorboard", "wandb")
 LEAST_ROOM = 1 << 22  # bytes: with less not even logs, records and the report would be whole
 REMEDY = "free some, or set OUTPUT_DIR to a folder with room that you can write to"
+ELSEWHERE = "set OUTPUT_DIR to a folder that you can write to"  # nothing to free helps
 
 
 def claim_run_folder(folder: Path, files: Mapping[str, str] | None = None) -> Path:
@@ -46,14 +48,17 @@ def claim_run_folder(folder: Path, files: Mapping[str, str] | None = None) -> Pa
         for name, text in (files or {}).items():
             replace_file(folder / name, text)
     except OSError as error:
+        told = _unusable(parent, error)  # before there is room again
         shutil.rmtree(folder, ignore_errors=True)
-        raise _unusable(parent, error) from None
+        raise told from None
     return folder.absolute()
 
 
 def _look_for_room(parent: Path) -> None:
     """Of a quota the file system may say nothing; then the first file that finds no room does."""
     disk = os.statvfs(parent)
+    if no_file_more(parent):
+        raise FullDisk(f"the run's folder cannot be made in {parent}: {NO_FILE_MORE}; {REMEDY}")
     if disk.f_blocks and disk.f_bavail * disk.f_frsize < LEAST_ROOM:
         raise FullDisk(
             f"the run's folder cannot be made in {parent}: less than {LEAST_ROOM >> 20} MiB are"
@@ -62,8 +67,12 @@ def _look_for_room(parent: Path) -> None:
 
 
 def _unusable(parent: Path, error: OSError) -> UserError:
-    text = f"the run's folder cannot be made in {parent}: {reason(error)}; {REMEDY}"
+    text = f"the run's folder cannot be made in {parent}: {reason(error)}; {_remedy(error)}"
     return unwritable(text, error)
+
+
+def _remedy(error: OSError) -> str:
+    return ELSEWHERE if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM) else REMEDY
 
 
 @contextmanager
@@ -72,7 +81,7 @@ def told_if_full(place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        text = f"{place} cannot be written: {reason(error)}; {REMEDY}"
+        text = f"{place} cannot be written: {reason(error)}; {_remedy(error)}"
         raise unwritable(text, error) from None
 
 

@@ -85,13 +85,22 @@ def keep_output(environ: Mapping[str, str] = os.environ) -> None:
 
 def exit_code(code: int, environ: Mapping[str, str] = os.environ) -> int:
     """What this rank exits with: `code`, or 0 where 75 went into a file for ALCF/running.sh."""
-    folder = _folder(environ)
     hydra = environ.get("LONGSEQ_STARTER", "hydra") == "hydra"  # hands every rank's 75 on
-    if code != EXIT_STOPPED_EARLY or folder is None:
+    if code != EXIT_STOPPED_EARLY or _folder(environ) is None:
         return code
-    try:  # under Hydra as well: it may be gone
-        if environ.get("RANK", "0") == "0":
-            (folder / "exit-code").write_text(f"{code}\n", encoding="utf-8")
-    except OSError:
+    # Under Hydra as well: it may be gone
+    if environ.get("RANK", "0") == "0" and not leave_code(code, environ):
         return code
     return code if hydra else EXIT_DONE
+
+
+def leave_code(code: int, environ: Mapping[str, str] = os.environ) -> bool:
+    """Write down how the run has ended, for ALCF/running.sh, whatever its launcher makes of it."""
+    folder = _folder(environ)
+    if folder is None:
+        return False
+    try:
+        (folder / "exit-code").write_text(f"{code}\n", encoding="utf-8")
+    except OSError:
+        return False
+    return True

@@ -61,6 +61,7 @@ def train(config: Config, watch: Watch) -> int:
     code = EXIT_FAILED
     try:
         code = training.run()
+        watch.closing(code)
         training.announcer.ended(
             code, list(training.losses), training.validation_loss, training.stopper.began
         )

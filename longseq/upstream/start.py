@@ -78,6 +78,7 @@ def train(config: Config, watch: Watch) -> int:
     try:
         with _prints_kept(folder, ranks):
             code = _pretrain(config, data, recorder, ours)
+        watch.closing(code)
         _say_how_it_ended(config, recorder, code)
     except Exception as error:
         if folder:

@@ -64,6 +64,14 @@ set -m; sleep 600 & process=$!; set +m
             "0\n",
             "a rank failed, and the launcher srun does not end: it is ended",
         ),
+        # It has not noticed that its only rank is gone
+        (
+            """kill -KILL $process; LONGSEQ_HOSTS=(localhost) LONGSEQ_VALUE[IDLE_TIMEOUT]=30s
+            set -m; bash -c 'sleep 0.1 & exec sleep 600' & process=$!; set +m
+            longseq_watch_idle $process || echo $?""",
+            "69\n",
+            "no rank is left, none said why, and the launcher srun does not end: it is ended",
+        ),
     ],
 )
 def test_what_is_a_sign_of_life(

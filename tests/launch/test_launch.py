@@ -415,11 +415,17 @@ def test_a_tmpdir_that_launchers_cannot_use_is_refused(
     assert not list(tmp_path.glob("longseq-*"))
 
 
-def test_a_tmpdir_that_is_full_or_not_used_is_no_mistake(bash: Bash) -> None:
+def test_a_tmpdir_that_is_full_or_not_used_is_no_mistake(bash: Bash, tmp_path: Path) -> None:
     """The next job of a chain may find room; a site's own scratch stands in for a long one."""
     full = """mktemp() { echo "mktemp: failed to make it: No space left on device" >&2; false; }
         LONGSEQ_STARTER=hydra LONGSEQ_SETTINGS=(A=1); longseq_check_temporary"""
     assert bash(full, TMPDIR="/tmp").returncode == 73
+    fuller = """head() { echo "head: error writing: No space left on device" >&2; false; }
+        LONGSEQ_STARTER=hydra LONGSEQ_SETTINGS=(A=1); longseq_check_temporary"""
+    result = bash(fuller, TMPDIR=str(tmp_path))
+    assert result.returncode == 73
+    assert f"there is no room in TMPDIR={tmp_path}: free some" in result.stderr
+    assert not list(tmp_path.iterdir())
     other = "LONGSEQ_STARTER=hydra LONGSEQ_SETTINGS=(TMPDIR=/x); longseq_check_temporary"
     assert bash(other, TMPDIR="/dev/null").returncode == 0
 

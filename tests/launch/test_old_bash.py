@@ -41,7 +41,7 @@ FULL = set(
     LONGSEQ_REQUEST LONGSEQ_QUEUES LONGSEQ_NCCL_LIBRARIES LONGSEQ_BIND all hosts names queues
     LONGSEQ_REMOVAL LONGSEQ_ON_EACH
     ranges environment missing pids clean gpus lines candidates entries known olds repeat good
-    source scripts summary failed extra ops check platforms others""".split()
+    source scripts summary failed extra ops check platforms others pass_on""".split()
 )
 EXPANDED = re.compile(r'(?<!\+)"\$\{(\w+)\[@\]')
 

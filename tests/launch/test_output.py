@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -56,6 +57,50 @@ def test_the_screen_shows_rank_0_and_every_rank_has_a_file(stub: Tree) -> None:
         assert f"C of rank {rank}\n" in text
         if rank:
             assert f"of rank {rank}" not in result.stdout + result.stderr
+
+
+TALKS = """#!/bin/bash
+[[ $1 != --version ]] || { echo "HYDRA build details" && exit; }
+echo first
+until [[ -e FOLDER/gone ]]; do sleep 0.05; done
+echo second
+echo third >&2
+touch FOLDER/lived
+"""
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_a_reader_who_goes_away_ends_nothing(tree: Tree, tmp_path: Path, both: bool) -> None:
+    """`train-gpt3.sh | head`: Open MPI's mpiexec would end of it, in a fault, with all ranks."""
+    mpi = tmp_path / "mpi"
+    write_script(mpi / "bin/mpiexec", TALKS.replace("FOLDER", str(tmp_path)))
+    tree.environment(mpi=mpi)
+    command, env = tree.command(PREFLIGHT="0")
+    with (tmp_path / "errors").open("w+") as errors:
+        run = subprocess.Popen(
+            command,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT if both else errors,
+            text=True,
+        )
+        assert run.stdout
+        assert "first\n" in iter(run.stdout.readline, "")
+        run.stdout.close()
+        (tmp_path / "gone").touch()
+        assert run.wait(60) == 0
+    assert (tmp_path / "lived").exists()
+    assert ("third\n" in (tmp_path / "errors").read_text()) == (not both)
+
+
+def test_who_passes_words_on_is_no_child_of_the_script(bash: Bash) -> None:
+    """bash, told by a signal while it waits for its launcher, may wait for any child it has."""
+    script = """LONGSEQ_PYTHON=$1; longseq_keep_screen; sleep 0.5
+        read -r children <"/proc/$$/task/$$/children" || :
+        printf '%s\n' "children: $children" "and more" >&2; echo said"""
+    done = bash(script, sys.executable)
+    assert (done.stdout, done.stderr) == ("said\n", "children: \nand more\n")
 
 
 FAIL = """
@@ -165,11 +210,12 @@ def test_the_code_that_ranks_wrote_down_comes_back(tree: Tree) -> None:
         rm "$HOME/log/exit-code"; longseq_finish 9; echo "$REPLY" """
     more = """; cat "$HOME/log/exit-code"
         printf 75 >"$HOME/log/exit-code" # a line that was cut
-        longseq_finish 0; echo "$REPLY" """
+        longseq_finish 0; echo "$REPLY"; echo 0 >"$HOME/log/exit-code"
+        LONGSEQ_BESIDE_STATUS=69; longseq_finish 143; echo "$REPLY" """
     done = tree.bash(script + more)
     # The second of a launcher that was told itself, and has killed ranks that had said so; the
-    # fourth for those who look at the run
-    assert done.stdout.split() == ["75", "75", "9", "9", "75"]
+    # fourth for those who look at the run; the last of ranks that are done, but for one
+    assert done.stdout.split() == ["75", "75", "9", "9", "75", "0"]
 
 
 def test_ranks_without_a_launcher_may_say_how_it_ended(tree: Tree) -> None:
@@ -238,6 +284,8 @@ def test_the_wall_time_counts_from_the_scripts_start(tree: Tree) -> None:
         ("SLURM_JOB_ID", "squeue", "N/A", ""),
         ("SLURM_JOB_ID", "squeue", "2001-02-03T04:05:06", "past"),
         ("SLURM_JOB_ID", "squeue", "2101-02-03T04:05:06", "4136846706"),
+        ("SLURM_JOB_ID", "squeue", "4136846706", "4136846706"),
+        ("SLURM_JOB_ID", "squeue", "981173106", "past"),
         # Torque's name for it, and neither of them
         ("PBS_JOBID", "qstat", " start_time = {began}\n Resource_List.walltime = 02:00:00", "5400"),
         ("PBS_JOBID", "qstat", " stime = {began}\n Resource_List.walltime = 02:00:00", "5400"),
@@ -258,6 +306,61 @@ def test_no_end_is_made_of_nothing(
     assert ("is past" in done.stderr) == (left == "past")
     wanted = {"5400": str(now + 5400), "past": ""}.get(left, left)
     assert (done.returncode, done.stdout) == (0, wanted), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("counted", "says"),
+    [
+        ("1000 0", "(for one more file, however small: df -i): remove some"),
+        ("1000 7", "(a full disk? a quota?): free some"),
+        ("0 0", "(a full disk? a quota?): free some"),  # they are not counted
+        ("", "(a full disk? a quota?): free some"),
+    ],
+)
+def test_a_disk_that_takes_no_file_more_is_told_apart(bash: Bash, counted: str, says: str) -> None:
+    script = (
+        """stat() { printf '%s\\n' "$counted"; }; counted=$1; longseq_lacking /x; echo "$REPLY" """
+    )
+    assert bash(script, counted).stdout == f"{says}\n"
+
+
+ENDS = """#!/bin/sh
+[ "$SLURM_TIME_FORMAT" = %s ] && echo 4136846706
+exit $FAILS
+"""
+
+
+@pytest.mark.parametrize(
+    ("env", "end", "noted"),
+    [
+        ({"SLURM_JOB_END_TIME": "1700000000"}, "", "SLURM_JOB_END_TIME=1700000000"),
+        ({"LONGSEQ_END_TIME": "1700000000"}, "", "LONGSEQ_END_TIME=1700000000"),
+        ({"COBALT_ENDTIME": "1700000000"}, "", "COBALT_ENDTIME=1700000000"),
+        # Slurm is asked: the job was extended since its variable was set
+        ({"SLURM_JOB_END_TIME": "4000000000", "SLURM_JOB_ID": "7"}, "4136846706", ""),
+        ({"SLURM_JOB_END_TIME": "1700000000", "SLURM_JOB_ID": "7"}, "4136846706", ""),
+        ({"SLURM_JOB_END_TIME": "4000000000", "SLURM_JOB_ID": "7", "FAILS": "1"}, "4000000000", ""),
+        ({"LONGSEQ_END_TIME": "3900000000", "SLURM_JOB_ID": "7"}, "3900000000", ""),
+        (
+            {"LONGSEQ_END_TIME": "1700000000", "SLURM_JOB_ID": "7"},
+            "4136846706",
+            "LONGSEQ_END_TIME=1700000000",
+        ),
+    ],
+)
+def test_an_end_that_is_past_is_not_used_and_named(
+    bash: Bash, tmp_path: Path, env: dict[str, str], end: str, noted: str
+) -> None:
+    """As of a terminal that was opened in an older job."""
+    write_script(tmp_path / "squeue", ENDS)
+    path = {"PATH": f"{tmp_path}:/usr/bin:/bin", "FAILS": "0"}
+    # What ranks are given, twice: an end that is known is not asked for again
+    script = """declare -gA LONGSEQ_VALUE=([WALLTIME]=)
+        longseq_know_end; longseq_time_left; env | grep ^LONGSEQ_END_TIME="""
+    done = bash(script, **(path | env))
+    assert done.stdout == f"LONGSEQ_END_TIME={end}\n"
+    lines = [f"longseq: note: {noted}, this job's end, is past"] if noted else []
+    assert [line.split(", so")[0] for line in done.stderr.splitlines()] == lines
 
 
 ANSWERS = [

@@ -16,7 +16,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from longseq.run.safety.heartbeat import DEVICE, Beat, own_line, read_beat
+from longseq.reports.runs import END
+from longseq.run.safety.heartbeat import CLOSING, DEVICE, Beat, own_line, read_beat
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,14 @@ def find_stopped(
     for `stuck` seconds, or for `device` (`stuck`) where they wait for their GPUs; None while there
     is none.
 
+    Ranks whose training is over are left out: one writes, the others wait, nothing hangs on it.
+
     Silent: its process is stopped, or its host is gone. Else, in a step, the one that does not wait
     while others do; where all wait, the one that is behind or elsewhere. Outside a step one rank
     may write or prepare for long while the others wait, so there nobody at all must move. Nor must
     anybody where ranks wait for GPUs only: these may have long kernels of their own.
     """
-    alive = {r: s for r, s in seen.items() if s.beat is None or s.beat.phase != "end"}
+    alive = {r: s for r, s in seen.items() if s.beat is None or s.beat.phase not in (CLOSING, END)}
     quiet = [rank for rank, one in alive.items() if one.silent >= silence]
     if quiet:
         first = max(quiet, key=lambda rank: alive[rank].silent)

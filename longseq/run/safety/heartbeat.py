@@ -57,6 +57,7 @@ COMPUTE = tuple(
 LIBRARIES = ("/torch/", "/deepspeed/", "/flash_attn", "/triton/")
 BUILDERS = ("/torch/utils/", "/torch/_dynamo/", "/torch/_inductor/", "/deepspeed/ops/op_builder/")
 DEVICE = "the device"
+CLOSING = "closing"  # the phase after the training: ranks wait for who writes a page, say
 NAMES = ("all_", "barrier", "broadcast", "gather", "reduce", "scatter", "shift", "new_group")
 
 

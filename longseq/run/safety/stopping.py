@@ -54,16 +54,18 @@ def seconds_of(walltime: str) -> float:
 def end_time(environ: Mapping[str, str], started: float | None = None) -> float | None:
     """When the job ends, in seconds since the epoch; None where nothing says so.
 
-    LONGSEQ_END_TIME (from the launcher, which asks the scheduler and knows when it was started
-    itself) or Slurm's SLURM_JOB_END_TIME, else WALLTIME after `started` (now). The earliest counts.
+    LONGSEQ_END_TIME (ALCF/running.sh, which asks the scheduler, knows when it was started itself,
+    and says which end was past; empty: it knows none), else Slurm's SLURM_JOB_END_TIME, which is
+    another job's where it is past; and WALLTIME after `started` (now). The earliest counts.
     """
-    ends = [
-        float(environ[name])
-        for name in ("LONGSEQ_END_TIME", "SLURM_JOB_END_TIME")
-        if environ.get(name, "").isdecimal()
-    ]
+    now = time.time() if started is None else started
+    end = environ.get("LONGSEQ_END_TIME")
+    if end is None:
+        end = environ.get("SLURM_JOB_END_TIME", "")
+        end = end if end.isdecimal() and float(end) > now else ""
+    ends = [float(end)] if end.isdecimal() else []
     if environ.get("WALLTIME"):
-        ends.append((time.time() if started is None else started) + seconds_of(environ["WALLTIME"]))
+        ends.append(now + seconds_of(environ["WALLTIME"]))
     return min(ends, default=None)
 
 

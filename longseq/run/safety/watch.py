@@ -5,12 +5,13 @@ rank that will never come.
     watch.start()                            # before torch is imported: signals, and who started us
     watch.listen(folder, rank, size, 600)    # from here on the ranks watch each other
     watch.at(step=3, phase="step")           # where the training is
+    watch.closing(0)                         # the training is over; pages, trackers
     watch.end()
 
 It ends this process, and with it the run, when there is nothing left to wait for: before the first
 iteration on SIGTERM, SIGUSR1 or Ctrl-C; on a second Ctrl-C; when a rank has stopped
 (--hang-timeout, or seconds after a signal); when whoever started it is gone and the ranks do not
-come to a checkpoint.
+come to a checkpoint; when what comes after the training does not end.
 """
 
 from __future__ import annotations
@@ -28,14 +29,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 
-from longseq.errors import EXIT_BAD_HOST, EXIT_FAILED, EXIT_STOPPED_EARLY
+from longseq.errors import EXIT_BAD_HOST, EXIT_DONE, EXIT_FAILED, EXIT_STOPPED_EARLY
 from longseq.host.atomic_files import reason, replace_file, unwritable
 from longseq.reports.runs import END
 from longseq.run.safety.abort import report, tell_launcher
 from longseq.run.safety.hangs import Listener, Seen, Verdict, find_stopped
-from longseq.run.safety.heartbeat import Beat, Heart
+from longseq.run.safety.heartbeat import CLOSING, Beat, Heart
 from longseq.run.safety.starters import lives, starters, told
 from longseq.run.safety.stopping import GO_ON, INT, ORPHAN, STOP_FILE, TERM, USR1, Stopper
+from longseq.run.stdio import leave_code
 
 SIGNALS = {signal.SIGUSR1: USR1, signal.SIGTERM: TERM, signal.SIGINT: INT}
 EXIT_INTERRUPTED = 130
@@ -46,6 +48,7 @@ EVERY = 1.0  # seconds between two looks, and between two beats of a run of up t
 RANKS = 500  # more ranks beat less often, as all their files are on one file system
 PATIENCE = 10.0  # seconds without a move, or two steps, once all are told to stop
 ORPHANS = 25.0  # seconds that a run without a launcher may take to its checkpoint
+AFTERWARDS = 600.0  # seconds that a page, trackers and farewells may take after the training
 STOPPED = "stopped-rank.txt"  # in RUN/log: the verdict, for ranks that did not find it themselves
 
 
@@ -57,7 +60,8 @@ class Watch:
         self._environ = environ
         self._parent, self._starters = os.getppid(), starters(environ)
         self._step, self._phase, self._done = 0, "start", 0
-        self._asked_at = self._interrupted_at = 0.0
+        self._asked_at = self._interrupted_at = self._over_at = 0.0
+        self._code = EXIT_FAILED
         self._at_once = self._ended = False
         self._folder, self._old_verdict = Path(), 0
         self._heart: Heart | None = None
@@ -110,6 +114,10 @@ class Watch:
     def tick(self, *_: object) -> None:
         """Some part of a step is done; also as a hook of a module."""
         self._done += 1
+
+    def closing(self, code: int) -> None:
+        """The training is over, for `code`: nobody is blamed for the time that the rest takes."""
+        self._code, self._over_at, self._phase = code, time.monotonic(), CLOSING
 
     def end(self) -> None:
         """The main thread is done: nobody waits for this rank, and signals act as usual."""
@@ -204,6 +212,9 @@ class Watch:
         """End the run where a rank has stopped; after a call to stop, do not wait for long."""
         if self._listener is None or self._heart is None or self._ended:
             return
+        if self._over_at:
+            self._look_at_clock()
+            return
         if self._verdict() != self._old_verdict:
             time.sleep(LAST_WORDS)  # whoever wrote it tells the launcher
             self._leave(EXIT_BAD_HOST)
@@ -217,6 +228,18 @@ class Watch:
             seen[0] = Seen(self._beat, 0.0)
         if verdict := find_stopped(seen, silence, stuck, device):
             self._condemn(verdict)
+
+    def _look_at_clock(self) -> None:
+        """How the run has ended stands, and so does its checkpoint: no page changes that."""
+        if time.monotonic() - self._over_at < AFTERWARDS:
+            return
+        text = f"{AFTERWARDS:.0f} s after the training its page, its trackers or a rank do not end"
+        if self._code in (EXIT_DONE, EXIT_STOPPED_EARLY):
+            with contextlib.suppress(OSError, ValueError):
+                print(f"longseq: warning: {text}", file=sys.stderr, flush=True)
+            leave_code(self._code, self._environ)
+            self._leave(self._code)
+        self._leave(self._code, text)
 
     def _patience(self) -> tuple[float, float]:
         """Seconds that a rank may be silent, and those that all may wait for their GPUs.

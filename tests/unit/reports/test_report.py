@@ -15,7 +15,7 @@ from longseq.__main__ import main
 from longseq.errors import UserError
 from longseq.reports.compare import differences
 from longseq.reports.curves import NEAR, several
-from longseq.reports.page import write_page
+from longseq.reports.page import page, write_page
 from longseq.reports.plots import bounds_near, gradient_plot, smooth, thin
 from longseq.reports.runs import RunRecord, read_run
 from longseq.reports.sections import flat
@@ -210,6 +210,20 @@ def test_a_run_that_goes_on_has_the_history_of_those_before(tmp_path: Path) -> N
 def test_long_runs_stay_small(tmp_path: Path) -> None:
     size = write_page(read_run(make_run(tmp_path / "run", count=20_000))).stat().st_size
     assert size < 1_000_000
+
+
+def test_a_page_reads_a_record_only_so_often(tmp_path: Path) -> None:
+    """Of a run of 200,000 iterations the ranks wait for it."""
+    read: list[str] = []
+
+    class Record(dict[str, Any]):
+        def get(self, key: str, default: Any = None) -> Any:
+            read.append(key)
+            return super().get(key, default)
+
+    run = read_run(make_run(tmp_path / "run", 2000))
+    page(RunRecord(run.folder, [Record(one) for one in run.metrics], run.summary))
+    assert len(read) < 50 * 2000
 
 
 def test_a_run_that_did_not_end_is_reported(tmp_path: Path) -> None:

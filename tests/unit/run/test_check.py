@@ -1,6 +1,7 @@
 """`longseq check` says what the ranks will not say again."""
 
 import argparse
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,9 +10,11 @@ import pytest
 from longseq.config.arguments import Config
 from longseq.config.checks import parse_config
 from longseq.errors import UserError
-from longseq.run.check import _check_data, _check_request
+from longseq.run.check import _check_data, _check_file_size, _check_request
 
-CONFIG = parse_config("--num-layers 2 --hidden-size 32 --num-attention-heads 4".split(), 1)
+FLAGS = "--num-layers 2 --num-attention-heads 4 --hidden-size"
+CONFIG = parse_config([*FLAGS.split(), "32"], 1)
+LARGER = parse_config([*FLAGS.split(), "2048"], 1)
 
 
 @pytest.mark.parametrize(
@@ -65,3 +68,24 @@ def test_a_part_without_data_is_found_before_a_rank_starts(
         _check_data(config)
     tiny = next((tmp_path / "cache").glob("tiny*")) / "tokens"
     assert f"--split {said.format(tiny=tiny)}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("config", "most", "need"),
+    [
+        (CONFIG, 100 << 10, "100.0 KiB here, and logs and MPI's shared memory need up to 64.0 MiB"),
+        (CONFIG, 64 << 20, ""),
+        (LARGER, 64 << 20, "64.0 MiB here, and a rank's part of a checkpoint has 1.1"),
+        (LARGER, 2 << 30, ""),
+        (LARGER, resource.RLIM_INFINITY, ""),
+    ],
+)
+def test_files_may_be_as_large_as_they_will_be(
+    config: Config, most: int, need: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (most, most))
+    if not need:
+        _check_file_size(config)
+        return
+    with pytest.raises(UserError, match=f"^ulimit -f: a file may have {need}"):
+        _check_file_size(config)

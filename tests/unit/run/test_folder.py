@@ -2,7 +2,9 @@
 made.
 """
 
+import errno
 import os
+import re
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from longseq.errors import FullDisk, UserError
+from longseq.host.atomic_files import reason
 from longseq.run.folder import claim_run_folder, write_command
 from tests.faults.chain_events import fill
 from tests.launch.cluster import small_disk, why_not
@@ -50,10 +53,48 @@ def test_full_disk_names_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         claim_run_folder(tmp_path / "run")
 
 
+def test_a_disk_that_takes_no_file_more_is_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Free bytes would be of no use; where files are not counted (btrfs) there are 0 of 0."""
+    disk = list(os.statvfs(tmp_path))
+
+    def counts(total: int, free: int) -> None:
+        counted = os.statvfs_result([*disk[:5], total, free, free, *disk[8:]])
+        monkeypatch.setattr(os, "statvfs", lambda _: counted)
+
+    for free, said in ((1, "no space left"), (0, r"no room for one more file, .*`df -i`")):
+        counts(10, free)
+        assert re.match(said, reason(OSError(errno.ENOSPC, "x", str(tmp_path / "gone"))))
+    monkeypatch.setattr(
+        os, "statvfs", lambda _: os.statvfs_result([*disk[:5], 10, 0, 0, *disk[8:]])
+    )
+    with pytest.raises(FullDisk, match=rf"in {tmp_path}: no room for one more file"):
+        claim_run_folder(tmp_path / "run")
+    counts(0, 0)
+    assert claim_run_folder(tmp_path / "run")
+
+
+def test_nothing_is_to_be_freed_where_nobody_may_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    said = f"made in {tmp_path}: Read-only file system; set OUTPUT_DIR to a folder that you can"
+    with pytest.raises(UserError, match=said):
+        claim_run_folder(tmp_path / "run")
+
+
 def test_a_full_disk_leaves_nothing_half_made(tmp_path: Path) -> None:
     """Whether it says so itself, or, as with a quota, the first file that finds no room."""
     if reason := why_not():
         pytest.skip(reason)
+    with small_disk(tmp_path, "6m,nr_inodes=4"):  # one for itself
+        with pytest.raises(FullDisk, match=f"in {tmp_path}/out: no room for one more file"):
+            claim_run_folder(tmp_path / "out/run")
+        assert [path.name for path in tmp_path.rglob("*")] == ["out"]
     with small_disk(tmp_path, "6m"):
         with pytest.raises(FullDisk, match=f"in {tmp_path}/out: no space left .*; free some, or"):
             claim_run_folder(tmp_path / "out/run", {"a": "x" * (1 << 23)})

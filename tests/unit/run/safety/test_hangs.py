@@ -55,11 +55,19 @@ def test_a_silent_rank_is_named_with_all_that_is_known() -> None:
         ([beat(0, phase="save"), beat(1, "", 90, phase="save")], 1),  # writes nothing any more
         ([beat(0, "", 90)], None),  # alone: a long kernel
         ([beat(0), beat(1, phase="end")], None),  # done
+        ([beat(0, "", 0, phase="closing"), beat(1, still=70, phase="closing")], None),  # a page
+        ([beat(0, "", 70, phase="closing"), beat(1, still=70, phase="closing")], None),
     ],
 )
 def test_who_is_waited_for(beats: list[Beat], named: int | None) -> None:
     verdict = find_stopped(seen(*beats), 60, 60)
     assert (verdict.rank if verdict else None) == named
+
+
+def test_who_waits_for_the_others_to_end_may_be_silent() -> None:
+    last = [beat(0, "", 0), beat(1, phase="closing"), beat(2)]
+    assert find_stopped(seen(*last, silent=1), 60, 600) is None
+    assert find_stopped(seen(*last, silent=2), 60, 600) is not None
 
 
 def gpu(rank: int, line: str = READS[0], still: float = 70.0, **more: object) -> Beat:

@@ -49,9 +49,19 @@ def test_walltime_that_is_none(text: str) -> None:
 
 def test_earliest_end_counts() -> None:
     assert end_time({}) is None
-    assert end_time({"SLURM_JOB_END_TIME": "5000"}) == 5000
+    assert end_time({"SLURM_JOB_END_TIME": "5000"}, started=1000) == 5000
     assert end_time({"SLURM_JOB_END_TIME": "5000", "WALLTIME": "30m"}, started=1000) == 2800
     assert end_time({"LONGSEQ_END_TIME": "2000", "WALLTIME": "30m"}, started=1000) == 2000
+    slurm = {"SLURM_JOB_END_TIME": "5000"}  # from the job's start on; it was extended
+    assert end_time(slurm | {"LONGSEQ_END_TIME": "6000"}, started=1000) == 6000
+
+
+def test_the_end_of_another_job_is_none() -> None:
+    """Of a terminal that was opened in it, say; who started the ranks has said so."""
+    slurm = {"SLURM_JOB_END_TIME": "1700000000"}
+    assert end_time(slurm) is None
+    assert end_time({"SLURM_JOB_END_TIME": "9" * 10, "LONGSEQ_END_TIME": ""}) is None
+    assert end_time(slurm | {"WALLTIME": "30m"}, started=1.8e9) == 1.8e9 + 1800
 
 
 def test_the_weightiest_reason_counts() -> None:

@@ -9,6 +9,7 @@ import torch
 
 from longseq.parallel.agreement import Ranks
 from longseq.reports.runs import RunRecord
+from longseq.reports.sections import slowest_rank
 from longseq.run.safety import stragglers as module
 from longseq.run.safety.stragglers import Stragglers, slowest
 
@@ -90,8 +91,8 @@ def test_the_report_names_the_one_that_is_mostly_slowest(tmp_path: Any) -> None:
         {"iteration": 2, "slowest_rank": r, "slowest_host": h, "slowest_over_median": o}
         for r, h, o in looks
     ]
-    factor, said = RunRecord(tmp_path, metrics).slowest_rank()
+    factor, said = slowest_rank(RunRecord(tmp_path, metrics))
     assert factor == "1.30 x"
     assert "rank 3 on b, alone, in 3 of 4 looks" in said
     assert "up to 23% of a step" in said
-    assert RunRecord(tmp_path, metrics[:1]).slowest_rank() == ("", "")
+    assert slowest_rank(RunRecord(tmp_path, metrics[:1])) == ("", "")

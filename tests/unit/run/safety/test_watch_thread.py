@@ -133,6 +133,50 @@ def test_a_stale_file_of_a_heart_is_opened_anew(
     assert found[0].step == 3
 
 
+# A rank whose page never ends, beside one that has been silent since the last save
+CLOSES = """
+import os, sys, time
+from pathlib import Path
+from longseq.run.safety import watch as module
+from longseq.run.safety.heartbeat import Heart
+from longseq.run.safety.stopping import TERM, Stopper
+run, module.AFTERWARDS, module.PATIENCE = Path(sys.argv[1]), 1.5, 0.3
+watch = module.Watch(Stopper())
+watch.start()
+watch.listen(run, 0, 2, 0.3)
+Heart(run / "log", 1).beat(9, "save")
+watch.at(9, "save")
+watch.closing(int(sys.argv[2]))
+watch.stopper.ask(TERM)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("code", [0, 75, 73])
+def test_what_comes_after_the_training_blames_nobody_and_ends(tmp_path: Path, code: int) -> None:
+    """With the code that the training has, whoever is silent meanwhile."""
+    log = tmp_path / "log"
+    log.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", CLOSES, str(tmp_path), str(code)],
+        cwd=ROOT,
+        env=os.environ | {"LONGSEQ_LOG": str(log), "RANK": "0"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == code
+    said = "after the training its page, its trackers or a rank do not end"
+    notes = sorted(path.name for path in log.glob("[efs]*"))
+    if code == 73:
+        assert notes == ["failed-0.txt"]
+        assert said in (log / "failed-0.txt").read_text()
+    else:
+        assert notes == ["exit-code"]
+        assert (log / "exit-code").read_text() == f"{code}\n"
+        assert said in done.stderr
+
+
 @pytest.mark.parametrize(
     ("asked", "step", "patience"),
     [
