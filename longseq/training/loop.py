@@ -12,7 +12,6 @@ import logging
 import math
 import sys
 import time
-from collections import deque
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,6 @@ from longseq.errors import (
 from longseq.host.host_memory import peak_memory_gib
 from longseq.memory.need import needed
 from longseq.parallel.agreement import torch_ranks
-from longseq.reports.runs import LAST
 from longseq.run.peak import HeldToPlan
 from longseq.run.safety.spikes import Spikes, Trouble
 from longseq.run.safety.stragglers import Stragglers
@@ -44,6 +42,7 @@ from longseq.run.safety.watch import Watch
 from longseq.run.screen import open_log
 from longseq.training.announcer import Announcer
 from longseq.training.feed import Feed
+from longseq.training.losses import Losses
 from longseq.training.profile import Profile
 from longseq.training.rewind import Rewind
 from longseq.training.trainer import Trainer
@@ -62,7 +61,7 @@ def train(config: Config, watch: Watch) -> int:
     try:
         code = training.run()
         training.announcer.ended(
-            code, list(training.losses), training.validation_loss, training.stopper.began
+            code, training.losses, training.validation_loss, training.stopper.began
         )
         if code == EXIT_NO_ROOM:
             raise FullDisk(training.kept.lack)
@@ -104,7 +103,6 @@ class Training:
             lambda loss, norm: self.spikes.may_update(loss, norm, self.trainer.iteration)
         )
         self.lengths = curriculum_of(config)
-        self.losses: deque[float] = deque(maxlen=LAST)
         self._told_empty: set[str] = set()
         self.validation_loss: float | None = None
 
@@ -114,6 +112,7 @@ class Training:
         if progress := self.kept.load(_warn_early):
             self.trainer.resume(progress)
             self.spikes.go_back(self.trainer.iteration, self.kept.spikes)
+        self.losses = Losses(self.trainer.iteration)
         self.kept.claim(lambda text: self.screen.warn(text))
         self.announcer = Announcer(config, self.data, self.trainer, self.kept, held)
         self.screen, self.tracker = self.announcer.screen, self.announcer.tracker
@@ -180,7 +179,7 @@ class Training:
         batches = list(self.train_feed.step(trainer.consumed_samples, length))
         data_seconds = time.perf_counter() - began
         result = trainer.step(batches, meanwhile=self._read_ahead)
-        self.losses.append(result.loss)
+        self.losses.add(result.loss)
         if result.loss == result.grad_norm == 0.0:
             self._nothing_counts(f"iteration {trainer.iteration}", "nothing is learned from it")
         seconds = time.perf_counter() - began
@@ -241,6 +240,7 @@ class Training:
         self.watch.at(self.trainer.iteration, "load")
         began = time.monotonic()
         self.screen.note(self.rewind.go(self.screen.warn))
+        self.losses.go_back(self.trainer.iteration)
         self.stopper.saved_in(0.0, time.monotonic() - began)
 
     def _nothing_counts(self, what: str, so: str) -> None:

@@ -83,6 +83,12 @@ def events(folder: Path) -> dict[int, str]:
     return {record["iteration"]: record["event"] for record in lines if "event" in record}
 
 
+def told(folder: Path) -> str:
+    """The training loss that a run's end has told."""
+    closing: list[tuple[str, str]] = json.loads((folder / "summary.json").read_text())["closing"]
+    return dict(closing)["training loss"]
+
+
 def run(folder: Path, flags: str) -> int:
     places = ["--run-dir", str(folder), "--save", str(folder / "kept"), "--save-interval", "3"]
     argv = [*COMMON.split(), *flags.split(), *places]
@@ -183,6 +189,8 @@ def everything(folder: Path) -> dict[str, Any]:
     found["last"] = json.loads(lines[-1])
     found["saves"] = saves(folder / last)
     found["resumed"] = resumed(folder / "resumed", folder / last, flags)
+    if os.environ["RANK"] == "0":
+        found["told"] = [told(folder / name) for name in (last, "resumed")]
     found["skipped"] = skipped(folder / "skipped", flags)
     found["careless"] = careless(folder / "careless", flags)
     found["endless"] = endless(folder / "endless")

@@ -49,6 +49,15 @@ def test_a_run_that_goes_on_leaves_it_out_too(found: Any, folder: Path) -> None:
     assert [(one.first, one.last, one.checkpoint) for one in kept.batches] == [(28, 31, 6)]
 
 
+def test_the_end_tells_the_loss_of_the_whole_training(found: Any) -> None:
+    """Neither of what was undone, nor of this run's iterations alone where it goes on."""
+    losses = found["zero-3"][0].values()
+    mean = f"{sum(losses) / len(losses):.4f} "
+    for said in found["told"]:
+        assert said.startswith(mean)
+        assert said.endswith(", mean of 10 iterations")
+
+
 def test_a_run_that_goes_on_leaves_out_as_the_whole_one(found: Any) -> None:
     """What losses are compared with is in the checkpoint: its first batches are judged by it."""
     whole, resumed = found["skipped"]
