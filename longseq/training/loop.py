@@ -30,6 +30,7 @@ from longseq.errors import (
     EXIT_FAILED,
     EXIT_NO_ROOM,
     EXIT_STOPPED_EARLY,
+    BadNumbers,
     FullDisk,
 )
 from longseq.host.host_memory import peak_memory_gib
@@ -230,7 +231,7 @@ class Training:
         record |= {"grad_norm": self.spikes.norm}
         if trouble.action == "stop":
             self.tracker.log(record | {"event": text})
-            raise FloatingPointError(text)
+            raise BadNumbers(f"{text}; {self.kept.tell_last()}")
         self.screen.warn(text)
         return text
 
@@ -267,9 +268,10 @@ class Training:
         """Begin to write a checkpoint of this iteration, if a folder was named for it."""
         self.watch.at(self.trainer.iteration, "save")
         if self.config.run.save and self.ranks.largest(int(not are_finite(self.trainer.model))):
-            raise FloatingPointError(
+            raise BadNumbers(
                 f"the weights after iteration {self.trainer.iteration} are not finite numbers, so"
-                " they were not saved: a smaller --lr (LR), or a longer warm-up"
+                f" they were not saved; {self.kept.tell_last()}: a smaller --lr (LR), or a longer"
+                " warm-up"
             )
         began = time.monotonic()
         self.kept.save(self.trainer.progress(), self.spikes.state())
