@@ -33,3 +33,9 @@ class Gone(UserError):
     """What a run wrote to was taken away from it: one line as well, and a failure."""
 
     exit_code = EXIT_FAILED
+
+
+class BadNumbers(UserError):
+    """A loss or weights with which no training goes on: one line as well, and a failure."""
+
+    exit_code = EXIT_FAILED

@@ -132,6 +132,11 @@ class RunCheckpoints:
         """The checkpoint to go back to: the newest of this run, or what --load found."""
         return self.newest or self.loaded
 
+    def tell_last(self) -> str:
+        """For a run's last words: from where one can go on. Waits for what is under way."""
+        self.settle()
+        return f"the newest checkpoint is {self.last}" if self.last else "there is no checkpoint"
+
     def go_back(self, warn: Callable[[str], None]) -> dict[str, int]:
         """Put the newest whole checkpoint into the engine again; returns its progress.
 

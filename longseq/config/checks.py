@@ -196,16 +196,19 @@ def _recomputation(config: Config) -> None:
             name
             for name, is_given in (
                 ("--recompute-method block", memory.recompute_method != "uniform"),
-                ("--recompute-num-layers", memory.recompute_num_layers > 1),
-                ("--tile-size", memory.tile_size > 0),
+                (
+                    f"--recompute-num-layers {memory.recompute_num_layers}",
+                    memory.recompute_num_layers > 1,
+                ),
+                (f"--tile-size {memory.tile_size}", memory.tile_size > 0),
                 ("--checkpoint-in-cpu", memory.checkpoint_in_cpu),
             )
             if is_given
         ]
         if given:
             raise UserError(
-                f"{given[0]} needs layers that are recomputed: give --recompute-granularity full or"
-                " outside-attention"
+                f"{given[0]} needs layers that are recomputed, and --recompute-granularity is"
+                f" {granularity}: give full (USE_ACTIVATION_CHECKPOINTING=1) or outside-attention"
             )
     if memory.recompute_num_layers > layers:
         raise UserError(

@@ -140,7 +140,8 @@ def _blocks(config: Config) -> str:
 
 def _needs_blocks(limits: Limits, config: Config) -> str:
     """Why this kernel cannot do what is made of blocks of another; empty if nothing is."""
-    names = "--use-flash-attn-sdpa, or --use-flash-attn-cudnn on Hopper"
+    sdpa, cudnn = (f"--use-flash-attn-{k} (USE_FLASH_ATTN={k})" for k in ("sdpa", "cudnn"))
+    names = f"{sdpa}, or {cudnn} on Hopper"
     if config.layout.ring > 1 and not (limits.in_blocks and config.network.attention_dropout == 0):
         return (
             f"--context-parallel-size {config.layout.ring}: ring attention is made of torch's"

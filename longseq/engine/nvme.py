@@ -23,7 +23,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import IO
@@ -55,9 +55,7 @@ def claim(path: Path) -> Path:
     folder stays locked while this process lives: a folder without that lock has no owner.
     """
     if path not in _claimed:
-        with (path / f".{PREFIX}gate").open("a") as gate:
-            # One process at a time: a folder that is made but not locked yet looks abandoned
-            fcntl.flock(gate, fcntl.LOCK_EX)
+        with _gate(path):
             remove_abandoned(path)
             folder = path / f"{PREFIX}{uuid.uuid4().hex[:8]}"
             _claimed[path] = folder  # before it is there: from then on `release` removes it
@@ -70,7 +68,8 @@ def claim(path: Path) -> Path:
 
 def release() -> None:
     """Remove what this process has claimed."""
-    for folder in list(_claimed.values()):
+    claimed = dict(_claimed)
+    for folder in claimed.values():
         for _ in range(TRIES):  # writing that is under way may bring a file back
             shutil.rmtree(folder, ignore_errors=True)
             if not folder.exists():
@@ -79,6 +78,31 @@ def release() -> None:
         lock.close()
     _claimed.clear()
     _locks.clear()
+    for path in claimed:
+        _remove_gate(path)
+
+
+@contextmanager
+def _gate(path: Path, how: int = fcntl.LOCK_EX) -> Iterator[Path]:
+    """For one process at a time: a folder that is made but not locked yet looks abandoned."""
+    name, links = path / f".{PREFIX}gate", 0
+    while not links:  # one that was removed while we waited holds nobody back
+        with name.open("a") as gate:
+            fcntl.flock(gate, how)
+            links = os.fstat(gate.fileno()).st_nlink
+            if links:
+                yield name
+
+
+def _remove_gate(path: Path) -> None:
+    """Where no run has a folder in `path` any more, nor is about to: such a one holds the gate."""
+    for _ in range(TRIES):
+        with suppress(OSError):
+            with _gate(path, fcntl.LOCK_EX | fcntl.LOCK_NB) as gate:
+                if not any(path.glob(f"{PREFIX}*")):
+                    gate.unlink()
+            return
+        time.sleep(0.05)
 
 
 def remove_abandoned(path: Path) -> list[Path]:

@@ -60,14 +60,21 @@ class Tsv(Table):
     def __init__(self, columns: Columns, file: IO[str]) -> None:
         super().__init__(columns)
         self._file = file
+        self._header = "\t".join(columns) + "\n"
         self._form = "\t".join({float: "%.6f", int: "%d", str: "%s"}[c] for c in columns.values())
-        file.write("\t".join(columns) + "\n")
+
+    def _begin(self) -> None:
+        """The header, with the first row: where that is refused, nothing is on the screen."""
+        self._file.write(self._header)
+        self._header = ""
 
     def add(self, rows: Mapping[str, Sequence[Any]]) -> None:
         lines = zip(*(rows[name] for name in self.columns), strict=True)
+        self._begin()
         self._file.writelines(self._form % line + "\n" for line in lines)
 
     def close(self) -> None:
+        self._begin()
         self._file.flush()
 
 
@@ -177,15 +184,18 @@ def written_aside(path: Path) -> Iterator[Path]:
 @contextmanager
 def open_table(path: Path | None, columns: Columns) -> Iterator[Table]:
     """A table in the file `path`, in the format of its name; None: TSV on the screen."""
+    table: Table
     if path is None:
-        table: Table = Tsv(columns, sys.stdout)
+        table = Tsv(columns, sys.stdout)
         yield table
         table.close()
         return
     with written_aside(path) as aside:
         if path.suffix == ".tsv":
             with aside.open("w", encoding="utf-8") as file:
-                yield Tsv(columns, file)
+                table = Tsv(columns, file)
+                yield table
+                table.close()
             return
         table = Parquet(columns, aside) if path.suffix == ".parquet" else Npy(columns, aside)
         try:

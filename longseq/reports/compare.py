@@ -41,7 +41,7 @@ def row(run: RunRecord) -> list[str]:
     return [
         run.status or "unknown",
         str(run.metrics[-1]["iteration"]),
-        number(run.recent("lm_loss"), "{:.4f}"),
+        number(run.training_loss()[0], "{:.4f}"),
         number(run.last("validation_loss"), "{:.4f}"),
         short(run.typical("tokens_per_sec")),
         number(run.typical("tflops"), "{:.3g}"),

@@ -1,8 +1,12 @@
-"""Numbers as people read them."""
+"""Numbers as people read them, and what is to be said of those that are none."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
+
+from longseq.reports.runs import finite
 
 
 def number(value: float | None, form: str) -> str:
@@ -55,3 +59,23 @@ def duration(seconds: float) -> str:
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02}:{second:02}"
+
+
+def no_number(records: Sequence[dict[str, Any]], whole: bool = True) -> list[str]:
+    """What is to be said of losses that are none, whose curves have gaps or are not there; whole:
+    records is all of the run, not its end alone.
+    """
+    said = []
+    for key, what in (("lm_loss", "iterations"), ("validation_loss", "validations")):
+        told = [record for record in records if key in record]
+        lost = [record["iteration"] for record in told if not finite(record[key])]
+        if not lost:
+            continue
+        when = f"since iteration {lost[0]:,}"
+        if lost[-1] != told[-1]["iteration"]:
+            when = f"from {lost[0]:,} to {lost[-1]:,}" if lost[1:] else f"at {lost[0]:,}"
+        elif not whole and lost[0] == told[0]["iteration"]:
+            when += " or before"
+        of = "" if whole else "the last "
+        said.append(f"no number in {len(lost):,} of {of}{len(told):,} {what}, {when}")
+    return said

@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader
 from longseq.host.atomic_files import Sha256, reason, replace_file, unwritable
 from longseq.reports import curves, plots, sections
 from longseq.reports.format import bits_a_base, duration, number, short
-from longseq.reports.runs import LAST, RunRecord
+from longseq.reports.runs import RunRecord
 from longseq.reports.sections import flat, pairs
 
 PAGE = "report.html"
@@ -137,9 +137,9 @@ def _subtitle(run: RunRecord) -> str:
 
 def cards(run: RunRecord) -> list[tuple[str, str]]:
     """The figures at the top: (value, what it is)."""
-    last = min(LAST, len(run.column("lm_loss")[0]))
+    mean, last = run.training_loss()
     found = [
-        _loss(run, run.recent("lm_loss"), f"training loss, mean of {last} iterations"),
+        _loss(run, mean, f"training loss, mean of {last} iterations"),
         _loss(run, run.last("validation_loss"), "validation loss"),
         *(_loss(run, value, f"loss of a baseline: {name}") for name, value in run.marks()),
         (str(run.metrics[-1]["iteration"]), "iterations"),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -63,10 +64,10 @@ class RunRecord:
         values = self.column(key, own=True)[1]
         return statistics.median(values[WARM_UP:] or values) if values else None
 
-    def recent(self, key: str) -> float | None:
-        """The mean of a metric over the last iterations."""
-        values = self.column(key)[1][-LAST:]
-        return sum(values) / len(values) if values else None
+    def training_loss(self) -> tuple[float | None, int]:
+        """The mean over the last iterations, and over how many."""
+        losses = recent(record.get("lm_loss") for record in self.history + self.metrics)
+        return (statistics.fmean(losses) if losses else None), len(losses)
 
     def by_place(self) -> dict[int, list[tuple[int, float]]]:
         """Of the first, the middle and the last validation: iteration → (tokens before at most,
@@ -114,26 +115,6 @@ class RunRecord:
     def seconds(self) -> float:
         """Time that this run spent in iterations."""
         return sum(self.column("iteration_time", own=True)[1])
-
-
-def no_number(records: Sequence[dict[str, Any]], whole: bool = True) -> list[str]:
-    """What is to be said of losses that are none, whose curves have gaps or are not there; whole:
-    records is all of the run, not its end alone.
-    """
-    said = []
-    for key, what in (("lm_loss", "iterations"), ("validation_loss", "validations")):
-        told = [record for record in records if key in record]
-        lost = [record["iteration"] for record in told if not finite(record[key])]
-        if not lost:
-            continue
-        when = f"since iteration {lost[0]:,}"
-        if lost[-1] != told[-1]["iteration"]:
-            when = f"from {lost[0]:,} to {lost[-1]:,}" if lost[1:] else f"at {lost[0]:,}"
-        elif not whole and lost[0] == told[0]["iteration"]:
-            when += " or before"
-        of = "" if whole else "the last "
-        said.append(f"no number in {len(lost):,} of {of}{len(told):,} {what}, {when}")
-    return said
 
 
 def read_run(folder: Path) -> RunRecord:
@@ -226,6 +207,22 @@ def _history(summary: dict[str, Any], first: int) -> tuple[list[dict[str, Any]],
         records[:0] = before
         first, summary = before[0]["iteration"], read_json(folder / SUMMARY)
     return records, said[::-1]
+
+
+def recent(losses: Iterable[Any]) -> list[float]:
+    """Those whose mean is the training loss, wherever it is told: of the last LAST iterations of
+    the training as a whole, runs before (losses_before) included, in which it was a number.
+    """
+    return [float(value) for value in losses if finite(value)][-LAST:]
+
+
+@functools.cache
+def losses_before(load: str, directory: str, first: int) -> tuple[float, ...]:
+    """For `recent`, of the iterations before `first`: of the runs that --load, as it is named in
+    `directory`, goes back to.
+    """
+    summary = {"directory": directory, "settings": {"run": {"load": load}}}
+    return tuple(recent(r.get("lm_loss") for r in _history(summary, first)[0]))
 
 
 def run_of(load: Path) -> Path | None:

@@ -10,8 +10,8 @@ from typing import Any
 
 from longseq.host.gpus import gpu_of
 from longseq.reports import curves, plots
-from longseq.reports.format import counted, number, size
-from longseq.reports.runs import RunRecord, finite, nested, no_number
+from longseq.reports.format import counted, no_number, number, size
+from longseq.reports.runs import RunRecord, finite, nested
 
 Row = tuple[str, str] | tuple[str, str, float]
 Rows = Sequence[Row]

@@ -84,8 +84,8 @@ def closing_rows(
 ) -> Rows:
     """Losses beside the data's own marks, where everything is, and how to go on.
 
-    marks: of `baselines`, empty on other ranks than 0. losses: of the last iterations, nats a
-    token.
+    marks: of `baselines`, empty on other ranks than 0. losses: nats a token, whose mean is
+    told (reports/runs.py: recent).
     """
     bases = marks.get("bases_a_token")
     rows: Rows = []

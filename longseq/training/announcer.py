@@ -42,6 +42,7 @@ from longseq.run.summary import baselines, closing_rows, opening_rows, write_sum
 from longseq.run.tracking import Tracker, open_tracker
 from longseq.training.facts import data_facts, memory_facts
 from longseq.training.feed import MicroBatch
+from longseq.training.losses import Losses
 from longseq.training.trainer import Trainer
 
 
@@ -191,17 +192,18 @@ class Announcer:
         self.screen.note(f"checkpoint of iteration {at} saved in {seconds:.1f} s")
 
     def ended(
-        self, exit_code: int, losses: list[float], validation_loss: float | None, since: float
+        self, exit_code: int, losses: Losses, validation_loss: float | None, since: float
     ) -> None:
         """The last lines: how it ended, where everything is, how to go on.
 
-        losses: of the last iterations. since: time.monotonic() when the run began.
+        since: time.monotonic() when the run began.
         """
         title = {EXIT_DONE: DONE, EXIT_NO_ROOM: FAILED}.get(exit_code, STOPPED)
         told = self._told | ({"reason": self.kept.lack} if title == FAILED else {})
         took = duration(time.monotonic() - since)
+        told_loss = losses.recent(self.config) if losses.own and self.ranks.rank == 0 else []
         rows = closing_rows(
-            self.config, self.marks, losses, validation_loss, self.kept.newest, exit_code
+            self.config, self.marks, told_loss, validation_loss, self.kept.newest, exit_code
         )
         if self.peak:
             rows.append(("peak memory", self.peak.line))
@@ -209,7 +211,7 @@ class Announcer:
         if self.folder and self.ranks.rank == 0:
             try:
                 write_summary(self.folder, self.config, told, title, self.opening, rows)
-                if losses:  # none where all iterations were done before
+                if losses.own:  # none where all iterations were done before
                     write_page(read_run(self.folder))
             except Exception as error:  # a full disk, a library: what has ended well stays so
                 text = f"the report could not be written: {error}"

@@ -12,7 +12,6 @@ import logging
 import math
 import sys
 import time
-from collections import deque
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,12 +30,12 @@ from longseq.errors import (
     EXIT_FAILED,
     EXIT_NO_ROOM,
     EXIT_STOPPED_EARLY,
+    BadNumbers,
     FullDisk,
 )
 from longseq.host.host_memory import peak_memory_gib
 from longseq.memory.need import needed
 from longseq.parallel.agreement import torch_ranks
-from longseq.reports.runs import LAST
 from longseq.run.peak import HeldToPlan
 from longseq.run.safety.spikes import Spikes, Trouble
 from longseq.run.safety.stragglers import Stragglers
@@ -44,6 +43,7 @@ from longseq.run.safety.watch import Watch
 from longseq.run.screen import open_log
 from longseq.training.announcer import Announcer
 from longseq.training.feed import Feed
+from longseq.training.losses import Losses
 from longseq.training.profile import Profile
 from longseq.training.rewind import Rewind
 from longseq.training.trainer import Trainer
@@ -63,7 +63,7 @@ def train(config: Config, watch: Watch) -> int:
         code = training.run()
         watch.closing(code)
         training.announcer.ended(
-            code, list(training.losses), training.validation_loss, training.stopper.began
+            code, training.losses, training.validation_loss, training.stopper.began
         )
         if code == EXIT_NO_ROOM:
             raise FullDisk(training.kept.lack)
@@ -105,7 +105,6 @@ class Training:
             lambda loss, norm: self.spikes.may_update(loss, norm, self.trainer.iteration)
         )
         self.lengths = curriculum_of(config)
-        self.losses: deque[float] = deque(maxlen=LAST)
         self._told_empty: set[str] = set()
         self.validation_loss: float | None = None
 
@@ -115,6 +114,7 @@ class Training:
         if progress := self.kept.load(_warn_early):
             self.trainer.resume(progress)
             self.spikes.go_back(self.trainer.iteration, self.kept.spikes)
+        self.losses = Losses(self.trainer.iteration)
         self.kept.claim(lambda text: self.screen.warn(text))
         self.announcer = Announcer(config, self.data, self.trainer, self.kept, held)
         self.screen, self.tracker = self.announcer.screen, self.announcer.tracker
@@ -181,7 +181,7 @@ class Training:
         batches = list(self.train_feed.step(trainer.consumed_samples, length))
         data_seconds = time.perf_counter() - began
         result = trainer.step(batches, meanwhile=self._read_ahead)
-        self.losses.append(result.loss)
+        self.losses.add(result.loss)
         if result.loss == result.grad_norm == 0.0:
             self._nothing_counts(f"iteration {trainer.iteration}", "nothing is learned from it")
         seconds = time.perf_counter() - began
@@ -232,7 +232,7 @@ class Training:
         record |= {"grad_norm": self.spikes.norm}
         if trouble.action == "stop":
             self.tracker.log(record | {"event": text})
-            raise FloatingPointError(text)
+            raise BadNumbers(f"{text}; {self.kept.tell_last()}")
         self.screen.warn(text)
         return text
 
@@ -242,6 +242,7 @@ class Training:
         self.watch.at(self.trainer.iteration, "load")
         began = time.monotonic()
         self.screen.note(self.rewind.go(self.screen.warn))
+        self.losses.go_back(self.trainer.iteration)
         self.stopper.saved_in(0.0, time.monotonic() - began)
 
     def _nothing_counts(self, what: str, so: str) -> None:
@@ -268,9 +269,10 @@ class Training:
         """Begin to write a checkpoint of this iteration, if a folder was named for it."""
         self.watch.at(self.trainer.iteration, "save")
         if self.config.run.save and self.ranks.largest(int(not are_finite(self.trainer.model))):
-            raise FloatingPointError(
+            raise BadNumbers(
                 f"the weights after iteration {self.trainer.iteration} are not finite numbers, so"
-                " they were not saved: a smaller --lr (LR), or a longer warm-up"
+                f" they were not saved; {self.kept.tell_last()}: a smaller --lr (LR), or a longer"
+                " warm-up"
             )
         began = time.monotonic()
         self.kept.save(self.trainer.progress(), self.spikes.state())

@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 from longseq.checkpoint.left_out import LeftOut
 from longseq.checkpoint.run_checkpoints import RunCheckpoints
+from longseq.errors import BadNumbers
 from longseq.run.safety.spikes import Spikes
 from longseq.run.tracking import Tracker
 from longseq.training.trainer import Trainer
@@ -56,15 +57,16 @@ class Rewind:
         return "its update was left out, and the training goes back"
 
     def go(self, warn: Callable[[str], None]) -> str:
-        """Do what was planned, and say it. Raises FloatingPointError where that has no end."""
+        """Do what was planned, and say it. Raises BadNumbers where that has no end."""
         assert self.due is not None
         why, first, last = self.due
         self.due = None
         progress = self.kept.go_back(warn)
         iteration, length = progress["iteration"], self.trainer.config.network.seq_length
         if len(self.kept.left_out.back_at(iteration)) >= MOST:
-            raise FloatingPointError(
-                f"{why}; the training went back to iteration {iteration} {MOST} times already"
+            raise BadNumbers(
+                f"{why}; the training went back to iteration {iteration} {MOST} times already;"
+                f" {self.kept.tell_last()}"
             )
         self.trainer.resume(progress)
         self.spikes.go_back(iteration, self.kept.spikes)

@@ -12,7 +12,6 @@ into the rank's log as before.
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib import import_module
@@ -23,12 +22,12 @@ from longseq.config.arguments import Config
 from longseq.data.opening import TrainingData
 from longseq.host.host_memory import peak_memory_gib
 from longseq.parallel.agreement import Ranks
-from longseq.reports.runs import LAST
 from longseq.run.safety.watch import Watch
 from longseq.run.screen import Screen
 from longseq.run.summary import Rows, baselines
 from longseq.run.throughput import again, rates
 from longseq.run.tracking import Tracker, open_tracker
+from longseq.training.losses import Losses
 from longseq.upstream.arguments import recomputes_all
 
 LOSS = "lm loss"  # its name
@@ -54,7 +53,7 @@ class Recorder:
         self.device, self.screen = device, screen
         self.tracker = Tracker(screen.warn)
         self.iteration, self.saved = 0, 0
-        self.losses: deque[float] = deque(maxlen=LAST)
+        self.losses = Losses(0)
         self.validation_loss: float | None = None
         self._began = self._rate = 0.0
         self._norm: float | None = None
@@ -87,6 +86,7 @@ class Recorder:
         self._made = theirs(*args, **more)
         run = self.config.run
         self.iteration = self._training.get_args().iteration
+        self.losses = Losses(self.iteration)
         if run.run_dir:
             self.tracker = open_tracker(
                 Path(run.run_dir),
@@ -118,7 +118,7 @@ class Recorder:
         """One iteration is over: its record, and whether to go on."""
         seconds = time.perf_counter() - self._began
         self.iteration = args[2]
-        self.losses.append(float(losses[LOSS]))
+        self.losses.add(float(losses[LOSS]))
         record = self._record(seconds)
         self.tracker.log(record)
         self.screen.iteration(record)
@@ -145,7 +145,7 @@ class Recorder:
             "iteration": self.iteration,
             "consumed_tokens": self._training.get_args().consumed_train_tokens,
             "sequence_length": config.network.seq_length,
-            "lm_loss": self.losses[-1],
+            "lm_loss": self.losses.own[-1],
             "grad_norm": self._norm,
             "learning_rate": self._rate,
             "iteration_time": seconds,

@@ -263,12 +263,12 @@ def _say_how_it_ended(config: Config, recorder: Recorder, code: int) -> None:
     title = DONE if code == EXIT_DONE else STOPPED
     took = duration(time.monotonic() - recorder.watch.stopper.began)
     saved = Path(config.run.save) if recorder.saved else None
-    rows: Rows = closing_rows(
-        config, recorder.marks, list(recorder.losses), recorder.validation_loss, saved, code
-    )
+    seen = recorder.ranks.rank == 0 and len(recorder.losses.own)
+    losses = recorder.losses.recent(config) if seen else []
+    rows: Rows = closing_rows(config, recorder.marks, losses, recorder.validation_loss, saved, code)
     recorder.screen.closing(f"{title} after {took}", rows)
     if config.run.run_dir and recorder.ranks.rank == 0:
         folder = Path(config.run.run_dir)
         write_summary(folder, config, recorder.marks, title, recorder.opening, rows)
-        if recorder.losses:
+        if recorder.losses.own:
             write_page(read_run(folder))

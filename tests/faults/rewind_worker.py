@@ -23,6 +23,7 @@ from longseq.checkpoint.run_checkpoints import RunCheckpoints
 from longseq.config.checks import parse_config
 from longseq.data.opening import open_data
 from longseq.engine.distributed import start_distributed, stop_distributed
+from longseq.errors import BadNumbers
 from longseq.run.safety.stopping import Stopper
 from longseq.run.safety.watch import Watch
 from longseq.training import rewind
@@ -83,6 +84,12 @@ def events(folder: Path) -> dict[int, str]:
     return {record["iteration"]: record["event"] for record in lines if "event" in record}
 
 
+def told(folder: Path) -> str:
+    """The training loss that a run's end has told."""
+    closing: list[tuple[str, str]] = json.loads((folder / "summary.json").read_text())["closing"]
+    return dict(closing)["training loss"]
+
+
 def run(folder: Path, flags: str) -> int:
     places = ["--run-dir", str(folder), "--save", str(folder / "kept"), "--save-interval", "3"]
     argv = [*COMMON.split(), *flags.split(), *places]
@@ -134,7 +141,17 @@ def endless(folder: Path) -> str:
     try:
         with poison(math.nan, 10**9), mock.patch.object(rewind, "MOST", 2):
             run(folder, LAYOUTS["zero-3"] + " --on-spike rewind")
-    except FloatingPointError as error:
+    except BadNumbers as error:
+        return str(error)
+    return "it ended"
+
+
+def stopped(folder: Path, flags: str) -> str:
+    """What it says where it stops at the batch."""
+    try:
+        with poison(100.0):
+            run(folder, flags + " --on-spike stop")
+    except BadNumbers as error:
         return str(error)
     return "it ended"
 
@@ -183,8 +200,11 @@ def everything(folder: Path) -> dict[str, Any]:
     found["last"] = json.loads(lines[-1])
     found["saves"] = saves(folder / last)
     found["resumed"] = resumed(folder / "resumed", folder / last, flags)
+    if os.environ["RANK"] == "0":
+        found["told"] = [told(folder / name) for name in (last, "resumed")]
     found["skipped"] = skipped(folder / "skipped", flags)
     found["careless"] = careless(folder / "careless", flags)
+    found["stopped"] = stopped(folder / "stopped", LAYOUTS["zero-3"])
     found["endless"] = endless(folder / "endless")
     return found
 

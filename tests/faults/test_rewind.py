@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from longseq.checkpoint.left_out import AllLeftOut, LeftOut, read_left_out
-from longseq.errors import UserError
+from longseq.errors import EXIT_FAILED, BadNumbers, UserError
+from longseq.reports.runs import read_summary
 from tests.faults.rewind_worker import LAYOUTS
 from tests.parallel.ranks import run_ranks
 
@@ -49,6 +50,15 @@ def test_a_run_that_goes_on_leaves_it_out_too(found: Any, folder: Path) -> None:
     assert [(one.first, one.last, one.checkpoint) for one in kept.batches] == [(28, 31, 6)]
 
 
+def test_the_end_tells_the_loss_of_the_whole_training(found: Any) -> None:
+    """Neither of what was undone, nor of this run's iterations alone where it goes on."""
+    losses = found["zero-3"][0].values()
+    mean = f"{sum(losses) / len(losses):.4f} "
+    for said in found["told"]:
+        assert said.startswith(mean)
+        assert said.endswith(", mean of 10 iterations")
+
+
 def test_a_run_that_goes_on_leaves_out_as_the_whole_one(found: Any) -> None:
     """What losses are compared with is in the checkpoint: its first batches are judged by it."""
     whole, resumed = found["skipped"]
@@ -81,11 +91,23 @@ def test_no_saves_figures_are_lost(found: Any) -> None:
     assert found["saves"] == [3, 6, 9, 10]
 
 
-def test_it_has_an_end(found: Any) -> None:
+def test_it_has_an_end(found: Any, folder: Path) -> None:
     assert found["endless"] == (
         "the loss is nan in iteration 8, samples 36 to 39; the training went back to iteration 6"
-        " 2 times already"
+        f" 2 times already; the newest checkpoint is {folder}/endless/kept/step-6"
     )
+
+
+def test_to_stop_is_said_with_where_to_go_on_from(found: Any, folder: Path) -> None:
+    """One line, not a traceback: it is what was asked for."""
+    assert issubclass(BadNumbers, UserError)
+    assert BadNumbers.exit_code == EXIT_FAILED
+    assert found["stopped"].endswith(
+        "of the last 4 in iteration 8, samples 28 to 31; its update was left out, and training"
+        f" stops; the newest checkpoint is {folder}/stopped/kept/step-6"
+    )
+    reason = read_summary(folder / "stopped")["reason"]
+    assert reason == found["stopped"]
 
 
 BATCH = LeftOut(28, 31, 64, 6, "why")

@@ -215,6 +215,8 @@ def test_weights_that_are_no_numbers_are_not_saved(start: Start) -> None:
     run = start("run", *poison, "--save-interval", "1", iterations=12)
     assert run.exit_code(60) == 1
     assert "the weights after iteration 1 are not finite numbers, so they were not" in run.text()
+    assert "there is no checkpoint: a smaller --lr" in run.text()
+    assert "Traceback" not in run.text()
     assert list(run.folder.glob("checkpoints/step-*")) == []
 
 

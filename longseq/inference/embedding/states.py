@@ -76,6 +76,7 @@ class Matrix(Output):
         self._file.seek(0)
         self._header()
         self._file.close()
+        self._names.close()
 
     def abandon(self) -> None:
         with suppress(OSError):

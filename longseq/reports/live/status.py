@@ -16,8 +16,9 @@ from pathlib import Path
 from longseq.config.flags import Parser
 from longseq.errors import EXIT_DONE, UserError
 from longseq.host.scheduler import Asked, ask
+from longseq.reports.format import no_number
 from longseq.reports.live.watch import look_at_run, progress
-from longseq.reports.runs import RUNNING, SUMMARY, no_number
+from longseq.reports.runs import RUNNING, SUMMARY
 
 NEWEST = 10
 OUTPUTS = Path(__file__).parents[3] / "outputs"  # beside the scripts, wherever one works

@@ -22,17 +22,18 @@ from typing import Any
 
 from longseq.config.flags import Parser
 from longseq.errors import EXIT_DONE, UserError
-from longseq.reports.format import duration, number, short
+from longseq.reports.format import duration, no_number, number, short
 from longseq.reports.plots import thin
 from longseq.reports.runs import (
     LAST,
     RUNNING,
     finite,
+    losses_before,
     nested,
-    no_number,
     parse_record,
     read_json,
     read_summary,
+    recent,
 )
 
 TAIL = 1 << 20  # bytes of metrics.jsonl and of a log that are read each time: some 2,000 records
@@ -249,7 +250,8 @@ def _progress(seen: Seen, width: int) -> list[str]:
         lines.append(f"          {quiet}")
     lines.append(f"speed     {'  '.join(figures)}")
     if losses:
-        newest = losses[-LAST:]  # one batch's says little
+        before = _before(seen) if len(losses) < LAST else ()
+        newest = recent([*before, *losses])  # one batch's says little
         text = f"loss      {statistics.fmean(newest):.4f}, mean of {len(newest)}"
         text += f"  validation {valid[-1]:.4f}" if valid else ""
         room = max(0, min(PLACES, width - len(text) - 2))
@@ -257,6 +259,14 @@ def _progress(seen: Seen, width: int) -> list[str]:
     for text in no_number(seen.records, seen.whole):
         lines += _wrapped("loss", text, width)
     return lines
+
+
+def _before(seen: Seen) -> Sequence[float]:
+    """Losses of the runs before this one, if all of its own were read."""
+    if not seen.whole:
+        return ()
+    load = str(nested(seen.summary, "settings", "run", "load") or "")
+    return losses_before(load, str(seen.summary.get("directory", "")), seen.records[0]["iteration"])
 
 
 def _known(records: Sequence[dict[str, Any]], key: str) -> list[float]:

@@ -82,10 +82,7 @@ class Spikes:
         if finite and len(self._losses) >= min(LEAST, self._losses.maxlen or LEAST):
             usual = statistics.median(loss for _, loss in self._losses)
             if loss > self.factor * usual:
-                text = (
-                    f"the loss {loss:.4g} is {loss / usual:.3g} times the median {usual:.4g} of"
-                    f" the last {len(self._losses)}"
-                )
+                text = f"{_far_above(loss, usual, self.factor)} of the last {len(self._losses)}"
         if not text:
             self._in_a_row = 0
             return None
@@ -95,6 +92,17 @@ class Spikes:
         if self._in_a_row > MOST:
             return Trouble(f"{text}; {MOST} batches before it were left out already", "stop")
         return Trouble(text, self.policy)
+
+
+def _far_above(loss: float, usual: float, factor: float) -> str:
+    """With as many digits as show that the one is above `factor` times the other."""
+    if usual <= 0:  # where none counts the loss is 0
+        return f"the loss {loss:.4g} is above the median {usual:.4g}"
+    digits = 3
+    while digits < 16 and float(f"{loss / usual:.{digits}g}") <= factor:
+        digits += 1
+    times, more = f"{loss / usual:.{digits}g}", digits + 1
+    return f"the loss {loss:.{more}g} is {times} times the median {usual:.{more}g}"
 
 
 def _not_finite(loss: float, norm: float) -> str:

@@ -160,8 +160,11 @@ def test_gpu_kernels_are_refused_on_a_cpu(name: str, device: str) -> None:
 def test_a_ring_takes_no_other_kernel() -> None:
     for name in ("core", "v2", "v3"):
         flags = "" if name == "core" else f"--use-flash-attn-{name}"
-        with pytest.raises(UserError, match="give --use-flash-attn-sdpa"):
-            with_kernel(config_of(f"--bf16 --context-parallel-size 2 {flags}"), H100)
+        for blocks in ("--context-parallel-size 2", "--ds-sequence-parallel-fpdt"):
+            with pytest.raises(
+                UserError, match=r"give --use-flash-attn-sdpa \(USE_FLASH_ATTN=sdpa"
+            ):
+                with_kernel(config_of(f"--bf16 {blocks} {flags}"), H100)
 
 
 @pytest.mark.parametrize("flag", ["--context-parallel-size 2", "--ds-sequence-parallel-fpdt"])

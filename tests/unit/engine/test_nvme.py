@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -46,7 +48,27 @@ def test_a_process_has_a_folder_of_its_own_and_removes_it(tmp_path: Path) -> Non
     assert nvme.remove_abandoned(tmp_path) == []
     assert folder.is_dir()
     nvme.release()
-    assert not folder.exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_one_at_a_time_also_where_the_gate_was_removed(tmp_path: Path, removed: bool) -> None:
+    """Whoever waits for a gate that its holder removes takes another, as who comes later does."""
+    with ThreadPoolExecutor() as pool, ExitStack() as stack:
+        gate = stack.enter_context(nvme._gate(tmp_path))
+        waits = pool.submit(nvme.claim, tmp_path)
+        if removed:
+            gate.unlink()
+        else:
+            nvme._remove_gate(tmp_path)  # somebody holds it
+            assert gate.exists()
+        stack.close()
+        folder = waits.result(10)
+    assert folder.is_dir()
+    nvme._remove_gate(tmp_path)  # its folder is there
+    assert gate.exists()
+    nvme.release()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_that_cannot_begin_leaves_nothing(

@@ -193,7 +193,8 @@ def test_a_mistake_is_one_line(
     path = tmp_path / "a.fa"
     path.write_text(text)
     assert main(["score", run, str(path), *words]) == 2
-    error = capsys.readouterr().err
+    output, error = capsys.readouterr()
+    assert output == ""  # no header either, in a file that it is sent to
     assert error.startswith("longseq: ")
     assert said in error
     assert error.count("\n") == 1

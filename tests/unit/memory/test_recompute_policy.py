@@ -189,8 +189,12 @@ def test_a_tile_of_ranks_that_share_it_takes_a_gpu_no_more(tp: int) -> None:
     [
         ("--checkpoint-activations --recompute-granularity selective", "leave one of them out"),
         ("--recompute-method block", "--recompute-method block needs layers that are recomputed"),
-        ("--recompute-num-layers 2", "needs layers"),
-        ("--tile-size 64 --recompute-granularity selective", "--tile-size needs layers"),
+        ("--recompute-num-layers 2 --num-layers 4", "--recompute-num-layers 2 needs layers"),
+        (
+            "--tile-size 64 --recompute-granularity selective",
+            "--tile-size 64 needs layers that are recomputed, and --recompute-granularity is"
+            " selective",
+        ),
         ("--checkpoint-in-cpu", "needs layers"),
         ("--checkpoint-activations --checkpoint-in-cpu --device cpu", "leave it out"),
         ("--checkpoint-activations --recompute-num-layers 5", "more than the 4 layers"),

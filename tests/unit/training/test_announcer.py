@@ -14,6 +14,7 @@ from longseq.config.checks import parse_config
 from longseq.memory.recompute_policy import asked
 from longseq.parallel.agreement import Ranks
 from longseq.training.announcer import Announcer, slow_precision
+from longseq.training.losses import Losses
 
 
 def test_bf16_where_it_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,7 +40,10 @@ def ended(folder: Path, losses: list[float]) -> list[Any]:
         peak=None,
         opening=[],
     )
-    Announcer.ended(announcer, 0, losses, None, 0.0)
+    own = Losses(0)
+    for loss in losses:
+        own.add(loss)
+    Announcer.ended(announcer, 0, own, None, 0.0)
     return said
 
 

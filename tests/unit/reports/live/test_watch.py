@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -12,12 +13,17 @@ from pathlib import Path
 import pytest
 
 from longseq.__main__ import main
+from longseq.config.checks import parse_config
+from longseq.reports.compare import COLUMNS, row
 from longseq.reports.live.status import status
 from longseq.reports.live.watch import TAIL, frame, look, sparkline
+from longseq.reports.page import cards
 from longseq.reports.runs import read_run
 from longseq.run.safety.failure import record_failure
 from longseq.run.safety.stopping import Stopper
 from longseq.run.safety.watch import Watch
+from longseq.run.summary import closing_rows
+from longseq.training.losses import Losses
 
 
 def make_run(folder: Path, count: int = 40, status: str = "running") -> Path:
@@ -51,7 +57,38 @@ def test_the_loss_is_the_mean_of_no_more_than_there_are(tmp_path: Path) -> None:
     """As the page and the run's end tell it."""
     run = make_run(tmp_path / "run", 3)
     assert frame(look(run), 80)[3].startswith("loss      2.9000, mean of 3  validation")
-    assert read_run(run).recent("lm_loss") == pytest.approx(2.9)
+    assert cards(read_run(run))[0] == ("2.9000", "training loss, mean of 3 iterations")
+
+
+def test_one_training_loss_for_a_chain(tmp_path: Path) -> None:
+    """Of the last 20 iterations of the training: the end, watch, page and table say the same."""
+    make_run(tmp_path / "first", 30)
+    run, load = make_run(tmp_path / "second", 4), str(tmp_path / "first" / "checkpoints")
+    values = [2.0, None, 1.5, 1.0]
+    records = [{"iteration": 25 + n, "lm_loss": value} for n, value in enumerate(values)]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    summary = json.loads((run / "summary.json").read_text())
+    summary["settings"]["run"] = {"load": load}
+    (run / "summary.json").write_text(json.dumps(summary))
+    expected = (sum(3 - n / 20 for n in range(8, 25)) + 2.0 + 1.5 + 1.0) / 20
+    losses = Losses(24)
+    for value in [*values, 9.0, 9.0]:
+        losses.add(math.nan if value is None else value)
+    losses.go_back(28)
+    config = parse_config(["--num-layers", "2", "--load", load], 1)
+    end = closing_rows(config, {}, losses.recent(config), None, None, 0)
+    assert end == [("training loss", f"{expected:.4f}, mean of 20 iterations")]
+    assert frame(look(run), 80)[3].startswith(f"loss      {expected:.4f}, mean of 20 ")
+    assert cards(read_run(run))[0] == (f"{expected:.4f}", "training loss, mean of 20 iterations")
+    assert row(read_run(run))[COLUMNS.index("training loss")] == f"{expected:.4f}"
+
+
+def test_to_go_back_past_the_begin_of_a_run() -> None:
+    losses = Losses(24)
+    losses.add(1.0)
+    losses.go_back(20)
+    losses.add(2.0)
+    assert (losses.start, list(losses.own)) == (20, [2.0])
 
 
 @pytest.mark.parametrize("width", [20, 60, 80, 120])

@@ -46,6 +46,24 @@ def test_what_is_said() -> None:
     assert spikes.trouble.text == "the gradient's norm is nan"
 
 
+@pytest.mark.parametrize(
+    ("usual", "loss", "factor", "said"),
+    [
+        (1.3884, 1.3948, 1.001, "the loss 1.3948 is 1.005 times the median 1.3884 of the last 4"),
+        (2.0, 2.00004, 1.00001, "the loss 2.00004 is 1.00002 times the median 2 of the last 4"),
+        (2.0, 2.2, 1.09, "the loss 2.2 is 1.1 times the median 2 of the last 4"),
+        (0.0, 1.5, 2.0, "the loss 1.5 is above the median 0 of the last 4"),
+    ],
+)
+def test_what_is_said_bears_it_out(usual: float, loss: float, factor: float, said: str) -> None:
+    """Not "1 times"; and of a median of 0, where no label counted, nothing is a multiple."""
+    spikes = Spikes("skip", factor, 4, ALONE)
+    assert all(spikes.may_update(usual, 1.0) for _ in range(4))
+    assert not spikes.may_update(loss, 1.0)
+    assert spikes.trouble
+    assert spikes.trouble.text == said
+
+
 def test_a_spike_that_was_left_out_is_no_measure_for_the_next() -> None:
     spikes = used("skip", window=4)
     for _ in range(3):
