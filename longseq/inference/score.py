@@ -170,7 +170,7 @@ def score(options: argparse.Namespace) -> int:
     def look(ranks: Ranks) -> Scoring:
         trained = find_trained(options.run, warner(ranks), ranks, hashes=not computing.dry_run)
         config = network_config(trained, layout, computing, ranks.size)
-        cuts = cutting(config.network.seq_length, options.window or 0, options.stride or 0)
+        cuts = cutting(config.network.seq_length, options.window, options.stride)
         (reader,) = readers(trained, options, options.files, counts=counts_for)
         reference: dict[str, str] = {}
         count = 0

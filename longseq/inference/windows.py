@@ -50,8 +50,8 @@ class Cutting:
         return windows(tokens, begin, self.size or self.length, self.stride or self.length)
 
 
-def cutting(length: int, window: int, stride: int) -> Cutting:
-    """Checked --window and --stride (0: not given) for a network that sees `length` tokens."""
+def cutting(length: int, window: int | None, stride: int | None) -> Cutting:
+    """Checked --window and --stride, where given, for a network that sees `length` tokens."""
     if not window:
         if stride:
             raise UserError(f"--stride {stride} needs --window, the tokens that are seen at once")

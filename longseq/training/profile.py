@@ -25,8 +25,7 @@ from torch import nn
 from longseq.config.checks import PROFILED
 from longseq.training.part_flops import PartFlops, flops_text
 
-WARM = 2  # steps before those that are traced
-STEPS = PROFILED  # the last one of these counts FLOPs
+WARM = 2  # steps before those that are traced; the last of PROFILED counts FLOPs
 WIDEST = 10
 GPU_WORK = {"kernel", "gpu_memcpy", "gpu_memset"}  # not what people have named, which is as well
 
@@ -54,9 +53,9 @@ class Profile:
     def around(self, iteration: int) -> Iterator[None]:
         """One step, which is traced, counted or left alone."""
         self._step += 1
-        if self._folder is None or not WARM < self._step <= STEPS:
+        if self._folder is None or not WARM < self._step <= PROFILED:
             yield
-        elif self._step == STEPS:
+        elif self._step == PROFILED:
             with PartFlops(self._network) as counter:
                 yield
             if self._rank == 0:
@@ -69,16 +68,16 @@ class Profile:
             with torch.profiler.record_function(f"iteration {iteration}"):
                 yield
             self._traced.append(iteration)
-            if self._step == STEPS - 1:
+            if self._step == PROFILED - 1:
                 self._stop()
 
     def close(self) -> None:
         """After the last step: write what was traced where the run was too short for all of it."""
-        if self._folder is None or self._step >= STEPS:
+        if self._folder is None or self._step >= PROFILED:
             return
         if self._trace is not None:
             self._stop()
-        short = f"the run made {self._step} of the {STEPS} iterations that a profile takes"
+        short = f"the run made {self._step} of the {PROFILED} iterations that a profile takes"
         if self._traced:
             self._say(f"profile of {self._iterations}: {self._folder}, without flops.txt: {short}")
         else:

@@ -26,10 +26,8 @@ HEADER = struct.Struct("<9sQBQQ")
 DTYPES: dict[int, type[np.generic]] = {
     1: np.uint8, 2: np.int8, 3: np.int16, 4: np.int32, 5: np.int64, 8: np.uint16,
 }  # fmt: skip
-FRACTIONS = (
-    6,
-    7,
-)  # float32 and float64 in Megatron-DeepSpeed, the other way round in megatron-core
+# float32 and float64 in Megatron-DeepSpeed, the other way round in megatron-core
+FRACTIONS = (6, 7)
 SWAPPED = 1 << 56  # version 1, read in the other byte order
 
 Tokens = npt.NDArray[np.integer]

@@ -100,8 +100,8 @@ def other_rotary(args: Namespace) -> str:
 
     Since FPDT all but its Ulysses path took the cosines of angles for angles. Before, its Ulysses
     ranks counted positions from 0 each, and DeepSpeed put the frequencies with the weights into 16
-    bits: angles are 0.5 off at 256 tokens of bf16, 7 at 2,048. A pipeline kept them in fp32, since
-    August 2023, when the Ulysses came.
+    bits: of heads of 64 in bf16 angles are up to 0.5 off at 256 tokens, 7 at 2,048. A pipeline kept
+    them in fp32, since August 2023, when the Ulysses came.
     """
     said = vars(args)
     if not args.use_rotary_position_embeddings:
