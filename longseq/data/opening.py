@@ -136,6 +136,8 @@ def _weights_said(made: Mapping[str, Any], with_weights: bool) -> list[str]:
         notes.append(f"tags before documents count {made['tag_weight']:g} in the loss")
     lower, unknown = made["lower_case_weight"], made["unknown_weight"]
     if min(lower, unknown) < 1:
+        if made.get("mask_lower_case"):
+            lower = unknown
         notes.append(
             f"lower-case letters count {lower:g} in the loss, letters other than ACGT {unknown:g}"
         )

@@ -82,7 +82,7 @@ class Recipe:
 
     def weight_table(self) -> bytes:
         """Letter → place of its weight in `weights`; the largest of a word's is the word's."""
-        codes = np.frombuffer(code_table(), np.uint8)
+        codes = np.frombuffer(self.code_table(), np.uint8)  # as they are read: masked ones as N
         table = np.zeros(256, np.uint8)
         lower = self.weights.index(self.lower_case_weight)
         table[[letter for letter in range(256) if chr(letter).islower()]] = lower

@@ -65,6 +65,8 @@ def fingerprint(settings: Settings, files: Mapping[str, bytes]) -> str:
     columns = asdict(settings.columns)
     surveys = [settings.train_tokenizer, settings.drop_duplicates, settings.group_by]
     parts = [FORMAT, recipe, surveys, settings.chunk, columns, digests]
+    if settings.recipe.weighted:  # another version may weigh the same letters otherwise
+        parts.append(Sha256(settings.recipe.weight_table()).hexdigest())
     return Sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

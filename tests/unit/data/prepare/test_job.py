@@ -25,6 +25,7 @@ from longseq.data.prepare.job import prepare, quiet
 from longseq.data.prepare.recipe import Recipe
 from longseq.data.prepare.settings import Settings
 from longseq.data.prepare.text import pieces_of
+from longseq.data.prepare.writing.progress import fingerprint
 from longseq.data.sources.inputs import expand
 from longseq.data.tokenizers.registry import tokenizer_from
 from longseq.errors import UserError
@@ -424,6 +425,41 @@ def test_weights_beside_the_tokens(tmp_path: Path) -> None:
         prefix, _ = make(tmp_path, content, tokenizer="codon", chunk=chunk, **flags)
         found = np.fromfile(f"{prefix}.weights", np.uint8).tolist()
         assert found == [0, 1, 0] + [2, 1, 0] + [0, 0] * 2
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "ambiguous", "weights"),
+    [
+        ("nucleotide", "keep", "000011110011110"),
+        ("nucleotide", "n", "000011110011110"),
+        ("codon", "keep", "01110"),
+        ("kmer:4", "n", "0110"),
+    ],
+)
+def test_a_masked_letter_weighs_like_an_n(
+    tmp_path: Path, tokenizer: str, ambiguous: str, weights: str
+) -> None:
+    """By hand; the same as of a file in which N stands there."""
+    flags: dict[str, Any] = {
+        "tokenizer": tokenizer,
+        "ambiguous": ambiguous,
+        "unknown_weight": 0.0,
+    }
+    for letters, mask in (("ACGTacNnGTaaRN", True), ("ACGTNNNNGTNNRN", False)):
+        for chunk in (0, 5):
+            flags |= {"mask_lower_case": mask, "chunk": chunk}
+            prefix, _ = make(tmp_path, f">a\n{letters}\n", **flags)
+            found = np.fromfile(f"{prefix}.weights", np.uint8)
+            assert "".join(map(str, found)) == weights
+
+
+def test_no_preparation_goes_on_with_other_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that a version left which weighed the same letters otherwise, of the same options."""
+    weighted, plain = Settings(Recipe(unknown_weight=0.5)), Settings(Recipe())
+    before = [fingerprint(settings, {}) for settings in (weighted, plain)]
+    monkeypatch.setattr(Recipe, "weight_table", lambda self: bytes(256))
+    after = [fingerprint(settings, {}) for settings in (weighted, plain)]
+    assert [a == b for a, b in zip(before, after, strict=True)] == [False, True]
 
 
 PROTEIN = ">p\nMKVLUXaa*\n>q\nACDG-HKMNRSTVWY\nUX\n"

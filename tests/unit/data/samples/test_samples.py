@@ -263,6 +263,12 @@ def test_weights_of_labels(tmp_path: Path, apart: bool) -> None:
     assert "count 0.1 in the loss" in "\n".join(data.notes)
 
 
+def test_what_masked_letters_count_is_said(tmp_path: Path) -> None:
+    prefix, _ = make(tmp_path, ">a\nACGTacgt\n", mask_lower_case=True, unknown_weight=0.25)
+    notes = "\n".join(open_data(options(prefix), 4, 0).notes)
+    assert "lower-case letters count 0.25 in the loss, letters other than ACGT 0.25" in notes
+
+
 @pytest.mark.parametrize("apart", [False, True])
 @pytest.mark.parametrize("tokenizer", ["nucleotide", "codon"])
 def test_other_strand_at_random(tmp_path: Path, apart: bool, tokenizer: str) -> None:
