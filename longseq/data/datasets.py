@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from longseq.data.fasta_cache import ensure_prepared
+from longseq.data.indexed.ends import Ends, blocks
 from longseq.data.indexed.format import IndexedTokens, Ints
 from longseq.data.indexed.manifest import DatasetManifest, check_digests, check_sizes, read_manifest
 from longseq.data.request import check_wanted
@@ -44,7 +45,8 @@ class Dataset:
 def check_data(data_path: str, tokenizer_type: str = "") -> int:
     """Check everything that can be checked without a run; the size of the vocabulary.
 
-    Files up to a gigabyte are digested too, so that a flipped bit is found here.
+    Files up to a gigabyte are digested too, so that a flipped bit is found here; of other programs'
+    files so many tokens are read, and the end of each document among them.
     """
     datasets = open_datasets(data_path, tokenizer_type)
     for dataset in datasets:
@@ -52,7 +54,7 @@ def check_data(data_path: str, tokenizer_type: str = "") -> int:
         if manifest and sum(file["bytes"] for file in manifest.files.values()) <= DIGEST_UP_TO:
             check_digests(dataset.prefix, manifest)
         if manifest is None:
-            _check_range(dataset)
+            _check_tokens(dataset)
     return datasets[0].tokenizer.vocab_size
 
 
@@ -162,7 +164,10 @@ def _open(path: str, weight: Fraction, tokenizer_type: str) -> Dataset:
     tokens = IndexedTokens(prefix)
     if tokens.num_tokens == 0:
         raise UserError(f"{prefix}.bin holds no tokens: prepare other files")
-    closed = _ends_closed(tokens, tokenizer.end_of_document)
+    ends = Ends(tokens, tokenizer.end_of_document)
+    ends.look_at_some(tokens)
+    ends.check(ours=manifest is not None)
+    closed = ends.closed > 0
     if tokens.unindexed_ends and not closed:
         raise UserError(f"{tokens.bin_path} is longer than its .idx says: prepare the data again")
     return Dataset(prefix, weight, tokens, tokenizer, manifest, closed)
@@ -182,28 +187,18 @@ def _tokenizer(prefix: str, manifest: DatasetManifest | None, wanted: str) -> To
     return tokenizer
 
 
-def _ends_closed(tokens: IndexedTokens, end: int) -> bool:
-    """Whether documents end with the end token; files of other programs may lack it."""
-    ends = tokens.document_offsets[1:][np.diff(tokens.document_offsets) > 0]
-    some = ends[np.unique(np.linspace(0, len(ends) - 1, 64).astype(np.int64))]
-    closed = {int(tokens.read(int(stop) - 1, 1)[0]) == end for stop in some}
-    if len(closed) > 1:
-        raise UserError(
-            f"{tokens.bin_path}: some documents end with token {end} and some do not:"
-            " prepare the data again"
-        )
-    return closed.pop()
-
-
-def _check_range(dataset: Dataset) -> None:
-    """Files of other programs have no manifest that says their largest token."""
-    block = 1 << 24
-    size = dataset.tokenizer.vocab_size
-    for start in range(0, min(dataset.tokens.num_tokens, DIGEST_UP_TO), block):
-        piece = dataset.tokens.read(start, min(block, dataset.tokens.num_tokens - start))
+def _check_tokens(dataset: Dataset) -> None:
+    """Files of other programs have no manifest that says their largest token, and may have been
+    joined of some with end tokens and some without.
+    """
+    tokens, size = dataset.tokens, dataset.tokenizer.vocab_size
+    ends = Ends(tokens, dataset.tokenizer.end_of_document)
+    for start, piece in blocks(tokens, DIGEST_UP_TO):
         if int(piece.max()) >= size or int(piece.min()) < 0:
             outside = piece[(piece < 0) | (piece >= size)]
             raise UserError(
-                f"{dataset.tokens.bin_path} holds token {int(outside[0])} outside the vocabulary"
+                f"{tokens.bin_path} holds token {int(outside[0])} outside the vocabulary"
                 f" of {size} of {dataset.tokenizer.specification}"
             )
+        ends.look(start, piece)
+    ends.check(ours=False)

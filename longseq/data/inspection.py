@@ -1,6 +1,7 @@
 """`longseq data`: look at prepared data, verify it, turn it back into sequences."""
 
 import sys
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -8,13 +9,13 @@ from longseq.config.arguments import Data
 from longseq.data.datasets import Dataset, open_datasets
 from longseq.data.held_out import document_records, in_no_part, split_datasets
 from longseq.data.indexed.document_table import ENDING, read_documents
+from longseq.data.indexed.ends import Ends, blocks
 from longseq.data.indexed.format import Ints, Tokens
 from longseq.data.indexed.manifest import check_digests
 from longseq.data.samples.split import Split
 from longseq.errors import UserError
 from longseq.reports.format import counted
 
-BLOCK = 1 << 24
 LINE = 70
 SHOWN = 12  # most frequent tokens
 
@@ -26,7 +27,7 @@ def inspect(options: Data, seq_length: int) -> None:
     datasets = open_datasets(options.data_path, options.tokenizer_type)
     for dataset, split in zip(datasets, split_datasets(datasets, options), strict=True):
         tokens, tokenizer = dataset.tokens, dataset.tokenizer
-        counts = token_counts(dataset)
+        contents = read_all(dataset)
         lengths = np.diff(tokens.document_offsets)
         print(
             f"{dataset.prefix}: {tokens.num_tokens:,} tokens in {tokens.num_documents:,} documents"
@@ -34,33 +35,42 @@ def inspect(options: Data, seq_length: int) -> None:
         print(f"  tokenizer {tokenizer.specification}, vocabulary {tokenizer.vocab_size}")
         print(f"  stored as {tokens.dtype}, {tokens.num_tokens * tokens.dtype.itemsize:,} bytes")
         _print_lengths(lengths, seq_length)
-        _print_histogram(counts, tokenizer.names())
+        _print_histogram(contents.counts, tokenizer.names())
         _print_split(dataset, split, options.split)
         print(f"  document 0 starts {tokenizer.decode(tokens.read(0, min(60, int(lengths[0]))))}")
-        for problem in problems(dataset, lengths, counts):
+        for problem in problems(dataset, lengths, contents):
             print(f"  problem: {problem}")
 
 
-def token_counts(dataset: Dataset) -> Ints:
-    """How often each token occurs, [vocab_size]; UserError for one outside."""
+@dataclass(frozen=True)
+class Contents:
+    """What every token was looked at for: how often each of the vocabulary occurs, [vocab_size],
+    and how documents end.
+    """
+
+    counts: Ints
+    ends: Ends
+
+
+def read_all(dataset: Dataset) -> Contents:
+    """Look at every token; UserError for one outside the vocabulary."""
     tokens, size = dataset.tokens, dataset.tokenizer.vocab_size
     counts = np.zeros(size, dtype=np.int64)
-    for start in range(0, tokens.num_tokens, BLOCK):
-        piece = tokens.read(start, min(BLOCK, tokens.num_tokens - start))
+    ends = Ends(tokens, dataset.tokenizer.end_of_document)
+    for start, piece in blocks(tokens):
         if int(piece.min()) < 0 or int(piece.max()) >= size:
             place = start + int(np.argmax((piece < 0) | (piece >= size)))
             raise UserError(
                 f"{tokens.bin_path}: token number {place} is outside the vocabulary of {size}"
             )
         counts += np.bincount(piece, minlength=size)
-    return counts
+        ends.look(start, piece)
+    return Contents(counts, ends)
 
 
-def problems(dataset: Dataset, lengths: Ints, counts: Ints) -> list[str]:
+def problems(dataset: Dataset, lengths: Ints, contents: Contents) -> list[str]:
     """What a user should know before a run."""
-    found = []
-    if not dataset.closed:
-        found.append("documents do not end with the end token: samples add it")
+    counts, found = contents.counts, _of_ends(contents)
     if dataset.tokens.unindexed_ends:
         found.append("the index leaves out the end tokens; they are counted in (docs/data.md)")
     if empty := int((lengths == 0).sum()):
@@ -73,6 +83,16 @@ def problems(dataset: Dataset, lengths: Ints, counts: Ints) -> list[str]:
     unknown = sum(int(counts[names.index(name)]) for name in ("[UNK]", "N") if name in names)
     if unknown > counts.sum() / 10:
         found.append(f"{unknown / counts.sum():.0%} of the tokens stand for unknown letters")
+    return found
+
+
+def _of_ends(contents: Contents) -> list[str]:
+    """What is unusual about end tokens."""
+    found = []
+    if differ := contents.ends.differ():
+        found.append(differ)
+    elif not contents.ends.closed:
+        found.append("documents do not end with the end token: samples add it")
     return found
 
 
@@ -114,18 +134,16 @@ def verify(prefix: str, tokenizer_type: str) -> None:
     for dataset in open_datasets(prefix, tokenizer_type):
         if dataset.manifest is not None:
             check_digests(dataset.prefix, dataset.manifest)
-        counts = token_counts(dataset)
-        ends = int(counts[dataset.tokenizer.end_of_document])
-        if dataset.manifest is not None and ends != dataset.tokens.num_documents:
-            raise UserError(
-                f"{dataset.prefix}.bin has {ends:,} end tokens for {dataset.tokens.num_documents:,}"
-                " documents: prepare the data again"
-            )
+        contents = read_all(dataset)
+        contents.ends.check(ours=dataset.manifest is not None)
         checked = "digests, " if dataset.manifest is not None else "no manifest; "
         print(
-            f"{dataset.prefix}: good ({checked}offsets, {int(counts.sum()):,} tokens within the"
-            f" vocabulary of {dataset.tokenizer.vocab_size})"
+            f"{dataset.prefix}: good ({checked}offsets, the ends of"
+            f" {counted(contents.ends.seen, 'document')}, {int(contents.counts.sum()):,} tokens"
+            f" within the vocabulary of {dataset.tokenizer.vocab_size})"
         )
+        for problem in _of_ends(contents):
+            print(f"  problem: {problem}")
 
 
 def decode(prefix: str, tokenizer_type: str, numbers: list[int] | None) -> None:

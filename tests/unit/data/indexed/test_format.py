@@ -17,7 +17,7 @@ import pytest
 from longseq.data.datasets import Dataset, check_data
 from longseq.data.indexed.format import IndexedTokens
 from longseq.data.indexed.writer import IndexedWriter
-from longseq.data.inspection import problems
+from longseq.data.inspection import problems, read_all
 from longseq.data.tokenizers.base import Tokenizer
 from longseq.errors import UserError
 
@@ -145,10 +145,11 @@ def test_empty_documents_are_told_from_those_of_an_end_alone(tmp_path: Path) -> 
             writer.end_document()
         writer.finish()
         tokens = IndexedTokens(str(tmp_path / name))
-        tokenizer = cast(Tokenizer, SimpleNamespace(end_of_document=end, names=lambda: []))
+        inner = SimpleNamespace(end_of_document=end, names=lambda: [], vocab_size=257)
+        tokenizer = cast(Tokenizer, inner)
         dataset = Dataset(name, Fraction(1), tokens, tokenizer, None, name == "closed")
         lengths = np.diff(tokens.document_offsets)
-        said = " ".join(problems(dataset, lengths, np.ones(1, np.int64)))
+        said = " ".join(problems(dataset, lengths, read_all(dataset)))
         assert ("2 documents without any token" in said) == (name == "open")
         assert ("1 document of an end alone" in said) == (name == "closed")
 

@@ -1,0 +1,50 @@
+"""How documents of other programs end: every one is looked at, by what reads every token."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from longseq.__main__ import run_verb
+from longseq.data.datasets import check_data
+from longseq.data.indexed.writer import IndexedWriter
+from longseq.errors import UserError
+
+END = 15  # of nucleotides
+
+
+def written(folder: Path, documents: list[list[int]]) -> str:
+    writer = IndexedWriter(str(folder / "t"), np.uint16)
+    for document in documents:
+        writer.add(np.array(document, np.int64))
+        writer.end_document()
+    writer.finish()
+    return str(folder / "t")
+
+
+@pytest.mark.parametrize("block", [1 << 24, 5])
+@pytest.mark.parametrize("lacking", [0, 1, 1999])
+def test_one_document_without_an_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int, lacking: int
+) -> None:
+    """It is named by what reads all, and by who wrote it is to be mended; some lie beside it that
+    hold no token, and some whose end is not their last token.
+    """
+    monkeypatch.setattr("longseq.data.indexed.ends.BLOCK", block)
+    random = np.random.default_rng(lacking)
+    documents = [[*random.integers(0, 4, random.integers(1, 9)), END] for _ in range(2000)]
+    documents[lacking] = [END, 2]
+    documents[5] = documents[700] = []
+    prefix = written(tmp_path, documents)
+    said = (
+        rf"t\.bin: document {lacking} does not end with the end token \(15\), as 1,997 of the 1,998"
+        r" .*: write them again, each with it at its end or none .*--append-eod"
+    )
+    for look in (
+        lambda: run_verb(["data", "verify", prefix, "--tokenizer-type", "nucleotide"]),
+        lambda: check_data(prefix, "nucleotide"),
+    ):
+        with pytest.raises(UserError, match=said if lacking not in (0, 1999) else "write them"):
+            look()
