@@ -51,6 +51,11 @@ class Contents:
     counts: Ints
     ends: Ends
 
+    @property
+    def inner_ends(self) -> int:
+        """End tokens that end no document of the index."""
+        return int(self.counts[self.ends.end]) - self.ends.closed
+
 
 def read_all(dataset: Dataset) -> Contents:
     """Look at every token; UserError for one outside the vocabulary."""
@@ -93,6 +98,11 @@ def _of_ends(contents: Contents) -> list[str]:
         found.append(differ)
     elif not contents.ends.closed:
         found.append("documents do not end with the end token: samples add it")
+    if inner := contents.inner_ends:
+        found.append(
+            f"{counted(inner, 'end token')} inside documents: --reset-position-ids and"
+            " --reset-attention-mask go by documents, Megatron's by these tokens"
+        )
     return found
 
 

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from data_helpers import make
 
 from longseq.__main__ import run_verb
-from longseq.data.datasets import check_data
+from longseq.data.datasets import check_data, open_datasets
+from longseq.data.indexed.format import IndexedTokens
 from longseq.data.indexed.writer import IndexedWriter
 from longseq.errors import UserError
 
@@ -48,3 +50,37 @@ def test_one_document_without_an_end(
     ):
         with pytest.raises(UserError, match=said if lacking not in (0, 1999) else "write them"):
             look()
+
+
+def test_ends_inside_documents_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Resets of Megatron go by them; also where no document ends with one."""
+    documents = [[1, END, 2, END, 3, END], [END], [1, 2, END]]
+    for name, tail, inner in (("closed", [], 2), ("open", [3], 5)):
+        (tmp_path / name).mkdir()
+        prefix = written(tmp_path / name, [document + tail for document in documents])
+        for verb in ("verify", "inspect"):
+            assert run_verb(["data", verb, prefix, "--tokenizer-type", "nucleotide"]) == 0
+            printed = capsys.readouterr().out
+            assert (
+                f"  problem: {inner} end tokens inside documents: --reset-position-ids" in printed
+            )
+            assert ("samples add it" in printed) == (name == "open")
+
+
+def test_a_text_that_holds_the_end_token_is_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    inner = Tokenizer(models.WordLevel({n: i for i, n in enumerate("abc?")}, unk_token="?"))
+    inner.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    inner.add_special_tokens(["</s>"])
+    inner.save(str(tmp_path / "t.json"))
+    prefix, _ = make(
+        tmp_path, "ab</s>c\na\n", name="x.txt", tokenizer=f"huggingface:{tmp_path}/t.json"
+    )
+    assert IndexedTokens(prefix).document(0).tolist() == [0, 1, 4, 2, 4]
+    assert run_verb(["data", "verify", prefix]) == 0
+    assert "problem: 1 end token inside documents" in capsys.readouterr().out
+    (dataset,) = open_datasets(prefix)
+    assert dataset.closed
