@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from longseq.data.indexed.format import Ints, Tokens
-from longseq.data.tokenizers.alphabet import LAYOUT
+from longseq.data.sources.names import gaps_among_places
+from longseq.data.tokenizers.letters import LAYOUT, count_gaps
 from longseq.errors import UserError
 from longseq.inference.sequences import Reader
 from longseq.inference.vcf import NONE, SHOWN, Variant, read_variants
@@ -58,6 +59,7 @@ def check_variants(
     does not fit a window of words of `bases` letters.
     """
     count, sites, size = 0, 0, cuts.size or cuts.length
+    gapless: set[str] = set()
     for variant in read_variants(path):
         count += variant.alt != NONE
         sites += variant.alt == NONE
@@ -65,6 +67,10 @@ def check_variants(
         letters = reference.get(variant.record)
         if letters is None:
             raise UserError(f"{where}: {fasta} has no {_other_name(variant.record, reference)}")
+        if variant.record not in gapless:
+            if gaps := count_gaps(letters.encode()):
+                raise gaps_among_places(fasta, variant.record, gaps, f"--variants {path}")
+            gapless.add(variant.record)
         if _is_telomere(variant, letters):
             continue
         found = letters[variant.start : variant.start + len(variant.ref)]

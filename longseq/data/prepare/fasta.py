@@ -16,6 +16,7 @@ from longseq.data.sources.pieces import Chunk
 from longseq.data.sources.records import NEWLINE
 from longseq.data.tokenizers.alphabet import GAPS, INVALID, LAYOUT, LETTERS
 from longseq.data.tokenizers.base import SequenceTokenizer
+from longseq.data.tokenizers.letters import count_gaps
 
 MARK = b"\x01"
 END = len(LETTERS)  # the code that a mark becomes; of nucleotides it is the end token
@@ -79,13 +80,6 @@ def usual_fasta(chunk: Chunk, table: bytes, tokenizer: SequenceTokenizer) -> Usu
     return Usual(
         tokens, sizes, _names(headers), count_gaps(letters), trailing, count_lower_case(letters)
     )
-
-
-def count_gaps(raw: bytes) -> int:
-    """Alignment gaps among letters; they stand for no base."""
-    if b"-" not in raw and b"." not in raw:  # most have none, and counting takes much longer
-        return 0
-    return raw.count(b"-") + raw.count(b".")
 
 
 def count_lower_case(raw: bytes) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 
 from longseq.data.prepare.encode import Encoder
 from longseq.data.prepare.encoded import Stretch
-from longseq.data.prepare.fasta import count_gaps, count_lower_case
+from longseq.data.prepare.fasta import count_lower_case
 from longseq.data.prepare.recipe import BASES
 from longseq.data.prepare.settings import Settings
 from longseq.data.prepare.units import left_out
@@ -27,6 +27,7 @@ from longseq.data.sources.pieces import TEXTS, Chunk, LongRecord, Parsed
 from longseq.data.sources.records import records
 from longseq.data.sources.remote import shown
 from longseq.data.tokenizers.base import SequenceTokenizer
+from longseq.data.tokenizers.letters import count_gaps
 from longseq.data.tokenizers.text import TextTokenizer
 from longseq.errors import UserError
 
@@ -138,12 +139,13 @@ class Reader:
         found = []
         for record in records(piece):
             length = len(self.encoder.codes(record.content))
-            features = self._take(piece.path, record.name, length)
+            gaps = count_gaps(record.content)
+            features = self._take(piece.path, record.name, length, gaps)
             found.append(record._replace(features=features))
         return Parsed(piece.kind, piece.path, found)
 
-    def _take(self, path: str, name: str, length: int) -> tuple[Feature, ...]:
-        return () if self.annotation is None else self.annotation.take(path, name, length)
+    def _take(self, path: str, name: str, length: int, gaps: int) -> tuple[Feature, ...]:
+        return () if self.annotation is None else self.annotation.take(path, name, length, gaps)
 
     def _long(
         self, record: LongRecord, source: Source, tell: Callable[[float], None]
@@ -201,7 +203,7 @@ class Reader:
         self, record: LongRecord, spool: str, weights: str, length: int, counts: Counter[str]
     ) -> Iterator[LongStart | Stretch]:
         """A long record's features, about as many letters of them at a time as a piece has."""
-        features = self._take(record.path, record.name, length)
+        features = self._take(record.path, record.name, length, counts["gaps"])
         yield LongStart(record.name, length, counts, bool(features), record.facts)
         if not features:
             _remove(spool, weights)

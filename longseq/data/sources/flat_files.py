@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from longseq.data.sources.annotation.features import Feature, Span
-from longseq.data.sources.names import printable
+from longseq.data.sources.names import gaps_among_places, printable
 from longseq.data.sources.pieces import Chunk, Record
+from longseq.data.tokenizers.letters import count_gaps
 from longseq.errors import UserError
 
 NAMES = ("locus_tag", "protein_id", "gene", "label")
@@ -30,7 +31,10 @@ def flat_records(chunk: Chunk, kinds: tuple[str, ...]) -> Iterator[Record]:
             warnings.simplefilter("ignore", BiopythonParserWarning)
             for record in reader(io.StringIO(chunk.raw.decode("latin-1"))):
                 features = tuple(_features(chunk.path, record, kinds)) if kinds else ()
-                yield Record(printable(record.id), bytes(record.seq), _facts(record), features)
+                name, letters = printable(record.id), bytes(record.seq)
+                if features and (gaps := count_gaps(letters)):
+                    raise gaps_among_places(chunk.path, name, gaps, "--features")
+                yield Record(name, letters, _facts(record), features)
     except UserError:
         raise
     except Exception as error:

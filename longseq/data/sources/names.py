@@ -32,3 +32,14 @@ def no_nucleotide(
     found = printable(letters[:LONGEST].decode("utf-8", "replace")[:1])
     what = f", but {found!r}" if found else ""
     return UserError(f"{called(path, name)}: letter {place + 1:,} is no nucleotide{what}: {remedy}")
+
+
+def gaps_among_places(path: str, name: str, gaps: int, by: str) -> UserError:
+    """That a record has letters that are no base, of which nobody can say whether places in it are
+    counted with them; to be raised. by: what gives the places.
+    """
+    return UserError(
+        f"{called(path, name)} has {gaps:,} alignment gap{'' if gaps == 1 else 's'} (- or .), which"
+        f" stand for no base, and {by} counts places in it: give the sequence without gaps that it"
+        " counts in (of FASTA, sed '/^>/!s/[-.]//g' removes them), or leave it out"
+    )

@@ -27,3 +27,10 @@ def code_table(mask_lower_case: bool = False) -> bytes:
     for letter in "Xx":  # an older way to write "any base"
         table[ord(letter)] = UNKNOWN
     return bytes(table)
+
+
+def count_gaps(raw: bytes) -> int:
+    """Alignment gaps among letters; they stand for no base."""
+    if b"-" not in raw and b"." not in raw:  # most have none, and counting takes much longer
+        return 0
+    return raw.count(b"-") + raw.count(b".")

@@ -438,6 +438,22 @@ def test_a_reference_of_rna_or_with_other_letters(
     assert scored(run, fasta, vcf, tmp_path, capfd)[0] == expected
 
 
+def test_a_reference_with_gaps_is_refused(
+    run: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Where REF agrees by chance it would score another place; not where no variant is."""
+    fasta, vcf = files(tmp_path, ["short 11 . A C", "short 12 . C A"])
+    text = Path(fasta).read_text().replace("GGACG", "GG--ACG", 1)
+    Path(fasta).write_text(text)
+    assert main(["score", run, fasta, "--variants", vcf]) == 0
+    capfd.readouterr()
+    Path(fasta).write_text(text.replace("ACGTT", "AC-TT", 1))
+    assert main(["score", run, fasta, "--variants", vcf]) == 2
+    out, error = capfd.readouterr()
+    assert "record short has 1 alignment gap (- or .), which stand for no base, and --v" in error
+    assert (out, error.count("\n")) == ("", 1)
+
+
 def test_an_allele_of_rna_is_rna(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """For bytes T and U are two tokens: alleles have the flanks' one."""
     run = str(write_run(make_model(LLAMA, "byte"), tmp_path / "run", "byte"))

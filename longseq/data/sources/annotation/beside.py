@@ -12,7 +12,7 @@ from typing import Any
 from longseq.data.sources.annotation.attributes import Reader
 from longseq.data.sources.annotation.features import CODING, Feature, Span, in_order, on_circle
 from longseq.data.sources.inputs import open_source
-from longseq.data.sources.names import printable
+from longseq.data.sources.names import gaps_among_places, printable
 from longseq.errors import UserError
 
 GENES = ("gene", "pseudogene", "ncRNA_gene")
@@ -36,7 +36,7 @@ class Annotation:
     other: tuple[str, str] | None = None
     counts: Counter[str] = field(default_factory=Counter)
 
-    def take(self, path: str, name: str, length: int) -> tuple[Feature, ...]:
+    def take(self, path: str, name: str, length: int, gaps: int) -> tuple[Feature, ...]:
         """The features of a record, by the first word of its name, in the order of their places."""
         word = name.split(" ")[0]
         if word not in self.files:
@@ -45,6 +45,8 @@ class Annotation:
         if word in self.taken:
             raise UserError(f"{path}: {word} is annotated, and two records are called so")
         self.taken.add(word)
+        if gaps:
+            raise gaps_among_places(path, word, gaps, self.files[word])
         placed = []
         for feature in self.features.pop(word, []):
             fits = on_circle(feature, length, word in self.circular)

@@ -275,6 +275,43 @@ def test_what_does_not_fit(tmp_path: Path, words: list[str], message: str) -> No
     assert str(caught.value).isprintable()
 
 
+@pytest.mark.parametrize("chunk", [0, 16])
+@pytest.mark.parametrize(("name", "content"), [("x.gff3", GFF), ("x.gtf", GTF), ("x.bed", BED)])
+def test_places_in_a_record_with_gaps_are_refused(
+    tmp_path: Path, name: str, content: str, chunk: int
+) -> None:
+    """Where features are; nobody annotated the other record."""
+    (tmp_path / name).write_text(content)
+    which = {"regions" if name == "x.bed" else "annotation": (str(tmp_path / name),)}
+    settings = Settings(Recipe(features="CDS"), chunk_bytes=chunk, **which)  # type: ignore[arg-type]
+
+    def made(genome: str) -> None:
+        path = fasta(tmp_path, genome)
+        Path(path).write_text(Path(path).read_text().replace("ACGT\n", "AC-GT\n"))
+        prepare(expand([path]), str(tmp_path / "out"), settings, True, quiet)
+
+    made(GENOME)
+    with pytest.raises(UserError) as caught:
+        made(GENOME[:9] + "--" + GENOME[9:20] + "." + GENOME[20:])
+    said = str(caught.value)
+    assert (
+        f"record c1 has 3 alignment gaps (- or .), which stand for no base, and {tmp_path}" in said
+    )
+    assert f"{name} counts places in it: give the sequence without gaps" in said
+
+
+@pytest.mark.parametrize("kind", ["genbank", "embl"])
+def test_features_of_flat_files_with_gaps_are_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"x.{kind}"
+    genbank(path, kind)
+    head, found, tail = path.read_text().partition("atgaaa")
+    path.write_text(f"{head}{found and 'at-aaa'}{tail}")
+    prefix = run(tmp_path, str(path))
+    assert texts(prefix) == ["ATAAACCCGGGTTTTAACCCGGGATGCAT"]
+    with pytest.raises(UserError, match=r"c1 has 1 alignment gap .*, and --features counts places"):
+        run(tmp_path, str(path), "--features", "CDS")
+
+
 def test_a_cut_goes_through_no_joined_gene(tmp_path: Path) -> None:
     """Genes that share an exon far from where they begin, or lie in one, are never in two parts."""
     rng = np.random.default_rng(2)
