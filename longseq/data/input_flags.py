@@ -100,7 +100,7 @@ def tags_of(options: argparse.Namespace) -> list[str]:
 def features_of(options: argparse.Namespace) -> str:
     """The kinds of features that are documents, or "" for whole records."""
     if options.regions:
-        from longseq.data.sources.annotation.beside import REGION
+        from longseq.data.sources.annotation.lines import REGION
 
         return REGION
     return options.features or ("CDS" if options.annotation else "")

@@ -10,15 +10,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from longseq.data.sources.annotation.attributes import Reader
-from longseq.data.sources.annotation.features import CODING, Feature, Span, in_order, on_circle
+from longseq.data.sources.annotation.features import CODING, Feature, in_order, on_circle
+from longseq.data.sources.annotation.lines import Faulty, check_place, region_of
 from longseq.data.sources.inputs import open_source
 from longseq.data.sources.names import gaps_among_places, printable
 from longseq.errors import UserError
+from longseq.reports.format import counted
 
 GENES = ("gene", "pseudogene", "ncRNA_gene")
 NAMES = ("locus_tag", "protein_id", "transcript_id", "Name", "gene", "gene_id", "ID")
 FACTS = ("gene", "locus_tag", "protein_id", "product", "gene_id", "transcript_id", "gene_biotype")
-REGION = "region"
 
 
 @dataclass
@@ -85,10 +86,8 @@ def read_annotation(paths: tuple[str, ...], kinds: tuple[str, ...]) -> Annotatio
                 if line.strip() and not line.startswith("#"):
                     try:
                         found.add(line)
-                    except (ValueError, IndexError, KeyError):
-                        raise UserError(
-                            f"{shown}: line {number:,} is not GFF3 or GTF: {printable(line)[:60]!r}"
-                        ) from None
+                    except Faulty as error:
+                        raise UserError(f"{shown}: line {number:,}: {error}") from None
             annotation.sources.append(source.facts())
         annotation.circular |= found.circular
         annotation.counts += found.counts
@@ -113,13 +112,9 @@ def read_regions(paths: tuple[str, ...]) -> Annotation:
                 if not line.strip() or line.startswith(("#", "track", "browser")):
                     continue
                 try:
-                    record, feature = _region(line.split("\t") if "\t" in line else line.split())
-                except _Faulty as error:
+                    record, feature = region_of(line.split("\t") if "\t" in line else line.split())
+                except Faulty as error:
                     raise UserError(f"{shown}: line {number:,}: {error}") from None
-                except (ValueError, IndexError):
-                    raise UserError(
-                        f"{shown}: line {number:,} is not BED: {printable(line)[:60]!r}"
-                    ) from None
                 _add(annotation, before, shown, record, feature)
             annotation.sources.append(source.facts())
         if set(annotation.files) == before:
@@ -150,33 +145,6 @@ def _lines(source: Any) -> Iterator[str]:
         yield rest.decode("utf-8", "replace")
 
 
-class _Faulty(ValueError):
-    """A line of BED, with what is wrong with it and the remedy."""
-
-
-def _region(columns: list[str]) -> tuple[str, Feature]:
-    record, start, stop = columns[0], int(columns[1]), int(columns[2])
-    back = len(columns) > 5 and columns[5] == "-"
-    if 0 <= stop <= start:
-        what = "has no length" if start == stop else "ends before it begins"
-        raise _Faulty(f"{record} {start} {stop} {what}: mend it or leave it out")
-    name = columns[3] if len(columns) > 3 and columns[3] != "." else f"{start + 1}-{stop}"
-    spans: list[Span] = [(start, stop, back)]
-    if len(columns) >= 12:
-        sizes = [int(size) for size in columns[10].split(",") if size]
-        offsets = [int(offset) for offset in columns[11].split(",") if offset]
-        spans = [(start + o, start + o + s, back) for s, o in zip(sizes, offsets, strict=True)]
-        low, high = min(low for low, _, _ in spans), max(high for _, high, _ in spans)
-        if (low, high) != (start, stop):
-            raise _Faulty(
-                f"its blocks go from {low} to {high}, and columns 2 and 3 say {start} to {stop}:"
-                " mend it"
-            )
-    if any(not 0 <= low < high for low, high, _ in spans):
-        raise ValueError
-    return record, Feature(REGION, printable(name), in_order(spans))
-
-
 class _Joined:
     """The lines of one GFF3 or GTF file, those of one feature together."""
 
@@ -190,10 +158,14 @@ class _Joined:
         self._reader = Reader()
 
     def add(self, line: str) -> None:
-        """One line; ValueError, IndexError or KeyError where it is none."""
+        """One line; Faulty where it is none."""
         columns = line.split("\t")
         if len(columns) != 9:
-            raise ValueError
+            shown, count = printable(line)[:60], counted(len(columns), "column")
+            raise Faulty(
+                f"{shown!r} has {count} between tabs, where GFF3 and GTF have 9: mend it (BED is"
+                " for --regions)"
+            )
         record, kind = columns[0], columns[2]
         self.kinds.add(kind)
         if "Is_circular=true" in columns[8]:
@@ -201,10 +173,9 @@ class _Joined:
         stop = kind == "stop_codon" and CODING in self.wanted
         if kind not in self.wanted and kind not in GENES and not stop:
             return
+        check_place(columns)
         feature = self._reader.read(columns)
-        if not 1 <= (feature.start or 0) <= (feature.end or 0):  # a "." is None
-            raise ValueError
-        identity = feature.attributes.get("ID", [""])[0]
+        identity = (feature.attributes.get("ID") or [""])[0]  # "ID=" is none
         if kind in GENES:
             self._genes.add(identity)
         gtf = bool(self._reader.gtf)

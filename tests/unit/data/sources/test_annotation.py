@@ -234,14 +234,17 @@ def test_codons_are_in_frame_and_looked_over(
     [
         (["--annotation", "{0}/names.gff"], r"names\.gff annotates 'chr1', .*x\.fa has 'c1'"),
         (["--annotation", "{0}/long.gff"], r"of c1 ends at base 40, but .*x\.fa has 30 of it"),
-        (["--annotation", "{0}/x.bed"], r"x\.bed: line 1 is not GFF3 or GTF"),
-        (["--annotation", "{0}/dot.gff"], r"dot\.gff: line 6 is not GFF3 or GTF: 'c1 x CDS \. 18"),
+        (["--annotation", "{0}/x.bed"], r"x\.bed: line 1: 'c1 0 9' has 3 columns between tabs, wh"),
+        (
+            ["--annotation", "{0}/dot.gff"],
+            r"dot\.gff: line 6: CDS of c1 has the places '\.' and '18'",
+        ),
         (["--annotation", "{0}/code.gff", "--tokenizer", "codon"], "NCBI's genetic codes are 1"),
         (["--annotation", "{0}/x.gff", "--features", "gen"], "no gen in it.*it has CDS, gene"),
         (["--annotation", "{0}/x.gff", "--annotation", "{0}/y.gff"], "both annotate c1"),
         (["--annotation", "{0}/none.gff"], "No such file"),
         (["--annotation", "{0}/empty.gff"], "is empty"),
-        (["--regions", "{0}/x.gff"], r"x\.gff: line 3 is not BED"),
+        (["--regions", "{0}/x.gff"], r"x\.gff: line 3: its columns 2 and 3 are 'x' and 'regi"),
         (["--regions", "{0}/none.bed"], r"line 2: c1 5 5 has no length: mend it or leave it out"),
         (["--regions", "{0}/back.bed"], r"line 1: c1 5 4 ends before it begins: mend it"),
         (["--regions", "{0}/short.bed"], r"from 0 to 17, and columns 2 and 3 say 0 to 18: mend"),
@@ -310,6 +313,66 @@ def test_features_of_flat_files_with_gaps_are_refused(tmp_path: Path, kind: str)
     assert texts(prefix) == ["ATAAACCCGGGTTTTAACCCGGGATGCAT"]
     with pytest.raises(UserError, match=r"c1 has 1 alignment gap .*, and --features counts places"):
         run(tmp_path, str(path), "--features", "CDS")
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "said"),
+    [
+        (
+            "x.gff",
+            "CDS\t18\t13\t.\t+",
+            "CDS of c1 ends at 13, before it begins at 18: mend it or le",
+        ),
+        (
+            "x.gff",
+            "CDS\t0\t9\t.\t+",
+            "CDS of c1 begins at 0, where the first base is 1: mend it or",
+        ),
+        (
+            "x.gff",
+            "CDS\tx\ty z\t.\t+",
+            "CDS of c1 has the places 'x' and 'y z', where GFF3 has num",
+        ),
+        ("x.gff", "CDS\t1\t9\t.\t+\t0\tb=c", "'c1 x CDS 1 9 . + 0 b=c 0 ID=a' has 11 columns betw"),
+        ("x.bed", "5", "it has 2 columns, where BED has 3 or more: mend it or leave it out"),
+        ("x.bed", "-1\t5", "c1 -1 5 begins below 0, the first base: mend it or leave it out"),
+        (
+            "x.bed",
+            "0\t9\ta\t0\t+\t0\t0\t0\t2\t9,6\t0",
+            "it has 2 sizes of blocks in column 11 and 1 s",
+        ),
+        (
+            "x.bed",
+            "0\t9\ta\t0\t+\t0\t0\t0\t0\t,\t,",
+            "it has 0 sizes of blocks in column 11 and 0 s",
+        ),
+        (
+            "x.bed",
+            "0\t9\ta\t0\t+\t0\t0\t0\t2\t9,0\t0,9",
+            "a block in its column 11 has no length (0):",
+        ),
+        (
+            "x.bed",
+            "0\t9\ta\t0\t+\t0\t0\t0\t1\tx\t0",
+            "its column 11 is 'x', where BED has numbers: ",
+        ),
+    ],
+)
+def test_a_faulty_line_says_what_is_wrong(tmp_path: Path, name: str, line: str, said: str) -> None:
+    row = f"c1\t{line}\n" if name == "x.bed" else f"c1\tx\t{line}\t0\tID=a\n"
+    (tmp_path / name).write_text(f"# first\n{row}")
+    flag = "--regions" if name == "x.bed" else "--annotation"
+    with pytest.raises(UserError) as caught:
+        run(tmp_path, fasta(tmp_path), flag, str(tmp_path / name))
+    assert f"{name}: line 2: {said}" in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+def test_an_empty_id_is_none(tmp_path: Path) -> None:
+    row = "c1\tx\tCDS\t{}\t{}\t.\t+\t0\tID=\n"
+    (tmp_path / "x.gff").write_text(row.format(1, 3) + row.format(4, 6))
+    prefix = run(tmp_path, fasta(tmp_path), "--annotation", str(tmp_path / "x.gff"))
+    assert texts(prefix) == ["ATG", "AAA"]
 
 
 def test_a_cut_goes_through_no_joined_gene(tmp_path: Path) -> None:
