@@ -3,7 +3,7 @@
 # Defines functions, and sets
 #   LONGSEQ_VARIABLES  array: NAME|type|default|flags|marks|meaning, a row for each of ours
 #   LONGSEQ_OTHERS     array: "PATTERN marks", for each that other programs read
-#   LONGSEQ_LIKELY     array: "PATTERN meant", for each that people write for one of ours
+#   LONGSEQ_LIKELY     array: "PATTERN meant" or "NAME=PATTERN meant", for each that people write for one of ours
 #   LONGSEQ_SECRET     associative array: the expressions of secrets.txt for a name and for a value
 #   LONGSEQ_WORDS      array (longseq_split): the words of a text
 #   LONGSEQ_VALUE      associative array (longseq_read_variables): each of ours as it was given or else by
@@ -92,7 +92,7 @@ longseq_nearest() { # longseq_nearest WORD NAME...: prints "; did you mean NAME?
 }
 
 longseq_check_names() { # refuses an exported variable that seems to mean one of ours
-    local word meant found
+    local word meant found row
     # A job has the settings of its submission, where this was asked; its host may export what it likes
     [[ -z ${LONGSEQ_JOB-} ]] || return 0
     found=$({
@@ -102,10 +102,19 @@ longseq_check_names() { # refuses an exported variable that seems to mean one of
         compgen -e | while read -r word; do printf 'word %s\n' "$word"; done
     } | awk -f "$LONGSEQ_ROOT/ALCF/nearest.awk") || longseq_refuse "awk fails, which finds misspelt variables" || return
     while read -r word meant; do
-        [[ -n $word ]] || continue
-        longseq_refuse "$word=${!word} is not a variable of ours; did you mean $meant? (if it belongs to\
- another program, unset it for this command: env -u $word ...)" || return
+        [[ -z $word ]] || longseq_refuse_name "$word" "$meant" || return
     done <<<"$found"
+    for row in "${LONGSEQ_LIKELY[@]}"; do # names that others use as well, where the value says whose it is
+        word=${row%%=*}
+        # shellcheck disable=SC2053 # a pattern
+        [[ ${row%% *} == *=* && $word=${!word-} == ${row%% *} ]] || continue
+        [[ $'\n'$(compgen -e)$'\n' != *$'\n'$word$'\n'* ]] || longseq_refuse_name "$word" "${row#* }" || return
+    done
+}
+
+longseq_refuse_name() { # longseq_refuse_name NAME MEANT
+    longseq_refuse "$1=${!1} is not a variable of ours; did you mean $2? (if it belongs to\
+ another program, unset it for this command: env -u $1 ...)"
 }
 
 longseq_tell_of_submission() { # names what is set for submit.sh alone, in a run that is not submitted: a profile may hold it

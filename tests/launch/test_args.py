@@ -355,6 +355,18 @@ def test_misspelt_variable_is_caught(refusal: Refusal, written: str, meant: str)
     assert f"{written}=1 is not a variable of ours; did you mean {meant}?" in line
 
 
+@pytest.mark.parametrize("split", ["949,50,1", "800,100,100", "0.9,.1", "1,0,0"])
+def test_a_split_of_megatrons_is_caught(refusal: Refusal, split: str) -> None:
+    """By its value: another program may have a variable of this name."""
+    line = refusal(SPLIT=split)
+    assert f"SPLIT={split} is not a variable of ours; did you mean --split after --?" in line
+
+
+def test_a_split_of_others_is_left_alone(arguments: Arguments) -> None:
+    for split in ("", "1", "train", "train,valid", "/bin/split", ",", "1,", "9,5,x", "a\n9,5"):
+        arguments(SPLIT=split)
+
+
 def test_common_variables_are_left_alone(arguments: Arguments) -> None:
     keep = {"HOME", "PATH", "CONDA_PREFIX", "BASH_ENV", "ENV", "LD_LIBRARY_PATH", "LC_ALL", "SHLVL"}
     arguments(**{name: "1" for name in COMMON if name not in keep})
