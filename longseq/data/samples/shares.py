@@ -60,8 +60,18 @@ def refuse_unknown(asked: dict[str, list[str]], found: set[str], known: set[str]
     """Raise UserError for a name that is not among those found; known: some of what there is."""
     for part, names in asked.items():
         for name in set(names) - found:
-            near = difflib.get_close_matches(name, known, 1, 0.3)
-            hint = f": did you mean {near[0]!r}?" if near else ""
+            near = _nearest(name, known)
+            hint = f": did you mean {near!r}?" if near else ""
             raise UserError(
                 f"--{part}-records {name}: no record or file of the data has that name{hint}"
             )
+
+
+def _nearest(name: str, known: set[str]) -> str:
+    """The one that was meant, or "": the same chromosome in other words, else what resembles it."""
+    same = [other for other in sorted(known) if _bare(other) == _bare(name)]
+    return next(iter(same or difflib.get_close_matches(name, sorted(known), 1)), "")
+
+
+def _bare(name: str) -> str:
+    return name.lower().removeprefix("chr")

@@ -190,7 +190,13 @@ def test_held_out_by_name(tmp_path: Path) -> None:
     lines = (tmp_path / "held_out.tsv").read_text().splitlines()
     assert [line.split("\t")[4] for line in lines[1:3]] == ["chr3 some words"] * 2
     assert len(lines) == 1 + 2 + 4
-    for wrong, message in (("chr33", "did you mean 'chr3'"), ("@none", "cannot be read")):
+    for wrong, message in (
+        ("chr33", "did you mean 'chr3'"),
+        ("Chr3", "did you mean 'chr3'"),
+        ("3", "did you mean 'chr3'"),
+        ("chopin", "has that name$"),
+        ("@none", "cannot be read"),
+    ):
         with pytest.raises(UserError, match=message):
             split_datasets(datasets, options(prefix, valid_records=wrong))
     with pytest.raises(UserError, match="name the same group"):
