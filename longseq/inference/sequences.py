@@ -28,7 +28,7 @@ from longseq.data.prepare.recipe import Recipe
 from longseq.data.prepare.text import TextEncoder, Texts
 from longseq.data.sources.chunks import pieces
 from longseq.data.sources.inputs import expand, open_source
-from longseq.data.sources.names import printable
+from longseq.data.sources.names import first_word, printable
 from longseq.data.sources.pieces import LongRecord, Record
 from longseq.data.sources.records import records
 from longseq.data.sources.tables import Columns
@@ -155,7 +155,7 @@ class Reader:
             tokens = dataset.tokens.read(start, stop - start)
             stop -= int(len(tokens) > 0 and tokens[-1] == end)
             tokens = tokens[: stop - start]
-            name = short(record.name) or f"document-{number}"
+            name = first_word(record.name) or f"document-{number}"
             if record.documents > 1:
                 name += f"/{number}"
             if not len(tokens):
@@ -188,7 +188,7 @@ class Reader:
                 )
                 for record in found:
                     number += 1
-                    name = short(record.name) or f"record-{number}"
+                    name = first_word(record.name) or f"record-{number}"
                     yield piece.kind, name, record.content
                     self.done = before + source.meter.bytes_read
 
@@ -220,18 +220,25 @@ class Reader:
         which count nothing.
         """
         tokenizer = self.trained.tokenizer
-        if isinstance(tokenizer, Tagged):
-            try:
-                lead, raw = tokenizer.lead(raw)
-            except UserError as error:
-                raise UserError(f"{path}: record {name}: {printable(str(error))}") from None
-            found = self._encode(tokenizer.inner, path, name, raw, kind)
-            tokens = np.concatenate((lead, found.tokens.astype(lead.dtype)))
-            weights = found.weights
-            if weights is not None:
-                weights = np.append(np.zeros(len(lead), np.float32), weights)
-            return replace(found, tokens=tokens, weights=weights, tags=len(lead))
-        return self._encode(tokenizer, path, name, raw, kind)
+        if not isinstance(tokenizer, Tagged):
+            return self._encode(tokenizer, path, name, raw, kind)
+        lead, raw = self.lead(path, name, raw)
+        found = self._encode(tokenizer.inner, path, name, raw, kind)
+        tokens = np.concatenate((lead, found.tokens.astype(lead.dtype)))
+        weights = found.weights
+        if weights is not None:
+            weights = np.append(np.zeros(len(lead), np.float32), weights)
+        return replace(found, tokens=tokens, weights=weights, tags=len(lead))
+
+    def lead(self, path: str, name: str, raw: bytes) -> tuple[Tokens, bytes]:
+        """The tags that a record begins with, and what is behind them."""
+        tokenizer = self.trained.tokenizer
+        if not isinstance(tokenizer, Tagged):
+            return np.zeros(0, np.uint8), raw
+        try:
+            return tokenizer.lead(raw)
+        except UserError as error:
+            raise UserError(f"{path}: record {name}: {printable(str(error))}") from None
 
     def _encode(
         self, tokenizer: Tokenizer, path: str, name: str, raw: bytes, kind: str
@@ -270,11 +277,6 @@ class Reader:
             words = places[:size].reshape(-1, tokenizer.bases).max(axis=1, initial=0)
             weights = np.array(recipe.weights, dtype=np.float32)[words]
         return Sequence(name, tokens, size, weights)
-
-
-def short(name: str) -> str:
-    """The first word of a header."""
-    return next(iter(name.split()), "")
 
 
 def document(

@@ -18,6 +18,10 @@ NONE = "."  # the alternative of a site that has none
 SHOWN = 40  # letters of a faulty line
 BEHIND = 1 << 20  # bytes behind it that must be readable
 GZIP = b"\x1f\x8b"
+STANDS_FOR = {  # what a letter of the reference may be as REF, beside itself and N
+    "R": "AG", "Y": "CT", "S": "CG", "W": "AT", "K": "GT", "M": "AC",
+    "B": "CGT", "D": "AGT", "H": "ACT", "V": "ACG", "N": "ACGT", "X": "ACGT",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,20 @@ def read_variants(path: Path) -> Iterator[Variant]:
                     yield Variant(row.chrom, row.start, row.id or ".", row.ref or "", alt)
     except (OSError, ValueError):  # of the row behind the last good one, whatever is wrong with it
         raise _faulty(path, number + 1, "is no row of a VCF") from None
+
+
+def agrees(found: str, ref: str) -> bool:
+    """Whether REF is what the reference has: U is T, and of a letter that stands for several bases
+    a VCF names one, or N.
+    """
+    found, ref = (letters.upper().replace("U", "T") for letters in (found, ref))
+    if found == ref:
+        return True
+    pairs = zip(found, ref, strict=False)
+    return len(found) == len(ref) and all(
+        base == letter or (letter in STANDS_FOR and base in STANDS_FOR[letter] + "N")
+        for letter, base in pairs
+    )
 
 
 def _is_index(path: Path) -> bool:

@@ -18,6 +18,11 @@ def header_name(line: bytes) -> str:
     return printable(line.removeprefix(b">").decode("utf-8", "replace").strip())
 
 
+def first_word(name: str) -> str:
+    """The first word of a header."""
+    return next(iter(name.split()), "")
+
+
 def called(path: str, name: str) -> str:
     """A record of a file."""
     return f"{path}: record {printable(name) or '(no name)'}"

@@ -15,9 +15,10 @@ from longseq.data.indexed.document_table import CODON_START, ENDING, read_docume
 from longseq.data.indexed.format import Tokens
 from longseq.data.prepare.recipe import Recipe
 from longseq.data.sources.annotation.features import CODING, kinds_of
+from longseq.data.sources.names import first_word
 from longseq.data.tokenizers.tagged import untagged, without_tags
 from longseq.errors import UserError
-from longseq.inference.sequences import Reader, Sequence, document, short
+from longseq.inference.sequences import Reader, Sequence, document
 
 MOST = 1 << 24  # tokens of the training part that baselines learn from
 Frame = int | None
@@ -121,7 +122,7 @@ def _record(dataset: Dataset, row: dict[str, str]) -> Sequence:
     start, stop = _span(dataset, row)
     tokens = dataset.tokens.read(start, stop - start)
     tokens = tokens[: len(tokens) - int(tokens[-1] == dataset.tokenizer.end_of_document)]
-    name = short(row["record"]) or f"document-{row['document']}"
+    name = first_word(row["record"]) or f"document-{row['document']}"
     name += "" if row["tokens"] == "all" else f":{row['tokens']}"
     return document(dataset.tokenizer, name, tokens)
 

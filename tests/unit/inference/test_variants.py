@@ -11,7 +11,7 @@ import pysam
 import pytest
 
 from longseq.__main__ import main
-from longseq.inference.variants import _agrees
+from longseq.inference.vcf import agrees
 from longseq.model.gpt import GPT
 from tests.unit.inference.reference import log_likelihoods
 from tests.unit.inference.trained_run import LLAMA, make_model, write_run
@@ -413,7 +413,7 @@ def test_frame_shifts_are_counted(
 
 
 @pytest.mark.parametrize(
-    ("found", "ref", "agrees"),
+    ("found", "ref", "as_expected"),
     [
         ("R", "A", True), ("R", "G", True), ("R", "N", True), ("R", "R", True), ("R", "C", False),
         ("N", "T", True), ("U", "T", True), ("ACU", "ACT", True), ("acg", "ACG", True),
@@ -421,8 +421,8 @@ def test_frame_shifts_are_counted(
         ("RC", "AG", False), ("W", "T", True), ("H", "G", False),
     ],
 )  # fmt: skip
-def test_what_a_reference_may_be_called(found: str, ref: str, agrees: bool) -> None:
-    assert _agrees(found, ref) is agrees
+def test_what_a_reference_may_be_called(found: str, ref: str, as_expected: bool) -> None:
+    assert agrees(found, ref) is as_expected
 
 
 def test_a_reference_of_rna_or_with_other_letters(
