@@ -7,6 +7,7 @@ given = from_files(learner, reader, ["new.fa"])
 from __future__ import annotations
 
 import csv
+import os
 from dataclasses import dataclass
 
 from longseq.checkpoint.trained import Trained, same_tokens
@@ -61,6 +62,11 @@ def held_out(trained: Trained, part: str) -> Given:
     train: list[Tokens] = []
     frameless = ""
     for prefix in dict.fromkeys(row["data"] for row in rows):
+        if not os.path.exists(f"{prefix}.idx"):
+            raise UserError(
+                f"{prefix}, the data that the run held records out of ({table}), is not there: put"
+                " it back, or name files to evaluate behind RUN"
+            )
         (dataset,) = open_datasets(prefix)
         same_tokens(trained, dataset.tokenizer, prefix)
         of_data = [row for row in rows if row["data"] == prefix]
