@@ -194,6 +194,8 @@ def score(options: argparse.Namespace) -> int:
             _score_records(ready, asked, options)
         if said := asked.reader.said_of_unknown("; --unknown-weight 0 counts none of them"):
             warner(ranks)(said)
+        if said := asked.reader.names.said():
+            warner(ranks)(said)
         if left_out := asked.reader.left_out:
             warner(ranks)(
                 f"{left_out:,} letters behind the last whole token of their record were not scored"

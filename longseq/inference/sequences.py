@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from tempfile import TemporaryDirectory
 
 import numpy as np
@@ -28,7 +29,7 @@ from longseq.data.prepare.recipe import Recipe
 from longseq.data.prepare.text import TextEncoder, Texts
 from longseq.data.sources.chunks import pieces
 from longseq.data.sources.inputs import expand, open_source
-from longseq.data.sources.names import first_word, printable
+from longseq.data.sources.names import Names, first_word, printable
 from longseq.data.sources.pieces import LongRecord, Record
 from longseq.data.sources.records import records
 from longseq.data.sources.tables import Columns
@@ -86,6 +87,7 @@ class Reader:
     ) -> None:
         self.trained, self.weighing, self.columns = trained, weighing, columns
         self.done = self.left_out = self.unknown = self.total = 0
+        self.names = Names()
         self._texts: Texts | None = None  # of a tokenizer of text
         if isinstance(inner := untagged(trained.tokenizer), TextTokenizer):
             if weighing.by_letters:
@@ -139,10 +141,10 @@ class Reader:
                 )
 
     def __iter__(self) -> Iterator[Sequence]:
-        for dataset in self.datasets:
-            yield from self._documents(dataset)
-        for path in self.paths:
-            yield from self._records(path)
+        documents = map(self._documents, self.datasets)
+        for sequence in chain(*documents, *map(self._records, self.paths)):
+            self.names.add(sequence.name)
+            yield sequence
 
     def _documents(self, dataset: Dataset) -> Iterator[Sequence]:
         end = dataset.tokenizer.end_of_document
@@ -160,9 +162,7 @@ class Reader:
                 name += f"/{number}"
             if not len(tokens):
                 raise UserError(f"{dataset.prefix}: document {number} ({name}) is empty")
-            weights = None
-            if beside is not None:
-                weights = levels[beside.read(start, stop - start)]
+            weights = None if beside is None else levels[beside.read(start, stop - start)]
             yield document(dataset.tokenizer, name, tokens, weights)
             self.done += len(tokens)
 

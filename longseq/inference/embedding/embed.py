@@ -90,7 +90,7 @@ def _embed(asked: Asked, options: argparse.Namespace, device: torch.device, rank
             output.add(name, states, last)
             records += last
             advance(reader.done, f"{records:,} records")
-    if said := reader.said_of_unknown():
+    for said in filter(None, (reader.said_of_unknown(), reader.names.said())):
         warner(ranks)(said)
     if reader.left_out:
         warner(ranks)(f"{reader.left_out:,} letters behind a last whole token were left out")

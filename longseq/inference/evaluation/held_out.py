@@ -166,4 +166,5 @@ def from_files(learner: Reader, reader: Reader, files: list[str], read: bool = T
         frameless = frameless or ("" if known else dataset.prefix)
     records = list(reader if read else ())
     frames = frames if reader.datasets and read else [None] * len(records)
-    return Given(", ".join(files), records, learned, frames, frameless, reader.said_of_unknown())
+    note = "; ".join(filter(None, (reader.said_of_unknown(), reader.names.said())))
+    return Given(", ".join(files), records, learned, frames, frameless, note)

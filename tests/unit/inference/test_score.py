@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from longseq.__main__ import main
+from longseq.data.sources.names import Names
 from longseq.errors import UserError
 from longseq.inference.tables import open_table
 from longseq.model.gpt import GPT
@@ -289,3 +290,35 @@ def test_a_learned_table_of_positions_ends(
     path.write_text(">a\nACGT\n")
     assert main(["score", str(run), str(path), "--seq-length", "97"]) == 2
     assert "has 96 learned positions: give 96 or less" in capsys.readouterr().err
+
+
+def test_names_that_come_twice_are_told(
+    run: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """By `score`, `embed` and `evaluate`, whose rows stay as they are; of other names nothing."""
+    fasta = tmp_path / "dup.fa"
+    fasta.write_text(">c\nACGT\n>d x\nACGTT\n>e\nACG\n>d y\nTTGCA\n>c\nA\n>d\nC\n")
+    said = "3 records have the name of one before them, the first is d: in what is written"
+    made = tmp_path / "s.tsv"
+    for words in (
+        ["score", run, str(fasta), "--output", str(made)],
+        ["embed", run, str(fasta), "--output", str(tmp_path / "s.npy")],
+        ["evaluate", run, str(fasta)],
+    ):
+        assert main(words) == 0
+        error = capfd.readouterr().err
+        assert said in error
+        assert error.count("\n") == 1
+    rows = made.read_text().splitlines()[1:]
+    assert [row.split("\t")[0] for row in rows] == ["c", "d", "e", "d", "c", "d"]
+    fasta.write_text(">c\nACGT\n>d\nACGTT\n")
+    assert main(["score", run, str(fasta), "--output", str(made)]) == 0
+    assert capfd.readouterr().err == ""
+
+
+def test_names_are_held_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("longseq.data.sources.names.MOST", 2)
+    names = Names()
+    for name in "abcacb":
+        names.add(name)
+    assert names.said().startswith("2 records have the name of one before them, the first is a:")
