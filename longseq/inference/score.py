@@ -171,7 +171,7 @@ def score(options: argparse.Namespace) -> int:
     def look(ranks: Ranks) -> Scoring:
         trained = find_trained(options.run, warner(ranks), ranks, hashes=not computing.dry_run)
         config = network_config(trained, layout, computing, ranks.size)
-        cuts = cutting(config.network.seq_length, options.window, options.stride)
+        cuts = cutting(config.network, options.window, options.stride)
         (reader,) = readers(trained, options, options.files, counts=counts_for)
         reference: Reference = {}
         count = 0

@@ -22,7 +22,7 @@ from longseq.data.indexed.format import Ints, Tokens
 from longseq.data.tokenizers.alphabet import LAYOUT
 from longseq.errors import UserError
 from longseq.inference.sequences import Reader
-from longseq.inference.vcf import NONE, SHOWN, Variant, agrees, read_variants
+from longseq.inference.vcf import NO_REF, NONE, SHOWN, Variant, agrees, read_variants
 from longseq.inference.windows import Cutting, Window
 
 if TYPE_CHECKING:
@@ -84,6 +84,8 @@ def check_variants(path: Path, reference: Reference, fasta: str, cuts: Cutting, 
             continue
         found = record.letters[variant.start : variant.start + len(variant.ref)]
         if not agrees(found, variant.ref):
+            if variant.ref in NO_REF:
+                raise UserError(f"{where}: its column REF is empty, or a dot: mend the line")
             raise UserError(
                 f"{where} has REF {variant.ref} and {fasta} has {found or 'no letter'} there: give"
                 " the FASTA that it was called on"
@@ -93,7 +95,9 @@ def check_variants(path: Path, reference: Reference, fasta: str, cuts: Cutting, 
             before = ["the token before it"] * (variant.start >= bases)
             before += [f"{record.tags} tags"] * bool(record.tags)
             with_it = f"with {' and '.join(before)}, " if before else ""
-            remedy = f"give --window {needed}, or " if needed <= cuts.length else ""
+            flags = [f"--seq-length {needed}"] * (needed > cuts.length)
+            flags += [f"--window {needed}"] * bool(needed <= cuts.length or cuts.size)
+            remedy = f"give {' '.join(flags)}, or " if needed <= max(cuts.length, cuts.most) else ""
             raise UserError(
                 f"{where}: {with_it}an allele of {max(len(variant.ref), len(variant.alt)):,}"
                 f" letters needs a window of {needed:,} tokens, and there are {size:,}:"
@@ -121,7 +125,7 @@ def _is_telomere(variant: Variant, letters: str) -> bool:
     """Whether it is at one of the two positions that VCF has for telomeres, where no letter is: 0,
     and the one behind the last letter, as N.
     """
-    behind = variant.start == len(letters) and variant.ref.upper() in ("N", ".", "")
+    behind = variant.start == len(letters) and variant.ref.upper() in ("N", *NO_REF)
     return variant.start < 0 or behind
 
 

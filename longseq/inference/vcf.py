@@ -15,6 +15,7 @@ from longseq.data.sources.names import printable
 from longseq.errors import UserError
 
 NONE = "."  # the alternative of a site that has none
+NO_REF = ("", ".")  # pysam's word for an empty REF is the dot
 SHOWN = 40  # letters of a faulty line
 BEHIND = 1 << 20  # bytes behind it that must be readable
 GZIP = b"\x1f\x8b"

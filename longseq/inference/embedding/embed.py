@@ -66,7 +66,7 @@ def embed(options: argparse.Namespace) -> int:
                 f"--layer {options.layer}: {trained.name} has layers 1 to {layers}: give one of"
                 " them, 0 for the embeddings, or leave it out"
             )
-        cuts = cutting(config.network.seq_length, options.window, options.stride)
+        cuts = cutting(config.network, options.window, options.stride)
         return Asked(trained, config, cuts, *readers(trained, options, options.files))
 
     def work(asked: Asked, device: torch.device, ranks: Ranks) -> None:

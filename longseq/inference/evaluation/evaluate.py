@@ -89,8 +89,8 @@ def evaluate(options: argparse.Namespace) -> int:
     def look(ranks: Ranks) -> Asked:
         trained = find_trained(options.run, warner(ranks), ranks, hashes=not computing.dry_run)
         config = network_config(trained, layout, computing, ranks.size)
-        length = config.network.seq_length
-        cuts = cutting(length, options.window or length, options.stride)
+        window = options.window or config.network.seq_length
+        cuts = cutting(config.network, window, options.stride)
         if options.genes:
             _check_genes(trained, warner(ranks))
         learner, reader = readers(trained, options, options.train, options.files)

@@ -102,8 +102,20 @@ def test_differences_are_those_of_transformers(model: GPT, run: str, tmp_path: P
         (
             ["long 2 . C C" + "A" * 96],
             [],
-            "needs a window of 98 tokens, and there are 96: leave it",
+            "needs a window of 98 tokens, and there are 96: give --seq-length 98, or leave it out",
         ),
+        (
+            ["long 2 . C C" + "A" * 96],
+            ["--window", "96"],
+            "and there are 96: give --seq-length 98 --window 98, or leave it out",
+        ),
+        (
+            ["short 4 . T A"],
+            ["--window", "97"],
+            "--window 97: the network sees 96 tokens at once: give 96 or less, or --seq-length 97",
+        ),
+        (["short 4 .  A"], [], "short:4: its column REF is empty, or a dot: mend the line"),
+        (["short 4 . . A"], [], "short:4: its column REF is empty, or a dot: mend the line"),
         (["short 4 . T A"], ["--stride", "3", "--window", "9"], "--stride and --variants"),
     ],
 )
