@@ -18,8 +18,8 @@ longseq_check_verb_of_job() { # longseq_check_verb_of_job VERB ARGUMENT...: refu
         longseq_refuse "$1 in a job: give --output FILE, as what it prints would stand among all that the job says"
 }
 
-longseq_refuse_idle() { # refuses a variable of training that says nothing here
-    local name row marks
+longseq_refuse_idle() { # refuses the variables of training that say nothing here, all that are set at once
+    local name row marks command=use.sh idle=() without='' named='' REPLY
     local acting=" NGPUS NGPU_PER_HOST NHOSTS HOSTFILE SP_TYPE MPSIZE SPSIZE RINGSIZE USE_SEQUENCE_PARALLEL DTYPE\
  OUTPUT_DIR DRY_RUN MACHINE PYTHON DS_ACCELERATOR LAUNCH_ARGS SITE_MODULES SITE_NCCL OMP_NUM_THREADS MASTER_ADDR\
  MASTER_PORT LONGSEQ_CACHE WANDB_API_KEY WANDB_MODE "
@@ -29,9 +29,15 @@ longseq_refuse_idle() { # refuses a variable of training that says nothing here
     [[ ${LONGSEQ_TASK-} == use ]] || longseq_tell_of_submission
     for row in "${LONGSEQ_VARIABLES[@]}"; do
         IFS='|' read -r name _ _ _ marks _ <<<"$row"
-        [[ -z ${!name-} || " $marks " == *' submit '* || $name == USE_FLASH_ATTN* || $acting == *" $name "* ]] ||
-            longseq_refuse "$name=${!name} is of training and says nothing to ./ALCF/use.sh: unset it" || return
+        [[ -z ${!name-} || " $marks " == *' submit '* || $name == USE_FLASH_ATTN* || $acting == *" $name "* ]] || idle+=("$name")
     done
+    ((${#idle[@]})) || return 0
+    [[ ${LONGSEQ_TASK-} != use ]] || command='submit.sh --use'
+    for name in "${idle[@]}"; do
+        named+="${named:+, }$name=${!name}" without+=" -u $name"
+    done
+    ((${#idle[@]} == 1)) && REPLY='is of training and says' || REPLY='are of training and say'
+    longseq_refuse "$named $REPLY nothing to ./ALCF/use.sh: unset all of it for this command: env$without ./ALCF/$command ..."
 }
 
 longseq_verb_args() { # longseq_verb_args VERB: sets LONGSEQ_ARGS: the layout and how it computes, as flags of the verb

@@ -84,7 +84,9 @@ def newest(
 
 
 def _saved_elsewhere(folder: Path) -> str:
-    """What to add where `folder`, a run's, has no whole checkpoint and --save named another."""
+    """What to add where `folder`, a run's, has no whole checkpoint and --save named another: then
+    it is a copy, if there is any.
+    """
     run = run_of(folder)
     summary = read_json(run / SUMMARY) if run else {}
     save = nested(summary, "settings", "run", "save")
@@ -93,6 +95,8 @@ def _saved_elsewhere(folder: Path) -> str:
     path = Path(str(summary.get("directory", "")), save)
     if path.absolute() == folder.absolute() or path.resolve() == folder.resolve():
         return ""
+    if any(folder.glob("step-*")):
+        return f"; its run saved in {path}: if this is a copy, not all of it came: copy it again"
     where = f"; its run saved in {path} (--save)"
     return f"{where}: name that" if path.is_dir() else f"{where}, which is not there any more"
 

@@ -144,11 +144,13 @@ def publish_folder(aside: Path, target: Path) -> None:
 def new_folder(target: Path, flag: str) -> Iterator[Path]:
     """A folder to fill, which becomes `target` at the end, or is gone where that fails.
 
-    Raises UserError, which names the flag, where `target` is there or cannot be written; FullDisk
-    where there is no room.
+    Raises UserError, which names the flag, where `target` is there or cannot be written, or the
+    folder that is to hold it is not there; FullDisk where there is no room.
     """
     if target.exists():
         raise UserError(f"{flag} {target} exists: name a new folder")
+    if not target.parent.is_dir():  # as of a name that is misspelt
+        raise UserError(f"{flag} {target}: there is no folder {target.parent}: make it first")
     aside = make_aside(target, f"{flag} must be in a folder that can be written")
     try:
         yield aside

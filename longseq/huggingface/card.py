@@ -55,6 +55,18 @@ sequence, so that the first token has a likelihood too. To compare, give the mod
 leaves it out, and before `generate` set `tokenizer.padding_side = "left"`.
 """
 
+LEARNED = """
+Positions are learned: in a batch that is filled up on the left they must be counted from the mask,
+as `generate` does by itself and a plain call does not:
+
+```python
+tokenizer.padding_side = "left"
+batch = tokenizer(sequences, padding=True, return_tensors="pt")
+positions = (batch["attention_mask"].cumsum(-1) - 1).clamp(min=0)
+logits = model(**batch, position_ids=positions).logits
+```
+"""
+
 ENDS = """
 It ends documents as well: `DataCollatorForLanguageModeling`, which takes every padding token out of
 the labels, takes the ends out too. To train on them, make labels by the attention mask.
@@ -87,7 +99,7 @@ def card(exported: Exported, dtype: str) -> str:
     end = trained.tokenizer.names()[trained.tokenizer.end_of_document]
     padding = padding_of(trained.tokenizer)
     text += LIMITS.format(end=end, padding=padding) + (ENDS if padding == end else "")
-    return text + (ROTARY if trained.network.use_rotary_position_embeddings else "")
+    return text + (ROTARY if trained.network.use_rotary_position_embeddings else LEARNED)
 
 
 def _run_of(path: Path) -> RunRecord | None:

@@ -35,10 +35,11 @@ from longseq.inference.sequences import Reader, Sequence, Weighing
 from longseq.inference.tables import SUFFIXES, Nothing, Table, open_table
 from longseq.inference.variants import COLUMNS as VARIANTS
 from longseq.inference.variants import (
+    Reference,
     Told,
     check_variants,
-    letters_of,
     notes,
+    reference_of,
     variant_rows,
 )
 from longseq.inference.vcf import read_variants
@@ -151,7 +152,7 @@ class Asked:
 class Scoring(Asked):
     """What is to be scored; `reference` and the count of alternatives where these are."""
 
-    reference: dict[str, str]
+    reference: Reference
     alternatives: int
 
 
@@ -170,14 +171,14 @@ def score(options: argparse.Namespace) -> int:
     def look(ranks: Ranks) -> Scoring:
         trained = find_trained(options.run, warner(ranks), ranks, hashes=not computing.dry_run)
         config = network_config(trained, layout, computing, ranks.size)
-        cuts = cutting(config.network.seq_length, options.window, options.stride)
+        cuts = cutting(config.network, options.window, options.stride)
         (reader,) = readers(trained, options, options.files, counts=counts_for)
-        reference: dict[str, str] = {}
+        reference: Reference = {}
         count = 0
         if options.variants and computing.dry_run:  # a genome is read in a minute
             next(read_variants(options.variants), None)
         elif options.variants:
-            reference = letters_of(reader)
+            reference = reference_of(reader)
             bases = getattr(trained.tokenizer, "bases", 1)
             fasta = ", ".join(options.files)
             count = check_variants(options.variants, reference, fasta, cuts, bases)
@@ -192,6 +193,8 @@ def score(options: argparse.Namespace) -> int:
         else:
             _score_records(ready, asked, options)
         if said := asked.reader.said_of_unknown("; --unknown-weight 0 counts none of them"):
+            warner(ranks)(said)
+        if said := asked.reader.names.said():
             warner(ranks)(said)
         if left_out := asked.reader.left_out:
             warner(ranks)(

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from tempfile import TemporaryDirectory
 
 import numpy as np
@@ -28,7 +29,7 @@ from longseq.data.prepare.recipe import Recipe
 from longseq.data.prepare.text import TextEncoder, Texts
 from longseq.data.sources.chunks import pieces
 from longseq.data.sources.inputs import expand, open_source
-from longseq.data.sources.names import printable
+from longseq.data.sources.names import Names, first_word, printable
 from longseq.data.sources.pieces import LongRecord, Record
 from longseq.data.sources.records import records
 from longseq.data.sources.tables import Columns
@@ -86,6 +87,7 @@ class Reader:
     ) -> None:
         self.trained, self.weighing, self.columns = trained, weighing, columns
         self.done = self.left_out = self.unknown = self.total = 0
+        self.names = Names()
         self._texts: Texts | None = None  # of a tokenizer of text
         if isinstance(inner := untagged(trained.tokenizer), TextTokenizer):
             if weighing.by_letters:
@@ -139,10 +141,10 @@ class Reader:
                 )
 
     def __iter__(self) -> Iterator[Sequence]:
-        for dataset in self.datasets:
-            yield from self._documents(dataset)
-        for path in self.paths:
-            yield from self._records(path)
+        documents = map(self._documents, self.datasets)
+        for sequence in chain(*documents, *map(self._records, self.paths)):
+            self.names.add(sequence.name)
+            yield sequence
 
     def _documents(self, dataset: Dataset) -> Iterator[Sequence]:
         end = dataset.tokenizer.end_of_document
@@ -155,14 +157,12 @@ class Reader:
             tokens = dataset.tokens.read(start, stop - start)
             stop -= int(len(tokens) > 0 and tokens[-1] == end)
             tokens = tokens[: stop - start]
-            name = short(record.name) or f"document-{number}"
+            name = first_word(record.name) or f"document-{number}"
             if record.documents > 1:
                 name += f"/{number}"
             if not len(tokens):
                 raise UserError(f"{dataset.prefix}: document {number} ({name}) is empty")
-            weights = None
-            if beside is not None:
-                weights = levels[beside.read(start, stop - start)]
+            weights = None if beside is None else levels[beside.read(start, stop - start)]
             yield document(dataset.tokenizer, name, tokens, weights)
             self.done += len(tokens)
 
@@ -188,7 +188,7 @@ class Reader:
                 )
                 for record in found:
                     number += 1
-                    name = short(record.name) or f"record-{number}"
+                    name = first_word(record.name) or f"record-{number}"
                     yield piece.kind, name, record.content
                     self.done = before + source.meter.bytes_read
 
@@ -220,18 +220,25 @@ class Reader:
         which count nothing.
         """
         tokenizer = self.trained.tokenizer
-        if isinstance(tokenizer, Tagged):
-            try:
-                lead, raw = tokenizer.lead(raw)
-            except UserError as error:
-                raise UserError(f"{path}: record {name}: {printable(str(error))}") from None
-            found = self._encode(tokenizer.inner, path, name, raw, kind)
-            tokens = np.concatenate((lead, found.tokens.astype(lead.dtype)))
-            weights = found.weights
-            if weights is not None:
-                weights = np.append(np.zeros(len(lead), np.float32), weights)
-            return replace(found, tokens=tokens, weights=weights, tags=len(lead))
-        return self._encode(tokenizer, path, name, raw, kind)
+        if not isinstance(tokenizer, Tagged):
+            return self._encode(tokenizer, path, name, raw, kind)
+        lead, raw = self.lead(path, name, raw)
+        found = self._encode(tokenizer.inner, path, name, raw, kind)
+        tokens = np.concatenate((lead, found.tokens.astype(lead.dtype)))
+        weights = found.weights
+        if weights is not None:
+            weights = np.append(np.zeros(len(lead), np.float32), weights)
+        return replace(found, tokens=tokens, weights=weights, tags=len(lead))
+
+    def lead(self, path: str, name: str, raw: bytes) -> tuple[Tokens, bytes]:
+        """The tags that a record begins with, and what is behind them."""
+        tokenizer = self.trained.tokenizer
+        if not isinstance(tokenizer, Tagged):
+            return np.zeros(0, np.uint8), raw
+        try:
+            return tokenizer.lead(raw)
+        except UserError as error:
+            raise UserError(f"{path}: record {name}: {printable(str(error))}") from None
 
     def _encode(
         self, tokenizer: Tokenizer, path: str, name: str, raw: bytes, kind: str
@@ -270,11 +277,6 @@ class Reader:
             words = places[:size].reshape(-1, tokenizer.bases).max(axis=1, initial=0)
             weights = np.array(recipe.weights, dtype=np.float32)[words]
         return Sequence(name, tokens, size, weights)
-
-
-def short(name: str) -> str:
-    """The first word of a header."""
-    return next(iter(name.split()), "")
 
 
 def document(

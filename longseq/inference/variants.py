@@ -2,10 +2,10 @@
 
     for row in variant_rows(ready, reference, "calls.vcf", window): …
 
-Both alleles stand between the same flanks, in one window of the network's length; what they differ
-in is log p(alternative) - log p(reference), in nats. What has no score, or one that compares other
-words, is counted: `notes` says it. Sites without an alternative, as files of all sites have them,
-are counted too and have no row.
+Both alleles stand between the same flanks, in one window of the network's length, behind the tags
+of the reference's record; what they differ in is log p(alternative) - log p(reference), in nats.
+What has no score, or one that compares other words, is counted: `notes` says it. Sites without an
+alternative, as files of all sites have them, are counted too and have no row.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from longseq.data.sources.names import gaps_among_places
 from longseq.data.tokenizers.letters import LAYOUT, count_gaps
 from longseq.errors import UserError
 from longseq.inference.sequences import Reader
-from longseq.inference.vcf import NONE, SHOWN, Variant, read_variants
+from longseq.inference.vcf import NO_REF, NONE, SHOWN, Variant, agrees, other_name, read_variants
 from longseq.inference.windows import Cutting, Window
 
 if TYPE_CHECKING:
@@ -33,56 +33,78 @@ COLUMNS = {
     "record": str, "position": int, "id": str, "ref": str, "alt": str,
     "log_likelihood_ref": float, "log_likelihood_alt": float, "difference": float,
 }  # fmt: skip
-STANDS_FOR = {  # what a letter of the reference may be as REF, beside itself and N
-    "R": "AG", "Y": "CT", "S": "CG", "W": "AT", "K": "GT", "M": "AC",
-    "B": "CGT", "D": "AGT", "H": "ACT", "V": "ACG", "N": "ACGT", "X": "ACGT",
-}  # fmt: skip
 Encode = Callable[[str, bytes], Tokens]  # name and letters → the tokens of their whole words
 
 
-def letters_of(reader: Reader) -> dict[str, str]:
-    """The letters of each record of the reference, upper case; UserError for a name given twice."""
+@dataclass(frozen=True)
+class Known:
+    """A record of the reference: its letters, upper case, and in front of them tags, which have no
+    position: as they are written, and how many tokens they are. gaps: letters that are no base.
+    """
+
+    letters: str
+    lead: str = ""
+    tags: int = 0
+    gaps: int = 0
+
+
+Reference = dict[str, Known]  # by the record's name
+
+
+def reference_of(reader: Reader) -> Reference:
+    """What variants are looked up in; UserError for a name given twice."""
     if reader.datasets:
         raise UserError("--variants needs the reference's letters: give its FASTA, not tokens")
-    found: dict[str, str] = {}
+    found: Reference = {}
     for name, raw in reader.raw():
         if name in found:
             raise UserError(f"--variants: the reference has two records {name}: give one")
-        found[name] = raw.translate(None, LAYOUT).decode("ascii", "replace").upper()
+        tags, spelt = reader.lead("--variants: the reference", name, raw)
+        if spelt.startswith(b"<"):
+            raise UserError(
+                f"--variants: the reference's record {name} begins with '<', and"
+                f" {reader.trained.name} was trained without tags: take it out"
+            )
+        letters = spelt.translate(None, LAYOUT).decode("ascii", "replace").upper()
+        written = raw[: len(raw) - len(spelt)].decode()
+        found[name] = Known(letters, written, len(tags), count_gaps(spelt))
     return found
 
 
-def check_variants(
-    path: Path, reference: dict[str, str], fasta: str, cuts: Cutting, bases: int
-) -> int:
+def check_variants(path: Path, reference: Reference, fasta: str, cuts: Cutting, bases: int) -> int:
     """How many alternatives there are; UserError for one that was called on another reference, or
     does not fit a window of words of `bases` letters.
     """
     count, sites, size = 0, 0, cuts.size or cuts.length
-    gapless: set[str] = set()
     for variant in read_variants(path):
         count += variant.alt != NONE
         sites += variant.alt == NONE
         where = f"--variants {path}: {variant.place}"
-        letters = reference.get(variant.record)
-        if letters is None:
-            raise UserError(f"{where}: {fasta} has no {_other_name(variant.record, reference)}")
-        if variant.record not in gapless:
-            if gaps := count_gaps(letters.encode()):
-                raise gaps_among_places(fasta, variant.record, gaps, f"--variants {path}")
-            gapless.add(variant.record)
-        if _is_telomere(variant, letters):
+        record = reference.get(variant.record)
+        if record is None:
+            raise UserError(
+                f"{where}: {fasta} has no {other_name(variant.record, reference.keys())}"
+            )
+        if record.gaps:
+            raise gaps_among_places(fasta, variant.record, record.gaps, f"--variants {path}")
+        if _is_telomere(variant, record.letters):
             continue
-        found = letters[variant.start : variant.start + len(variant.ref)]
-        if not _agrees(found, variant.ref):
+        found = record.letters[variant.start : variant.start + len(variant.ref)]
+        if not agrees(found, variant.ref):
+            if variant.ref in NO_REF:
+                raise UserError(f"{where}: its column REF is empty, or a dot: mend the line")
             raise UserError(
                 f"{where} has REF {variant.ref} and {fasta} has {found or 'no letter'} there: give"
                 " the FASTA that it was called on"
             )
-        needed = -(-_least(variant, bases) // bases)
+        needed = record.tags - (-_least(variant, bases) // bases)
         if variant.is_sequence and needed > size:
-            with_it = "with the token before it, " if variant.start >= bases else ""
-            remedy = f"give --window {needed}, or " if needed <= cuts.length else ""
+            before = ["the token before it"] * (variant.start >= bases)
+            before += [f"{record.tags} tags"] * bool(record.tags)
+            with_it = f"with {' and '.join(before)}, " if before else ""
+            flags = [f"--seq-length {needed}"] * (needed > cuts.length)
+            flags += [f"--window {needed}"] * bool(needed <= cuts.length or cuts.size)
+            remedy = f"give {' '.join(flags)}, or " if needed <= max(cuts.length, cuts.most) else ""
             raise UserError(
                 f"{where}: {with_it}an allele of {max(len(variant.ref), len(variant.alt)):,}"
                 f" letters needs a window of {needed:,} tokens, and there are {size:,}:"
@@ -94,38 +116,12 @@ def check_variants(
     return count
 
 
-def _other_name(name: str, reference: dict[str, str]) -> str:
-    """What to say of a record that is not there: the same chromosome may have another name."""
-    bare = name.removeprefix("chr")
-    same = {f"chr{bare}", bare} | ({"chrM", "chrMT", "M", "MT"} if bare in ("M", "MT") else set())
-    for other in sorted(same & reference.keys()):
-        return (
-            f"record {name}, but {other}: use the same names in both, by bcftools annotate"
-            f" --rename-chrs FILE with a line '{name} {other}' for each"
-        )
-    return f"record {name}: give its FASTA"
-
-
 def _is_telomere(variant: Variant, letters: str) -> bool:
     """Whether it is at one of the two positions that VCF has for telomeres, where no letter is: 0,
     and the one behind the last letter, as N.
     """
-    behind = variant.start == len(letters) and variant.ref.upper() in ("N", ".", "")
+    behind = variant.start == len(letters) and variant.ref.upper() in ("N", *NO_REF)
     return variant.start < 0 or behind
-
-
-def _agrees(found: str, ref: str) -> bool:
-    """Whether REF is what the reference has: U is T, and of a letter that stands for several bases
-    a VCF names one, or N.
-    """
-    found, ref = (letters.upper().replace("U", "T") for letters in (found, ref))
-    if found == ref:
-        return True
-    pairs = zip(found, ref, strict=False)
-    return len(found) == len(ref) and all(
-        base == letter or (letter in STANDS_FOR and base in STANDS_FOR[letter] + "N")
-        for letter, base in pairs
-    )
 
 
 @dataclass
@@ -141,7 +137,7 @@ class Told:
 
 
 def variant_rows(
-    ready: Ready, reference: dict[str, str], path: Path, size: int, encode: Encode,
+    ready: Ready, reference: Reference, path: Path, size: int, encode: Encode,
     told: Told,
 ) -> Iterator[dict[str, list[Any]]]:  # fmt: skip
     """A row of COLUMNS for each alternative, in the file's order; NaN where there is no score.
@@ -157,24 +153,28 @@ def variant_rows(
     def alleles() -> Iterator[Window]:
         for variant in read_variants(path):
             windows: list[Window] = []
+            record = reference[variant.record]
             if variant.alt == NONE:
                 told.add("sites", variant)
                 continue
             if not variant.is_sequence:
                 told.add("symbolic", variant)
-            elif _is_telomere(variant, reference[variant.record]):
+            elif _is_telomere(variant, record.letters):
                 told.add("telomeres", variant)
             else:
                 why = ""
-                for allele in _alleles(variant, reference, size * bases, bases):
+                room = (size - record.tags) * bases
+                for allele in _alleles(variant, record.letters, room, bases):
                     try:
-                        tokens = encode(variant.record, allele.letters.encode())
+                        text = record.lead + allele.letters
+                        tokens = encode(variant.record, text.encode())
                     except UserError:  # of these letters; others' scores are not lost for it
                         why = "without"
                         break
                     why = why or allele.unscored(tokenizer.sizes(tokens))
-                    begin = None if allele.left else tokenizer.end_of_document
-                    windows.append(_window(tokens, begin))
+                    is_part = allele.left and not record.tags
+                    begin = None if is_part else tokenizer.end_of_document
+                    windows.append(_window(tokens, begin, record.tags))
                 if why:
                     windows = []
                     told.add(why, variant)
@@ -184,8 +184,8 @@ def variant_rows(
             yield from windows
 
     scores: list[float] = []
-    for _, losses in in_turn(ready, alleles()):
-        scores.append(-float(losses.sum(dtype=np.float64)))
+    for window, losses in in_turn(ready, alleles()):
+        scores.append(-float(losses[window.context :].sum(dtype=np.float64)))
         if len(scores) == 2:
             while not waiting[0][1]:
                 yield _row(waiting.popleft()[0], float("nan"), float("nan"))
@@ -234,7 +234,8 @@ class Allele:
 
     def unscored(self, sizes: Ints) -> str:
         """Why tokens of these many letters each [n] leave letters of the allele without a score,
-        for `notes`; "" where they do not. The first token is context, but for a record's own.
+        for `notes`; "" where they do not. The first token is context, but for a record's own and
+        for a tag, which has no letters.
         """
         if sizes.sum() < self.last:
             return "without"
@@ -251,14 +252,11 @@ def _least(variant: Variant, bases: int) -> int:
     return before + inside + max(lengths) + max(-(inside + n) % bases for n in lengths)
 
 
-def _alleles(
-    variant: Variant, reference: dict[str, str], letters: int, bases: int
-) -> Iterator[Allele]:
+def _alleles(variant: Variant, whole: str, letters: int, bases: int) -> Iterator[Allele]:
     """Reference and alternative between the same flanks, at most `letters` long; what one end of
     the record lacks, the flank on the other side has. The left one keeps the frame of words of
     `bases` letters and is one of them at least, where the record has one.
     """
-    whole = reference[variant.record]
     longest = max(len(variant.ref), len(variant.alt))
     stop, room = variant.start + len(variant.ref), letters - longest
     left = variant.start - max(room // 2, room - (len(whole) - stop))
@@ -273,11 +271,13 @@ def _alleles(
         yield Allele(before + allele + after, len(before), len(before) + len(allele), left)
 
 
-def _window(tokens: Tokens, begin: int | None) -> Window:
-    """All tokens are labels where they begin a record; else the first one is context."""
+def _window(tokens: Tokens, begin: int | None, tags: int) -> Window:
+    """All tokens but tags count where they begin a record or have tags in front, as `score` has it
+    of such a record; else the first one is context.
+    """
     before = [] if begin is None else [begin]
     stream = np.concatenate((np.array(before, np.int64), tokens.astype(np.int64)))
-    return Window(stream[:-1], stream[1:])
+    return Window(stream[:-1], stream[1:], tags)
 
 
 def _row(variant: Variant, ref: float, alt: float) -> dict[str, list[Any]]:

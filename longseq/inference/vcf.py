@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +15,14 @@ from longseq.data.sources.names import printable
 from longseq.errors import UserError
 
 NONE = "."  # the alternative of a site that has none
+NO_REF = ("", ".")  # pysam's word for an empty REF is the dot
 SHOWN = 40  # letters of a faulty line
 BEHIND = 1 << 20  # bytes behind it that must be readable
 GZIP = b"\x1f\x8b"
+STANDS_FOR = {  # what a letter of the reference may be as REF, beside itself and N
+    "R": "AG", "Y": "CT", "S": "CG", "W": "AT", "K": "GT", "M": "AC",
+    "B": "CGT", "D": "AGT", "H": "ACT", "V": "ACG", "N": "ACGT", "X": "ACGT",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,32 @@ def read_variants(path: Path) -> Iterator[Variant]:
                     yield Variant(row.chrom, row.start, row.id or ".", row.ref or "", alt)
     except (OSError, ValueError):  # of the row behind the last good one, whatever is wrong with it
         raise _faulty(path, number + 1, "is no row of a VCF") from None
+
+
+def agrees(found: str, ref: str) -> bool:
+    """Whether REF is what the reference has: U is T, and of a letter that stands for several bases
+    a VCF names one, or N.
+    """
+    found, ref = (letters.upper().replace("U", "T") for letters in (found, ref))
+    if found == ref:
+        return True
+    pairs = zip(found, ref, strict=False)
+    return len(found) == len(ref) and all(
+        base == letter or (letter in STANDS_FOR and base in STANDS_FOR[letter] + "N")
+        for letter, base in pairs
+    )
+
+
+def other_name(name: str, known: Set[str]) -> str:
+    """What to say of a record that is not there: the same chromosome may have another name."""
+    bare = name.removeprefix("chr")
+    same = {f"chr{bare}", bare} | ({"chrM", "chrMT", "M", "MT"} if bare in ("M", "MT") else set())
+    for other in sorted(same & known):
+        return (
+            f"record {name}, but {other}: use the same names in both, by bcftools annotate"
+            f" --rename-chrs FILE with a line '{name} {other}' for each"
+        )
+    return f"record {name}: give its FASTA"
 
 
 def _is_index(path: Path) -> bool:

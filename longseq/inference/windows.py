@@ -10,12 +10,14 @@ every window but the first the first `size - stride` labels are context.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from longseq.config.arguments import Network
 from longseq.data.indexed.format import Tokens
 from longseq.errors import UserError
 
@@ -33,39 +35,46 @@ class Window:
 
 @dataclass(frozen=True)
 class Cutting:
-    """How records are cut: `length` tokens are seen at once; no windows where `size` is 0."""
+    """How records are cut: `length` tokens are seen at once; no windows where `size` is 0. most:
+    what --seq-length may make of that.
+    """
 
     length: int
     size: int = 0
     stride: int = 0
+    most: float = 0
 
     def windows(self, name: str, tokens: Tokens, begin: int) -> Iterator[Window]:
         """The windows of a record; UserError where it is too long and there are none."""
         if len(tokens) > self.length and not self.size:
+            longer = f", or --seq-length {len(tokens)}" if len(tokens) <= self.most else ""
             raise UserError(
                 f"record {name} has {len(tokens):,} tokens and the network sees {self.length:,} at"
-                f" once: give --window {self.length} --stride {max(1, self.length // 2)}, or with"
-                " rotary positions --seq-length"
+                f" once: give --window {self.length} --stride {max(1, self.length // 2)}{longer}"
             )
         return windows(tokens, begin, self.size or self.length, self.stride or self.length)
 
 
-def cutting(length: int, window: int | None, stride: int | None) -> Cutting:
-    """Checked --window and --stride, where given, for a network that sees `length` tokens."""
+def cutting(net: Network, window: int | None, stride: int | None) -> Cutting:
+    """Checked --window and --stride, where given, for a network that sees `net.seq_length`."""
+    length = net.seq_length
+    most = math.inf if net.use_rotary_position_embeddings else net.positions
     if not window:
         if stride:
             raise UserError(f"--stride {stride} needs --window, the tokens that are seen at once")
-        return Cutting(length)
+        return Cutting(length, most=most)
     if window > length:
+        longer = f", or --seq-length {window} with it" if window <= most else ""
         raise UserError(
             f"--window {window}: the network sees {length} tokens at once: give {length} or less"
+            f"{longer}"
         )
     stride = stride or max(1, window // 2)
     if stride > window:
         raise UserError(
             f"--stride {stride} is more than --window {window}: tokens between would be left out"
         )
-    return Cutting(length, window, stride)
+    return Cutting(length, window, stride, most)
 
 
 def windows(tokens: Tokens, begin: int, size: int, stride: int) -> Iterator[Window]:

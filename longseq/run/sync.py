@@ -17,6 +17,11 @@ from longseq.errors import EXIT_DONE, EXIT_FAILED, UserError
 from longseq.run.wandb_sink import address, for_wandb, wandb_mode
 
 ANSWER_SECONDS = 15.0
+OUT_OF_ORDER = 500  # the first status that says so
+MARK = ".synced"  # behind the name of a file that wandb has sent
+STALLS = (
+    "where the server stalls, wandb tries again for a quarter of an hour or longer; Ctrl-C ends it"
+)
 
 
 def add_arguments(parser: Parser) -> None:
@@ -29,6 +34,7 @@ def sync(options: argparse.Namespace) -> int:
     """Send each run's records by wandb's own program, which leaves out what it has sent before.
 
     Raises UserError without a key, without a network, and where no folder holds offline records.
+    wandb's exit code is 0 whatever the server said: what was sent is what it has marked as such.
     """
     found = [path for run in options.runs for path in offline(run)]
     if not found:
@@ -40,6 +46,7 @@ def sync(options: argparse.Namespace) -> int:
             " must not say otherwise"
         )
     reach(address())
+    print(f"longseq: {STALLS}", file=sys.stderr, flush=True)
     failed = 0
     for path in found:
         print(f"longseq: {path}", file=sys.stderr, flush=True)
@@ -48,9 +55,14 @@ def sync(options: argparse.Namespace) -> int:
         done = subprocess.run(
             words, env=for_wandb("online"), cwd=own, stdin=subprocess.DEVNULL, check=False
         )
-        failed += done.returncode != 0
+        failed += done.returncode != 0 or not is_sent(path)
     if failed:
-        print(f"longseq: {failed} of {len(found)} could not be sent", file=sys.stderr)
+        print(
+            f"longseq: {failed} of {len(found)} could not be sent to {address()}: wandb says why"
+            " above; where it is the key, WANDB_API_KEY (or the line in ~/.netrc) must be one of"
+            " this server (WANDB_BASE_URL)",
+            file=sys.stderr,
+        )
     return EXIT_FAILED if failed else EXIT_DONE
 
 
@@ -59,12 +71,24 @@ def offline(run: Path) -> list[Path]:
     return sorted(path for path in (run / "wandb").glob("offline-run-*") if path.is_dir())
 
 
+def is_sent(records: Path) -> bool:
+    """Whether wandb has marked all of an offline run's records as sent, now or before."""
+    files = list(records.glob("*.wandb"))
+    return bool(files) and all(Path(f"{path}{MARK}").exists() for path in files)
+
+
 def reach(server: str) -> None:
-    """Ask it for anything; raises UserError where nothing answers, for which wandb waits long."""
+    """Ask it for anything; raises UserError where nothing answers, or a server that is out of
+    order, for which wandb waits long.
+    """
     try:
         urllib.request.urlopen(server, timeout=ANSWER_SECONDS).close()
-    except urllib.error.HTTPError:
-        pass  # which is an answer
+    except urllib.error.HTTPError as error:  # which is an answer
+        if error.code >= OUT_OF_ORDER:
+            raise UserError(
+                f"{server} answers {error.code} ({error.reason or 'out of order'}) and takes no"
+                " runs now: try again later (WANDB_BASE_URL names another server)"
+            ) from None
     except (OSError, ValueError) as error:
         why = getattr(error, "reason", None) or error
         raise UserError(

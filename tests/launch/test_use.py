@@ -249,6 +249,13 @@ def test_generate_splits_no_sequence_unasked(
         ([], {}, "no verb: give one of score, generate, embed, evaluate"),
         (["scor"], {}, "scor: give one of score"),
         (["score", "RUN"], {"TRAIN_ITERS": "4"}, "TRAIN_ITERS=4 is of training and says nothing"),
+        (
+            ["score", "RUN"],
+            {"TRAIN_ITERS": "4", "MODEL_SIZE_KEY": "GPT7B", "LR": "1e-3", "SP_TYPE": "ds"},
+            "MODEL_SIZE_KEY=GPT7B, TRAIN_ITERS=4, LR=1e-3 are of training and say nothing to"
+            " ./ALCF/use.sh: unset all of it for this command: env -u MODEL_SIZE_KEY"
+            " -u TRAIN_ITERS -u LR ./ALCF/use.sh ...",
+        ),
         (["score", "RUN"], {"DTYPE": "fp16"}, "DTYPE=fp16 is for training: give fp32 or bf16"),
         (["score", "RUN"], {"MPSIZE": "3"}, "2 ranks (NGPUS) cannot be shared out"),
         (["score", "RUN"], {}, "there is no finished environment yet: ./install.sh makes it"),

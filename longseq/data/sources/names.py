@@ -4,6 +4,7 @@ from longseq.errors import UserError
 
 REMEDY = "mend the record, or use --tokenizer byte for other text"
 LONGEST = 4  # bytes of a character of UTF-8
+MOST = 1 << 20  # names that are held against others, in some 100 MB
 
 
 def printable(text: str) -> str:
@@ -16,6 +17,37 @@ def printable(text: str) -> str:
 def header_name(line: bytes) -> str:
     """The name in a FASTA header line, with or without its >."""
     return printable(line.removeprefix(b">").decode("utf-8", "replace").strip())
+
+
+def first_word(name: str) -> str:
+    """The first word of a header."""
+    return next(iter(name.split()), "")
+
+
+class Names:
+    """The names of records as they come, and which of them came before; beyond MOST, not all."""
+
+    def __init__(self) -> None:
+        self._seen: set[int] = set()
+        self._again = 0
+        self._first = ""
+
+    def add(self, name: str) -> None:
+        known = hash(name)
+        if known in self._seen:
+            self._again += 1
+            self._first = self._first or name
+        elif len(self._seen) < MOST:
+            self._seen.add(known)
+
+    def said(self) -> str:
+        """What is to be known of names that came more than once, if there are any."""
+        if not self._again:
+            return ""
+        return (
+            f"{self._again:,} records have the name of one before them, the first is {self._first}:"
+            " in what is written their order alone tells them apart"
+        )
 
 
 def called(path: str, name: str) -> str:

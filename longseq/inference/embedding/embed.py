@@ -66,7 +66,7 @@ def embed(options: argparse.Namespace) -> int:
                 f"--layer {options.layer}: {trained.name} has layers 1 to {layers}: give one of"
                 " them, 0 for the embeddings, or leave it out"
             )
-        cuts = cutting(config.network.seq_length, options.window, options.stride)
+        cuts = cutting(config.network, options.window, options.stride)
         return Asked(trained, config, cuts, *readers(trained, options, options.files))
 
     def work(asked: Asked, device: torch.device, ranks: Ranks) -> None:
@@ -90,7 +90,7 @@ def _embed(asked: Asked, options: argparse.Namespace, device: torch.device, rank
             output.add(name, states, last)
             records += last
             advance(reader.done, f"{records:,} records")
-    if said := reader.said_of_unknown():
+    for said in filter(None, (reader.said_of_unknown(), reader.names.said())):
         warner(ranks)(said)
     if reader.left_out:
         warner(ranks)(f"{reader.left_out:,} letters behind a last whole token were left out")

@@ -32,6 +32,7 @@ from longseq.inference.evaluation.genes import LETTER, letters_a_token, of_genes
 from longseq.inference.evaluation.held_out import MOST, Given, from_files, held_out
 from longseq.inference.evaluation.losses import Found, network_losses
 from longseq.inference.evaluation.picture import picture
+from longseq.inference.evaluation.seen import K, seen
 from longseq.inference.flags import add_computing, network_config, read_computing
 from longseq.inference.outputs import Output, check_outputs
 from longseq.inference.progress import progress
@@ -43,6 +44,8 @@ from longseq.parallel.agreement import Ranks
 
 if TYPE_CHECKING:
     import torch
+
+TOLD = 0.005  # of the letters: less is of repeats, as genomes have them
 
 
 def add_arguments(parser: Parser) -> None:
@@ -89,8 +92,8 @@ def evaluate(options: argparse.Namespace) -> int:
     def look(ranks: Ranks) -> Asked:
         trained = find_trained(options.run, warner(ranks), ranks, hashes=not computing.dry_run)
         config = network_config(trained, layout, computing, ranks.size)
-        length = config.network.seq_length
-        cuts = cutting(length, options.window or length, options.stride)
+        window = options.window or config.network.seq_length
+        cuts = cutting(config.network, window, options.stride)
         if options.genes:
             _check_genes(trained, warner(ranks))
         learner, reader = readers(trained, options, options.train, options.files)
@@ -180,9 +183,11 @@ def _figures(trained: Trained, given: Given, found: Found) -> dict[str, Any]:
             bits[f"{name} {order}"] = orders[order]
     inner = untagged(trained.tokenizer)
     spell = inner.spelled if isinstance(inner, SequenceTokenizer) else inner.decode
-    judged = "".join(map(spell, spelt)).encode()
-    train = "".join(map(inner.decode, given.train)).encode()
-    bits |= compression(train, judged, letters)
+    judged = [spell(tokens).encode() for tokens in spelt]
+    train = [inner.decode(tokens).encode() for tokens in given.train]
+    bits |= compression(b"".join(train), b"".join(judged), letters)
+    if train:
+        figures["seen_in_training_part"] = seen(train, judged)
     return figures
 
 
@@ -198,6 +203,11 @@ def _print(figures: dict[str, Any]) -> None:
     print("\nbits a letter")
     for name, value in sorted(figures["bits_per_letter"].items(), key=lambda item: item[1]):
         print(f"  {name:<28} {value:.4f}")
+    if (share := figures.get("seen_in_training_part") or 0) >= TOLD:
+        print(
+            f"\n{share:.1%} of the words of {K} letters here stand in the training part as well, on"
+            " either strand: these are not unseen"
+        )
     scale = 1 / math.log(2) / figures["letters_a_token"]
     print("\nby tokens of context          bits a letter")
     for one in figures["by_position"]:

@@ -7,6 +7,7 @@ given = from_files(learner, reader, ["new.fa"])
 from __future__ import annotations
 
 import csv
+import os
 from dataclasses import dataclass
 
 from longseq.checkpoint.trained import Trained, same_tokens
@@ -15,9 +16,10 @@ from longseq.data.indexed.document_table import CODON_START, ENDING, read_docume
 from longseq.data.indexed.format import Tokens
 from longseq.data.prepare.recipe import Recipe
 from longseq.data.sources.annotation.features import CODING, kinds_of
+from longseq.data.sources.names import first_word
 from longseq.data.tokenizers.tagged import untagged, without_tags
 from longseq.errors import UserError
-from longseq.inference.sequences import Reader, Sequence, document, short
+from longseq.inference.sequences import Reader, Sequence, document
 
 MOST = 1 << 24  # tokens of the training part that baselines learn from
 Frame = int | None
@@ -60,6 +62,11 @@ def held_out(trained: Trained, part: str) -> Given:
     train: list[Tokens] = []
     frameless = ""
     for prefix in dict.fromkeys(row["data"] for row in rows):
+        if not os.path.exists(f"{prefix}.idx"):
+            raise UserError(
+                f"{prefix}, the data that the run held records out of ({table}), is not there: put"
+                " it back, or name files to evaluate behind RUN"
+            )
         (dataset,) = open_datasets(prefix)
         same_tokens(trained, dataset.tokenizer, prefix)
         of_data = [row for row in rows if row["data"] == prefix]
@@ -121,7 +128,7 @@ def _record(dataset: Dataset, row: dict[str, str]) -> Sequence:
     start, stop = _span(dataset, row)
     tokens = dataset.tokens.read(start, stop - start)
     tokens = tokens[: len(tokens) - int(tokens[-1] == dataset.tokenizer.end_of_document)]
-    name = short(row["record"]) or f"document-{row['document']}"
+    name = first_word(row["record"]) or f"document-{row['document']}"
     name += "" if row["tokens"] == "all" else f":{row['tokens']}"
     return document(dataset.tokenizer, name, tokens)
 
@@ -159,4 +166,5 @@ def from_files(learner: Reader, reader: Reader, files: list[str], read: bool = T
         frameless = frameless or ("" if known else dataset.prefix)
     records = list(reader if read else ())
     frames = frames if reader.datasets and read else [None] * len(records)
-    return Given(", ".join(files), records, learned, frames, frameless, reader.said_of_unknown())
+    note = "; ".join(filter(None, (reader.said_of_unknown(), reader.names.said())))
+    return Given(", ".join(files), records, learned, frames, frameless, note)

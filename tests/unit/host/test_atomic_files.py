@@ -53,6 +53,7 @@ def test_no_room_has_a_code_of_its_own(
 def test_a_folder_that_is_removed_meanwhile_is_named(tmp_path: Path, whole: bool) -> None:
     """In place of "No such file or directory", which is said of one that never was."""
     target = tmp_path / "folder" / "out"
+    target.parent.mkdir()
     lost = []
 
     def write() -> None:
@@ -65,3 +66,13 @@ def test_a_folder_that_is_removed_meanwhile_is_named(tmp_path: Path, whole: bool
         write()
     text = f"{lost[0]} is gone: it was removed or moved while this run used it"
     assert str(caught.value) == f"--output {target} cannot be written: {text}"
+
+
+def test_a_new_folder_is_in_one_that_is_there(tmp_path: Path) -> None:
+    """A misspelt name makes no folders, as it makes none for a file."""
+    target = tmp_path / "no" / "out"
+    with pytest.raises(UserError) as caught, new_folder(target, "FOLDER"):
+        pass
+    said = f"FOLDER {target}: there is no folder {target.parent}: make it first"
+    assert str(caught.value) == said
+    assert not target.parent.exists()

@@ -81,6 +81,28 @@ def test_a_padded_batch_has_the_logits_of_each(exported: Any) -> None:
         torch.testing.assert_close(found, theirs(**alone).logits[0], rtol=1e-5, atol=1e-5)
 
 
+def test_the_card_pads_on_the_left_as_the_class_needs_it(exported: Any) -> None:
+    """By its own lines where positions are learned; rotary ones are the same further on."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    name, _, folder, _ = exported
+    model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.padding_side = "left"
+    known = {"model": model, "tokenizer": tokenizer, "sequences": ["ACGTTGCA", "GGA"]}
+    plain = 'logits = model(**tokenizer(sequences, padding=True, return_tensors="pt")).logits'
+    shown = (folder / "README.md").read_text().split("```python\n")[2:]
+    with torch.no_grad():
+        alone = model(**tokenizer("GGA", return_tensors="pt")).logits[0]
+        exec(plain, known)
+    plainly = torch.allclose(known["logits"][1, -3:], alone, rtol=1e-4, atol=1e-4)
+    assert (plainly, len(shown)) == ((False, 1) if name == "GPT2LMHeadModel" else (True, 0))
+    if shown:
+        with torch.no_grad():
+            exec(shown[0].split("```")[0], known)
+        torch.testing.assert_close(known["logits"][1, -3:], alone, rtol=1e-5, atol=1e-5)
+
+
 def test_back_again_gives_the_same_bytes(exported: Any, tmp_path: Path) -> None:
     _, _, folder, checkpoint = exported
     assert main(["import", str(folder), "--output", str(tmp_path / "back")]) == 0

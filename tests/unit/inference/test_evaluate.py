@@ -217,3 +217,19 @@ def test_a_mistake_is_one_line(
     assert out == ""
     assert said in error
     assert error.count("\n") == 1
+
+
+def test_data_that_are_gone_name_what_evaluate_takes(
+    run: str, annotated: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, gone = Path(run) / "held_out.tsv", f"{annotated}-gone"
+    row = f"valid\t{gone}\t0\tall\tg\tg.fa\n"
+    table.write_text("part\tdata\tdocument\ttokens\trecord\tfile\n" + row)
+    try:
+        assert main(["evaluate", run]) == 2
+    finally:
+        table.unlink()
+    error = capsys.readouterr().err
+    assert error.startswith(f"longseq: {gone}, the data that the run held records out of ({table}")
+    assert error.endswith("is not there: put it back, or name files to evaluate behind RUN\n")
+    assert error.count("\n") == 1

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from longseq.__main__ import main
+from longseq.data.sources.names import Names
 from longseq.errors import UserError
 from longseq.inference.tables import open_table
 from longseq.model.gpt import GPT
@@ -169,7 +170,12 @@ def test_prepared_data_give_the_scores_of_their_file(
     [
         (">a\nACGT\n>b\nACJT\n", [], "record b: letter 3 is no nucleotide"),
         (">a\n>b\nACGT\n", [], "record a is empty: leave it out"),
-        (">a\n" + "A" * 97, [], "record a has 97 tokens and the network sees 96 at once: give"),
+        (
+            ">a\n" + "A" * 97,
+            [],
+            "record a has 97 tokens and the network sees 96 at once: give --window 96 --stride 48,"
+            " or --seq-length 97",
+        ),
         (">a\nACGT\n", ["--window", "97"], "--window 97: the network sees 96 tokens at once"),
         (">a\nACGT\n", ["--window", "0"], "--window 0: give a number of tokens above 0, or leave"),
         (">a\nACGT\n", ["--window", "8", "--stride", "0"], "--stride 0: give a number of tokens"),
@@ -249,6 +255,23 @@ def test_a_run_that_saved_elsewhere_names_the_folder(
     assert main(["score", str(place), fasta, "--window", "96"]) == 0
 
 
+def test_a_folder_of_which_not_all_was_copied_is_to_be_copied_again(
+    model: GPT, fasta: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A training names the folder itself with --save: its copy names where it came from."""
+    run, copy = write_run(model, tmp_path / "run"), tmp_path / "copy"
+    told = {"settings": {"run": {"save": f"{run}/checkpoints"}}, "directory": "/"}
+    (run / "summary.json").write_text(json.dumps(told))
+    shutil.copytree(run, copy)
+    (copy / "checkpoints/step-7/vocabulary.json").unlink()
+    assert main(["score", str(copy), fasta]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.endswith(
+        f"vocabulary.json is missing; its run saved in {run}/checkpoints: if this is a copy, not"
+        " all of it came: copy it again"
+    )
+
+
 def test_words_are_read_as_prepared_data_have_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -289,3 +312,40 @@ def test_a_learned_table_of_positions_ends(
     path.write_text(">a\nACGT\n")
     assert main(["score", str(run), str(path), "--seq-length", "97"]) == 2
     assert "has 96 learned positions: give 96 or less" in capsys.readouterr().err
+    assert main(["score", str(run), str(path), "--window", "97"]) == 2
+    assert capsys.readouterr().err.endswith("sees 96 tokens at once: give 96 or less\n")
+    path.write_text(">a\n" + "A" * 97 + "\n")
+    assert main(["score", str(run), str(path)]) == 2
+    assert capsys.readouterr().err.endswith("at once: give --window 96 --stride 48\n")
+
+
+def test_names_that_come_twice_are_told(
+    run: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """By `score`, `embed` and `evaluate`, whose rows stay as they are; of other names nothing."""
+    fasta = tmp_path / "dup.fa"
+    fasta.write_text(">c\nACGT\n>d x\nACGTT\n>e\nACG\n>d y\nTTGCA\n>c\nA\n>d\nC\n")
+    said = "3 records have the name of one before them, the first is d: in what is written"
+    made = tmp_path / "s.tsv"
+    for words in (
+        ["score", run, str(fasta), "--output", str(made)],
+        ["embed", run, str(fasta), "--output", str(tmp_path / "s.npy")],
+        ["evaluate", run, str(fasta)],
+    ):
+        assert main(words) == 0
+        error = capfd.readouterr().err
+        assert said in error
+        assert error.count("\n") == 1
+    rows = made.read_text().splitlines()[1:]
+    assert [row.split("\t")[0] for row in rows] == ["c", "d", "e", "d", "c", "d"]
+    fasta.write_text(">c\nACGT\n>d\nACGTT\n")
+    assert main(["score", run, str(fasta), "--output", str(made)]) == 0
+    assert capfd.readouterr().err == ""
+
+
+def test_names_are_held_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("longseq.data.sources.names.MOST", 2)
+    names = Names()
+    for name in "abcacb":
+        names.add(name)
+    assert names.said().startswith("2 records have the name of one before them, the first is a:")

@@ -11,7 +11,7 @@ import pysam
 import pytest
 
 from longseq.__main__ import main
-from longseq.inference.variants import _agrees
+from longseq.inference.vcf import agrees
 from longseq.model.gpt import GPT
 from tests.unit.inference.reference import log_likelihoods
 from tests.unit.inference.trained_run import LLAMA, make_model, write_run
@@ -102,8 +102,20 @@ def test_differences_are_those_of_transformers(model: GPT, run: str, tmp_path: P
         (
             ["long 2 . C C" + "A" * 96],
             [],
-            "needs a window of 98 tokens, and there are 96: leave it",
+            "needs a window of 98 tokens, and there are 96: give --seq-length 98, or leave it out",
         ),
+        (
+            ["long 2 . C C" + "A" * 96],
+            ["--window", "96"],
+            "and there are 96: give --seq-length 98 --window 98, or leave it out",
+        ),
+        (
+            ["short 4 . T A"],
+            ["--window", "97"],
+            "--window 97: the network sees 96 tokens at once: give 96 or less, or --seq-length 97",
+        ),
+        (["short 4 .  A"], [], "short:4: its column REF is empty, or a dot: mend the line"),
+        (["short 4 . . A"], [], "short:4: its column REF is empty, or a dot: mend the line"),
         (["short 4 . T A"], ["--stride", "3", "--window", "9"], "--stride and --variants"),
     ],
 )
@@ -413,7 +425,7 @@ def test_frame_shifts_are_counted(
 
 
 @pytest.mark.parametrize(
-    ("found", "ref", "agrees"),
+    ("found", "ref", "as_expected"),
     [
         ("R", "A", True), ("R", "G", True), ("R", "N", True), ("R", "R", True), ("R", "C", False),
         ("N", "T", True), ("U", "T", True), ("ACU", "ACT", True), ("acg", "ACG", True),
@@ -421,8 +433,8 @@ def test_frame_shifts_are_counted(
         ("RC", "AG", False), ("W", "T", True), ("H", "G", False),
     ],
 )  # fmt: skip
-def test_what_a_reference_may_be_called(found: str, ref: str, agrees: bool) -> None:
-    assert _agrees(found, ref) is agrees
+def test_what_a_reference_may_be_called(found: str, ref: str, as_expected: bool) -> None:
+    assert agrees(found, ref) is as_expected
 
 
 def test_a_reference_of_rna_or_with_other_letters(

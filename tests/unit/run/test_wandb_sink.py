@@ -3,6 +3,7 @@
 import base64
 import math
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -275,11 +276,13 @@ def test_sync_sends_each_offline_run(
     folders = [tmp_path / run / "wandb" / f"offline-run-{run}" for run in "ab"]
     for folder in folders:
         folder.mkdir(parents=True)
+        (folder / "run-x.wandb").touch()
+    (folders[0] / "run-x.wandb.synced").touch()  # as wandb marks what was sent
     sent: list[list[str]] = []
 
     def send(words: list[str], **_: object) -> subprocess.CompletedProcess[str]:
         sent.append(words[1:])
-        return subprocess.CompletedProcess(words, len(sent) - 1)
+        return subprocess.CompletedProcess(words, 0)
 
     monkeypatch.setattr(subprocess, "run", send)
     assert main(["sync", str(tmp_path / "a"), str(tmp_path / "b")]) == 1
@@ -288,6 +291,50 @@ def test_sync_sends_each_offline_run(
     monkeypatch.setenv("WANDB_MODE", "offline")
     assert main(["sync", str(tmp_path / "a")]) == 2
     assert "no key" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def offline_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that recorded offline."""
+    folder = tmp_path_factory.mktemp("offline")
+    assert run(folder, "close").returncode == 0
+    return folder / "run"
+
+
+@pytest.mark.parametrize("status", [401, 200])
+def test_a_key_that_the_server_refuses_fails(
+    status: int, offline_run: Path, tmp_path: Path
+) -> None:
+    """By its status, or in its answer alone; wandb's own exit code is 0."""
+    folder = tmp_path / "run"
+    shutil.copytree(offline_run, folder, symlinks=True)
+    with Server() as server:
+        server.status, server.refusal = status, "user is not logged in"
+        env = {"WANDB_BASE_URL": server.address, "WANDB_API_KEY": KEY, "WANDB_MODE": ""}
+        env |= {"HOME": str(tmp_path)}
+        words = [sys.executable, "-m", "longseq", "sync", str(folder)]
+        done = subprocess.run(
+            words, env=os.environ | env, capture_output=True, text=True, timeout=90, check=False
+        )
+        last = done.stderr.splitlines()[-1]
+        assert done.returncode == 1, done.stderr
+        assert last.startswith(f"longseq: 1 of 1 could not be sent to {server.address}: ")
+        assert "WANDB_API_KEY" in last
+        assert not server.lines
+    assert KEY not in done.stdout + done.stderr
+    keyless(tmp_path)
+
+
+def test_a_server_that_is_out_of_order_is_refused_at_once() -> None:
+    with Server() as server:
+        server.status = 503
+        with pytest.raises(UserError) as raised:
+            sync.reach(server.address)
+        assert f"{server.address} answers 503 (Service Unavailable) and takes no runs" in str(
+            raised.value
+        )
+        server.status = 404
+        sync.reach(server.address)
 
 
 @pytest.mark.parametrize("home", ["", "/dev/null/home"])

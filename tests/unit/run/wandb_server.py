@@ -38,6 +38,8 @@ class Server:
         self.lines: dict[tuple[str, str], list[str]] = {}  # by run and stream
         self.files: dict[str, bytes] = {}
         self.exit_codes: dict[str, int] = {}
+        self.status = 200  # of every answer
+        self.refusal = ""  # of every question, with a status of 200 too
         self._lock = threading.Lock()
         own = self
 
@@ -50,8 +52,10 @@ class Server:
             def answer(self) -> None:
                 with own._lock:
                     said = own.take(self.path, self.headers.get("Authorization", ""), self.body())
+                if own.refusal:
+                    said = {"errors": [{"message": own.refusal}]}
                 text = json.dumps(said).encode()
-                self.send_response(200)
+                self.send_response(own.status)
                 self.send_header("Content-Length", str(len(text)))
                 self.end_headers()
                 with contextlib.suppress(OSError):  # who asked is gone

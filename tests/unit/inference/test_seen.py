@@ -1,0 +1,93 @@
+"""How much of what is evaluated was learned from, by counting words as text."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from Bio.Seq import Seq
+
+from longseq.__main__ import main
+from longseq.inference.evaluation.seen import seen
+from tests.unit.inference.trained_run import LLAMA, make_model, write_run
+
+PLACE = "longseq.inference.evaluation.seen"
+DRAW = np.random.default_rng(7)
+
+
+def drawn(size: int) -> str:
+    return "".join(DRAW.choice(list("ACGT"), size))
+
+
+def other_strand(text: str) -> str:
+    return str(Seq(text).reverse_complement())
+
+
+def words(text: str) -> list[str]:
+    found = [text[at : at + 31] for at in range(len(text) - 30)]
+    return [word for word in found if set(word) <= set("ACGT")]
+
+
+def by_counting(train: list[str], judged: list[str]) -> float:
+    known = {word for text in train for both in (text, other_strand(text)) for word in words(both)}
+    mine = [word for text in judged for word in words(text)]
+    return sum(word in known for word in mine) / len(mine)
+
+
+@pytest.mark.parametrize("block", [1 << 20, 1, 50])
+def test_words_of_either_strand_are_counted(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In blocks of any size; what stands twice counts twice, and no word lies over two texts."""
+    monkeypatch.setattr(f"{PLACE}.BLOCK", block)
+    train = [drawn(300), drawn(31), drawn(200) + "N" + drawn(100), drawn(5)]
+    judged = [
+        train[0][40:120] + drawn(60),
+        other_strand(train[2])[20:190],
+        train[0][-20:] + train[1][:20],
+        train[0][100:140] * 2,
+        drawn(30),
+    ]
+    share = seen([text.encode() for text in train], [text.encode() for text in judged])
+    assert share == pytest.approx(by_counting(train, judged))
+    assert 0.2 < by_counting(train, judged) < 0.9
+    rna = [text.lower().replace("t", "u").encode() for text in judged]
+    assert seen([text.encode() for text in train], rna) == share
+
+
+def test_texts_without_a_word_say_nothing() -> None:
+    assert (
+        seen([b"ACGT" * 20], [b"ACGT", b"N" * 90, b"a text of other letters than these four"])
+        is None
+    )
+    assert seen([], [b"ACGTTGCA" * 9]) == 0
+
+
+def test_of_long_texts_a_sample_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{PLACE}.HELD", 4000)
+    train, judged = drawn(60_000), drawn(30_000)
+    judged += train[10_000:20_000] + other_strand(train[40_000:60_000])
+    share = seen([train.encode()], [judged.encode()])
+    assert share != by_counting([train], [judged])
+    assert share == pytest.approx(by_counting([train], [judged]), abs=0.04)  # 5 standard errors
+
+
+def test_an_evaluation_says_what_was_seen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = str(write_run(make_model(LLAMA), tmp_path / "run"))
+    old, new = drawn(600), drawn(60)
+    judged = [other_strand(old[50:130]), new]
+    (tmp_path / "old.fa").write_text(f">o\n{old}\n")
+    (tmp_path / "new.fa").write_text(">a\n" + "\n>b\n".join(judged) + "\n")
+    files, out = [f"{tmp_path}/new.fa", "--json", f"{tmp_path}/e.json"], tmp_path / "e.json"
+    assert main(["evaluate", run, *files, "--train", f"{tmp_path}/old.fa"]) == 0
+    assert json.loads(out.read_text())["seen_in_training_part"] == by_counting([old], judged)
+    said = "62.5% of the words of 31 letters here stand in the training part as well, on either"
+    assert said in capsys.readouterr().out
+    (tmp_path / "old.fa").write_text(f">o\n{drawn(600)}\n")
+    assert main(["evaluate", run, *files, "--train", f"{tmp_path}/old.fa"]) == 0
+    assert json.loads(out.read_text())["seen_in_training_part"] == 0
+    assert "as well" not in capsys.readouterr().out
+    assert main(["evaluate", run, *files]) == 0
+    assert "seen_in_training_part" not in json.loads(out.read_text())
