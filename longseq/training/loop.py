@@ -240,10 +240,8 @@ class Training:
         """To the last checkpoint; the iterations after it leave metrics.jsonl and come again."""
         self.tracker.log(record)
         self.watch.at(self.trainer.iteration, "load")
-        began = time.monotonic()
         self.screen.note(self.rewind.go(self.screen.warn))
         self.losses.go_back(self.trainer.iteration)
-        self.stopper.saved_in(0.0, time.monotonic() - began)
 
     def _nothing_counts(self, what: str, so: str) -> None:
         """Warn, the first time: where what counts is lower case, whole batches may be repeats."""
@@ -274,9 +272,8 @@ class Training:
                 f" they were not saved; {self.kept.tell_last()}: a smaller --lr (LR), or a longer"
                 " warm-up"
             )
-        began = time.monotonic()
         self.kept.save(self.trainer.progress(), self.spikes.state())
-        self.stopper.saved_in(self.kept.seconds, time.monotonic() - began)
+        self.stopper.saved_in(self.kept.seconds)
 
     def close(self, exit_code: int) -> None:
         """End what this rank started, whatever happened before."""

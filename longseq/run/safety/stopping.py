@@ -3,6 +3,7 @@ and exit code 75.
 
     stopper = Stopper(end_time(os.environ))
     stopper.ask(TERM)                          # from the thread that sees signals (watch.py)
+    stopper.at("step")                         # as a step begins, and with each other phase
     …
     if reason := stopper.should_stop(ranks):   # once a step, on every rank
         save; exit 75
@@ -77,10 +78,12 @@ class Stopper:
 
         From here on it is measured by a clock that nobody sets.
         """
-        self.began = self._last = time.monotonic()
+        self.began = time.monotonic()
         self._end = None if end is None else self.began + end - time.time()
         self._requested = GO_ON
         self.longest_step = 0.0
+        self._steps, self._first, self._longest = 0, 0.0, 0.0  # the longest but the first
+        self._step_began: float | None = None
         self._longest_save: float | None = None
 
     def ask(self, reason: int) -> None:
@@ -92,14 +95,32 @@ class Stopper:
         """This rank's own reason so far."""
         return self._requested
 
-    def saved_in(self, seconds: float, waited: float) -> None:
-        """Tell how long a save takes (0: none has ended yet), and how long the step waited for it.
-
-        The margin before the wall time follows the first; the second is no part of a step.
+    def at(self, phase: str) -> None:
+        """What begins now. A "step" lasts until the next phase, or until the ranks look whether to
+        stop: set-up, validations, loads and saves are no part of one.
         """
+        self._end_step()
+        if phase == "step":
+            self._step_began = time.monotonic()
+
+    def _end_step(self) -> None:
+        """The first step of a process also compiles and fills caches: it counts until two others
+        are known.
+        """
+        if self._step_began is None:
+            return
+        took, self._step_began = time.monotonic() - self._step_began, None
+        self._steps += 1
+        if self._steps == 1:
+            self._first = took
+        else:
+            self._longest = max(self._longest, took)
+        self.longest_step = max(self._longest, self._first if self._steps < 3 else 0.0)
+
+    def saved_in(self, seconds: float) -> None:
+        """Tell how long a save takes (0: none has ended yet): the margin follows it."""
         if seconds:
             self._longest_save = max(seconds, self._longest_save or 0.0)
-        self._last += waited
 
     def margin(self) -> float:
         """Seconds before the end at which to stop: the next step, a save, and as much again for
@@ -113,10 +134,9 @@ class Stopper:
 
     def request(self) -> int:
         """This rank's wish as a number, for a collective of the caller's own."""
-        now = time.monotonic()
-        self.longest_step = max(self.longest_step, now - self._last)
-        self._last = now
-        if self._requested == GO_ON and self._end is not None and now > self._end - self.margin():
+        self._end_step()
+        now, end = time.monotonic(), self._end
+        if self._requested == GO_ON and end is not None and now > end - self.margin():
             return WALL_TIME
         return self._requested
 

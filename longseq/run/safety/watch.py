@@ -110,6 +110,7 @@ class Watch:
     def at(self, step: int, phase: str) -> None:
         """Where the main thread is: in "start", or in a "step", "save", "load" or "validation"."""
         self._step, self._phase = step, phase
+        self.stopper.at(phase)
 
     def tick(self, *_: object) -> None:
         """Some part of a step is done; also as a hook of a module."""

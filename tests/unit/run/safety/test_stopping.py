@@ -6,6 +6,7 @@ from longseq.errors import UserError
 from longseq.parallel.agreement import Ranks
 from longseq.run.safety import stopping
 from longseq.run.safety.stopping import Stopper, end_time, seconds_of
+from longseq.run.safety.watch import Watch
 
 ALONE = Ranks()
 
@@ -88,10 +89,12 @@ def steps_until_stop(clock: Clock, end: float, step: float, save: float | None) 
     """Run steps of `step` seconds; the time left when it is told to stop."""
     stopper = Stopper(end)
     for _ in range(9999):
+        stopper.at("step")
         clock.now += step
         if save is not None:
+            stopper.at("save")
             clock.now += save
-            stopper.saved_in(save, save)
+            stopper.saved_in(save)
         if stopper.should_stop(ALONE):
             return end - clock.now
     raise AssertionError("never stopped")
@@ -112,6 +115,44 @@ def test_first_save_is_allowed_a_minute(clock: Clock) -> None:
 def test_short_jobs_still_train(clock: Clock) -> None:
     """In a job of two minutes the guess for the first save does not eat the job."""
     assert steps_until_stop(clock, 1000 + 120, 1, None) < 60
+
+
+def steps(clock: Clock, stopper: Stopper, *lengths: float) -> float:
+    """Make steps of these lengths; the longest that counts then."""
+    for seconds in lengths:
+        stopper.at("step")
+        clock.now += seconds
+        assert stopper.should_stop(ALONE) is None
+    return stopper.longest_step
+
+
+def test_what_is_no_step_is_in_no_margin(clock: Clock) -> None:
+    """Setting up, which may take ten minutes in each job of a chain; validation, load and save."""
+    stopper = Stopper()
+    clock.now += 600
+    assert steps(clock, stopper, 2.0) == 2.0
+    for phase in ("validation", "load", "save"):
+        stopper.at("step")
+        clock.now += 1.0
+        stopper.at(phase)
+        clock.now += 300.0
+        assert stopper.should_stop(ALONE) is None
+    assert stopper.longest_step <= 2.0
+    watched = Watch(Stopper(), {})
+    watched.at(1, "step")
+    clock.now += 3.0
+    watched.at(1, "validation")
+    clock.now += 100.0
+    watched.at(2, "step")
+    assert watched.stopper.longest_step == 3.0
+
+
+def test_a_first_step_that_compiles_counts_until_others_are_known(clock: Clock) -> None:
+    stopper = Stopper()
+    assert steps(clock, stopper, 120.0) == 120.0
+    assert steps(clock, stopper, 1.0) == 120.0
+    assert steps(clock, stopper, 2.0) == 2.0
+    assert steps(clock, stopper, 7.0, 1.0) == 7.0
 
 
 def test_no_end_no_stop(clock: Clock) -> None:
