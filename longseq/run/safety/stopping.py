@@ -7,15 +7,17 @@ and exit code 75.
     …
     if reason := stopper.should_stop(ranks):   # once a step, on every rank
         save; exit 75
+    looks = Looks(stopper, ranks)              # in a validation: looks(batch, wait) before each
 
 A signal may reach one rank only, and clocks differ, so the ranks agree by a collective each step.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from longseq.errors import UserError
 from longseq.parallel.agreement import Ranks
@@ -32,6 +34,7 @@ REASONS = {
 
 FIRST_SAVE = 60.0  # seconds allowed for a save before one was measured
 LEAST_MARGIN = 5.0
+LOOK_EVERY = 1.0  # seconds, in a validation
 WALL = re.compile(r"(?:(\d{1,6})-)?(\d{1,9}):(\d{1,2}):(\d{1,2})\Z")
 SHORT = re.compile(r"(\d{1,9})(s|m|h|d)\Z")
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -68,6 +71,14 @@ def end_time(environ: Mapping[str, str], started: float | None = None) -> float 
     if environ.get("WALLTIME"):
         ends.append(now + seconds_of(environ["WALLTIME"]))
     return min(ends, default=None)
+
+
+class BrokenOff(Exception):
+    """All ranks end a validation before they have done all of its batches."""
+
+    def __init__(self, reason: str, batches: int) -> None:
+        super().__init__(reason)
+        self.reason, self.batches = reason, batches
 
 
 class Stopper:
@@ -122,24 +133,56 @@ class Stopper:
         if seconds:
             self._longest_save = max(seconds, self._longest_save or 0.0)
 
-    def margin(self) -> float:
-        """Seconds before the end at which to stop: the next step, a save, and as much again for
-        bad luck.
+    def margin(self, coming: float | None = None) -> float:
+        """Seconds before the end at which to stop: what comes before the next look (a step, or
+        `coming` seconds), a save, and as much again for bad luck.
         """
         save = self._longest_save
         if save is None:
             whole = (self._end or self.began) - self.began
             save = min(FIRST_SAVE, 0.1 * max(whole, 0.0))
-        return LEAST_MARGIN + 2 * (self.longest_step + save)
+        return LEAST_MARGIN + 2 * ((self.longest_step if coming is None else coming) + save)
 
-    def request(self) -> int:
+    def request(self, coming: float | None = None) -> int:
         """This rank's wish as a number, for a collective of the caller's own."""
         self._end_step()
         now, end = time.monotonic(), self._end
-        if self._requested == GO_ON and end is not None and now > end - self.margin():
+        if self._requested == GO_ON and end is not None and now > end - self.margin(coming):
             return WALL_TIME
         return self._requested
 
     def should_stop(self, ranks: Ranks) -> str | None:
         """Why all ranks stop now, or None; a collective, to be called by every rank once a step."""
         return REASONS.get(ranks.largest(self.request()))
+
+
+class Looks:
+    """Whether to stop in the middle of a validation, which may be longer than all that is left of a
+    job: a collective, before the first batch and then about once a second.
+
+    A look waits for the device, so not each batch has one. All ranks come to the same number of
+    batches before the next, as it follows from the time of the slowest.
+    """
+
+    def __init__(self, stopper: Stopper, ranks: Ranks) -> None:
+        self._stopper, self._ranks = stopper, ranks
+        self._last = self._next = 0
+        self._since = time.monotonic()
+
+    def __call__(self, batch: int, wait: Callable[[], object]) -> None:
+        """Before the batch of that number; `wait` returns when those before it are done. Raises
+        BrokenOff.
+        """
+        if batch < self._next:
+            return
+        wait()
+        ahead, coming = 1, self._stopper.longest_step  # of one batch nobody knows more
+        if done := batch - self._last:
+            mine = time.monotonic() - self._since
+            one = max(self._ranks.largest(math.ceil(1000 * mine)), 1) / 1000 / done
+            ahead = max(1, min(2 * done, int(LOOK_EVERY / one)))
+            coming = one * ahead
+        reason = REASONS.get(self._ranks.largest(self._stopper.request(coming)))
+        if reason:
+            raise BrokenOff(reason, batch)
+        self._last, self._next, self._since = batch, batch + ahead, time.monotonic()

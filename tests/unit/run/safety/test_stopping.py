@@ -1,11 +1,14 @@
 """Stopping in time: signals, the wall time with its margin, and agreement of the ranks."""
 
+from itertools import pairwise
+from typing import Any
+
 import pytest
 
 from longseq.errors import UserError
 from longseq.parallel.agreement import Ranks
 from longseq.run.safety import stopping
-from longseq.run.safety.stopping import Stopper, end_time, seconds_of
+from longseq.run.safety.stopping import BrokenOff, Looks, Stopper, end_time, seconds_of
 from longseq.run.safety.watch import Watch
 
 ALONE = Ranks()
@@ -169,3 +172,54 @@ def test_a_clock_that_jumps_changes_nothing(clock: Clock) -> None:
     clock.wall -= 90000
     clock.now += 3500
     assert stopper.should_stop(ALONE) == stopping.REASONS[stopping.WALL_TIME]
+
+
+def validate(clock: Clock, looks: Looks, seconds: float, batches: int) -> list[int]:
+    """The batches before which the ranks have looked."""
+    seen: list[int] = []
+    for number in range(batches):
+        looks(number, lambda number=number: seen.append(number))  # type: ignore[misc]
+        clock.now += seconds
+    return seen
+
+
+@pytest.mark.parametrize(("seconds", "most"), [(0.001, 20), (0.1, 110), (5.0, 1000)])
+def test_a_validation_looks_once_a_second_at_most(clock: Clock, seconds: float, most: int) -> None:
+    """A look waits for a GPU: of short batches, few have one."""
+    seen = validate(clock, Looks(Stopper(), ALONE), seconds, 1000)
+    assert seen[:2] == [0, 1]
+    assert len(seen) <= most
+    gaps = [(b - a) * seconds for a, b in pairwise(seen)]
+    assert max(gaps) <= max(stopping.LOOK_EVERY, seconds) + 1e-6
+
+
+def test_a_signal_in_a_validation_breaks_it_off_on_all_ranks(clock: Clock) -> None:
+    """Whichever rank it came to, and however their times differ, all end before the same batch."""
+    ended: list[int] = []
+    for rank in (0, 1):
+        # Milliseconds and wishes of a third one, which is slower
+        given = iter([stopping.GO_ON, *(5000, stopping.GO_ON) * 3, 5000, stopping.TERM])
+
+        def largest(mine: int, given: Any = given) -> int:
+            return max(mine, next(given))
+
+        looks = Looks(Stopper(), Ranks(rank, 2, largest=largest))
+        with pytest.raises(BrokenOff) as stop:
+            validate(clock, looks, 0.1 + 0.1 * rank, 1000)
+        ended.append(stop.value.batches)
+        assert stop.value.reason == "SIGTERM"
+    assert ended == [4, 4]
+
+
+@pytest.mark.parametrize(("seconds", "save"), [(0.01, 10.0), (3.0, 1.0), (20.0, 20.0)])
+def test_a_validation_leaves_room_for_a_save(clock: Clock, seconds: float, save: float) -> None:
+    """Its margin is that of what comes before the next look and a save, whatever a step takes."""
+    end = clock.now + 2000
+    stopper = Stopper(end)
+    stopper.saved_in(save)
+    steps(clock, stopper, 30.0, 0.1, 0.1)
+    stopper.at("validation")
+    with pytest.raises(BrokenOff, match="wall time"):
+        validate(clock, Looks(stopper, ALONE), seconds, 10**6)
+    room = stopping.LEAST_MARGIN + 2 * (max(seconds, stopping.LOOK_EVERY) + save)
+    assert save <= room - 2 * max(seconds, stopping.LOOK_EVERY) <= end - clock.now <= room
