@@ -154,11 +154,10 @@ longseq_ask_end() { # sets REPLY to the end that Slurm or PBS gives when asked; 
 # ---------------------------------------------------------------- the training
 
 longseq_write_hosts() { # the file that launchers are given
-    { longseq_host_file >"$LONGSEQ_RUN/hosts.txt"; } 2>/dev/null || {
-        longseq_lacking "$LONGSEQ_RUN"
-        longseq_say "$LONGSEQ_RUN/hosts.txt cannot be written $REPLY"
-        return "$LONGSEQ_EXIT_NO_ROOM"
-    }
+    { longseq_host_file >"$LONGSEQ_RUN/hosts.txt"; } 2>/dev/null && return
+    longseq_tell_fault "$LONGSEQ_RUN" || return
+    longseq_say "$LONGSEQ_RUN/hosts.txt cannot be written"
+    return 1
 }
 
 longseq_prepare_launch() { # what ranks and those after us find in the run's folder
@@ -254,12 +253,14 @@ longseq_finish() { # longseq_finish STATUS: sets REPLY to the run's exit code; s
     elif [[ ! -d $LONGSEQ_RUN ]]; then
         longseq_say "$LONGSEQ_RUN is gone: it was removed or moved while the run used it"
         REPLY=1
-    elif (($1 == LONGSEQ_EXIT_NO_ROOM)) || ! longseq_has_room "$LONGSEQ_RUN"; then
+    elif (($1 == LONGSEQ_EXIT_NO_ROOM)); then
         longseq_lacking "$LONGSEQ_RUN"
         longseq_say "there is no room in $LONGSEQ_RUN $REPLY"
         REPLY=$LONGSEQ_EXIT_NO_ROOM
-    else
+    elif longseq_tell_fault "$LONGSEQ_RUN"; then
         longseq_say "the launcher ended with status $1, and no rank said why: $log/rank*.out"
+    else
+        REPLY=$?
     fi
     # Ranks that were killed have not said how the run ended; who looks at it finds it here (longseq/reports/runs.py)
     [[ ! -d $log ]] || { printf '%s\n' "$REPLY" >"$log/exit-code"; } 2>/dev/null || :

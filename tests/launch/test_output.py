@@ -324,6 +324,55 @@ def test_a_disk_that_takes_no_file_more_is_told_apart(bash: Bash, counted: str, 
     assert bash(script, counted).stdout == f"{says}\n"
 
 
+FULL, BROKEN = "ln -s /dev/full", "mkdir"  # in the place of the file that is tried: ENOSPC, EISDIR
+
+
+@pytest.mark.parametrize(
+    ("spoils", "code", "says"),
+    [
+        (FULL, 73, "there is no room in {run} (a full disk? a quota?): free some"),
+        (BROKEN, 1, "nothing can be written in {run}: Is a directory"),
+    ],
+)
+def test_a_disk_that_fails_is_not_called_full(
+    bash: Bash, tmp_path: Path, spoils: str, code: int, says: str
+) -> None:
+    """Nobody waits for room on a disk that fails or may only be read: it is named (exit code 1)."""
+    run = tmp_path / "a run"
+    (run / "log").mkdir(parents=True)
+    script = f"""LONGSEQ_RUN=$1 LONGSEQ_JOB=$1; declare -A LONGSEQ_VALUE=()
+        rm() {{ [[ $* != *.room ]] || return 1; command rm "$@"; }} # the disk stays as it is
+        {spoils} "$1/.room"
+        longseq_finish 1; echo "$REPLY"
+        ! longseq_lacked_room 1 || echo waits
+        longseq_host_file() {{ return 1; }}; longseq_write_hosts || echo "$?" """
+    done = bash(script, str(run))
+    assert done.stdout.split() == [str(code), *["waits"][code == 1 :], str(code)]
+    assert done.stderr == f"longseq: {says.format(run=run)}\n" * 2
+
+
+@pytest.mark.parametrize(
+    ("error", "room"),
+    [
+        ("head: write error: No space left on device", False),
+        ("head: error writing 'standard output': Disk quota exceeded", False),
+        ("head: write error: Input/output error", True),
+        ("bash: line 1: /a: b/.room: Read-only file system", True),
+        ("bash: line 1: /a: b/.room: Stale file handle", True),
+        ("bash: line 1: /a: b/.room: Permission denied", True),
+    ],
+)
+def test_what_is_said_of_a_disk(bash: Bash, error: str, room: bool) -> None:
+    script = """said=$1; head() { echo "$said" >&2; return 1; }; LONGSEQ_JOB=$HOME
+        longseq_write_fault "$HOME"; echo "$REPLY"
+        longseq_has_room "$HOME" && echo room || echo none
+        mkdir "$HOME/bad-hosts.txt"; longseq_leave bad-hosts.txt "a why" """
+    done = bash(script, error)
+    what = error.rsplit(": ", 1)[1]
+    assert done.stdout.splitlines() == [what, "room" if room else "none"]
+    assert f"bad-hosts.txt cannot be written ({what}), so the next job will not" in done.stderr
+
+
 ENDS = """#!/bin/sh
 [ "$SLURM_TIME_FORMAT" = %s ] && echo 4136846706
 exit $FAILS
