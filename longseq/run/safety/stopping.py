@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import math
 import re
+import socket
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from longseq.errors import UserError
 from longseq.parallel.agreement import Ranks
@@ -58,9 +60,12 @@ def seconds_of(walltime: str) -> float:
 def end_time(environ: Mapping[str, str], started: float | None = None) -> float | None:
     """When the job ends, in seconds since the epoch; None where nothing says so.
 
-    LONGSEQ_END_TIME (ALCF/running.sh, which asks the scheduler, knows when it was started itself,
+    LONGSEQ_END_TIME (ALCF/deadline.sh, which asks the scheduler, knows when it was started itself,
     and says which end was past; empty: it knows none), else Slurm's SLURM_JOB_END_TIME, which is
     another job's where it is past; and WALLTIME after `started` (now). The earliest counts.
+
+    LONGSEQ_END_UPTIME is the same end by a clock of the script's host that nobody sets: there it
+    takes the place of LONGSEQ_END_TIME, and on other hosts rank 0 alone looks at that.
     """
     now = time.time() if started is None else started
     end = environ.get("LONGSEQ_END_TIME")
@@ -68,9 +73,18 @@ def end_time(environ: Mapping[str, str], started: float | None = None) -> float 
         end = environ.get("SLURM_JOB_END_TIME", "")
         end = end if end.isdecimal() and float(end) > now else ""
     ends = [float(end)] if end.isdecimal() else []
+    host, _, uptime = environ.get("LONGSEQ_END_UPTIME", "").rpartition(":")
+    if uptime.isdecimal() and host == socket.gethostname():
+        ends = [now + float(uptime) - _uptime()]
+    elif uptime and environ.get("RANK", "0") != "0":
+        ends = []
     if environ.get("WALLTIME"):
         ends.append(now + seconds_of(environ["WALLTIME"]))
     return min(ends, default=None)
+
+
+def _uptime() -> float:
+    return float(Path("/proc/uptime").read_text().split()[0])
 
 
 class BrokenOff(Exception):

@@ -1,5 +1,6 @@
 """Stopping in time: signals, the wall time with its margin, and agreement of the ranks."""
 
+import socket
 from itertools import pairwise
 from typing import Any
 
@@ -66,6 +67,20 @@ def test_the_end_of_another_job_is_none() -> None:
     assert end_time(slurm) is None
     assert end_time({"SLURM_JOB_END_TIME": "9" * 10, "LONGSEQ_END_TIME": ""}) is None
     assert end_time(slurm | {"WALLTIME": "30m"}, started=1.8e9) == 1.8e9 + 1800
+
+
+def test_an_end_by_a_clock_that_nobody_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the script's host; of others', whose clocks may be wrong, rank 0 alone looks."""
+    monkeypatch.setattr(stopping, "_uptime", lambda: 500.0)
+    monkeypatch.setattr(socket, "gethostname", lambda: "here")
+    job = {"LONGSEQ_END_TIME": "2000", "LONGSEQ_END_UPTIME": "here:1700"}
+    assert end_time(job | {"RANK": "3"}, started=9000) == 9000 + 1200
+    job["LONGSEQ_END_UPTIME"] = "there:1700"
+    assert end_time(job | {"RANK": "0"}, started=9000) == 2000
+    assert end_time(job | {"RANK": "3"}, started=9000) is None
+    assert end_time(job | {"RANK": "3", "WALLTIME": "20m"}, started=9000) == 9000 + 1200
+    job["LONGSEQ_END_UPTIME"] = ""
+    assert end_time(job | {"RANK": "3"}, started=1000) == 2000
 
 
 def test_the_weightiest_reason_counts() -> None:
