@@ -3,7 +3,8 @@
 #   longseq_know_end    asks once, and exports it for the ranks and for what this script starts:
 #     LONGSEQ_END_TIME    in seconds since 1970; empty: not known, whatever a scheduler's variables say
 #     LONGSEQ_END_UPTIME  HOST:SECONDS of that host's /proc/uptime, where WALLTIME says it: a clock that nobody sets
-#   longseq_time_left   how long that is
+#   longseq_time_left   how long that is, in seconds
+# and sets, when it is sourced, longseq_began: this host's uptime
 
 IFS=. read -r longseq_began _ </proc/uptime # by which WALLTIME counts from this script's start on, not from the ranks'
 

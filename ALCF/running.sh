@@ -23,6 +23,8 @@ longseq_signal_for() { # longseq_signal_for SIGNAL COUNT: sets REPLY to what the
 longseq_forward() { # longseq_forward SIGNAL: to the command that longseq_supervise runs
     longseq_signalled=$((longseq_signalled + 1)) LONGSEQ_TOLD=$1
     longseq_signal_for "$1" "$longseq_signalled"
+    # Ranks that are sent another in its place tell what it was (longseq/run/safety/starters.py)
+    [[ $REPLY == "$1" || ! -d ${LONGSEQ_RUN-}/log ]] || { printf '%s\n' "$1" >"$LONGSEQ_RUN/log/signal.txt"; } 2>/dev/null || :
     [[ -z $longseq_child ]] || kill "-$REPLY" "$longseq_child" 2>/dev/null || :
 }
 

@@ -266,13 +266,34 @@ def test_what_a_launcher_is_sent(tree: Tree, starter: str, name: str, sent: str)
     assert tree.bash(script).stdout.strip() == sent
 
 
+@pytest.mark.parametrize(
+    ("starter", "name", "said"),
+    [
+        ("openmpi", "TERM", "TERM"),
+        ("openmpi", "INT", "INT"),
+        ("openmpi", "USR1", ""),
+        ("hydra", "HUP", "HUP"),
+    ],
+)
+def test_ranks_can_tell_what_the_script_was_sent(
+    tree: Tree, starter: str, name: str, said: str
+) -> None:
+    script = f"""LONGSEQ_RUN=$HOME; mkdir "$HOME/log"; longseq_default_launcher
+        longseq_{starter}_facts
+        run() {{ kill -{name} $$; exec sleep 20; }}
+        longseq_supervise run || :
+        cat "$HOME/log/"* """
+    assert tree.bash(script + "2>/dev/null || :").stdout.strip() == said
+
+
 def test_the_wall_time_counts_from_the_scripts_start(tree: Tree) -> None:
     """Also the 30 seconds that checks and the preflight took."""
     script = """declare -gA LONGSEQ_VALUE=([WALLTIME]=1:00:00)
         longseq_end_time() { REPLY=$scheduler; }
         scheduler= before=$EPOCHSECONDS longseq_began=$((longseq_began - 30))
         longseq_know_end; echo $((LONGSEQ_END_TIME - before))
-        scheduler=$((before + 60)); unset LONGSEQ_END_UPTIME; longseq_know_end; echo $((LONGSEQ_END_TIME - before))
+        scheduler=$((before + 60)); unset LONGSEQ_END_UPTIME
+        longseq_know_end; echo $((LONGSEQ_END_TIME - before))
         echo "none: $LONGSEQ_END_UPTIME" """
     first, *rest = tree.bash(script).stdout.splitlines()
     assert abs(int(first) - 3570) <= 1

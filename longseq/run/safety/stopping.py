@@ -24,12 +24,13 @@ from pathlib import Path
 from longseq.errors import UserError
 from longseq.parallel.agreement import Ranks
 
-GO_ON, WALL_TIME, STOP_FILE, USR1, ORPHAN, TERM, INT = range(7)
+GO_ON, WALL_TIME, STOP_FILE, USR1, ORPHAN, HUP, TERM, INT = range(8)
 REASONS = {
     WALL_TIME: "the wall time is nearly over",
     STOP_FILE: "there is a file STOP in the run's folder",
     USR1: "SIGUSR1",
     ORPHAN: "whoever started it is gone",
+    HUP: "SIGHUP",
     TERM: "SIGTERM",
     INT: "Ctrl-C (again: stop at once, without a checkpoint)",
 }
