@@ -9,7 +9,7 @@
 #   ./ALCF/bench.sh --help     explains the options, which are those of ./longseq.sh bench
 #
 # In a job, or with WALLTIME, it ends in time (--within may ask for less). Called again it goes on where it was ended.
-# Exit code: 0 all is measured, 2 a mistake in what was asked for, 75 time or somebody ended it before.
+# Exit code: 0 all is done and something measured, 1 no case could be measured, 2 a mistake in what was asked for, 75 time or somebody ended it before.
 set -euo pipefail
 
 LONGSEQ_ROOT=$(readlink -f -- "${BASH_SOURCE[0]}")

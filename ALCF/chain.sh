@@ -10,8 +10,10 @@
 LONGSEQ_EXIT_NO_ROOM=73
 
 longseq_leave() { # longseq_leave FILE LINE: adds a line to one of these; says so where that cannot be done
-    { printf '%s\n' "$2" >>"$LONGSEQ_JOB/$1"; } 2>/dev/null ||
-        longseq_say "$LONGSEQ_JOB/$1 cannot be written (a full disk? a quota?), so the next job will not know: $2"
+    local REPLY
+    { printf '%s\n' "$2" >>"$LONGSEQ_JOB/$1"; } 2>/dev/null && return
+    longseq_write_fault "$LONGSEQ_JOB"
+    longseq_say "$LONGSEQ_JOB/$1 cannot be written (${REPLY:-a full disk? a quota?}), so the next job will not know: $2"
 }
 
 longseq_last_line() { # longseq_last_line FILE: sets REPLY to it; empty where there is none
@@ -64,11 +66,36 @@ longseq_stop_chain() { # longseq_stop_chain REASON: no job of this chain after t
     longseq_say "no further job of this chain will train: $1"
 }
 
-longseq_has_room() { # longseq_has_room FOLDER: can a small file be written there?
+longseq_write_fault() { # longseq_write_fault FOLDER: sets REPLY to why no small file can be written there; empty where one can
     local file=$1/.room status=0
-    { head -c 65536 /dev/zero >"$file"; } 2>/dev/null || status=1
-    rm -f -- "$file" 2>/dev/null || status=1
-    return "$status"
+    REPLY=$({ export LC_ALL=C && head -c 65536 /dev/zero >"$file" && rm -f -- "$file"; } 2>&1) || status=$?
+    REPLY=${REPLY##*: }
+    ((status)) || REPLY=
+    ((status < 128)) || REPLY='File too large' # by a signal, where there is a limit
+    ((status == 0)) || rm -f -- "$file" 2>/dev/null || :
+}
+
+longseq_means_full() { # longseq_means_full ERROR: a disk that fails, or may only be read, has no room to wait for
+    [[ $1 == 'No space left on device' || $1 == 'Disk quota exceeded' || $1 == 'File too large' ]]
+}
+
+longseq_has_room() { # longseq_has_room FOLDER: does no small file lack room there?
+    local REPLY
+    longseq_write_fault "$1"
+    ! longseq_means_full "$REPLY"
+}
+
+longseq_tell_fault() { # longseq_tell_fault FOLDER: says why nothing can be written there; status: the exit code for that, 0: it can
+    local REPLY
+    longseq_write_fault "$1"
+    [[ $REPLY ]] || return 0
+    if ! longseq_means_full "$REPLY"; then
+        longseq_say "nothing can be written in $1: $REPLY"
+        return 1
+    fi
+    longseq_lacking "$1"
+    longseq_say "there is no room in $1 $REPLY"
+    return "$LONGSEQ_EXIT_NO_ROOM"
 }
 
 longseq_lacking() { # longseq_lacking FOLDER: sets REPLY to what is behind a folder without room, as far as it says, and the remedy

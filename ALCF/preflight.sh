@@ -129,11 +129,7 @@ longseq_preflight() { # looks at all hosts of a run on several; leaves bad ones 
         return 0
     fi
     printf '%s\n' "$text" | grep -v '  ok   ' >&2 || :
-    if ! longseq_has_room "$LONGSEQ_RUN"; then # no host could say that it is well
-        longseq_lacking "$LONGSEQ_RUN"
-        longseq_say "there is no room in $LONGSEQ_RUN $REPLY"
-        return "$LONGSEQ_EXIT_NO_ROOM"
-    fi
+    longseq_tell_fault "$LONGSEQ_RUN" || return # no host could say that it is well
     if ! longseq_has_judged "$folder" "$status"; then
         longseq_say "note: the doctor itself failed (exit code $status), so no host is blamed, and the run starts"
         return 0

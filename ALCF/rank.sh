@@ -111,7 +111,10 @@ done
 if [ "$status" -le 128 ] || [ "$status" = 130 ]; then exit "$status"; fi
 signal=$(kill -l "$status" 2>/dev/null) || exit "$status"
 if [ "$signal" = "$told" ]; then # it had not come so far as to take it
-    note 75 "longseq: stopped before the first iteration by SIG$signal"
+    name=$signal
+    # What the script was sent, where it passed on this one for it
+    [ ! -s "${LONGSEQ_LOG-}/signal.txt" ] || read -r name <"$LONGSEQ_LOG/signal.txt"
+    note 75 "longseq: stopped before the first iteration by SIG$name"
     [ -d "${LONGSEQ_LOG-}" ] || exit 75 # no script reads that note: a launcher alone gives this code on
 else
     note "$status" "longseq: rank $RANK (process $child) on $(uname -n) was ended by SIG$signal: $(why "$signal")"

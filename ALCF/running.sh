@@ -1,9 +1,9 @@
 # shellcheck shell=bash
 # Sourced: runs a command under signals that go on to it, the training's above all, and says how it ended. Needs setup.sh.
 #   longseq_supervise COMMAND...   any command; what else is run beside it ends with it
-#   longseq_know_end, longseq_time_left   when the scheduler will end this job
 #   longseq_run, longseq_finish    the training: launch.sh's LONGSEQ_COMMAND in LONGSEQ_RUN, and which rank failed first
 
+source "$LONGSEQ_ROOT/ALCF/deadline.sh"
 LONGSEQ_EXIT_BAD_HOST=69
 # shellcheck disable=SC2034 # again.sh and chain.sh read it
 LONGSEQ_WORTH_IT=300 # seconds that must be left of the job to train again in it
@@ -23,6 +23,8 @@ longseq_signal_for() { # longseq_signal_for SIGNAL COUNT: sets REPLY to what the
 longseq_forward() { # longseq_forward SIGNAL: to the command that longseq_supervise runs
     longseq_signalled=$((longseq_signalled + 1)) LONGSEQ_TOLD=$1
     longseq_signal_for "$1" "$longseq_signalled"
+    # Ranks that are sent another in its place tell what it was (longseq/run/safety/starters.py)
+    [[ $REPLY == "$1" || ! -d ${LONGSEQ_RUN-}/log ]] || { printf '%s\n' "$1" >"$LONGSEQ_RUN/log/signal.txt"; } 2>/dev/null || :
     [[ -z $longseq_child ]] || kill "-$REPLY" "$longseq_child" 2>/dev/null || :
 }
 
@@ -81,84 +83,13 @@ longseq_ended_as_told() { # longseq_ended_as_told STATUS: did the signal that wa
     [[ -n ${LONGSEQ_TOLD-} ]] && (($1 > 128 && $1 != 130))
 }
 
-# ---------------------------------------------------------------- the job's end
-
-longseq_know_end() { # exports when this job ends, before the names that must travel are collected
-    local REPLY end now
-    longseq_end_time
-    end=$REPLY
-    if longseq_seconds "${LONGSEQ_VALUE[WALLTIME]}"; then # from this script's start on, not from the ranks'
-        printf -v now '%(%s)T' -1
-        ((end && end < now - SECONDS + REPLY)) || end=$((now - SECONDS + REPLY))
-    fi
-    export LONGSEQ_END_TIME=$end # empty: not known, whatever a scheduler's variables say
-    longseq_end_known=1
-}
-
-longseq_time_left() { # sets REPLY to the seconds that are left of the job; empty: not known
-    local now
-    [[ -n ${longseq_end_known-} ]] || longseq_know_end # once: an end that comes meanwhile is one
-    printf -v now '%(%s)T' -1
-    REPLY=${LONGSEQ_END_TIME:+$((LONGSEQ_END_TIME - now))}
-}
-
-longseq_end_time() { # sets REPLY to when the scheduler ends this job, in seconds since 1970; empty: not known
-    local name
-    # Of the script that has started this one, and has asked
-    longseq_is_to_come "LONGSEQ_END_TIME=${LONGSEQ_END_TIME-}, this job's end," "${LONGSEQ_END_TIME-}" && return 0
-    # Slurm's variable is of the job's start; an extension is known to who asks
-    longseq_ask_end
-    [[ -n $REPLY ]] && { longseq_is_to_come "this job's end as the scheduler gives it" "$REPLY" || :; } && return 0
-    for name in SLURM_JOB_END_TIME COBALT_ENDTIME; do
-        longseq_is_to_come "$name=${!name-}, this job's end," "${!name-}" && return 0
-    done
-    return 0
-}
-
-longseq_is_to_come() { # longseq_is_to_come WHAT END: sets REPLY to that time; fails where it is none, or past, which it says
-    local now
-    REPLY=
-    [[ $2 =~ ^[0-9]{1,15}$ ]] || return 1
-    printf -v now '%(%s)T' -1
-    # With one in the past the run would save after an iteration and stop, and so in every job of a chain
-    if ((10#$2 <= now)); then
-        longseq_say "note: $1 is past, so it is not used (WALLTIME can say it)"
-        return 1
-    fi
-    REPLY=$((10#$2))
-}
-
-longseq_ask_end() { # sets REPLY to the end that Slurm or PBS gives when asked; empty: it does not say
-    local text line begin='' wall='' time='[0-9]:[0-9]'
-    REPLY=
-    # Without a time in it `date` would take a text for the last midnight
-    if [[ -n ${SLURM_JOB_ID-} ]]; then
-        # As a number: where clocks are set back there is an hour that comes twice. A text where Slurm has no such form
-        text=$(SLURM_TIME_FORMAT=%s timeout 10 squeue -h -j "$SLURM_JOB_ID" -o %e 2>/dev/null) || return 0
-        if [[ $text =~ ^[0-9]{9,12}$ ]]; then
-            REPLY=$text
-        elif [[ $text =~ $time ]]; then
-            REPLY=$(date -d "$text" +%s 2>/dev/null) || REPLY=
-        fi
-    elif [[ -n ${PBS_JOBID-} ]]; then
-        text=$(timeout 10 qstat -f "$PBS_JOBID" 2>/dev/null) || return 0
-        while IFS= read -r line; do # start_time: Torque's
-            [[ ! $line =~ ^[[:space:]]*(stime|start_time)\ =\ (.+)$ ]] || begin=${BASH_REMATCH[2]}
-            [[ ! $line =~ Resource_List\.walltime\ =\ ([0-9:]+) ]] || wall=${BASH_REMATCH[1]}
-        done <<<"$text"
-        [[ $begin =~ $time ]] && begin=$(date -d "$begin" +%s 2>/dev/null) && longseq_seconds "$wall" &&
-            REPLY=$((begin + REPLY)) || REPLY=
-    fi
-}
-
 # ---------------------------------------------------------------- the training
 
 longseq_write_hosts() { # the file that launchers are given
-    { longseq_host_file >"$LONGSEQ_RUN/hosts.txt"; } 2>/dev/null || {
-        longseq_lacking "$LONGSEQ_RUN"
-        longseq_say "$LONGSEQ_RUN/hosts.txt cannot be written $REPLY"
-        return "$LONGSEQ_EXIT_NO_ROOM"
-    }
+    { longseq_host_file >"$LONGSEQ_RUN/hosts.txt"; } 2>/dev/null && return
+    longseq_tell_fault "$LONGSEQ_RUN" || return
+    longseq_say "$LONGSEQ_RUN/hosts.txt cannot be written"
+    return 1
 }
 
 longseq_prepare_launch() { # what ranks and those after us find in the run's folder
@@ -254,12 +185,14 @@ longseq_finish() { # longseq_finish STATUS: sets REPLY to the run's exit code; s
     elif [[ ! -d $LONGSEQ_RUN ]]; then
         longseq_say "$LONGSEQ_RUN is gone: it was removed or moved while the run used it"
         REPLY=1
-    elif (($1 == LONGSEQ_EXIT_NO_ROOM)) || ! longseq_has_room "$LONGSEQ_RUN"; then
+    elif (($1 == LONGSEQ_EXIT_NO_ROOM)); then
         longseq_lacking "$LONGSEQ_RUN"
         longseq_say "there is no room in $LONGSEQ_RUN $REPLY"
         REPLY=$LONGSEQ_EXIT_NO_ROOM
-    else
+    elif longseq_tell_fault "$LONGSEQ_RUN"; then
         longseq_say "the launcher ended with status $1, and no rank said why: $log/rank*.out"
+    else
+        REPLY=$?
     fi
     # Ranks that were killed have not said how the run ended; who looks at it finds it here (longseq/reports/runs.py)
     [[ ! -d $log ]] || { printf '%s\n' "$REPLY" >"$log/exit-code"; } 2>/dev/null || :

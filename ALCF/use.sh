@@ -50,7 +50,7 @@ fi
 mkdir -- "$LONGSEQ_RUN/log"
 export PYTHONPATH=$LONGSEQ_ROOT${PYTHONPATH:+:$PYTHONPATH} LONGSEQ_FROM=$PWD
 longseq_wrap "${words[@]}"
-longseq_write_hosts || { rm -rf -- "$LONGSEQ_RUN" && exit "$LONGSEQ_EXIT_NO_ROOM"; }
+longseq_write_hosts || { status=$? && rm -rf -- "$LONGSEQ_RUN" && exit "$status"; }
 # Python looks for modules where it starts, and there shall be ours; names mean what they mean here (LONGSEQ_FROM)
 cd -- "$LONGSEQ_ROOT"
 status=0

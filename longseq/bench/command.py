@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from longseq.config.flags import Parser, whole
-from longseq.errors import EXIT_DONE, EXIT_STOPPED_EARLY, UserError
+from longseq.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED_EARLY, UserError
 from longseq.host.machine import gpu_capability
 from longseq.reports.format import duration
 from longseq.run.safety.stopping import end_time
@@ -61,7 +61,9 @@ def add_arguments(parser: Parser) -> None:
 
 
 def bench(options: argparse.Namespace) -> int:
-    """Run what is not known yet, then show all of it; 75 where time or somebody ended it."""
+    """Run what is not known yet, then show all of it; 75 where time or somebody ended it, 1 where
+    no case could be measured.
+    """
     from longseq.bench.case import all_cases, in_order, read_layout
 
     there = os.environ.get("LONGSEQ_RANKS", "2")  # from ALCF/bench.sh
@@ -79,7 +81,7 @@ def bench(options: argparse.Namespace) -> int:
         for case in cases:
             print(case.name)
         return EXIT_DONE
-    from longseq.bench.kept import Kept
+    from longseq.bench.kept import OK, Kept
     from longseq.bench.running import How, run_case
     from longseq.bench.sweep import Clock, sweep
 
@@ -109,7 +111,11 @@ def bench(options: argparse.Namespace) -> int:
         _show(options, kept, cases)
     if not whole:
         say("not all of it: the same command goes on")
-    return EXIT_DONE if whole else EXIT_STOPPED_EARLY
+        return EXIT_STOPPED_EARLY
+    if not any(one.outcome == OK for one in _own(kept, cases)):
+        say(f"no case was measured; what each said: {how.folder / 'log'}")
+        return EXIT_FAILED
+    return EXIT_DONE
 
 
 def _search(cases: Sequence[Any], kept: Any, run: Any, clock: Any, say: Any) -> bool:
@@ -135,18 +141,23 @@ def _search(cases: Sequence[Any], kept: Any, run: Any, clock: Any, say: Any) -> 
     return all(find_longest(case, LONGEST, try_one) for case in cases)
 
 
+def _own(kept: Any, cases: Sequence[Any]) -> list[Any]:
+    """The results of these cases' curves."""
+    series = {(case.network, case.kernel, case.layout.name, case.layout.ranks) for case in cases}
+    return [
+        one
+        for one in kept.found.values()
+        if (one.network, one.kernel, one.layout, one.ranks) in series
+    ]
+
+
 def _show(options: argparse.Namespace, kept: Any, cases: Sequence[Any]) -> None:
     """Tables on the terminal, and all files."""
     from longseq.bench import published
     from longseq.bench.pictures import draw, write_page
     from longseq.bench.tables import reach_table, show, speed_table, write_tables
 
-    series = {(case.network, case.kernel, case.layout.name, case.layout.ranks) for case in cases}
-    results = [
-        one
-        for one in kept.found.values()
-        if (one.network, one.kernel, one.layout, one.ranks) in series
-    ]
+    results = _own(kept, cases)
     if not results:
         return
     limit = float(kept.request["memory_gib"])

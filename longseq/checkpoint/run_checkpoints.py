@@ -73,6 +73,7 @@ class RunCheckpoints:
         self._claim: Claim | None = None
         self._reserved = False
         self._lacked: int | None = None  # the iteration whose checkpoint found no room last
+        self._lacks = 0  # saves in a row that found none
         self.lack = ""  # and what is to be said of that
         self._damaged: set[Path] = set()  # those passed over, which may be replaced
         self._figures: deque[dict[str, float]] = deque()  # of finished saves, not given yet
@@ -268,7 +269,7 @@ class RunCheckpoints:
     def _keep_figures(self, saved: Saved | None) -> None:
         if saved is None:
             return
-        self.newest = saved.path
+        self.newest, self._lacks = saved.path, 0
         self.seconds = max(self.seconds, saved.seconds)
         self._figures.append(
             {
@@ -283,6 +284,11 @@ class RunCheckpoints:
     def _tell(self, error: NoRoom, step: int | None) -> None:
         kept = f"{self.newest} is the newest" if self.newest else "there is none yet"
         self._lacked, self.lack = step, f"{error}; {kept}: free some"
-        if step != self.config.training.train_iters:  # of the last one the run's end speaks
+        self._lacks += 1
+        if step == self.config.training.train_iters:  # of the last one the run's end speaks
+            return
+        if self._lacks > 1:
+            self._warn(f"no room for the checkpoint of iteration {step}: {self._lacks} in a row")
+        else:
             text = f"{error}; {kept}; training goes on, and the next save tries again: free some"
             self._warn(text)

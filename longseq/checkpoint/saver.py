@@ -34,7 +34,7 @@ from longseq.checkpoint.owner import Claim, Lost
 from longseq.checkpoint.state.engine_state import EngineState
 from longseq.checkpoint.state.random_states import random_states
 from longseq.checkpoint.state.share import NotFinite, Share, file_name
-from longseq.errors import Gone
+from longseq.errors import EXIT_FAILED, Gone, UserError
 from longseq.host.atomic_files import NO_ROOM, gone, reason, sync
 from longseq.host.host_memory import available_bytes, own_limit_bytes
 from longseq.parallel.agreement import Ranks
@@ -44,8 +44,10 @@ logger = logging.getLogger("longseq")
 SPARE = 2  # free host memory, in copies, that a copy asks for
 
 
-class NotSaved(Exception):
-    """A checkpoint could not be written; those before are as they were."""
+class NotSaved(UserError):
+    """A checkpoint could not be written; those before are as they were: one line, and a failure."""
+
+    exit_code = EXIT_FAILED
 
 
 class NoRoom(NotSaved):
@@ -151,8 +153,7 @@ class Saver:
         beside: Callable[[Path], None] | None = None,
     ) -> Saved | None:
         """Begin to write `step-N`; gives the save before, if it was still under way."""
-        before = self.finish()
-        began = time.monotonic()
+        before, began = self.finish(), time.monotonic()
         step = manifest.progress["iteration"]
         aside = self.folder / f"step-{step}.tmp"
         share = Share(state, random_states(state.device))

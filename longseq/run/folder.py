@@ -17,6 +17,7 @@ from pathlib import Path
 from longseq.errors import FullDisk, UserError
 from longseq.host.atomic_files import NO_FILE_MORE, no_file_more, reason, replace_file, unwritable
 from longseq.host.variables import REPEAT, read_table
+from longseq.run.wandb_sink import wandb_mode
 
 SUBFOLDERS = ("log", "checkpoints", "tensorboard", "wandb")
 LEAST_ROOM = 1 << 22  # bytes: with less not even logs, records and the report would be whole
@@ -29,6 +30,8 @@ def claim_run_folder(folder: Path, files: Mapping[str, str] | None = None) -> Pa
     another run has it or it cannot be made, FullDisk where there is no room.
     """
     parent = folder.absolute().parent
+    disabled = wandb_mode() == "disabled"
+    subfolders = [sub for sub in SUBFOLDERS if sub != "wandb" or not disabled]
     try:
         parent.mkdir(parents=True, exist_ok=True)
         _look_for_room(parent)
@@ -43,7 +46,7 @@ def claim_run_folder(folder: Path, files: Mapping[str, str] | None = None) -> Pa
     except OSError as error:
         raise _unusable(parent, error) from None
     try:
-        for sub in SUBFOLDERS:
+        for sub in subfolders:
             (folder / sub).mkdir()
         for name, text in (files or {}).items():
             replace_file(folder / name, text)

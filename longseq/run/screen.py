@@ -247,3 +247,9 @@ def figures(record: Mapping[str, Any]) -> list[str]:
     if record.get("peak_memory_gib") is not None:
         texts.append(f"{record['peak_memory_gib']:.2f} GiB")
     return texts
+
+
+def warn_early(text: str) -> None:
+    """Say what is wrong before there is a screen: on the terminal and in the log."""
+    logger.warning("%s", text)
+    print(f"longseq: warning: {text}", file=sys.stderr, flush=True)

@@ -8,9 +8,7 @@ itself is trainer.py's, what people see of it announcer.py's; here is what surro
 
 from __future__ import annotations
 
-import logging
 import math
-import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -38,9 +36,10 @@ from longseq.memory.need import needed
 from longseq.parallel.agreement import torch_ranks
 from longseq.run.peak import HeldToPlan
 from longseq.run.safety.spikes import Spikes, Trouble
+from longseq.run.safety.stopping import BrokenOff, Looks
 from longseq.run.safety.stragglers import Stragglers
 from longseq.run.safety.watch import Watch
-from longseq.run.screen import open_log
+from longseq.run.screen import open_log, warn_early
 from longseq.training.announcer import Announcer
 from longseq.training.feed import Feed
 from longseq.training.losses import Losses
@@ -107,11 +106,12 @@ class Training:
         self.lengths = curriculum_of(config)
         self._told_empty: set[str] = set()
         self.validation_loss: float | None = None
+        self._broken_off = ""  # why the last validation was
 
         need = needed(config, self.data.vocab_size, self.trainer.policy, device.type)
         wanted = need.passing if device.type == "cpu" else 0.0
         self.kept = RunCheckpoints(config, self.data, self.trainer.engine, mesh, self.ranks, wanted)
-        if progress := self.kept.load(_warn_early):
+        if progress := self.kept.load(warn_early):
             self.trainer.resume(progress)
             self.spikes.go_back(self.trainer.iteration, self.kept.spikes)
         self.losses = Losses(self.trainer.iteration)
@@ -128,6 +128,9 @@ class Training:
         self.announcer.began()
         total, run, trainer = self.config.training.train_iters, self.config.run, self.trainer
         saved: dict[str, float] = {}
+        if trainer.iteration >= total:  # the validation after the last may have been broken off
+            self.validate({})
+            self._stops()
         while trainer.iteration < total:
             self.watch.at(trainer.iteration + 1, "step")
             with self.profile.around(trainer.iteration + 1):
@@ -137,20 +140,19 @@ class Training:
                 continue
             record |= self._look_for_stragglers(record["iteration_time"])
             if self._due(run.eval_interval) or trainer.iteration == total:
-                record |= self.validate()
+                self.validate(record)
             if saved := self.kept.advance():
                 self.announcer.saved(saved)
             self.tracker.log(record | saved)
             self.screen.iteration(record)
             if self._due(run.save_interval):
                 self.save()
-            if reason := self.stopper.should_stop(self.ranks):
-                self.screen.note(f"stopping after iteration {trainer.iteration}: {reason}")
+            if self._stops():
                 break
         self.profile.close()
         self.save()
         self._complete_last(saved)
-        if trainer.iteration >= total:
+        if trainer.iteration >= total and not (self._broken_off and self.kept.has(total)):
             return EXIT_DONE if self.kept.has(total) else EXIT_NO_ROOM
         return EXIT_STOPPED_EARLY if self.kept.newest else EXIT_FAILED
 
@@ -168,6 +170,13 @@ class Training:
             more |= last | ({"checkpoints_before": before} if before else {})
         if more:
             self.tracker.add_to_last(more)
+
+    def _stops(self) -> bool:
+        """Whether all ranks stop now, and said so."""
+        reason = self._broken_off or self.stopper.should_stop(self.ranks)
+        if reason:
+            self.screen.note(f"stopping after iteration {self.trainer.iteration}: {reason}")
+        return bool(reason)
 
     def _due(self, interval: int) -> bool:
         return interval > 0 and self.trainer.iteration % interval == 0
@@ -240,10 +249,8 @@ class Training:
         """To the last checkpoint; the iterations after it leave metrics.jsonl and come again."""
         self.tracker.log(record)
         self.watch.at(self.trainer.iteration, "load")
-        began = time.monotonic()
         self.screen.note(self.rewind.go(self.screen.warn))
         self.losses.go_back(self.trainer.iteration)
-        self.stopper.saved_in(0.0, time.monotonic() - began)
 
     def _nothing_counts(self, what: str, so: str) -> None:
         """Warn, the first time: where what counts is lower case, whole batches may be repeats."""
@@ -252,18 +259,26 @@ class Training:
             weights = "weights of 0, or masks; ./longseq.sh data report PREFIX shows them"
             self.screen.warn(f"no label of {what} counts ({weights}): {so}")
 
-    def validate(self) -> dict[str, float]:
-        """The validation loss for the record, in all and by place, if there is validation."""
+    def validate(self, record: dict[str, Any]) -> None:
+        """Add the validation loss to the record, in all and by place, if there is validation."""
         if self.valid_feed is None:
-            return {}
+            return
         self.watch.at(self.trainer.iteration, "validation")
-        began = time.perf_counter()
-        found = self.trainer.evaluate(self.valid_feed, self.config.run.eval_iters)
+        began, batches = time.perf_counter(), self.config.run.eval_iters
+        try:
+            look = Looks(self.stopper, self.ranks)
+            found = self.trainer.evaluate(self.valid_feed, batches, look)
+        except BrokenOff as stop:
+            text = f"the validation was broken off after {stop.batches} of {batches} batches"
+            last = self.trainer.iteration == self.config.training.train_iters
+            self._broken_off = f"{stop.reason}; {text}" + (", LOAD makes it" if last else "")
+            record["event"] = "; ".join(filter(None, [record.get("event"), text]))
+            return
         self.validation_loss = found.loss
         if math.isnan(found.loss) and not any(map(math.isnan, found.by_position.values())):
             self._nothing_counts("the validation", "it has no loss")
-        seconds = {"validation_seconds": time.perf_counter() - began}
-        return {"validation_loss": found.loss, **seconds, **found.by_position}
+        record |= {"validation_loss": found.loss, **found.by_position}
+        record["validation_seconds"] = time.perf_counter() - began
 
     def save(self) -> None:
         """Begin to write a checkpoint of this iteration, if a folder was named for it."""
@@ -274,18 +289,11 @@ class Training:
                 f" they were not saved; {self.kept.tell_last()}: a smaller --lr (LR), or a longer"
                 " warm-up"
             )
-        began = time.monotonic()
         self.kept.save(self.trainer.progress(), self.spikes.state())
-        self.stopper.saved_in(self.kept.seconds, time.monotonic() - began)
+        self.stopper.saved_in(self.kept.seconds)
 
     def close(self, exit_code: int) -> None:
         """End what this rank started, whatever happened before."""
         self.trainer.close()
         self.kept.close()
         self.announcer.close(exit_code)
-
-
-def _warn_early(text: str) -> None:
-    """Say what is wrong before there is a screen: on the terminal and in the log."""
-    logging.getLogger("longseq").warning("%s", text)
-    print(f"longseq: warning: {text}", file=sys.stderr, flush=True)

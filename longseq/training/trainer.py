@@ -171,22 +171,34 @@ class Trainer:
         return rate
 
     @torch.no_grad()
-    def evaluate(self, feed: Feed, batches: int) -> Evaluation:
-        """Of the first `batches` global batches of `feed`, without dropout; a collective."""
+    def evaluate(
+        self,
+        feed: Feed,
+        batches: int,
+        look: Callable[[int, Callable[[], object]], None] = lambda *_: None,
+    ) -> Evaluation:
+        """Of the first `batches` global batches of `feed`, without dropout; a collective.
+
+        look: called before each with its number, and with what waits for those before it; what it
+        raises ends the evaluation.
+        """
         length = self.config.network.seq_length
         places = Places(feed.spans(length), length, self.device)
         self.engine.eval()
         total, count = (torch.zeros((), dtype=torch.float64, device=self.device) for _ in range(2))
-        for number in range(batches):
-            for batch in feed.step(number * self.config.global_batch_size):
-                losses = self.model(
-                    batch.tokens, batch.labels, None, batch.positions, batch.documents
-                )
-                counts = batch.mask.t()
-                total += (losses * counts).sum()
-                count += counts.sum()
-                places.add(losses, counts)
-        self.engine.train()
+        try:
+            for number in range(batches):
+                look(number, total.item)
+                for batch in feed.step(number * self.config.global_batch_size):
+                    losses = self.model(
+                        batch.tokens, batch.labels, None, batch.positions, batch.documents
+                    )
+                    counts = batch.mask.t()
+                    total += (losses * counts).sum()
+                    count += counts.sum()
+                    places.add(losses, counts)
+        finally:
+            self.engine.train()
         loss, counted = all_reduce(torch.stack((total, count)), self.mesh.replicas).tolist()
         return Evaluation(loss / counted if counted else math.nan, places.means(self.mesh.replicas))
 

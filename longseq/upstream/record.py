@@ -171,7 +171,7 @@ class Recorder:
         began = time.monotonic()
         theirs(iteration, *args, **more)
         seconds = time.monotonic() - began
-        self.watch.stopper.saved_in(seconds, seconds)
+        self.watch.stopper.saved_in(seconds)
         self.saved = iteration
         self.screen.note(f"checkpoint of iteration {iteration} saved in {seconds:.1f} s")
 

@@ -33,7 +33,7 @@ from longseq.run.check import DS_CONFIG
 from longseq.run.environment import write_environment
 from longseq.run.safety.failure import record_failure
 from longseq.run.safety.watch import Watch
-from longseq.run.screen import Screen, open_log, terminal_width
+from longseq.run.screen import Screen, open_log, terminal_width, warn_early
 from longseq.run.stdio import lossy
 from longseq.run.summary import Rows, closing_rows, opening_rows, write_summary
 from longseq.upstream import fixes, stand_ins
@@ -62,7 +62,7 @@ def train(config: Config, watch: Watch) -> int:
     length, seed = config.network.seq_length, config.training.seed
     data = open_data(config.data, length, seed, with_weights=False)
     refuse_empty(data.cuts, config.data, validates=config.run.eval_iters > 0)
-    ours = our_checkpoint(config, _warn_early, ranks)
+    ours = our_checkpoint(config, warn_early, ranks)
     at = _resumed_at(config, ours)
     screen = Screen(
         rank=ranks.rank,
@@ -137,10 +137,6 @@ def _resumed_at(config: Config, ours: OurCheckpoint | None) -> int:
     load = config.run.load
     text = (Path(load) / THEIRS).read_text(encoding="utf-8").strip() if load else ""
     return int(text) if text.isdecimal() else 0
-
-
-def _warn_early(text: str) -> None:
-    print(f"longseq: warning: {text}", file=sys.stderr, flush=True)
 
 
 def _pretrain(

@@ -25,7 +25,7 @@ from longseq.checkpoint.owner import Lost, claim_folder, may_use
 from longseq.checkpoint.saver import NoRoom, NotSaved, Saver
 from longseq.checkpoint.state.share import NotFinite
 from longseq.checkpoint.state.zero_state import engine_state
-from longseq.errors import Gone
+from longseq.errors import EXIT_FAILED, Gone, UserError
 from longseq.parallel.agreement import Ranks
 from longseq.parallel.mesh import Mesh
 from longseq.reports.format import lacking
@@ -218,8 +218,10 @@ def test_training_goes_on_beside_a_save(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(tensor_files, "write", failing)
     saver.save(engine_state(engine, Mesh.single()), manifest_of(2))
-    with pytest.raises(NotSaved, match="step-2 was not written: Input/output error: disk"):
+    with pytest.raises(NotSaved, match="step-2 was not written: Input/output error: disk") as end:
         saver.finish()
+    assert isinstance(end.value, UserError)  # one line and no traceback
+    assert end.value.exit_code == EXIT_FAILED
     assert load_newest(tmp_path, again) == 1
 
 

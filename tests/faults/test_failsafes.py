@@ -108,7 +108,7 @@ def json_of_anything(usual: Callable[..., str]) -> Callable[..., str]:
 
 
 def no_room_for_a_save(_: Path, off: Patch) -> None:
-    off.setattr(Stopper, "margin", lambda _self: stopping.LEAST_MARGIN)
+    off.setattr(Stopper, "margin", lambda *_: stopping.LEAST_MARGIN)
     stops.test_stops_with_room_for_a_save(stops.set_clock(off, stops.Clock()), 1, 10)
 
 

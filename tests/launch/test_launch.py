@@ -560,13 +560,21 @@ def test_the_kernels_killing_for_memory_is_said(tmp_path: Path) -> None:
     assert "was ended by SIGKILL: the host ran out of memory" in result.stderr
 
 
-@pytest.mark.parametrize(("name", "log"), [("TERM", 1), ("INT", 1), ("USR1", 1), ("TERM", 0)])
-def test_told_before_it_listens_a_rank_stops_early(tmp_path: Path, name: str, log: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "log", "script"),
+    [("TERM", 1, ""), ("INT", 1, ""), ("USR1", 1, ""), ("USR1", 1, "INT"), ("TERM", 0, "")],
+)
+def test_told_before_it_listens_a_rank_stops_early(
+    tmp_path: Path, name: str, log: int, script: str
+) -> None:
     """While Python starts and imports; also where the launcher signals one process alone. Without a
-    script that reads the log the code is the rank's own.
+    script that reads the log the code is the rank's own. script: what that was sent, where it
+    passed on another for it.
     """
     if log:
         (tmp_path / "log").mkdir()
+    if script:
+        (tmp_path / "log/signal.txt").write_text(f"{script}\n")
     program = f"import os, time; open('{tmp_path}/up', 'w').close(); time.sleep(30)"
     process = subprocess.Popen(
         ["/bin/sh", str(ROOT / "ALCF/rank.sh"), "/usr/bin/python3", "-c", program],
@@ -582,7 +590,7 @@ def test_told_before_it_listens_a_rank_stops_early(tmp_path: Path, name: str, lo
     assert process.wait(10) == (-getattr(signal, f"SIG{ends_by}") if log else 75)
     if log:
         said = (tmp_path / "log/failed-0.txt").read_text().splitlines()
-        why = f"longseq: stopped before the first iteration by SIG{ends_by}"
+        why = f"longseq: stopped before the first iteration by SIG{script or ends_by}"
         assert said[2:] == ["75", "0", why]
     assert processes_with(f"RECORD={tmp_path}") == []
 

@@ -15,7 +15,7 @@ from longseq.errors import EXIT_STOPPED_EARLY
 from longseq.run.safety.abort import report
 from longseq.run.stdio import exit_code
 from tests.launch.cluster import Cluster, why_not
-from tests.launch.shell import Result, Tree, clean_env, write_script
+from tests.launch.shell import ROOT, Result, Tree, clean_env, write_script
 
 Bash = Callable[..., Result]
 
@@ -266,14 +266,58 @@ def test_what_a_launcher_is_sent(tree: Tree, starter: str, name: str, sent: str)
     assert tree.bash(script).stdout.strip() == sent
 
 
+@pytest.mark.parametrize(
+    ("starter", "name", "said"),
+    [
+        ("openmpi", "TERM", "TERM"),
+        ("openmpi", "INT", "INT"),
+        ("openmpi", "USR1", ""),
+        ("hydra", "HUP", "HUP"),
+    ],
+)
+def test_ranks_can_tell_what_the_script_was_sent(
+    tree: Tree, starter: str, name: str, said: str
+) -> None:
+    script = f"""LONGSEQ_RUN=$HOME; mkdir "$HOME/log"; longseq_default_launcher
+        longseq_{starter}_facts
+        run() {{ kill -{name} $$; exec sleep 20; }}
+        longseq_supervise run || :
+        cat "$HOME/log/"* """
+    assert tree.bash(script + "2>/dev/null || :").stdout.strip() == said
+
+
 def test_the_wall_time_counts_from_the_scripts_start(tree: Tree) -> None:
     """Also the 30 seconds that checks and the preflight took."""
     script = """declare -gA LONGSEQ_VALUE=([WALLTIME]=1:00:00)
         longseq_end_time() { REPLY=$scheduler; }
-        scheduler= before=$EPOCHSECONDS SECONDS=30
+        scheduler= before=$EPOCHSECONDS longseq_began=$((longseq_began - 30))
         longseq_know_end; echo $((LONGSEQ_END_TIME - before))
-        scheduler=$((before + 60)); longseq_know_end; echo $((LONGSEQ_END_TIME - before))"""
-    assert tree.bash(script).stdout.split() in (["3570", "60"], ["3571", "60"])
+        scheduler=$((before + 60)); unset LONGSEQ_END_UPTIME
+        longseq_know_end; echo $((LONGSEQ_END_TIME - before))
+        echo "none: $LONGSEQ_END_UPTIME" """
+    first, *rest = tree.bash(script).stdout.splitlines()
+    assert abs(int(first) - 3570) <= 1
+    assert rest == ["60", "none: "]
+
+
+def test_a_clock_that_is_set_while_a_script_prepares(tree: Tree) -> None:
+    """The ranks are handed their end by one that nobody sets, and a script that goes on is too."""
+    script = """declare -gA LONGSEQ_VALUE=([WALLTIME]=1:00:00)
+        ahead=0 LONGSEQ_HOSTNAME=$(uname -n)
+        printf() { # the clock
+            [[ ${3-} == '%(%s)T' ]] || { builtin printf "$@" && return; }
+            builtin printf -v "$2" %d $((EPOCHSECONDS + ahead))
+        }
+        longseq_know_end; ahead=7200
+        longseq_time_left; echo "$REPLY"
+        python3 -c 'from longseq.run.safety.stopping import end_time; import os, time
+print(round(end_time(os.environ) - time.time()))'
+        unset longseq_end_known
+        longseq_time_left; echo "$REPLY"; echo $((LONGSEQ_END_TIME - EPOCHSECONDS)) """
+    done = tree.bash(script, PYTHONPATH=str(ROOT))
+    numbers = [int(text) for text in done.stdout.split()]
+    assert all(abs(n - m) <= 2 for n, m in zip(numbers, [3600] * 3 + [10800], strict=True)), numbers
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize(
@@ -322,6 +366,55 @@ def test_a_disk_that_takes_no_file_more_is_told_apart(bash: Bash, counted: str, 
         """stat() { printf '%s\\n' "$counted"; }; counted=$1; longseq_lacking /x; echo "$REPLY" """
     )
     assert bash(script, counted).stdout == f"{says}\n"
+
+
+FULL, BROKEN = "ln -s /dev/full", "mkdir"  # in the place of the file that is tried: ENOSPC, EISDIR
+
+
+@pytest.mark.parametrize(
+    ("spoils", "code", "says"),
+    [
+        (FULL, 73, "there is no room in {run} (a full disk? a quota?): free some"),
+        (BROKEN, 1, "nothing can be written in {run}: Is a directory"),
+    ],
+)
+def test_a_disk_that_fails_is_not_called_full(
+    bash: Bash, tmp_path: Path, spoils: str, code: int, says: str
+) -> None:
+    """Nobody waits for room on a disk that fails or may only be read: it is named (exit code 1)."""
+    run = tmp_path / "a run"
+    (run / "log").mkdir(parents=True)
+    script = f"""LONGSEQ_RUN=$1 LONGSEQ_JOB=$1; declare -A LONGSEQ_VALUE=()
+        rm() {{ [[ $* != *.room ]] || return 1; command rm "$@"; }} # the disk stays as it is
+        {spoils} "$1/.room"
+        longseq_finish 1; echo "$REPLY"
+        ! longseq_lacked_room 1 || echo waits
+        longseq_host_file() {{ return 1; }}; longseq_write_hosts || echo "$?" """
+    done = bash(script, str(run))
+    assert done.stdout.split() == [str(code), *["waits"][code == 1 :], str(code)]
+    assert done.stderr == f"longseq: {says.format(run=run)}\n" * 2
+
+
+@pytest.mark.parametrize(
+    ("error", "room"),
+    [
+        ("head: write error: No space left on device", False),
+        ("head: error writing 'standard output': Disk quota exceeded", False),
+        ("head: write error: Input/output error", True),
+        ("bash: line 1: /a: b/.room: Read-only file system", True),
+        ("bash: line 1: /a: b/.room: Stale file handle", True),
+        ("bash: line 1: /a: b/.room: Permission denied", True),
+    ],
+)
+def test_what_is_said_of_a_disk(bash: Bash, error: str, room: bool) -> None:
+    script = """said=$1; head() { echo "$said" >&2; return 1; }; LONGSEQ_JOB=$HOME
+        longseq_write_fault "$HOME"; echo "$REPLY"
+        longseq_has_room "$HOME" && echo room || echo none
+        mkdir "$HOME/bad-hosts.txt"; longseq_leave bad-hosts.txt "a why" """
+    done = bash(script, error)
+    what = error.rsplit(": ", 1)[1]
+    assert done.stdout.splitlines() == [what, "room" if room else "none"]
+    assert f"bad-hosts.txt cannot be written ({what}), so the next job will not" in done.stderr
 
 
 ENDS = """#!/bin/sh

@@ -22,6 +22,7 @@ FILES = [
             "models",
             "args",
             "launch",
+            "deadline",
             "running",
             "preflight",
             "idle",

@@ -534,7 +534,8 @@ def test_it_waits_an_hour_at_most(bash: Callable[..., Result]) -> None:
     """All hosts of the job stand idle."""
     script = """
 declare -A LONGSEQ_VALUE=([WALLTIME]=)
-LONGSEQ_JOB=$HOME/gone
+LONGSEQ_JOB=$HOME
+longseq_has_room() { false; }
 longseq_time_left() { REPLY=90000; }
 sleep() { echo "$1" >>"$HOME/looks"; }
 longseq_await_room || wc -l <"$HOME/looks"
@@ -546,7 +547,8 @@ def test_a_signal_ends_the_wait_for_room(bash: Callable[..., Result]) -> None:
     """Of a sleep that would be longer than the test may take."""
     script = """
 declare -A LONGSEQ_VALUE=([WALLTIME]=)
-LONGSEQ_JOB=$HOME/gone
+LONGSEQ_JOB=$HOME
+longseq_has_room() { false; }
 sleep() { kill -TERM $$; exec sleep 1000; }
 longseq_await_room || echo $?
 """
@@ -587,10 +589,11 @@ def test_a_failure_that_no_host_is_to_blame_for_is_a_whole_sentence(
 def test_a_folder_that_cannot_be_written_is_said(
     tmp_path: Path, bash: Callable[..., Result]
 ) -> None:
-    """As on a full disk: here the folder is gone."""
+    """As on a full disk, for which the next job waits: here the folder is gone."""
     result = bash("LONGSEQ_JOB=$1 longseq_judge_end 0 5", str(tmp_path / "gone"))
     assert f"{tmp_path}/gone/stopped.txt cannot be written" in result.stderr
-    result = bash("LONGSEQ_JOB=$1 longseq_judge_end 2 5", str(tmp_path / "gone"))
+    full = "longseq_write_fault() { REPLY='No space left on device'; }\n"
+    result = bash(f"{full}LONGSEQ_JOB=$1 longseq_judge_end 2 5", str(tmp_path))
     assert "no room in" in result.stderr
     assert "no further job" not in result.stderr
 

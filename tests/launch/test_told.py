@@ -94,7 +94,7 @@ def test_a_copy_goes_where_no_rank_can_be_started(ready: Tree) -> None:
     env = environment(ready, BROADCAST="1", SPOIL="hosts.txt")
     command = [str(ready.root / "ALCF/train-gpt3.sh")]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 73, done.stderr
+    assert done.returncode == 1, done.stderr
     assert "the environment is on the hosts' own disks" in done.stderr
     assert "hosts.txt cannot be written" in done.stderr
     assert not [*(ready.home / "disk").iterdir()]

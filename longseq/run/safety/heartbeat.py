@@ -47,6 +47,7 @@ COMPUTE = tuple(
         "memory/",
         "model/",
         "parallel/",
+        "run/safety/stopping.py",
         "run/safety/stragglers.py",
         "training/parts.py",
         "training/positions.py",

@@ -3,6 +3,7 @@
 mine = starters(os.environ)
 all(map(lives, mine))
 told(mine)              # SIGTERM, where that was sent to one of them that cannot hear it
+meant(SIGUSR1, os.environ)  # SIGTERM, where the script was sent that and passed SIGUSR1 on for it
 """
 
 from __future__ import annotations
@@ -47,6 +48,19 @@ def told(processes: Iterable[Process]) -> signal.Signals | None:
             if waiting >> (stop - 1) & 1:
                 return stop
     return None
+
+
+def meant(number: int, environ: Mapping[str, str]) -> int:
+    """What the script was sent where it passed on `number`: Open MPI's mpiexec would kill the ranks
+    for any but SIGUSR1, and no launcher passes SIGHUP on. RUN/log/signal.txt says it.
+    """
+    if number not in (signal.SIGUSR1, signal.SIGTERM) or not environ.get("LONGSEQ_LOG"):
+        return number
+    try:
+        name = (Path(environ["LONGSEQ_LOG"]) / "signal.txt").read_text(errors="replace").strip()
+    except OSError:  # it was this one, or it cannot be said
+        return number
+    return {"HUP": signal.SIGHUP, "INT": signal.SIGINT, "TERM": signal.SIGTERM}.get(name, number)
 
 
 def _began(pid: int) -> str:

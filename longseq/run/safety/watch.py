@@ -35,11 +35,12 @@ from longseq.reports.runs import END
 from longseq.run.safety.abort import report, tell_launcher
 from longseq.run.safety.hangs import Listener, Seen, Verdict, find_stopped
 from longseq.run.safety.heartbeat import CLOSING, Beat, Heart
-from longseq.run.safety.starters import lives, starters, told
-from longseq.run.safety.stopping import GO_ON, INT, ORPHAN, STOP_FILE, TERM, USR1, Stopper
+from longseq.run.safety.starters import lives, meant, starters, told
+from longseq.run.safety.stopping import GO_ON, HUP, INT, ORPHAN, STOP_FILE, TERM, USR1, Stopper
 from longseq.run.stdio import leave_code
 
 SIGNALS = {signal.SIGUSR1: USR1, signal.SIGTERM: TERM, signal.SIGINT: INT}
+WISHES = SIGNALS | {signal.SIGHUP: HUP}  # which ranks hear of only
 EXIT_INTERRUPTED = 130
 ONE_PRESS = 0.25  # seconds in which one Ctrl-C may come twice, from a launcher and its group
 LAST_WORDS = 2.0  # seconds in which a rank may end by itself after the second Ctrl-C, or put away
@@ -110,6 +111,7 @@ class Watch:
     def at(self, step: int, phase: str) -> None:
         """Where the main thread is: in "start", or in a "step", "save", "load" or "validation"."""
         self._step, self._phase = step, phase
+        self.stopper.at(phase)
 
     def tick(self, *_: object) -> None:
         """Some part of a step is done; also as a hook of a module."""
@@ -188,10 +190,11 @@ class Watch:
                 self._leave(EXIT_INTERRUPTED)
             self._interrupted_at = now
         if number in SIGNALS:
-            self.stopper.ask(SIGNALS[signal.Signals(number)])
+            sent = signal.Signals(meant(number, self._environ))
+            self.stopper.ask(WISHES[sent])
             if self._phase == "start" and not self._ended:
-                name = signal.Signals(number).name
-                self._leave(EXIT_STOPPED_EARLY, f"stopped before the first iteration by {name}")
+                text = f"stopped before the first iteration by {sent.name}"
+                self._leave(EXIT_STOPPED_EARLY, text)
 
     def _look_for_stop(self) -> None:
         if self._heart and (self._folder / "STOP").exists():

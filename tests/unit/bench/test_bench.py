@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from longseq.__main__ import main
-from longseq.bench import running
+from longseq.bench import command, running
 from longseq.bench.case import Case, Layout, all_cases, in_order, read_layout
 from longseq.bench.command import common, within
 from longseq.bench.kept import FAILED, OK, OOM, REFUSED, TIMED_OUT, Kept, Result
@@ -26,7 +26,7 @@ from longseq.bench.pictures import draw, write_page
 from longseq.bench.running import How, judge, run_case
 from longseq.bench.sweep import Clock, expect, sweep
 from longseq.bench.tables import reach_table, speed_table, write_tables
-from longseq.errors import FullDisk, UserError
+from longseq.errors import EXIT_DONE, EXIT_FAILED, FullDisk, UserError
 from longseq.host.variables import read_table
 from longseq.run import environment
 
@@ -323,6 +323,35 @@ def test_mistakes_are_one_line(
     assert said in error
     assert error.count("\n") == 1
     assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(
+    ("limit", "code"),
+    [(2048, EXIT_DONE), (512, EXIT_DONE), (0, EXIT_FAILED)],  # all, the shorter one, none
+)
+def test_a_bench_that_has_measured_nothing_fails(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    limit: int,
+    code: int,
+) -> None:
+    """The longest of a ladder end for want of memory, which is what it is for."""
+
+    def run(one: Case, *_: object) -> Result:
+        return result(one, OK if one.length <= limit else REFUSED, 1.0)
+
+    monkeypatch.setattr(running, "run_case", run)
+    monkeypatch.setattr(command, "_show", lambda *_: None)
+    for name in read_table().ours:
+        monkeypatch.delenv(name, raising=False)
+    words = ["bench", "--lengths", "512", "2k", "--layouts", "dp", "--output", str(tmp_path / "b")]
+    for _ in range(2):  # what is known is not run again, and is as it was
+        assert main(words) == code
+        said = capsys.readouterr().err
+        assert (f"bench: no case was measured; what each said: {tmp_path}/b/log" in said) == (
+            code > 0
+        )
 
 
 def test_a_full_disk_is_no_mistake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,6 +84,21 @@ def test_what_is_saved_after_one_that_found_no_room_is_tried(kept: Any) -> None:
     assert kept.has(12)
 
 
+def test_what_is_said_of_a_full_disk_is_said_once(kept: Any) -> None:
+    """A run may save every few minutes of a night."""
+    kept.disk.room = False
+    for iteration in (1, 2, 3):
+        save(kept, iteration)
+    kept.disk.room = True
+    save(kept, 4)
+    kept.settle()
+    kept.disk.room = False
+    save(kept, 5)
+    begins = [said.split(";")[0] for said in kept.said]
+    none = "no room for the checkpoint of iteration"
+    assert begins == ["step-1", f"{none} 2: 2 in a row", f"{none} 3: 3 in a row", "step-5"]
+
+
 def test_after_going_back_an_iteration_is_tried_again(kept: Any) -> None:
     save(kept, 4)
     kept.settle()

@@ -18,7 +18,11 @@ from tests.faults.chain_events import fill
 from tests.launch.cluster import small_disk, why_not
 
 
-def test_of_jobs_that_start_together_one_gets_a_folder(tmp_path: Path) -> None:
+def test_of_jobs_that_start_together_one_gets_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+
     def claim(_: int) -> int:
         try:
             claim_run_folder(tmp_path / "run")
@@ -30,6 +34,14 @@ def test_of_jobs_that_start_together_one_gets_a_folder(tmp_path: Path) -> None:
         assert sum(pool.map(claim, range(24))) == 1
     made = {path.name for path in (tmp_path / "run").iterdir()}
     assert made == {"log", "checkpoints", "tensorboard", "wandb"}
+
+
+def test_what_is_not_recorded_has_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    made = {path.name for path in claim_run_folder(tmp_path / "run").iterdir()}
+    assert made == {"log", "checkpoints", "tensorboard"}
 
 
 def test_a_claimed_folder_is_refused_to_the_second(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from longseq.parallel.agreement import Ranks
 from longseq.run.safety.heartbeat import Heart, read_beat
 from longseq.run.safety.stopping import ORPHAN, TERM, Stopper
 from longseq.run.safety.watch import SIGNALS, Watch
@@ -85,11 +86,33 @@ def test_a_rank_hears_what_its_launcher_cannot(
     assert soon(lambda: watch.stopper.requested == TERM)
 
 
+@pytest.mark.parametrize(
+    ("sent", "came", "reason"),
+    [
+        ("TERM", signal.SIGUSR1, "SIGTERM"),  # Open MPI's launcher would kill the ranks for it
+        ("INT", signal.SIGUSR1, "Ctrl-C (again: stop at once, without a checkpoint)"),
+        ("HUP", signal.SIGTERM, "SIGHUP"),
+        ("", signal.SIGUSR1, "SIGUSR1"),  # the script was sent just that
+        ("QUIT", signal.SIGTERM, "SIGTERM"),
+    ],
+)
+def test_the_reason_is_what_the_script_was_sent(
+    tmp_path: Path, sent: str, came: signal.Signals, reason: str
+) -> None:
+    if sent:
+        (tmp_path / "signal.txt").write_text(sent + "\n")
+    watch = Watch(Stopper(), {"LONGSEQ_LOG": str(tmp_path)})
+    watch.at(1, "step")
+    watch._signalled(came)
+    assert watch.stopper.should_stop(Ranks()) == reason
+
+
 # A rank that makes its folder again and again, as DeepSpeed does beside a launch
 BUSY = """
 import os, shutil, sys
 from pathlib import Path
 from longseq.run.safety.watch import Watch
+from longseq.parallel.agreement import Ranks
 from longseq.run.safety.stopping import Stopper
 folder = Path(sys.argv[1])
 watch = Watch(Stopper())
@@ -139,6 +162,7 @@ import os, sys, time
 from pathlib import Path
 from longseq.run.safety import watch as module
 from longseq.run.safety.heartbeat import Heart
+from longseq.parallel.agreement import Ranks
 from longseq.run.safety.stopping import TERM, Stopper
 run, module.AFTERWARDS, module.PATIENCE = Path(sys.argv[1]), 1.5, 0.3
 watch = module.Watch(Stopper())

@@ -1,0 +1,112 @@
+"""A validation that is broken off: nothing since the last save is lost, and what is left is done
+later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from longseq.config.checks import parse_config
+from longseq.errors import EXIT_DONE, EXIT_FAILED, EXIT_NO_ROOM, EXIT_STOPPED_EARLY
+from longseq.parallel.agreement import Ranks
+from longseq.run.safety.stopping import TERM, Stopper
+from longseq.run.safety.watch import Watch
+from longseq.training.loop import Training
+from longseq.training.trainer import Evaluation
+
+WORDS = "--num-layers 2 --hidden-size 32 --num-attention-heads 4 --eval-iters 9 --eval-interval 2"
+
+
+class Fake:
+    """A Training whose steps and batches take no time; a signal comes in that batch of a
+    validation.
+    """
+
+    def __init__(
+        self, total: int, signal_in: int | None, done: int = 0, saves: bool = True
+    ) -> None:
+        self.stopper, self.signal_in = Stopper(), signal_in
+        self.records: list[dict[str, Any]] = []
+        self.notes: list[str] = []
+        self.saved: Path | None = None
+        self.training = one = object.__new__(Training)
+        one.config = parse_config(f"{WORDS} --train-iters {total}".split(), 1)
+        one.watch, one.stopper, one.ranks = Watch(self.stopper, {}), self.stopper, Ranks()
+        one.validation_loss, one._broken_off = None, ""
+        given: dict[str, Any] = {
+            "trainer": SimpleNamespace(iteration=done, evaluate=self.evaluate),
+            "valid_feed": object(),
+            "announcer": mock.MagicMock(),
+            "rewind": SimpleNamespace(due=False),
+            "profile": SimpleNamespace(around=lambda _: nullcontext(), close=lambda: None),
+            "tracker": SimpleNamespace(log=self.records.append),
+            "screen": SimpleNamespace(iteration=lambda _: None, note=self.notes.append),
+            "kept": SimpleNamespace(
+                advance=dict,
+                has=lambda iteration: not saves or self.saved == Path(f"step-{iteration}"),
+                newest=None,
+            ),
+            "step": self.step,
+            "save": self.save if saves else lambda: None,
+            "_look_for_stragglers": lambda _: {},
+            "_complete_last": lambda _: None,
+        }
+        vars(one).update(given)
+
+    def step(self) -> dict[str, Any]:
+        self.training.trainer.iteration += 1
+        return {"iteration": self.training.trainer.iteration, "iteration_time": 0.0}
+
+    def save(self) -> None:
+        self.saved = self.training.kept.newest = Path(f"step-{self.training.trainer.iteration}")
+
+    def evaluate(self, _: object, batches: int, look: Callable[[int, Any], None]) -> Evaluation:
+        for number in range(batches):
+            look(number, lambda: None)
+            if number == self.signal_in:
+                self.stopper.ask(TERM)
+        return Evaluation(1.5, {"loss_after_64": 1.5})
+
+
+def test_a_signal_in_a_validation_saves_and_stops() -> None:
+    run = Fake(total=10, signal_in=0)
+    assert run.training.run() == EXIT_STOPPED_EARLY
+    assert run.saved == Path("step-2")
+    text = "the validation was broken off after 1 of 9 batches"
+    assert run.notes == [f"stopping after iteration 2: SIGTERM; {text}"]
+    assert [record["iteration"] for record in run.records] == [1, 2]
+    assert run.records[-1]["event"] == text
+    assert not any(name.startswith(("validation", "loss")) for name in run.records[-1])
+    assert run.training.validation_loss is None
+
+
+def test_the_one_after_the_last_iteration_is_made_by_a_run_that_goes_on() -> None:
+    """All is trained and saved, but 0 would end a chain, and that loss would never be."""
+    run = Fake(total=4, signal_in=0, done=3)
+    assert run.training.run() == EXIT_STOPPED_EARLY
+    assert run.saved == Path("step-4")
+    assert run.notes == [
+        "stopping after iteration 4: SIGTERM; the validation was broken off after 1 of 9 batches,"
+        " LOAD makes it"
+    ]
+    again = Fake(total=4, signal_in=0, done=4)
+    assert again.training.run() == EXIT_STOPPED_EARLY
+    assert again.notes == run.notes
+    rest = Fake(total=4, signal_in=None, done=4)
+    assert rest.training.run() == EXIT_DONE
+    assert (rest.training.validation_loss, rest.records, rest.notes) == (1.5, [], [])
+
+
+@pytest.mark.parametrize(("saves", "code"), [(False, EXIT_FAILED), (True, EXIT_NO_ROOM)])
+def test_of_the_last_nothing_can_be_had_without_a_checkpoint(saves: bool, code: int) -> None:
+    run = Fake(total=2, signal_in=0, saves=saves)
+    if saves:
+        run.training.save = lambda: None  # type: ignore[method-assign]
+    assert run.training.run() == code
