@@ -26,6 +26,7 @@ DARK = {  # a light page's colour → a dark one's
     plots.INK: "#e6e8ec",
     plots.GRID: "#353a43",
     plots.FAINT: "#7d8593",
+    plots.GREY: "#a7aeba",
     plots.BLUE: "#7aa7ff",
     plots.ORANGE: "#f0a155",
     plots.GREEN: "#5ec79b",

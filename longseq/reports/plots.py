@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
 
-INK, GRID, FAINT = "#2b2f36", "#e6e8ec", "#9aa3af"
+INK, GRID, FAINT, GREY = "#2b2f36", "#e6e8ec", "#9aa3af", "#6b7480"  # GREY: of what is data
 BLUE, ORANGE, GREEN, VIOLET = "#2f6fdb", "#e07a1f", "#2a9d6e", "#7a5cc4"
 PARTS = ("data", "forward", "backward", "update")  # of an iteration, as in metrics.jsonl
 FEW = 50  # values that are drawn as they are
