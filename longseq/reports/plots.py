@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 INK, GRID, FAINT, GREY = "#2b2f36", "#e6e8ec", "#9aa3af", "#6b7480"  # GREY: of what is data
 BLUE, ORANGE, GREEN, VIOLET = "#2f6fdb", "#e07a1f", "#2a9d6e", "#7a5cc4"
 PARTS = ("data", "forward", "backward", "update")  # of an iteration, as in metrics.jsonl
+HATCHES = ("...", "//", "\\\\", "--")  # of their areas, told apart without colour
 FEW = 50  # values that are drawn as they are
 MARK_LINES = ("--", "-.", ":")  # of the marks, as many as a run has
 POINTS = 600  # more than these are averaged: a page of a long run stays small
@@ -172,7 +173,9 @@ def parts_plot(run: RunRecord) -> str:
             xs = thin(*columns[0])[0]
             heights = [thin(*column)[1] for column in columns]
             colours = (ORANGE, BLUE, GREEN, VIOLET)
-            axes.stackplot(xs, *heights, labels=PARTS, colors=colours, alpha=0.8)
+            areas = axes.stackplot(xs, *heights, labels=PARTS, colors=colours, edgecolor="#ffffff")
+            for area, hatch in zip(areas, HATCHES, strict=True):
+                area.set(hatch=hatch, linewidth=0)
         axes.plot(*curve(run, "iteration_time"), color=INK, linewidth=0.8, label="whole iteration")
         from_zero(axes, "seconds")
         axes.legend(ncols=2, fontsize=8)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 COLOURS = (BLUE, ORANGE, GREEN, VIOLET, "#b5403c", "#3b9bb3", "#8a6d3b")  # INK is the marks'
 ROOM = 39  # of a name, in letters
 LONG = 24  # characters of a name on a curve
-LINES = ("-", "--", ":", "-.")  # told apart without colour as well
+LINES = ("-", "--", ":", "-.")  # neighbours are told apart without colour, and one on another
 
 
 def labels(runs: Sequence[RunRecord]) -> list[str]:
@@ -61,7 +61,7 @@ def losses_together(runs: Sequence[RunRecord], near: bool) -> str:
     def draw(axes: Axes) -> None:
         shown: list[float] = []
         for number, (run, name) in enumerate(zip(runs, labels(runs), strict=True)):
-            colour, line = COLOURS[number % len(COLOURS)], LINES[number // len(COLOURS) % 4]
+            colour, line = COLOURS[number % len(COLOURS)], LINES[number % len(LINES)]
             x, y = thin(*run.column("lm_loss"))
             y = smooth(y)
             axes.plot(x, y, line, color=colour, linewidth=1.5, label=name)
@@ -89,7 +89,7 @@ def speeds_together(runs: Sequence[RunRecord]) -> str:
 def _together(runs: Sequence[RunRecord], key: str, what: str, **how: Any) -> str:
     def draw(axes: Axes) -> None:
         for number, (run, name) in enumerate(zip(runs, labels(runs), strict=True)):
-            colour, line = COLOURS[number % len(COLOURS)], LINES[number // len(COLOURS) % 4]
+            colour, line = COLOURS[number % len(COLOURS)], LINES[number % len(LINES)]
             curve = thin(*run.column(key))
             axes.plot(*curve, line, color=colour, linewidth=1.2, label=name, **how)
         if key == "tokens_per_sec":

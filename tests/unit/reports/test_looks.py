@@ -1,0 +1,59 @@
+"""What is drawn is told apart without colour, and said: runs, areas, losses that are no number."""
+
+import math
+import re
+from itertools import pairwise
+from pathlib import Path
+
+from longseq.reports.curves import LOCAL, one_run, several, table
+from longseq.reports.page import cards
+from longseq.reports.plots import parts_plot
+from longseq.reports.runs import RunRecord, read_run
+from longseq.reports.together import losses_together
+from tests.unit.reports.test_report import make_run
+
+
+def test_runs_differ_by_more_than_colour(tmp_path: Path) -> None:
+    runs = [read_run(make_run(tmp_path / f"r{n}", 3)) for n in range(9)]
+    series = several(runs, [run.folder.name for run in runs])["charts"][0]["series"]
+    styles = [(one["colour"], one["dash"]) for one in series]
+    assert len(set(styles)) == len(runs)
+    assert all(a[1] != b[1] for a, b in pairwise(styles))
+    drawn = losses_together(runs[:2], near=False)
+    dashes = re.findall(
+        r'<path d="M [^"]*" clip-path[^>]*fill: none;([^>]*)stroke-width: 1.5', drawn
+    )
+    assert ["dasharray" in style for style in dashes] == [False, True]
+
+
+def test_areas_of_a_picture_are_hatched(tmp_path: Path) -> None:
+    drawn = parts_plot(read_run(make_run(tmp_path / "run", 20)))
+    assert len(set(re.findall(r"fill: url\(#(\w+)\)", drawn))) == 4
+
+
+def test_nothing_is_drawn_where_a_run_has_diverged(tmp_path: Path) -> None:
+    """Nor is its last good loss told as if it were that of its end."""
+    good = [{"iteration": n, "lm_loss": 2 - n / 100} for n in range(1, 81)]
+    bad = [{"iteration": n, "lm_loss": math.nan} for n in range(81, 121)]
+    run = RunRecord(tmp_path, good + bad)
+    local = dict(zip(table(run)["x"], table(run)["c"][LOCAL], strict=True))
+    assert local[80] is not None
+    assert [local[n] for n in range(81, 121)] == [None] * 40
+    said = dict(cards(run))
+    assert said["1.2950"].endswith("20 iterations up to iteration 80, none is a number since")
+    assert "up to" not in cards(RunRecord(tmp_path, good))[0][1]
+
+
+def test_validations_by_place_differ_by_dash(tmp_path: Path) -> None:
+    records = [{"iteration": n, "loss_after_1": 2.0, "loss_after_2": 1.0 / n} for n in range(1, 6)]
+    for count, dashes in ((5, [2, 1, 0]), (1, [0])):
+        charts = one_run(RunRecord(tmp_path, records[:count]))["charts"]
+        series = next(c["series"] for c in charts if c["title"].startswith("Validation"))
+        assert [one["dash"] for one in series] == dashes
+
+
+def test_the_slowest_rank_is_a_sentence(tmp_path: Path) -> None:
+    look = {"slowest_rank": 1, "slowest_host": "a", "slowest_over_median": 2.0}
+    run = RunRecord(tmp_path, [{"iteration": 1, **look}])
+    (card,) = [card for card in cards(run) if card[0] == "2.00 x"]
+    assert card[1].startswith("the slowest rank's time over the others': rank 1 on a, alone, in 1")
