@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -64,6 +65,7 @@ def differences(runs: Sequence[RunRecord]) -> Table:
     baselines that are not the same for all; columns that are alike in all runs stand behind.
     """
     settings = [dict(flat(run.summary.get("settings", {}))) for run in runs]
+    _same_data(runs, settings)
     names = list(dict.fromkeys(name for each in settings for name in each))
     differing = [
         name
@@ -92,6 +94,23 @@ def differences(runs: Sequence[RunRecord]) -> Table:
     return Table("Differences", head, rows)
 
 
+def _same_data(runs: Sequence[RunRecord], settings: Sequence[dict[str, str]]) -> None:
+    """The same data by the same name, which one run may have named from its folder and another
+    from the root; names that tell as much as whole paths stay as they were given.
+    """
+    given = [each.get(DATA, "") for each in settings]
+    starts = [str(run.summary.get("directory", "")) for run in runs]
+    whole = [
+        os.path.normpath(os.path.join(start, name)) if name else ""
+        for start, name in zip(starts, given, strict=True)
+    ]
+    if len(set(whole)) == len(set(given)) == len(set(zip(given, whole, strict=True))):
+        return
+    for each, path in zip(settings, whole, strict=True):
+        each[DATA] = path
+
+
+DATA = "data.data_path"
 ASKED = {
     "length": "network.seq_length",
     "ranks": "layout.world_size",

@@ -1,10 +1,12 @@
 """What is drawn is told apart without colour, and said: runs, areas, losses that are no number."""
 
+import json
 import math
 import re
 from itertools import pairwise
 from pathlib import Path
 
+from longseq.reports.compare import differences
 from longseq.reports.curves import LOCAL, one_run, several, table
 from longseq.reports.page import cards
 from longseq.reports.plots import parts_plot
@@ -57,3 +59,21 @@ def test_the_slowest_rank_is_a_sentence(tmp_path: Path) -> None:
     run = RunRecord(tmp_path, [{"iteration": 1, **look}])
     (card,) = [card for card in cards(run) if card[0] == "2.00 x"]
     assert card[1].startswith("the slowest rank's time over the others': rank 1 on a, alone, in 1")
+
+
+def test_the_same_data_by_another_name_are_no_difference(tmp_path: Path) -> None:
+    def run(name: str, data: str, directory: str) -> RunRecord:
+        settings = {"data": {"data_path": data}}
+        return read_run(make_run(tmp_path / name, 2, settings=settings, directory=directory))
+
+    a, b = run("a", "data/x.fa", "/work"), run("b", "/work/data/x.fa", "/tmp")
+    assert "--data-path" not in differences([a, b]).head
+    other = run("c", "data/x.fa", "/home")  # the same name, of other data
+    assert names([a, other]) == ["/work/data/x.fa", "/home/data/x.fa"]
+    assert names([a, run("d", "data/y.fa", "/work")]) == ["data/x.fa", "data/y.fa"]
+    assert json.loads((a.folder / "summary.json").read_text())["directory"] == "/work"
+
+
+def names(runs: list[RunRecord]) -> list[str]:
+    found = differences(runs)
+    return [row[found.head.index("--data-path")] for row in found.rows]
