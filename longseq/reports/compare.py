@@ -18,7 +18,7 @@ from longseq.errors import UserError
 from longseq.host.atomic_files import reason, replace_file, same_files, unwritable
 from longseq.reports import curves, together
 from longseq.reports.columns import columns
-from longseq.reports.format import duration, number, short
+from longseq.reports.format import duration, no_number, number, short
 from longseq.reports.page import render
 from longseq.reports.runs import RunRecord, printable
 from longseq.reports.sections import Table, flat, pairs, precision
@@ -75,23 +75,35 @@ def differences(runs: Sequence[RunRecord]) -> Table:
         and len({each.get(name, "") for each in settings}) > 1
     ]
     apart = curves.common_marks(runs)[1]
-    lost = any(run.lost for run in runs)
+    told = _told(runs)
     rows = []
-    for run, each in zip(runs, settings, strict=True):
+    for n, (run, each) in enumerate(zip(runs, settings, strict=True)):
         asked = [each.get(name, "") for name in ASKED.values()]
         asked += [precision(run), _layout(run)]
         marks = dict(run.marks())
         asked += [each.get(name, "") for name in differing]
         rest = [number(marks.get(name), "{:.4f}") for name in apart]
-        rest += [str(run.lost)] if lost else []
+        rest += [texts[n] for texts in told.values()]
         rows.append([run.folder.name, *asked, *row(run), *rest])
     flags = ["--" + name.split(".")[-1].replace("_", "-") for name in differing]
-    more = [f"baseline: {name}" for name in apart] + (["lines lost"] if lost else [])
+    more = [f"baseline: {name}" for name in apart] + list(told)
     head = [FIRST, *ASKED, "precision", "layout", *flags, *COLUMNS, *more]
     alike = [n > 0 and len({cells[n] for cells in rows}) == 1 for n in range(len(head))]
     order = sorted(range(len(head)), key=alike.__getitem__)
     head, *rows = ([cells[n] for n in order] for cells in (head, *rows))
     return Table("Differences", head, rows)
+
+
+def _told(runs: Sequence[RunRecord]) -> dict[str, list[str]]:
+    """Columns that stand there only where a run has something in them: without the first a run
+    that diverged has the losses of before.
+    """
+    found = {
+        "losses": ["; ".join(no_number(run.history + run.metrics)) for run in runs],
+        "started": [str(run.environment.get("time", "")) for run in runs],
+        "lines lost": [str(run.lost) for run in runs] if any(run.lost for run in runs) else [],
+    }
+    return {name: texts for name, texts in found.items() if any(texts)}
 
 
 def _same_data(runs: Sequence[RunRecord], settings: Sequence[dict[str, str]]) -> None:

@@ -5,6 +5,7 @@ import math
 import re
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from longseq.reports.compare import differences
 from longseq.reports.curves import LOCAL, one_run, several, table
@@ -72,6 +73,20 @@ def test_the_same_data_by_another_name_are_no_difference(tmp_path: Path) -> None
     assert names([a, other]) == ["/work/data/x.fa", "/home/data/x.fa"]
     assert names([a, run("d", "data/y.fa", "/work")]) == ["data/x.fa", "data/y.fa"]
     assert json.loads((a.folder / "summary.json").read_text())["directory"] == "/work"
+
+
+def test_a_run_that_diverged_is_told_among_others(tmp_path: Path) -> None:
+    """Its losses of before are not those of a good one."""
+    records: list[dict[str, Any]] = [{"iteration": n, "lm_loss": 1.0} for n in (1, 2)]
+    good = RunRecord(tmp_path / "good", records)
+    bad = RunRecord(tmp_path / "bad", [*records], {}, {"time": "2026-11-28"})
+    assert not {"losses", "started"} & set(differences([good, good]).head)
+    bad.metrics.append({"iteration": 3, "lm_loss": None})
+    found = differences([bad, good])
+    at = found.head.index("losses")
+    since = "no number in 1 of 3 iterations, since iteration 3"
+    assert [row[at] for row in found.rows] == [since, ""]
+    assert [row[found.head.index("started")] for row in found.rows] == ["2026-11-28", ""]
 
 
 def names(runs: list[RunRecord]) -> list[str]:
