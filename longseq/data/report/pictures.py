@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from longseq.data.report.facts import Facts
-from longseq.reports.plots import BLUE, FAINT, GREEN, ORANGE, STYLE
+from longseq.reports.plots import BLUE, GREEN, GREY, ORANGE, STYLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -95,7 +95,9 @@ def _sources(axes: Axes, facts: Facts) -> None:
 def _split(axes: Axes, facts: Facts) -> None:
     places = np.arange(len(facts.parts))
     asked, got = ([100 * getattr(p, name) for p in facts.parts] for name in ("asked", "got"))
-    axes.bar(places - 0.2, asked, 0.38, color=FAINT, label="asked for")
+    axes.bar(
+        places - 0.2, asked, 0.38, color=GREY, hatch="//", edgecolor="white", label="asked for"
+    )
     bars = axes.bar(places + 0.2, got, 0.38, color=BLUE, label=f"got, by {facts.split.by}")
     axes.bar_label(bars, [f"{share:.2f}%" for share in got], fontsize=9)
     axes.set_xticks(places, [part.name for part in facts.parts])

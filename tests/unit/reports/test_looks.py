@@ -10,9 +10,9 @@ from typing import Any
 from longseq.reports.compare import differences
 from longseq.reports.curves import LOCAL, one_run, several, table
 from longseq.reports.page import cards
-from longseq.reports.plots import parts_plot
+from longseq.reports.plots import FAINT, parts_plot, tflops_plot
 from longseq.reports.runs import RunRecord, read_run
-from longseq.reports.together import losses_together
+from longseq.reports.together import losses_together, validations_together
 from tests.unit.reports.test_report import make_run
 
 
@@ -27,6 +27,16 @@ def test_runs_differ_by_more_than_colour(tmp_path: Path) -> None:
         r'<path d="M [^"]*" clip-path[^>]*fill: none;([^>]*)stroke-width: 1.5', drawn
     )
     assert ["dasharray" in style for style in dashes] == [False, True]
+
+
+def test_countings_and_equal_points_are_told_apart(tmp_path: Path) -> None:
+    records = [{"iteration": n, "tflops": 2.0, "model_tflops": 1.0} for n in (1, 2)]
+    drawn = tflops_plot(RunRecord(tmp_path, records))
+    assert FAINT not in "".join(re.findall(r"clip-path[^>]*stroke-width: 1.4", drawn))
+    assert len(re.findall(r"stroke-dasharray[^>]*stroke-width: 1.4", drawn)) == 2  # curve and key
+    twice = [RunRecord(tmp_path / n, [{"iteration": 1, "validation_loss": 1.0}]) for n in "ab"]
+    circles = re.findall(r'<path id="m[^"]*" d="M 0 ([\d.]+)', validations_together(twice))
+    assert len({radius for radius in circles if float(radius) > 1}) == 2
 
 
 def test_areas_of_a_picture_are_hatched(tmp_path: Path) -> None:
