@@ -154,7 +154,7 @@ def _own(kept: Any, cases: Sequence[Any]) -> list[Any]:
 def _show(options: argparse.Namespace, kept: Any, cases: Sequence[Any]) -> None:
     """Tables on the terminal, and all files."""
     from longseq.bench import published
-    from longseq.bench.pictures import draw, write_page
+    from longseq.bench.pictures import draw, panels_of, write_page
     from longseq.bench.tables import reach_table, show, speed_table, write_tables
 
     results = _own(kept, cases)
@@ -165,8 +165,9 @@ def _show(options: argparse.Namespace, kept: Any, cases: Sequence[Any]) -> None:
     show(table)
     paths = write_tables(kept.folder, list(kept.found.values()))
     planned = None if options.no_published else published.planned(kept.folder)
-    pictures = draw(kept.folder, results, options.longest, planned, limit)
-    paths += [*pictures, write_page(kept.folder, pictures, [table], kept.request)]
+    panels = panels_of(results, options.longest, planned, limit)
+    paths += draw(kept.folder, options.longest, panels)
+    paths.append(write_page(kept.folder, panels, [table], kept.request))
     for path in paths:
         print(path)
 

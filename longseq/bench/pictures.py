@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from longseq.bench.longest import planned_longest, span_of
 from longseq.bench.tables import curves, tokens
 from longseq.host.atomic_files import replace_file
 from longseq.reports.page import render
-from longseq.reports.plots import BLUE, FAINT, GREEN, INK, ORANGE, STYLE, VIOLET
+from longseq.reports.plots import BLUE, GREEN, INK, ORANGE, STYLE, VIOLET
 from longseq.reports.sections import Table
 
 if TYPE_CHECKING:
@@ -22,55 +23,82 @@ if TYPE_CHECKING:
 
 COLOURS = (BLUE, ORANGE, GREEN, VIOLET, INK, "#b5403c", "#3b9bb3", "#8a6d3b")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+SYSTEMS = {  # as docs/pictures/lengths.py draws them
+    "old Megatron-DeepSpeed": (ORANGE, "s"),
+    "Megatron-LM": (GREEN, "^"),
+    "new Megatron-DeepSpeed": (INK, "D"),
+    published.OURS: (BLUE, "o"),
+}
+SIZE = (4.8, 3.9)  # inches of a panel, whose words can be read on a telephone
+LONG = 28  # letters of a name that has a line of the key for itself
+FOOT = 0.045  # of a panel's height: where a cross stands that is of no height
 Planned = tuple[dict[int, float | None], dict[str, dict[int, int]]]
+Panel = tuple[str, Callable[["Axes"], None]]  # its title, and what draws it
 
 
-def draw(
-    folder: Path,
-    results: Sequence[Result],
-    longest: bool,
-    planned: Planned | None,
-    memory_gib: float = 0.0,
-) -> list[Path]:
-    """The picture of the one form or the other; returns the paths of SVG and PNG.
+def panels_of(
+    results: Sequence[Result], longest: bool, planned: Planned | None, memory_gib: float = 0.0
+) -> list[Panel]:
+    """What the one form or the other is drawn with.
 
     planned: ours, to stand beside what was published; None: leave that out. memory_gib: of a rank,
     for which the longest sequences are estimated beside those that ran; 0: they are not.
     """
     measured = partial(_measured_reach, memory_gib=memory_gib) if longest else _measured_speed
     theirs = _published_reach if longest else _published_speed
-    name = "longest" if longest else "tflops"
-    panels: list[Callable[[Axes], None]] = [lambda axes: measured(axes, results)]
+    limit = f", {memory_gib:g} GiB a rank" if longest and memory_gib else ""
+    panels: list[Panel] = [(f"measured here{limit}", lambda axes: measured(axes, results))]
     if planned is not None:
-        panels.append(lambda axes: theirs(axes, planned))
-    return _save(folder / name, panels)
+        title = "published: 25B" + ("" if longest else " on 32 A100 of 40 GB")
+        panels.append((title, lambda axes: theirs(axes, planned)))
+    return panels
 
 
-def _save(stem: Path, panels: Sequence[Callable[[Axes], None]]) -> list[Path]:
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
+def draw(folder: Path, longest: bool, panels: Sequence[Panel]) -> list[Path]:
+    """The panels on each other, as SVG and PNG; returns their paths."""
+    stem = folder / ("longest" if longest else "tflops")
     paths = [stem.with_suffix(".svg"), stem.with_suffix(".png")]
-    with rc_context(STYLE):
-        figure = Figure(figsize=(6.4 * len(panels), 4.2), layout="constrained")
-        for axes, panel in zip(
-            figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
-        ):
-            panel(axes)
-            handles, names = axes.get_legend_handles_labels()
-            if handles:
-                axes.legend(handles, names, fontsize=8)
-        text = io.StringIO()
-        figure.savefig(text, format="svg", facecolor="white", metadata={"Date": None})
-        replace_file(paths[0], text.getvalue())
-        figure.savefig(paths[1], dpi=150, facecolor="white")
+    replace_file(paths[0], _drawn(panels, titles=True, png=paths[1]))
     return paths
 
 
-def _out_of_memory(axes: Axes, lengths: Sequence[int], colour: str) -> None:
-    """A cross at the foot where the first one did not fit."""
-    if lengths:
-        axes.plot(lengths[0], 0, "x", color=colour, markersize=8)
+def _drawn(panels: Sequence[Panel], titles: bool, png: Path | None = None) -> str:
+    """One below the other as SVG, in a PNG too."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context(STYLE):
+        width, height = SIZE
+        figure = Figure(figsize=(width, height * len(panels)), layout="constrained")
+        each = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
+        for axes, (title, panel) in zip(each, panels, strict=True):
+            panel(axes)
+            axes.set_title(title if titles else "", fontsize=10)
+            handles, names = axes.get_legend_handles_labels()
+            if handles:  # below, where no curve goes
+                columns = 1 if max(map(len, names)) > LONG else 2
+                axes.legend(
+                    handles, names, fontsize=8, ncols=columns, loc="upper center",
+                    bbox_to_anchor=(0.45, -0.17), borderaxespad=0,
+                )  # fmt: skip
+        text = io.StringIO()
+        figure.savefig(text, format="svg", facecolor="white", metadata={"Date": None})
+        if png is not None:
+            figure.savefig(png, dpi=150, facecolor="white")
+    return text.getvalue()
+
+
+def _out_of_memory(axes: Axes, curves: Sequence[tuple[str, Sequence[int]]]) -> None:
+    """A cross at the foot where the first length of each did not fit, in the curve's colour; and
+    what a cross is.
+    """
+    crosses = [(lengths[0], colour) for colour, lengths in curves if lengths]
+    how: Any = {"linestyle": "", "marker": "x", "markersize": 9, "markeredgewidth": 2.2}
+    foot = axes.get_xaxis_transform()
+    for at, colour in crosses:
+        axes.plot(at, FOOT, color=colour, transform=foot, clip_on=False, zorder=3, **how)
+    if crosses:
+        axes.plot([], [], color=INK, label="out of memory", **how)
 
 
 def _lengths(axes: Axes, known: Sequence[int]) -> None:
@@ -83,6 +111,7 @@ def _lengths(axes: Axes, known: Sequence[int]) -> None:
 def _measured_speed(axes: Axes, results: Sequence[Result]) -> None:
     """A curve for each layout; a cross at the foot where the first one ran out of memory."""
     styles = zip(COLOURS, MARKERS, strict=True)
+    failed = []
     for (name, curve), (colour, marker) in zip(curves(results).items(), styles, strict=False):
         ran = [one for one in curve if one.outcome == OK]
         at = [one.length for one in ran]
@@ -92,26 +121,33 @@ def _measured_speed(axes: Axes, results: Sequence[Result]) -> None:
         ]
         for line, values, label in both:
             axes.plot(at, values, line, color=colour, marker=marker, markersize=4, label=label)
-        _out_of_memory(axes, [one.length for one in curve if one.outcome == OOM], colour)
+        failed.append((colour, [one.length for one in curve if one.outcome == OOM]))
+    _out_of_memory(axes, failed)
     _lengths(axes, [one.length for one in results])
     axes.set_ylim(0, None)
     axes.set_ylabel("TFLOPS a rank (dotted: model FLOPs)")
-    axes.set_title("measured here (x: out of memory)", fontsize=10)
 
 
 def _published_speed(axes: Axes, planned: Planned) -> None:
     rows: dict[str, dict[int, float | None]] = {**published.TFLOPS, published.OURS: planned[0]}
-    for (name, row), colour in zip(rows.items(), (FAINT, INK, BLUE), strict=True):
+    failed = []
+    for name, row in rows.items():
         ran = {length: value for length, value in row.items() if value is not None}
-        line = "--" if name == published.OURS else "-"
-        axes.plot(
-            list(ran), list(ran.values()), line, color=colour, marker="o", markersize=4, label=name
-        )
-        _out_of_memory(axes, [length for length, value in row.items() if value is None], colour)
+        _of_system(axes, name, ran)
+        failed.append((SYSTEMS[name][0], [n for n, value in row.items() if value is None]))
+    _out_of_memory(axes, failed)
     _lengths(axes, list(planned[0]))
     axes.set_ylim(0, None)
     axes.set_ylabel("TFLOPS a GPU, Megatron's count")
-    axes.set_title("published: 25B on 32 A100 of 40 GB", fontsize=10)
+
+
+def _of_system(axes: Axes, name: str, values: Mapping[int, float]) -> None:
+    colour, marker = SYSTEMS[name]
+    line = "--" if name == published.OURS else "-"
+    axes.plot(
+        list(values), list(values.values()), line, color=colour, marker=marker, markersize=5,
+        label=name,
+    )  # fmt: skip
 
 
 def _measured_reach(axes: Axes, results: Sequence[Result], memory_gib: float) -> None:
@@ -143,45 +179,62 @@ def _measured_reach(axes: Axes, results: Sequence[Result], memory_gib: float) ->
                     label=label,
                 )
     _by_ranks(axes, sorted({one.ranks for one in results}), "ranks")
+    axes.set_yscale("log", base=2)
+    axes.yaxis.set_major_formatter(lambda count, _place: tokens(round(count)))
     axes.set_ylabel("longest sequence (tokens)")
-    limit = f", {memory_gib:g} GiB a rank" if memory_gib else ""
-    axes.set_title(f"measured here{limit}", fontsize=10)
 
 
 def _published_reach(axes: Axes, planned: Planned) -> None:
     rows = {**published.LONGEST["25B"], published.OURS: planned[1]["25B"]}
-    for (name, row), colour in zip(rows.items(), (FAINT, ORANGE, INK, BLUE), strict=True):
-        line = "--" if name == published.OURS else "-"
-        axes.plot(list(row), list(row.values()), line, color=colour, marker="o", label=name)
+    for name, row in rows.items():
+        _of_system(axes, name, row)
     _by_ranks(axes, [32, 64, 128], "A100 of 40 GB")
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.set_ylabel("longest sequence (thousand tokens)")
-    axes.set_title("published: 25B", fontsize=10)
 
 
 def _by_ranks(axes: Axes, ranks: Sequence[int], what: str) -> None:
     axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
     axes.set_xticks(ranks, [str(n) for n in ranks])
     axes.set_xticks([], minor=True)
     axes.set_xlabel(what)
 
 
 def write_page(
-    folder: Path, pictures: Sequence[Path], shown: Sequence[Table], request: dict[str, Any]
+    folder: Path, panels: Sequence[Panel], shown: Sequence[Table], request: dict[str, Any]
 ) -> Path:
     """bench.html, which needs nothing beside it."""
-    svgs = [path for path in pictures if path.suffix == ".svg"]
+    results = folder / "results.jsonl"
+    ended = datetime.fromtimestamp(results.stat().st_mtime) if results.exists() else None
+    when = f"{ended:%Y-%m-%d %H:%M}  ·  " if ended else ""
     text = render(
         name=f"longseq bench: {folder.name}",
-        subtitle=str(folder.absolute()),
+        subtitle=f"{when}{folder.absolute()}",
         cards=[],
         pictures="Pictures",
-        drawn=[(path.stem, "", path.read_text(encoding="utf-8")) for path in svgs],
+        drawn=[
+            (title[:1].upper() + title[1:], "", _drawn([(title, panel)], titles=False))
+            for title, panel in panels
+        ],
         by="",
         tables=shown,
-        sections=[("What every case had in common", [(k, str(v)) for k, v in request.items()])],
+        sections=[("What every case had in common", _common(request))],
         details=[],
         command="",
     )
     replace_file(folder / "bench.html", text)
     return folder / "bench.html"
+
+
+def _common(request: dict[str, Any]) -> list[tuple[str, str]]:
+    """The request in words."""
+    gib = float(request["memory_gib"])
+    variables = " ".join(f"{name}={value}" for name, value in request["variables"].items())
+    return [
+        ("steps that count", f"{request['steps']}, after one that does not"),
+        ("memory of a rank", f"{gib:g} GiB" if gib else "what there is"),
+        ("arguments behind --", " ".join(request["arguments"]) or "none"),
+        ("variables", variables or "none"),
+        ("machine", ", ".join(request["machine"])),
+    ]

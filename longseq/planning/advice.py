@@ -119,11 +119,11 @@ def draw_lengths(found: Sequence[Way], path: Path) -> None:
         raise UserError(f"--picture {path}: give a name that ends in {', '.join(PICTURES)}")
     from matplotlib import pyplot
 
-    from longseq.reports.plots import BLUE, FAINT, STYLE
+    from longseq.reports.plots import BLUE, GREY, STYLE
 
     with pyplot.rc_context(STYLE):
         figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
-        axes.scatter([w.tokens for w in found], [w.speed for w in found], color=FAINT, s=12)
+        axes.scatter([w.tokens for w in found], [w.speed for w in found], color=GREY, s=12)
         best = pareto(found)
         axes.plot([w.tokens for w in best], [w.speed for w in best], "o-", color=BLUE)
         axes.set_xscale("log", base=2)

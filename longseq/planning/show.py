@@ -20,6 +20,8 @@ VERDICTS = {"yes": "fits", "close": "too close to say", "no": "does not fit"}
 EVERY = 1.0  # seconds between two words of progress
 PICTURES = (".svg", ".png", ".pdf")
 # Of kinds, in their order: neighbours differ in lightness too
+# Of areas, told apart without colour
+HATCHES = ("", "///", "...", "\\\\\\", "---", "xxx", "++", "|||", "oo", "**")
 COLOURS = (
     "#2f6fdb #8fb4f0 #e07a1f #f5c38d #2a9d6e #9fd8bd #7a5cc4 #c9bbea #6b7280 #c9d1d9"
     " #b5403c #edae49 #e3a6a4"
@@ -151,13 +153,13 @@ def draw(plan: Plan, path: Path) -> None:
         left = 0.0
         for number, (kind, size) in enumerate(plan.by_kind.items()):
             if size > 0.005:
-                color = COLOURS[number % len(COLOURS)]
-                label = f"{KINDS[kind]} {size:.1f}"
-                axes.barh(0, size, left=left, color=color, edgecolor="white", label=label)
+                how: Any = {"color": COLOURS[number % len(COLOURS)], "edgecolor": "white"}
+                how["hatch"] = HATCHES[len(axes.patches) % len(HATCHES)]
+                axes.barh(0, size, left=left, label=f"{KINDS[kind]} {size:.1f}", **how)
                 left += size
         axes.axvline(plan.available / GIB, color=INK, linestyle="--")
         axes.set_yticks([])
-        axes.set_xlabel("GiB of a rank; dashed: what there is")
+        axes.set_xlabel("GiB of a rank; dashed: available")
         figure.legend(loc="outside lower center", ncols=2, fontsize=8)
         save_picture(figure, path)
         pyplot.close(figure)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from longseq.errors import UserError
 from longseq.host.atomic_files import reason, replace_file, same_files, unwritable
 from longseq.reports import curves, together
 from longseq.reports.columns import columns
-from longseq.reports.format import duration, number, short
+from longseq.reports.format import duration, no_number, number, short
 from longseq.reports.page import render
 from longseq.reports.runs import RunRecord, printable
 from longseq.reports.sections import Table, flat, pairs, precision
@@ -64,6 +65,7 @@ def differences(runs: Sequence[RunRecord]) -> Table:
     baselines that are not the same for all; columns that are alike in all runs stand behind.
     """
     settings = [dict(flat(run.summary.get("settings", {}))) for run in runs]
+    _same_data(runs, settings)
     names = list(dict.fromkeys(name for each in settings for name in each))
     differing = [
         name
@@ -73,18 +75,18 @@ def differences(runs: Sequence[RunRecord]) -> Table:
         and len({each.get(name, "") for each in settings}) > 1
     ]
     apart = curves.common_marks(runs)[1]
-    lost = any(run.lost for run in runs)
+    told = _told(runs)
     rows = []
-    for run, each in zip(runs, settings, strict=True):
+    for n, (run, each) in enumerate(zip(runs, settings, strict=True)):
         asked = [each.get(name, "") for name in ASKED.values()]
         asked += [precision(run), _layout(run)]
         marks = dict(run.marks())
         asked += [each.get(name, "") for name in differing]
         rest = [number(marks.get(name), "{:.4f}") for name in apart]
-        rest += [str(run.lost)] if lost else []
+        rest += [texts[n] for texts in told.values()]
         rows.append([run.folder.name, *asked, *row(run), *rest])
     flags = ["--" + name.split(".")[-1].replace("_", "-") for name in differing]
-    more = [f"baseline: {name}" for name in apart] + (["lines lost"] if lost else [])
+    more = [f"baseline: {name}" for name in apart] + list(told)
     head = [FIRST, *ASKED, "precision", "layout", *flags, *COLUMNS, *more]
     alike = [n > 0 and len({cells[n] for cells in rows}) == 1 for n in range(len(head))]
     order = sorted(range(len(head)), key=alike.__getitem__)
@@ -92,6 +94,35 @@ def differences(runs: Sequence[RunRecord]) -> Table:
     return Table("Differences", head, rows)
 
 
+def _told(runs: Sequence[RunRecord]) -> dict[str, list[str]]:
+    """Columns that stand there only where a run has something in them: without the first a run
+    that diverged has the losses of before.
+    """
+    found = {
+        "losses": ["; ".join(no_number(run.history + run.metrics)) for run in runs],
+        "started": [str(run.environment.get("time", "")) for run in runs],
+        "lines lost": [str(run.lost) for run in runs] if any(run.lost for run in runs) else [],
+    }
+    return {name: texts for name, texts in found.items() if any(texts)}
+
+
+def _same_data(runs: Sequence[RunRecord], settings: Sequence[dict[str, str]]) -> None:
+    """The same data by the same name, which one run may have named from its folder and another
+    from the root; names that tell as much as whole paths stay as they were given.
+    """
+    given = [each.get(DATA, "") for each in settings]
+    starts = [str(run.summary.get("directory", "")) for run in runs]
+    whole = [
+        os.path.normpath(os.path.join(start, name)) if name else ""
+        for start, name in zip(starts, given, strict=True)
+    ]
+    if len(set(whole)) == len(set(given)) == len(set(zip(given, whole, strict=True))):
+        return
+    for each, path in zip(settings, whole, strict=True):
+        each[DATA] = path
+
+
+DATA = "data.data_path"
 ASKED = {
     "length": "network.seq_length",
     "ranks": "layout.world_size",

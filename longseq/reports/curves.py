@@ -8,8 +8,8 @@ Content is `tables` of the columns of metrics.jsonl, `charts` that say what to d
 one of metrics.jsonl. A chart has title, unit, x (what its axis counts) and `series`, each with a
 table and its key, or one value for all of it; points: of some iterations only, marked and joined,
 where another has a gap at each without a number; zero: the scale begins there, near: its bounds
-when all is seen, log: of x, stack: how many of the first series stand on each other, bits: nats of
-one bit a base, lines: (iteration, kind) to mark.
+when all is seen, log: of x, stack: how many of the first series stand on each other, as parts of
+the next one, bits: nats of one bit a base, lines: (iteration, kind) to mark.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ KEYS = (
 LOCAL = "local_mean"
 NEAR = "Loss beside the baselines"
 APART = "; baselines that are not the same for all runs are in the table only"
-COLOURS, DASHES = 7, 4  # of the page; runs beyond them begin again with another dash
+COLOURS, DASHES = 7, 4  # of the page; neighbours differ in both, for who sees no colour
 INK = 7
 
 Chart = dict[str, Any]
@@ -70,7 +70,10 @@ def table(run: RunRecord, most: int = MOST) -> dict[str, Any]:
 
         means = thin(at, losses)
         local = np.interp(x, means[0], smooth(means[1]))
-        columns[LOCAL] = [_rounded(float(value)) for value in local]
+        columns[LOCAL] = [
+            _rounded(float(value)) if there is not None else None  # no line where there is no loss
+            for value, there in zip(local, columns["lm_loss"], strict=True)
+        ]
     return {
         "x": x,
         "c": {k: c for k, c in columns.items() if any(v is not None for v in c)},
@@ -118,10 +121,10 @@ def _places(run: RunRecord) -> dict[str, Any]:
 
 
 def _by_place(places: dict[str, Any]) -> Chart:
-    colours = (INK, 1, 0)
+    styles = ((INK, 2), (1, 1), (0, 0))[-len(places["c"]) :]  # the last is drawn through
     series = [
-        _series(at, f"iteration {int(at):,}", colours[n], table=1, points=True)
-        for n, at in enumerate(places["c"])
+        _series(at, f"iteration {int(at):,}", colour, table=1, points=True, dash=dash)
+        for (colour, dash), at in zip(styles, places["c"], strict=False)
     ]
     chart = _chart("Validation loss by place in the sequence", "nats a token", series, log=True)
     return chart | {"x": "tokens before, up to"}
@@ -132,7 +135,7 @@ def _parts(found: dict[str, Any]) -> Chart:
     series = [_series(f"{part}_seconds", part, n) for n, part in enumerate(PARTS)]
     whole = [found["c"].get(one["key"], [None]) for one in series]
     stack = {} if any(None in column for column in whole) else {"stack": len(series)}
-    series.append(_series("iteration_time", "all", INK))
+    series.append(_series("iteration_time", "whole iteration", INK))
     times = sorted(v for v in found["c"].get("iteration_time", []) if v is not None)
     usual = 1.5 * times[int(0.98 * (len(times) - 1))] if times else 0.0
     near = {"near": (0, usual)} if usual and times[-1] > usual else {}
@@ -175,7 +178,7 @@ def several(runs: Sequence[RunRecord], names: Sequence[str]) -> dict[str, Any]:
                 LOCAL if key == "lm_loss" and LOCAL in tables[n]["c"] else key,
                 names[n],
                 n % COLOURS,
-                dash=n // COLOURS % DASHES,
+                dash=n % DASHES,
                 table=n,
                 **how,
             )

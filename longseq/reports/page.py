@@ -26,6 +26,7 @@ DARK = {  # a light page's colour → a dark one's
     plots.INK: "#e6e8ec",
     plots.GRID: "#353a43",
     plots.FAINT: "#7d8593",
+    plots.GREY: "#a7aeba",
     plots.BLUE: "#7aa7ff",
     plots.ORANGE: "#f0a155",
     plots.GREEN: "#5ec79b",
@@ -113,7 +114,7 @@ def _in_both_themes(svg: str) -> str:
         f"svg{{{';'.join(f'{name}:{colours[light]}' for light, name in used.items())}}}"
         for colours in ({light: light for light in used}, DARK)
     ]
-    style = f"<style>{rules[0]}@media (prefers-color-scheme:dark){{{rules[1]}}}</style>"
+    style = f"<style>{rules[0]}@media screen and (prefers-color-scheme:dark){{{rules[1]}}}</style>"
     return svg.replace("<defs>", f"{style}<defs>", 1)
 
 
@@ -138,11 +139,12 @@ def _subtitle(run: RunRecord) -> str:
 def cards(run: RunRecord) -> list[tuple[str, str]]:
     """The figures at the top: (value, what it is)."""
     mean, last = run.training_loss()
+    slowest, said = sections.slowest_rank(run)
     found = [
-        _loss(run, mean, f"training loss, mean of {last} iterations"),
-        _loss(run, run.last("validation_loss"), "validation loss"),
+        _loss(run, mean, f"training loss, mean of {last} iterations{_until(run, 'lm_loss')}"),
+        _loss(run, run.last("validation_loss"), f"validation loss{_until(run, 'validation_loss')}"),
         *(_loss(run, value, f"loss of a baseline: {name}") for name, value in run.marks()),
-        (str(run.metrics[-1]["iteration"]), "iterations"),
+        (f"{run.metrics[-1]['iteration']:,}", "iterations"),
         (short(run.last("consumed_tokens")), "tokens"),
         (duration(run.seconds()), "in this run's iterations"),
         (short(run.typical("tokens_per_sec")), "tokens/s"),
@@ -151,9 +153,17 @@ def cards(run: RunRecord) -> list[tuple[str, str]]:
         (number(run.typical("tflops"), "{:.3g}"), "TFLOPS by Megatron's count"),
         (number(run.last("peak_memory_gib"), "{:.2f} GiB"), "peak memory of rank 0"),
         (_against_plan(run), "of what was planned, in the first steps"),
-        sections.slowest_rank(run),
+        (slowest, f"the slowest rank's time over the others': {said}"),
     ]
     return [card for card in found if card[0]]
+
+
+def _until(run: RunRecord, key: str) -> str:
+    """Up to where a loss is known, if that is not where the run is: it may be no number since."""
+    known = run.column(key)[0]
+    told = [record["iteration"] for record in run.metrics if key in record]
+    late = bool(known) and bool(told) and known[-1] < told[-1]
+    return f" up to iteration {known[-1]:,}, none is a number since" if late else ""
 
 
 def _loss(run: RunRecord, nats: float | None, what: str) -> tuple[str, str]:

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
 
-INK, GRID, FAINT = "#2b2f36", "#e6e8ec", "#9aa3af"
+INK, GRID, FAINT, GREY = "#2b2f36", "#e6e8ec", "#9aa3af", "#6b7480"  # GREY: of what is data
 BLUE, ORANGE, GREEN, VIOLET = "#2f6fdb", "#e07a1f", "#2a9d6e", "#7a5cc4"
 PARTS = ("data", "forward", "backward", "update")  # of an iteration, as in metrics.jsonl
+HATCHES = ("...", "//", "\\\\", "--")  # of their areas, told apart without colour
 FEW = 50  # values that are drawn as they are
 MARK_LINES = ("--", "-.", ":")  # of the marks, as many as a run has
 POINTS = 600  # more than these are averaged: a page of a long run stays small
@@ -171,11 +172,13 @@ def parts_plot(run: RunRecord) -> str:
         if all(columns) and len({len(xs) for xs, _ in columns}) == 1 and columns[0][0]:
             xs = thin(*columns[0])[0]
             heights = [thin(*column)[1] for column in columns]
-            colours = (ORANGE, BLUE, GREEN, VIOLET)
-            axes.stackplot(xs, *heights, labels=PARTS, colors=colours, alpha=0.8)
+            colours = (BLUE, ORANGE, GREEN, VIOLET)  # as curves.js has them
+            areas = axes.stackplot(xs, *heights, labels=PARTS, colors=colours, edgecolor="#ffffff")
+            for area, hatch in zip(areas, HATCHES, strict=True):
+                area.set(hatch=hatch, linewidth=0)
         axes.plot(*curve(run, "iteration_time"), color=INK, linewidth=0.8, label="whole iteration")
         from_zero(axes, "seconds")
-        axes.legend(ncols=2, fontsize=8)
+        axes.legend(ncols=3, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
 
     return as_svg(draw)
 
@@ -184,9 +187,8 @@ def tflops_plot(run: RunRecord) -> str:
     """TFLOPS a rank, counted both ways."""
 
     def draw(axes: Axes) -> None:
-        counts = (("tflops", "Megatron's count", FAINT), ("model_tflops", "model FLOPs", GREEN))
-        for key, name, colour in counts:
-            axes.plot(*curve(run, key), color=colour, linewidth=1.4, label=name)
+        axes.plot(*curve(run, "tflops"), "--", color=GREY, linewidth=1.4, label="Megatron's count")
+        axes.plot(*curve(run, "model_tflops"), color=GREEN, linewidth=1.4, label="model FLOPs")
         from_zero(axes, "TFLOPS a rank")
         axes.legend()
 

@@ -96,7 +96,7 @@ def memory(run: RunRecord) -> Rows:
     ):
         if found is not None:
             rows.append(row(name, found * GIB))
-    return [*rows, ("there is", f"{size(capacity)} a rank")]
+    return [*rows, ("available", f"{size(capacity)} a rank")]
 
 
 def _least(kind: tuple[str, float]) -> float:
@@ -121,7 +121,9 @@ def _moment(run: RunRecord) -> str:
 def ranks(run: RunRecord) -> Rows:
     """How far they are apart: alone on the same work, and in memory."""
     factor, said = slowest_rank(run)
-    rows: list[Row] = [("slowest", f"{factor} {said}")] if factor else []
+    rows: list[Row] = []
+    if factor:
+        rows.append(("slowest", f"{factor} the time of the others: {said}"))
     least, (most, rank) = run.last("least_memory_gib", own=True), _most(run)
     if least is not None and most is not None:
         which = f" (rank {rank:.0f})" if rank is not None else ""
@@ -144,7 +146,7 @@ def slowest_rank(run: RunRecord) -> tuple[str, str]:
     over = statistics.median(float(m["slowest_over_median"]) for m in its)
     waiting = max(0.0, 1 - 1 / over) if over else 0.0
     said = (
-        f"the time of others: rank {rank} on {its[-1].get('slowest_host')}, alone, in"
+        f"rank {rank} on {its[-1].get('slowest_host')}, alone, in"
         f" {len(its)} of {len(looks)} looks; all wait for it, up to {waiting:.0%} of a step"
     )
     return f"{over:.2f} x", said

@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLOURS = (BLUE, ORANGE, GREEN, VIOLET, "#b5403c", "#3b9bb3", "#8a6d3b")  # INK is the marks'
+SIZES = (7, 5.5, 4, 2.5)  # of points: equal ones show each other
 ROOM = 39  # of a name, in letters
 LONG = 24  # characters of a name on a curve
-LINES = ("-", "--", ":", "-.")  # told apart without colour as well
+LINES = ("-", "--", ":", "-.")  # neighbours are told apart without colour, and one on another
 
 
 def labels(runs: Sequence[RunRecord]) -> list[str]:
@@ -61,7 +62,7 @@ def losses_together(runs: Sequence[RunRecord], near: bool) -> str:
     def draw(axes: Axes) -> None:
         shown: list[float] = []
         for number, (run, name) in enumerate(zip(runs, labels(runs), strict=True)):
-            colour, line = COLOURS[number % len(COLOURS)], LINES[number // len(COLOURS) % 4]
+            colour, line = COLOURS[number % len(COLOURS)], LINES[number % len(LINES)]
             x, y = thin(*run.column("lm_loss"))
             y = smooth(y)
             axes.plot(x, y, line, color=colour, linewidth=1.5, label=name)
@@ -78,7 +79,7 @@ def losses_together(runs: Sequence[RunRecord], near: bool) -> str:
 
 def validations_together(runs: Sequence[RunRecord]) -> str:
     """Validation losses of several runs."""
-    return _together(runs, "validation_loss", "loss (nats a token)", marker="o", markersize=4)
+    return _together(runs, "validation_loss", "loss (nats a token)", marker="o")
 
 
 def speeds_together(runs: Sequence[RunRecord]) -> str:
@@ -89,9 +90,10 @@ def speeds_together(runs: Sequence[RunRecord]) -> str:
 def _together(runs: Sequence[RunRecord], key: str, what: str, **how: Any) -> str:
     def draw(axes: Axes) -> None:
         for number, (run, name) in enumerate(zip(runs, labels(runs), strict=True)):
-            colour, line = COLOURS[number % len(COLOURS)], LINES[number // len(COLOURS) % 4]
+            colour, line = COLOURS[number % len(COLOURS)], LINES[number % len(LINES)]
             curve = thin(*run.column(key))
-            axes.plot(*curve, line, color=colour, linewidth=1.2, label=name, **how)
+            size = SIZES[number % len(SIZES)]
+            axes.plot(*curve, line, color=colour, linewidth=1.2, label=name, markersize=size, **how)
         if key == "tokens_per_sec":
             from_zero(axes, what)
         axes.set_ylabel(what)

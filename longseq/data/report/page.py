@@ -133,7 +133,7 @@ def _split(facts: Facts) -> Rows:
         rows.append((
             part.name,
             f"{part.got:.2%} of the tokens for {part.asked:.2%} asked{fair}: {part.tokens:,} in"
-            f" {part.groups:,} groups, {part.documents:,} documents or pieces{gc}",
+            f" {counted(part.groups, 'group')}, {part.documents:,} documents or pieces{gc}",
         ))  # fmt: skip
     tokens, documents = facts.in_no_part
     if tokens:

@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from longseq.data.report.facts import Facts
-from longseq.reports.plots import BLUE, FAINT, GREEN, ORANGE, STYLE
+from longseq.reports.plots import BLUE, GREEN, GREY, ORANGE, STYLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SIZE = (6.4, 3.2)  # inches
+SIZE = (4.8, 3.0)  # inches; their words can be read on a telephone
 BARS = 24
+A_BAR = 0.19  # inches of height for one with its name
 UNITS = ((1e6, "million "), (1e3, "thousand "))
 LONGEST_NAME = 28
+LETTERS = 56  # with a blank behind each name, that find room beside each other
 
 
 def pictures(facts: Facts) -> list[tuple[str, str]]:
@@ -40,7 +42,10 @@ def _drawn(draw: Callable[[Axes, Facts], None], facts: Facts) -> str:
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=SIZE, layout="constrained", facecolor="white")
+        width, height = SIZE
+        if draw is _sources:
+            height = max(height, A_BAR * min(BARS, len(facts.sources)) + 0.7)
+        figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
         axes = figure.add_subplot()
         axes.set_axisbelow(True)
         draw(axes, facts)
@@ -51,9 +56,10 @@ def _drawn(draw: Callable[[Axes, Facts], None], facts: Facts) -> str:
 
 def _lengths(axes: Axes, facts: Facts) -> None:
     low, high = int(facts.lengths.min()), int(facts.lengths.max())
-    edges = np.unique(np.geomspace(low, high + 1, 40).astype(np.int64))
+    far = high > 10 * low  # else bars are as wide as each other on an axis that is not logarithmic
+    edges = np.unique((np.geomspace if far else np.linspace)(low, high + 1, 40).astype(np.int64))
     axes.hist(facts.lengths, bins=edges.tolist() if len(edges) > 1 else 10, color=BLUE)
-    if high > 10 * low:
+    if far:
         axes.set_xscale("log")
     axes.set_xlabel("bases")
     axes.set_ylabel("records")
@@ -68,9 +74,11 @@ def _gc(axes: Axes, facts: Facts) -> None:
     heights, edges = np.histogram(100 * facts.gc, bins=50, weights=facts.letters)
     size, word = _unit(float(heights.max()))
     axes.stairs(heights / size, edges, fill=True, color=GREEN)
-    axes.axvline(100 * facts.gc_of_all, color=ORANGE, linewidth=1.5)
-    axes.set_xlabel(f"GC of a document, % (all: {facts.gc_of_all:.1%})")
+    whole = f"GC of all letters: {facts.gc_of_all:.1%}"
+    axes.axvline(100 * facts.gc_of_all, color=ORANGE, linewidth=2, linestyle="--", label=whole)
+    axes.set_xlabel("GC of a document, %")
     axes.set_ylabel(f"{word}letters")
+    axes.legend(fontsize=9, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
 
 
 def _sources(axes: Axes, facts: Facts) -> None:
@@ -78,7 +86,7 @@ def _sources(axes: Axes, facts: Facts) -> None:
     names = [name.rpartition("/")[2][-LONGEST_NAME:] for name, _ in rows][::-1]
     size, word = _unit(rows[0][1][2])
     axes.barh(range(len(rows)), [row[2] / size for _, row in rows][::-1], color=BLUE)
-    axes.set_yticks(range(len(rows)), names, fontsize=7)
+    axes.set_yticks(range(len(rows)), names, fontsize=9)
     left = len(facts.sources) - len(rows)
     axes.set_xlabel(f"{word}tokens" + (f" ({left:,} more files)" if left else ""))
     axes.grid(axis="y", visible=False)
@@ -87,12 +95,14 @@ def _sources(axes: Axes, facts: Facts) -> None:
 def _split(axes: Axes, facts: Facts) -> None:
     places = np.arange(len(facts.parts))
     asked, got = ([100 * getattr(p, name) for p in facts.parts] for name in ("asked", "got"))
-    axes.bar(places - 0.2, asked, 0.38, color=FAINT, label="asked for")
+    axes.bar(
+        places - 0.2, asked, 0.38, color=GREY, hatch="//", edgecolor="white", label="asked for"
+    )
     bars = axes.bar(places + 0.2, got, 0.38, color=BLUE, label=f"got, by {facts.split.by}")
-    axes.bar_label(bars, [f"{share:.2f}%" for share in got], fontsize=8)
+    axes.bar_label(bars, [f"{share:.2f}%" for share in got], fontsize=9)
     axes.set_xticks(places, [part.name for part in facts.parts])
     axes.set_ylabel("% of the tokens")
-    axes.legend()
+    axes.legend(fontsize=9)
 
 
 def _tokens(axes: Axes, facts: Facts) -> None:
@@ -100,14 +110,17 @@ def _tokens(axes: Axes, facts: Facts) -> None:
     shown = np.argsort(-facts.tokens, kind="stable")[:BARS]
     shown = shown[facts.tokens[shown] > 0]
     axes.bar(range(len(shown)), 100 * facts.tokens[shown] / facts.tokens.sum(), color=GREEN)
-    axes.set_xticks(range(len(shown)), [names[i] for i in shown], rotation=90, fontsize=8)
+    told = [names[i] for i in shown]
+    turned = 90 if sum(map(len, told)) + len(told) > LETTERS else 0
+    axes.set_xticks(range(len(shown)), told, rotation=turned, fontsize=9)
+    axes.set_xlabel("token")
     axes.set_ylabel("% of the tokens")
 
 
 def _weights(axes: Axes, facts: Facts) -> None:
     counts = np.array(list(facts.weights.values()))
     bars = axes.bar(range(len(counts)), 100 * counts / counts.sum(), color=ORANGE)
-    axes.bar_label(bars, [f"{count:,}" for count in counts], fontsize=8)
+    axes.bar_label(bars, [f"{count:,}" for count in counts], fontsize=9)
     axes.set_xticks(range(len(counts)), [f"{weight:g}" for weight in facts.weights])
     axes.set_xlabel("a token counts for")
     axes.set_ylabel("% of the tokens")

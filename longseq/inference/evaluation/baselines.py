@@ -30,5 +30,7 @@ def compression(train: bytes, evaluated: bytes, letters: int) -> dict[str, float
         "lzma": bits * size(evaluated),
     }
     if train:
-        found["lzma after the training part"] = bits * (size(train + evaluated) - size(train))
+        found["lzma, primed with the training part"] = bits * (
+            size(train + evaluated) - size(train)
+        )
     return found

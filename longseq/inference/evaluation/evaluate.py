@@ -16,6 +16,7 @@ import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -158,6 +159,7 @@ def _figures(trained: Trained, given: Given, found: Found) -> dict[str, Any]:
     figures: dict[str, Any] = {
         "checkpoint": trained.name,
         "evaluated": given.name,
+        "date": date.today().isoformat(),
         "records": len(given.records),
         "letters": letters,
         "tokens": tokens,
@@ -202,17 +204,22 @@ def _print(figures: dict[str, Any]) -> None:
           f" {figures['letters']:,} letters in {figures['records']:,} records")  # fmt: skip
     print("\nbits a letter")
     for name, value in sorted(figures["bits_per_letter"].items(), key=lambda item: item[1]):
-        print(f"  {name:<28} {value:.4f}")
+        print(f"  {name:<36} {value:.4f}")
     if (share := figures.get("seen_in_training_part") or 0) >= TOLD:
         print(
             f"\n{share:.1%} of the words of {K} letters here stand in the training part as well, on"
             " either strand: these are not unseen"
         )
     scale = 1 / math.log(2) / figures["letters_a_token"]
-    print("\nby tokens of context          bits a letter")
-    for one in figures["by_position"]:
+    places = figures["by_position"]
+    known = any(one["error"] is not None for one in places)
+    errors = ", ± one standard error of the mean over so many tokens" if known else ""
+    print(f"\nby tokens of context          bits a letter{errors}")
+    for one in places:
         span = f"{one['from']:,} to {one['to']:,}" if one["to"] > one["from"] else f"{one['from']}"
-        error = "" if one["error"] is None else f" ± {one['error'] * scale:.4f}"
+        error = (
+            "" if one["error"] is None else f" ± {one['error'] * scale:.4f} {one['tokens']:>11,}"
+        )
         print(f"  {span:<28} {one['loss'] * scale:.4f}{error}")
     if "by_codon_position" in figures:
         print("\nby codon position             bits a letter")

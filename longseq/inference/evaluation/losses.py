@@ -40,8 +40,8 @@ class ByPosition:
         self.counts[here] += 1
 
     def bins(self) -> list[dict[str, Any]]:
-        """Means over 1, 2, 3-4, 5-8, … tokens of context, with their standard errors, in nats;
-        one loss alone has none.
+        """Means over 1, 2, 3-4, 5-8, … tokens of context, each over so many `tokens`, in nats;
+        error: one standard error of the mean, as of so many independent losses; one alone has none.
         """
         found, low = [], 1
         while low <= len(self.sums):
@@ -52,7 +52,8 @@ class ByPosition:
                 mean = float(self.sums[here].sum()) / count
                 spread = max(0.0, float(self.squares[here].sum()) / count - mean * mean)
                 error = (spread / count) ** 0.5 if count > 1 else None
-                found.append({"from": low, "to": high, "loss": mean, "error": error})
+                place = {"from": low, "to": high, "tokens": int(count)}
+                found.append(place | {"loss": mean, "error": error})
             low = high + 1
         return found
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from longseq.inference.evaluation.codons import BETWEEN, OTHER
-from longseq.reports.plots import BLUE, FAINT, GREEN, ORANGE, STYLE, VIOLET
+from longseq.reports.columns import shortened
+from longseq.reports.plots import BLUE, GREEN, GREY, ORANGE, STYLE, VIOLET
+from longseq.reports.runs import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 BITS = 1 / math.log(2)
+TITLE = 84  # letters of a line that names what is drawn
 
 
 def picture(figures: dict[str, Any]) -> str:
@@ -30,7 +34,8 @@ def picture(figures: dict[str, Any]) -> str:
     if "by_codon_position" in figures:
         panels.append(lambda axes: _codons(axes, figures))
     with rc_context(STYLE):
-        figure = Figure(figsize=(5.8, 5.2), layout="constrained")
+        figure = Figure(figsize=(5.8, 5.7), layout="constrained")
+        figure.suptitle(_title(figures), fontsize=9)
         parts: Any = figure.subfigures(2, 1)
         above, below = parts
         panels[0](above.subplots())
@@ -41,27 +46,36 @@ def picture(figures: dict[str, Any]) -> str:
     return text.getvalue()
 
 
+def _title(figures: dict[str, Any]) -> str:
+    """Whose figures these are, of what, and of which day."""
+    of = f"on {figures['evaluated']}: {figures['letters']:,} letters"
+    lines = figures["checkpoint"], ", ".join(filter(None, (of, figures.get("date"))))
+    return "\n".join(shortened(printable(line), TITLE).replace("$", r"\$") for line in lines)
+
+
 def _baselines(axes: Axes, figures: dict[str, Any]) -> None:
-    """Points from the worst to the best, the network's in another colour."""
+    """Points from the worst to the best, the network's another in colour and form."""
     bits = dict(figures["bits_per_letter"])
     names = sorted(bits, key=lambda name: -float(bits[name]))
     for at, name in enumerate(names):
-        colour = BLUE if name == "network" else FAINT
-        axes.plot(bits[name], at, "o", color=colour, markersize=7)
+        colour, form = (BLUE, "D") if name == "network" else (GREY, "o")
+        axes.plot(bits[name], at, form, color=colour, markersize=7)
         axes.annotate(f"{bits[name]:.3f}", (bits[name], at), (8, 0), va="center", fontsize=8,
                       textcoords="offset points")  # fmt: skip
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), [textwrap.fill(name, 24) for name in names])
     axes.margins(x=0.25, y=0.1)
     axes.set_xlabel("bits a letter")
     axes.grid(axis="y", visible=False)
 
 
 def _positions(axes: Axes, figures: dict[str, Any]) -> None:
-    """The network's loss by how much stands before a token; beside it the chosen Markov model."""
+    """The network's loss by how much stands before a token, with what the terminal shows behind ±;
+    beside it the chosen Markov model.
+    """
     bins = figures["by_position"]
     middle = [(one["from"] * one["to"]) ** 0.5 for one in bins]
     scale = BITS / figures["letters_a_token"]
-    errors = [2 * (one["error"] or 0.0) * scale for one in bins]
+    errors = [(one["error"] or 0.0) * scale for one in bins]
     axes.errorbar(
         middle, [one["loss"] * scale for one in bins], errors,
         color=BLUE, marker="o", markersize=4, capsize=2, label="network",
@@ -72,7 +86,7 @@ def _positions(axes: Axes, figures: dict[str, Any]) -> None:
         axes.axhline(bits, color=ORANGE, linestyle="--", label=f"Markov, order {chosen}")
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.set_xlabel("tokens of context")
+    axes.set_xlabel("tokens of context" + ("\n(± one standard error)" if any(errors) else ""))
     axes.set_ylabel("bits a letter")
     _key(axes)
 
@@ -80,13 +94,17 @@ def _positions(axes: Axes, figures: dict[str, Any]) -> None:
 def _codons(axes: Axes, figures: dict[str, Any]) -> None:
     """Points by codon position, on both strands, and between genes."""
     found = {name: value * BITS for name, value in figures["by_codon_position"].items()}
-    for strand, colour, label in (("", GREEN, "this strand"), (OTHER, VIOLET, OTHER[2:])):
+    strands = (("", GREEN, "o-", "this strand"), (OTHER, VIOLET, "s--", OTHER[2:]))
+    for strand, colour, form, label in strands:
         names = [name for name in ("1", "2", "3") if name + strand in found]
         values = [found[name + strand] for name in names]
-        axes.plot(names, values, "o-", color=colour, label=label)
+        axes.plot(names, values, form, color=colour, label=label)
     if BETWEEN in found:
-        axes.axhline(found[BETWEEN], color=FAINT, linestyle="--", label=BETWEEN)
+        axes.axhline(found[BETWEEN], color=GREY, linestyle=":", linewidth=2, label=BETWEEN)
     axes.margins(x=0.15)
+    low, high = min(found.values()), max(found.values())
+    air = 0.08 * (high - low) or 0.05
+    axes.set_ylim(low - air, high + air)
     axes.set_xlabel("codon position")
     axes.set_ylabel("bits a letter")
     _key(axes)

@@ -8,11 +8,11 @@ from typing import Any
 
 from longseq.config.arguments import Config
 from longseq.memory.recompute_policy import RecomputePolicy
-from longseq.planning.show import save_picture
+from longseq.planning.show import HATCHES, save_picture
 from longseq.planning.simulate.kinds import KINDS
 from longseq.planning.simulate.rank import Simulation
 from longseq.planning.simulate.trace import Moment
-from longseq.reports.format import short
+from longseq.reports.format import counted, short
 
 GIB = 2**30
 POINTS = 240  # of the picture: of more neighbours the highest is drawn
@@ -103,13 +103,16 @@ def draw(found: Simulation, config: Config, path: Path) -> None:
         figure = Figure(figsize=(5.8, 4.2), layout="constrained")
         axes = figure.add_subplot()
         axes.margins(x=0)
-        axes.stackplot(
+        areas = axes.stackplot(
             [m.at for m in some],
             [[m.by_kind[i] / GIB for m in some] for i in used],
             labels=[KINDS[i] for i in used],
             colors=[COLOURS[i] for i in used],
+            edgecolor="white",
             linewidth=0,
         )
+        for area, i in zip(areas, used, strict=True):
+            area.set_hatch(HATCHES[i])
         top = found.peak.total / GIB
         axes.set_ylim(0, 1.25 * top)
         for at, phase in found.phases:
@@ -128,9 +131,11 @@ def draw(found: Simulation, config: Config, path: Path) -> None:
             ha="right" if found.peak.at > found.moments[-1].at / 2 else "left",
         )
         axes.set_ylabel("GiB of a rank")
-        axes.set_xlabel(
-            f"operations of a step: {config.network.num_layers} layers,"
-            f" {config.network.seq_length:,} tokens, {config.layout.world_size:,} ranks"
+        axes.set_xlabel("PyTorch operations since the step began (not time)")
+        axes.set_title(
+            f"one step of {config.network.num_layers} layers, {config.network.seq_length:,} tokens,"
+            f" {counted(config.layout.world_size, 'rank')}",
+            fontsize=10,
         )
         axes.xaxis.set_major_formatter("{x:,.0f}")
         figure.legend(loc="outside lower center", ncols=4, fontsize=8)

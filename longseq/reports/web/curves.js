@@ -6,7 +6,7 @@
 "use strict";
 (() => {
   const numbers = JSON.parse(document.getElementById("numbers").textContent);
-  const DASHES = [[], [7, 4], [2, 3], [8, 3, 2, 3]];
+  const DASHES = [[], [7, 4], [2, 3], [8, 3, 2, 3]], SIZES = [8, 6.5, 5, 3.5];  // of lines and of points: equal ones show each other
   const charts = [], ends = numbers.tables.flatMap(({x, c}) => c.lm_loss ? [x[0], x.at(-1)] : []);
   const wide = (low, high, log) => low < high ? [low, high] : log ? [low / 2, high * 2] : [low - 1, high + 1];  // one x: in the middle
   const ENDS = wide(Math.min(...ends), Math.max(...ends));  // of the marks' lines
@@ -47,6 +47,17 @@
     return Math.abs(xs[high] - x) < Math.abs(xs[low] - x) ? high : low;
   };
 
+  // ---- areas: a texture each, as .area0 … of page.css, told apart without colour
+  const TEXTURES = ["M4 4h.01", "M-1 1L1 -1M-1 9L9 -1M7 9L9 7", "M-1 7L1 9M-1 -1L9 9M7 -1L9 1", "M0 4H8"];
+  const texture = (n, name) => () => {
+    const tile = document.createElement("canvas"), pen = tile.getContext("2d"), hue = colour(name);
+    tile.width = tile.height = 8 * devicePixelRatio;
+    pen.fillStyle = hue + "55"; pen.fillRect(0, 0, tile.width, tile.width);
+    pen.scale(devicePixelRatio, devicePixelRatio); pen.strokeStyle = hue; pen.lineCap = "round"; pen.lineWidth = n ? 1.2 : 3;
+    pen.stroke(new Path2D(TEXTURES[n]));
+    return pen.createPattern(tile, "repeat");
+  };
+
   // ---- one picture
   const limits = (spec) => (u, low, high) => {
     const {min, max} = u.scales.x;
@@ -78,22 +89,23 @@
     const {spec} = chart;
     const one = (s) => ({
       label: s.label, stroke: () => colour(`--c${s.colour}`), dash: DASHES[s.dash || 0], width: s.faint ? 1 : 2,
-      alpha: s.faint ? 0.35 : 1, show: !chart.off.has(s), points: {show: !!s.points, size: 6, fill: () => colour(`--c${s.colour}`), filter: (u, i, all) => all ? null : alone(u.data[i])},
+      alpha: s.faint ? 0.35 : 1, show: !chart.off.has(s), points: {show: !!s.points, size: SIZES[s.dash || 0], fill: () => colour(`--c${s.colour}`), filter: (u, i, all) => all ? null : alone(u.data[i])},
     });
-    const series = spec.series.map((s, i) => ({...one(s), ...(spec.stack && i < spec.stack ? {width: 1} : {})}));
-    const faint = (i) => () => colour(`--c${spec.series[i].colour}`) + "80";
-    if (spec.stack) series[0].fill = faint(0);
-    const bands = Array.from({length: Math.max(0, (spec.stack || 0) - 1)}, (_, i) => ({series: [i + 2, i + 1], fill: faint(i + 1)}));
+    const series = spec.series.map((s, i) => ({...one(s), ...(spec.stack && i < spec.stack ? {width: chart.xs.length > width ? 0 : 1} : {})}));
+    const area = (i) => texture(i % 4, `--c${spec.series[i].colour}`);
+    if (spec.stack) series[0].fill = area(0);
+    const bands = Array.from({length: Math.max(0, (spec.stack || 0) - 1)}, (_, i) => ({series: [i + 2, i + 1], fill: area(i + 1)}));
     const count = spec.log ? (v) => v % 1024 ? short(v) : `${v / 1024}k` : short;  // 4k as in SEQ_LEN=4k
     const texts = (how) => (u, all) => all.map((v) => v == null ? "" : how(v));
-    const axes = [axis({values: texts(count), size: 30, ...(spec.log ? {} : {incrs: WHOLE})}), axis({values: texts(short), size: 56})];
+    const name = {label: spec.x, labelSize: 18, labelGap: 0, labelFont: "12px system-ui, sans-serif"};
+    const axes = [axis({values: texts(count), size: 28, ...name, ...(spec.log ? {} : {incrs: WHOLE})}), axis({values: texts(short), size: 56})];
     const scales = {x: {time: false, ...(spec.log ? {distr: 3, log: 2} : {})}, y: {range: limits(spec)}};
     if (spec.bits && width > 480) {
       scales.bits = {from: "y", range: (u, low, high) => [low / spec.bits, high / spec.bits]};
       axes.push(axis({scale: "bits", side: 1, size: 56, values: (u, all) => all.map(short)}));
     }
     return {
-      width, height: chart.first ? 330 : 240, series: [{}, ...series], bands, axes, scales, legend: {show: false},
+      width, height: chart.first ? 346 : 256, series: [{}, ...series], bands, axes, scales, legend: {show: false},
       cursor: {y: false, drag: {x: true, y: false, setScale: false}, points: {size: 8},
         dataIdx: (u, i, at, x) => i ? nearest(u.data[0], chart.curves[i - 1].xs[nearest(chart.curves[i - 1].xs, x)]) : at},
       hooks: {
@@ -132,7 +144,7 @@
   };
   const point = (chart, x) => {
     moving = true;
-    const {xs} = chart.curves[chart.main], at = xs[nearest(xs, x)];
+    const {xs} = chart, at = xs[nearest(xs, x)];
     for (const other of kin(chart)) {
       if (other !== chart || !chart.u.cursor.event) other.u.setCursor({left: other.u.valToPos(at, "x"), top: 1}, false);
       read(other, at);
@@ -143,14 +155,16 @@
     const said = chart.curves.map(({xs, ys}, i) => {
       const n = nearest(xs, x), s = chart.spec.series[i];
       const bits = chart.spec.bits && s.value == null && xs.length ? ` (${shown(ys[n] / chart.spec.bits)} bits)` : "";
-      const text = shown(ys[n]) + (chart.spec.series.length < 4 ? bits : "") + (s.value == null && xs.length && xs[n] !== x ? ` at ${short(xs[n])}` : "");
+      const whole = i < (chart.spec.stack || 0) ? chart.curves[chart.spec.stack].ys[nearest(chart.curves[chart.spec.stack].xs, x)] : 0;
+      const share = whole > 0 && xs.length ? ` (${(100 * ys[n] / whole).toFixed(1)}%)` : "";  // of what is too thin to see as well
+      const text = shown(ys[n]) + (chart.spec.series.length < 4 ? bits : "") + share + (s.value == null && xs.length && xs[n] !== x ? ` at ${short(xs[n])}` : "");
       chart.values[i].textContent = text;
       return `${s.label} ${text}`;
     });
     chart.at.textContent = `${chart.spec.x} ${shown(x)}`;
     const happened = chart.first ? numbers.events.filter(([at]) => at === x).map(([, text]) => text).join("; ") : "";
     if (chart.said) chart.said.textContent = happened;
-    chart.scrub.value = nearest(chart.curves[chart.main].xs, x);
+    chart.scrub.value = nearest(chart.xs, x);
     chart.scrub.setAttribute("aria-valuetext", `${chart.spec.x} ${shown(x)}: ${said.join(", ")}${happened && `. ${happened}`}`);
   };
 
@@ -159,7 +173,8 @@
   // ---- set up: key, canvas, and a slider that the keyboard and screen readers move
   const entry = (chart, key, s, i) => {
     const button = make("button", {type: "button"}, key);
-    make("i", {className: `line dash${s.dash || 0}${s.faint ? " faint" : ""}`}, button).style.color = `var(--c${s.colour})`;
+    const form = i < (chart.spec.stack || 0) ? `area area${i % 4}` : `line dash${s.dash || 0}${s.faint ? " faint" : ""}`;
+    make("i", {className: form}, button).style.color = `var(--c${s.colour})`;
     make("span", {textContent: `${s.label} `}, button);
     chart.values[i] = make("b", {textContent: s.value != null ? shown(s.value) : ""}, button);
     button.setAttribute("aria-pressed", "true");
@@ -172,9 +187,9 @@
   const setUp = (figure, spec, number) => {
     const chart = {spec, off: new Set(), values: [], first: number === 0};
     chart.curves = spec.series.map(points);
-    const own = chart.curves.map(({xs}, i) => spec.series[i].value == null ? xs.length : 0);  // a mark has no iterations
-    chart.main = own.indexOf(Math.max(...own));
-    if (!chart.curves[chart.main].xs.length) return;
+    const own = chart.curves.filter((_, i) => spec.series[i].value == null);  // a mark has no iterations
+    const xs = chart.xs = [...new Set(own.flatMap((curve) => curve.xs))].sort((a, b) => a - b);  // of any curve
+    if (!xs.length) return;
     const heights = chart.curves.map(({all}) => all[1]);
     for (let i = 1; i < (spec.stack || 0); i++) heights[i] = heights[i].map((y, n) => y + heights[i - 1][n]);
     chart.data = uPlot.join(chart.curves.map(({all}, i) => [all[0], heights[i]]));
@@ -189,7 +204,6 @@
     if (chart.first && numbers.events.length) chart.said = make("p", {className: "said"}, figure);
     chart.canvas = make("div", {className: "canvas"}, figure);
     label(chart.canvas, {role: "img", "aria-label": `${spec.title} by ${spec.x}`});
-    const {xs} = chart.curves[chart.main];
     chart.scrub = make("input", {type: "range", className: "scrub", min: 0, max: xs.length - 1, step: 1}, figure);
     label(chart.scrub, {"aria-label": `${spec.title}: values along the curves`});
     chart.scrub.addEventListener("input", () => {
@@ -216,5 +230,5 @@
     const acts = {"in": () => zoom(charts[0], 0.5), "out": () => zoom(charts[0], 2), "whole": () => view(charts[0])};
     tools.querySelectorAll("button").forEach((button) => button.addEventListener("click", acts[button.dataset.act]));
   }
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => charts.forEach(draw));
+  matchMedia("screen and (prefers-color-scheme: dark)").addEventListener("change", () => charts.forEach(draw));
 })();

@@ -6,6 +6,7 @@ import csv
 import errno
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from longseq.bench.case import Case, Layout, all_cases, in_order, read_layout
 from longseq.bench.command import common, within
 from longseq.bench.kept import FAILED, OK, OOM, REFUSED, TIMED_OUT, Kept, Result
 from longseq.bench.longest import find_longest, planned_longest, span_of
-from longseq.bench.pictures import draw, write_page
+from longseq.bench.pictures import draw, panels_of, write_page
 from longseq.bench.running import How, judge, run_case
 from longseq.bench.sweep import Clock, expect, sweep
 from longseq.bench.tables import reach_table, speed_table, write_tables
@@ -248,13 +249,48 @@ def test_the_published_forms(tmp_path: Path) -> None:
     with rows.open() as lines:
         assert [row["outcome"] for row in csv.DictReader(lines)] == [OK, OK, OK, OOM]
     assert json.loads(listed.read_text())[3]["reason"] == "why"
-    pictures = [
-        path for longest in (False, True) for path in draw(tmp_path, results, longest, None)
-    ]
+    both = [panels_of(results, longest, None) for longest in (False, True)]
+    pictures = [path for n, panels in enumerate(both) for path in draw(tmp_path, n == 1, panels)]
     assert [path.suffix for path in pictures] == [".svg", ".png"] * 2
-    page = write_page(tmp_path, pictures, [table], REQUEST).read_text()
+    (tmp_path / "results.jsonl").write_text("")
+    machine = {
+        "arguments": [],
+        "variables": {"A": "1", "B": "x"},
+        "machine": ["2 x EPYC", "1 x T4"],
+    }
+    request = {"steps": 3, "memory_gib": 0.0, **machine}
+    page = write_page(tmp_path, both[0] + both[1], [table], request).read_text()
     assert "<td>OOM</td>" in page
     assert page.count("data:image/svg+xml") == 2
+    told = re.findall(r"<th scope=row>([^<]*)</th><td>([^<]*)</td></tr>\n*<", page)
+    assert dict(told[-5:]) == {  # no word of Python
+        "steps that count": "3, after one that does not",
+        "memory of a rank": "what there is",
+        "arguments behind --": "none",
+        "variables": "A=1 B=x",
+        "machine": "2 x EPYC, 1 x T4",
+    }
+    drawn = pictures[0].read_text()
+    assert ">out of memory</text>" in drawn
+    ready = panels_of(results[:3], False, None)
+    assert "out of memory" not in draw(tmp_path, False, ready)[0].read_text()
+
+
+def test_panels_stand_on_each_other_and_are_figures_of_the_page(tmp_path: Path) -> None:
+    """Side by side their words were of five pixels."""
+    published = {2048: 9.0, 262144: None}, {"25B": {32: 4000, 64: 8000, 128: 16000}}
+    request = {"steps": 3, "memory_gib": 2.0, "arguments": ["--swiglu"], "variables": {}}
+    for longest in (False, True):
+        panels = panels_of([result(case(1024)), result(case(2048), OOM)], longest, published, 2.0)
+        drawn = draw(tmp_path, longest, panels)[0].read_text()
+        width, height = map(float, re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', drawn)[0])
+        assert width < 360  # a letter of 8 points is of 8 pixels on a telephone
+        assert height > 1.4 * width
+        page = write_page(tmp_path, panels, [], request | {"machine": ["2 x EPYC"]}).read_text()
+        titles = re.findall("<figcaption>([^<]*)<", page)
+        assert titles[0] == "Measured here" + ", 2 GiB a rank" * longest
+        assert titles[1].startswith("Published: 25B")
+        assert "<td>--swiglu</td>" in page
 
 
 def test_planned_is_where_the_estimate_reaches_the_limit(tmp_path: Path) -> None:
@@ -268,7 +304,9 @@ def test_planned_is_where_the_estimate_reaches_the_limit(tmp_path: Path) -> None
     assert planned_longest(results, 0) is None
     assert planned_longest(results[:1], 3.6) is None
     assert reach_table(results, 3.6).rows[0][2:4] == ["1,536", "3,072"]
-    assert draw(tmp_path, results, True, None, 3.6)[0].read_text().startswith("<?xml")
+    panels = panels_of(results, True, None, 3.6)
+    assert draw(tmp_path, True, panels)[0].read_text().startswith("<?xml")
+    assert panels[0][0] == "measured here, 3.6 GiB a rank"
 
 
 SCRIPT = """#!/bin/bash

@@ -253,6 +253,66 @@ def test_the_keyboard_reaches_every_value(browser: Browser, one: Path) -> None:
     page.close()
 
 
+def test_several_runs_open_at_the_last_value_of_each(browser: Browser, five: Path) -> None:
+    """And every value can be read, of whichever run it is, by pointer and keyboard."""
+    page = browser.open(five)
+    for figure, key in ((0, "lm_loss"), (1, "validation_loss"), (3, "tokens_per_sec")):
+        at, shown = told(page, figure)
+        last = {}
+        for name in "abcd":
+            lines = (five.parent / name / "metrics.jsonl").read_text().splitlines()
+            last[name] = [r for r in map(json.loads, lines) if key in r][-1]
+        assert at == 100
+        for name, record in last.items():
+            value = shown[name].replace(",", "").split(" at ")
+            if key != "lm_loss":  # whose local mean is drawn
+                assert float(value[0]) == pytest.approx(record[key], rel=1e-4)
+            assert int(value[1] if value[1:] else at) == record["iteration"], (figure, name)
+    page.run("document.querySelectorAll('figure input[type=range]')[1].focus()")
+    page.key("Home")
+    seen = [told(page, 1)[0]]
+    for _ in range(4):
+        page.key("ArrowRight")
+        seen.append(told(page, 1)[0])
+    assert seen == [20, 40, 60, 80, 100]
+    page.close()
+
+
+def test_parts_say_their_share_and_differ_by_more_than_colour(browser: Browser, one: Path) -> None:
+    page, measured = browser.open(one), records(one)
+    titles = page.run("[...document.querySelectorAll('figcaption')].map((e) => e.textContent)")
+    number = next(n for n, text in enumerate(titles) if text.startswith("Parts"))
+    at, shown = told(page, number)
+    for part in ("data", "forward", "backward", "update"):
+        share = measured[at][f"{part}_seconds"] / measured[at]["iteration_time"]
+        assert shown[part].endswith(f"({share:.1%})")
+    forms = page.run(
+        f"[...document.querySelectorAll('figure')[{number}].querySelectorAll('.area')]"
+        ".map((e) => getComputedStyle(e).backgroundImage)"
+    )
+    assert (len(forms), len(set(forms))) == (4, 4)
+    page.close()
+
+
+def test_a_table_that_scrolls_is_shaded_where_there_is_more(browser: Browser, five: Path) -> None:
+    page = browser.open(five)
+    page.run("document.querySelector('.table.wide').scrollIntoView()")
+    for width, dark in LOOKS[:2]:
+        page.look(width, dark)
+        shade = []
+        for to in (0, 10_000):
+            page.run(f"document.querySelector('.table.wide').scrollLeft = {to}")
+            right, top, height = page.run(
+                "(() => { const r = document.querySelector('.table.wide').getBoundingClientRect();"
+                " return [r.right, r.top + scrollY, r.height]; })()"
+            )
+            clip = {"x": right - 12, "y": top + height - 5, "width": 8, "height": 1, "scale": 1}
+            whole = {"format": "png", "captureBeyondViewport": True}
+            shade.append(page.ask("Page.captureScreenshot", clip=clip, **whole)["data"])
+        assert shade[0] != shade[1]
+    page.close()
+
+
 TEXTS = """(() => {  // of the axes that are drawn from now on: [figure, text, height]
   window.texts = [];
   const {fillText} = CanvasRenderingContext2D.prototype;
@@ -273,6 +333,8 @@ def test_one_iteration_is_a_point_between_whole_numbers(browser: Browser, tmp_pa
     texts = page.run("texts")
     for figure, title in enumerate(titles):
         own = [(text, y) for number, text, y in texts if number == figure]
+        assert max(own, key=lambda one: one[1])[0] == "iteration", title  # what the axis counts
+        own = [one for one in own if one[0] != "iteration"]
         assert [text for text, y in own if y == max(y for _, y in own)] == ["0", "1", "2"], title
     curves = {"Loss": 0, "Throughput": 2, "Gradient norm": 5, "Learning rate": 1}
     for title, colour in curves.items():

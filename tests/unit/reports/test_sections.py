@@ -31,7 +31,7 @@ def test_memory_is_held_against_what_there_is(tmp_path: Path) -> None:
         ("measured in the first steps", "2.50 GiB, 31.2%", 0.3125),
         ("peak of rank 0, libraries too", "4.00 GiB, 50.0%", 0.5),
         ("peak of the rank with the most", "5.00 GiB, 62.5%", 0.625),
-        ("there is", "8.00 GiB a rank"),
+        ("available", "8.00 GiB a rank"),
     ]
     assert sections.memory(run_of(tmp_path, {})) == []
     killed = [*records, {"peak_memory_gib": 6.0, "least_memory_gib": 3.0}]  # since the last look

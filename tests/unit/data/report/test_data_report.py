@@ -148,3 +148,19 @@ def test_an_axis_counts_in_what_has_few_digits(tmp_path: Path, length: int, unit
     drawn = dict(pictures(facts(make(tmp_path, content)[0])))["GC of documents"]
     words = re.findall("<text[^>]*>([^<]*)</text>", drawn)
     assert unit in words
+
+
+def test_pictures_are_read_on_a_telephone_and_say_what_a_line_is(tmp_path: Path) -> None:
+    """340 pixels wide there: no letter is below 8."""
+    dice = np.random.default_rng(1)
+    text = "".join(f">{n}\n{''.join(dice.choice(list('ACGT'), 90 + n))}\n" for n in range(12))
+    for tokenizer, turned in (("nucleotide", False), ("kmer:4", True)):
+        folder = tmp_path / tokenizer
+        folder.mkdir()
+        drawn = dict(pictures(facts(make(folder, text, tokenizer=tokenizer)[0])))
+        for svg in drawn.values():
+            wide = float(re.findall(r'viewBox="0 0 ([\d.]+)', svg)[0])
+            sizes = [float(size) for size in re.findall(r"font-size: ([\d.]+)px", svg)]
+            assert min([10.0, *sizes]) * 340 / wide > 8
+        assert "GC of all letters: " in drawn["GC of documents"]
+        assert ("rotate(-90" in drawn["Most frequent tokens"].split(">token<")[0]) == turned
