@@ -51,7 +51,7 @@ VERBS = {
     "status": ("longseq.reports.live.status:add_arguments", "all jobs, chains and runs, in short"),
     "sync": ("longseq.run.sync:add_arguments", "send offline runs to Weights & Biases"),
     "bench": ("longseq.bench.command:add_arguments", "speed by length, the longest sequence"),
-    "doctor": ("longseq.doctor.command:add_arguments", "is each host of a job, or this one, fit?"),
+    "doctor": ("longseq.doctor.command:add_arguments", "is every host of this allocation fit?"),
     "plan": ("longseq.planning.command:add_arguments", "what a run needs, and whether it fits"),
     "simulate": (
         "longseq.planning.simulate.command:add_arguments",
