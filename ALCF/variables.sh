@@ -359,7 +359,16 @@ longseq_print_subject() { # longseq_print_subject markdown|terminal SUBJECT
     fi
     printf '\n## %s\n\n' "$2"
     case $2 in
-        *' of others '*) printf '| names | given to | whose |\n|---|---|---|\n' ;;
+        *' of others '*)
+            cat <<'TEXT'
+Such a variable is kept if it is set, and given to: `job`, a job, as it was at submission; `repeat`,
+`RUN/command.sh`; `hosts`, ranks on other hosts. `own`: if it was not set at submission, the value that the
+job's host sets is kept.
+
+| names | given to | what for |
+|---|---|---|
+TEXT
+            ;;
         Likely*) printf '| name | the one that is meant |\n|---|---|\n' ;;
         *) printf '| variable | values | default | meaning |\n|---|---|---|---|\n' ;;
     esac

@@ -10,6 +10,7 @@ start     starts ranks                       worker  what they run: some steps o
 timing    runs in turn, and their ratio      table   prints rows as they come
 predicted rows of published tables as runs that can be planned
 plot      the pictures in docs/         measured  runs one command, says its time and memory
+environment  what a Python without torch is told
 
 A benchmark says in its docstring what it measures and against what, and has two functions:
 `arguments(parser)` adds its options, `main(options)` measures, prints and may return its figures in

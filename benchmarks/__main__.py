@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+from benchmarks.environment import tell_of_a_wrong_python
+
 HERE = Path(__file__).parent
 FOLDERS = ("speed", "memory", "data", "anchors")
 
@@ -72,4 +74,5 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    tell_of_a_wrong_python()
     sys.exit(main(sys.argv[1:]))

@@ -148,14 +148,14 @@ def _training(manifest: Manifest) -> Rows:
 
 
 def _losses(run: RunRecord | None, trained: Trained) -> Rows:
-    """Losses at the checkpoint's iteration, in nats a token and, of sequences, in bits a base."""
+    """Losses at the checkpoint's iteration, in nats a token and, of sequences, in bits per base."""
     for name, key in (("training loss", "lm_loss"), ("validation loss", "validation_loss")):
         found = dict(zip(*run.column(key), strict=True)) if run else {}
         loss = found.get(trained.manifest.progress["iteration"])
         if loss is not None:
             yield f"{name}, nats a token", loss
             if isinstance(trained.tokenizer, SequenceTokenizer):
-                yield f"{name}, bits a base", loss / math.log(2) / trained.tokenizer.bases
+                yield f"{name}, bits per base", loss / math.log(2) / trained.tokenizer.bases
 
 
 def _arguments(settings: Mapping[str, Any]) -> list[str]:

@@ -104,7 +104,7 @@ def _losses(run: RunRecord, has_mean: bool, lines: list[tuple[int, str]]) -> lis
         series = [_series("lm_loss", "each iteration", 0, faint=True), mean]
     series.append(_series("validation_loss", "validation", 1, points=True))
     bits = {"bits": math.log(2) * run.bases} if run.bases else {}
-    nats = "nats a token" + (", bits a base on the right" if run.bases else "")
+    nats = "nats a token" + (", bits per base on the right" if run.bases else "")
     losses = run.column("lm_loss")[1] + run.column("validation_loss")[1]
     near = bounds_near(losses, [value for _, value in run.marks()])
     return [

@@ -15,9 +15,9 @@ def number(value: float | None, form: str) -> str:
 
 
 def loss(nats: float, bases: int | None) -> str:
-    """Nats a token, and bits a base where a token is `bases`: `1.3863 (2.000 bits a base)`."""
+    """Nats a token, and bits per base where a token is `bases`: `1.3863 (2.000 bits per base)`."""
     text = f"{nats:.4f}"
-    return f"{text} ({bits_a_base(nats, bases):.3f} bits a base)" if bases else text
+    return f"{text} ({bits_a_base(nats, bases):.3f} bits per base)" if bases else text
 
 
 def bits_a_base(nats: float, bases: int) -> float:

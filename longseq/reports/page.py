@@ -167,10 +167,10 @@ def _until(run: RunRecord, key: str) -> str:
 
 
 def _loss(run: RunRecord, nats: float | None, what: str) -> tuple[str, str]:
-    """Nats a token; bits a base in what it is called, where tokens are of bases."""
+    """Nats a token; bits per base in what it is called, where tokens are of bases."""
     if nats is None:
         return "", what
-    bits = f" ({bits_a_base(nats, run.bases):.3f} bits a base)" if run.bases else ""
+    bits = f" ({bits_a_base(nats, run.bases):.3f} bits per base)" if run.bases else ""
     return f"{nats:.4f}", what + bits
 
 

@@ -150,7 +150,7 @@ def _losses(axes: Axes, run: RunRecord) -> list[float]:
             return base * bits
 
         other = axes.secondary_yaxis("right", functions=(to_bits, to_nats))
-        other.set_ylabel("bits a base")
+        other.set_ylabel("bits per base")
     return y + vy
 
 

@@ -3,7 +3,8 @@
     python -m tests.gpu.page               # from what is kept in docs/measured/
     python -m tests.gpu.page DIR           # keep that there too, where a GPU has found it
 
-Of a row that several have the newest counts; rows of another day stand in a table of their own.
+Of a row that several have the newest counts; rows of another day stand in a table of their own,
+with the rows of that day that their ratios are of.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from tests.gpu.steps import STEPS, Step
 PAGE = Path(__file__).parents[2] / "docs" / "gpu.md"
 MEASURED = PAGE.parent / "measured"  # a folder for each machine and code, with its results.json
 NO_VALUES = ("what", "verdict", "why")  # of a row; the others are what was measured
+OURS = "ours"  # begins the names of rows that a `ratio` is of (beside.py)
 UNSEEN = "**No GPU has run this.**"
 
 HEAD = """# On a GPU
@@ -33,23 +36,25 @@ an hour:
 ./tests/gpu/run.sh --within 25m
 ```
 
-It takes the environment of `install.sh` where that sees the GPU, else the machine's own `python3`
-with its torch, to which it adds what is missing from a folder of wheels; the machine's own packages
-are not touched. That folder is made where there is a network, for the other machine's Python:
+It uses the environment of `install.sh` if that sees the GPU, else the machine's own `python3` with
+its torch, and adds what is missing from a folder of wheels; the machine's own packages are not
+touched. Make that folder on a machine with a network, for the other machine's Python:
 
 ```
 ./install.sh --wheels DIR --python 3.12
 ./tests/gpu/run.sh --wheels DIR
 ```
 
-Each step is a process of its own with its share of the time; those that measure none run side by
-side, where the GPU has 40 GiB or more (3.5 minutes on an H200), the others alone after them. What
-was cut off goes on at the next call, what is finished is not run again while the code is the same;
+Each step is a process of its own with its share of the time. Steps that measure no time run side by
+side if the GPU has 40 GiB or more (3.5 minutes on an H200), the others alone after them. What was
+cut off is continued at the next call; what is finished is not run again while the code is the same.
 `--steps kernels,repeat` runs those only; `--out DIR` says where `results.json` and each step's
-output go. Memory that ran out and
-failures are results. Without a GPU the steps run on the CPU as far as it can show them. This page
-is made from the results in docs/measured/, to which `./tests/gpu/run.sh --docs` adds those of this
-machine, and `python -m tests.gpu.page DIR` those of another.
+output go. Memory that ran out and failures are results too. Without a GPU the steps run on the CPU
+as far as it can show them.
+
+This page is made from the results in docs/measured/, to which `./tests/gpu/run.sh --docs` adds
+those of this machine, and `python -m tests.gpu.page DIR` those of another. Of each row it has the
+newest result, under the machine, the day and the code; that is why a section may have two tables.
 """
 
 
@@ -70,13 +75,16 @@ def results_of(
     found: Sequence[dict[str, Any]], step: Step
 ) -> Iterator[tuple[str, dict[str, Any], list[dict[str, Any]]]]:
     """Where a step was run on a GPU, the last first, what became of it, and its rows that no later
-    run has.
+    run has, with those that they are compared with.
     """
     shown: set[str] = set()
     for result in reversed(found):
         kept = result["steps"].get(step.name, {})
-        rows = [row for row in kept.get("rows", ()) if row["what"] not in shown]
-        if result["machine"]["gpu"] and rows:
+        new = [row for row in kept.get("rows", ()) if row["what"] not in shown]
+        needed = {f"{OURS} {row['tokens']}" for row in new if "ratio" in row}
+        needed |= {row["what"] for row in new}
+        rows = [row for row in kept.get("rows", ()) if row["what"] in needed]
+        if result["machine"]["gpu"] and new:
             shown |= {row["what"] for row in rows}
             yield title(result["machine"]), kept, rows
 
@@ -110,6 +118,8 @@ def page(found: Sequence[dict[str, Any]]) -> str:
         lines += [f"## {step.shows[0].upper()}{step.shows[1:]}", ""]
         lines += [f"`./tests/gpu/run.sh --steps {step.name}`", ""]
         results = list(results_of(found, step))
+        if step.columns and results:
+            lines += [*textwrap.wrap(step.columns, 100, break_on_hyphens=False), ""]
         if not results:
             lines += [UNSEEN, ""]
         for where, kept, rows in results:

@@ -20,7 +20,7 @@ from tests.launch.shell import ROOT, Result, clean_env, write_script
 Bash = Callable[..., Result]
 GOLDEN = Path(__file__).with_name("golden")
 PROFILES = sorted(path.stem for path in (ROOT / "ALCF/machines").glob("*.sh"))
-EXAMPLE = {"MODEL_SIZE_KEY": "GPT25B", "SEQ_LEN": "128k"}  # the README's
+EXAMPLE = {"MODEL_SIZE_KEY": "GPT25B", "SEQ_LEN": "128k"}  # the README's network and length
 
 
 def node_file(folder: Path, names: list[str]) -> str:

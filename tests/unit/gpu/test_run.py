@@ -224,6 +224,20 @@ def test_the_page_shows_what_a_gpu_has_run_and_nothing_else() -> None:
     assert page.page([]).count(page.UNSEEN) == len(STEPS)
 
 
+def test_a_ratio_stands_beside_what_it_is_of() -> None:
+    """A later run has the row of ours alone: the earlier one's stays, where others refer to it."""
+    ours = {"what": "ours 64", "verdict": "ok", "tokens": 64, "seconds": 2.0}
+    plain = {"what": "plain 64", "verdict": "ok", "tokens": 64, "seconds": 3.0, "ratio": 1.5}
+    found = [
+        {"machine": machine(), "steps": {"beside": {"seconds": 9.0, "why": "", "rows": rows}}}
+        for rows in ([ours, plain, ours | {"what": "ours 8"}], [ours, ours | {"what": "ours 8"}])
+    ]
+    text = page.page(found)
+    head = "| what | tokens | seconds | ratio | verdict |\n|---|---|---|---|---|\n"
+    assert f"{head}| ours 64 | 64 | 2 |  | ok |\n| plain 64 | 64 | 3 | 1.5 | ok |\n\n" in text
+    assert "`ratio`: seconds over ours" in text
+
+
 def test_the_page_in_docs_is_of_the_results_that_are_kept() -> None:
     assert page.PAGE.read_text(encoding="utf-8") == page.page(page.kept())
 

@@ -29,7 +29,7 @@ def test_the_card_has_the_losses_of_the_checkpoint_not_the_last_ones(tmp_path: P
     for line in (
         "| iterations | 7 |",
         "| training loss, nats a token | 2.0794 |",
-        "| training loss, bits a base | 1.0000 |",  # 3 bits a codon
+        "| training loss, bits per base | 1.0000 |",  # 3 bits a codon
         "| validation loss, nats a token | 2.5000 |",
         "| tokenizer | codon:69, 69 tokens |",
         '`[tokenizer.eos_token_id] + tokenizer(sequence)["input_ids"]`',

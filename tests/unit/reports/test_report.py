@@ -148,7 +148,7 @@ def test_curves_are_drawn(tmp_path: Path) -> None:
     loss, near_marks, *_ = Page(write_page(read_run(run)).read_text()).pictures
     assert path_points(near_marks, "unigram") >= 2
     assert "validation" in loss
-    assert "bits a base" not in loss
+    assert "bits per base" not in loss
 
 
 def test_what_is_no_number_is_a_gap_in_the_picture(tmp_path: Path) -> None:
@@ -173,9 +173,9 @@ def test_losses_are_in_bits_a_base_too(tmp_path: Path) -> None:
     run = read_run(make_run(tmp_path / "run", **marks))
     assert run.marks() == [("unigram", 2 * 1.3863), ("Markov, order 2", 2.75)]
     page = Page(write_page(run).read_text())
-    assert page.words[page.words.index("2.7726") + 1].endswith("(2.000 bits a base)")
-    assert page.words[page.words.index("2.7500") + 1].endswith("(1.984 bits a base)")
-    assert all("bits a base" in picture for picture in page.pictures[:2])
+    assert page.words[page.words.index("2.7726") + 1].endswith("(2.000 bits per base)")
+    assert page.words[page.words.index("2.7500") + 1].endswith("(1.984 bits per base)")
+    assert all("bits per base" in picture for picture in page.pictures[:2])
 
 
 def test_the_second_picture_is_of_the_losses_near_the_marks() -> None:
