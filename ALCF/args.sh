@@ -9,10 +9,19 @@
 # and in LONGSEQ_VALUE the values that follow from others.
 
 longseq_network_args() {
-    local key=${LONGSEQ_VALUE[MODEL_SIZE_KEY]} why="MODEL_SIZE_KEY" where=GPU
+    local key=${LONGSEQ_VALUE[MODEL_SIZE_KEY]} why="MODEL_SIZE_KEY" where="a CPU" REPLY network=()
+    if [[ $LONGSEQ_DEVICE != cpu ]]; then
+        where="$LONGSEQ_RANKS GPU"
+        ((LONGSEQ_RANKS == 1)) || where+=s
+        ((LONGSEQ_RANKS >= 8)) || where+=", GPT13B from 8 on"
+    fi
+    [[ -n ${MODEL_SIZE_KEY-} ]] || why="the default on $where; MODEL_SIZE_KEY chooses another"
+    if [[ -z $key ]]; then
+        read -r -a network <<<"$LONGSEQ_NETWORK" # of the run that LOAD names
+        longseq_model_of ${network[@]+"${network[@]}"} || longseq_default_model "$LONGSEQ_RANKS"
+        key=$REPLY LONGSEQ_VALUE[MODEL_SIZE_KEY]=$REPLY
+    fi
     longseq_model "$key" || return
-    [[ $LONGSEQ_DEVICE != cpu ]] || where=CPU
-    [[ -n ${MODEL_SIZE_KEY-} ]] || why="the default on a ${where}; MODEL_SIZE_KEY chooses another"
     if [[ -n $LONGSEQ_NETWORK ]]; then
         why="as in the run that LOAD goes on from"
         read -r LONGSEQ_LAYERS LONGSEQ_HIDDEN LONGSEQ_HEADS <<<"$LONGSEQ_NETWORK"
