@@ -16,7 +16,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, NoReturn, TypeVar, get_type_hints
 
 from longseq.config import megatron
@@ -64,25 +65,21 @@ class Flag:
     below: float | None
 
 
-def flags_of(cls: type) -> Iterator[Flag]:
-    """The flags that the fields of `cls` declare, in their order."""
+@cache
+def flags_of(cls: type) -> tuple[Flag, ...]:
+    """The flags that the fields of `cls` declare, in their order. Kept, as a search for a layout
+    asks for them thousands of times, and reading annotations took half of it.
+    """
     hints = get_type_hints(cls)
-    for field in dataclasses.fields(cls):
-        if "help" not in field.metadata:
-            continue
-        meta = field.metadata
-        name = meta["name"] or "--" + field.name.replace("_", "-")
-        yield Flag(
-            name,
-            field.name,
-            hints[field.name],
-            field.default,
-            meta["help"],
-            meta["choices"],
-            meta["low"],
-            meta["high"],
-            meta["below"],
-        )
+    return tuple(
+        _flag(field, hints[field.name]) for field in dataclasses.fields(cls) if field.metadata
+    )
+
+
+def _flag(field: dataclasses.Field[Any], kind: type) -> Flag:
+    meta = dict(field.metadata)
+    name = meta.pop("name") or "--" + field.name.replace("_", "-")
+    return Flag(name, field.name, kind, field.default, **meta)
 
 
 class Parser(argparse.ArgumentParser):
