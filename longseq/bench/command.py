@@ -152,11 +152,14 @@ def _show(options: argparse.Namespace, kept: Any, cases: Sequence[Any]) -> None:
     limit = float(kept.request["memory_gib"])
     table = reach_table(results, limit) if options.longest else speed_table(results)
     show(table)
-    paths = write_tables(kept.folder, list(kept.found.values()))
-    planned = None if options.no_published else published.planned(kept.folder)
+    # First of all: what stands beside them in the picture takes a while
+    for path in write_tables(kept.folder, list(kept.found.values())):
+        print(path, flush=True)
+    planned = None
+    if not options.no_published:
+        planned = published.planned(kept.folder, options.longest, say)
     pictures = draw(kept.folder, results, options.longest, planned, limit)
-    paths += [*pictures, write_page(kept.folder, pictures, [table], kept.request)]
-    for path in paths:
+    for path in [*pictures, write_page(kept.folder, pictures, [table], kept.request)]:
         print(path)
 
 

@@ -22,14 +22,13 @@ if TYPE_CHECKING:
 
 COLOURS = (BLUE, ORANGE, GREEN, VIOLET, INK, "#b5403c", "#3b9bb3", "#8a6d3b")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-Planned = tuple[dict[int, float | None], dict[str, dict[int, int]]]
 
 
 def draw(
     folder: Path,
     results: Sequence[Result],
     longest: bool,
-    planned: Planned | None,
+    planned: published.Curves | None,
     memory_gib: float = 0.0,
 ) -> list[Path]:
     """The picture of the one form or the other; returns the paths of SVG and PNG.
@@ -99,16 +98,16 @@ def _measured_speed(axes: Axes, results: Sequence[Result]) -> None:
     axes.set_title("measured here (x: out of memory)", fontsize=10)
 
 
-def _published_speed(axes: Axes, planned: Planned) -> None:
-    rows: dict[str, dict[int, float | None]] = {**published.TFLOPS, published.OURS: planned[0]}
-    for (name, row), colour in zip(rows.items(), (FAINT, INK, BLUE), strict=True):
+def _published_speed(axes: Axes, planned: published.Curves) -> None:
+    rows = published.TFLOPS | planned
+    for (name, row), colour in zip(rows.items(), (FAINT, INK, VIOLET, BLUE), strict=True):
         ran = {length: value for length, value in row.items() if value is not None}
-        line = "--" if name == published.OURS else "-"
+        line = "--" if name in planned else "-"
         axes.plot(
             list(ran), list(ran.values()), line, color=colour, marker="o", markersize=4, label=name
         )
         _out_of_memory(axes, [length for length, value in row.items() if value is None], colour)
-    _lengths(axes, list(planned[0]))
+    _lengths(axes, list(published.TFLOPS["new Megatron-DeepSpeed"]))
     axes.set_ylim(0, None)
     axes.set_ylabel("TFLOPS a GPU, Megatron's count")
     axes.set_title("published: 25B on 32 A100 of 40 GB", fontsize=10)
@@ -148,10 +147,10 @@ def _measured_reach(axes: Axes, results: Sequence[Result], memory_gib: float) ->
     axes.set_title(f"measured here{limit}", fontsize=10)
 
 
-def _published_reach(axes: Axes, planned: Planned) -> None:
-    rows = {**published.LONGEST["25B"], published.OURS: planned[1]["25B"]}
+def _published_reach(axes: Axes, planned: published.Curves) -> None:
+    rows = {**published.LONGEST, **planned}
     for (name, row), colour in zip(rows.items(), (FAINT, ORANGE, INK, BLUE), strict=True):
-        line = "--" if name == published.OURS else "-"
+        line = "--" if name in planned else "-"
         axes.plot(list(row), list(row.values()), line, color=colour, marker="o", label=name)
     _by_ranks(axes, [32, 64, 128], "A100 of 40 GB")
     axes.set_ylabel("longest sequence (thousand tokens)")

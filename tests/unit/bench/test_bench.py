@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from longseq.__main__ import main
-from longseq.bench import running
+from longseq.bench import published, running
 from longseq.bench.case import Case, Layout, all_cases, in_order, read_layout
 from longseq.bench.command import common, within
 from longseq.bench.kept import FAILED, OK, OOM, REFUSED, TIMED_OUT, Kept, Result
@@ -255,6 +255,32 @@ def test_the_published_forms(tmp_path: Path) -> None:
     page = write_page(tmp_path, pictures, [table], REQUEST).read_text()
     assert "<td>OOM</td>" in page
     assert page.count("data:image/svg+xml") == 2
+
+
+def test_ours_is_planned_beside_the_published_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the tables are written; once, with a line a plan; each curve says what it is."""
+    said: list[str] = []
+
+    def plan(words: list[str]) -> object:
+        assert (tmp_path / "results.csv").is_file()
+        found = {"fits": "yes" if len(said) != 2 else "no", "tflops": 9.0, "tokens": 7000}
+        return [found] if {"--suggest", "--longest"} & set(words) else found
+
+    monkeypatch.setattr(published, "_plan", plan)
+    write_tables(tmp_path, [result(case(1024))])
+    curves = published.planned(tmp_path, False, said.append)
+    assert list(curves) == [published.AS_THEN, published.BEST]
+    assert list(curves[published.AS_THEN].values()) == [None] + [9.0] * 7
+    assert "--no-published" in said[0]
+    assert said[1:3] == [f"[{n}/16] {published.AS_THEN}: {n * 2048}" for n in (1, 2)]
+    assert published.planned(tmp_path, False, pytest.fail) == curves
+    reach = published.planned(tmp_path, True, said.append)
+    assert reach == {published.BEST: dict.fromkeys((32, 64, 128), 7.0)}
+    for longest, beside in ((False, curves), (True, reach)):
+        picture = draw(tmp_path, [result(case(1024))], longest, beside)[0]
+        assert picture.read_text().count(published.BEST) == 1
 
 
 def test_planned_is_where_the_estimate_reaches_the_limit(tmp_path: Path) -> None:
