@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -148,10 +148,11 @@ def _measured_reach(axes: Axes, results: Sequence[Result], memory_gib: float) ->
 
 
 def _published_reach(axes: Axes, planned: published.Curves) -> None:
-    rows = {**published.LONGEST, **planned}
+    rows: dict[str, Mapping[int, float | None]] = {**published.LONGEST, **planned}
     for (name, row), colour in zip(rows.items(), (FAINT, ORANGE, INK, BLUE), strict=True):
         line = "--" if name in planned else "-"
-        axes.plot(list(row), list(row.values()), line, color=colour, marker="o", label=name)
+        ran = {gpus: value for gpus, value in row.items() if value is not None}
+        axes.plot(list(ran), list(ran.values()), line, color=colour, marker="o", label=name)
     _by_ranks(axes, [32, 64, 128], "A100 of 40 GB")
     axes.set_ylabel("longest sequence (thousand tokens)")
     axes.set_title("published: 25B", fontsize=10)

@@ -93,7 +93,7 @@ def _plan(words: list[str]) -> Any:
 
 def _value(said: Any, longest: bool) -> float | None:
     """Of a plan, or of the first that a search has found: TFLOPS, or thousands of tokens."""
-    first = said if isinstance(said, dict) else said[0] if said else {"fits": "no"}
+    first: dict[str, Any] = said if isinstance(said, dict) else said[0] if said else {"fits": "no"}
     if first["fits"] != "yes":
         return OUT
-    return first["tokens"] / 1000 if longest else float(first["tflops"])
+    return float(first["tokens"]) / 1000 if longest else float(first["tflops"])

@@ -209,7 +209,8 @@ def meaning(item: Flag) -> str:
 def _build(cls: type[T], given: dict[str, Any]) -> T:
     """An instance of `cls`; a field that was not given keeps the dataclass' default."""
     values = {}
-    for item in flags_of(cls):
+    declaring: type = cls
+    for item in flags_of(declaring):
         if item.field in given:
             text = given[item.field]
             values[item.field] = text if item.kind is bool else _value(item, text)

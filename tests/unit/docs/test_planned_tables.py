@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import re
+import shlex
 from pathlib import Path
+
+import pytest
+
+from longseq.__main__ import main
 
 ROOT = Path(__file__).parents[3]
 SPEC = importlib.util.spec_from_file_location("lengths", ROOT / "docs/pictures/lengths.py")
@@ -31,3 +37,18 @@ def test_the_speeds() -> None:
         cells = said.strip("| ").split(" | ")[1:]
         at = [lengths.LENGTHS.index(n * lengths.K) for n in chosen]
         assert [cells[k].strip() for k in at] == now, name
+
+
+def test_the_printed_commands_give_the_printed_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    """GiB of a GPU and of a node's host of the longest of 25B on 32 GPUs, and of two near it."""
+    page = " ".join((ROOT / "docs/plan.md").read_text(encoding="utf-8").split("\n"))
+    lines = re.findall(r"(?<=\./longseq\.sh )plan --machine thetagpu .*?(?= \./longseq| ```)", page)
+    assert len(lines) == 3
+    found = []
+    for line in lines:
+        assert main(shlex.split(line)) == 0
+        text = capsys.readouterr().out
+        found.append(re.findall(r"fits: (\S+) of|host memory of a node: (\S+) of", text))
+    gpu, host = ([one[k][k] for one in found] for k in (0, 1))
+    assert "the three are {}, {} and {} of 39.4 GiB".format(*gpu) in page
+    assert "the host, {}, {} and {} of 1,024 GiB".format(*host) in page
