@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from typing import Any, NoReturn, TypeVar, get_type_hints
 
@@ -149,11 +149,13 @@ def _value(item: Flag, text: str) -> Any:
     return number
 
 
-def add_flags(parser: argparse.ArgumentParser, classes: Sequence[type]) -> None:
-    """Give `parser` the flags of `classes`, each class a subject of its help."""
+def add_flags(
+    parser: argparse.ArgumentParser, classes: Sequence[type], but: Collection[str] = ()
+) -> None:
+    """Give `parser` the flags of `classes`, each class a subject of its help; but: fields."""
     for cls in classes:
         group = parser.add_argument_group(subject(cls))
-        for item in flags_of(cls):
+        for item in (item for item in flags_of(cls) if item.field not in but):
             text = meaning(item).replace("%", "%%")
             if item.kind is bool:
                 group.add_argument(
