@@ -122,6 +122,22 @@ def test_the_default_fits_on_gpus_of_40_gib(
     assert gpus == 8 or peak(MODEL_SIZE_KEY=larger) == (larger, "no")
 
 
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ("--swiglu", "GPT125M"),
+        ("--num-layers 12", "GPT125M"),
+        ("--num-layers 3 --num-layers=2 --hidden-size 64", "custom"),
+        ("--num-layers=4 --hidden-size 256 --num-attention-heads 8", "GPT_SMALL"),
+    ],
+)
+def test_a_runs_folder_names_the_network_that_it_trains(
+    arguments: Callable[..., list[str]], words: str, name: str
+) -> None:
+    found = arguments(*words.split(), MODEL_SIZE_KEY="GPT125M")
+    assert found[found.index("--run-dir") + 1].rpartition("/")[2].startswith(f"{name}_tp2_")
+
+
 def test_a_run_that_is_gone_on_with_keeps_its_name(bash: Bash) -> None:
     """On fewer GPUs, too, where the default is another: by its three numbers."""
     script = 'longseq_model_of "$@" && echo "$REPLY"'
