@@ -1,21 +1,25 @@
 #!/usr/bin/env bash
 # Makes the environment that training and tests run in, under venvs/MACHINE/PYTHON/.
 #
-# Usage: ./install.sh [--test] [--recreate] [--dry-run] [--offline WHEELDIR] [--wheels DIR [--python 3.12]] [--help]
-#                     [--megatron-deepspeed]
+# Usage: ./install.sh [--test] [--megatron-deepspeed] [--recreate] [--dry-run] [--offline WHEELDIR]
+#                     [--wheels DIR [--python 3.12]] [--help]
 #
 #   --test              also what ./tests/run.sh needs: pytest, linters, reference models
-#   --megatron-deepspeed   also the second trainer's checkout, at the commit that is known (docs/upstream.md)
+#   --megatron-deepspeed
+#                       also the second trainer's checkout, at the commit that is known
+#                       (docs/upstream.md)
 #   --recreate          make it anew, even when it is finished
 #   --dry-run           say what would be done, and do nothing
 #   --offline WHEELDIR  take every package from this folder. To fill it where there is a network:
 #                       python3 -m pip download -d WHEELDIR -c constraints.txt wheel '.[mpi,test]'
-#   --wheels DIR        then fills this folder with what training needs on a machine that has a Python with torch,
-#                       and no network: ./tests/gpu/run.sh --wheels DIR takes it there. --python: that machine's
+#   --wheels DIR        then fills this folder with what training needs on a machine that has a
+#                       Python with torch, and no network: ./tests/gpu/run.sh --wheels DIR takes it
+#                       there. --python: that machine's
 #
-# A finished environment is left as it is, in a second, also where other versions (constraints.txt) are wanted now: those
-# get one of their own beside it. One that was cut off or moved is made anew. pip's own settings
-# (PIP_*, pip.conf) are obeyed. MACHINE and PYTHON choose another machine profile and Python.
+# A finished environment is left as it is, in a second, also where other versions (constraints.txt)
+# are wanted now: those get one of their own beside it. One that was cut off or moved is made anew.
+# pip's own settings (PIP_*, pip.conf) are obeyed. MACHINE and PYTHON choose another machine profile
+# and Python.
 set -euo pipefail
 
 LONGSEQ_ROOT=$(readlink -f -- "${BASH_SOURCE[0]}")

@@ -3,27 +3,57 @@
 # and models.sh. The flags of a variable are in variables.txt; here is what follows from several of them. Sets
 #   LONGSEQ_ARGS        array: the argument list
 #   LONGSEQ_RUN         the run's folder
+#   LONGSEQ_NAMED       the network as the run's folder names it: its key, or custom where it is no row's
 #   LONGSEQ_NOTES       array: what was chosen, and why, for the screen; what comes of it with the arguments behind --
 #                       Python says (longseq/run/check.py)
 #   LONGSEQ_INHERITED   array: flags of the run that LOAD goes on from, which no variable makes
 # and in LONGSEQ_VALUE the values that follow from others.
 
-longseq_network_args() {
-    local key=${LONGSEQ_VALUE[MODEL_SIZE_KEY]} why="MODEL_SIZE_KEY" where=GPU
+longseq_name_network() { # longseq_name_network [EXTRA...]: sets LONGSEQ_NAMED from LONGSEQ_LAYERS, ...; what is in EXTRA wins
+    local REPLY word before='' layers=$LONGSEQ_LAYERS hidden=$LONGSEQ_HIDDEN heads=$LONGSEQ_HEADS
+    for word in "$@"; do
+        [[ $word == *=* ]] && before=${word%%=*} word=${word#*=}
+        case $before in
+            --num-layers) layers=$word ;;
+            --hidden-size) hidden=$word ;;
+            --num-attention-heads) heads=$word ;;
+        esac
+        before=$word
+    done
+    LONGSEQ_NAMED=${LONGSEQ_VALUE[MODEL_SIZE_KEY]}
+    longseq_model "$LONGSEQ_NAMED" || return
+    [[ "$layers $hidden $heads" != "$LONGSEQ_LAYERS $LONGSEQ_HIDDEN $LONGSEQ_HEADS" ]] || return 0
+    longseq_model_of "$layers" "$hidden" "$heads" || REPLY=custom
+    LONGSEQ_NAMED=$REPLY
+}
+
+longseq_network_args() { # longseq_network_args [EXTRA...]
+    local key=${LONGSEQ_VALUE[MODEL_SIZE_KEY]} why="MODEL_SIZE_KEY" where="a CPU" REPLY network=()
+    if [[ $LONGSEQ_DEVICE != cpu ]]; then
+        where="$LONGSEQ_RANKS GPU"
+        ((LONGSEQ_RANKS == 1)) || where+=s
+        ((LONGSEQ_RANKS >= 8)) || where+=", GPT13B from 8 on"
+    fi
+    [[ -n ${MODEL_SIZE_KEY-} ]] || why="the default on $where; MODEL_SIZE_KEY chooses another"
+    if [[ -z $key ]]; then
+        read -r -a network <<<"$LONGSEQ_NETWORK" # of the run that LOAD names
+        longseq_model_of ${network[@]+"${network[@]}"} || longseq_default_model "$LONGSEQ_RANKS"
+        key=$REPLY LONGSEQ_VALUE[MODEL_SIZE_KEY]=$REPLY
+    fi
     longseq_model "$key" || return
-    [[ $LONGSEQ_DEVICE != cpu ]] || where=CPU
-    [[ -n ${MODEL_SIZE_KEY-} ]] || why="the default on a ${where}; MODEL_SIZE_KEY chooses another"
     if [[ -n $LONGSEQ_NETWORK ]]; then
         why="as in the run that LOAD goes on from"
         read -r LONGSEQ_LAYERS LONGSEQ_HIDDEN LONGSEQ_HEADS <<<"$LONGSEQ_NETWORK"
     fi
-    LONGSEQ_NOTES+=("model     $key ($why)")
-    if [[ " ${LONGSEQ_MODELS[*]%% *} " == *" ${key}_PUBLISHED "* ]]; then
-        LONGSEQ_NOTES+=("          the $key of the tables of 2023 is ${key}_PUBLISHED, another network (--list-models)")
-    fi
     LONGSEQ_ARGS+=(
         --num-layers "$LONGSEQ_LAYERS" --hidden-size "$LONGSEQ_HIDDEN" --num-attention-heads "$LONGSEQ_HEADS"
     )
+    longseq_name_network "$@" || return
+    [[ $LONGSEQ_NAMED == "$key" || -n $LONGSEQ_NETWORK ]] || why="its layers, hidden size or heads are given behind --"
+    LONGSEQ_NOTES+=("model     $LONGSEQ_NAMED ($why)")
+    if [[ " ${LONGSEQ_MODELS[*]%% *} " == *" ${key}_PUBLISHED "* ]]; then
+        LONGSEQ_NOTES+=("          the $key of the tables of 2023 is ${key}_PUBLISHED, another network (--list-models)")
+    fi
 }
 
 longseq_inherit() { # takes over what the run that LOAD names was set to, where nothing else is asked for
@@ -174,7 +204,7 @@ longseq_name_run() { # sets LONGSEQ_RUN: model, layout, sequence, seed, and what
     job=${PBS_JOBID:-${SLURM_JOB_ID:-${COBALT_JOBID:-}}}
     # A restart, which is the same process, may begin within the second
     job=${job:+_job${job%%.*}}_$$${LONGSEQ_RESTARTED:+_r$LONGSEQ_RESTARTED}
-    LONGSEQ_RUN=${parent%/}/${LONGSEQ_VALUE[MODEL_SIZE_KEY]}_${LONGSEQ_LAYOUT}_s${LONGSEQ_VALUE[SEQ_LEN]}
+    LONGSEQ_RUN=${parent%/}/${LONGSEQ_NAMED:-${LONGSEQ_VALUE[MODEL_SIZE_KEY]}}_${LONGSEQ_LAYOUT}_s${LONGSEQ_VALUE[SEQ_LEN]}
     LONGSEQ_RUN+=_seed${LONGSEQ_VALUE[SEED]}_$now$job
 }
 
@@ -204,7 +234,7 @@ longseq_args() { # longseq_args [EXTRA...]: sets LONGSEQ_ARGS; what is in EXTRA 
     longseq_check_moved "$@" || return
     longseq_inherit || return
     longseq_leave_kernel "$@"
-    longseq_network_args || return
+    longseq_network_args "$@" || return
     longseq_share_out || return
     longseq_complete
     longseq_follow_lr || return

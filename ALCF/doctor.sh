@@ -1,13 +1,7 @@
 #!/usr/bin/env bash
-# Looks at every host that a run would use, without a run: `./longseq.sh doctor`.
+# Looks at every host that a run would use, without a run: `./longseq.sh doctor`, whose --help says what at.
 #
 # Usage: [VARIABLE=value ...] ./longseq.sh doctor [--json]
-#
-# Checked on each host: that it answers, Python and library versions, GPUs in sight, idle, without faults and not slowed
-# down, limits (ulimit), the clock, room in TMPDIR, /dev/shm and OUTPUT_DIR, that DATA_PATH can be read, the port where
-# ranks meet; over all of them who is slow, by pairs, what NCCL took for a network, where ranks run, an all-reduce.
-# Exit code: 0 all are well, 69 a bad host or network, 2 a mistake in what was asked for, or in
-# the environment, 75 stopped before it was done.
 set -euo pipefail
 
 LONGSEQ_ROOT=$(readlink -f -- "${BASH_SOURCE[0]}")
@@ -19,11 +13,18 @@ source "$LONGSEQ_ROOT/ALCF/launch.sh"
 source "$LONGSEQ_ROOT/ALCF/running.sh"
 source "$LONGSEQ_ROOT/ALCF/preflight.sh"
 
+help() { # the same as of ./longseq.sh doctor, whatever Python there is
+    longseq_find_machine
+    longseq_load_modules
+    longseq_find_python
+    PYTHONPATH=$LONGSEQ_ROOT PYTHONSAFEPATH=1 exec "$LONGSEQ_BASE_PYTHON" -m longseq doctor --help
+}
+
 json=()
 case ${1-} in
     '') ;;
     --json) json=(--json) ;;
-    -h | --help) longseq_answer longseq_help "${BASH_SOURCE[0]}" ;;
+    -h | --help) help ;;
     *) longseq_refuse "unknown argument $1: ./longseq.sh doctor --help" ;;
 esac
 

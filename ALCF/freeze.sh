@@ -47,7 +47,7 @@ longseq_tell_of_keys() { # a key is in no file, so the job cannot have it from h
 }
 
 longseq_freeze() { # longseq_freeze [EXTRA...]: makes the job's folder, LONGSEQ_JOB, of what LONGSEQ_TASK says: train, bench, use
-    local parent name=${LONGSEQ_VALUE[MODEL_SIZE_KEY]} status=0
+    local parent name=${LONGSEQ_NAMED:-${LONGSEQ_VALUE[MODEL_SIZE_KEY]}} status=0
     longseq_absolute "${LONGSEQ_VALUE[OUTPUT_DIR]:-$LONGSEQ_ROOT/outputs}"
     parent=$REPLY/jobs
     [[ $LONGSEQ_TASK != use ]] || name=$1

@@ -7,6 +7,10 @@
 # is left in it then, and it would stay until its time is over. So it is ended, and the next job of its chain begins; a
 # job that none waits for goes back into the queue, to go on from its last checkpoint.
 set -u
+[ $# -ge 2 ] || {
+    echo "longseq: guard.sh is started by a job, for its other hosts: ./ALCF/submit.sh makes one" >&2
+    exit 2
+}
 job=$1 first=$2
 
 while sleep "${3:-60}"; do

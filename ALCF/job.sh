@@ -15,6 +15,7 @@ source "$LONGSEQ_ROOT/ALCF/setup.sh"
 source "$LONGSEQ_ROOT/ALCF/running.sh"
 source "$LONGSEQ_ROOT/ALCF/freeze.sh"
 
+[[ -d ${1-} ]] || longseq_refuse "job.sh is what a scheduler starts, with the job's folder: ./ALCF/submit.sh makes one"
 export LONGSEQ_JOB=$1
 extra=() task=train from=
 longseq_unfreeze

@@ -144,9 +144,11 @@ longseq_prepare_machine() { # modules, conda and proxies; LONGSEQ_BROUGHT: NAME=
 }
 
 longseq_print_machine() { # for a dry run: what stands before the command
-    local line lines=()
-    printf '# machine %s: scheduler %s, %s ranks on %s hosts\n' "$LONGSEQ_MACHINE" "$LONGSEQ_SCHEDULER" \
-        "$LONGSEQ_RANKS" "${#LONGSEQ_HOSTS[@]}"
+    local line lines=() ranks=ranks hosts=hosts
+    ((LONGSEQ_RANKS > 1)) || ranks=rank
+    ((${#LONGSEQ_HOSTS[@]} > 1)) || hosts=host
+    printf '# machine %s: scheduler %s, %s %s on %s %s\n' "$LONGSEQ_MACHINE" "$LONGSEQ_SCHEDULER" \
+        "$LONGSEQ_RANKS" "$ranks" "${#LONGSEQ_HOSTS[@]}" "$hosts"
     [[ -z $LONGSEQ_PROXY ]] || printf '# proxy %s\n' "$LONGSEQ_PROXY"
     mapfile -t lines < <(declare -f longseq_profile_modules)
     for line in "${lines[@]:2}"; do

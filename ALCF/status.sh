@@ -1,7 +1,11 @@
 #!/usr/bin/env bash
-# Jobs, chains and runs: what they wait for, how far they are. For a login node: needs a Python and nothing else.
+# Jobs, chains and runs: what they wait for, how far they are. For a login node: needs a Python and
+# nothing else.
 #
-# Usage: ./ALCF/status.sh [--all] [FOLDER]     FOLDER: parent of the runs' folders; else OUTPUT_DIR, else outputs/
+# Usage: ./ALCF/status.sh [--all] [FOLDER]
+#
+#   FOLDER  parent of the runs' folders; else OUTPUT_DIR, else outputs/
+#   --all   all of them, not the newest 10 of each alone
 set -euo pipefail
 
 LONGSEQ_ROOT=$(readlink -f -- "${BASH_SOURCE[0]}")

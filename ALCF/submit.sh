@@ -1,25 +1,28 @@
 #!/usr/bin/env bash
-# Submits a job that trains, or a chain of jobs that each go on from the last checkpoint: PBS, Cobalt, Slurm. Or one
-# that measures, or that uses what was trained.
+# Submits a job that trains, or a chain of jobs that each go on from the last checkpoint: PBS, Cobalt,
+# Slurm. Or one that measures, or that uses what was trained.
 #
-# Usage: [VARIABLE=value ...] ./ALCF/submit.sh [-q QUEUE] [-n NODES] [-t WALLTIME] [-A PROJECT] [--chain JOBS]
-#                                              [--bench | --use] [--dry-run] [-- ARGUMENT ...]
-#        [VARIABLE=value ...] ./ALCF/submit.sh QUEUE NODES WALLTIME PROJECT [-- ARGUMENT ...]   (as in 2023)
+# Usage: [VARIABLE=value ...] ./ALCF/submit.sh [-q QUEUE] [-n NODES] [-t WALLTIME] [-A PROJECT]
+#                                 [--chain JOBS] [--bench | --use] [--dry-run] [-- ARGUMENT ...]
+#        [VARIABLE=value ...] ./ALCF/submit.sh QUEUE NODES WALLTIME PROJECT [-- ARGUMENT ...]
+#                                 (as in 2023)
 #
 #   -q QUEUE      queue, partition or QOS          variable QUEUE
 #   -n NODES      whole nodes                      variable NHOSTS (SPARE_NODES come on top)
 #   -t WALLTIME   HH:MM:SS, 90m, 6h                variable WALLTIME
 #   -A PROJECT    project or account               variable PROJECT
-#   --chain JOBS  this many jobs, one after another: each goes on from the last checkpoint; the rest ends
-#                 at once when training is done, or failed in a way that would repeat
+#   --chain JOBS  this many jobs, one after another: each goes on from the last checkpoint; the rest
+#                 ends at once when training is done, or failed in a way that would repeat
 #   --bench       measure in place of training: what is behind -- are options of ./ALCF/bench.sh
-#   --use         ask a trained network in place of training: what is behind -- is a verb of ./ALCF/use.sh with its
-#                 arguments, as -- score outputs/RUN genome.fa --output scores.tsv; names are relative to this folder
+#   --use         ask a trained network in place of training: what is behind -- is a verb of
+#                 ./ALCF/use.sh with its arguments, as -- score outputs/RUN genome.fa --output
+#                 scores.tsv; names are relative to this folder
 #   --dry-run     print what would be submitted, and touch nothing (or DRY_RUN=1)
 #
-# What cannot run, or what the site would refuse or drop, is refused here. The job reads its settings and its code
-# from a folder of its own, jobs/NAME beside the runs' folders: editing the tree or the shell changes nothing.
-# Exit code: 0 submitted, 2 a mistake in what was asked for, 73 no room on a disk, anything else the scheduler's.
+# What cannot run, or what the site would refuse or drop, is refused here. The job reads its settings
+# and its code from a folder of its own, jobs/NAME beside the runs' folders: editing the tree or the
+# shell changes nothing. Exit code: 0 submitted, 2 a mistake in what was asked for, 73 no room on a
+# disk, anything else the scheduler's.
 set -euo pipefail
 
 LONGSEQ_ROOT=$(readlink -f -- "${BASH_SOURCE[0]}")

@@ -2,16 +2,21 @@
 # Trains a GPT: on this machine, or on all hosts of the allocation it is called in. On a login node it
 # submits a job that does (ALCF/submit.sh).
 #
-# Usage: [VARIABLE=value ...] ./ALCF/train-gpt3.sh [--help | --list-models | --list-variables] [-- ARGUMENT ...]
+# Usage: [VARIABLE=value ...] ./ALCF/train-gpt3.sh [-- ARGUMENT ...]
+#        ./ALCF/train-gpt3.sh --help | --list-models | --list-variables
 #
 #   SEQ_LEN=4k MODEL_SIZE_KEY=GPT125M ./ALCF/train-gpt3.sh
-#   DRY_RUN=1 ./ALCF/train-gpt3.sh            print the command and touch nothing
-#   PLAN=1 ./ALCF/train-gpt3.sh               print what it would need and whether it fits; PLAN=suggest what would
-#   ./ALCF/train-gpt3.sh -- --swiglu          arguments for the trainer; they come last and win
+#   DRY_RUN=1 ./ALCF/train-gpt3.sh      print the command and touch nothing
+#   PLAN=1 ./ALCF/train-gpt3.sh         print what it would need and whether it fits
+#   PLAN=suggest ./ALCF/train-gpt3.sh   print the fastest layout that fits
+#   ./ALCF/train-gpt3.sh -- --swiglu    arguments for the trainer; they come last and win
 #
-# --list-variables prints what can be set (docs/variables.md). The environment is made by install.sh at the first
-# call. Exit code: 0 done, 2 a mistake in what was asked for, 73 no room on a disk, 75 stopped early with a
-# checkpoint to go on from, anything else a failure.
+# --list-variables prints what can be set (docs/variables.md). The environment is made by install.sh
+# at the first call.
+#
+# Exit code: 0 done, 1 an error, 2 a mistake in what was asked for, 69 a host is at fault, 73 no room
+# on a disk, 75 stopped early with a checkpoint to go on from, above 128 ended by a signal (137:
+# killed).
 set -euo pipefail
 ended='' # the run's exit code, once it has ended
 # shellcheck disable=SC2329 # the trap calls it, too

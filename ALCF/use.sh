@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Asks a trained network on all ranks, as training runs: on this machine, or on all hosts of the allocation it is
-# called in. Long records are split over the ranks along the axes of training.
+# Asks a trained network on all ranks, as training runs: on this machine, or on all hosts of the
+# allocation it is called in. Long records are split over the ranks along the axes of training.
 #
 # Usage: [VARIABLE=value ...] ./ALCF/use.sh VERB RUN [ARGUMENT ...]
 #
@@ -9,9 +9,10 @@
 #
 # On a login node ./ALCF/submit.sh --use -- VERB RUN ... submits it as a job.
 #
-# VERB and its arguments are those of ./longseq.sh; ./longseq.sh VERB --help explains them. The variables are those of
-# training that say where and how it computes; one that cannot act here is refused. Exit code: 0 done, 2 a mistake in
-# what was asked for, 73 no room on a disk, 75 stopped before it was done, anything else a failure.
+# VERB and its arguments are those of ./longseq.sh; ./longseq.sh VERB --help explains them. The
+# variables are those of training that say where and how it computes; one that cannot act here is
+# refused. Exit code: 0 done, 2 a mistake in what was asked for, 73 no room on a disk, 75 stopped
+# before it was done, anything else a failure.
 set -euo pipefail
 
 LONGSEQ_ROOT=$(readlink -f -- "${BASH_SOURCE[0]}")

@@ -6,6 +6,7 @@ with them. It is imported when its verb is called, so that none waits for anothe
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import sys
@@ -19,50 +20,112 @@ from longseq.host.atomic_files import NO_ROOM, no_name, reason
 
 BEHIND = ("check", "plan", "simulate", "bench")  # take a command, or the trainer's words, after --
 EXIT_INTERRUPTED = 130
-VERBS = {
-    "check": (
-        "longseq.upstream.request:add_arguments",
-        "check and prepare a run",
-    ),
-    "prepare": ("longseq.data.commands:add_prepare", "sequence files, tables and text to tokens"),
-    "data": ("longseq.data.looking:add_data", "look at prepared data, check it, turn it back"),
-    "checkpoint": ("longseq.checkpoint.command:add_arguments", "look at, check, take weights"),
-    "score": ("longseq.inference.score:add_arguments", "how likely a network finds sequences"),
-    "generate": (
-        "longseq.inference.generation.generate:add_arguments",
-        "sequences that a network makes up",
-    ),
-    "embed": (
-        "longseq.inference.embedding.embed:add_arguments",
-        "what a network makes of sequences",
-    ),
-    "evaluate": (
-        "longseq.inference.evaluation.evaluate:add_arguments",
-        "what a network has learned",
-    ),
-    "export": ("longseq.huggingface.command:add_export", "a model for transformers"),
-    "import": ("longseq.huggingface.command:add_import", "a model of transformers, to train on"),
-    "convert": (
-        "longseq.upstream.convert:add_arguments",
-        "Megatron-DeepSpeed's checkpoint to ours",
-    ),
-    "report": ("longseq.reports.command:add_arguments", "a page for each run, a table of them"),
-    "watch": ("longseq.reports.live.watch:add_arguments", "a run or a job, as it goes"),
-    "status": ("longseq.reports.live.status:add_arguments", "all jobs, chains and runs, in short"),
-    "sync": ("longseq.run.sync:add_arguments", "send offline runs to Weights & Biases"),
-    "bench": ("longseq.bench.command:add_arguments", "speed by length, the longest sequence"),
-    "doctor": ("longseq.doctor.command:add_arguments", "is every host of this allocation fit?"),
-    "plan": ("longseq.planning.command:add_arguments", "what a run needs, and whether it fits"),
-    "simulate": (
-        "longseq.planning.simulate.command:add_arguments",
-        "one rank of any world, without memory",
-    ),
-    "completion": (
-        "longseq.reports.completion:add_arguments",
-        "what bash or zsh completes",
-    ),
-    "flags": ("longseq.reports.flag_table:add_arguments", "every flag with its default"),
+# By task, as --help lists them
+TASKS: dict[str, dict[str, tuple[str, str]]] = {
+    "data": {
+        "prepare": (
+            "longseq.data.commands:add_prepare",
+            "turn sequence files, tables and text into tokens",
+        ),
+        "data": (
+            "longseq.data.looking:add_data",
+            "inspect prepared data, verify them, turn them back into sequences",
+        ),
+    },
+    "before a run": {
+        "check": (
+            "longseq.upstream.request:add_arguments",
+            "check what a run is given, and prepare its data",
+        ),
+        "plan": (
+            "longseq.planning.command:add_arguments",
+            "how much memory a run needs, how fast it is, and what would fit",
+        ),
+        "simulate": (
+            "longseq.planning.simulate.command:add_arguments",
+            "count what one rank of a run of any size holds and sends, without its memory",
+        ),
+        "doctor": (
+            "longseq.doctor.command:add_arguments",
+            "check every host of this job, or measure this machine",
+        ),
+        "bench": (
+            "longseq.bench.command:add_arguments",
+            "measure speed by length, or the longest sequence",
+        ),
+    },
+    "runs": {
+        "status": ("longseq.reports.live.status:add_arguments", "list jobs, chains and runs"),
+        "watch": ("longseq.reports.live.watch:add_arguments", "follow a run or a job"),
+        "report": (
+            "longseq.reports.command:add_arguments",
+            "make a page of each run, and a table that compares them",
+        ),
+        "sync": ("longseq.run.sync:add_arguments", "send offline runs to Weights & Biases"),
+        "checkpoint": (
+            "longseq.checkpoint.command:add_arguments",
+            "inspect checkpoints, verify them, copy or average their weights",
+        ),
+    },
+    "what was trained": {
+        "score": (
+            "longseq.inference.score:add_arguments",
+            "how likely a network finds sequences, tokens or variants",
+        ),
+        "generate": (
+            "longseq.inference.generation.generate:add_arguments",
+            "sequences that a network makes up",
+        ),
+        "embed": (
+            "longseq.inference.embedding.embed:add_arguments",
+            "what a network makes of sequences, as vectors",
+        ),
+        "evaluate": (
+            "longseq.inference.evaluation.evaluate:add_arguments",
+            "what a network has learned, beside what knows nothing of it",
+        ),
+    },
+    "other programs' models": {
+        "export": ("longseq.huggingface.command:add_export", "write a model for transformers"),
+        "import": (
+            "longseq.huggingface.command:add_import",
+            "take over a model of transformers, to train it further",
+        ),
+        "convert": (
+            "longseq.upstream.convert:add_arguments",
+            "take over a checkpoint of Megatron-DeepSpeed",
+        ),
+    },
+    "these commands": {
+        "flags": ("longseq.reports.flag_table:add_arguments", "list the trainer's arguments"),
+        "completion": (
+            "longseq.reports.completion:add_arguments",
+            "print what lets bash or zsh complete all of this",
+        ),
+    },
 }
+VERBS = {name: row for rows in TASKS.values() for name, row in rows.items()}
+
+
+class AllVerbs(Parser):
+    """Its help lists the verbs by task."""
+
+    def format_help(self) -> str:
+        lines = {
+            action.dest: action
+            for verbs in self._actions
+            if isinstance(verbs, argparse._SubParsersAction)
+            for action in verbs._choices_actions
+        }
+        formatter = self._get_formatter()
+        formatter.add_usage(self.usage, self._actions, self._mutually_exclusive_groups)
+        formatter.add_text(self.description)
+        for task, rows in TASKS.items():
+            formatter.start_section(task)
+            formatter.add_arguments([lines[name] for name in rows])
+            formatter.end_section()
+        formatter.add_text(f"{self.prog} VERB --help explains one.")
+        return formatter.format_help()
 
 
 def called() -> str:
@@ -75,9 +138,9 @@ def make_parser(verb: str | None) -> tuple[Parser, Parser]:
 
     None: with the arguments of all, which takes seconds of imports.
     """
-    parser = Parser(prog=called(), description="What can be done without starting ranks.")
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    found = parser
+    parser = AllVerbs(prog=called(), description="What can be done without starting ranks.")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=Parser)
+    found: Parser = parser
     for name, (where, text) in VERBS.items():
         one = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:])
         if verb in (name, None):

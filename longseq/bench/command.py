@@ -38,15 +38,20 @@ FOR_TABLES = 120.0  # seconds kept back at a job's end; of a short one a fifth
 def add_arguments(parser: Parser) -> None:
     """What is tried, how, and where it is kept."""
     add = parser.add_argument
-    add("--lengths", nargs="+", default=LENGTHS, metavar="TOKENS", help="as 512 or 64k")
+    add("--lengths", nargs="+", default=LENGTHS, metavar="TOKENS",
+        help=f"as 512 or 64k ({LENGTHS[0]}, and doubled up to {LENGTHS[-1]})")  # fmt: skip
     add("--layouts", nargs="+", default=("tp", "ulysses", "ring"), metavar="AXIS",
-        help="tp, ulysses, ring, dp, or products as tp2xring")  # fmt: skip
+        help="tp, ulysses, ring, dp, or products as tp2xring (tp ulysses ring)")  # fmt: skip
     add("--ranks", nargs="+", default=(), metavar="N", help="numbers of ranks (all there are)")
-    add("--networks", nargs="+", default=("GPT_SMALL",), metavar="KEY", help="of --list-models")
-    add("--kernels", nargs="+", default=("1",), metavar="NAME", help="of USE_FLASH_ATTN")
+    add("--networks", nargs="+", default=("GPT_SMALL",), metavar="KEY",
+        help="of ./ALCF/train-gpt3.sh --list-models (GPT_SMALL)")  # fmt: skip
+    add("--kernels", nargs="+", default=("1",), metavar="NAME",
+        help="values of USE_FLASH_ATTN (1: the best there is here)")  # fmt: skip
     add("--steps", default="3", metavar="N", help="steps that count, after one that does not (3)")
     add("--longest", action="store_true", help="search the longest sequence, from the first length")
-    add("--memory", default="0", metavar="GIB", help="what a rank on the CPU may take")
+    add(
+        "--memory", default="0", metavar="GIB", help="what a rank on a CPU may take (what there is)"
+    )
     add("--timeout", default="10m", metavar="TIME", help="for one case (10m)")
     add("--within", default="", metavar="TIME",
         help="for all: the rest is left for another call (what is left of a job)")  # fmt: skip
@@ -56,7 +61,11 @@ def add_arguments(parser: Parser) -> None:
     add("--no-published", action="store_true", help="leave out what others published")
     add("--output", type=Path, default=Path("outputs/bench"), metavar="FOLDER",
         help="results and pictures (outputs/bench); the same one goes on")  # fmt: skip
+    parser.prog = os.environ.get("LONGSEQ_SCRIPT") or parser.prog
     parser.usage = "%(prog)s [OPTION ...] [-- ARGUMENT ...]"
+    parser.epilog = (
+        "ARGUMENT: of the trainer (docs/flags.md), for every case. docs/bench.md has more."
+    )
     parser.set_defaults(run_verb=bench)
 
 
@@ -163,12 +172,15 @@ def _show(options: argparse.Namespace, kept: Any, cases: Sequence[Any]) -> None:
     limit = float(kept.request["memory_gib"])
     table = reach_table(results, limit) if options.longest else speed_table(results)
     show(table)
-    paths = write_tables(kept.folder, list(kept.found.values()))
-    planned = None if options.no_published else published.planned(kept.folder)
+    # First of all: what stands beside them in the picture takes a while
+    for path in write_tables(kept.folder, list(kept.found.values())):
+        print(path, flush=True)
+    planned = None
+    if not options.no_published:
+        planned = published.planned(kept.folder, options.longest, say)
     panels = panels_of(results, options.longest, planned, limit)
-    paths += draw(kept.folder, options.longest, panels)
-    paths.append(write_page(kept.folder, panels, [table], kept.request))
-    for path in paths:
+    pictures = draw(kept.folder, options.longest, panels)
+    for path in [*pictures, write_page(kept.folder, panels, [table], kept.request)]:
         print(path)
 
 

@@ -27,17 +27,20 @@ SYSTEMS = {  # as docs/pictures/lengths.py draws them
     "old Megatron-DeepSpeed": (ORANGE, "s"),
     "Megatron-LM": (GREEN, "^"),
     "new Megatron-DeepSpeed": (INK, "D"),
-    published.OURS: (BLUE, "o"),
+    published.AS_THEN: (VIOLET, "v"),
+    published.BEST: (BLUE, "o"),
 }
 SIZE = (4.8, 3.9)  # inches of a panel, whose words can be read on a telephone
 LONG = 28  # letters of a name that has a line of the key for itself
 FOOT = 0.045  # of a panel's height: where a cross stands that is of no height
-Planned = tuple[dict[int, float | None], dict[str, dict[int, int]]]
 Panel = tuple[str, Callable[["Axes"], None]]  # its title, and what draws it
 
 
 def panels_of(
-    results: Sequence[Result], longest: bool, planned: Planned | None, memory_gib: float = 0.0
+    results: Sequence[Result],
+    longest: bool,
+    planned: published.Curves | None,
+    memory_gib: float = 0.0,
 ) -> list[Panel]:
     """What the one form or the other is drawn with.
 
@@ -128,22 +131,21 @@ def _measured_speed(axes: Axes, results: Sequence[Result]) -> None:
     axes.set_ylabel("TFLOPS a rank (dotted: model FLOPs)")
 
 
-def _published_speed(axes: Axes, planned: Planned) -> None:
-    rows: dict[str, dict[int, float | None]] = {**published.TFLOPS, published.OURS: planned[0]}
-    failed = []
+def _published_speed(axes: Axes, planned: published.Curves) -> None:
+    rows, failed = published.TFLOPS | planned, []
     for name, row in rows.items():
         ran = {length: value for length, value in row.items() if value is not None}
         _of_system(axes, name, ran)
         failed.append((SYSTEMS[name][0], [n for n, value in row.items() if value is None]))
     _out_of_memory(axes, failed)
-    _lengths(axes, list(planned[0]))
+    _lengths(axes, list(published.TFLOPS["new Megatron-DeepSpeed"]))
     axes.set_ylim(0, None)
     axes.set_ylabel("TFLOPS a GPU, Megatron's count")
 
 
 def _of_system(axes: Axes, name: str, values: Mapping[int, float]) -> None:
     colour, marker = SYSTEMS[name]
-    line = "--" if name == published.OURS else "-"
+    line = "--" if name in (published.AS_THEN, published.BEST) else "-"
     axes.plot(
         list(values), list(values.values()), line, color=colour, marker=marker, markersize=5,
         label=name,
@@ -184,10 +186,10 @@ def _measured_reach(axes: Axes, results: Sequence[Result], memory_gib: float) ->
     axes.set_ylabel("longest sequence (tokens)")
 
 
-def _published_reach(axes: Axes, planned: Planned) -> None:
-    rows = {**published.LONGEST["25B"], published.OURS: planned[1]["25B"]}
+def _published_reach(axes: Axes, planned: published.Curves) -> None:
+    rows: dict[str, Mapping[int, float | None]] = {**published.LONGEST, **planned}
     for name, row in rows.items():
-        _of_system(axes, name, row)
+        _of_system(axes, name, {gpus: value for gpus, value in row.items() if value is not None})
     _by_ranks(axes, [32, 64, 128], "A100 of 40 GB")
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter("{x:,.0f}")

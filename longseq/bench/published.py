@@ -2,8 +2,8 @@
 
 From the README of examples/long-sequences in ramanathanlab/genslm and docs/_pages/
 deepspeed4science.md of DeepSpeed, both of 2023. The tables' "25B" is 64 layers, hidden 6144 (29.3
-billion parameters), their "33B" 80 layers; tensor parallel 32 on A100s of 40 GB, fp16, layers
-recomputed.
+billion parameters), on A100s of 40 GB, fp16; the speeds are of tensor parallel 32, layers
+recomputed. Of ours there is that, and the layout that is the best by the plan.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,62 +27,73 @@ TFLOPS: dict[str, dict[int, float | None]] = {
     },
 }  # fmt: skip
 # Thousands of tokens by number of GPUs
-LONGEST: dict[str, dict[str, dict[int, int]]] = {
-    "25B": {
-        "old Megatron-DeepSpeed": {32: 36, 64: 42, 128: 42},
-        "Megatron-LM": {32: 26, 64: 48, 128: 52},
-        "new Megatron-DeepSpeed": {32: 192, 64: 448, 128: 512},
-    },
-    "33B": {
-        "old Megatron-DeepSpeed": {32: 28, 64: 32, 128: 32},
-        "Megatron-LM": {32: 14, 64: 46, 128: 52},
-        "new Megatron-DeepSpeed": {32: 128, 64: 384, 128: 448},
-    },
+LONGEST: dict[str, dict[int, int]] = {
+    "old Megatron-DeepSpeed": {32: 36, 64: 42, 128: 42},
+    "Megatron-LM": {32: 26, 64: 48, 128: 52},
+    "new Megatron-DeepSpeed": {32: 192, 64: 448, 128: 512},
 }
-LAYERS = {"25B": 64, "33B": 80}
-OURS = "longseq, planned"
+AS_THEN = "longseq, planned, tensor parallel 32"
+BEST = "longseq, planned, best layout"
+TENSOR_PARALLEL = """--tensor-model-parallel-size 32 --sequence-parallel --checkpoint-activations
+    --global-batch-size 2"""
+Curves = dict[str, dict[int, float | None]]
 
 
-def planned(folder: Path) -> tuple[dict[int, float | None], dict[str, dict[int, int]]]:
-    """Ours for the same tables by `longseq plan`: TFLOPS by tokens, and thousands of tokens by
-    network and GPUs. Kept in folder/planned.json, as it takes half a minute.
+def planned(folder: Path, longest: bool, say: Callable[[str], None]) -> Curves:
+    """Ours for the one form or the other by `longseq plan`, by curve: thousands of tokens by GPUs,
+    or TFLOPS by tokens. Kept in folder/planned-of-2023.json, as it takes half a minute.
     """
-    path = folder / "planned.json"
+    path = folder / "planned-of-2023.json"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        kept = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        speeds = {str(n): _speed(n) for n in TFLOPS["new Megatron-DeepSpeed"]}
-        lengths = {
-            name: {str(gpus): _longest(LAYERS[name], gpus) for gpus in (32, 64, 128)}
-            for name in LONGEST
-        }
-        found = {"tflops": speeds, "longest": lengths}
-        path.write_text(json.dumps(found), encoding="utf-8")
-    longest = {
-        name: {int(gpus): tokens for gpus, tokens in row.items()}
-        for name, row in found["longest"].items()
-    }
-    return {int(n): value for n, value in found["tflops"].items()}, longest
+        kept = {}
+    wanted = _asked(longest)
+    missing = [one for one in wanted if one[0] not in kept]
+    for number, (key, words) in enumerate(missing):
+        if number == 0:
+            say("planning 2023's published runs for their picture (--no-published leaves it out)")
+        say(f"[{number + 1}/{len(missing)}] {key}")
+        kept[key] = _value(_plan(words), longest)
+        path.write_text(json.dumps(kept), encoding="utf-8")
+    curves: Curves = {}
+    for key, _ in wanted:
+        name, _, at = key.rpartition(": ")
+        curves.setdefault(name, {})[int(at)] = kept[key]
+    return curves
 
 
-def _speed(tokens: int) -> float | None:
-    said = _plan(64, 32, tokens)
-    return float(said["tflops"]) if said["fits"] == "yes" else OUT
+def _asked(longest: bool) -> list[tuple[str, list[str]]]:
+    """`CURVE: WHERE` of each point, and what `longseq plan` is asked for it."""
+    if longest:
+        return [
+            (f"{BEST}: {gpus}", _words(gpus, 128 * K, "", "--longest"))
+            for gpus in LONGEST["Megatron-LM"]
+        ]
+    lengths = TFLOPS["new Megatron-DeepSpeed"]
+    return [
+        *((f"{AS_THEN}: {n}", _words(32, n, TENSOR_PARALLEL)) for n in lengths),
+        *((f"{BEST}: {n}", _words(32, n, "", "--suggest")) for n in lengths),
+    ]
 
 
-def _longest(layers: int, gpus: int) -> int:
-    said = _plan(layers, gpus, 128 * K, "--longest")
-    return int(said[0]["tokens"]) // 1000 if said else 0
-
-
-def _plan(layers: int, gpus: int, tokens: int, *options: str) -> Any:
-    flags = f"""--num-layers {layers} --hidden-size 6144 --num-attention-heads 64
+def _words(gpus: int, tokens: int, layout: str, *options: str) -> list[str]:
+    flags = f"""--num-layers 64 --hidden-size 6144 --num-attention-heads 64
         --seq-length {tokens} --max-position-embeddings {tokens} --use-rotary-position-embeddings
-        --use-flash-attn-v2 --tensor-model-parallel-size 32 --sequence-parallel
-        --global-batch-size 2 --micro-batch-size 1 --fp16 --checkpoint-activations"""
-    if options:  # it looks for the layout itself
-        flags = flags.replace("--checkpoint-activations", "")
-    words = ["plan", "--gpu", "a100-40", "--gpus", str(gpus), "--vocab-size", "50304", "--json"]
-    command = [sys.executable, "-m", "longseq", *words, *options, "--", *flags.split()]
+        --use-flash-attn-v2 --fp16 {layout}"""
+    words = ["--gpu", "a100-40", "--gpus", str(gpus), "--vocab-size", "50304", "--json", *options]
+    return [*words, "--", *flags.split()]
+
+
+def _plan(words: list[str]) -> Any:
+    command = [sys.executable, "-m", "longseq", "plan", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
+
+
+def _value(said: Any, longest: bool) -> float | None:
+    """Of a plan, or of the first that a search has found: TFLOPS, or thousands of tokens."""
+    first: dict[str, Any] = said if isinstance(said, dict) else said[0] if said else {"fits": "no"}
+    if first["fits"] != "yes":
+        return OUT
+    return float(first["tokens"]) / 1000 if longest else float(first["tflops"])

@@ -26,6 +26,7 @@ from longseq.checkpoint.left_out import read_left_out
 from longseq.checkpoint.trained import newest
 from longseq.config.flags import Parser
 from longseq.errors import EXIT_DONE, EXIT_FAILED, UserError
+from longseq.reports.format import counted
 
 SOME = 64  # blocks between two lines of progress
 WHERE = "a checkpoint, a folder of them, or a run's folder"
@@ -123,7 +124,10 @@ def _check_all(path: Path, manifest: Manifest) -> None:
         _tell_left(path, min((start + SOME) * BLOCK, total), total, began)
     seconds = max(time.monotonic() - began, 1e-9)
     size = total / 2**30
-    print(f"{path}: whole: {len(manifest.files)} files, {size:.3f} GiB, {size / seconds:.2f} GiB/s")
+    print(
+        f"{path}: whole: {counted(len(manifest.files), 'file')}, {size:.3f} GiB,"
+        f" {size / seconds:.2f} GiB/s"
+    )
 
 
 def _convert(options: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ Standard library only: the login node checks a run with it before any rank start
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from longseq.config.flags import flag
@@ -241,7 +241,8 @@ class Config:
     @property
     def values(self) -> dict[str, Any]:
         """What every flag was given or has, by its field."""
-        return {key: value for part in asdict(self).values() for key, value in part.items()}
+        parts = (getattr(self, one.name) for one in fields(self))
+        return {one.name: getattr(part, one.name) for part in parts for one in fields(part)}
 
     @property
     def global_batch_size(self) -> int:

@@ -16,7 +16,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import cache
 from typing import Any, NoReturn, TypeVar, get_type_hints
 
 from longseq.config import megatron
@@ -64,25 +65,21 @@ class Flag:
     below: float | None
 
 
-def flags_of(cls: type) -> Iterator[Flag]:
-    """The flags that the fields of `cls` declare, in their order."""
+@cache
+def flags_of(cls: type) -> tuple[Flag, ...]:
+    """The flags that the fields of `cls` declare, in their order. Kept, as a search for a layout
+    asks for them thousands of times, and reading annotations took half of it.
+    """
     hints = get_type_hints(cls)
-    for field in dataclasses.fields(cls):
-        if "help" not in field.metadata:
-            continue
-        meta = field.metadata
-        name = meta["name"] or "--" + field.name.replace("_", "-")
-        yield Flag(
-            name,
-            field.name,
-            hints[field.name],
-            field.default,
-            meta["help"],
-            meta["choices"],
-            meta["low"],
-            meta["high"],
-            meta["below"],
-        )
+    return tuple(
+        _flag(field, hints[field.name]) for field in dataclasses.fields(cls) if field.metadata
+    )
+
+
+def _flag(field: dataclasses.Field[Any], kind: type) -> Flag:
+    meta = dict(field.metadata)
+    name = meta.pop("name") or "--" + field.name.replace("_", "-")
+    return Flag(name, field.name, kind, field.default, **meta)
 
 
 class Parser(argparse.ArgumentParser):
@@ -152,11 +149,13 @@ def _value(item: Flag, text: str) -> Any:
     return number
 
 
-def add_flags(parser: argparse.ArgumentParser, classes: Sequence[type]) -> None:
-    """Give `parser` the flags of `classes`, each class a subject of its help."""
+def add_flags(
+    parser: argparse.ArgumentParser, classes: Sequence[type], but: Collection[str] = ()
+) -> None:
+    """Give `parser` the flags of `classes`, each class a subject of its help; but: fields."""
     for cls in classes:
         group = parser.add_argument_group(subject(cls))
-        for item in flags_of(cls):
+        for item in (item for item in flags_of(cls) if item.field not in but):
             text = meaning(item).replace("%", "%%")
             if item.kind is bool:
                 group.add_argument(
@@ -212,7 +211,8 @@ def meaning(item: Flag) -> str:
 def _build(cls: type[T], given: dict[str, Any]) -> T:
     """An instance of `cls`; a field that was not given keeps the dataclass' default."""
     values = {}
-    for item in flags_of(cls):
+    declaring: type = cls
+    for item in flags_of(declaring):
         if item.field in given:
             text = given[item.field]
             values[item.field] = text if item.kind is bool else _value(item, text)

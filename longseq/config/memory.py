@@ -30,6 +30,7 @@ else:
             for name, text in KERNEL_FLAGS.items()
         ],
         frozen=True,
+        namespace={"__doc__": "The attention kernel, else the best there is."},
     )
 
 

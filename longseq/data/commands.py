@@ -13,7 +13,7 @@ from longseq.data.input_flags import (
 )
 from longseq.data.progress_bar import progress_bar
 from longseq.errors import EXIT_DONE, UserError
-from longseq.reports.format import short
+from longseq.reports.format import counted, short
 
 
 def add_prepare(parser: Parser) -> None:
@@ -258,7 +258,7 @@ NAMES = {
 
 
 def _print_summary(prefix: str, counts: dict[str, int], tokens: int, documents: int) -> None:
-    print(f"{prefix}: {tokens:,} tokens in {documents:,} documents")
+    print(f"{prefix}: {tokens:,} tokens in {counted(documents, 'document')}")
     for key, text in NAMES.items():
         if counts.get(key):
             print(f"  {text}: {counts[key]:,}")

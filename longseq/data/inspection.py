@@ -30,7 +30,8 @@ def inspect(options: Data, seq_length: int) -> None:
         contents = read_all(dataset)
         lengths = np.diff(tokens.document_offsets)
         print(
-            f"{dataset.prefix}: {tokens.num_tokens:,} tokens in {tokens.num_documents:,} documents"
+            f"{dataset.prefix}: {tokens.num_tokens:,} tokens in"
+            f" {counted(tokens.num_documents, 'document')}"
         )
         print(f"  tokenizer {tokenizer.specification}, vocabulary {tokenizer.vocab_size}")
         print(f"  stored as {tokens.dtype}, {tokens.num_tokens * tokens.dtype.itemsize:,} bytes")
@@ -117,7 +118,7 @@ def _print_lengths(lengths: Ints, seq_length: int) -> None:
     fill = labels.sum() / max(1, samples * seq_length)
     print(
         f"  at {seq_length:,} tokens a sample: packed, {lengths.sum() / seq_length:,.1f} samples,"
-        f" 100% full; one document each, {samples:,} samples, {fill:.1%} full"
+        f" 100% full; one document each, {counted(samples, 'sample')}, {fill:.1%} full"
     )
 
 

@@ -12,6 +12,8 @@ from longseq.errors import EXIT_DONE
 if TYPE_CHECKING:
     from longseq.config.arguments import Data
 
+PREFIX = "prepared data: the name of PREFIX.bin and PREFIX.idx without its ending"
+
 
 def add_data(parser: Parser) -> None:
     """The arguments of `longseq data inspect|verify|decode|duplicates|report`."""
@@ -20,7 +22,7 @@ def add_data(parser: Parser) -> None:
     inspect = verbs.add_parser(
         "inspect", help="documents, lengths, tokens, how a run would cut them"
     )
-    inspect.add_argument("prefix", metavar="PREFIX")
+    inspect.add_argument("prefix", metavar="PREFIX", help=PREFIX)
     _add_split(inspect)
     inspect.add_argument(
         "--seq-length", type=int, default=2048, metavar="N", help="tokens of a sample"
@@ -29,14 +31,14 @@ def add_data(parser: Parser) -> None:
         "--tokenizer-type", default="", metavar="NAME", help="for files of other programs"
     )
     verify = verbs.add_parser("verify", help="digests, ranges and ends of every token")
-    verify.add_argument("prefix", metavar="PREFIX")
+    verify.add_argument("prefix", metavar="PREFIX", help=PREFIX)
     verify.add_argument(
         "--tokenizer-type", default="", metavar="NAME", help="for files of other programs"
     )
     report = verbs.add_parser(
         "report", help="a page of a data set, PREFIX.report.html, and a table"
     )
-    report.add_argument("prefix", metavar="PREFIX")
+    report.add_argument("prefix", metavar="PREFIX", help=PREFIX)
     _add_split(report)
     report.add_argument(
         "--tokenizer-type", default="", metavar="NAME", help="for files of other programs"
@@ -48,7 +50,7 @@ def add_data(parser: Parser) -> None:
     )
     add_column_flags(duplicates)
     decode = verbs.add_parser("decode", help="documents back to sequences, as FASTA")
-    decode.add_argument("prefix", metavar="PREFIX")
+    decode.add_argument("prefix", metavar="PREFIX", help=PREFIX)
     decode.add_argument("--document", type=int, action="append", help="its number; default: all")
     decode.add_argument(
         "--tokenizer-type", default="", metavar="NAME", help="for files of other programs"

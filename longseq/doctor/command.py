@@ -20,6 +20,12 @@ from longseq.config.flags import Parser
 from longseq.errors import EXIT_DONE, UserError
 
 EXIT_BAD_HOST = 69  # sysexits' EX_UNAVAILABLE
+CHECKED = """Checked on each host: that it answers, Python and library versions, GPUs in sight,
+idle, without faults and not slowed down, limits (ulimit), the clock, room in TMPDIR, /dev/shm and
+OUTPUT_DIR, that DATA_PATH can be read, the port where ranks meet; over all of them who is slow, by
+pairs, what NCCL took for a network, where ranks run, an all-reduce. Exit code: 0 all are well, 69 a
+bad host or network, 2 a mistake in what was asked for or in the environment, 75 stopped before it
+was done."""
 
 
 def add_arguments(parser: Parser) -> None:
@@ -32,12 +38,15 @@ def add_arguments(parser: Parser) -> None:
         "--disk", type=Path, metavar="FOLDER", help="with --measure: whose disk (this folder's)"
     )
     parser.set_defaults(run_verb=_all)
-    parts = parser.add_subparsers(metavar="PART", title="what ALCF/preflight.sh calls")
-    look = parts.add_parser("probe", help="look at this host")
+    parser.usage = "%(prog)s [OPTION ...]"
+    parser.description = f"{parser.description}.\n\n{CHECKED}"
+    # What ALCF/preflight.sh calls, and nobody else
+    parts = parser.add_subparsers(metavar="PART", help=argparse.SUPPRESS)
+    look = parts.add_parser("probe")
     for name in ("folder", "device", "data", "output"):
         look.add_argument(name)
     look.set_defaults(run_verb=_probe)
-    read = parts.add_parser("judge", help="read what the probes wrote; hosts on standard input")
+    read = parts.add_parser("judge")  # what the probes wrote; hosts on standard input
     read.add_argument("folder", type=Path)
     read.add_argument("device")
     read.add_argument("per_host", type=int)

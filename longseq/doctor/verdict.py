@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from longseq.doctor.links import LEAST, Links, slowest_link
+from longseq.reports.format import counted
 
 Net = dict[str, Any]
 
@@ -88,10 +89,11 @@ def table(verdict: Verdict) -> list[str]:
         lines += [f"{'':<{width}}       note: {remark}" for remark in verdict.remarks.get(host, [])]
     lines += [f"note: {note}" for note in verdict.notes]
     if verdict.slowest is not None:
-        line = f"all-reduce over {len(verdict.hosts)} host(s): {verdict.slowest:.3g} GB/s"
+        line = f"all-reduce over {counted(len(verdict.hosts), 'host')}: {verdict.slowest:.3g} GB/s"
         if verdict.links:
             line += (
-                f"; of {len(verdict.links)} pair(s) the slowest is {slowest_link(verdict.links)}"
+                f"; of {counted(len(verdict.links), 'pair')} the slowest is"
+                f" {slowest_link(verdict.links)}"
             )
         transports = {
             n["transport"] for nets in verdict.nets.values() for n in nets if n.get("transport")
@@ -103,7 +105,7 @@ def table(verdict: Verdict) -> list[str]:
 def _words(report: Mapping[str, Any], nets: Sequence[Net]) -> str:
     words = [f"Python {report['python']}"]
     words += [f"{name} {version}" for name, version in report["versions"].items()]
-    words.append(f"{len(report['gpus'] or [])} GPUs")
+    words.append(counted(len(report["gpus"] or []), "GPU"))
     if nets and "clock_seconds" in nets[0]:
         words.append(f"clock {nets[0]['clock_seconds']:+.2f} s")
     if nets and nets[0].get("interface"):

@@ -21,6 +21,7 @@ from longseq.data.tokenizers.base import SequenceTokenizer
 from longseq.errors import UserError
 from longseq.huggingface.to_folder import Exported
 from longseq.huggingface.tokenizer_file import padding_of
+from longseq.reports.format import counted
 from longseq.reports.runs import RunRecord, read_json, read_run
 
 Rows = Iterable[tuple[str, Any]]
@@ -132,7 +133,7 @@ def _network(exported: Exported, dtype: str) -> Rows:
         ("layers, width", f"{net.num_layers}, {net.hidden_size}"),
         ("query heads on key and value heads", heads),
         ("tokenizer", f"{manifest.tokenizer}, {manifest.vocabulary:,} tokens"),
-        ("weights", f"{dtype}, {len(exported.shards)} files"),
+        ("weights", f"{dtype}, {counted(len(exported.shards), 'file')}"),
     ]
 
 

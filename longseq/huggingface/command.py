@@ -17,6 +17,7 @@ from longseq.config.network import training_command
 from longseq.errors import EXIT_DONE, UserError
 from longseq.host.atomic_files import new_folder
 from longseq.parallel.agreement import Ranks
+from longseq.reports.format import counted
 
 WHERE = "a checkpoint, a folder of them, or a run's folder"
 
@@ -68,7 +69,10 @@ def _export(options: argparse.Namespace) -> int:
             (aside / "README.md").write_text(card(done, options.dtype), encoding="utf-8")
     except Damaged as damage:
         raise UserError(f"checkpoint {trained.path} is damaged: {damage}") from None
-    print(f"{options.folder}: {done.architecture}, {len(done.shards)} files of {options.dtype}")
+    print(
+        f"{options.folder}: {done.architecture}, {counted(len(done.shards), 'file')} of"
+        f" {options.dtype}"
+    )
     return EXIT_DONE
 
 

@@ -29,6 +29,9 @@ BATCH_TOKENS = 8192  # of a micro batch, where the user names none
 class Computing(KernelFlags):
     """Where and how the network is computed."""
 
+    device: str = flag("auto", "where to compute", choices=("auto", "cpu", "cuda", "xpu"))
+    bf16: bool = flag(False, "compute in bfloat16; else in fp32")
+    dry_run: bool = flag(False, "look for what would be refused, and compute nothing")
     seq_length: int = flag(
         0, "tokens the network may see at once; 0: those of a training sample", low=0
     )
@@ -36,9 +39,6 @@ class Computing(KernelFlags):
         0, "windows a rank works on at once; 0: as many as make about 8192 tokens", low=0
     )
     tile_size: int = flag(1024, "tokens that a layer works on at once outside attention", low=1)
-    device: str = flag("auto", "where to compute", choices=("auto", "cpu", "cuda", "xpu"))
-    bf16: bool = flag(False, "compute in bfloat16; else in fp32")
-    dry_run: bool = flag(False, "look for what would be refused, and compute nothing")
 
     @property
     def memory(self) -> Memory:
@@ -55,7 +55,10 @@ def add_computing(parser: Parser) -> None:
     parser.add_argument(
         "run", type=Path, metavar="RUN", help="a run's folder, its checkpoints, or one of them"
     )
-    add_flags(parser, (Layout, Computing))
+    kernels = [f"use_flash_attn_{name}" for name in KERNEL_FLAGS]
+    add_flags(parser, (Computing,), but=kernels)
+    add_flags(parser, (Layout,), but=("pipeline_model_parallel_size",))  # there is none here
+    add_flags(parser, (KernelFlags,))
 
 
 def read_computing(options: argparse.Namespace) -> tuple[Layout, Computing]:

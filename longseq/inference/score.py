@@ -45,6 +45,7 @@ from longseq.inference.variants import (
 from longseq.inference.vcf import read_variants
 from longseq.inference.windows import Cutting, Losses, cutting
 from longseq.parallel.agreement import Ranks
+from longseq.reports.format import counted
 
 if TYPE_CHECKING:
     import torch
@@ -220,9 +221,10 @@ def _score_records(ready: Ready, asked: Scoring, options: argparse.Namespace) ->
             weightless += math.isnan(row["bits_per_base"][0])
             table.add(row)
             each.add(_positions(sequence, losses, tokenizer, names))
-            advance(reader.done, f"{number:,} records")
+            advance(reader.done, counted(number, "record"))
     if weightless:
-        warner(ranks)(f"{weightless:,} records have no letter that counts: bits per base nan")
+        said = counted(weightless, "record")
+        warner(ranks)(f"{said} had no letter that counts: bits per base nan")
 
 
 def _check_variants(options: argparse.Namespace) -> None:
@@ -248,7 +250,7 @@ def _score_variants(ready: Ready, asked: Scoring, options: argparse.Namespace) -
         rows = variant_rows(ready, asked.reference, options.variants, size, reader.tokens, told)
         for number, row in enumerate(rows, 1):
             table.add(row)
-            advance(number, f"{number:,} variants")
+            advance(number, counted(number, "variant"))
     reader.left_out = 0  # at the ends of flanks; where alleles differ in it, notes say so
     for note in notes(told, ready.trained.tokenizer.specification):
         warner(ready.ranks)(note)

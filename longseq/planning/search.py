@@ -2,6 +2,7 @@
 
     found, refused = suggest(request)    # every way, the fastest that fits first
     found = longest(request)             # every way at its longest sequence, the longest first
+    very_longest(request)                # the first of those alone, in a fifth of the time
     found[0].choice.line(request)        # the environment line to type
 
 A way is tried with the trainer's own checks, so that what they refuse (heads, divisibility, batch)
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from longseq.config.arguments import Config
@@ -28,6 +30,7 @@ from longseq.planning.plan import Plan, make_plan
 GRID = 1024  # a longest sequence is a multiple of it, and of what the ranks split it into
 CHUNK = 65536
 MOST = 1 << 34  # tokens: nobody has more
+REACH = attrgetter("tokens", "speed")  # of a way: the longest, and of those the fastest
 Tell = Callable[[int, int], None]  # so many of so many layouts were tried
 
 
@@ -111,12 +114,9 @@ class Choice:
             f"NGPUS={request.ranks} MPSIZE={self.tp} SPSIZE={self.ulysses} RINGSIZE={self.ring}",
             f"SEQ_LEN={tokens} MICRO_BATCH={self.micro_batch} ZERO_STAGE={self.zero}",
         ]
-        if self.optimizer_on_host:
-            words.append("OFFLOAD_DEVICE=cpu")
-        if self.weights_on_host:
-            words.append("OFFLOAD_PARAM=cpu")
-        if self.ring > 1 or self.chunks:
-            words.append("USE_FLASH_ATTN=sdpa")
+        words += ["OFFLOAD_DEVICE=cpu"] if self.optimizer_on_host else []
+        words += ["OFFLOAD_PARAM=cpu"] if self.weights_on_host else []
+        words += ["USE_FLASH_ATTN=sdpa"] if self.ring > 1 or self.chunks else []
         flags = f"--recompute-granularity {self.recompute}"
         if self.inputs_on_host:
             flags += " --checkpoint-in-cpu"
@@ -126,8 +126,8 @@ class Choice:
         return f"{' '.join(words)} ./ALCF/train-gpt3.sh -- {flags}"
 
     def __str__(self) -> str:
-        parts = [f"tp {self.tp} x ulysses {self.ulysses} x ring {self.ring}, ZeRO {self.zero}"]
-        parts.append(f"micro batch {self.micro_batch}, recompute {self.recompute}")
+        layout = f"tp {self.tp} x ulysses {self.ulysses} x ring {self.ring}, ZeRO {self.zero}"
+        parts = [layout, f"micro batch {self.micro_batch}, recompute {self.recompute}"]
         on_host = {
             "optimizer": self.optimizer_on_host,
             "weights": self.weights_on_host,
@@ -252,16 +252,26 @@ def longest(request: Request, tell: Tell = _silent) -> list[Way]:
             way = _longest(request, choice)
             if way:
                 found.append(way)
-    return sorted(found, key=lambda way: (-way.tokens, -way.speed))
+    return sorted(found, key=REACH, reverse=True)
 
 
-def _longest(request: Request, choice: Choice) -> Way | None:
-    """The longest sequence of one way; None where even the shortest does not fit or is refused."""
+def very_longest(request: Request) -> Way | None:
+    """The first of `longest`: no way that does not fit that far is searched."""
+    best: Way | None = None
+    for layout in _layouts(request, _silent):
+        for choice in ways(layout, request.ranks, for_length=True):
+            way = _longest(request, choice, best.tokens if best else 0)
+            best = max((one for one in (best, way) if one), key=REACH, default=None)
+    return best
+
+
+def _longest(request: Request, choice: Choice, least: int = 0) -> Way | None:
+    """The longest sequence of one way; None where the shortest, or `least` tokens, do not fit."""
     split = choice.ulysses * choice.ring * choice.tp * (2 if choice.ring > 1 else 1)
     unit = math.lcm(GRID, split)
     at = partial(_fits, request, choice)
     try:
-        if not at(unit):
+        if not at(unit) or not at(-(-least // unit) * unit or unit):
             return None
         low, high = 1, 2
         while high * unit < MOST and at(high * unit):
@@ -281,7 +291,7 @@ def _fits(request: Request, choice: Choice, tokens: int) -> bool:
 def pareto(found: Sequence[Way]) -> list[Way]:
     """Those ways than which no other is both longer and faster, the longest first."""
     best, fastest = [], 0.0
-    for way in sorted(found, key=lambda way: (-way.tokens, -way.speed)):
+    for way in sorted(found, key=REACH, reverse=True):
         if way.speed > fastest:
             best.append(way)
             fastest = way.speed

@@ -53,11 +53,14 @@ def row(run: RunRecord) -> list[str]:
 
 
 def show(runs: Sequence[RunRecord]) -> None:
-    """Print the table: a run a line, or two on a narrow terminal."""
+    """Print the table: a run a line, or two on a narrow terminal; and what its speeds are, as
+    `watch` has those of the last iteration.
+    """
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     names = [printable(run.folder.name) for run in runs]
     for line in columns(names, COLUMNS, [row(run) for run in runs], width):
         print(line)
+    print("tokens/s and TFLOPS: medians of a run's iterations")
 
 
 def differences(runs: Sequence[RunRecord]) -> Table:

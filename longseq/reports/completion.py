@@ -24,6 +24,10 @@ OPTIONS = {  # those of bench.sh and use.sh are the verbs'
 }
 ON_RANKS = ("score", "generate", "embed", "evaluate")  # of use.sh
 
+# In place of shtab's own, which names another
+WHERE = """# ./longseq.sh completion bash > ~/.longseq-completion
+# source ~/.longseq-completion       a line for ~/.bashrc (docs/install.md)
+"""
 BASH = """
 _longseq_flags={flags}
 _longseq_variables={variables}
@@ -93,7 +97,10 @@ def completion(options: argparse.Namespace) -> int:
 
     parser = options.all_verbs()
     parser.prog = "longseq.sh"
-    print(shtab.complete(parser, shell=options.shell))
+    text = shtab.complete(parser, shell=options.shell)
+    if options.shell == "bash":  # zsh wants its first line first
+        text = WHERE + "\n".join(line for line in text.splitlines() if line[:1] != "#")
+    print(text)
     print(scripts(options.shell, options_of_scripts(parser)))
     return EXIT_DONE
 

@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader
 
 from longseq.host.atomic_files import Sha256, reason, replace_file, unwritable
 from longseq.reports import curves, plots, sections
-from longseq.reports.format import bits_a_base, duration, number, short
+from longseq.reports.format import bits_a_base, counted, duration, number, short
 from longseq.reports.runs import RunRecord
 from longseq.reports.sections import flat, pairs
 
@@ -141,13 +141,17 @@ def cards(run: RunRecord) -> list[tuple[str, str]]:
     mean, last = run.training_loss()
     slowest, said = sections.slowest_rank(run)
     found = [
-        _loss(run, mean, f"training loss, mean of {last} iterations{_until(run, 'lm_loss')}"),
+        _loss(
+            run,
+            mean,
+            f"training loss, mean of {counted(last, 'iteration')}{_until(run, 'lm_loss')}",
+        ),
         _loss(run, run.last("validation_loss"), f"validation loss{_until(run, 'validation_loss')}"),
         *(_loss(run, value, f"loss of a baseline: {name}") for name, value in run.marks()),
         (f"{run.metrics[-1]['iteration']:,}", "iterations"),
         (short(run.last("consumed_tokens")), "tokens"),
         (duration(run.seconds()), "in this run's iterations"),
-        (short(run.typical("tokens_per_sec")), "tokens/s"),
+        (short(run.typical("tokens_per_sec")), "tokens/s, median of the iterations"),
         (number(run.typical("model_tflops"), "{:.3g}"), "model TFLOPS a rank"),
         sections.utilization(run),
         (number(run.typical("tflops"), "{:.3g}"), "TFLOPS by Megatron's count"),

@@ -59,6 +59,10 @@ def add_arguments(parser: Parser, check_request: CheckRequest) -> None:
     parser.add_argument(
         "--any-layout", action="store_true", help="with --dry-run: whatever the ranks share out"
     )
+    parser.epilog = (
+        "COMMAND, with its arguments, is what the run's command.sh is to repeat;"
+        " ./ALCF/train-gpt3.sh, which calls this, gives itself."
+    )
     add_flags(parser, GROUPS)
     parser.set_defaults(run_verb=prepare_run, check_request=check_request, files=files_of)
 

@@ -14,7 +14,7 @@ from longseq.config.arguments import Config
 from longseq.data.opening import TrainingData
 from longseq.data.samples.entropy import CELLS, markov
 from longseq.host.atomic_files import replace_file
-from longseq.reports.format import loss
+from longseq.reports.format import counted, loss
 from longseq.reports.runs import SUMMARY
 
 Rows = list[tuple[str, object]]
@@ -91,7 +91,9 @@ def closing_rows(
     rows: Rows = []
     if losses:
         mean = sum(losses) / len(losses)
-        rows.append(("training loss", f"{loss(mean, bases)}, mean of {len(losses)} iterations"))
+        rows.append(
+            ("training loss", f"{loss(mean, bases)}, mean of {counted(len(losses), 'iteration')}")
+        )
     if validation_loss is not None:
         rows.append(("validation loss", loss(validation_loss, bases)))
     if marks.get("unigram_loss"):

@@ -1,16 +1,20 @@
 #!/usr/bin/env bash
-# Proves and measures what needs a GPU, on any machine with one; without one, what a CPU can show of it.
+# Proves and measures what needs a GPU, on any machine with one; without one, what a CPU can show of
+# it.
 #
 # Usage: ./tests/gpu/run.sh [--within 25m] [--wheels DIR] [--out DIR] [--steps a,b] [--docs]
 #
 #   --within TIME   for all steps together: 25m, 90s, 1h
-#   --wheels DIR    packages for a machine without a network; ./install.sh --wheels DIR makes them elsewhere
-#   --out DIR       results.json and each step's rows and output (outputs/gpu); what is there is not run again
+#   --wheels DIR    packages for a machine without a network; ./install.sh --wheels DIR makes them
+#                   elsewhere
+#   --out DIR       results.json and each step's rows and output (outputs/gpu); what is there is not
+#                   run again
 #   --steps a,b     these only, in the order of their worth (tests/gpu/steps.py lists them)
 #   --docs          keeps a GPU's results in docs/measured/, and writes docs/gpu.md anew
 #
-# Takes install.sh's environment where its torch sees the GPU, else the machine's python3 with its own torch.
-# Nothing is installed into that: what it lacks goes from DIR to venvs/gpu-wheels. Exit code 0: nothing is wrong.
+# Takes install.sh's environment where its torch sees the GPU, else the machine's python3 with its own
+# torch. Nothing is installed into that: what it lacks goes from DIR to venvs/gpu-wheels. Exit code: 0
+# nothing is wrong.
 set -euo pipefail
 
 LONGSEQ_ROOT=$(readlink -f -- "${BASH_SOURCE[0]}")

@@ -47,7 +47,7 @@ GPU_DEFAULTS = {
     "--num-attention-heads": "64",
     "--seq-length": "2048",
     "--max-position-embeddings": "2048",
-    "--tensor-model-parallel-size": "4",
+    "--tensor-model-parallel-size": "8",
     "--sequence-parallel": "",
     "--bf16": "",
     "--train-iters": "320000",
@@ -303,7 +303,7 @@ COMMON = Path(__file__).with_name("common_variables.txt").read_text().split()
 
 
 @pytest.mark.parametrize(
-    ("device", "devices", "expected"), [("cpu", 2, CPU_DEFAULTS), ("cuda", 4, GPU_DEFAULTS)]
+    ("device", "devices", "expected"), [("cpu", 2, CPU_DEFAULTS), ("cuda", 8, GPU_DEFAULTS)]
 )
 def test_defaults(
     arguments: Arguments, device: str, devices: int, expected: dict[str, str]

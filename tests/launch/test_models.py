@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -97,3 +99,47 @@ def test_a_name_that_meant_another_network_in_2023_says_so() -> None:
     env |= {"MODEL_SIZE_KEY": "GPT30B"}
     said = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stderr
     assert "PUBLISHED" not in said
+
+
+@pytest.mark.parametrize(
+    ("gpus", "key"), [(1, "GPT1_5B"), (2, "GPT2_7B"), (4, "GPT6_7B"), (8, "GPT13B")]
+)
+def test_the_default_fits_on_gpus_of_40_gib(
+    arguments: Callable[..., list[str]], gpus: int, key: str
+) -> None:
+    """By the plan, all else at its default; and no larger row would."""
+
+    def peak(**env: str) -> tuple[str, str]:
+        words = arguments(device="cuda", devices=gpus, **env)
+        folder = words[words.index("--run-dir") + 1]
+        asked = ["--gpu", "a100-40", "--gpus", str(gpus), "--vocab-size", "50304", "--json"]
+        command = [sys.executable, "-m", "longseq", "plan", *asked, "--", *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+        return folder.rpartition("/")[2].partition("_tp")[0], json.loads(done.stdout)["fits"]
+
+    assert peak() == (key, "yes")
+    larger = list(listed())[list(listed()).index(key) + 1]
+    assert gpus == 8 or peak(MODEL_SIZE_KEY=larger) == (larger, "no")
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ("--swiglu", "GPT125M"),
+        ("--num-layers 12", "GPT125M"),
+        ("--num-layers 3 --num-layers=2 --hidden-size 64", "custom"),
+        ("--num-layers=4 --hidden-size 256 --num-attention-heads 8", "GPT_SMALL"),
+    ],
+)
+def test_a_runs_folder_names_the_network_that_it_trains(
+    arguments: Callable[..., list[str]], words: str, name: str
+) -> None:
+    found = arguments(*words.split(), MODEL_SIZE_KEY="GPT125M")
+    assert found[found.index("--run-dir") + 1].rpartition("/")[2].startswith(f"{name}_tp2_")
+
+
+def test_a_run_that_is_gone_on_with_keeps_its_name(bash: Bash) -> None:
+    """On fewer GPUs, too, where the default is another: by its three numbers."""
+    script = 'longseq_model_of "$@" && echo "$REPLY"'
+    assert bash(script, "40", "5120", "64").stdout.split() == ["GPT13B"]
+    assert bash(script, "2", "64", "4").returncode == 1

@@ -464,10 +464,32 @@ ANSWERS = [
     "ALCF/submit.sh --help",
     "ALCF/use.sh --help",
     "ALCF/status.sh --help",
-    "ALCF/doctor.sh --help",
     "install.sh --help",
     "install.sh --dry-run",
 ]
+
+
+HEADED = """ALCF/train-gpt3.sh ALCF/submit.sh ALCF/use.sh ALCF/status.sh install.sh longseq.sh
+    tests/run.sh tests/gpu/run.sh""".split()
+
+
+@pytest.mark.parametrize("name", HEADED)
+def test_help_is_at_most_a_hundred_letters_wide(name: str) -> None:
+    """It is the comment that the script begins with."""
+    lines = (ROOT / name).read_text().partition("\nset -")[0].splitlines()
+    assert [line for line in lines if len(line.removeprefix("# ")) > 100] == []
+
+
+@pytest.mark.parametrize("name", ["guard.sh", "job.sh"])
+def test_what_people_do_not_call_says_what_does(name: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [str(ROOT / "ALCF" / name), "--help"],
+        env=clean_env(tmp_path, {}), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"longseq: {name} is ")
+    assert done.stderr.endswith("./ALCF/submit.sh makes one\n")
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("closed", [False, True])

@@ -141,7 +141,7 @@ def test_a_job_has_the_nodes_that_its_ranks_need(tmp_path: Path) -> None:
     env = {"MACHINE": "polaris", "QUEUE": "debug-scaling", "PROJECT": "myproject"}
     for ranks, nodes in (("32", "8"), ("6", "2"), ("4", "1")):
         text = dry_run(tmp_path, env | {"NGPUS": ranks, "MPSIZE": "2", "SEQ_LEN": "4k"})
-        assert f"{ranks} ranks on {nodes} hosts" in text
+        assert f"{ranks} ranks on {nodes} host" in text
         assert f"-l select={nodes}" in text, ranks
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from longseq.__main__ import VERBS, main, make_parser
+from longseq.__main__ import TASKS, VERBS, main, make_parser
 from longseq.config.arguments import GROUPS
 from longseq.config.flags import flags_of, parse, subject
+from longseq.reports.completion import ON_RANKS
 
 ROOT = Path(__file__).resolve().parents[2]
 LISTS = ("files", "inputs", "runs", "paths")
@@ -40,6 +41,31 @@ def test_help_fits_the_screen(
     assert max(map(len, lines)) <= columns
 
 
+def test_help_shows_what_a_user_can_say(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No part that only a script calls, no axis that cannot act, the script that was called."""
+    text = help_of([], capsys)
+    assert all(f"\n{task}:\n" in text for task in TASKS)
+    assert re.findall(r"^  (\w+)  ", text, re.MULTILINE) == list(VERBS)
+    assert "PART" not in help_of(["doctor"], capsys)
+    for verb in ON_RANKS:
+        said = help_of([verb], capsys)
+        assert "--pipeline-model-parallel-size" not in said
+        assert said.index("--device") < said.index("--tensor-model-parallel-size")
+        assert said.index("--device") < said.index("--use-flash-attn-v1")
+    monkeypatch.setenv("LONGSEQ_SCRIPT", "./ALCF/bench.sh")
+    assert help_of(["bench"], capsys).startswith("usage: ./ALCF/bench.sh [OPTION ...]")
+
+
+def test_arguments_are_known_without_torch() -> None:
+    """A shell that starts asks for those of all verbs."""
+    code = (
+        "import sys, longseq.__main__ as m; m.make_parser(None); sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
 def test_help_of_the_trainer_has_every_flag_by_subject_with_its_default(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -59,7 +85,7 @@ def test_help_of_the_trainer_has_every_flag_by_subject_with_its_default(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["chekc"], "unknown verb 'chekc': use one of check, prepare"),
+        (["chekc"], "unknown verb 'chekc': use one of prepare, data"),
         (["report"], "the following arguments are required: RUN: see ./longseq.sh report --help"),
         (["check", "--seqlength", "4"], "unknown argument '--seqlength'; did you mean --seq-len"),
         (["prepare", "x", "--output", "y", "--gene"], "unknown argument '--gene'; did you mean"),

@@ -30,6 +30,7 @@ from longseq.host.atomic_files import (
     unfinished,
     unwritable,
 )
+from longseq.reports.format import counted
 
 if TYPE_CHECKING:  # what few preparations need is imported by these
     from longseq.data.sources.annotation.beside import Annotation
@@ -166,8 +167,8 @@ def _tell(folder: Path, progress: Progress | None, say: Say) -> None:
     """What becomes of an earlier preparation."""
     if progress is not None:
         say(
-            f"goes on with what an earlier call left: {progress.files:,} files and"
-            f" {progress.whole.records:,} records are there"
+            f"goes on with what an earlier call left: {counted(progress.files, 'file')} and"
+            f" {counted(progress.whole.records, 'record')}"
         )
     elif (folder / STATE).exists():
         say(f"starts again: what {folder} holds is of other options or of files that have changed")

@@ -133,7 +133,7 @@ def _split(facts: Facts) -> Rows:
         rows.append((
             part.name,
             f"{part.got:.2%} of the tokens for {part.asked:.2%} asked{fair}: {part.tokens:,} in"
-            f" {counted(part.groups, 'group')}, {part.documents:,} documents or pieces{gc}",
+            f" {counted(part.groups, 'group')}, {_pieces(part.documents)}{gc}",
         ))  # fmt: skip
     tokens, documents = facts.in_no_part
     if tokens:
@@ -142,6 +142,10 @@ def _split(facts: Facts) -> Rows:
         text += f", {counted(documents, 'whole document')} among them" if documents else ""
         rows.append(("in no part", text))
     return [("cut by", facts.split.by), *rows, *(("note", note) for note in facts.split.notes)]
+
+
+def _pieces(count: int) -> str:
+    return "1 document or piece" if count == 1 else f"{count:,} documents or pieces"
 
 
 def _policies(facts: Facts) -> Rows:
@@ -159,15 +163,19 @@ def _policies(facts: Facts) -> Rows:
 def _weights(facts: Facts) -> Rows:
     total = sum(facts.weights.values())
     return [
-        (f"count for {weight:g}", f"{count:,} tokens, {count / total:.2%}")
+        (f"count for {weight:g}", f"{counted(count, 'token')}, {count / total:.2%}")
         for weight, count in facts.weights.items()
     ]
 
 
 def _sources(facts: Facts) -> Rows:
     rows = [
-        (name, f"{tokens:,} tokens, {bases:,} bases, {documents:,} documents")
+        (
+            name,
+            f"{counted(tokens, 'token')}, {counted(bases, 'base')},"
+            f" {counted(documents, 'document')}",
+        )
         for name, (documents, bases, tokens) in facts.sources.items()
     ]
     left = rows[SHOWN:]
-    return [*rows[:SHOWN], *([("others", f"{len(left):,} files")] if left else [])]
+    return [*rows[:SHOWN], *([("others", counted(len(left), "file"))] if left else [])]

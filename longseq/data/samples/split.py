@@ -15,6 +15,7 @@ import numpy as np
 from longseq.data.indexed.format import Flags, Ints
 from longseq.data.samples.shuffle import generator
 from longseq.errors import UserError
+from longseq.reports.format import counted
 
 PARTS = ("train", "valid", "test")
 
@@ -120,8 +121,8 @@ def split_documents(
     split = _between(documents, _cuts(documents, shares, whole_documents=False), "position")
     if len(documents.firsts) > 1:
         split.notes.append(
-            f"{len(documents.firsts):,} groups are too few to stay whole: cut by position, both"
-            " strands alike (--valid-records NAME holds one out)"
+            f"{counted(len(documents.firsts), 'group')}, too few to stay whole: cut by position,"
+            " both strands alike (--valid-records NAME holds one out)"
         )
     return split
 

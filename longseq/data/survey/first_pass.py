@@ -18,6 +18,7 @@ from longseq.data.survey.wish import LEAST_IDENTITY, Wish, wish_of
 from longseq.data.tokenizers.alphabet import INVALID, code_table
 from longseq.errors import UserError
 from longseq.host.atomic_files import replace_file
+from longseq.reports.format import counted
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,17 @@ class FirstPass:
         likeness = compare(found, len(self.inputs.paths), wish, self.bad)
         replace_file(path, likeness.text())
         if wish.exact:
-            self.say(f"{sum(likeness.dropped):,} records are duplicates of others and are dropped")
+            self.say(f"dropped as duplicates of others: {counted(sum(likeness.dropped), 'record')}")
         if wish.alike:
             groups = len(set(likeness.group))
-            self.say(f"{len(likeness.group):,} records are in {groups:,} groups by likeness")
+            self.say(
+                f"by likeness: {counted(len(likeness.group), 'record')} in"
+                f" {counted(groups, 'group')}"
+            )
         if likeness.short:
-            self.say(f"{likeness.short:,} records are too short for their likeness to be judged")
+            self.say(
+                f"too short for their likeness to be judged: {counted(likeness.short, 'record')}"
+            )
         return likeness
 
     def _noted(self, record: RawRecord, codes: bytes) -> None:

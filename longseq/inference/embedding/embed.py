@@ -27,6 +27,7 @@ from longseq.inference.ranks import on_ranks, warner
 from longseq.inference.score import Asked, add_files, add_window, check_window, readers
 from longseq.inference.windows import cutting
 from longseq.parallel.agreement import Ranks
+from longseq.reports.format import counted
 
 if TYPE_CHECKING:
     import torch
@@ -89,7 +90,7 @@ def _embed(asked: Asked, options: argparse.Namespace, device: torch.device, rank
         for name, states, last in embedded(ready, reader, asked.cuts, layer, options.per_token):
             output.add(name, states, last)
             records += last
-            advance(reader.done, f"{records:,} records")
+            advance(reader.done, counted(records, "record"))
     for said in filter(None, (reader.said_of_unknown(), reader.names.said())):
         warner(ranks)(said)
     if reader.left_out:

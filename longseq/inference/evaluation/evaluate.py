@@ -42,6 +42,7 @@ from longseq.inference.score import add_files, check_window, log_likelihood, rea
 from longseq.inference.sequences import Sequence
 from longseq.inference.windows import Cutting, Losses, cutting
 from longseq.parallel.agreement import Ranks
+from longseq.reports.format import counted
 
 if TYPE_CHECKING:
     import torch
@@ -201,7 +202,8 @@ def _bits(record: Sequence, losses: Losses) -> float:
 def _print(figures: dict[str, Any]) -> None:
     """What the terminal shows: a few lines a subject."""
     print(f"{figures['checkpoint']} on {figures['evaluated']}:"
-          f" {figures['letters']:,} letters in {figures['records']:,} records")  # fmt: skip
+          f" {figures['letters']:,} letters in"
+          f" {counted(figures['records'], 'record')}")  # fmt: skip
     print("\nbits a letter")
     for name, value in sorted(figures["bits_per_letter"].items(), key=lambda item: item[1]):
         print(f"  {name:<36} {value:.4f}")
@@ -230,8 +232,9 @@ def _print(figures: dict[str, Any]) -> None:
         print("\nno whole gene is there")
     elif of:
         print(
-            f"\n{of['scored_above_shuffled']} of {of['compared']} genes score above themselves with"
-            f" synonymous codons shuffled, by {of['nats_a_codon_above_shuffled']:.4f} nats a codon"
+            f"\n{of['scored_above_shuffled']} of {counted(of['compared'], 'gene')} score above"
+            " themselves with synonymous codons shuffled, by"
+            f" {of['nats_a_codon_above_shuffled']:.4f} nats a codon"
         )
     if figures["baselines_learned_from_tokens"] >= MOST:
         print(f"\nbaselines learned from {MOST:,} tokens of the training part only")

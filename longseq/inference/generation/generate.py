@@ -34,6 +34,7 @@ from longseq.inference.ranks import on_ranks, warner
 from longseq.inference.score import add_files, readers
 from longseq.inference.tables import written_aside
 from longseq.parallel.agreement import Ranks
+from longseq.reports.format import counted
 
 if TYPE_CHECKING:
     import torch
@@ -133,7 +134,7 @@ def _make(asked: Asked, options: argparse.Namespace, device: torch.device, ranks
                 for one in prompts[start : start + rows]
             ]
             for step in grow(ready, batch, sampling, asked.stops, new):
-                advance(done * new + step * len(batch), f"{done:,} sequences")
+                advance(done * new + step * len(batch), counted(done, "sequence"))
             done += len(batch)
             for one in batch:
                 text, strange = _fasta(asked, one, options)
@@ -144,8 +145,8 @@ def _make(asked: Asked, options: argparse.Namespace, device: torch.device, ranks
         warner(ranks)(f"FASTA cannot hold {replaced:,} characters of prompts: each is written ?")
     if empty:
         warner(ranks)(
-            f"{empty:,} sequences are empty, which score refuses: their first token ended them;"
-            " --no-end lets none end so"
+            f"{counted(empty, 'sequence')} came out empty, which score refuses: their first token"
+            " ended them; --no-end lets none end so"
         )
 
 

@@ -27,7 +27,11 @@ OUTPUTS = Path(__file__).parents[3] / "outputs"  # beside the scripts, wherever 
 def add_arguments(parser: Parser) -> None:
     """The folder, and how much of it."""
     parser.add_argument(
-        "outputs", nargs="?", type=Path, help="parent of the runs (OUTPUT_DIR, else outputs/)"
+        "outputs",
+        nargs="?",
+        type=Path,
+        metavar="FOLDER",
+        help="parent of the runs (OUTPUT_DIR, else outputs/)",
     )
     parser.add_argument("--all", action="store_true", help=f"not the newest {NEWEST} of each alone")
     parser.set_defaults(run_verb=show)

@@ -16,7 +16,8 @@ from typing import Any
 from longseq.config.arguments import Network
 from longseq.config.flags import given_flags, parse
 from longseq.errors import UserError
-from longseq.upstream.converting.rows import BY_HEAD, since_fpdt
+from longseq.upstream.converting.orders import BY_HEAD
+from longseq.upstream.converting.rows import since_fpdt
 
 CORRECTED = "longseq_corrected"  # an argument that runs of ours add: with UPSTREAM_FIXES=1?
 NEEDED = (

@@ -20,12 +20,8 @@ from torch import Tensor
 
 from longseq.config.arguments import Network
 from longseq.errors import UserError
+from longseq.upstream.converting.orders import BY_HEAD, BY_KIND
 
-BY_HEAD, BY_KIND = ORDERS = ("by-head", "by-kind")
-MEANING = {
-    BY_HEAD: "head by head",
-    BY_KIND: "one kind after the other",
-}
 FPDT = "ds_sequence_parallel_fpdt"  # among the arguments since that commit
 KNOWN_VERSIONS = (2.0, 3.0)  # of a checkpoint: by head; that commit left the number at 3.0
 

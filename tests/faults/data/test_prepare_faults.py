@@ -133,7 +133,7 @@ def test_what_changed_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             assert Path(f"{prefix}.{ending}").read_bytes() == Path(f"{fresh}.{ending}").read_bytes()
         names = several_files(tmp_path)
     assert "goes on" in said[0]
-    assert "1 files and 3 records" in said[0]
+    assert "1 file and 3 records" in said[0]
     assert "starts again" in said[1]
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from longseq.__main__ import main
-from longseq.bench import command, running
+from longseq.bench import command, published, running
 from longseq.bench.case import Case, Layout, all_cases, in_order, read_layout
 from longseq.bench.command import common, within
 from longseq.bench.kept import FAILED, OK, OOM, REFUSED, TIMED_OUT, Kept, Result
@@ -278,10 +278,14 @@ def test_the_published_forms(tmp_path: Path) -> None:
 
 def test_panels_stand_on_each_other_and_are_figures_of_the_page(tmp_path: Path) -> None:
     """Side by side their words were of five pixels."""
-    published = {2048: 9.0, 262144: None}, {"25B": {32: 4000, 64: 8000, 128: 16000}}
+    curves: dict[bool, published.Curves] = {
+        False: {published.AS_THEN: {2048: 9.0, 262144: None}, published.BEST: {2048: 99.0}},
+        True: {published.BEST: {32: 4000, 64: 8000, 128: 16000}},
+    }
     request = {"steps": 3, "memory_gib": 2.0, "arguments": ["--swiglu"], "variables": {}}
     for longest in (False, True):
-        panels = panels_of([result(case(1024)), result(case(2048), OOM)], longest, published, 2.0)
+        measured = [result(case(1024)), result(case(2048), OOM)]
+        panels = panels_of(measured, longest, curves[longest], 2.0)
         drawn = draw(tmp_path, longest, panels)[0].read_text()
         width, height = map(float, re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', drawn)[0])
         assert width < 360  # a letter of 8 points is of 8 pixels on a telephone
@@ -291,6 +295,33 @@ def test_panels_stand_on_each_other_and_are_figures_of_the_page(tmp_path: Path) 
         assert titles[0] == "Measured here" + ", 2 GiB a rank" * longest
         assert titles[1].startswith("Published: 25B")
         assert "<td>--swiglu</td>" in page
+
+
+def test_ours_is_planned_beside_the_published_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the tables are written; once, with a line a plan; each curve says what it is."""
+    said: list[str] = []
+
+    def plan(words: list[str]) -> object:
+        assert (tmp_path / "results.csv").is_file()
+        found = {"fits": "yes" if len(said) != 2 else "no", "tflops": 9.0, "tokens": 7000}
+        return [found] if {"--suggest", "--longest"} & set(words) else found
+
+    monkeypatch.setattr(published, "_plan", plan)
+    write_tables(tmp_path, [result(case(1024))])
+    curves = published.planned(tmp_path, False, said.append)
+    assert list(curves) == [published.AS_THEN, published.BEST]
+    assert list(curves[published.AS_THEN].values()) == [None] + [9.0] * 7
+    assert "--no-published" in said[0]
+    assert said[1:3] == [f"[{n}/16] {published.AS_THEN}: {n * 2048}" for n in (1, 2)]
+    assert published.planned(tmp_path, False, pytest.fail) == curves
+    reach = published.planned(tmp_path, True, said.append)
+    assert reach == {published.BEST: dict.fromkeys((32, 64, 128), 7.0)}
+    for longest, beside in ((False, curves), (True, reach)):
+        panels = panels_of([result(case(1024))], longest, beside)
+        picture = draw(tmp_path, longest, panels)[0]
+        assert picture.read_text().count(published.BEST) == 1
 
 
 def test_planned_is_where_the_estimate_reaches_the_limit(tmp_path: Path) -> None:

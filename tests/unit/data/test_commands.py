@@ -20,7 +20,7 @@ def test_verbs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prefix = str(tmp_path / "a b" / "it's")
     assert run_verb(["prepare", str(LAMBDA), "--output", prefix]) == 0
     printed = capsys.readouterr().out
-    assert "48,503 tokens in 1 documents" in printed
+    assert "48,503 tokens in 1 document\n" in printed
     assert re.search(r"\n  [0-9.]+ s, [1-9][0-9.]*[kM]?B/s\n$", printed)  # however little it was
     with pytest.raises(UserError, match="--overwrite"):
         run_verb(["prepare", str(LAMBDA), "--output", prefix])

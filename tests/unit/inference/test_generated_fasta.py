@@ -12,6 +12,7 @@ from longseq.__main__ import main
 from longseq.data.tokenizers.nucleotides import Nucleotides
 from longseq.data.tokenizers.registry import tokenizer_from
 from longseq.data.tokenizers.tagged import Tagged
+from longseq.reports.format import counted
 from tests.unit.inference.trained_run import LLAMA, make_model, write_run
 
 TAGS = [f"<organism={'E. coli ' * 9}>", "<feature=CDS>"]
@@ -84,7 +85,7 @@ def test_a_sequence_that_ends_at_once_is_told(
     out, error = capsys.readouterr()
     empty = sum(" tokens=0 " in line for line in out.splitlines())
     assert empty
-    assert f"{empty} sequences are empty, which score refuses" in error
+    assert f"{counted(empty, 'sequence')} came out empty, which score refuses" in error
 
 
 def test_no_two_records_have_one_name(

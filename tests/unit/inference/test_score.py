@@ -149,7 +149,7 @@ def test_records_without_a_letter_that_counts_are_said(
     assert main(["score", run, str(path), "--lower-case-weight", "0"]) == 0
     out, error = capsys.readouterr()
     assert [line.split("\t")[3:] for line in out.splitlines()[2:]] == [["0.000000", "nan"]] * 2
-    assert error == "longseq: warning: 2 records have no letter that counts: bits per base nan\n"
+    assert error == "longseq: warning: 2 records had no letter that counts: bits per base nan\n"
 
 
 def test_prepared_data_give_the_scores_of_their_file(

@@ -11,7 +11,7 @@ from longseq.config.arguments import GROUPS
 from longseq.config.flags import parse
 from longseq.planning.gpus import gpu_named, usual_node
 from longseq.planning.plan import make_plan
-from longseq.planning.search import Choice, Request, Way, longest, pareto, suggest
+from longseq.planning.search import Choice, Request, Way, longest, pareto, suggest, very_longest
 
 SHAPE = "--num-layers 32 --hidden-size 4096 --num-attention-heads 24 --bf16 --seq-length 98304"
 SHAPE = SHAPE.replace("4096", "3072") + " --use-rotary-position-embeddings --use-flash-attn-sdpa"
@@ -49,6 +49,7 @@ def test_a_longest_sequence_fits_and_one_a_little_longer_does_not() -> None:
     found = longest(asked)
     best = found[0]
     assert best.plan.fits == "yes"
+    assert very_longest(asked) == best
     config = best.choice.config(asked, best.tokens * 33 // 32 // 16384 * 16384 + 16384)
     assert make_plan(config, 50304, asked.node).fits != "yes"
     front = pareto(found)

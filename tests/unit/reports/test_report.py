@@ -255,7 +255,8 @@ def test_verb_shows_a_line_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[s
         "0:00:47",
     ]
     assert lines[2].split()[:4] == ["b", "unknown", "20", "1.8950"]
-    assert lines[3:] == [str(run / "report.html") for run in runs]
+    assert lines[3] == "tokens/s and TFLOPS: medians of a run's iterations"
+    assert lines[4:] == [str(run / "report.html") for run in runs]
 
 
 def test_runs_together_say_what_differs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,6 +49,7 @@ def test_progress_time_left_losses_and_the_last_warnings(tmp_path: Path) -> None
     assert lines[1].endswith("40/100  running, 0:02:00 left")
     assert lines[1].count("━") == round(24 * 0.4)
     assert lines[2].startswith("speed     2 s  2.05k tokens/s")
+    assert lines[2].endswith("  (the last iteration)")
     assert lines[3].startswith("loss      1.4750, mean of 20  validation 1.5000  █")
     assert lines[4:] == [f"warning   00:45:1{n} spike {n}" for n in (2, 3, 4)]
 
