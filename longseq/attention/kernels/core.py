@@ -59,10 +59,28 @@ class _Core(torch.autograd.Function):
             ]
             with torch.enable_grad():
                 y = _block(parts[0], parts[1], parts[2], block, ctx.documents, ctx.dropout)
-            found = torch.autograd.grad(y, parts, dy[block.rows])
+                end = _Begin.apply(y, dy[block.rows])
+            found = torch.autograd.grad(end, parts)
             for total, place, part in zip(sums, places, found, strict=True):
                 total[place] += part
         return *(d.to(x.dtype) for d, x in zip(sums, inputs, strict=True)), None, None
+
+
+class _Begin(torch.autograd.Function):
+    """Where backward begins with a gradient that is given. What torch.autograd.grad has for that
+    imports sympy, to compare shapes: a third of a second of every rank's first step.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, dy: Tensor) -> Tensor:
+        """y and dy of one shape → a scalar of no meaning."""
+        ctx.save_for_backward(dy)
+        return y.new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, _: Tensor) -> tuple[Tensor, None]:
+        """The gradient of y, in its shape."""
+        return ctx.saved_tensors[0], None
 
 
 class ScoreBlock(NamedTuple):
