@@ -60,6 +60,8 @@ def without_compiler(kind: type[Kind]) -> type[Kind]:
 
 def load_compiler() -> None:
     """Import torch's compiler, which leaves no folder behind."""
+    if "torch._dynamo" in sys.modules:
+        return
     asked = os.environ.get(FOLDER)
     os.environ[FOLDER] = asked or tempfile.gettempdir()  # which is there
     try:
