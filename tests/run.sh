@@ -21,6 +21,7 @@ if ! longseq_is_installed base || ! longseq_is_installed test; then
     ./install.sh --test
 fi
 export PATH=$LONGSEQ_VENV/bin:$PATH PYTHONNOUSERSITE=1 OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+unset PYTHONDONTWRITEBYTECODE # every rank would compile our modules again
 export HF_HUB_OFFLINE=1 WANDB_MODE=${WANDB_MODE:-offline}
 
 scripts=(install.sh longseq.sh tests/run.sh tests/gpu/run.sh .ci/run ALCF/*.sh ALCF/machines/*.sh ALCF/launchers/*.sh
