@@ -42,7 +42,7 @@ LAYOUTS = {
 CUTS = {
     "dp, one by one": "",
     "dp, two at a time": "--micro-batch-size 2 --zero-stage 2",
-    "ulysses, one by one": "--ds-sequence-parallel-size 2",
+    "ulysses, recomputed": "--ds-sequence-parallel-size 2 --checkpoint-activations",
     "tp, four at a time": "--tensor-model-parallel-size 2 --micro-batch-size 4",
 }
 

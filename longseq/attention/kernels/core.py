@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from longseq.attention.given import gradients
 from longseq.attention.kernel import AttentionDropout, Documents
 
 BLOCK_BYTES = 32 << 20  # of fp32 scores in a block: small beside the model, large for a matmul
@@ -59,28 +60,11 @@ class _Core(torch.autograd.Function):
             ]
             with torch.enable_grad():
                 y = _block(parts[0], parts[1], parts[2], block, ctx.documents, ctx.dropout)
-                end = _Begin.apply(y, dy[block.rows])
-            found = torch.autograd.grad(end, parts)
+            found = gradients([y], parts, [dy[block.rows]])
             for total, place, part in zip(sums, places, found, strict=True):
+                assert part is not None  # the output depends on all three
                 total[place] += part
         return *(d.to(x.dtype) for d, x in zip(sums, inputs, strict=True)), None, None
-
-
-class _Begin(torch.autograd.Function):
-    """Where backward begins with a gradient that is given. What torch.autograd.grad has for that
-    imports sympy, to compare shapes: a third of a second of every rank's first step.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, y: Tensor, dy: Tensor) -> Tensor:
-        """y and dy of one shape → a scalar of no meaning."""
-        ctx.save_for_backward(dy)
-        return y.new_zeros(())
-
-    @staticmethod
-    def backward(ctx: Any, _: Tensor) -> tuple[Tensor, None]:
-        """The gradient of y, in its shape."""
-        return ctx.saved_tensors[0], None
 
 
 class ScoreBlock(NamedTuple):
