@@ -26,7 +26,6 @@ from longseq.parallel.mesh import Mesh
 AdamW = without_compiler(torch.optim.AdamW)
 SGD = without_compiler(torch.optim.SGD)
 Adafactor = without_compiler(torch.optim.Adafactor)
-Muon = without_compiler(torch.optim.Muon)
 
 
 def parameter_groups(model: nn.Module, train: Training) -> list[dict[str, Any]]:
@@ -155,7 +154,8 @@ class MuonAndAdam(torch.optim.Optimizer):
         inner = [g for g in groups if g.get("inner")]
         outer = [g for g in groups if not g.get("inner")]
         scale = "match_rms_adamw"
-        muon = Muon(inner, lr=train.lr, weight_decay=train.weight_decay, adjust_lr_fn=scale)
+        make = without_compiler(torch.optim.Muon)  # which older versions of torch have not
+        muon = make(inner, lr=train.lr, weight_decay=train.weight_decay, adjust_lr_fn=scale)
         self.parts: tuple[torch.optim.Optimizer, ...] = (muon, _adam(train, outer))
         self._join()
         super().__init__(self.param_groups, {})
