@@ -21,6 +21,7 @@ if ! longseq_is_installed base || ! longseq_is_installed test; then
     ./install.sh --test
 fi
 export PATH=$LONGSEQ_VENV/bin:$PATH PYTHONNOUSERSITE=1 OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+unset PYTHONDONTWRITEBYTECODE # every rank would compile our modules again
 export HF_HUB_OFFLINE=1 WANDB_MODE=${WANDB_MODE:-offline}
 
 scripts=(install.sh longseq.sh tests/run.sh tests/gpu/run.sh .ci/run ALCF/*.sh ALCF/machines/*.sh ALCF/launchers/*.sh
@@ -58,7 +59,7 @@ export BASH_COVERAGE=$scratch/bash
 
 all_tests() { # those of one process beside those of several ranks: both wait for much of their time
     # Of several hosts, and long: so both take as long
-    local status=0 hosts=(tests/launch/test_again.py tests/launch/test_doctor.py)
+    local status=0 hosts=(tests/launch/test_{again,cluster,doctor}.py)
     set -m # a group of its own, which can be ended whole, and in which INT is not ignored
     "$LONGSEQ_PYTHON" -m pytest --durations=10 tests/unit tests/launch "${hosts[@]/#/--ignore=}" >"$scratch/said" 2>&1 </dev/null &
     beside=$!

@@ -10,6 +10,7 @@ blocks       flash attention of one block of queries and keys, and how blocks ad
 chunked, host_chunks  attention made of blocks whose tensors wait in host memory
 zigzag       which tokens of a sample each rank of a ring holds
 exchange     what ranks that share a sample do around a kernel: here nothing
+given        gradients of what is made again in backward
 
 longseq/config/kernels.py chooses the best kernel for a run and refuses one that cannot do it.
 """

@@ -42,6 +42,7 @@ from longseq.engine.network.whole_rows import norm_whole_rows
 from longseq.engine.optimizer import make_optimizer, parameter_groups, set_learning_rate
 from longseq.engine.stage0 import BareOptimizer, scale_losses
 from longseq.host import shared_memory
+from longseq.host.uncompiled import load_compiler
 from longseq.memory.allocator import give_back_large
 from longseq.memory.recompute_policy import RecomputePolicy
 from longseq.model.gpt import GPT
@@ -124,6 +125,7 @@ def build_model(
     dtype = DTYPES[config.training.dtype]
     values = initialized_parameters(model, config.network, config.training.seed, device, dtype)
     if config.training.zero_stage == 3:
+        load_compiler()  # DeepSpeed is about to
         start_deepspeed()
         if nvme.wanted(config):
             share = sum(p.numel() for p in model.parameters()) // mesh.replicas.size

@@ -20,7 +20,12 @@ from longseq.config.optimizers import OPTIMIZERS
 from longseq.engine.network.compile import wants_compiling
 from longseq.engine.one_pass_adam import OnePassAdam
 from longseq.engine.stage0 import BareOptimizer
+from longseq.host.uncompiled import load_compiler, without_compiler
 from longseq.parallel.mesh import Mesh
+
+AdamW = without_compiler(torch.optim.AdamW)
+SGD = without_compiler(torch.optim.SGD)
+Adafactor = without_compiler(torch.optim.Adafactor)
 
 
 def parameter_groups(model: nn.Module, train: Training) -> list[dict[str, Any]]:
@@ -90,7 +95,7 @@ def make_optimizer(
 
 def _adam(train: Training, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
     betas = (train.adam_beta1, train.adam_beta2)
-    return torch.optim.AdamW(groups, lr=train.lr, betas=betas, eps=train.adam_eps, fused=True)
+    return AdamW(groups, lr=train.lr, betas=betas, eps=train.adam_eps, fused=True)
 
 
 def _one_pass_adam(train: Training, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
@@ -99,11 +104,11 @@ def _one_pass_adam(train: Training, groups: list[dict[str, Any]]) -> torch.optim
 
 
 def _sgd(train: Training, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    return torch.optim.SGD(groups, lr=train.lr)
+    return SGD(groups, lr=train.lr)
 
 
 def _adafactor(train: Training, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    return torch.optim.Adafactor(groups, lr=train.lr)
+    return Adafactor(groups, lr=train.lr)
 
 
 def _muon(train: Training, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
@@ -116,6 +121,7 @@ MAKERS = {"adam": _adam, "sgd": _sgd, "adafactor": _adafactor, "muon": _muon}
 def _host_adam(train: Training, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
     from deepspeed.ops.adam import DeepSpeedCPUAdam
 
+    load_compiler()  # DeepSpeed asks for the very class, with its decorators
     betas = (train.adam_beta1, train.adam_beta2)
     adam: torch.optim.Optimizer = DeepSpeedCPUAdam(
         groups, lr=train.lr, betas=betas, eps=train.adam_eps, adamw_mode=True
@@ -137,6 +143,7 @@ def _forget_powers(adam: Any, args: Any, options: Any) -> None:
     )
 
 
+@without_compiler
 class MuonAndAdam(torch.optim.Optimizer):
     """torch's Muon for the layers' matrices, AdamW for tables, norms and biases.
 
@@ -147,9 +154,8 @@ class MuonAndAdam(torch.optim.Optimizer):
         inner = [g for g in groups if g.get("inner")]
         outer = [g for g in groups if not g.get("inner")]
         scale = "match_rms_adamw"
-        muon = torch.optim.Muon(
-            inner, lr=train.lr, weight_decay=train.weight_decay, adjust_lr_fn=scale
-        )
+        make = without_compiler(torch.optim.Muon)  # which older versions of torch have not
+        muon = make(inner, lr=train.lr, weight_decay=train.weight_decay, adjust_lr_fn=scale)
         self.parts: tuple[torch.optim.Optimizer, ...] = (muon, _adam(train, outer))
         self._join()
         super().__init__(self.param_groups, {})

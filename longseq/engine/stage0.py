@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from longseq.engine.one_pass_adam import OnePassAdam
+from longseq.host.uncompiled import without_compiler
 from longseq.parallel.collectives import all_reduce
 from longseq.parallel.mesh import Group
 from longseq.parallel.sharding import sharding_of
@@ -24,6 +25,7 @@ from longseq.parallel.sharding import sharding_of
 Make = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
 
 
+@without_compiler
 class BareOptimizer(torch.optim.Optimizer):
     """`make(groups)` on whole parameters; `_global_grad_norm` is where DeepSpeed looks for it.
 

@@ -8,7 +8,7 @@ gpus            what GPUs can do, by name: peaks, memory, links
 affinity        which CPUs and which GPU a rank has, and whether they are near each other
 host_memory     how much memory this process took, and its peak
 shared_memory   what earlier runs left in /dev/shm, removed
-uncompiled      functions that torch.compile leaves alone
+uncompiled      what torch.compile leaves alone, and runs without its compiler
 variables       the table of variables (ALCF/variables.txt), and which of them a run keeps
 broadcast       a folder onto the local disks of all hosts, in a tree over TCP
 scheduler       what squeue or qstat says of our jobs

@@ -8,7 +8,6 @@ blocks with a seed each, so that a tile of them drops what the whole would, wher
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -88,14 +87,11 @@ class Dropout(nn.Module):
         """
         if not self.training or self.probability == 0:
             return x
-        return _uncompiled(x, self, forward_pass, first)
+        return _dropped(x, self, forward_pass, first)
 
 
+@uncompiled  # that would draw other masks, and be made anew for every seed
 def _dropped(x: Tensor, dropout: Dropout, forward_pass: int, first: int) -> Tensor:
     """x of any shape → the same."""
     result: Tensor = _Drop.apply(x, dropout.probability, dropout.seed_of(forward_pass), first)
     return result
-
-
-# Compiled code would draw other masks, and be made anew for every seed
-_uncompiled: Callable[[Tensor, Dropout, int, int], Tensor] = uncompiled(_dropped)

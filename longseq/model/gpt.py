@@ -78,7 +78,9 @@ class GPT(nn.Module):
         self.net = net
         self.run_layers: RunLayers = one_by_one
         rows = net.padded_vocabulary(vocabulary)
-        self.tokens = nn.Embedding(rows, net.hidden_size)
+        # Its values come later: to give it some on the meta device torch would import its compiler
+        unset = torch.empty(rows, net.hidden_size)
+        self.tokens = nn.Embedding(rows, net.hidden_size, _weight=unset)
         self.positions: Positions | None = None
         if not net.use_rotary_position_embeddings:
             self.positions = Positions(net.positions, net.hidden_size)

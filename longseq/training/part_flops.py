@@ -24,6 +24,7 @@ from torch.utils.flop_counter import (
 )
 
 from longseq.attention.limits import KERNELS
+from longseq.host.uncompiled import load_compiler
 
 ATEN = torch.ops.aten
 WHOLE = "Global"  # torch's name of all together
@@ -35,6 +36,7 @@ class PartFlops(FlopCounterMode):
     """Counts by the names that `network` has for its modules."""
 
     def __init__(self, network: nn.Module) -> None:
+        load_compiler()  # torch is about to
         super().__init__(display=False, custom_mapping=_ours())
         self.mod_tracker: Any = _Parts(network)
 

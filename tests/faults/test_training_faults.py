@@ -190,10 +190,11 @@ def test_failing_rank_ends_all_and_is_named(start: Start) -> None:
 
 def test_signal_to_one_rank_in_a_save_and_it_resumes_exactly(start: Start) -> None:
     """SIGTERM to rank 1 alone: both stop at one iteration; going on equals never stopping."""
-    run = start("run", "--save-interval", "1", iterations=80)
+    run = start("run", "--save-interval", "1", iterations=40)
     run.until_iteration(3)
     while not list(run.folder.glob("checkpoints/step-*.tmp")):
         assert run.process.poll() is None, run.text()
+        time.sleep(0.001)  # the ranks share the cores with this
     os.kill(run.rank(1), signal.SIGTERM)
     assert run.exit_code() == 75
     assert "SIGTERM" in run.text()
@@ -202,10 +203,10 @@ def test_signal_to_one_rank_in_a_save_and_it_resumes_exactly(start: Start) -> No
     assert record["most_memory_gib"] >= record["peak_memory_gib"]  # rank 0 is one of them
     assert (run.folder / "checkpoints" / "latest").read_text() == f"step-{last}\n"
     assert not list(run.folder.glob("checkpoints/*.tmp"))
-    rest = start("rest", "--load", str(run.folder / "checkpoints"), iterations=80)
-    whole = start("whole", iterations=80)
+    rest = start("rest", "--load", str(run.folder / "checkpoints"), iterations=40)
+    whole = start("whole", iterations=40)
     assert (rest.exit_code(120), whole.exit_code(120)) == (0, 0)
-    assert sorted(rest.losses()) == list(range(last + 1, 81))
+    assert sorted(rest.losses()) == list(range(last + 1, 41))
     assert run.losses() | rest.losses() == whole.losses()
 
 

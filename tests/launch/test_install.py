@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from longseq.upstream.checkout import COMMIT, REPOSITORY
+from tests.launch.planned import wait_until
 from tests.launch.shell import ROOT, Result, Tree, processes_with, traced, write_script
 from tests.upstream_checkout import upstream_checkout
 
@@ -440,7 +441,8 @@ def test_an_installation_that_is_told_to_end_leaves_no_pip(machine: Machine, nam
         time.sleep(0.05)
     process.send_signal(getattr(signal, f"SIG{name}"))
     assert process.wait(30) == -getattr(signal, f"SIG{name}")
-    assert processes_with(str(machine.venv)) == []
+    # Each of pip's is told, and on a busy machine takes a moment to go
+    wait_until(lambda: not processes_with(str(machine.venv)), "something is left", 5)
     assert machine.install().returncode == 0
 
 

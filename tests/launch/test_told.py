@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.launch.planned import wait_until
 from tests.launch.shell import Tree, processes_with, write_script
 
 # Runs what it is given, but where HANG stands in it: there it leaves a process and waits for it. Of
@@ -62,7 +63,7 @@ def told(tree: Tree, program: str, name: str, **env: str) -> tuple[int, str]:
             time.sleep(0.05)
         script.send_signal(getattr(signal, f"SIG{name}"))
         _, said = script.communicate(timeout=60)
-    assert not processes_with(str(tree.home))
+    wait_until(lambda: not processes_with(str(tree.home)), "something is left", 5)
     return script.returncode, said
 
 

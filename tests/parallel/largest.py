@@ -17,7 +17,7 @@ from longseq.config.arguments import Config
 from tests.parallel.losses import GENOME, make_trainer, run_cases
 
 COMMON = [
-    *("--num-layers", "2", "--hidden-size", "64", "--num-attention-heads", "4", "--device", "cpu"),
+    *("--num-layers", "1", "--hidden-size", "64", "--num-attention-heads", "4", "--device", "cpu"),
     *("--seq-length", "10240", "--use-flash-attn-sdpa"),
     *("--tile-size", "256", "--make-vocab-size-divisible-by", "32"),
     *("--data-path", GENOME),
@@ -44,6 +44,9 @@ class Watch(TorchDispatchMode):
 
 def step(config: Config) -> dict[str, int]:
     trainer, feed = make_trainer(config)
+    # Never stopped: gloo's threads let go of tensors whenever they like, which Python 3.11 does not
+    # survive in the moment in which this stops
+    tracemalloc.start()
     list(feed.step(0))  # the index of the data is read once, whatever the length
     tracemalloc.reset_peak()
     before, _ = tracemalloc.get_traced_memory()
@@ -56,7 +59,4 @@ def step(config: Config) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    # Never stopped: gloo's threads let go of tensors whenever they like, which Python 3.11 does not
-    # survive in the moment in which this stops
-    tracemalloc.start()
     run_cases(step, COMMON)

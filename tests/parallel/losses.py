@@ -1,6 +1,6 @@
 """Run under mpiexec: train each named case for some steps, print losses and gradient norms as JSON.
 
-mpiexec -n 2 sh ALCF/rank.sh python tests/parallel/losses.py '{"tp2": ["--tensor-…", "2"]}'
+mpiexec -n 2 sh ALCF/rank.sh python tests/parallel/losses.py '{"tp2": ["--tensor-…", "2"]}' [STEPS]
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +43,14 @@ def make_trainer(config: Config) -> tuple[Trainer, Feed]:
     return trainer, Feed(data.train, config, trainer.mesh, trainer.device)
 
 
-def train(config: Config) -> dict[str, list[float]]:
+def train(config: Config, steps: int) -> dict[str, list[float]]:
     """Losses and gradient norms (before clipping) of the first steps."""
     trainer, feed = make_trainer(config)
     with trainer:
         lengths = curriculum_of(config)
         results = [
             trainer.step(feed.step(trainer.consumed_samples, lengths.length(trainer.iteration)))
-            for _ in range(STEPS)
+            for _ in range(steps)
         ]
     return {"losses": [r.loss for r in results], "norms": [r.grad_norm for r in results]}
 
@@ -69,4 +70,4 @@ def run_cases(step: Callable[[Config], Any], common: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    run_cases(train, COMMON)
+    run_cases(partial(train, steps=int(sys.argv[2]) if sys.argv[2:] else STEPS), COMMON)

@@ -1,6 +1,7 @@
 """Every layout, kernel, ZeRO stage and recomputation gives the numbers of one plain rank.
 
-fp32, 10 steps of the real genome, 4 layers of width 64: losses to 1e-5, gradient norms to 1e-4.
+fp32, 6 steps of the real genome, layers of width 64 (4 where some of them are recomputed, else 2):
+losses to 1e-5, gradient norms to 1e-4. `python -m tests.parallel.matrix` takes more of both.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import pytest
 
 from tests.parallel.ranks import run_ranks
 
+STEPS = 6
 ROTARY = ["--use-rotary-position-embeddings"]
+TWO = ["--num-layers", "2"]
 SDPA = ["--use-flash-attn-sdpa"]
 TP2 = ["--tensor-model-parallel-size", "2"]
 SP = ["--sequence-parallel"]
@@ -107,7 +110,7 @@ FAMILIES: dict[str, tuple[list[str], dict[int, dict[str, list[str]]]]] = {
         },
     ),
     "learned positions": (
-        [],
+        TWO,
         {
             1: {"sdpa": SDPA, "zero 3": SDPA + zero(3)},
             2: {
@@ -119,7 +122,7 @@ FAMILIES: dict[str, tuple[list[str], dict[int, dict[str, list[str]]]]] = {
         },
     ),
     "variant": (
-        ROTARY + VARIANT,
+        ROTARY + TWO + VARIANT,
         {
             1: {"sdpa": SDPA, "outside": SDPA + OUTSIDE},
             2: {
@@ -129,7 +132,7 @@ FAMILIES: dict[str, tuple[list[str], dict[int, dict[str, list[str]]]]] = {
         },
     ),
     "documents": (
-        ROTARY + DOCUMENTS,
+        ROTARY + TWO + DOCUMENTS,
         {
             1: {"sdpa": SDPA, "outside, chunks": SDPA + OUTSIDE + CHUNKS},
             2: {
@@ -151,16 +154,16 @@ FAMILIES: dict[str, tuple[list[str], dict[int, dict[str, list[str]]]]] = {
         {2: {"ring": RING2 + SDPA, "ring, outside": RING2 + SDPA + OUTSIDE}},
     ),
     "curriculum": (
-        [*ROTARY, "--curriculum-seq-length", "32", "--curriculum-iters", "8"],
+        [*ROTARY, *TWO, "--curriculum-seq-length", "32", "--curriculum-iters", "4"],
         {2: {"ulysses": ULYSSES2 + SDPA, "ring": RING2 + SDPA, "tp, split": TP2 + SP + SDPA}},
     ),
     "uneven heads": (
-        [*ROTARY, "--num-attention-heads", "5", "--hidden-size", "40"],
+        [*ROTARY, *TWO, "--num-attention-heads", "5", "--hidden-size", "40"],
         {2: {"ulysses": ULYSSES2 + SDPA}, 4: {"ulysses 4": ["--ds-sequence-parallel-size", "4"]}},
     ),
     "six heads on three": (
         [
-            *(*ROTARY, "--num-attention-heads", "6", "--num-key-value-heads", "3"),
+            *(*ROTARY, *TWO, "--num-attention-heads", "6", "--num-key-value-heads", "3"),
             *("--hidden-size", "48"),
         ],
         {
@@ -173,14 +176,14 @@ FAMILIES: dict[str, tuple[list[str], dict[int, dict[str, list[str]]]]] = {
         },
     ),
     "one key-value head": (
-        [*ROTARY, "--num-key-value-heads", "1"],
+        [*ROTARY, *TWO, "--num-key-value-heads", "1"],
         {
             2: {"ulysses": ULYSSES2 + SDPA, "ulysses, chunks": ULYSSES2 + SDPA + CHUNKS},
             4: {"ulysses x ring": ULYSSES2 + RING2 + SDPA},
         },
     ),
     "sgd without clipping": (
-        [*ROTARY, "--optimizer", "sgd", "--clip-grad", "0", "--lr", "0.01"],
+        [*ROTARY, *TWO, "--optimizer", "sgd", "--clip-grad", "0", "--lr", "0.01"],
         {
             1: {"zero 3": SDPA + zero(3)},
             2: {"tp, split": TP2 + SP + SDPA, "dp, zero 2": SDPA + zero(2)},
@@ -205,7 +208,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Any]:
     cache = str(tmp_path_factory.mktemp("cache"))
     program = Path(__file__).with_name("losses.py")
     return {
-        ranks: run_ranks(ranks, program, json.dumps(all_flags(ranks)), LONGSEQ_CACHE=cache)
+        ranks: run_ranks(
+            ranks, program, json.dumps(all_flags(ranks)), str(STEPS), LONGSEQ_CACHE=cache
+        )
         for ranks in (1, 2, 4)
     }
 

@@ -14,7 +14,8 @@ import pytest
 
 from tests.parallel.ranks import operator_is_built, run_ranks
 
-BASE = ["--use-rotary-position-embeddings", "--use-flash-attn-sdpa", "--bf16"]
+STEPS = "6"
+BASE = ["--use-rotary-position-embeddings", "--use-flash-attn-sdpa", "--num-layers", "2", "--bf16"]
 AXES = {
     "dp": [],
     "dp, accumulated": ["--global-batch-size", "4"],
@@ -54,7 +55,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Any:
             cases[name] = [*BASE[:-1], *flags, "--nvme-path", str(disk)]
     program = Path(__file__).with_name("losses.py")
     cache = str(tmp_path_factory.mktemp("cache"))
-    found = run_ranks(2, program, json.dumps(cases), LONGSEQ_CACHE=cache)
+    found = run_ranks(2, program, json.dumps(cases), STEPS, LONGSEQ_CACHE=cache)
     assert list(disk.glob("longseq-offload-*")) == []
     return found
 
@@ -77,7 +78,7 @@ def test_three_replicas_give_the_same_bits(tmp_path: Path) -> None:
         for stage in "012"
     }
     program = Path(__file__).with_name("losses.py")
-    found = run_ranks(3, program, json.dumps(cases), LONGSEQ_CACHE=str(tmp_path))
+    found = run_ranks(3, program, json.dumps(cases), STEPS, LONGSEQ_CACHE=str(tmp_path))
     for batch in ("3", "6"):
         expected = found[f"{batch}, 0"]
         for stage in "12":

@@ -40,3 +40,4 @@ def test_a_driven_trainer(tmp_path: Path) -> None:
     assert larger["loss"][1] == pytest.approx(larger["loss"][0], rel=1e-6)
     assert larger["too few"] == "1 micro batches, but a step has 4"
     assert not found["loads torch's compiler"]  # a second and 41 MiB a rank
+    assert found["imports in vain"] == []  # 1.5 s of CPU and 60 MiB a rank

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from longseq.attention.given import gradients
 from longseq.attention.kernel import AttentionDropout, Documents
 
 BLOCK_BYTES = 32 << 20  # of fp32 scores in a block: small beside the model, large for a matmul
@@ -59,8 +60,9 @@ class _Core(torch.autograd.Function):
             ]
             with torch.enable_grad():
                 y = _block(parts[0], parts[1], parts[2], block, ctx.documents, ctx.dropout)
-            found = torch.autograd.grad(y, parts, dy[block.rows])
+            found = gradients([y], parts, [dy[block.rows]])
             for total, place, part in zip(sums, places, found, strict=True):
+                assert part is not None  # the output depends on all three
                 total[place] += part
         return *(d.to(x.dtype) for d, x in zip(sums, inputs, strict=True)), None, None
 

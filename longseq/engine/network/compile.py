@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from longseq.config.arguments import Config
 from longseq.config.kernels import waits_for_host
 from longseq.errors import UserError
+from longseq.host.uncompiled import keep_uncompiled
 from longseq.memory.recompute_policy import RecomputePolicy
 from longseq.model.context import Context
 from longseq.model.gpt import GPT, one_by_one
@@ -90,6 +91,7 @@ def compile_layers(
     """Compile, in place: layers that run as they are written in one piece if `whole`, `together` of
     them in one where all do, else both halves of each; `options` are torch.compile's.
     """
+    keep_uncompiled()
     options = options or {"options": FUSED}
     torch._dynamo.config.recompile_limit = SHAPES
     others = len(model.layers) - policy.pointwise_layers(len(model.layers))

@@ -21,6 +21,8 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import get_gradient_edge
 
+from longseq.attention.given import begin
+
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 Gradients = tuple[Tensor, Tensor, Tensor]
 
@@ -96,8 +98,12 @@ class DetachedAttention:
         """gradient [s, b, heads, d] → those of q, k and v, in their shapes."""
         assert self._output is not None
         # The output itself goes now, unless the graph has kept it
-        edge, self._output = get_gradient_edge(self._output), None
-        torch.autograd.grad((edge,), (self._ticket,), (gradient,))
+        if gradient.device.type == "cpu":
+            end, self._output = begin([self._output], [gradient]), None
+            torch.autograd.grad(end, self._ticket)
+        else:
+            edge, self._output = get_gradient_edge(self._output), None
+            torch.autograd.grad((edge,), (self._ticket,), (gradient,))
         self._inputs = ()
         dq, dk, dv = self._found
         self._found.clear()

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from longseq.attention.exchange import Three
+from longseq.attention.given import gradients
 from longseq.memory.recomputing.detached_attention import DetachedAttention
 from longseq.memory.recomputing.offload import HostStore, Ticket
 from longseq.memory.recomputing.tiles import Tile, tiles
@@ -197,9 +198,7 @@ def _finish_backward(
             here = x[tile.rows].detach().requires_grad_()
             given = tile.of(o).detach().requires_grad_()
             y = call.finish(here, given, tile)
-        found = torch.autograd.grad(
-            y, [here, given, *sums.parameters], dy[tile.rows], allow_unused=True
-        )
+        found = gradients([y], [here, given, *sums.parameters], [dy[tile.rows]])
         assert found[0] is not None
         assert found[1] is not None
         dx[tile.rows] = found[0]
@@ -216,9 +215,7 @@ def _heads_backward(
         with torch.enable_grad():
             here = x[tile.rows].detach().requires_grad_()
             pieces = call.heads(here, tile)
-        found = torch.autograd.grad(
-            pieces, [here, *sums.parameters], [tile.of(d) for d in d_heads], allow_unused=True
-        )
+        found = gradients(pieces, [here, *sums.parameters], [tile.of(d) for d in d_heads])
         assert found[0] is not None
         dx[tile.rows] += found[0]
         sums.add(found[1:])

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from longseq.attention.exchange import Three
+from longseq.host.uncompiled import load_compiler
 from longseq.model.context import Context
 from longseq.model.layers import Layer
 
@@ -30,6 +31,8 @@ def again(function: Callable[..., Tensor], *arguments: Any) -> Tensor:
     """
     if not torch.is_grad_enabled():
         return function(*arguments)
+    if not torch.compiler.is_compiling():
+        load_compiler()  # torch is about to
     result: Tensor = checkpoint(
         function,
         *arguments,

@@ -35,8 +35,8 @@ TP4 = ["--tensor-model-parallel-size", "4", "--sequence-parallel"]
 KEPT8 = GPU + " --bf16 --seq-length 262144 --recompute-granularity none --sequence-parallel"
 KEPT8 += " --tensor-model-parallel-size 8"
 CHUNKS = " --bf16 --recompute-granularity full --tile-size 256 --checkpoint-in-cpu"
-CHUNKS += " --ds-sequence-parallel-fpdt --ds-sequence-parallel-fpdt-chunk-size 8192"
-CHUNKS += " --hidden-size 256 --seq-length 65536"
+CHUNKS += " --ds-sequence-parallel-fpdt --ds-sequence-parallel-fpdt-chunk-size 4096"
+CHUNKS += " --hidden-size 256 --seq-length 32768"
 AWAY = " --ds-sequence-parallel-fpdt-offloading"
 LONG = NET + GPU + " --bf16 --recompute-granularity none --ds-sequence-parallel-size 2"
 CASES: dict[str, tuple[int, str, bool]] = {
@@ -189,7 +189,7 @@ def test_chunks_on_the_host_are_not_here(found: dict[str, Any]) -> None:
 
     Of eight chunks that are 3/4 of 6 hidden states of all tokens.
     """
-    hidden = 2 * 256 * 65536 / 2**30
+    hidden = 2 * 256 * 32768 / 2**30
     saved = found["chunks"]["peak_gib"] - found["chunks on the host"]["peak_gib"]
     assert saved == pytest.approx(3 / 4 * 6 * hidden, rel=0.1)
 
