@@ -68,7 +68,11 @@ def sync(options: argparse.Namespace) -> int:
 
 def offline(run: Path) -> list[Path]:
     """The offline records of a run, the oldest first."""
-    return sorted(path for path in (run / "wandb").glob("offline-run-*") if path.is_dir())
+    try:
+        there = sorted((run / "wandb").iterdir())  # glob would hide why a name cannot be read
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [path for path in there if path.name.startswith("offline-run-") and path.is_dir()]
 
 
 def is_sent(records: Path) -> bool:
