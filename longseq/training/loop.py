@@ -143,6 +143,7 @@ class Training:
                 self.validate(record)
             if saved := self.kept.advance():
                 self.announcer.saved(saved)
+                self.stopper.saved_in(self.kept.seconds)
             self.tracker.log(record | saved)
             self.screen.iteration(record)
             if self._due(run.save_interval):
@@ -290,7 +291,6 @@ class Training:
                 " warm-up"
             )
         self.kept.save(self.trainer.progress(), self.spikes.state())
-        self.stopper.saved_in(self.kept.seconds)
 
     def close(self, exit_code: int) -> None:
         """End what this rank started, whatever happened before."""

@@ -58,6 +58,7 @@ class Recorder:
         self._began = self._rate = 0.0
         self._norm: float | None = None
         self._training: Any = None
+        self._validated = 0.0  # seconds of the longest validation
         self.marks = baselines(data) if ranks.rank == 0 else {}
         self.opening: Rows = []
         self._made: tuple[Any, Any, Any] = (None, None, None)  # model, optimizer, schedule
@@ -123,12 +124,17 @@ class Recorder:
         self.tracker.log(record)
         self.screen.iteration(record)
         made = theirs(losses, *args, **more)
-        if reason := self.watch.stopper.should_stop(self.ranks):
+        if reason := self.watch.stopper.should_stop(self.ranks, self._until_next_look()):
             self.screen.note(f"stopping after iteration {self.iteration}: {reason}")
             if self.config.run.save:
                 self._training.save_checkpoint(self.iteration, *self._made)
             raise Stopped
         return made
+
+    def _until_next_look(self) -> float:
+        """Seconds of what comes: a step, and the validation before it, which nothing breaks off."""
+        every, step = self.config.run.eval_interval, self.watch.stopper.longest_step
+        return step + (self._validated if every and self.iteration % every == 0 else 0.0)
 
     def _record(self, seconds: float) -> dict[str, Any]:
         config = self.config
@@ -155,7 +161,9 @@ class Recorder:
 
     def _evaluate(self, theirs: Any, *args: Any, **more: Any) -> Any:
         self.watch.at(self.iteration, "validation")
+        began = time.monotonic()
         losses, rest = theirs(*args, **more)
+        self._validated = max(self._validated, time.monotonic() - began)
         # Only the last stage of a pipeline is given it
         found = self.ranks.gather(float(losses[LOSS]) if LOSS in losses else None)
         if found[-1] is not None:

@@ -144,9 +144,8 @@ class Stopper:
         self.longest_step = max(self._longest, self._first if self._steps < 3 else 0.0)
 
     def saved_in(self, seconds: float) -> None:
-        """Tell how long a save takes (0: none has ended yet): the margin follows it."""
-        if seconds:
-            self._longest_save = max(seconds, self._longest_save or 0.0)
+        """Tell how long a save takes: the margin follows it."""
+        self._longest_save = max(seconds, self._longest_save or 0.0)
 
     def margin(self, coming: float | None = None) -> float:
         """Seconds before the end at which to stop: what comes before the next look (a step, or
@@ -166,9 +165,12 @@ class Stopper:
             return WALL_TIME
         return self._requested
 
-    def should_stop(self, ranks: Ranks) -> str | None:
-        """Why all ranks stop now, or None; a collective, to be called by every rank once a step."""
-        return REASONS.get(ranks.largest(self.request()))
+    def should_stop(self, ranks: Ranks, coming: float | None = None) -> str | None:
+        """Why all ranks stop now, or None; a collective, to be called by every rank once a step.
+
+        coming: seconds before the next look, where they are not those of a step.
+        """
+        return REASONS.get(ranks.largest(self.request(coming)))
 
 
 class Looks:

@@ -110,3 +110,11 @@ def test_of_the_last_nothing_can_be_had_without_a_checkpoint(saves: bool, code: 
     if saves:
         run.training.save = lambda: None  # type: ignore[method-assign]
     assert run.training.run() == code
+
+
+def test_a_save_that_has_ended_is_in_the_margin_at_once() -> None:
+    """It ends steps after it began; until the next one began, the margin was that of none."""
+    run = Fake(total=1, signal_in=None)
+    vars(run.training.kept).update(advance=lambda: {"checkpoint_seconds": 50.0}, seconds=50.0)
+    assert run.training.run() == EXIT_DONE
+    assert run.stopper.margin(0.0) == 5 + 2 * 50
