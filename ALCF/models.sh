@@ -1,7 +1,6 @@
 # shellcheck shell=bash
 # Sourced: the architectures by name, in the only table there is. Defines functions, and sets
 #   LONGSEQ_MODELS                              the table
-#   LONGSEQ_DEFAULT_MODELS                      which of its rows is the default, by number of GPUs
 #   LONGSEQ_LAYERS LONGSEQ_HIDDEN LONGSEQ_HEADS the row chosen by longseq_model
 
 # key layers hidden heads cuts: a cut is the same network with fewer layers, KEY_nL.
@@ -27,11 +26,9 @@ LONGSEQ_MODELS=(
 
 # From so many GPUs on: GPT13B as in 2023 where the GPUs share it out so that each has room, below that the largest
 # that GPUs of 40 GiB hold by the plan, with all else at its default (tests/launch/test_models.py)
-LONGSEQ_DEFAULT_MODELS=("8 GPT13B" "4 GPT6_7B" "2 GPT2_7B" "1 GPT1_5B")
-
 longseq_default_model() { # longseq_default_model GPUS: sets REPLY to the key
     local row least
-    for row in "${LONGSEQ_DEFAULT_MODELS[@]}"; do
+    for row in "8 GPT13B" "4 GPT6_7B" "2 GPT2_7B" "1 GPT1_5B"; do
         read -r least REPLY <<<"$row"
         (($1 < least)) || return 0
     done

@@ -39,7 +39,7 @@ FULL = set(
     """LONGSEQ_VARIABLES LONGSEQ_OTHERS LONGSEQ_LIKELY words LONGSEQ_MODELS LONGSEQ_ARGS
     LONGSEQ_NOTES LONGSEQ_COMMAND LONGSEQ_LAUNCHER LONGSEQ_SETTINGS LONGSEQ_HOSTS LONGSEQ_ALLOCATION
     LONGSEQ_REQUEST LONGSEQ_QUEUES LONGSEQ_NCCL_LIBRARIES LONGSEQ_BIND all hosts names queues
-    LONGSEQ_REMOVAL LONGSEQ_ON_EACH LONGSEQ_DEFAULT_MODELS
+    LONGSEQ_REMOVAL LONGSEQ_ON_EACH idle
     ranges environment missing pids clean gpus lines candidates entries known olds repeat good
     source scripts summary failed extra ops check platforms others pass_on""".split()
 )
