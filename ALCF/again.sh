@@ -82,6 +82,8 @@ longseq_settings_to_go_on() { # longseq_settings_to_go_on HOSTS LEFT: exports th
         export LOAD=$LONGSEQ_RUN
         unset RESUME
     done
+    # The default on fewer GPUs would be another network
+    [[ -n ${LOAD-}${LONGSEQ_VALUE[LOAD]} ]] || export MODEL_SIZE_KEY=${LONGSEQ_VALUE[MODEL_SIZE_KEY]} LONGSEQ_MODEL_FROM
 }
 
 longseq_go_on() { # longseq_go_on [EXTRA...]: becomes the run without LONGSEQ_FAILED; returns where no layout fits the hosts left

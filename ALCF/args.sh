@@ -6,6 +6,7 @@
 #   LONGSEQ_NAMED       the network as the run's folder names it: its key, or custom where it is no row's
 #   LONGSEQ_NOTES       array: what was chosen, and why, for the screen; what comes of it with the arguments behind --
 #                       Python says (longseq/run/check.py)
+#   LONGSEQ_MODEL_FROM  why the network is the one that it is, where nobody has named it; a job and a restart are given it
 #   LONGSEQ_INHERITED   array: flags of the run that LOAD goes on from, which no variable makes
 # and in LONGSEQ_VALUE the values that follow from others.
 
@@ -28,13 +29,18 @@ longseq_name_network() { # longseq_name_network [EXTRA...]: sets LONGSEQ_NAMED f
 }
 
 longseq_network_args() { # longseq_network_args [EXTRA...]
-    local key=${LONGSEQ_VALUE[MODEL_SIZE_KEY]} why="MODEL_SIZE_KEY" where="a CPU" REPLY network=()
+    local key=${LONGSEQ_VALUE[MODEL_SIZE_KEY]} why where="a CPU" REPLY network=()
     if [[ $LONGSEQ_DEVICE != cpu ]]; then
         where="$LONGSEQ_RANKS GPU"
         ((LONGSEQ_RANKS == 1)) || where+=s
         ((LONGSEQ_RANKS >= 8)) || where+=", GPT13B from 8 on"
     fi
-    [[ -n ${MODEL_SIZE_KEY-} ]] || why="the default on $where; MODEL_SIZE_KEY chooses another"
+    if [[ -n ${MODEL_SIZE_KEY-} ]]; then
+        why=${LONGSEQ_MODEL_FROM:-MODEL_SIZE_KEY} # a job, and a run that goes on, keep the default of the first ranks
+    else
+        LONGSEQ_MODEL_FROM="the default on $where; MODEL_SIZE_KEY chooses another"
+        why=$LONGSEQ_MODEL_FROM
+    fi
     if [[ -z $key ]]; then
         read -r -a network <<<"$LONGSEQ_NETWORK" # of the run that LOAD names
         longseq_model_of ${network[@]+"${network[@]}"} || longseq_default_model "$LONGSEQ_RANKS"
@@ -54,6 +60,11 @@ longseq_network_args() { # longseq_network_args [EXTRA...]
     if [[ " ${LONGSEQ_MODELS[*]%% *} " == *" ${key}_PUBLISHED "* ]]; then
         LONGSEQ_NOTES+=("          the $key of the tables of 2023 is ${key}_PUBLISHED, another network (--list-models)")
     fi
+}
+
+longseq_key_to_keep() { # sets REPLY to the MODEL_SIZE_KEY of this network on any number of ranks, empty: LOAD says which
+    REPLY=${MODEL_SIZE_KEY-}
+    [[ -n ${LONGSEQ_VALUE[LOAD]} ]] || REPLY=${LONGSEQ_VALUE[MODEL_SIZE_KEY]}
 }
 
 longseq_inherit() { # takes over what the run that LOAD names was set to, where nothing else is asked for

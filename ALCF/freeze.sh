@@ -20,16 +20,20 @@ longseq_absolute() { # longseq_absolute PATH: sets REPLY to it, from here
 }
 
 longseq_print_settings() { # the variables that the run depends on; ours that are not set now are unset in the job
-    local name data=${DATA_PATH:-$LONGSEQ_ROOT/data/NC_001416.1.fa}
+    local name data=${DATA_PATH:-$LONGSEQ_ROOT/data/NC_001416.1.fa} key=${MODEL_SIZE_KEY-} REPLY
     [[ ${LONGSEQ_TASK-train} != use ]] || data=
     # submit.sh's options are not exported
     for name in "${LONGSEQ_VARIABLES[@]%%|*}"; do
         [[ -z ${!name-} ]] || export "${name?}"
     done
+    if [[ ${LONGSEQ_TASK-train} == train ]]; then # the others refuse one
+        longseq_key_to_keep
+        key=$REPLY
+    fi
     longseq_clock "$LONGSEQ_SECONDS"
     # What was found out here shall not be found otherwise there. -I: whatever PYTHONPATH holds is a setting
     # to keep, not a place to look
-    WALLTIME=$REPLY MACHINE=$LONGSEQ_MACHINE PYTHON=$LONGSEQ_BASE_PYTHON \
+    WALLTIME=$REPLY MODEL_SIZE_KEY=$key MACHINE=$LONGSEQ_MACHINE PYTHON=$LONGSEQ_BASE_PYTHON \
         DATA_PATH=$data OUTPUT_DIR=${OUTPUT_DIR:-$LONGSEQ_ROOT/outputs} \
         "$LONGSEQ_BASE_PYTHON" -I "$LONGSEQ_ROOT/longseq/host/variables.py"
 }
@@ -71,7 +75,7 @@ longseq_not_kept() { # longseq_not_kept WHAT: of what the job will read
 }
 
 longseq_fill_job() { # longseq_fill_job [EXTRA...]: puts all that the job will read into its folder
-    local part settings given=
+    local part settings given='' why=''
     for part in ALCF longseq longseq.sh install.sh pretrain_gpt.py constraints.txt pyproject.toml; do
         cp -R -- "$LONGSEQ_ROOT/$part" "$LONGSEQ_JOB/tree/" 2>/dev/null || longseq_not_kept "$part" || return
     done
@@ -82,9 +86,10 @@ longseq_fill_job() { # longseq_fill_job [EXTRA...]: puts all that the job will r
         DS_CONFIG=$LONGSEQ_JOB/ds_config.json
     fi
     settings=$(longseq_print_settings) || return # Python has said why
+    [[ $LONGSEQ_TASK != train || -z ${LONGSEQ_MODEL_FROM-} ]] || printf -v why 'export LONGSEQ_MODEL_FROM=%q\n' "$LONGSEQ_MODEL_FROM"
     (($# == 0)) || printf -v given ' %q' "$@"
-    { printf '# The settings of this job, frozen at %(%Y-%m-%d %H:%M:%S)T\n%s\ntask=%s from=%q extra=(%s )\n' \
-        -1 "$settings" "$LONGSEQ_TASK" "$PWD" "$given" >"$LONGSEQ_JOB/settings.sh"; } 2>/dev/null ||
+    { printf '# The settings of this job, frozen at %(%Y-%m-%d %H:%M:%S)T\n%s\n%stask=%s from=%q extra=(%s )\n' \
+        -1 "$settings" "$why" "$LONGSEQ_TASK" "$PWD" "$given" >"$LONGSEQ_JOB/settings.sh"; } 2>/dev/null ||
         longseq_not_kept settings.sh || return
     { printf '#!/bin/bash\nexec /bin/bash %q %q\n' "$LONGSEQ_JOB/tree/ALCF/job.sh" "$LONGSEQ_JOB" >"$LONGSEQ_JOB/job.sh" &&
         chmod +x -- "$LONGSEQ_JOB/job.sh"; } 2>/dev/null || longseq_not_kept job.sh

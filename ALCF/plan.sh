@@ -21,6 +21,16 @@ longseq_args_to_plan() { # sets LONGSEQ_TO_PLAN; a batch that follows from a lay
     done
 }
 
+longseq_network_in_words() { # prints what gives the network that was planned, on any number of GPUs
+    if [[ $LONGSEQ_NAMED != custom ]]; then
+        printf 'MODEL_SIZE_KEY=%s' "$LONGSEQ_NAMED"
+    elif [[ -n $LONGSEQ_NETWORK ]]; then
+        printf LOAD=%s "${LONGSEQ_VALUE[LOAD]}"
+    else
+        printf 'MODEL_SIZE_KEY=%s and what is behind --' "${LONGSEQ_VALUE[MODEL_SIZE_KEY]}"
+    fi
+}
+
 longseq_plan() { # longseq_plan show|check: prints what PLAN asks for, or a line; refuses what needs far too much
     local python=$LONGSEQ_BASE_PYTHON plan=${LONGSEQ_VALUE[PLAN]} options=()
     if [[ $LONGSEQ_DEVICE != cpu ]]; then
@@ -38,6 +48,6 @@ longseq_plan() { # longseq_plan show|check: prints what PLAN asks for, or a line
     [[ ! -x $LONGSEQ_PYTHON || ! -f $LONGSEQ_VENV/installed-base.txt ]] || python=$LONGSEQ_PYTHON
     PYTHONPATH=$LONGSEQ_ROOT${PYTHONPATH:+:$PYTHONPATH} PYTHONDONTWRITEBYTECODE=1 PYTHONSAFEPATH=1 \
         "$python" -m longseq plan ${options[@]+"${options[@]}"} --gpus "$LONGSEQ_RANKS" -- ${LONGSEQ_TO_PLAN[@]+"${LONGSEQ_TO_PLAN[@]}"} || return
-    [[ $plan != [sl]* ]] || printf '\nThe line goes with what else this call sets: MODEL_SIZE_KEY=%s, DTYPE=%s, ...\n' \
-        "${LONGSEQ_VALUE[MODEL_SIZE_KEY]}" "${LONGSEQ_VALUE[DTYPE]}"
+    [[ $plan != [sl]* ]] || printf '\nThe line goes with what else this call sets: %s, DTYPE=%s, ...\n' \
+        "$(longseq_network_in_words)" "${LONGSEQ_VALUE[DTYPE]}"
 }

@@ -81,8 +81,10 @@ repeat=("$LONGSEQ_ROOT/ALCF/train-gpt3.sh") # what RUN/command.sh runs: the same
 ((${#extra[@]} == 0)) || repeat+=(-- "${extra[@]}")
 
 checking() { # checking PYTHON [--dry-run]: sets check, the command that finds what can be wrong before a rank starts
+    local REPLY
+    longseq_key_to_keep # for RUN/command.sh, which may be called on another number of GPUs
     check=(
-        env "PYTHONPATH=$LONGSEQ_ROOT${PYTHONPATH:+:$PYTHONPATH}" PYTHONSAFEPATH=1
+        env "PYTHONPATH=$LONGSEQ_ROOT${PYTHONPATH:+:$PYTHONPATH}" PYTHONSAFEPATH=1 "MODEL_SIZE_KEY=$REPLY"
         "$1" -m longseq check "${@:2}" --world-size "$LONGSEQ_RANKS" "${LONGSEQ_ARGS[@]}" -- "${repeat[@]}"
     )
 }

@@ -163,6 +163,9 @@ def test_a_host_that_was_not_used_takes_its_place(
     assert done.returncode == 0, done.stderr
     assert hosts_of(tmp_path) == [["alpha", "beta"], ["alpha", "gamma"]]
     assert "without beta: rank 1 has stopped; it goes on from the beginning" in done.stderr
+    assert done.stderr.count("GPT_SMALL (the default on a CPU; MODEL_SIZE_KEY chooses") == 2
+    for run in runs_in(tmp_path / "out"):  # to be repeated where the default is another
+        assert "\nexport MODEL_SIZE_KEY=GPT_SMALL\n" in (run / "command.sh").read_text()
 
 
 def test_a_restart_within_the_second_has_a_folder_of_its_own(stub: Tree) -> None:

@@ -7,11 +7,12 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from longseq.config.arguments import Network
-from tests.launch.shell import ROOT, Result, clean_env
+from tests.launch.shell import ARGS_SCRIPT, ROOT, Result, clean_env
 
 Bash = Callable[..., Result]
 
@@ -143,3 +144,46 @@ def test_a_run_that_is_gone_on_with_keeps_its_name(bash: Bash) -> None:
     script = 'longseq_model_of "$@" && echo "$REPLY"'
     assert bash(script, "40", "5120", "64").stdout.split() == ["GPT13B"]
     assert bash(script, "2", "64", "4").returncode == 1
+
+
+KEPT = """
+source "$LONGSEQ_ROOT/ALCF/queue.sh" && source "$LONGSEQ_ROOT/ALCF/freeze.sh"
+LONGSEQ_SECONDS=3600 LONGSEQ_MACHINE=workstation LONGSEQ_RANKS_PER_HOST=4
+for LONGSEQ_TASK in train bench; do
+    longseq_print_settings | grep -o "^export MODEL_SIZE_KEY=.*" || echo none
+done
+longseq_settings_to_go_on 1 1
+echo "${MODEL_SIZE_KEY:-none}"
+LONGSEQ_RANKS=4
+longseq_args "$@"
+echo "$LONGSEQ_LAYERS ${LONGSEQ_NOTES[0]}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "env", "key", "goes_on"),
+    [
+        ("", {}, "GPT13B", "40 model     GPT13B (the default on 8 GPUs; MODEL_SIZE_KEY chooses"),
+        ("", {"MODEL_SIZE_KEY": "GPT125M"}, "GPT125M", "12 model     GPT125M (MODEL_SIZE_KEY)"),
+        ("--num-layers 3", {}, "GPT13B", "40 model     custom (its layers, hidden size or"),
+    ],
+)
+def test_fewer_gpus_train_the_network_that_it_began_with(
+    bash: Bash, words: str, env: dict[str, str], key: str, goes_on: str
+) -> None:
+    """A job that is submitted and a run that goes on before its first checkpoint; not a bench."""
+    args = ARGS_SCRIPT.replace("printf", ": ")
+    done = bash(args + KEPT, "cuda", "8", *words.split(), **env)
+    assert done.returncode == 0, done.stderr
+    job, bench, again, said = done.stdout.splitlines()
+    assert job == f"export MODEL_SIZE_KEY={key}"
+    assert bench == (f"export MODEL_SIZE_KEY={key}" if env else "none")
+    assert again == key
+    assert said.startswith(goes_on)
+
+
+def test_a_run_that_is_gone_on_with_says_which_network_it_is(bash: Bash, tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    args = ARGS_SCRIPT.replace("printf", ": ")
+    done = bash(args + KEPT, "cuda", "8", LOAD=str(tmp_path))
+    assert done.stdout.splitlines()[:3] == ["none"] * 3, done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,32 @@ def test_a_layout_is_suggested_whatever_batch_this_one_has(tmp_path: Path) -> No
     none = call(tmp_path, "train-gpt3.sh", PLAN="longest")
     assert none.returncode == 2
     assert none.stderr.splitlines()[-1].startswith("longseq: PLAN=longest: ways are sought on GPUs")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--num-layers 12 --hidden-size 768 --num-attention-heads 16", "MODEL_SIZE_KEY=GPT125M, "),
+        ("--num-layers 3", "MODEL_SIZE_KEY=GPT2_7B and what is behind --, "),
+    ],
+)
+def test_the_suggested_line_names_the_network_that_was_planned(
+    tmp_path: Path, words: str, said: str
+) -> None:
+    few = {"MACHINE": "polaris", "SEQ_LEN": "4k", "NGPUS": "2"}
+    done = call(tmp_path, "train-gpt3.sh", "--", *words.split(), PLAN="suggest", **few)
+    assert done.returncode == 0, done.stderr
+    assert f" sets: {said}" in done.stdout.splitlines()[-1]
+
+
+def test_the_suggested_line_goes_with_the_run_whose_network_was_planned(
+    bash: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    """Where that network is no row of the table."""
+    script = """source "$LONGSEQ_ROOT/ALCF/plan.sh"
+        declare -A LONGSEQ_VALUE=([LOAD]=runs/x/checkpoints [MODEL_SIZE_KEY]=GPT13B)
+        LONGSEQ_NAMED=custom LONGSEQ_NETWORK="3 96 4" && longseq_network_in_words"""
+    assert bash(script).stdout == "LOAD=runs/x/checkpoints"
 
 
 def test_a_layout_is_sought_where_the_default_one_cannot_be(tmp_path: Path) -> None:

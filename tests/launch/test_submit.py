@@ -780,6 +780,7 @@ def test_editing_the_tree_or_the_shell_changes_nothing(site: Site) -> None:
     assert value["--train-iters"] == "300"
     (run,) = runs_of(job)
     assert "LONGSEQ_JOB" not in (run / "command.sh").read_text()  # another may repeat the run
+    assert "GPT_SMALL (the default on a CPU; MODEL_SIZE_KEY chooses another)" in said
 
 
 @pytest.mark.parametrize("name", ["a b", "it's", '"', "$(touch PWN)", "a\nb", "ü;&|<>*?~#"])

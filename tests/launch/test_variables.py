@@ -239,6 +239,7 @@ def test_what_belongs_to_a_run_is_kept_and_no_secret(bash: Bash, where: str) -> 
     assert set(kept.secret) == set(SECRET)
     if where == JOB:
         script = """longseq_find_machine; LONGSEQ_SECONDS=60
+                declare -A LONGSEQ_VALUE=([LOAD]= [MODEL_SIZE_KEY]=GPT125M)
             LONGSEQ_BASE_PYTHON=$(command -v python)
             source "$LONGSEQ_ROOT/ALCF/queue.sh"; source "$LONGSEQ_ROOT/ALCF/freeze.sh"
             longseq_print_settings"""
