@@ -497,7 +497,7 @@ def test_a_job_waits_for_room_and_trains_again(site: Site) -> None:
     past, runs = seen(site.plan), [f"{run}/checkpoints" for run in runs_of(job)]
     assert [load for load, _, _ in past] == [None, runs[0], runs[1], runs[1]]
     ends = [int(end) for _, end, _ in past]
-    assert ends[1] == ends[2] == ends[3]  # of one job
+    assert max(ends[1:]) - min(ends[1:]) <= 1  # of one job, in whole seconds of two clocks
 
 
 FILLED = """
