@@ -120,7 +120,7 @@ def bench(options: argparse.Namespace) -> int:
             whole, ended = False, True
         try:
             _show(options, kept, cases, None if ended else clock)
-        except KeyboardInterrupt:  # what stands by then is whole
+        except KeyboardInterrupt:  # the same command draws what is missing
             whole = False
     if not whole:
         say("not all of it: the same command goes on")
