@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import ast
 import importlib
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -58,6 +59,17 @@ def parser_of(name: str) -> argparse.ArgumentParser:
 
 
 def main(argv: list[str]) -> int:
+    """Run what is asked for; 0 where `| head` has seen enough."""
+    try:
+        code = _main(argv)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
+
+
+def _main(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help", "--list"):
         print(listing() if argv == ["--list"] else f"{__doc__}\n{listing()}")
         return 0

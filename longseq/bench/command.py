@@ -115,9 +115,13 @@ def bench(options: argparse.Namespace) -> int:
         try:
             work = _search if options.longest else sweep
             whole = work(cases, kept, run, clock, say)
+            ended = False
         except KeyboardInterrupt:
+            whole, ended = False, True
+        try:
+            _show(options, kept, cases, None if ended else clock)
+        except KeyboardInterrupt:  # the same command draws what is missing
             whole = False
-        _show(options, kept, cases)
     if not whole:
         say("not all of it: the same command goes on")
         return EXIT_STOPPED_EARLY
@@ -160,8 +164,10 @@ def _own(kept: Any, cases: Sequence[Any]) -> list[Any]:
     ]
 
 
-def _show(options: argparse.Namespace, kept: Any, cases: Sequence[Any]) -> None:
-    """Tables on the terminal, and all files."""
+def _show(options: argparse.Namespace, kept: Any, cases: Sequence[Any], clock: Any) -> None:
+    """Tables on the terminal, and all files; then the pictures again with what is planned for
+    2023's runs, which takes a while: none of it without `clock`, whose time it counts in.
+    """
     from longseq.bench import published
     from longseq.bench.pictures import draw, panels_of, write_page
     from longseq.bench.tables import reach_table, show, speed_table, write_tables
@@ -172,16 +178,23 @@ def _show(options: argparse.Namespace, kept: Any, cases: Sequence[Any]) -> None:
     limit = float(kept.request["memory_gib"])
     table = reach_table(results, limit) if options.longest else speed_table(results)
     show(table)
-    # First of all: what stands beside them in the picture takes a while
     for path in write_tables(kept.folder, list(kept.found.values())):
         print(path, flush=True)
-    planned = None
-    if not options.no_published:
-        planned = published.planned(kept.folder, options.longest, say)
-    panels = panels_of(results, options.longest, planned, limit)
-    pictures = draw(kept.folder, options.longest, panels)
-    for path in [*pictures, write_page(kept.folder, panels, [table], kept.request)]:
-        print(path)
+
+    def pictures() -> list[Path]:
+        planned = None
+        if not options.no_published:
+            planned = published.known(kept.folder, options.longest)
+        panels = panels_of(results, options.longest, planned, limit)
+        drawn = draw(kept.folder, options.longest, panels)
+        return [*drawn, write_page(kept.folder, panels, [table], kept.request)]
+
+    for path in pictures():
+        print(path, flush=True)
+    if options.no_published or clock is None:
+        return
+    if published.plan_missing(kept.folder, options.longest, say, lambda: clock.left):
+        pictures()
 
 
 def say(text: str) -> None:

@@ -9,11 +9,14 @@ recomputed. Of ours there is that, and the layout that is the best by the plan.
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from longseq.host.atomic_files import replace_file
 
 K = 1024
 OUT = None  # of memory
@@ -37,30 +40,76 @@ BEST = "longseq, planned, best layout"
 TENSOR_PARALLEL = """--tensor-model-parallel-size 32 --sequence-parallel --checkpoint-activations
     --global-batch-size 2"""
 Curves = dict[str, dict[int, float | None]]
+KEPT = "planned-of-2023.json"
 
 
-def planned(folder: Path, longest: bool, say: Callable[[str], None]) -> Curves:
-    """Ours for the one form or the other by `longseq plan`, by curve: thousands of tokens by GPUs,
-    or TFLOPS by tokens. Kept in folder/planned-of-2023.json, as it takes half a minute.
+def known(folder: Path, longest: bool) -> Curves:
+    """Ours for the one form or the other, of the points that were planned before, by curve:
+    thousands of tokens by GPUs, or TFLOPS by tokens.
     """
-    path = folder / "planned-of-2023.json"
-    try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        kept = {}
-    wanted = _asked(longest)
-    missing = [one for one in wanted if one[0] not in kept]
-    for number, (key, words) in enumerate(missing):
-        if number == 0:
-            say("planning 2023's published runs for their picture (--no-published leaves it out)")
-        say(f"[{number + 1}/{len(missing)}] {key}")
-        kept[key] = _value(_plan(words), longest)
-        path.write_text(json.dumps(kept), encoding="utf-8")
     curves: Curves = {}
-    for key, _ in wanted:
+    kept = _kept(folder)
+    for key, _ in _asked(longest):
         name, _, at = key.rpartition(": ")
-        curves.setdefault(name, {})[int(at)] = kept[key]
+        if key in kept:
+            curves.setdefault(name, {})[int(at)] = kept[key]
     return curves
+
+
+def plan_missing(
+    folder: Path,
+    longest: bool,
+    say: Callable[[str], None],
+    left: Callable[[], float] = lambda: math.inf,
+) -> bool:
+    """Plan the points that are not known yet by `longseq plan`, into folder/planned-of-2023.json,
+    as all of them take half a minute. Is any new?
+
+    left: seconds that it may take. A curve ends where a plan of it fails.
+    """
+    kept, failed, new = _kept(folder), set[str](), False
+    missing = [one for one in _asked(longest) if one[0] not in kept]
+    for number, (key, words) in enumerate(missing):
+        curve = key.rpartition(": ")[0]
+        if curve in failed:
+            continue
+        try:
+            if (most := left()) <= 0:
+                raise subprocess.TimeoutExpired("longseq plan", most)
+            if number == 0:
+                say("planning 2023's runs for their picture (--no-published leaves it out)")
+            say(f"[{number + 1}/{len(missing)}] {key}")
+            kept[key] = _value(_plan(words, most), longest)
+        except subprocess.TimeoutExpired:
+            say(
+                f"no time is left to plan {len(missing) - number} points of 2023's curves, which"
+                " the picture is without: the same command plans them"
+            )
+            return new
+        except (subprocess.CalledProcessError, OSError, ValueError) as error:
+            failed.add(curve)
+            say(f"{key} cannot be planned, the curve is left out from there: {_why(error)}")
+            continue
+        replace_file(folder / KEPT, json.dumps(kept))
+        new = True
+    return new
+
+
+def _why(error: Exception) -> str:
+    """The last line of what a failed plan said."""
+    lines = str(getattr(error, "stderr", "") or error).strip().splitlines()
+    return lines[-1] if lines else type(error).__name__
+
+
+def _kept(folder: Path) -> dict[str, float | None]:
+    """What was planned before; nothing where the file is none of ours, which is made anew."""
+    try:
+        found = json.loads((folder / KEPT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    return {key: one for key, one in found.items() if one is None or type(one) in (int, float)}
 
 
 def _asked(longest: bool) -> list[tuple[str, list[str]]]:
@@ -85,9 +134,11 @@ def _words(gpus: int, tokens: int, layout: str, *options: str) -> list[str]:
     return [*words, "--", *flags.split()]
 
 
-def _plan(words: list[str]) -> Any:
+def _plan(words: list[str], most: float) -> Any:
+    """What `longseq plan` says within `most` seconds."""
     command = [sys.executable, "-m", "longseq", "plan", *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    timeout = None if math.isinf(most) else most
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=timeout)
     return json.loads(done.stdout)
 
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from operator import attrgetter
 from typing import Any
 
@@ -59,7 +60,7 @@ class Request:
 class Choice:
     """One way to train it. weights_on_host needs stage 3; chunks: attention in chunks on the host.
 
-    recompute: none, pointwise, outside-attention or full.
+    recompute: none, pointwise, outside-attention or full; auto: as the trainer will choose.
     """
 
     tp: int = 1
@@ -117,13 +118,12 @@ class Choice:
         words += ["OFFLOAD_DEVICE=cpu"] if self.optimizer_on_host else []
         words += ["OFFLOAD_PARAM=cpu"] if self.weights_on_host else []
         words += ["USE_FLASH_ATTN=sdpa"] if self.ring > 1 or self.chunks else []
-        flags = f"--recompute-granularity {self.recompute}"
-        if self.inputs_on_host:
-            flags += " --checkpoint-in-cpu"
+        flags = [f"--recompute-granularity {self.recompute}"] if self.recompute != "auto" else []
+        flags += ["--checkpoint-in-cpu"] if self.inputs_on_host else []
         if self.chunks:
-            flags += f" --ds-sequence-parallel-fpdt --ds-sequence-parallel-fpdt-chunk-size {CHUNK}"
-            flags += " --ds-sequence-parallel-fpdt-offloading"
-        return f"{' '.join(words)} ./ALCF/train-gpt3.sh -- {flags}"
+            flags += [f"--ds-sequence-parallel-fpdt --ds-sequence-parallel-fpdt-chunk-size {CHUNK}"]
+            flags += ["--ds-sequence-parallel-fpdt-offloading"]
+        return " ".join([*words, "./ALCF/train-gpt3.sh", *(["--", *flags] if flags else [])])
 
     def __str__(self) -> str:
         layout = f"tp {self.tp} x ulysses {self.ulysses} x ring {self.ring}, ZeRO {self.zero}"
@@ -155,11 +155,9 @@ class Way:
 def layouts(ranks: int, heads: int) -> Iterator[Choice]:
     """Every way to share out the ranks; data parallel ranks are what is left."""
     sizes = [n for n in range(1, ranks + 1) if ranks % n == 0]
-    for tp in sizes:
-        for ulysses in sizes:
-            for ring in sizes:
-                if ranks % (tp * ulysses * ring) == 0 and tp * ulysses <= heads:
-                    yield Choice(tp, ulysses, ring)
+    for tp, ulysses, ring in product(sizes, repeat=3):
+        if ranks % (tp * ulysses * ring) == 0 and tp * ulysses <= heads:
+            yield Choice(tp, ulysses, ring)
 
 
 def ways(layout: Choice, ranks: int, for_length: bool) -> Iterator[Choice]:
@@ -167,24 +165,18 @@ def ways(layout: Choice, ranks: int, for_length: bool) -> Iterator[Choice]:
     shards = ranks // layout.tp
     stages = [0, 3] if shards == 1 else [3] if for_length else [1, 3]
     for zero in stages:
-        hosts = [(False, False), (True, False), (True, True)] if zero == 3 else [(False, False)]
-        if zero in (0, 1):
-            hosts += [(True, False)] if zero else []
+        hosts = [(False, False), (True, False), (True, True)][: zero + 1]  # weights: stage 3 only
         for optimizer, weights in hosts:
-            stated = replace(
-                layout, zero=zero, optimizer_on_host=optimizer, weights_on_host=weights
-            )
-            yield from _recomputing(stated, for_length)
+            some = replace(layout, zero=zero, optimizer_on_host=optimizer, weights_on_host=weights)
+            yield from _recomputing(some, for_length)
 
 
 def _recomputing(choice: Choice, for_length: bool) -> Iterator[Choice]:
     if not for_length:
-        for micro in (1, 2, 4):
-            for recompute in ("none", "pointwise", "outside-attention"):
-                yield replace(choice, recompute=recompute, micro_batch=micro)
+        for micro, recompute in product((1, 2, 4), ("none", "pointwise", "outside-attention")):
+            yield replace(choice, recompute=recompute, micro_batch=micro)
     full = replace(choice, recompute="full")
-    yield full
-    yield replace(full, inputs_on_host=True)
+    yield from (full, replace(full, inputs_on_host=True))
     if choice.ring == 1:
         yield replace(full, inputs_on_host=True, chunks=True)
 
@@ -229,6 +221,8 @@ def suggest(request: Request, tell: Tell = _silent) -> tuple[list[Way], dict[str
         for choice in ways(layout, request.ranks, for_length=False):
             try:
                 found.append(planned(request, choice))
+                if _between(found[-2:]):
+                    found.append(planned(request, replace(choice, recompute="auto")))
             except UserError as error:
                 reason = str(error)
                 refused[reason] = refused.get(reason, 0) + 1
@@ -237,6 +231,12 @@ def suggest(request: Request, tell: Tell = _silent) -> tuple[list[Way], dict[str
     order = {"yes": 0, "close": 1, "no": 2}
     found.sort(key=lambda way: (order[way.plan.fits], _loss(way)))
     return found, refused
+
+
+def _between(last: Sequence[Way]) -> bool:
+    """It fits with all layers recomputed outside attention, and with none not: fewer may do."""
+    fits = [way.plan.fits == "yes" for way in last]
+    return last[-1].choice.recompute == "outside-attention" and fits == [False, True]
 
 
 def _loss(way: Way) -> float:

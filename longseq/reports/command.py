@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from longseq.config.flags import Parser
-from longseq.errors import EXIT_DONE, UserError
+from longseq.errors import EXIT_DONE, EXIT_FAILED, UserError
 from longseq.host.atomic_files import reason, replace_file, unwritable
 
 TABLE = "metrics.csv"  # in a run's folder
@@ -36,8 +36,9 @@ def add_arguments(parser: Parser) -> None:
 
 
 def report(options: argparse.Namespace) -> int:
-    """Write the pages and print the table. A folder that is no run is named and left out; raises
-    UserError where none is one.
+    """Write the pages and print the table. A folder that is no run is named and left out, as a
+    shell's * takes such ones too; one that is not there is a mistake, and 1 the end of all the
+    rest. Raises UserError where none is a run.
     """
     from longseq.reports.compare import check_together, show, write_together
     from longseq.reports.page import PAGE, write_page
@@ -67,7 +68,7 @@ def report(options: argparse.Namespace) -> int:
             left_out.append(f"{run.folder}: {run.lost} lines of metrics.jsonl cannot be read")
     for text in left_out:
         print(f"longseq: left out: {text}", file=sys.stderr)
-    return EXIT_DONE
+    return EXIT_DONE if all(folder.exists() for folder in options.runs) else EXIT_FAILED
 
 
 def write_csv(path: Path, records: Sequence[dict[str, Any]]) -> Path:

@@ -181,7 +181,7 @@ def write_together(runs: Sequence[RunRecord], path: Path) -> list[Path]:
     table = differences(runs)
     content = curves.several(runs, together.labels(runs))
     text = render(
-        name=f"{len(runs)} runs",
+        name=f"{len(runs)} run{'s' if len(runs) > 1 else ''}",
         subtitle=", ".join(run.folder.name for run in runs),
         cards=[],
         pictures="Curves",

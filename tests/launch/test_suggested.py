@@ -21,6 +21,7 @@ NETWORK = "--num-layers 12 --hidden-size 768 --num-attention-heads 16 --bf16"
         Choice(2, 2, 1, 1, 2, "outside-attention", optimizer_on_host=True),
         Choice(1, 4, 1, 3, 1, "full", True, True, True, chunks=True),
         Choice(1, 1, 4, 3, 1, "none"),
+        Choice(1, 2, 4, 3, 1, "auto"),
     ],
 )
 def test_a_suggested_line_gives_the_planned_flags(

@@ -248,7 +248,7 @@ def _progress(seen: Seen, width: int) -> list[str]:
     lines = [line]
     if quiet:
         lines.append(f"          {quiet}")
-    lines.append(f"speed     {'  '.join(figures)}  (the last iteration)")
+    lines.append(f"last step {'  '.join(figures)}")
     if losses:
         before = _before(seen) if len(losses) < LAST else ()
         newest = recent([*before, *losses])  # one batch's says little

@@ -27,7 +27,7 @@ from longseq.bench.pictures import draw, panels_of, write_page
 from longseq.bench.running import How, judge, run_case
 from longseq.bench.sweep import Clock, expect, sweep
 from longseq.bench.tables import reach_table, speed_table, write_tables
-from longseq.errors import EXIT_DONE, EXIT_FAILED, FullDisk, UserError
+from longseq.errors import EXIT_DONE, EXIT_FAILED, EXIT_STOPPED_EARLY, FullDisk, UserError
 from longseq.host.variables import read_table
 from longseq.run import environment
 
@@ -303,25 +303,76 @@ def test_ours_is_planned_beside_the_published_runs(
     """After the tables are written; once, with a line a plan; each curve says what it is."""
     said: list[str] = []
 
-    def plan(words: list[str]) -> object:
+    def plan(words: list[str], _most: float) -> object:
         assert (tmp_path / "results.csv").is_file()
         found = {"fits": "yes" if len(said) != 2 else "no", "tflops": 9.0, "tokens": 7000}
         return [found] if {"--suggest", "--longest"} & set(words) else found
 
     monkeypatch.setattr(published, "_plan", plan)
     write_tables(tmp_path, [result(case(1024))])
-    curves = published.planned(tmp_path, False, said.append)
+    (tmp_path / published.KEPT).write_text("[1]")  # no table of ours: made anew
+    assert published.plan_missing(tmp_path, False, said.append)
+    curves = published.known(tmp_path, False)
     assert list(curves) == [published.AS_THEN, published.BEST]
     assert list(curves[published.AS_THEN].values()) == [None] + [9.0] * 7
     assert "--no-published" in said[0]
     assert said[1:3] == [f"[{n}/16] {published.AS_THEN}: {n * 2048}" for n in (1, 2)]
-    assert published.planned(tmp_path, False, pytest.fail) == curves
-    reach = published.planned(tmp_path, True, said.append)
+    assert not published.plan_missing(tmp_path, False, pytest.fail)
+    assert published.plan_missing(tmp_path, True, said.append)
+    reach = published.known(tmp_path, True)
     assert reach == {published.BEST: dict.fromkeys((32, 64, 128), 7.0)}
     for longest, beside in ((False, curves), (True, reach)):
         panels = panels_of([result(case(1024))], longest, beside)
         picture = draw(tmp_path, longest, panels)[0]
         assert picture.read_text().count(published.BEST) == 1
+
+
+def test_a_curve_of_2023_that_cannot_be_planned_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its reason in a line; so is what no time is left for."""
+    said: list[str] = []
+
+    def plan(words: list[str], _most: float) -> object:
+        if "--suggest" not in words:
+            raise subprocess.CalledProcessError(1, words, "", "one\nlongseq: no such thing\n")
+        return [{"fits": "yes", "tflops": 9.0}]
+
+    monkeypatch.setattr(published, "_plan", plan)
+    times = iter([5.0, 4.0, 3.0, 0.0])
+    assert published.plan_missing(tmp_path, False, said.append, lambda: next(times))
+    assert published.known(tmp_path, False) == {published.BEST: {2048: 9.0, 4096: 9.0}}
+    (failed,) = (line for line in said if "cannot be planned" in line)
+    assert failed.startswith(f"{published.AS_THEN}: 2048 ")
+    assert failed.endswith(": longseq: no such thing")
+    assert "no time is left to plan 6 points" in said[-1]
+
+
+@pytest.mark.parametrize("when", ["planned", "run"])
+def test_a_bench_that_is_stopped_has_its_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], when: str
+) -> None:
+    """Also while 2023's runs are planned; none of them is begun after the end."""
+
+    def stopped(*_: object) -> object:
+        assert when == "planned"
+        assert (tmp_path / "b" / "bench.html").is_file()
+        raise KeyboardInterrupt
+
+    def run(one: Case, *_: object) -> Result | None:
+        return None if when == "run" and one.length > 512 else result(one, OK, 1.0)
+
+    monkeypatch.setattr(running, "run_case", run)
+    monkeypatch.setattr(published, "_plan", stopped)
+    for name in read_table().ours:
+        monkeypatch.delenv(name, raising=False)
+    words = ["bench", "--lengths", "512", "2k", "--layouts", "dp", "--output", str(tmp_path / "b")]
+    assert main(words) == EXIT_STOPPED_EARLY
+    said = capsys.readouterr()
+    assert said.err.endswith("bench: not all of it: the same command goes on\n")
+    for name in ("tflops.svg", "tflops.png", "bench.html"):
+        assert (tmp_path / "b" / name).is_file()
+        assert said.out.count(f"{name}\n") == 1
 
 
 def test_planned_is_where_the_estimate_reaches_the_limit(tmp_path: Path) -> None:

@@ -9,9 +9,18 @@ import pytest
 from longseq.__main__ import main
 from longseq.config.arguments import GROUPS
 from longseq.config.flags import parse
-from longseq.planning.gpus import gpu_named, usual_node
+from longseq.planning.gpus import gpu_named, node_of, usual_node
 from longseq.planning.plan import make_plan
-from longseq.planning.search import Choice, Request, Way, longest, pareto, suggest, very_longest
+from longseq.planning.search import (
+    Choice,
+    Request,
+    Way,
+    longest,
+    pareto,
+    planned,
+    suggest,
+    very_longest,
+)
 
 SHAPE = "--num-layers 32 --hidden-size 4096 --num-attention-heads 24 --bf16 --seq-length 98304"
 SHAPE = SHAPE.replace("4096", "3072") + " --use-rotary-position-embeddings --use-flash-attn-sdpa"
@@ -42,6 +51,23 @@ def test_the_fastest_that_fits_is_first(ways: list[Way]) -> None:
     fitting = [way for way in ways if way.plan.fits == "yes"]
     assert ways[: len(fitting)] == fitting
     assert ways[0].speed == max(way.speed for way in fitting)
+
+
+def test_nothing_that_the_trainer_chooses_by_itself_is_faster() -> None:
+    """Of 54 layers on 32 GPUs not all need be recomputed; the line then names no way of it."""
+    shape = "--num-layers 54 --hidden-size 6144 --num-attention-heads 64 --bf16"
+    words = f"{shape} --seq-length 131072 --use-rotary-position-embeddings --use-flash-attn-sdpa"
+    asked = Request(parse(GROUPS, words.split()), 32, node_of("polaris"), 128)
+    best = suggest(asked)[0][0]
+    chosen = [
+        planned(asked, Choice(ulysses=ulysses, ring=16 // ulysses, zero=3, recompute="auto"))
+        for ulysses in (1, 2, 4)
+    ]
+    assert {way.plan.fits for way in chosen} == {"yes"}
+    assert best.speed >= max(way.speed for way in chosen)
+    assert best.plan.policy.method == "block"
+    line = best.choice.line(asked, best.tokens)
+    assert line.endswith(" USE_FLASH_ATTN=sdpa ./ALCF/train-gpt3.sh")
 
 
 def test_a_longest_sequence_fits_and_one_a_little_longer_does_not() -> None:

@@ -296,6 +296,21 @@ def test_runs_together_say_what_differs(tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["report", str(runs[0]), "--together", "x.pdf"]) == 2
 
 
+def test_a_run_that_is_not_there_is_left_out_with_an_exit_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the others all is written; a folder that is no run is none of it."""
+    run, page = make_run(tmp_path / "a", 20), tmp_path / "all.html"
+    assert main(["report", str(run), str(tmp_path / "b"), "--together", str(page)]) == 1
+    said = capsys.readouterr()
+    assert said.err.startswith("longseq: left out: ")
+    assert str(tmp_path / "b") in said.err
+    assert said.out.splitlines()[-2:] == [str(page), str(page.with_suffix(".csv"))]
+    assert "1 run" in Page(page.read_text()).words
+    (tmp_path / "b").mkdir()
+    assert main(["report", str(run), str(tmp_path / "b")]) == 0
+
+
 def test_runs_together_take_the_place_of_no_other_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

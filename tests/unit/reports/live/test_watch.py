@@ -48,10 +48,18 @@ def test_progress_time_left_losses_and_the_last_warnings(tmp_path: Path) -> None
     assert lines[0] == "run"
     assert lines[1].endswith("40/100  running, 0:02:00 left")
     assert lines[1].count("━") == round(24 * 0.4)
-    assert lines[2].startswith("speed     2 s  2.05k tokens/s")
-    assert lines[2].endswith("  (the last iteration)")
+    assert lines[2].startswith("last step 2 s  2.05k tokens/s")
     assert lines[3].startswith("loss      1.4750, mean of 20  validation 1.5000  █")
     assert lines[4:] == [f"warning   00:45:1{n} spike {n}" for n in (2, 3, 4)]
+
+
+def test_the_speed_of_the_last_step_is_whole_on_a_usual_terminal(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", 1)
+    figures = {"iteration_time": 0.0342, "tokens_per_sec": 123456.0, "tflops": 0.0123}
+    record = {"iteration": 1, "lm_loss": 2.0, "peak_memory_gib": 123.456, **figures}
+    (run / "metrics.jsonl").write_text(json.dumps(record) + "\n")
+    line = frame(look(run), 80)[2]
+    assert line == "last step 0.0342 s  123k tokens/s  0.0123 TFLOPS  123.46 GiB"
 
 
 def test_the_loss_is_the_mean_of_no_more_than_there_are(tmp_path: Path) -> None:
