@@ -131,7 +131,7 @@ class Reader:
                 " data were made with them: give --weighted"
             )
         for prefix in prefixes:
-            self.datasets += open_datasets(prefix)
+            self.datasets += open_datasets(prefix, unsaid=self.trained.tokenizer)
         for dataset in self.datasets:
             same_tokens(self.trained, dataset.tokenizer, dataset.prefix)
             made = dataset.manifest is not None and WEIGHTS in dataset.manifest.files

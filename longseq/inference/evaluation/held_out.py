@@ -67,7 +67,7 @@ def held_out(trained: Trained, part: str) -> Given:
                 f"{prefix}, the data that the run held records out of ({table}), is not there: put"
                 " it back, or name files to evaluate behind RUN"
             )
-        (dataset,) = open_datasets(prefix)
+        (dataset,) = open_datasets(prefix, unsaid=trained.tokenizer)
         same_tokens(trained, dataset.tokenizer, prefix)
         of_data = [row for row in rows if row["data"] == prefix]
         frames, known = _frames(dataset)
@@ -127,7 +127,8 @@ def _span(dataset: Dataset, row: dict[str, str]) -> tuple[int, int]:
 def _record(dataset: Dataset, row: dict[str, str]) -> Sequence:
     start, stop = _span(dataset, row)
     tokens = dataset.tokens.read(start, stop - start)
-    tokens = tokens[: len(tokens) - int(tokens[-1] == dataset.tokenizer.end_of_document)]
+    ended = len(tokens) > 0 and tokens[-1] == dataset.tokenizer.end_of_document
+    tokens = tokens[: len(tokens) - int(ended)]
     name = first_word(row["record"]) or f"document-{row['document']}"
     name += "" if row["tokens"] == "all" else f":{row['tokens']}"
     return document(dataset.tokenizer, name, tokens)

@@ -13,6 +13,7 @@ from Bio.Seq import Seq
 
 from longseq.__main__ import main
 from longseq.checkpoint.trained import find_trained
+from longseq.data.indexed.writer import IndexedWriter
 from longseq.data.samples.entropy import ALPHA, Labels, markov
 from longseq.inference.evaluation.codons import coding, places, shuffled
 from longseq.inference.evaluation.held_out import NO_GENE, held_out
@@ -233,3 +234,24 @@ def test_data_that_are_gone_name_what_evaluate_takes(
     assert error.startswith(f"longseq: {gone}, the data that the run held records out of ({table}")
     assert error.endswith("is not there: put it back, or name files to evaluate behind RUN\n")
     assert error.count("\n") == 1
+
+
+def test_data_without_a_manifest_have_the_tokens_of_the_network(
+    run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whose checkpoint says what nothing else does; an empty document among them is left out."""
+    prefix, table = str(tmp_path / "g"), Path(run) / "held_out.tsv"
+    rows = "".join(f"valid\t{prefix}\t{row}\tall\t\t\n" for row in (0, 1))
+    table.write_text("part\tdata\tdocument\ttokens\trecord\tfile\n" + rows)
+    for last, code in (([0, 1, 2, 3, 4], 0), ([99, 4], 2)):
+        writer = IndexedWriter(prefix, np.uint8)
+        for tokens in ([], last):
+            writer.add(np.array(tokens, np.uint8))
+            writer.end_document()
+        writer.finish()
+        assert main(["evaluate", run]) == code
+    table.unlink()
+    assert main(["score", run, prefix, "--output", f"{prefix}.tsv"]) == 2
+    error = capsys.readouterr().err
+    said = f"longseq: {prefix}.bin holds token 99 outside the vocabulary of 16 of nucleotide\n"
+    assert error == 2 * said
