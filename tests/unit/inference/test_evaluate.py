@@ -255,3 +255,24 @@ def test_data_without_a_manifest_have_the_tokens_of_the_network(
     error = capsys.readouterr().err
     said = f"longseq: {prefix}.bin holds token 99 outside the vocabulary of 16 of nucleotide\n"
     assert error == 2 * said
+
+
+def test_losses_that_are_no_numbers_are_said_and_drawn_as_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As of a network whose training diverged."""
+    model = make_model(LLAMA)
+    for parameter in model.parameters():
+        parameter.data.fill_(math.nan)
+    run, files = str(write_run(model, tmp_path / "run")), fasta(tmp_path / "new.fa", RECORDS)
+    words = ["--genes", "--json", f"{tmp_path}/e.json", "--picture", f"{tmp_path}/e.svg"]
+    assert main(["evaluate", run, files, *words]) == 0
+    told, error = capsys.readouterr()
+    assert "losses of the network are no numbers" in told
+    assert told.index("  lzma ") < told.index("  network ")
+    assert "±" not in told
+    assert "Traceback" not in error
+    figures = json.loads((tmp_path / "e.json").read_text(), parse_constant=pytest.fail)
+    assert figures["bits_per_letter"]["network"] is None
+    assert {(one["loss"], one["error"]) for one in figures["by_position"]} == {(None, None)}
+    assert "losses are no numbers" in (tmp_path / "e.svg").read_text()
