@@ -13,9 +13,10 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +67,9 @@ def add_arguments(parser: Parser) -> None:
     add("--picture", type=Path, metavar="FILE", help="the figures drawn, a .svg")
     add("--json", type=Path, metavar="FILE", help="all figures, a .json")
     parser.set_defaults(run_verb=evaluate)
+
+
+SEARCHED = 1 << 29  # tokens of a training part: for more the search takes more than minutes
 
 
 @dataclass(frozen=True)
@@ -187,8 +191,20 @@ def _figures(trained: Trained, given: Given, found: Found) -> dict[str, Any]:
     train = [inner.decode(tokens).encode() for tokens in given.train]
     bits |= compression(b"".join(train), b"".join(judged), letters)
     if train:
-        figures["seen_in_training_part"] = seen(train, judged)
+        rest = (inner.decode(tokens).encode() for tokens in given.more)
+        figures |= _seen(given.learned, chain(train, rest), judged)
     return figures
+
+
+def _seen(learned: int, train: Iterable[bytes], judged: list[bytes]) -> dict[str, Any]:
+    """How much of it was trained on, or why that is not known."""
+    unknown = f"it has more than {SEARCHED:,} tokens" if learned > SEARCHED else ""
+    share = None
+    try:
+        share = None if unknown else seen(train, judged)
+    except UserError as error:  # of a record far behind, once all else is known
+        unknown = str(error)
+    return {"seen_in_training_part": share} | ({"seen_unknown": unknown} if unknown else {})
 
 
 def _bits(record: Sequence, losses: Losses) -> float:

@@ -43,6 +43,11 @@ def tell(figures: dict[str, Any]) -> None:
             f"\n{share:.1%} of the words of {K} letters here stand in the training part as well, on"
             " either strand: these are not unseen"
         )
+    if "seen_unknown" in figures:
+        print(
+            f"\nwhether words of {K} letters here stand in the training part was not found out:"
+            f" {figures['seen_unknown']}"
+        )
     scale = 1 / math.log(2) / figures["letters_a_token"]
     places = figures["by_position"]
     known = any(one["error"] is not None for one in places)
