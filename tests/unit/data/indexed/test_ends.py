@@ -67,6 +67,16 @@ def test_ends_inside_documents_are_told(tmp_path: Path, capsys: pytest.CaptureFi
             assert ("samples add it" in printed) == (name == "open")
 
 
+def test_documents_of_no_tokens_have_no_labels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two samples of up to 4 labels hold 1 and 3."""
+    prefix = written(tmp_path, [[], [1, END], [], [], [1, 2, 3, END]])
+    words = ["--tokenizer-type", "nucleotide", "--seq-length", "4"]
+    assert run_verb(["data", "inspect", prefix, *words]) == 0
+    assert "one document each, 2 samples, 50.0% full" in capsys.readouterr().out
+
+
 def test_a_text_that_holds_the_end_token_is_whole(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
