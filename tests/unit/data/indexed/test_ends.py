@@ -41,8 +41,9 @@ def test_one_document_without_an_end(
     documents[5] = documents[700] = []
     prefix = written(tmp_path, documents)
     said = (
-        rf"t\.bin: document {lacking} does not end with the end token \(15\), as 1,997 of the 1,998"
-        r" .*: write them again, each with it at its end or none .*--append-eod"
+        rf"t\.bin: document {int(not lacking)} ends with the end token \(15\), document {lacking}"
+        r" does not \(with it: 1,997 of the 1,998 .*: write them again, each with it at its end or"
+        r" none .*--append-eod"
     )
     for look in (
         lambda: run_verb(["data", "verify", prefix, "--tokenizer-type", "nucleotide"]),
