@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 from Bio.Seq import Seq
 
 from longseq.__main__ import main
+from longseq.errors import UserError
+from longseq.inference.evaluation.evaluate import _seen
 from longseq.inference.evaluation.seen import seen
 from tests.unit.inference.trained_run import LLAMA, make_model, write_run
 
@@ -127,3 +130,15 @@ def test_the_whole_training_part_is_searched(
         assert main(["evaluate", run, *words, "--json", str(out)]) == 0
         assert json.loads(out.read_text())["seen_in_training_part"] is None
         assert "was not found out: it has more than 599 tokens" in capsys.readouterr().out
+
+
+def test_a_training_file_that_turns_out_bad_costs_this_figure_alone() -> None:
+    """What a network was asked is known by then."""
+
+    def train() -> Iterator[bytes]:
+        yield b"ACGTTGCA" * 9
+        raise UserError("old.fa: record z is empty: leave it out")
+
+    found = _seen(9, train(), [drawn(90).encode()])
+    assert found.pop("seen_in_training_part") is None
+    assert found == {"seen_unknown": "old.fa: record z is empty: leave it out"}

@@ -102,7 +102,7 @@ def test_differences_are_those_of_transformers(model: GPT, run: str, tmp_path: P
         (
             ["long 2 . C C" + "A" * 96],
             [],
-            "needs a window of 98 tokens, and the window has 96: give --seq-length 98, or leave it out",
+            "of 98 tokens, and the window has 96: give --seq-length 98, or leave it out",
         ),
         (
             ["long 2 . C C" + "A" * 96],
