@@ -58,9 +58,15 @@ def check_data(data_path: str, tokenizer_type: str = "") -> int:
     return datasets[0].tokenizer.vocab_size
 
 
-def open_datasets(data_path: str, tokenizer_type: str = "") -> list[Dataset]:
-    """Each dataset that --data-path names; they share a vocabulary."""
-    datasets = [_open(part.path, part.weight, tokenizer_type) for part in read_blend(data_path)]
+def open_datasets(
+    data_path: str, tokenizer_type: str = "", unsaid: Tokenizer | None = None
+) -> list[Dataset]:
+    """Each dataset that --data-path names; they share a vocabulary. unsaid: what the tokens are of
+    data that do not say it themselves, as a network knows that was trained on them.
+    """
+    datasets = [
+        _open(part.path, part.weight, tokenizer_type, unsaid) for part in read_blend(data_path)
+    ]
     first = datasets[0]
     for other in datasets[1:]:
         if other.tokenizer.names() != first.tokenizer.names():
@@ -155,10 +161,11 @@ def _alternating(offsets: Ints, options: dict[str, Any]) -> Ints | None:
     return np.stack((numbers // 2, np.where(numbers % 2, -1, 0)), axis=1)
 
 
-def _open(path: str, weight: Fraction, tokenizer_type: str) -> Dataset:
+def _open(path: str, weight: Fraction, tokenizer_type: str, unsaid: Tokenizer | None) -> Dataset:
     prefix = ensure_prepared(path, tokenizer=tokenizer_type or "nucleotide")
     manifest = read_manifest(prefix)
-    tokenizer = _tokenizer(prefix, manifest, tokenizer_type)
+    silent = unsaid if manifest is None else None
+    tokenizer = silent or _tokenizer(prefix, manifest, tokenizer_type)
     if manifest is not None:
         check_sizes(prefix, manifest)
     tokens = IndexedTokens(prefix)
@@ -170,7 +177,10 @@ def _open(path: str, weight: Fraction, tokenizer_type: str) -> Dataset:
     closed = ends.closed > 0
     if tokens.unindexed_ends and not closed:
         raise UserError(f"{tokens.bin_path} is longer than its .idx says: prepare the data again")
-    return Dataset(prefix, weight, tokens, tokenizer, manifest, closed)
+    dataset = Dataset(prefix, weight, tokens, tokenizer, manifest, closed)
+    if silent is not None:  # a guess, until its tokens have been looked at
+        _check_tokens(dataset)
+    return dataset
 
 
 def _tokenizer(prefix: str, manifest: DatasetManifest | None, wanted: str) -> Tokenizer:

@@ -113,7 +113,7 @@ def _print_lengths(lengths: Ints, seq_length: int) -> None:
         f"  lengths: {lengths.min():,} to {lengths.max():,}, 5% below {low:,.0f}, half below"
         f" {middle:,.0f}, 95% below {high:,.0f}"
     )
-    labels = lengths - 1
+    labels = np.maximum(lengths - 1, 0)  # a document of no tokens has none
     samples = int((-(-labels // seq_length)).sum())
     fill = labels.sum() / max(1, samples * seq_length)
     print(

@@ -199,7 +199,8 @@ def score(options: argparse.Namespace) -> int:
             warner(ranks)(said)
         if left_out := asked.reader.left_out:
             warner(ranks)(
-                f"{left_out:,} letters behind the last whole token of their record were not scored"
+                f"{counted(left_out, 'letter', 'was', 'were')} not scored: behind the last whole"
+                " token of a record"
             )
 
     return on_ranks(computing, look, work)

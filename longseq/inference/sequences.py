@@ -40,6 +40,7 @@ from longseq.data.tokenizers.text import TextTokenizer
 from longseq.data.tokenizers.words import Words
 from longseq.errors import UserError
 from longseq.inference.ranks import world_size
+from longseq.reports.format import counted
 
 CHUNK = 1 << 24  # bytes read at once
 SEQUENCE, TEXT = "fasta", "text"  # kinds of a file, or of what is typed
@@ -111,9 +112,7 @@ class Reader:
                     " --lower-case-weight or --unknown-weight"
                 )
             if "-" in names and world_size() > 1:
-                raise UserError(
-                    "standard input (-) is one rank's: name a file that all ranks can read"
-                )
+                raise UserError("standard input (-) is one rank's: name a file that all can read")
             self.paths = expand(names).paths
             self._look()
             self.total = sum(os.path.getsize(path) for path in self.paths if os.path.isfile(path))
@@ -131,7 +130,7 @@ class Reader:
                 " data were made with them: give --weighted"
             )
         for prefix in prefixes:
-            self.datasets += open_datasets(prefix)
+            self.datasets += open_datasets(prefix, unsaid=self.trained.tokenizer)
         for dataset in self.datasets:
             same_tokens(self.trained, dataset.tokenizer, dataset.prefix)
             made = dataset.manifest is not None and WEIGHTS in dataset.manifest.files
@@ -204,8 +203,8 @@ class Reader:
 
     def said_of_unknown(self, more: str = "") -> str:
         """What is to be known of unknown words, if there are any."""
-        said = "words hold another letter than ACGT and are [UNK], as in prepared data"
-        return f"{self.unknown:,} {said}{more}" if self.unknown else ""
+        said = f"{counted(self.unknown, 'word')} with another letter than ACGT: [UNK]"
+        return f"{said}, as in prepared data{more}" if self.unknown else ""
 
     def typed(self, flag: str, name: str, text: str) -> Sequence:
         """The tokens of what was typed: as it is, where they are not of nucleotides alone."""

@@ -25,6 +25,7 @@ from longseq.errors import UserError
 from longseq.inference.sequences import Reader
 from longseq.inference.vcf import NO_REF, NONE, SHOWN, Variant, agrees, other_name, read_variants
 from longseq.inference.windows import Cutting, Window
+from longseq.reports.format import counted
 
 if TYPE_CHECKING:
     from longseq.inference.network import Ready
@@ -100,18 +101,19 @@ def check_variants(path: Path, reference: Reference, fasta: str, cuts: Cutting, 
         needed = record.tags - (-_least(variant, bases) // bases)
         if variant.is_sequence and needed > size:
             before = ["the token before it"] * (variant.start >= bases)
-            before += [f"{record.tags} tags"] * bool(record.tags)
+            before += [counted(record.tags, "tag")] * bool(record.tags)
             with_it = f"with {' and '.join(before)}, " if before else ""
             flags = [f"--seq-length {needed}"] * (needed > cuts.length)
             flags += [f"--window {needed}"] * bool(needed <= cuts.length or cuts.size)
             remedy = f"give {' '.join(flags)}, or " if needed <= max(cuts.length, cuts.most) else ""
             raise UserError(
-                f"{where}: {with_it}an allele of {max(len(variant.ref), len(variant.alt)):,}"
-                f" letters needs a window of {needed:,} tokens, and there are {size:,}:"
-                f" {remedy}leave it out"
+                f"{where}: {with_it}an allele of"
+                f" {counted(max(len(variant.ref), len(variant.alt)), 'letter')} needs a window of"
+                f" {needed:,} tokens, and the window has {size:,}: {remedy}leave it out"
             )
     if not count:
-        only = f": its {sites:,} sites have no alternative (ALT is .)" if sites else ""
+        bare = counted(sites, "site", "has", "have")
+        only = f": its {bare} no alternative (ALT is .)" if sites else ""
         raise UserError(f"--variants {path} holds no variant{only}")
     return count
 
@@ -199,25 +201,27 @@ def notes(told: Told, specification: str) -> Iterator[str]:
     """What is to be known of the rows of a network of these tokens."""
     counts = told.counts
     if count := counts["sites"]:
-        yield f"{count:,} sites have no alternative and are left out"
+        yield f"{counted(count, 'site', 'has', 'have')} no alternative: left out"
     if count := counts["symbolic"]:
-        yield f"{count:,} alternatives are no sequence (symbolic): nan"
+        yield f"{counted(count, 'alternative', 'is', 'are')} no sequence (symbolic): nan"
     if count := counts["telomeres"]:
-        yield f"{count:,} alternatives are at a telomere (position 0, or behind the last): nan"
+        at = counted(count, "alternative", "is", "are")
+        yield f"{at} at a telomere (position 0, or behind the last): nan"
     if count := counts["without"]:
         yield (
-            f"{count:,} alternatives have a letter in their window that {specification} has no"
-            f" token for, or too few letters for one, the first at {told.first['without']}: nan"
+            f"{counted(count, 'alternative', 'has', 'have')} a letter in their window that"
+            f" {specification} has no token for, or too few letters for one, the first at"
+            f" {told.first['without']}: nan"
         )
     if count := counts["context"]:
         yield (
-            f"{count:,} alternatives begin in the first token of their window, which is context for"
-            " the others: nan; a longer --window has one before it"
+            f"{counted(count, 'alternative', 'begins', 'begin')} in the first token of the window,"
+            " which is context for the others: nan; a longer --window has one before it"
         )
     if count := counts["shifted"]:
         yield (
-            f"{count:,} alternatives shift the frame of {specification}; their alleles hold"
-            " different tokens up to the window's end, and may hold different numbers of them"
+            f"{counted(count, 'alternative', 'shifts', 'shift')} the frame of {specification}: both"
+            " alleles hold different tokens up to the window's end, maybe different numbers of them"
         )
 
 

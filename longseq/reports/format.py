@@ -49,9 +49,10 @@ def lacking(need: int, free: int) -> str:
     return text + (f", {need - free:,} bytes too few" if size(need) == size(free) else "")
 
 
-def counted(count: float, what: str) -> str:
-    """`1 document`, `1,200 documents`."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
+def counted(count: float, what: str, does: str = "", do: str = "") -> str:
+    """`1 document`, `1,200 documents`; with a verb for one and for more, `1 document does`."""
+    noun, verb = (what, does) if count == 1 else (f"{what}s", do)
+    return f"{count:,} {noun} {verb}".rstrip()
 
 
 def duration(seconds: float) -> str:

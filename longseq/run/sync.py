@@ -14,13 +14,22 @@ from pathlib import Path
 
 from longseq.config.flags import Parser
 from longseq.errors import EXIT_DONE, EXIT_FAILED, UserError
+from longseq.host.atomic_files import replace_file
 from longseq.run.wandb_sink import address, for_wandb, wandb_mode
 
 ANSWER_SECONDS = 15.0
 OUT_OF_ORDER = 500  # the first status that says so
 MARK = ".synced"  # behind the name of a file that wandb has sent
+CUT = ".cut"  # and of one that was sent as far as it goes: how many bytes that were
+ENDS_WITHIN = "the file ends with an incomplete record"  # in wandb's words, once all of it was sent
 STALLS = (
     "where the server stalls, wandb tries again for a quarter of an hour or longer; Ctrl-C ends it"
+)
+
+
+CUT_SAID = (
+    "all that its file holds is sent. It ends within a record: the run was killed (metrics.jsonl"
+    " has what is missing), or is under way: then sync it again after its end"
 )
 
 
@@ -34,7 +43,9 @@ def sync(options: argparse.Namespace) -> int:
     """Send each run's records by wandb's own program, which leaves out what it has sent before.
 
     Raises UserError without a key, without a network, and where no folder holds offline records.
-    wandb's exit code is 0 whatever the server said: what was sent is what it has marked as such.
+    wandb's exit code is 0 whatever the server said: what was sent is what it has marked as such,
+    and what it says to end within a record, as a run's file does that was killed. That is sent
+    once, until it has grown: wandb would add the same records again.
     """
     found = [path for run in options.runs for path in offline(run)]
     if not found:
@@ -50,12 +61,10 @@ def sync(options: argparse.Namespace) -> int:
     failed = 0
     for path in found:
         print(f"longseq: {path}", file=sys.stderr, flush=True)
-        words = [sys.executable, "-m", "wandb", "sync", "--yes", str(path.absolute())]
-        own = path.parent.parent  # where wandb leaves its log
-        done = subprocess.run(
-            words, env=for_wandb("online"), cwd=own, stdin=subprocess.DEVNULL, check=False
-        )
-        failed += done.returncode != 0 or not is_sent(path)
+        if not _is_cut(path):
+            failed += not _send(path)
+        if _is_cut(path):
+            print(f"longseq: {path}: {CUT_SAID}", file=sys.stderr, flush=True)
     if failed:
         print(
             f"longseq: {failed} of {len(found)} could not be sent to {address()}: wandb says why"
@@ -64,6 +73,39 @@ def sync(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return EXIT_FAILED if failed else EXIT_DONE
+
+
+def _send(records: Path) -> bool:
+    """Whether wandb's own program has sent all that an offline run's files hold."""
+    files = [path for path in records.glob("*.wandb") if not Path(f"{path}{MARK}").exists()]
+    sizes = [path.stat().st_size for path in files]
+    words = [sys.executable, "-m", "wandb", "sync", "--yes", str(records.absolute())]
+    with subprocess.Popen(
+        words, env=for_wandb("online"), cwd=records.parent.parent,  # where wandb leaves its log
+        stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
+    ) as wandb:  # fmt: skip
+        assert wandb.stderr is not None
+        cut = 0
+        for line in wandb.stderr:
+            print(line, end="", file=sys.stderr, flush=True)
+            cut += ENDS_WITHIN in line
+    if files and cut == len(files):
+        for path, size in zip(files, sizes, strict=True):
+            replace_file(Path(f"{path}{CUT}"), f"{size}\n")
+        return True
+    return wandb.returncode == 0 and is_sent(records)
+
+
+def _is_cut(records: Path) -> bool:
+    """Whether all that an offline run's files hold was sent, and wandb waits for more of them."""
+    files = [path for path in records.glob("*.wandb") if not Path(f"{path}{MARK}").exists()]
+    return bool(files) and all(_sent_of(path) == path.stat().st_size for path in files)
+
+
+def _sent_of(file: Path) -> int:
+    """Bytes of a file that were sent, though it ends within a record; -1 for none."""
+    mark = Path(f"{file}{CUT}")
+    return int(mark.read_text(encoding="utf-8")) if mark.exists() else -1
 
 
 def offline(run: Path) -> list[Path]:

@@ -30,12 +30,12 @@ class Ends:
     """The last tokens of documents; those without any token have none.
 
     seen, closed: documents whose last token was looked at, and those of them where it is the end.
-    first_open: the number of the first document where it is not, or -1.
+    first_closed, first_open: the number of the first document where it is, or is not, or -1.
     """
 
     def __init__(self, tokens: IndexedTokens, end: int) -> None:
         self.seen = self.closed = 0
-        self.first_open = -1
+        self.first_closed = self.first_open = -1
         self._path, self.end = tokens.bin_path, end
         self._offsets = tokens.document_offsets
         self._lasts = self._offsets[1:][np.diff(self._offsets) > 0] - 1
@@ -56,17 +56,23 @@ class Ends:
     def _count(self, lasts: Ints, closed: Flags) -> None:
         self.seen += len(lasts)
         self.closed += int(np.count_nonzero(closed))
+        if self.first_closed < 0 and closed.any():
+            self.first_closed = self._number(lasts[int(np.argmax(closed))])
         if self.first_open < 0 and not closed.all():
-            last = lasts[int(np.argmin(closed))]
-            self.first_open = int(np.searchsorted(self._offsets, last, side="right")) - 1
+            self.first_open = self._number(lasts[int(np.argmin(closed))])
+
+    def _number(self, last: np.int64) -> int:
+        """Of the document with this last token."""
+        return int(np.searchsorted(self._offsets, last, side="right")) - 1
 
     def differ(self) -> str:
         """What is said where some documents end with it and some do not, or ""."""
         if self.closed in (0, self.seen):
             return ""
         return (
-            f"document {self.first_open} does not end with the end token ({self.end}), as"
-            f" {self.closed:,} of the {self.seen:,} that were looked at do"
+            f"document {self.first_closed} ends with the end token ({self.end}), document"
+            f" {self.first_open} does not (with it: {self.closed:,} of the {self.seen:,} that were"
+            " looked at)"
         )
 
     def check(self, ours: bool) -> None:

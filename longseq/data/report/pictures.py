@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 SIZE = (4.8, 3.0)  # inches; their words can be read on a telephone
 BARS = 24
+SPANS = 40  # of lengths
 A_BAR = 0.19  # inches of height for one with its name
 UNITS = ((1e6, "million "), (1e3, "thousand "))
 LONGEST_NAME = 28
@@ -57,8 +58,12 @@ def _drawn(draw: Callable[[Axes, Facts], None], facts: Facts) -> str:
 def _lengths(axes: Axes, facts: Facts) -> None:
     low, high = int(facts.lengths.min()), int(facts.lengths.max())
     far = high > 10 * low  # else bars are as wide as each other on an axis that is not logarithmic
-    edges = np.unique((np.geomspace if far else np.linspace)(low, high + 1, 40).astype(np.int64))
-    axes.hist(facts.lengths, bins=edges.tolist() if len(edges) > 1 else 10, color=BLUE)
+    if far:
+        edges = np.unique(np.geomspace(low, high + 1, SPANS).astype(np.int64))
+    else:  # as many lengths in each bar: else those with one more stand out
+        width = -(-(high + 1 - low) // SPANS)
+        edges = np.arange(low, high + 1 + width, width)
+    axes.hist(facts.lengths, bins=edges.tolist(), color=BLUE)
     if far:
         axes.set_xscale("log")
     axes.set_xlabel("bases")

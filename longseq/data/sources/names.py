@@ -1,6 +1,7 @@
 """Names that come from files, as they may be shown, and a record whose letters are none."""
 
 from longseq.errors import UserError
+from longseq.reports.format import counted
 
 REMEDY = "mend the record, or use --tokenizer byte for other text"
 LONGEST = 4  # bytes of a character of UTF-8
@@ -45,8 +46,8 @@ class Names:
         if not self._again:
             return ""
         return (
-            f"{self._again:,} records have the name of one before them, the first is {self._first}:"
-            " in what is written their order alone tells them apart"
+            f"{counted(self._again, 'record', 'has', 'have')} the name of one before, the"
+            f" first is {self._first}: in what is written their order alone tells them apart"
         )
 
 

@@ -94,4 +94,5 @@ def _embed(asked: Asked, options: argparse.Namespace, device: torch.device, rank
     for said in filter(None, (reader.said_of_unknown(), reader.names.said())):
         warner(ranks)(said)
     if reader.left_out:
-        warner(ranks)(f"{reader.left_out:,} letters behind a last whole token were left out")
+        said = counted(reader.left_out, "letter", "was", "were")
+        warner(ranks)(f"{said} left out: behind the last whole token of a record")

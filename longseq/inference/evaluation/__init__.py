@@ -7,5 +7,6 @@ baselines  compressors on the same letters (Markov models: data/samples/entropy.
 seen       how much of it was learned from
 codons     codon positions, and genes with their synonymous codons shuffled
 genes      losses by codon position, genes against themselves shuffled
+told       what the terminal shows
 picture    three panels
 """

@@ -13,10 +13,10 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,10 +30,11 @@ from longseq.errors import UserError
 from longseq.host.atomic_files import reason, replace_file, unwritable
 from longseq.inference.evaluation.baselines import compression
 from longseq.inference.evaluation.genes import LETTER, letters_a_token, of_genes
-from longseq.inference.evaluation.held_out import MOST, Given, from_files, held_out
+from longseq.inference.evaluation.held_out import Given, from_files, held_out
 from longseq.inference.evaluation.losses import Found, network_losses
 from longseq.inference.evaluation.picture import picture
-from longseq.inference.evaluation.seen import K, seen
+from longseq.inference.evaluation.seen import seen
+from longseq.inference.evaluation.told import tell, without_nan
 from longseq.inference.flags import add_computing, network_config, read_computing
 from longseq.inference.outputs import Output, check_outputs
 from longseq.inference.progress import progress
@@ -42,12 +43,9 @@ from longseq.inference.score import add_files, check_window, log_likelihood, rea
 from longseq.inference.sequences import Sequence
 from longseq.inference.windows import Cutting, Losses, cutting
 from longseq.parallel.agreement import Ranks
-from longseq.reports.format import counted
 
 if TYPE_CHECKING:
     import torch
-
-TOLD = 0.005  # of the letters: less is of repeats, as genomes have them
 
 
 def add_arguments(parser: Parser) -> None:
@@ -69,6 +67,9 @@ def add_arguments(parser: Parser) -> None:
     add("--picture", type=Path, metavar="FILE", help="the figures drawn, a .svg")
     add("--json", type=Path, metavar="FILE", help="all figures, a .json")
     parser.set_defaults(run_verb=evaluate)
+
+
+SEARCHED = 1 << 29  # tokens of a training part: for more the search takes more than minutes
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def evaluate(options: argparse.Namespace) -> int:
         figures = _all_figures(asked, device, ranks, call=options.genes)
         if ranks.rank == 0:
             _write(options, figures)  # first: the reader of what is printed may have gone
-            _print(figures)
+            tell(figures)
 
     return on_ranks(computing, look, work)
 
@@ -190,8 +191,20 @@ def _figures(trained: Trained, given: Given, found: Found) -> dict[str, Any]:
     train = [inner.decode(tokens).encode() for tokens in given.train]
     bits |= compression(b"".join(train), b"".join(judged), letters)
     if train:
-        figures["seen_in_training_part"] = seen(train, judged)
+        rest = (inner.decode(tokens).encode() for tokens in given.more)
+        figures |= _seen(given.learned, chain(train, rest), judged)
     return figures
+
+
+def _seen(learned: int, train: Iterable[bytes], judged: list[bytes]) -> dict[str, Any]:
+    """How much of it was trained on, or why that is not known."""
+    unknown = f"it has more than {SEARCHED:,} tokens" if learned > SEARCHED else ""
+    share = None
+    try:
+        share = None if unknown else seen(train, judged)
+    except UserError as error:  # of a record far behind, once all else is known
+        unknown = str(error)
+    return {"seen_in_training_part": share} | ({"seen_unknown": unknown} if unknown else {})
 
 
 def _bits(record: Sequence, losses: Losses) -> float:
@@ -199,55 +212,14 @@ def _bits(record: Sequence, losses: Losses) -> float:
     return -likelihood / math.log(2) / max(1, letters)
 
 
-def _print(figures: dict[str, Any]) -> None:
-    """What the terminal shows: a few lines a subject."""
-    print(f"{figures['checkpoint']} on {figures['evaluated']}:"
-          f" {figures['letters']:,} letters in"
-          f" {counted(figures['records'], 'record')}")  # fmt: skip
-    print("\nbits a letter")
-    for name, value in sorted(figures["bits_per_letter"].items(), key=lambda item: item[1]):
-        print(f"  {name:<36} {value:.4f}")
-    if (share := figures.get("seen_in_training_part") or 0) >= TOLD:
-        print(
-            f"\n{share:.1%} of the words of {K} letters here stand in the training part as well, on"
-            " either strand: these are not unseen"
-        )
-    scale = 1 / math.log(2) / figures["letters_a_token"]
-    places = figures["by_position"]
-    known = any(one["error"] is not None for one in places)
-    errors = ", ± one standard error of the mean over so many tokens" if known else ""
-    print(f"\nby tokens of context          bits a letter{errors}")
-    for one in places:
-        span = f"{one['from']:,} to {one['to']:,}" if one["to"] > one["from"] else f"{one['from']}"
-        error = (
-            "" if one["error"] is None else f" ± {one['error'] * scale:.4f} {one['tokens']:>11,}"
-        )
-        print(f"  {span:<28} {one['loss'] * scale:.4f}{error}")
-    if "by_codon_position" in figures:
-        print("\nby codon position             bits a letter")
-        for name, value in figures["by_codon_position"].items():
-            print(f"  {name:<28} {value / math.log(2):.4f}")
-    of = figures.get("genes")
-    if of and not of["compared"]:
-        print("\nno whole gene is there")
-    elif of:
-        print(
-            f"\n{of['scored_above_shuffled']} of {counted(of['compared'], 'gene')} score above"
-            " themselves with synonymous codons shuffled, by"
-            f" {of['nats_a_codon_above_shuffled']:.4f} nats a codon"
-        )
-    if figures["baselines_learned_from_tokens"] >= MOST:
-        print(f"\nbaselines learned from {MOST:,} tokens of the training part only")
-    sys.stdout.flush()
-
-
 def _write(options: argparse.Namespace, figures: dict[str, Any]) -> None:
+    clean = without_nan(figures)
     for path, text in (
-        (options.json, json.dumps(figures, indent=1) + "\n"),
-        (options.picture, picture(figures) if options.picture else ""),
+        (options.json, lambda: json.dumps(clean, indent=1, allow_nan=False) + "\n"),
+        (options.picture, lambda: picture(clean)),
     ):
         if path is not None:
             try:
-                replace_file(path, text)
+                replace_file(path, text())
             except OSError as error:
                 raise unwritable(f"{path} cannot be written: {reason(error)}", error) from None

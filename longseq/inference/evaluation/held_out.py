@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from longseq.checkpoint.trained import Trained, same_tokens
 from longseq.data.datasets import Dataset, open_datasets
@@ -19,9 +21,13 @@ from longseq.data.sources.annotation.features import CODING, kinds_of
 from longseq.data.sources.names import first_word
 from longseq.data.tokenizers.tagged import untagged, without_tags
 from longseq.errors import UserError
+from longseq.inference.evaluation.seen import K
 from longseq.inference.sequences import Reader, Sequence, document
 
 MOST = 1 << 24  # tokens of the training part that baselines learn from
+BLOCK = 1 << 20  # tokens of the rest that are read at once
+SHARED = K - 1  # tokens that one block has with the next
+Span = tuple[Dataset, int, int]  # from a token to before another, of all of the data
 Frame = int | None
 NO_GENE = -1
 
@@ -33,6 +39,9 @@ class Given:
     frames: of each record that is a gene, how many letters stand before its first whole codon; None
     where nothing is said of it, NO_GENE where it is said to be something else, or its frame is not
     known. frameless: data with coding sequences of unknown frame. note: what is to be known of it.
+    more: what was trained on behind `train`, read when it is asked for; each run of tokens begins
+    with the last of the one before, so that no word is lost between them. learned: how many tokens
+    (bytes of files) all of it has.
     """
 
     name: str
@@ -41,6 +50,8 @@ class Given:
     frames: list[Frame]
     frameless: str = ""
     note: str = ""
+    more: Iterable[Tokens] = ()
+    learned: int = 0
 
     @property
     def has_genes(self) -> bool:
@@ -59,7 +70,7 @@ def held_out(trained: Trained, part: str) -> Given:
             f"{table}: {error.strerror}: name files to evaluate, or a run's folder"
         ) from None
     found: list[tuple[Sequence, Frame]] = []
-    train: list[Tokens] = []
+    learned: list[Span] = []
     frameless = ""
     for prefix in dict.fromkeys(row["data"] for row in rows):
         if not os.path.exists(f"{prefix}.idx"):
@@ -67,7 +78,7 @@ def held_out(trained: Trained, part: str) -> Given:
                 f"{prefix}, the data that the run held records out of ({table}), is not there: put"
                 " it back, or name files to evaluate behind RUN"
             )
-        (dataset,) = open_datasets(prefix)
+        (dataset,) = open_datasets(prefix, unsaid=trained.tokenizer)
         same_tokens(trained, dataset.tokenizer, prefix)
         of_data = [row for row in rows if row["data"] == prefix]
         frames, known = _frames(dataset)
@@ -76,12 +87,15 @@ def held_out(trained: Trained, part: str) -> Given:
             if row["part"] == part:
                 frame = _cut(dataset, frames[int(row["document"])], row["tokens"])
                 found.append((_record(dataset, row), frame))
-        train += _rest(dataset, of_data, MOST - sum(map(len, train)))
+        learned += [(dataset, *span) for span in _rest(dataset, of_data)]
     found = [(record, frame) for record, frame in found if record.letters]
     if not found:
         raise UserError(f"--part {part}: the run held out no such records: name files to evaluate")
     records, of_each = map(list, zip(*found, strict=True))
-    return Given(f"{part} part of the run's data", records, train, of_each, frameless)
+    train, rest = _divided(learned)
+    size = sum(stop - start for _, start, stop in learned)
+    name = f"{part} part of the run's data"
+    return Given(name, records, train, of_each, frameless, more=_blocks(rest), learned=size)
 
 
 def _frames(dataset: Dataset) -> tuple[list[Frame], bool]:
@@ -127,25 +141,49 @@ def _span(dataset: Dataset, row: dict[str, str]) -> tuple[int, int]:
 def _record(dataset: Dataset, row: dict[str, str]) -> Sequence:
     start, stop = _span(dataset, row)
     tokens = dataset.tokens.read(start, stop - start)
-    tokens = tokens[: len(tokens) - int(tokens[-1] == dataset.tokenizer.end_of_document)]
+    ended = len(tokens) > 0 and tokens[-1] == dataset.tokenizer.end_of_document
+    tokens = tokens[: len(tokens) - int(ended)]
     name = first_word(row["record"]) or f"document-{row['document']}"
     name += "" if row["tokens"] == "all" else f":{row['tokens']}"
     return document(dataset.tokenizer, name, tokens)
 
 
-def _rest(dataset: Dataset, rows: list[dict[str, str]], most: int) -> list[Tokens]:
-    """What lies between the spans of the table, up to `most` tokens, without tags."""
-    found: list[Tokens] = []
+def _rest(dataset: Dataset, rows: list[dict[str, str]]) -> list[tuple[int, int]]:
+    """What lies between the spans of the table, of the tokens of all of the data."""
+    found: list[tuple[int, int]] = []
     at = 0
     for start, stop in [
         *sorted(_span(dataset, row) for row in rows),
         (dataset.tokens.num_tokens,) * 2,
     ]:
-        count = min(start - at, most - sum(map(len, found)))
-        if count > 0:
-            found.append(without_tags(dataset.tokenizer, dataset.tokens.read(at, count)))
+        if start > at:
+            found.append((at, start))
         at = stop
     return found
+
+
+def _divided(spans: list[Span]) -> tuple[list[Tokens], list[Span]]:
+    """The first MOST tokens of spans, without tags, and where the others are."""
+    found: list[Tokens] = []
+    rest: list[Span] = []
+    left = MOST
+    for dataset, start, stop in spans:
+        cut = min(stop, start + left)
+        left -= cut - start
+        if cut > start:
+            read = dataset.tokens.read(start, cut - start)
+            found.append(without_tags(dataset.tokenizer, read))
+        if cut < stop:
+            rest.append((dataset, max(start, cut - SHARED), stop))
+    return found, rest
+
+
+def _blocks(spans: list[Span]) -> Iterator[Tokens]:
+    """Their tokens, a block at a time, without tags."""
+    for dataset, start, stop in spans:
+        for at in range(start, stop, BLOCK):
+            count = min(BLOCK + SHARED, stop - at)
+            yield without_tags(dataset.tokenizer, dataset.tokens.read(at, count))
 
 
 def from_files(learner: Reader, reader: Reader, files: list[str], read: bool = True) -> Given:
@@ -154,10 +192,14 @@ def from_files(learner: Reader, reader: Reader, files: list[str], read: bool = T
     Without `read` no file is read, and there are none.
     """
     learned: list[Tokens] = []
-    for record in learner if read else ():
-        learned.append(record.tokens[record.tags :])
-        if sum(map(len, learned)) >= MOST:
+    left = MOST
+    more: Iterator[Tokens] = (record.tokens[record.tags :] for record in (learner if read else ()))
+    for tokens in more:
+        learned.append(tokens[:left])
+        if len(tokens) >= left:
+            more = chain((tokens[max(0, left - SHARED) :],), more)
             break
+        left -= len(tokens)
     frames: list[Frame] = []
     frameless = ""
     for dataset in reader.datasets:
@@ -167,4 +209,5 @@ def from_files(learner: Reader, reader: Reader, files: list[str], read: bool = T
     records = list(reader if read else ())
     frames = frames if reader.datasets and read else [None] * len(records)
     note = "; ".join(filter(None, (reader.said_of_unknown(), reader.names.said())))
-    return Given(", ".join(files), records, learned, frames, frameless, note)
+    size = learner.total
+    return Given(", ".join(files), records, learned, frames, frameless, note, more, size)

@@ -7,6 +7,7 @@ found.by_position.bins()         # does it use its length?
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -41,7 +42,8 @@ class ByPosition:
 
     def bins(self) -> list[dict[str, Any]]:
         """Means over 1, 2, 3-4, 5-8, … tokens of context, each over so many `tokens`, in nats;
-        error: one standard error of the mean, as of so many independent losses; one alone has none.
+        error: one standard error of the mean, as of so many independent losses; one alone has none,
+        nor have losses that are no numbers.
         """
         found, low = [], 1
         while low <= len(self.sums):
@@ -50,8 +52,9 @@ class ByPosition:
             count = float(self.counts[here].sum())
             if count:
                 mean = float(self.sums[here].sum()) / count
-                spread = max(0.0, float(self.squares[here].sum()) / count - mean * mean)
-                error = (spread / count) ** 0.5 if count > 1 else None
+                spread = float(self.squares[here].sum()) / count - mean * mean
+                known = count > 1 and math.isfinite(spread)
+                error = (max(0.0, spread) / count) ** 0.5 if known else None
                 place = {"from": low, "to": high, "tokens": int(count)}
                 found.append(place | {"loss": mean, "error": error})
             low = high + 1

@@ -22,7 +22,7 @@ TITLE = 84  # letters of a line that names what is drawn
 
 def picture(figures: dict[str, Any]) -> str:
     """Two or three panels, as far as there is something to draw: the first over the others, so that
-    it can be read on a telephone too.
+    it can be read on a telephone too. What is no number, None here, is left out.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -31,7 +31,7 @@ def picture(figures: dict[str, Any]) -> str:
         lambda axes: _baselines(axes, figures),
         lambda axes: _positions(axes, figures),
     ]
-    if "by_codon_position" in figures:
+    if any(value is not None for value in figures.get("by_codon_position", {}).values()):
         panels.append(lambda axes: _codons(axes, figures))
     with rc_context(STYLE):
         figure = Figure(figsize=(5.8, 5.7), layout="constrained")
@@ -55,7 +55,7 @@ def _title(figures: dict[str, Any]) -> str:
 
 def _baselines(axes: Axes, figures: dict[str, Any]) -> None:
     """Points from the worst to the best, the network's another in colour and form."""
-    bits = dict(figures["bits_per_letter"])
+    bits = {name: one for name, one in figures["bits_per_letter"].items() if one is not None}
     names = sorted(bits, key=lambda name: -float(bits[name]))
     for at, name in enumerate(names):
         colour, form = (BLUE, "D") if name == "network" else (GREY, "o")
@@ -72,10 +72,12 @@ def _positions(axes: Axes, figures: dict[str, Any]) -> None:
     """The network's loss by how much stands before a token, with what the terminal shows behind ±;
     beside it the chosen Markov model.
     """
-    bins = figures["by_position"]
+    bins = [one for one in figures["by_position"] if one["loss"] is not None]
     middle = [(one["from"] * one["to"]) ** 0.5 for one in bins]
     scale = BITS / figures["letters_a_token"]
     errors = [(one["error"] or 0.0) * scale for one in bins]
+    if not bins:
+        axes.text(0.5, 0.6, "losses are no numbers", ha="center", transform=axes.transAxes)
     axes.errorbar(
         middle, [one["loss"] * scale for one in bins], errors,
         color=BLUE, marker="o", markersize=4, capsize=2, label="network",
@@ -93,7 +95,8 @@ def _positions(axes: Axes, figures: dict[str, Any]) -> None:
 
 def _codons(axes: Axes, figures: dict[str, Any]) -> None:
     """Points by codon position, on both strands, and between genes."""
-    found = {name: value * BITS for name, value in figures["by_codon_position"].items()}
+    known = figures["by_codon_position"].items()
+    found = {name: value * BITS for name, value in known if value is not None}
     strands = (("", GREEN, "o-", "this strand"), (OTHER, VIOLET, "s--", OTHER[2:]))
     for strand, colour, form, label in strands:
         names = [name for name in ("1", "2", "3") if name + strand in found]

@@ -33,6 +33,8 @@ def seen(train: Iterable[bytes], judged: list[bytes]) -> float | None:
         return None
     found = np.zeros(len(held), bool)
     for some in _words(train, most):
+        if found.all():
+            break
         at = np.minimum(np.searchsorted(held, some), len(held) - 1)
         found[at[held[at] == some]] = True
     return float(counts[found].sum() / counts.sum())

@@ -204,10 +204,12 @@ def _prompts(
     if said := reader.said_of_unknown():
         warn(said)
     if reader.left_out:
-        warn(f"{reader.left_out:,} letters behind the last whole token of a prompt are not used")
+        said = counted(reader.left_out, "letter", "is", "are")
+        warn(f"{said} not used: behind the last whole token of a prompt")
     names = told_apart([name for name, _ in given])
     if renamed := sum(new != old for new, (old, _) in zip(names, given, strict=True)):
-        warn(f"{renamed:,} prompts are named like one before them: -2, -3, … stands behind theirs")
+        said = counted(renamed, "prompt", "is", "are")
+        warn(f"{said} named like one before: -2, -3, … stands behind the name")
     each = [(name, tokens) for name, (_, tokens) in zip(names, given, strict=True)]
     for number, (name, tokens) in enumerate(each or [("made", np.zeros(0, np.int64))]):
         for sample in range(options.samples):

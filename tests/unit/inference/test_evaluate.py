@@ -13,6 +13,7 @@ from Bio.Seq import Seq
 
 from longseq.__main__ import main
 from longseq.checkpoint.trained import find_trained
+from longseq.data.indexed.writer import IndexedWriter
 from longseq.data.samples.entropy import ALPHA, Labels, markov
 from longseq.inference.evaluation.codons import coding, places, shuffled
 from longseq.inference.evaluation.held_out import NO_GENE, held_out
@@ -233,3 +234,45 @@ def test_data_that_are_gone_name_what_evaluate_takes(
     assert error.startswith(f"longseq: {gone}, the data that the run held records out of ({table}")
     assert error.endswith("is not there: put it back, or name files to evaluate behind RUN\n")
     assert error.count("\n") == 1
+
+
+def test_data_without_a_manifest_have_the_tokens_of_the_network(
+    run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whose checkpoint says what nothing else does; an empty document among them is left out."""
+    prefix, table = str(tmp_path / "g"), Path(run) / "held_out.tsv"
+    rows = "".join(f"valid\t{prefix}\t{row}\tall\t\t\n" for row in (0, 1))
+    table.write_text("part\tdata\tdocument\ttokens\trecord\tfile\n" + rows)
+    for last, code in (([0, 1, 2, 3, 4], 0), ([99, 4], 2)):
+        writer = IndexedWriter(prefix, np.uint8)
+        for tokens in ([], last):
+            writer.add(np.array(tokens, np.uint8))
+            writer.end_document()
+        writer.finish()
+        assert main(["evaluate", run]) == code
+    table.unlink()
+    assert main(["score", run, prefix, "--output", f"{prefix}.tsv"]) == 2
+    error = capsys.readouterr().err
+    said = f"longseq: {prefix}.bin holds token 99 outside the vocabulary of 16 of nucleotide\n"
+    assert error == 2 * said
+
+
+def test_losses_that_are_no_numbers_are_said_and_drawn_as_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As of a network whose training diverged."""
+    model = make_model(LLAMA)
+    for parameter in model.parameters():
+        parameter.data.fill_(math.nan)
+    run, files = str(write_run(model, tmp_path / "run")), fasta(tmp_path / "new.fa", RECORDS)
+    words = ["--genes", "--json", f"{tmp_path}/e.json", "--picture", f"{tmp_path}/e.svg"]
+    assert main(["evaluate", run, files, *words]) == 0
+    told, error = capsys.readouterr()
+    assert "losses of the network are no numbers" in told
+    assert told.index("  lzma ") < told.index("  network ")
+    assert "±" not in told
+    assert "Traceback" not in error
+    figures = json.loads((tmp_path / "e.json").read_text(), parse_constant=pytest.fail)
+    assert figures["bits_per_letter"]["network"] is None
+    assert {(one["loss"], one["error"]) for one in figures["by_position"]} == {(None, None)}
+    assert "losses are no numbers" in (tmp_path / "e.svg").read_text()

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from longseq.inference.evaluation.evaluate import _print
 from longseq.inference.evaluation.losses import ByPosition
 from longseq.inference.evaluation.picture import picture
+from longseq.inference.evaluation.told import tell
 
 LOSSES = np.random.default_rng(5).normal(1.4, 0.3, (40, 4)).astype(np.float32)
 
@@ -33,7 +33,7 @@ def figures() -> dict[str, Any]:
 def test_it_is_one_standard_error_over_so_many(
     figures: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _print(figures)
+    tell(figures)
     told = capsys.readouterr().out
     assert "± one standard error of the mean over so many tokens\n" in told
     rows = re.findall(r"  ([\d.]+) ± ([\d.]+) +(\d+)\n", told)
@@ -64,3 +64,14 @@ def test_the_picture_says_whose_it_is_and_needs_no_colour(figures: dict[str, Any
     assert "on valid part: 2,425 letters, 2026-11-28" in told
     strands = re.findall(r'<path d="[^"]*" clip-path[^>]*stroke: #(?:2a9d6e|7a5cc4)[^>]*', drawn)
     assert len({re.sub(r".*fill: none|stroke: #\w+", "", one) for one in strands}) == 2
+
+
+@pytest.mark.parametrize(("gain", "said"), [(-0.023, "0.0230 nats a codon below"), (0.5, "above")])
+def test_a_score_of_genes_below_their_shuffled_ones_is_so_called(
+    gain: float, said: str, figures: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    of = {"compared": 2, "scored_above_shuffled": 0, "nats_a_codon_above_shuffled": gain}
+    tell(figures | {"genes": of})
+    told = capsys.readouterr().out
+    assert "shuffled: 0 of 2, on average " in told
+    assert said in told

@@ -98,7 +98,7 @@ def test_no_two_records_have_one_name(
     found = ["p1", "p1-3", "p1-2", "p1-4", "prompt-1", "prompt-1-2"]
     expected = [f"{name}/{sample}" for name in found for sample in (1, 2)]
     assert list(generate("nucleotide", *words)) == expected
-    assert "3 prompts are named like one before them: -2, -3" in capsys.readouterr().err
+    assert "3 prompts are named like one before: -2, -3" in capsys.readouterr().err
 
 
 BYTES = {

@@ -281,13 +281,13 @@ def test_words_are_read_as_prepared_data_have_them(
     Path(path).write_text(">a\nACGACNACGNNGACTAC\n")
     assert main(["prepare", path, "--tokenizer", "kmer:3", "--output", prefix]) == 0
     capsys.readouterr()
-    said = "longseq: warning: 2 words hold another letter than ACGT and are [UNK], as in prepared"
+    said = "longseq: warning: 2 words with another letter than ACGT: [UNK], as in prepared"
     found = []
     for given in (path, prefix):
         assert main(["score", run, given]) == 0
         out, error = capsys.readouterr()
         found.append(out)
-        left_out = "2 letters behind the last whole token of their record were not scored"
+        left_out = "2 letters were not scored: behind the last whole token of a record"
         assert (left_out in error) == (given == path)
         assert (said in error) == (given == path)
     assert found[0] == found[1]
@@ -325,7 +325,7 @@ def test_names_that_come_twice_are_told(
     """By `score`, `embed` and `evaluate`, whose rows stay as they are; of other names nothing."""
     fasta = tmp_path / "dup.fa"
     fasta.write_text(">c\nACGT\n>d x\nACGTT\n>e\nACG\n>d y\nTTGCA\n>c\nA\n>d\nC\n")
-    said = "3 records have the name of one before them, the first is d: in what is written"
+    said = "3 records have the name of one before, the first is d: in what is written"
     made = tmp_path / "s.tsv"
     for words in (
         ["score", run, str(fasta), "--output", str(made)],
@@ -348,4 +348,4 @@ def test_names_are_held_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> No
     names = Names()
     for name in "abcacb":
         names.add(name)
-    assert names.said().startswith("2 records have the name of one before them, the first is a:")
+    assert names.said().startswith("2 records have the name of one before, the first is a:")

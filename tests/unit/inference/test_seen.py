@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,14 @@ import pytest
 from Bio.Seq import Seq
 
 from longseq.__main__ import main
+from longseq.errors import UserError
+from longseq.inference.evaluation.evaluate import _seen
 from longseq.inference.evaluation.seen import seen
 from tests.unit.inference.trained_run import LLAMA, make_model, write_run
 
 PLACE = "longseq.inference.evaluation.seen"
+HELD_OUT = "longseq.inference.evaluation.held_out"
+EVALUATE = "longseq.inference.evaluation.evaluate"
 DRAW = np.random.default_rng(7)
 
 
@@ -91,3 +96,49 @@ def test_an_evaluation_says_what_was_seen(
     assert "as well" not in capsys.readouterr().out
     assert main(["evaluate", run, *files]) == 0
     assert "seen_in_training_part" not in json.loads(out.read_text())
+
+
+@pytest.mark.parametrize("block", [1 << 20, 70])
+def test_the_whole_training_part_is_searched(
+    block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What baselines do not learn from as well, of files and of a run's own data; no word is lost
+    where they end. Where it is too large, it is said that nothing was looked for.
+    """
+    monkeypatch.setattr(f"{HELD_OUT}.MOST", 200)
+    monkeypatch.setattr(f"{HELD_OUT}.BLOCK", block)
+    run, out = str(write_run(make_model(LLAMA), tmp_path / "run")), tmp_path / "e.json"
+    old, prefix = drawn(600), f"{tmp_path}/old"
+    new = old[150:250] + old[400:500]
+    (tmp_path / "old.fa").write_text(f">a\n{old}\n>b\n{new}\n")
+    (tmp_path / "new.fa").write_text(f">a\n{old[150:250]}\n>b\n{old[400:500]}\n")
+    (tmp_path / "first.fa").write_text(f">a\n{old}\n")
+    files = [f"{tmp_path}/new.fa", "--train", f"{tmp_path}/first.fa"]
+    assert main(["prepare", f"{prefix}.fa", "--output", prefix]) == 0
+    row = f"valid\t{prefix}\t1\tall\tb\told.fa\n"
+    (tmp_path / "run" / "held_out.tsv").write_text(
+        "part\tdata\tdocument\ttokens\trecord\tfile\n" + row
+    )
+    for words, share in ((files, 1.0), ([], by_counting([old], [new]))):
+        assert main(["evaluate", run, *words, "--json", str(out)]) == 0
+        figures = json.loads(out.read_text())
+        assert figures["seen_in_training_part"] == share
+        assert figures["baselines_learned_from_tokens"] == 200
+    monkeypatch.setattr(f"{EVALUATE}.SEARCHED", 599)
+    capsys.readouterr()
+    for words in (files, []):
+        assert main(["evaluate", run, *words, "--json", str(out)]) == 0
+        assert json.loads(out.read_text())["seen_in_training_part"] is None
+        assert "was not found out: it has more than 599 tokens" in capsys.readouterr().out
+
+
+def test_a_training_file_that_turns_out_bad_costs_this_figure_alone() -> None:
+    """What a network was asked is known by then."""
+
+    def train() -> Iterator[bytes]:
+        yield b"ACGTTGCA" * 9
+        raise UserError("old.fa: record z is empty: leave it out")
+
+    found = _seen(9, train(), [drawn(90).encode()])
+    assert found.pop("seen_in_training_part") is None
+    assert found == {"seen_unknown": "old.fa: record z is empty: leave it out"}

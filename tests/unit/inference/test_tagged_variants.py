@@ -113,9 +113,9 @@ def test_they_are_the_scores_of_records_with_the_tag(
             "<genome=E. coli><feature=CDS>",
             "short 4 . T A",
             ["--window", "3"],
-            "with the token before it and 2 tags, an allele of 1 letters needs a window of 4",
+            "with the token before it and 2 tags, an allele of 1 letter needs a window of 4",
         ),
-        ("<genome=>", "short 1 . A C", ["--window", "1"], "with 1 tags, an allele of 1 letters"),
+        ("<genome=>", "short 1 . A C", ["--window", "1"], "with 1 tag, an allele of 1 letter"),
     ],
 )
 def test_a_mistake_is_one_line(

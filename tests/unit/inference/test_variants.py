@@ -85,29 +85,29 @@ def test_differences_are_those_of_transformers(model: GPT, run: str, tmp_path: P
             "has no record chrlong, but long: use the same names",
         ),
         ([], [], "holds no variant"),
-        (["short 4 . T ."], [], "holds no variant: its 1 sites have no alternative (ALT is .)"),
+        (["short 4 . T ."], [], "holds no variant: its 1 site has no alternative (ALT is .)"),
         (["short 4 . T A", "short 5 . A ."], [], "short:5 has REF A and"),
         (["short 4 . T A"], ["--per-position", "x.tsv"], "--per-position and --variants"),
         (
             ["short 4 . T A", "short 10 . T TACGTACGTA"],
             ["--window", "9"],
-            "of 10 letters needs a window of 11 tokens, and there are 9: give --window 11, or",
+            "of 10 letters needs a window of 11 tokens, and the window has 9: give --window 11, or",
         ),
         (["short 4 . T A"], ["--window", "1"], "short:4: with the token before it, an allele of 1"),
         (
             ["short 2 . CG CA"],
             ["--window", "2"],
-            "needs a window of 3 tokens, and there are 2: give",
+            "needs a window of 3 tokens, and the window has 2: give",
         ),
         (
             ["long 2 . C C" + "A" * 96],
             [],
-            "needs a window of 98 tokens, and there are 96: give --seq-length 98, or leave it out",
+            "of 98 tokens, and the window has 96: give --seq-length 98, or leave it out",
         ),
         (
             ["long 2 . C C" + "A" * 96],
             ["--window", "96"],
-            "and there are 96: give --seq-length 98 --window 98, or leave it out",
+            "and the window has 96: give --seq-length 98 --window 98, or leave it out",
         ),
         (
             ["short 4 . T A"],
@@ -171,7 +171,7 @@ def test_telomeres_have_a_row_without_a_score(
     assert [row["position"] for row in found] == ["0", "0", "4", str(end)]
     nans = [math.isnan(float(row["difference"])) for row in found]
     assert nans == [True, True, False, True]
-    assert "1 alternatives are no sequence (symbolic): nan" in error
+    assert "1 alternative is no sequence (symbolic): nan" in error
     assert "2 alternatives are at a telomere (position 0, or behind the last): nan" in error
 
 
@@ -231,7 +231,7 @@ def test_a_letter_is_no_symbol(run: str, tmp_path: Path, capfd: pytest.CaptureFi
     assert [math.isnan(ratio) for ratio in ratios] == [False, False, True, True, True]
     assert ratios[0] == ratios[1]
     assert "2 alternatives are no sequence (symbolic): nan" in error
-    assert "1 alternatives have a letter in their window that nucleotide has no token for" in error
+    assert "1 alternative has a letter in their window that nucleotide has no token for" in error
     assert "the first at short:4 T>Z: nan" in error
 
 
@@ -395,7 +395,7 @@ def test_one_letter_without_a_token_does_not_end_the_others(
     fasta.write_text(f">short\n{SHORT}\n>long\n{LONG}\n")
     plain, _ = scored(words, str(fasta), vcf, tmp_path, capfd)
     assert [found[0], found[3]] == [plain[0], plain[3]]
-    assert "1 alternatives are no sequence (symbolic): nan" in error
+    assert "1 alternative is no sequence (symbolic): nan" in error
     assert "2 alternatives have a letter in their window that kmer:3 has no token for" in error
 
 
@@ -407,8 +407,8 @@ def test_sites_without_an_alternative_are_left_out_and_counted(
     fasta, vcf = files(tmp_path, ["short 10 . T <DEL>", *rows])
     found, error = scored(run, fasta, vcf, tmp_path, capfd)
     assert [(row["position"], row["alt"]) for row in found] == [("10", "<DEL>"), ("4", "A")]
-    assert "19 sites have no alternative and are left out" in error
-    assert "1 alternatives are no sequence (symbolic): nan" in error
+    assert "19 sites have no alternative: left out" in error
+    assert "1 alternative is no sequence (symbolic): nan" in error
 
 
 def test_frame_shifts_are_counted(
@@ -418,7 +418,7 @@ def test_frame_shifts_are_counted(
     rows = [f"long 30 . {base} {base}{'A' * n}" for n in (1, 2, 3)] + ["short 4 . TTGC T"]
     fasta, vcf = files(tmp_path, rows)
     _, error = scored(words, fasta, vcf, tmp_path, capfd)
-    assert "2 alternatives shift the frame of kmer:3; their alleles hold different tokens" in error
+    assert "2 alternatives shift the frame of kmer:3: both alleles hold different tokens" in error
     assert error.count("alternatives") == 1
     _, error = scored(run, fasta, vcf, tmp_path, capfd)
     assert "alternatives" not in error

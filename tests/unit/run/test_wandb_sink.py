@@ -1,6 +1,8 @@
 """Weights & Biases: which mode, what its server gets, no key in any file, no process left."""
 
 import base64
+import contextlib
+import io
 import math
 import os
 import shutil
@@ -280,11 +282,13 @@ def test_sync_sends_each_offline_run(
     (folders[0] / "run-x.wandb.synced").touch()  # as wandb marks what was sent
     sent: list[list[str]] = []
 
-    def send(words: list[str], **_: object) -> subprocess.CompletedProcess[str]:
-        sent.append(words[1:])
-        return subprocess.CompletedProcess(words, 0)
+    class Wandb(contextlib.nullcontext[Any]):
+        def __init__(self, words: list[str], **_: object) -> None:
+            sent.append(words[1:])
+            self.stderr, self.returncode = io.StringIO("wandb: Syncing 1 run(s):\n"), 0
+            super().__init__(self)
 
-    monkeypatch.setattr(subprocess, "run", send)
+    monkeypatch.setattr(subprocess, "Popen", Wandb)
     assert main(["sync", str(tmp_path / "a"), str(tmp_path / "b")]) == 1
     assert sent == [["-m", "wandb", "sync", "--yes", str(folder)] for folder in folders]
     assert "1 of 2 could not be sent" in capsys.readouterr().err
@@ -323,6 +327,30 @@ def test_a_key_that_the_server_refuses_fails(
         assert not server.lines
     assert KEY not in done.stdout + done.stderr
     keyless(tmp_path)
+
+
+def test_a_file_that_ends_within_a_record_is_sent_once(offline_run: Path, tmp_path: Path) -> None:
+    """As that of a run that was killed: no key is to blame, unless the server refuses it."""
+    folder = tmp_path / "run"
+    shutil.copytree(offline_run, folder, symlinks=True)
+    (file,) = folder.glob("wandb/offline-run-*/run-*.wandb")
+    file.write_bytes(file.read_bytes()[:-9])
+    with Server() as server:
+        env = {"WANDB_BASE_URL": server.address, "WANDB_API_KEY": KEY, "WANDB_MODE": ""}
+        env |= {"HOME": str(tmp_path)}
+        words = [sys.executable, "-m", "longseq", "sync", str(folder)]
+        for refusal, code in (("user is not logged in", 1), ("", 0), ("", 0)):
+            server.refusal = refusal
+            done = subprocess.run(
+                words, env=os.environ | env, capture_output=True, text=True, timeout=90, check=False
+            )
+            assert done.returncode == code, done.stderr
+            assert ("WANDB_API_KEY (or" in done.stderr) == bool(refusal)
+            assert ("It ends within a record" in done.stderr) != bool(refusal)
+        (name,) = server.runs
+        assert [row["iteration"] for row in server.history(name)] == [1, 2, 3]
+    file.write_bytes(file.read_bytes() + b"more")
+    assert not sync._is_cut(file.parent)
 
 
 def test_a_server_that_is_out_of_order_is_refused_at_once() -> None:

@@ -41,8 +41,9 @@ def test_one_document_without_an_end(
     documents[5] = documents[700] = []
     prefix = written(tmp_path, documents)
     said = (
-        rf"t\.bin: document {lacking} does not end with the end token \(15\), as 1,997 of the 1,998"
-        r" .*: write them again, each with it at its end or none .*--append-eod"
+        rf"t\.bin: document {int(not lacking)} ends with the end token \(15\), document {lacking}"
+        r" does not \(with it: 1,997 of the 1,998 .*: write them again, each with it at its end or"
+        r" none .*--append-eod"
     )
     for look in (
         lambda: run_verb(["data", "verify", prefix, "--tokenizer-type", "nucleotide"]),
@@ -65,6 +66,16 @@ def test_ends_inside_documents_are_told(tmp_path: Path, capsys: pytest.CaptureFi
                 f"  problem: {inner} end tokens inside documents: --reset-position-ids" in printed
             )
             assert ("samples add it" in printed) == (name == "open")
+
+
+def test_documents_of_no_tokens_have_no_labels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two samples of up to 4 labels hold 1 and 3."""
+    prefix = written(tmp_path, [[], [1, END], [], [], [1, 2, 3, END]])
+    words = ["--tokenizer-type", "nucleotide", "--seq-length", "4"]
+    assert run_verb(["data", "inspect", prefix, *words]) == 0
+    assert "one document each, 2 samples, 50.0% full" in capsys.readouterr().out
 
 
 def test_a_text_that_holds_the_end_token_is_whole(

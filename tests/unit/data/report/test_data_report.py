@@ -164,3 +164,13 @@ def test_pictures_are_read_on_a_telephone_and_say_what_a_line_is(tmp_path: Path)
             assert min([10.0, *sizes]) * 340 / wide > 8
         assert "GC of all letters: " in drawn["GC of documents"]
         assert ("rotate(-90" in drawn["Most frequent tokens"].split(">token<")[0]) == turned
+
+
+def test_lengths_that_are_alike_have_bars_that_are_alike(tmp_path: Path) -> None:
+    """One record of each length from 20 to 77: bars of two, without a comb of others."""
+    text = "".join(f">{n}\n{'A' * n}\n" for n in range(20, 78))
+    drawn = dict(pictures(facts(make(tmp_path, text)[0])))["Lengths of records"]
+    bars = re.findall(r'<path d="([^"]*)" clip-path="[^"]*" style="fill: #2f6fdb', drawn)
+    corners = [re.findall(r"[ML] [\d.]+ ([\d.]+)", bar) for bar in bars]
+    assert len(bars) == 29
+    assert len({float(max(ys)) - float(min(ys)) for ys in corners}) == 1
