@@ -16,6 +16,7 @@ import contextlib
 import io
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -245,6 +246,22 @@ def _keep_compiler_off() -> None:
         compiler.compile = compile_with_torch
 
 
+@contextlib.contextmanager
+def _without_triton(device: torch.device) -> Iterator[None]:
+    """Where torch's build for GPUs runs on a CPU, its Triton is not there for who looks within.
+
+    DeepSpeed's engine imports it for experts, which we have none of: 80 MiB of a rank.
+    """
+    if device.type != "cpu" or "triton" in sys.modules:
+        yield
+        return
+    sys.modules["triton"] = None  # type: ignore[assignment]  # as Python marks what cannot be had
+    try:
+        yield
+    finally:
+        del sys.modules["triton"]
+
+
 def make_engine(config: Config, mesh: Mesh, model: GPT) -> Any:
     """DeepSpeed's engine around `model`, with our optimizer and no scheduler of its own."""
     import deepspeed
@@ -256,7 +273,8 @@ def make_engine(config: Config, mesh: Mesh, model: GPT) -> Any:
         deepspeed.utils.set_z3_leaf_modules(model, [Layer])
     optimizer = make_optimizer(config, parameter_groups(model, config.training), mesh)
     set_learning_rate(optimizer, 0.0)  # fp16 at stage 0 takes a step here, and so would decay
-    with prints_logged():
+    device = next(model.parameters()).device
+    with prints_logged(), _without_triton(device):
         engine, _, _, _ = deepspeed.initialize(
             model=model,
             optimizer=optimizer,
