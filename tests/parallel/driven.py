@@ -184,7 +184,8 @@ def main() -> None:
     found["refused, zero 0"] = refused_update(0)
     q, k, v = torch.randn(3, 4, 1, 2, 8, requires_grad=True)
     attend(q, k, v, None, None).sum().backward()
-    spared = ("torch._dynamo", "sympy", "triton")  # but for stage 3 and whoever counts operations, as here
+    # but for stage 3 and whoever counts operations, as here
+    spared = ("torch._dynamo", "sympy", "triton")
     found["imports in vain"] = [name for name in spared if name in sys.modules]
     found |= {name: steps_without_read_back(flags) for name, flags in LAYOUTS.items()}
     found["by position"] = {name: by_position(flags) for name, flags in LAYOUTS.items()}
