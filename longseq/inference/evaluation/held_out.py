@@ -23,6 +23,7 @@ from longseq.data.tokenizers.tagged import untagged, without_tags
 from longseq.errors import UserError
 from longseq.inference.evaluation.seen import K
 from longseq.inference.sequences import Reader, Sequence, document
+from longseq.reports.format import counted
 
 MOST = 1 << 24  # tokens of the training part that baselines learn from
 BLOCK = 1 << 20  # tokens of the rest that are read at once
@@ -81,6 +82,12 @@ def held_out(trained: Trained, part: str) -> Given:
         (dataset,) = open_datasets(prefix, unsaid=trained.tokenizer)
         same_tokens(trained, dataset.tokenizer, prefix)
         of_data = [row for row in rows if row["data"] == prefix]
+        last, there = max(int(row["document"]) for row in of_data), dataset.tokens.num_documents
+        if last >= there:
+            raise UserError(
+                f"{prefix} has {counted(there, 'document')}, and {table} names its document {last}:"
+                " these are other data: put those back, or name files to evaluate behind RUN"
+            )
         frames, known = _frames(dataset)
         frameless = frameless or ("" if known else prefix)
         for row in of_data:

@@ -13,6 +13,7 @@ from Bio.Seq import Seq
 
 from longseq.__main__ import main
 from longseq.checkpoint.trained import find_trained
+from longseq.data.indexed.format import IndexedTokens
 from longseq.data.indexed.writer import IndexedWriter
 from longseq.data.samples.entropy import ALPHA, Labels, markov
 from longseq.inference.evaluation.codons import coding, places, shuffled
@@ -220,19 +221,29 @@ def test_a_mistake_is_one_line(
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("data", "number", "said", "remedy"),
+    [
+        ("-gone", 0, ", the data that the run held records out of ({table})", "it back"),
+        ("", 10**6, " has {count} documents, and {table} names its document", "those back"),
+    ],
+)
 def test_data_that_are_gone_name_what_evaluate_takes(
-    run: str, annotated: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    table, gone = Path(run) / "held_out.tsv", f"{annotated}-gone"
-    row = f"valid\t{gone}\t0\tall\tg\tg.fa\n"
+    run: str, annotated: str, capsys: pytest.CaptureFixture[str],
+    data: str, number: int, said: str, remedy: str,
+) -> None:  # fmt: skip
+    """Gone, or in their place others with fewer documents."""
+    table, gone = Path(run) / "held_out.tsv", annotated + data
+    count = IndexedTokens(annotated).num_documents
+    row = f"valid\t{gone}\t{number}\tall\tg\tg.fa\n"
     table.write_text("part\tdata\tdocument\ttokens\trecord\tfile\n" + row)
     try:
         assert main(["evaluate", run]) == 2
     finally:
         table.unlink()
     error = capsys.readouterr().err
-    assert error.startswith(f"longseq: {gone}, the data that the run held records out of ({table}")
-    assert error.endswith("is not there: put it back, or name files to evaluate behind RUN\n")
+    assert error.startswith(f"longseq: {gone}" + said.format(table=table, count=count))
+    assert error.endswith(f"put {remedy}, or name files to evaluate behind RUN\n")
     assert error.count("\n") == 1
 
 
