@@ -25,8 +25,6 @@ ENDS_WITHIN = "the file ends with an incomplete record"  # in wandb's words, onc
 STALLS = (
     "where the server stalls, wandb tries again for a quarter of an hour or longer; Ctrl-C ends it"
 )
-
-
 CUT_SAID = (
     "all that its file holds is sent. It ends within a record: the run was killed (metrics.jsonl"
     " has what is missing), or is under way: then sync it again after its end"
@@ -77,7 +75,7 @@ def sync(options: argparse.Namespace) -> int:
 
 def _send(records: Path) -> bool:
     """Whether wandb's own program has sent all that an offline run's files hold."""
-    files = [path for path in records.glob("*.wandb") if not Path(f"{path}{MARK}").exists()]
+    files = _unmarked(records)
     sizes = [path.stat().st_size for path in files]
     words = [sys.executable, "-m", "wandb", "sync", "--yes", str(records.absolute())]
     with subprocess.Popen(
@@ -96,9 +94,14 @@ def _send(records: Path) -> bool:
     return wandb.returncode == 0 and is_sent(records)
 
 
+def _unmarked(records: Path) -> list[Path]:
+    """The files of an offline run that wandb has not marked as sent."""
+    return [path for path in records.glob("*.wandb") if not Path(f"{path}{MARK}").exists()]
+
+
 def _is_cut(records: Path) -> bool:
     """Whether all that an offline run's files hold was sent, and wandb waits for more of them."""
-    files = [path for path in records.glob("*.wandb") if not Path(f"{path}{MARK}").exists()]
+    files = _unmarked(records)
     return bool(files) and all(_sent_of(path) == path.stat().st_size for path in files)
 
 
@@ -119,8 +122,7 @@ def offline(run: Path) -> list[Path]:
 
 def is_sent(records: Path) -> bool:
     """Whether wandb has marked all of an offline run's records as sent, now or before."""
-    files = list(records.glob("*.wandb"))
-    return bool(files) and all(Path(f"{path}{MARK}").exists() for path in files)
+    return any(records.glob("*.wandb")) and not _unmarked(records)
 
 
 def reach(server: str) -> None:
