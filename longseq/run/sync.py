@@ -102,13 +102,13 @@ def _unmarked(records: Path) -> list[Path]:
 def _is_cut(records: Path) -> bool:
     """Whether all that an offline run's files hold was sent, and wandb waits for more of them."""
     files = _unmarked(records)
-    return bool(files) and all(_sent_of(path) == path.stat().st_size for path in files)
+    return bool(files) and all(map(_is_sent_so_far, files))
 
 
-def _sent_of(file: Path) -> int:
-    """Bytes of a file that were sent, though it ends within a record; -1 for none."""
+def _is_sent_so_far(file: Path) -> bool:
+    """Whether its mark says as many bytes as it has now; a damaged mark says nothing."""
     mark = Path(f"{file}{CUT}")
-    return int(mark.read_text(encoding="utf-8")) if mark.exists() else -1
+    return mark.exists() and mark.read_bytes() == b"%d\n" % file.stat().st_size
 
 
 def offline(run: Path) -> list[Path]:

@@ -351,6 +351,9 @@ def test_a_file_that_ends_within_a_record_is_sent_once(offline_run: Path, tmp_pa
         assert [row["iteration"] for row in server.history(name)] == [1, 2, 3]
     file.write_bytes(file.read_bytes() + b"more")
     assert not sync._is_cut(file.parent)
+    for mark, sent in ((b"%d\n" % file.stat().st_size, True), (b"", False), (b"\xff", False)):
+        Path(f"{file}{sync.CUT}").write_bytes(mark)
+        assert sync._is_cut(file.parent) == sent
 
 
 def test_a_server_that_is_out_of_order_is_refused_at_once() -> None:
