@@ -60,7 +60,9 @@ longseq_supervise() { # longseq_supervise COMMAND...: its status; signals go on 
     if [[ -n $beside ]] && { kill -INT -- "-$beside" || :; } 2>/dev/null; then
         wait "$beside" 2>/dev/null && LONGSEQ_BESIDE_STATUS=0 || LONGSEQ_BESIDE_STATUS=$?
     fi
-    trap - INT TERM HUP USR1
+    for signal in INT TERM HUP USR1; do # one that this shell was begun with ignored would end it: bash undoes that, too
+        [[ $before == *" SIG$signal"* ]] || trap - "$signal"
+    done
     eval "$before"
     return "$status"
 }

@@ -286,6 +286,13 @@ def test_ranks_can_tell_what_the_script_was_sent(
     assert tree.bash(script + "2>/dev/null || :").stdout.strip() == said
 
 
+def test_a_signal_that_a_script_was_begun_with_ignored_stays_ignored(tree: Tree) -> None:
+    """As Ctrl-C's, of one that another script has started by `&`: else it ends while ranks run."""
+    script = """export -f longseq_supervise
+        (trap '' INT; exec bash -c 'longseq_supervise true; kill -INT $$; echo goes on')"""
+    assert tree.bash(script).stdout.strip() == "goes on"
+
+
 def test_the_wall_time_counts_from_the_scripts_start(tree: Tree) -> None:
     """Also the 30 seconds that checks and the preflight took."""
     script = """declare -gA LONGSEQ_VALUE=([WALLTIME]=1:00:00)
