@@ -99,6 +99,11 @@ def test_places_and_coding_follow_the_strand() -> None:
     assert coding(letters, genes) == expected
 
 
+def test_what_is_shorter_than_a_codon_is_no_gene() -> None:
+    """As an annotated coding sequence of one letter or two is cut to whole codons."""
+    assert coding("AT", [(0, 0, False), (2, 2, True), (2, -1, False)]) == []
+
+
 def test_shuffled_genes_are_the_same_protein() -> None:
     gene = "ATG" + "".join(GENERATOR.choice(["CTG", "TTA", "AAA", "AAG", "GGC", "GGT"], 60)) + "TAA"
     other = shuffled(gene, np.random.default_rng(1))
