@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -31,6 +33,7 @@ SYSTEMS = {  # as docs/pictures/lengths.py draws them
     published.BEST: (BLUE, "o"),
 }
 SIZE = (4.8, 3.9)  # inches of a panel, whose words can be read on a telephone
+ROWS, ROW = 4, 0.17  # of the key, for which there is room in that; inches of one more
 LONG = 28  # letters of a name that has a line of the key for itself
 FOOT = 0.045  # of a panel's height: where a cross stands that is of no height
 Panel = tuple[str, Callable[["Axes"], None]]  # its title, and what draws it
@@ -71,8 +74,8 @@ def _drawn(panels: Sequence[Panel], titles: bool, png: Path | None = None) -> st
     from matplotlib.figure import Figure
 
     with rc_context(STYLE):
-        width, height = SIZE
-        figure = Figure(figsize=(width, height * len(panels)), layout="constrained")
+        width, height = SIZE[0], SIZE[1] * len(panels)
+        figure = Figure(layout="constrained")
         each = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
         for axes, (title, panel) in zip(each, panels, strict=True):
             panel(axes)
@@ -80,10 +83,12 @@ def _drawn(panels: Sequence[Panel], titles: bool, png: Path | None = None) -> st
             handles, names = axes.get_legend_handles_labels()
             if handles:  # below, where no curve goes
                 columns = 1 if max(map(len, names)) > LONG else 2
+                height += ROW * max(0, -(-len(names) // columns) - ROWS)
                 axes.legend(
                     handles, names, fontsize=8, ncols=columns, loc="upper center",
                     bbox_to_anchor=(0.45, -0.17), borderaxespad=0,
                 )  # fmt: skip
+        figure.set_size_inches(width, height)
         text = io.StringIO()
         figure.savefig(text, format="svg", facecolor="white", metadata={"Date": None})
         if png is not None:
@@ -104,6 +109,13 @@ def _out_of_memory(axes: Axes, curves: Sequence[tuple[str, Sequence[int]]]) -> N
         axes.plot([], [], color=INK, label="out of memory", **how)
 
 
+def _styles() -> Iterator[tuple[str, str]]:
+    """Colours and markers, of which no two curves have the same, as far as these go."""
+    for number in itertools.count():
+        turn, colour = divmod(number, len(COLOURS))
+        yield COLOURS[colour], MARKERS[(colour + turn) % len(MARKERS)]
+
+
 def _lengths(axes: Axes, known: Sequence[int]) -> None:
     axes.set_xscale("log", base=2)
     axes.set_xticks(sorted(set(known)), [tokens(n) for n in sorted(set(known))])
@@ -113,9 +125,8 @@ def _lengths(axes: Axes, known: Sequence[int]) -> None:
 
 def _measured_speed(axes: Axes, results: Sequence[Result]) -> None:
     """A curve for each layout; a cross at the foot where the first one ran out of memory."""
-    styles = zip(COLOURS, MARKERS, strict=True)
     failed = []
-    for (name, curve), (colour, marker) in zip(curves(results).items(), styles, strict=False):
+    for (name, curve), (colour, marker) in zip(curves(results).items(), _styles(), strict=False):
         ran = [one for one in curve if one.outcome == OK]
         at = [one.length for one in ran]
         both: list[tuple[str, list[Any], str]] = [
@@ -156,30 +167,27 @@ def _measured_reach(axes: Axes, results: Sequence[Result], memory_gib: float) ->
     """The longest by ranks, a line for each axis that the ranks go to: those that ran, and dashed
     where the estimate of memory ends.
     """
-    ran: dict[str, dict[int, int]] = {}
-    planned: dict[str, dict[int, int]] = {}
-    for curve in curves(results).values():
-        family = "".join(letter for letter in curve[0].layout if not letter.isdigit())
-        ran.setdefault(family, {})[curve[0].ranks] = span_of(curve)[0]
-        estimate = planned_longest(curve, memory_gib)
-        if estimate is not None:
-            planned.setdefault(family, {})[curve[0].ranks] = estimate
-    alone = {"-": ran.pop(" rank", {}), "--": planned.pop(" rank", {})}
-    styles = zip(COLOURS, MARKERS, strict=True)
-    for name, (colour, marker) in zip(ran or {"1 rank": {}}, styles, strict=False):
-        for style, lines in (("-", ran), ("--", planned)):
-            both = dict(sorted((alone[style] | lines.get(name, {})).items()))
-            label = name if style == "-" else f"{name}, planned"
-            if both:
-                axes.plot(
-                    list(both),
-                    list(both.values()),
-                    style,
-                    color=colour,
-                    marker=marker,
-                    markersize=6 if style == "-" else 3,
-                    label=label,
-                )
+    found: dict[str, dict[str, dict[int, tuple[int, int | None]]]] = {}  # by network and kernel
+    for name, curve in curves(results).items():
+        layout, ranks = curve[0].layout, curve[0].ranks
+        lines = found.setdefault(name.removeprefix(layout), {})
+        axis = re.sub(r"\d", "", layout)
+        if ranks in lines.get(axis, ()):  # tp4 x ring2 beside tp2 x ring4
+            axis = layout
+        lines.setdefault(axis, {})[ranks] = span_of(curve)[0], planned_longest(curve, memory_gib)
+    styles = _styles()
+    for of, lines in found.items():
+        alone = lines.pop(" rank", {})  # where all of these lines begin
+        for axis, own in (lines or {"1 rank": {}}).items():
+            colour, marker = next(styles)
+            for place, (line, size, more) in enumerate((("-", 6, ""), ("--", 3, ", planned"))):
+                both = {n: pair[place] for n, pair in sorted((alone | own).items())}
+                known = {n: length for n, length in both.items() if length is not None}
+                if known:
+                    axes.plot(
+                        list(known), list(known.values()), line, color=colour, marker=marker,
+                        markersize=size, label=axis + of + more,
+                    )  # fmt: skip
     _by_ranks(axes, sorted({one.ranks for one in results}), "ranks")
     axes.set_yscale("log", base=2)
     axes.yaxis.set_major_formatter(lambda count, _place: tokens(round(count)))

@@ -158,15 +158,17 @@ def _shapes(weights: _Weights, moves: Sequence[Move]) -> dict[str, tuple[int, ..
 def _check_shapes(
     source: Path, net: Network, rows: int, found: Mapping[str, tuple[int, ...]]
 ) -> None:
-    """Raise UserError where the tensors are not those of the network that config.json names."""
+    """Raise UserError where the tensors are not those of the network that config.json names; tables
+    may have more rows than these, which pad them.
+    """
     with torch.device("meta"):
         model = GPT(net, rows, kernel("sdpa"), 0)
     for name, parameter in model.named_parameters():
-        if name not in TABLES and (shape := found.get(name)) != tuple(parameter.shape):
-            raise UserError(
-                f"{source}: {name} has shape {shape} and config.json makes it"
-                f" {tuple(parameter.shape)}"
-            )
+        shape, wanted = found.get(name, ()), tuple(parameter.shape)
+        if name in TABLES:
+            wanted = (max((rows, *shape[:1])), *wanted[1:])
+        if shape != wanted:
+            raise UserError(f"{source}: {name} has shape {shape} and config.json makes it {wanted}")
 
 
 def _chunks(

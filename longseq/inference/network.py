@@ -51,7 +51,9 @@ class Ready:
 
 
 def make_ready(trained: Trained, config: Config, device: torch.device, ranks: Ranks) -> Ready:
-    """Build and fill it, on every rank; raises UserError for a checkpoint that is damaged."""
+    """Build and fill it, on every rank; raises UserError for a checkpoint that is damaged, or has
+    weights that are no numbers: what such a network says would be found out after all the work.
+    """
     mesh = Mesh.create(config.layout)
     with torch.device("meta"):
         kernel = attention_kernel(config.memory)
@@ -74,6 +76,12 @@ def _fill(model: nn.Module, tensors: Tensors, device: torch.device, dtype: torch
         for name, old in list(module.named_parameters(recurse=False)):
             if id(old) not in shared:
                 numbers = _share(tensors, f"{module_name}.{name}", old)
+                if not (numbers.sum().isfinite() or numbers.isfinite().all()):
+                    raise UserError(
+                        f"checkpoint {tensors.path}: {module_name}.{name} has weights that are no"
+                        " numbers (nan or inf), as after a training that diverged: name an earlier"
+                        " checkpoint, a folder checkpoints/step-N of its run"
+                    )
                 new = nn.Parameter(numbers.to(device, dtype), requires_grad=False)
                 new.__dict__.update(old.__dict__)  # the sharding
                 shared[id(old)] = new

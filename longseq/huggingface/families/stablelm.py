@@ -41,7 +41,7 @@ def _network(config: Config) -> Network:
     theta, part = rope_of(config)
     return Network(
         **shape_of(config),
-        num_key_value_heads=config["num_key_value_heads"],
+        num_key_value_heads=config["num_key_value_heads"] or 0,
         layernorm_epsilon=config.get("layer_norm_eps", 1e-5),
         swiglu=True,
         disable_bias_linear=True,

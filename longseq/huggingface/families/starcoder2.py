@@ -43,7 +43,7 @@ def _network(config: Config) -> Network:
     theta, _ = rope_of(config)
     return Network(
         **shape_of(config),
-        num_key_value_heads=config["num_key_value_heads"],
+        num_key_value_heads=config["num_key_value_heads"] or 0,
         layernorm_epsilon=config.get("norm_epsilon", 1e-5),
         disable_bias_linear=not config.get("use_bias", True),
         untie_embeddings_and_output_weights=not config.get("tie_word_embeddings", True),

@@ -55,12 +55,12 @@ def by_codon(losses: list[Losses], where: list[npt.NDArray[np.int64]]) -> dict[s
 
 
 def coding(letters: str, genes: Iterable[Gene]) -> list[str]:
-    """Each gene in its own direction, whole codons of ACGT alone."""
+    """Each gene in its own direction, whole codons of ACGT alone, one at least."""
     found = []
     for start, stop, backward in genes:
         text = letters[start:stop]
         text = text[::-1].translate(COMPLEMENT) if backward else text
-        if len(text) % 3 == 0 and set(text) <= set("ACGT"):
+        if text and len(text) % 3 == 0 and set(text) <= set("ACGT"):
             found.append(text)
     return found
 

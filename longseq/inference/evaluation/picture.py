@@ -76,8 +76,10 @@ def _positions(axes: Axes, figures: dict[str, Any]) -> None:
     middle = [(one["from"] * one["to"]) ** 0.5 for one in bins]
     scale = BITS / figures["letters_a_token"]
     errors = [(one["error"] or 0.0) * scale for one in bins]
-    if not bins:
-        axes.text(0.5, 0.6, "losses are no numbers", ha="center", transform=axes.transAxes)
+    if not bins:  # and so no scale for a logarithm
+        axes.text(0.5, 0.5, "losses are no numbers", ha="center", transform=axes.transAxes)
+        axes.set_axis_off()
+        return
     axes.errorbar(
         middle, [one["loss"] * scale for one in bins], errors,
         color=BLUE, marker="o", markersize=4, capsize=2, label="network",

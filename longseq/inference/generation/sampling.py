@@ -42,7 +42,8 @@ class Sampling:
 
     def probabilities(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Of tokens from the likeliest on, fp64 [b, V], and which tokens these are [b, V]."""
-        likely, order = (logits.double() / self.temperature).softmax(-1).sort(-1, descending=True)
+        below = logits.double() - logits.amax(-1, keepdim=True)  # 0 at most, by however little
+        likely, order = (below / self.temperature).softmax(-1).sort(-1, descending=True)
         if self.top_k:
             likely[:, self.top_k :] = 0
             likely = likely / likely.sum(-1, keepdim=True)

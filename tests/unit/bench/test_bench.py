@@ -391,6 +391,36 @@ def test_planned_is_where_the_estimate_reaches_the_limit(tmp_path: Path) -> None
     assert panels[0][0] == "measured here, 3.6 GiB a rank"
 
 
+def test_every_measurement_is_drawn() -> None:
+    """Of many curves, of several networks on the same ranks, of products that are alike."""
+    from matplotlib.figure import Figure
+
+    layouts = [("tp", 1), *((name, n) for n in (2, 4, 8) for name in ("tp", "ulysses", "dp"))]
+    known = [read_layout(*one) for one in (*layouts, ("tp2xring", 8), ("ring2xtp", 8))]
+    cases = [
+        Case(network, "sdpa", layout, 1024 * layout.ranks * scale)
+        for network, scale in (("GPT_SMALL", 4), ("GPT125M", 1))
+        for layout in known
+        if layout
+    ]
+    results = [result(one) for one in cases]
+    speed, reach = Figure().subplots(2, 1)
+    for axes, longest in ((speed, False), (reach, True)):
+        panels_of(results, longest, None)[0][1](axes)
+    handles, names = speed.get_legend_handles_labels()
+    assert len(names) == len(set(names)) == len(cases) == 24
+    assert len({(line.get_color(), line.get_marker()) for line in handles}) == len(cases)
+    lines = {
+        str(line.get_label()): dict(zip(*line.get_data(), strict=True)) for line in reach.lines
+    }
+    for network, scale in (("GPT_SMALL", 4096), ("GPT125M", 1024)):
+        for name in ("tp", "ulysses", "dp"):
+            assert lines[f"{name}, {network}"] == {n: n * scale for n in (1, 2, 4, 8)}
+        both = {name for name in lines if "ring" in name and network in name}
+        assert both == {f"tp x ring, {network}", f"tp4 x ring2, {network}"}
+        assert all(lines[name] == {1: scale, 8: 8 * scale} for name in both)
+
+
 SCRIPT = """#!/bin/bash
 printf '%s\\n' "$SEQ_LEN $NGPUS $TRAIN_ITERS $LONGSEQ_RANK_KIB $*"
 [[ $SEQ_LEN != 999 ]] || sleep 60

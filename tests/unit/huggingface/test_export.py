@@ -14,7 +14,7 @@ from longseq.config.arguments import Network
 from longseq.data.tokenizers.base import Tokenizer
 from longseq.data.tokenizers.registry import tokenizer_from
 from longseq.data.tokenizers.tagged import Tagged
-from longseq.huggingface.families.choosing import FAMILIES
+from longseq.huggingface.families.choosing import FAMILIES, family_for
 from tests.unit.huggingface.making import LLAMA, ROTARY, SMALL, make_model, write_checkpoint
 
 # name → the class that must be chosen, and the network
@@ -46,6 +46,15 @@ def exported(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     words = ["export", str(folder / "checkpoint"), "--to", "huggingface", str(folder / "out")]
     assert main([*words, "--shard-size", "20KB"]) == 0
     return name, model, folder / "out", folder / "checkpoint"
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_no_number_of_grouped_heads_is_none(network: str) -> None:
+    """A config.json may hold null there."""
+    net = Network(**NETWORKS[network][1])
+    family = family_for(net)
+    config = {"model_type": family.model_type, **family.config(net), "num_key_value_heads": None}
+    assert family.network(config).num_key_value_heads == 0
 
 
 def test_logits_and_loss_are_those_of_transformers(exported: Any) -> None:

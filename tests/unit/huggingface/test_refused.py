@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from longseq.__main__ import main
 from longseq.config.arguments import Network
@@ -124,6 +126,16 @@ def cut(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+def table(*shape: int) -> Callable[[Path], None]:
+    """Give the embedding another shape."""
+
+    def act(folder: Path) -> None:
+        path, name = folder / "model.safetensors", "model.embed_tokens.weight"
+        save_file({**load_file(path), name: torch.ones(shape)}, path, {"format": "pt"})
+
+    return act
+
+
 @pytest.mark.parametrize(
     ("network", "values", "said"),
     [
@@ -194,6 +206,9 @@ def test_import_takes_the_shapes_that_config_names(
         (lambda folder: (folder / "model.safetensors").unlink(), "has neither model.safetensors"),
         (bare, "bad has no tokenizer.json: copy it and tokenizer_config.json from the export"),
         (cut, "cannot be read"),
+        (table(7, 32), "tokens.weight has shape (7, 32) and config.json makes it (16, 32)"),
+        (table(16, 31), "tokens.weight has shape (16, 31) and config.json makes it (16, 32)"),
+        (table(), "tokens.weight has shape () and config.json makes it (16, 32)"),
     ],
 )
 def test_import_refuses_what_is_no_network_of_ours(

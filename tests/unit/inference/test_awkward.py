@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -143,6 +144,26 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
     assert error.count("\n") == 1
     assert sorted(os.listdir(here)) == before
     assert (here / "ok.fa").read_text() == FILES["ok.fa"]
+
+
+@pytest.mark.parametrize("words", ["score run ok.fa", "evaluate run ok.fa --train ok.fa",
+    "embed run ok.fa --output e.npy", "generate run --max-new-tokens 9"])  # fmt: skip
+def test_weights_that_are_no_numbers_are_said_before_the_work(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As of a training that diverged; which checkpoint, and the first such weights of it."""
+    model = make_model(LLAMA)
+    model.layers[1].mlp.down.weight.data[5, 3] = math.nan
+    model.norm.weight.data[7] = math.inf
+    monkeypatch.chdir(tmp_path)
+    write_run(model, Path("run"))
+    Path("ok.fa").write_text(FILES["ok.fa"])
+    assert main(words.split()) == 2
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert "checkpoint run/checkpoints/step-7: layers.1.mlp.down.weight has weights that" in error
+    assert error.count("\n") == 1
+    assert sorted(os.listdir()) == ["ok.fa", "run"]
 
 
 def test_an_empty_file_is_told_before_a_network_is_loaded(here: Path) -> None:

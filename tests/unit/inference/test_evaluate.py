@@ -99,6 +99,11 @@ def test_places_and_coding_follow_the_strand() -> None:
     assert coding(letters, genes) == expected
 
 
+def test_what_is_shorter_than_a_codon_is_no_gene() -> None:
+    """As an annotated coding sequence of one letter or two is cut to whole codons."""
+    assert coding("AT", [(0, 0, False), (2, 2, True), (2, -1, False)]) == []
+
+
 def test_shuffled_genes_are_the_same_protein() -> None:
     gene = "ATG" + "".join(GENERATOR.choice(["CTG", "TTA", "AAA", "AAG", "GGC", "GGT"], 60)) + "TAA"
     other = shuffled(gene, np.random.default_rng(1))
@@ -271,12 +276,13 @@ def test_data_without_a_manifest_have_the_tokens_of_the_network(
 def test_losses_that_are_no_numbers_are_said_and_drawn_as_none(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As of a network whose training diverged."""
+    """As of a network whose weights are numbers still, and what it makes of them are none."""
     model = make_model(LLAMA)
-    for parameter in model.parameters():
-        parameter.data.fill_(math.nan)
+    for name, parameter in model.named_parameters():
+        parameter.data.mul_(1e30 if name in ("norm.weight", "head.weight") else 1)
     run, files = str(write_run(model, tmp_path / "run")), fasta(tmp_path / "new.fa", RECORDS)
     words = ["--genes", "--json", f"{tmp_path}/e.json", "--picture", f"{tmp_path}/e.svg"]
+    words += ["--train", fasta(tmp_path / "old.fa", [TRAIN])]
     assert main(["evaluate", run, files, *words]) == 0
     told, error = capsys.readouterr()
     assert "losses of the network are no numbers" in told

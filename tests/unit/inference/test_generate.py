@@ -136,6 +136,16 @@ def test_tokens_are_left_out_as_transformers_does(k: int, p: float, temperature:
     torch.testing.assert_close(ours, scores.softmax(-1), rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize("temperature", [5e-324, 1e-320, 1e-300])
+def test_the_least_temperatures_take_the_likeliest_token(temperature: float) -> None:
+    """No number is above all logits over these."""
+    logits = torch.randn(5, 9, generator=torch.Generator().manual_seed(1))
+    generators = [torch.Generator() for _ in logits]
+    tokens = Sampling(temperature, never=(4,)).next(logits.clone(), generators)
+    logits[:, 4] = -torch.inf
+    assert tokens.tolist() == logits.argmax(-1).tolist()
+
+
 def test_draws_follow_the_probabilities() -> None:
     logits = torch.tensor([[0.0, 1.0, 2.0, -1.0]])
     generators = [torch.Generator().manual_seed(n) for n in range(4000)]
