@@ -173,7 +173,7 @@ def written_aside(path: Path) -> Iterator[Path]:
     try:
         yield aside / path.name
         sync(aside / path.name)
-        publish_files(aside, path.parent, path.name)
+        publish_files(aside, path.parent, [path.name], path.name)
         aside.rmdir()
     except OSError as error:
         raise unwritable(f"{path} cannot be written: {lost(error, aside)}", error) from None

@@ -6,6 +6,7 @@ import bz2
 import gzip
 import json
 import lzma
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -68,6 +69,45 @@ def test_whole_it_is_good_and_else_refused_in_one_line(tmp_path: Path, name: str
         assert name in line, what
         assert line.isprintable(), (what, line)
         assert len(line) < 400, (what, line)
+
+
+@pytest.mark.parametrize(("kind", "unit"), [("genbank", b"bp"), ("embl", b"BP")])
+@pytest.mark.parametrize("said", [b"900", b"500"])
+def test_a_record_that_is_not_as_long_as_it_says_is_not_whole(
+    tmp_path: Path, kind: str, unit: bytes, said: bytes
+) -> None:
+    """Its end may have been lost, wherever its places are counted."""
+    content = flat_file(kind, RECORDS[:2]).replace(b" 700 " + unit, b" " + said + b" " + unit)
+    with pytest.raises(UserError) as caught:
+        prepare(tmp_path, "x.gbk", content)
+    assert str(caught.value) == (
+        f"{tmp_path}/x.gbk: a record is not as long as its first line says (Expected sequence"
+        f" length {said.decode()}, found 700 (r0)): fetch it again, or mend that line"
+    )
+
+
+FASTA_OF_IT = "which is not read: give it as FASTA, which UCSC's twoBitToFa makes of it"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (
+            struct.pack(">4I", 0x1A412743, 0, 1, 0),
+            f"is .2bit of big-endian machines, {FASTA_OF_IT}",
+        ),
+        (struct.pack("<4I", 0x1A412743, 2, 1, 0), f"is .2bit of version 2, {FASTA_OF_IT}"),
+        (twobit([]), "has no record: leave it out"),
+    ],
+)
+def test_a_2bit_that_is_not_read_is_refused_by_us_alone(
+    tmp_path: Path, content: bytes, said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Not as damaged, and without lines of the library's own."""
+    with pytest.raises(UserError) as caught:
+        prepare(tmp_path, "x.2bit", content)
+    assert str(caught.value) == f"{tmp_path}/x.2bit {said}"
+    assert capfd.readouterr() == ("", "")
 
 
 def test_the_exit_code_is_2(tmp_path: Path) -> None:

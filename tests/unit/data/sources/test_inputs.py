@@ -6,6 +6,7 @@ import bz2
 import codecs
 import gzip
 import lzma
+import struct
 import tempfile
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from longseq.data.indexed.record_table import read_records
 from longseq.data.sources.inputs import expand
 from longseq.errors import UserError
+from tests.file_formats import zstandard
 
 GENBANK = """LOCUS       TEST                      12 bp    DNA     linear   PHG 01-JAN-2000
 DEFINITION  test.
@@ -59,6 +61,28 @@ def test_compressed(tmp_path: Path, name: str, pack) -> None:  # type: ignore[no
     assert texts(prefix) == ["ACGT", "GG"]
 
 
+def skipped_before(frame: bytes) -> bytes:
+    """As pzstd writes them: a frame to be skipped says how long the next one is."""
+    return struct.pack("<III", 0x184D2A50, 4, len(frame)) + frame
+
+
+SEVERAL = [  # streams behind each other, as these programs write and take them
+    ("x.fa.zst", b"".join(skipped_before(zstandard(part)) for part in (b">a\nAC", b"GT\n"))),
+    ("x.fa.xz", lzma.compress(b">a\nAC") + bytes(12) + lzma.compress(b"GT\n") + bytes(1 << 21)),
+    ("x.fa.bz2", bz2.compress(b">a\nAC") + bz2.compress(b"") + bz2.compress(b"GT\n")),
+    ("x.fa.gz", gzip.compress(b">a\nAC") + gzip.compress(b"GT\n")),
+]
+
+
+@pytest.mark.parametrize(("name", "content"), SEVERAL, ids=[name for name, _ in SEVERAL])
+def test_streams_behind_each_other(tmp_path: Path, name: str, content: bytes) -> None:
+    """All of them are read, and nothing that follows them is left out without a word."""
+    prefix, _ = make(tmp_path, content, name=name)
+    assert texts(prefix) == ["ACGT"]
+    with pytest.raises(UserError, match=f"{name} is damaged or cut off"):
+        make(tmp_path, content + b">b\nACGT\n", name=name)
+
+
 def test_zstandard(tmp_path: Path) -> None:
     zstd = pytest.importorskip("backports.zstd")
     prefix, _ = make(tmp_path, zstd.compress(b">a\nACGT\n"), name="x.fna.zst")
@@ -69,6 +93,11 @@ def test_zstandard(tmp_path: Path) -> None:
     ("name", "content", "expected"),
     [
         ("x.fq", "@r\nACGT\n+\nIIII\n@s\nGG\n+\n@I\n", ["ACGT", "GG"]),
+        ("blank.fq", "@r\nACGT\n+\nIIII\n\n\n", ["ACGT"]),
+        ("four.fq", "@r\nACGT\n+\nIIII" + 4 * "\n", ["ACGT"]),
+        ("many.fq", "@r\nACGT\n+\nIIII\n" + (9 << 20) * "\n", ["ACGT"]),
+        ("windows.fq", "@r\r\nACGT\r\n+\r\nIIII\r\n\r\n", ["ACGT"]),
+        ("nothing.fq", "@r\nACGT\n+\nIIII\n@s\n\n+\n\n", ["ACGT"]),
         ("x.gbk", GENBANK + GENBANK, ["ACGTACGTACGN"] * 2),
         ("x.txt", "ACGT\n\nGG\n", ["ACGT", "GG"]),
         ("x.jsonl", '{"text": "ACGT", "id": 1}\n{"sequence": "GG"}\n', ["ACGT", "GG"]),
@@ -95,6 +124,10 @@ def test_formats(tmp_path: Path, name: str, content: str, expected: list[str]) -
         ("header.fa", b">" + b"x" * 5000, "header line"),
         ("only.fa", b">a\n>b\n", "no sequence in it"),
         ("cut.fq", b"@r\nACGT\n+\nII\n", "is not FASTQ"),
+        ("cut2.fq", b"@r\nACGT\n+\n\n\n\n", "is not FASTQ"),
+        ("inner.fq", b"@r\nAC\n+\nII\n\n@s\nAC\n+\nII\n", "is not FASTQ behind the read r .Line"),
+        ("x.sam", b"@HD\tVN:1.6\n", "is SAM, BAM or CRAM, which are not read: make FASTQ of it"),
+        ("x.bam", gzip.compress(b"BAM\1\0"), "is SAM, BAM or CRAM"),
         ("x.jsonl", b'{"text": 3}\n', "one string named text"),
         ("y.jsonl", b"{[\n", "JSON"),
         ("deep.jsonl", b'{"text": ' + b"[" * 200_000 + b"\n", "is not JSON lines"),
@@ -134,6 +167,9 @@ def test_inputs_as_folder_list_and_nothing(tmp_path: Path) -> None:
             expand(wrong)
     listed.write_text("gone.fa\n")
     with pytest.raises(UserError, match=r"gone\.fa: no such file: names in a list are relative"):
+        expand([f"@{listed}"])
+    listed.write_text("\n")
+    with pytest.raises(UserError, match=r"files names no file: write one name a line"):
         expand([f"@{listed}"])
     (tmp_path / "f").mkdir()
     with pytest.raises(UserError, match="no sequence file"):
