@@ -27,6 +27,7 @@ from longseq.checkpoint.format.manifest import (
     check_blocks,
     check_names,
     read_manifest,
+    tell_others,
 )
 from longseq.errors import UserError
 from longseq.host.atomic_files import reason, remove, remove_folder, replace_file, replace_folder
@@ -58,7 +59,10 @@ def find_latest(
     for path in candidates:
         damage = verify(path, ranks, hashes)
         if damage is None:
-            return path, read_manifest(path)
+            manifest = read_manifest(path)
+            if ranks.rank == 0 and (others := tell_others(path, manifest)):
+                warn(f"in {path}, which is whole: {others}")
+            return path, manifest
         problem = f"checkpoint {path} is damaged: {damage}"
         if damaged is not None:
             damaged.add(path.resolve())

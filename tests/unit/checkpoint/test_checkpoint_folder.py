@@ -88,10 +88,6 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda p: lead_nowhere(p / "state" / "b.pt"),
         "state/b.pt cannot be read: No such file or directory",
     ),
-    "foreign file": (
-        lambda p: (p / "state" / "c.pt").touch(),
-        "state/c.pt was not written by the checkpoint",
-    ),
     "no manifest": (lambda p: (p / "manifest.json").unlink(), "manifest.json is missing"),
     "cut manifest": (
         lambda p: (p / "manifest.json").write_text('{"format": 1'),
@@ -131,6 +127,18 @@ def test_any_flipped_bit_in_the_manifest_is_noticed(tmp_path: Path, at: int) -> 
     except ValueError:
         after = None
     assert after == before or verify(path, ALONE) is not None
+
+
+def test_what_others_put_into_one_is_no_damage(two: Path) -> None:
+    """NFS and desktops make files by themselves. What is hidden gets into no manifest either."""
+    path = two / "step-10"
+    for name in (".DS_Store", ".nfs0001", "notes.txt", "state/.DS_Store"):
+        (path / name).write_bytes(b"x")
+    assert list_files(path) == ["notes.txt", "state/a.pt", "state/b.pt"]
+    (path / "a folder").mkdir()
+    name, said = found(two)
+    others = "not of the checkpoint, and not read: .DS_Store, .nfs0001, a folder and 1 more"
+    assert (name, said) == ("step-10", [f"in {path}, which is whole: {others}"])
 
 
 def test_nothing_left_is_the_users_to_know(two: Path) -> None:
