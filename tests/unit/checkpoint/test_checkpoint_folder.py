@@ -148,6 +148,23 @@ def test_nothing_left_is_the_users_to_know(two: Path) -> None:
         found(two)
 
 
+def test_beside_a_damaged_one_that_was_named_others_are_offered(two: Path) -> None:
+    for step in (3, 7, 12):
+        write_checkpoint(two, step)
+    (two / "step-7" / "state" / "b.pt").unlink()
+    flip(two / "step-10" / "state" / "a.pt", 77)
+    beside = "; whole beside it, by names and sizes: step-9, step-3, step-12: give {}{}/step-9"
+    damaged = rf"step-10 is damaged: .*\(SHA-256 differs\){beside}\Z"
+    with pytest.raises(UserError, match=r"--load .*" + damaged.format("LOAD=", two)):
+        find_latest(two / "step-10", lambda _: None)
+    with pytest.raises(UserError, match="RUN: .*" + damaged.format("", two)):
+        find_latest(two / "step-10", lambda _: None, asked="RUN")
+    for step in (3, 9, 12):
+        shutil.rmtree(two / f"step-{step}")
+    with pytest.raises(UserError, match="no whole checkpoint is left to go on from"):
+        find_latest(two / "step-10", lambda _: None)
+
+
 def test_no_checkpoint_and_no_folder(tmp_path: Path) -> None:
     """Scripts of Megatron-DeepSpeed load and save in one folder, which is empty at first."""
     with pytest.raises(UserError, match=r"it holds no checkpoint; leave it out for a first run\Z"):
