@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from longseq.checkpoint import request
 from longseq.checkpoint.format import manifest as manifests
 from longseq.checkpoint.format.folder import clean, commit, find_latest, forget, verify
 from longseq.checkpoint.format.manifest import Damaged, describe, list_files, read_manifest
 from longseq.checkpoint.owner import claim_folder, may_use
+from longseq.checkpoint.request import check_request
+from longseq.config.checks import parse_config
 from longseq.errors import UserError
 from longseq.parallel.agreement import Ranks
 from tests.faults.small_engine import manifest_of
@@ -380,3 +383,21 @@ def test_a_damaged_one_that_was_passed_over_may_be_replaced(two: Path) -> None:
     write_checkpoint(two, 11)
     with pytest.raises(UserError, match="holds step-11, later than step-9"):
         claim_folder(two, loaded, damaged)
+
+
+def test_what_a_killed_run_left_of_a_save_is_named(
+    two: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once, and not where the next save removes it."""
+    (two / "step-12.tmp").mkdir()
+    (two / "step-12.tmp/rank-00000.safetensors").write_bytes(bytes(3 << 20))
+    monkeypatch.setattr(request, "check_fit", lambda *_: None)
+    monkeypatch.setattr(request, "check_vocabulary", lambda *_: None)
+    for save, told in ((two.parent / "own", 1), (two, 0)):
+        config = parse_config(["--load", str(two), "--save", str(save)], 1)
+        for vocabulary in (0, 16):
+            check_request(config, vocabulary, pytest.fail)
+        text = f"{two} holds what is left of a save: step-12.tmp (3.0 MiB)"
+        line = f"longseq: note: {text}; unless its run still writes, remove it\n"
+        assert capsys.readouterr().err == line * told
+    assert (two / "step-12.tmp").is_dir()
