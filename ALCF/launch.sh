@@ -180,11 +180,16 @@ longseq_site_settings() { # adds GPU order, NCCL and scratch to LONGSEQ_SETTINGS
 
 longseq_check_temporary() { # refuses a TMPDIR where nothing can be made: launchers take twenty lines to say so
     local said made lacks=
-    # One that is not there Open MPI makes, and others do without
     [[ -n ${TMPDIR-} && " ${LONGSEQ_SETTINGS[*]} " != *' TMPDIR='* ]] || return 0
-    [[ -e $TMPDIR || $LONGSEQ_STARTER == openmpi ]] || return 0
-    if [[ ! -e $TMPDIR ]]; then
-        ! said=$(umask 077 && mkdir -p -- "$TMPDIR" 2>&1) || return 0
+    # One that is not there Open MPI makes, and others do without; it may be a slip of the keyboard
+    if [[ ! -e $TMPDIR && $LONGSEQ_STARTER != openmpi ]]; then
+        longseq_say "note: TMPDIR=$TMPDIR is not there: programs use another folder in its place"
+        return 0
+    elif [[ ! -e $TMPDIR ]]; then
+        if said=$(umask 077 && mkdir -p -- "$TMPDIR" 2>&1); then
+            longseq_say "note: TMPDIR=$TMPDIR was not there: it is made now"
+            return 0
+        fi
     elif said=$(mktemp -d -- "$TMPDIR/longseq-XXXXXX" 2>&1); then
         made=$said # a full one still has room for a folder
         said=$({ head -c 1048576 /dev/zero >"$made/room"; } 2>&1) || lacks=1

@@ -2,7 +2,7 @@
 # Sourced by submit.sh: what is asked of the scheduler, checked against what the machine's profile says
 # that the site takes. Needs setup.sh, args.sh, verb.sh, and LONGSEQ_TASK: train, bench or use. Sets
 #   LONGSEQ_NODES   whole nodes of the job, spare ones included
-#   LONGSEQ_SECONDS the job's time
+#   LONGSEQ_SECONDS the job's time; LONGSEQ_MOST, the most that Slurm says the partition gives, empty where it says none
 #   LONGSEQ_QSUB    the scheduler's command
 #   LONGSEQ_REQUEST array: that command and its options
 
@@ -85,13 +85,30 @@ longseq_choose_queue() { # sets LONGSEQ_NODES, LONGSEQ_JOB_QUEUE and LONGSEQ_SEC
         ((LONGSEQ_NODES >= ${range%-*} && LONGSEQ_NODES <= ${range#*-})) || continue
         longseq_seconds "$time" && ((REPLY >= 3600)) || LONGSEQ_SECONDS=$REPLY
     done
+    longseq_ask_most
+    [[ -z $LONGSEQ_MOST ]] || ((LONGSEQ_MOST >= LONGSEQ_SECONDS)) || LONGSEQ_SECONDS=$LONGSEQ_MOST
     [[ -z ${LONGSEQ_VALUE[WALLTIME]} ]] && return
     longseq_seconds "${LONGSEQ_VALUE[WALLTIME]}"
     LONGSEQ_SECONDS=$REPLY
 }
 
+longseq_ask_most() { # sets LONGSEQ_MOST. Slurm takes a job of more time, which then waits for ever
+    local name time most=0 queue=${LONGSEQ_JOB_QUEUE:-${SBATCH_PARTITION-}} own=" ${LONGSEQ_VALUE[SUBMIT_ARGS]}"
+    LONGSEQ_MOST=
+    # A site's own profile knows; who gives sbatch another partition or time in SUBMIT_ARGS does too
+    [[ $LONGSEQ_SCHEDULER == slurm && ${#LONGSEQ_QUEUES[@]} == 0 && $own != *' '-[pt]* && $own != *' --'@(part|time)* ]] || return 0
+    command -v sinfo >/dev/null || return 0 # a dry run elsewhere
+    while read -r name time; do
+        [[ $queue || $name == *'*' ]] || continue        # of all partitions the default one has a star
+        [[ $time != +([0-9]):+([0-9]) ]] || time=0:$time # minutes and seconds
+        longseq_seconds "$time" || return 0              # "infinite", "n/a"; of several partitions Slurm takes any
+        ((REPLY <= most)) || most=$REPLY
+    done < <(timeout 20 sinfo -h -o '%P %l' ${queue:+"--partition=$queue"} 2>/dev/null)
+    ((most == 0)) || LONGSEQ_MOST=$most
+}
+
 longseq_check_queue() { # refuses what the site would refuse, or quietly drop
-    local site=$LONGSEQ_MACHINE least
+    local site=$LONGSEQ_MACHINE least name
     ! longseq_only_plans || return 0
     ((! LONGSEQ_NEEDS_PROJECT)) || [[ -n ${LONGSEQ_VALUE[PROJECT]} ]] ||
         longseq_refuse "$site runs no job without a project: give -A PROJECT (or PROJECT=...)" || return
@@ -100,6 +117,13 @@ longseq_check_queue() { # refuses what the site would refuse, or quietly drop
     ((LONGSEQ_SECONDS >= least)) ||
         longseq_refuse "WALLTIME=$REPLY: $site takes jobs from $LONGSEQ_LEAST_TIME on" || return
     ((LONGSEQ_VALUE[SITE_LIMITS])) || return 0
+    if [[ -n $LONGSEQ_MOST ]] && ((LONGSEQ_SECONDS > LONGSEQ_MOST)); then
+        name=$REPLY
+        longseq_clock "$LONGSEQ_MOST"
+        longseq_refuse "WALLTIME=$name is more than ${LONGSEQ_JOB_QUEUE:-the default partition} gives a job, as sinfo says: at\
+ most $REPLY (SITE_LIMITS=0 submits all the same)"
+        return
+    fi
     ((${#LONGSEQ_QUEUES[@]} == 0)) || longseq_check_limits
 }
 

@@ -192,7 +192,9 @@ longseq_finish() { # longseq_finish STATUS: sets REPLY to the run's exit code; s
         longseq_say "there is no room in $LONGSEQ_RUN $REPLY"
         REPLY=$LONGSEQ_EXIT_NO_ROOM
     elif longseq_tell_fault "$LONGSEQ_RUN"; then
-        longseq_say "the launcher ended with status $1, and no rank said why: $log/rank*.out"
+        said=$(ulimit -v)
+        [[ $said == unlimited ]] && said= || said="; ulimit -v leaves a process $said KiB of addresses, perhaps too few"
+        longseq_say "the launcher ended with status $1, and no rank said why: $log/rank*.out$said"
     else
         REPLY=$?
     fi
@@ -213,6 +215,8 @@ longseq_tell_load() { # from where to go on after a run that failed
     elif [[ -n $load ]]; then
         longseq_quote "$load"
         longseq_say "it made no checkpoint of its own: go on as it did, with LOAD=$REPLY"
+    elif [[ -s $LONGSEQ_RUN/metrics.jsonl ]]; then # what it trained is lost
+        longseq_say 'it made no checkpoint to go on from'
     fi
 }
 

@@ -108,7 +108,8 @@ def bench(options: argparse.Namespace) -> int:
     def run(case: Any, most: float) -> Any:
         return run_case(case, how, most)
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as a job's end, like Ctrl-C
+    for number in (signal.SIGTERM, signal.SIGUSR1):  # a job's end, and Slurm's notice of it
+        signal.signal(number, signal.default_int_handler)
     with Kept(how.folder, request) as kept:
         again = {text.replace("-", " ") for text in options.again}
         kept.found = {k: one for k, one in kept.found.items() if one.outcome not in again}
@@ -118,6 +119,7 @@ def bench(options: argparse.Namespace) -> int:
             ended = False
         except KeyboardInterrupt:
             whole, ended = False, True
+        signal.signal(signal.SIGUSR1, lambda *_: None)  # what is left after a notice is theirs
         try:
             _show(options, kept, cases, None if ended else clock)
         except KeyboardInterrupt:  # the same command draws what is missing

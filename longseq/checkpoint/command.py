@@ -21,6 +21,7 @@ from longseq.checkpoint.format.manifest import (
     check_blocks,
     check_names,
     read_manifest,
+    tell_others,
 )
 from longseq.checkpoint.left_out import read_left_out
 from longseq.checkpoint.trained import newest
@@ -123,10 +124,10 @@ def _check_all(path: Path, manifest: Manifest) -> None:
         check_blocks(path, manifest, blocks[start : start + SOME])
         _tell_left(path, min((start + SOME) * BLOCK, total), total, began)
     seconds = max(time.monotonic() - began, 1e-9)
-    size = total / 2**30
+    size, others = total / 2**30, tell_others(path, manifest)
     print(
         f"{path}: whole: {counted(len(manifest.files), 'file')}, {size:.3f} GiB,"
-        f" {size / seconds:.2f} GiB/s"
+        f" {size / seconds:.2f} GiB/s{'; ' * bool(others)}{others}"
     )
 
 

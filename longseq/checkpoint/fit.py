@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from longseq.checkpoint.format.manifest import Manifest
@@ -85,7 +86,11 @@ def _compare(path: Path, theirs: Mapping[str, Any], ours: Mapping[str, Any], rem
     if differing:
         then = ", ".join(f"{key}={theirs.get(key)}" for key in differing)
         now = ", ".join(f"{key}={ours.get(key)}" for key in differing)
+        other = "start anew without it"
+        if differing == ["optimizer"]:
+            convert = f"./longseq.sh checkpoint convert {quote(str(path))} --output FOLDER"
+            other = f"with the weights alone: {convert} --weights-only, then LOAD=FOLDER"
         raise UserError(
             f"--load {path} (LOAD or RESUME) was written with {then}; this run has {now}: use"
-            f" the same {remedy}, or start anew without it"
+            f" the same {remedy}, or {other}"
         )

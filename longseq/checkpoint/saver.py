@@ -21,6 +21,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -65,21 +66,21 @@ class Saved:
     waited: float
 
 
-class _Thread(threading.Thread):
-    """Runs `act` and keeps what it gives or raises."""
+def _begin(act: Callable[[], Any]) -> Future[Any]:
+    """Run `act` in a thread; where none is to be had (ulimit -u, -v) here, and the step waits."""
+    work: Future[Any] = Future()
 
-    def __init__(self, act: Callable[[], Any]) -> None:
-        super().__init__(daemon=True)
-        self._act = act
-        self.result: Any = None
-        self.error: Exception | None = None
-        self.start()
-
-    def run(self) -> None:
+    def run() -> None:
         try:
-            self.result = self._act()
+            work.set_result(act())
         except Exception as error:
-            self.error = error
+            work.set_exception(error)
+
+    try:
+        threading.Thread(target=run, daemon=True).start()
+    except RuntimeError:
+        run()
+    return work
 
 
 @dataclass
@@ -91,7 +92,7 @@ class _UnderWay:
     share: Share
     beside: Callable[[Path], None] | None
     began: float
-    thread: _Thread
+    work: Future[Any]
     waited: float = 0.0
     files: dict[str, Entry] | None = None  # of all ranks, once all have written
 
@@ -115,7 +116,7 @@ class Saver:
         self.beside_training, self.warn = beside_training, warn
         self._said: set[str] = set()
         self._memory: Tensor | None = None
-        self._ready: _Thread | None = None
+        self._ready: Future[Any] | None = None
         self._now: _UnderWay | None = None
 
     @property
@@ -144,7 +145,7 @@ class Saver:
         room = min(share, own_limit_bytes()) - wanted
         enough = self.beside_training and room >= SPARE * size
         if min(self.ranks.gather(enough)):
-            self._ready = _Thread(lambda: _touched(size, pinned))
+            self._ready = _begin(lambda: _touched(size, pinned))
 
     def save(
         self,
@@ -163,19 +164,19 @@ class Saver:
         memory = self._memory_for(share)
         path = aside / file_name(self.ranks.rank)
         if memory is None:
-            thread = _Thread(lambda: share.write(path))
-            thread.join()
+            work = _begin(lambda: share.write(path))
+            wait([work])
         else:
             share.copy(memory)
-            thread = _Thread(lambda: share.write(path, memory))
-        self._now = _UnderWay(step, manifest, share, beside, began, thread)
+            work = _begin(lambda: share.write(path, memory))
+        self._now = _UnderWay(step, manifest, share, beside, began, work)
         self._now.waited = time.monotonic() - began
         return before
 
     def _memory_for(self, share: Share) -> Tensor | None:
         if self._ready is not None:
-            self._ready.join()
-            self._memory, self._ready = self._ready.result, None
+            failed = self._ready.exception() is not None
+            self._memory, self._ready = None if failed else self._ready.result(), None
         fits = self._memory is not None and len(self._memory) >= share.bytes
         return self._memory if min(self.ranks.gather(fits)) else None
 
@@ -202,17 +203,17 @@ class Saver:
     def advance(self) -> Saved | None:
         """Go on with what is under way, if this step of it is done on every rank."""
         now = self._now
-        if now is None or self.ranks.largest(int(now.thread.is_alive())):
+        if now is None or self.ranks.largest(int(not now.work.done())):
             return None
         aside = self.folder / f"step-{now.step}.tmp"
-        parts = self._together(lambda: _result(now.thread), aside)
+        parts = self._together(now.work.result, aside)
         if now.files is None:
             now.files = {file_name(rank): entry for rank, entry in enumerate(parts)}
             shapes: dict[str, tuple[int, ...]] = {}
             for part in self.ranks.gather(now.share.shapes):
                 shapes |= part
             now.manifest = replace(now.manifest, tensors=shapes)
-            now.thread = _Thread(lambda: self._commit(now, aside))
+            now.work = _begin(lambda: self._commit(now, aside))
             return None
         self._now = None
         self._say(parts)
@@ -229,7 +230,7 @@ class Saver:
         done = None
         while self._now is not None:
             began = time.monotonic()
-            self._now.thread.join()
+            wait([self._now.work])
             self._now.waited += time.monotonic() - began
             done = self.advance()
         return done
@@ -271,13 +272,6 @@ def _problem(error: Exception) -> tuple[type[Exception], str]:
         text = reason(error) + (f": {error.filename}" if error.filename else "")
         return (NoRoom if error.errno in NO_ROOM else NotSaved), text
     return (NotSaved if isinstance(error, Lost) else type(error)), str(error)
-
-
-def _result(thread: _Thread) -> Any:
-    """What a thread that has ended gave; what it raised is raised here."""
-    if thread.error is not None:
-        raise thread.error
-    return thread.result
 
 
 def _touched(size: int, pinned: bool) -> Tensor:

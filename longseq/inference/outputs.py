@@ -65,7 +65,7 @@ def _records_of(run: Path) -> list[Path]:
 
 
 def _check_outside(given: str, path: Path, run: Path) -> None:
-    """A file that a checkpoint did not write makes it a damaged one."""
+    """A checkpoint goes with all that is in its folder, once there are newer ones."""
     inner = run / "checkpoints"
     checkpoints = inner if inner.is_dir() else run
     if path.resolve().is_relative_to(checkpoints.resolve()):

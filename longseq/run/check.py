@@ -40,6 +40,7 @@ from longseq.run.resumed import find_before
 
 DS_CONFIG = "ds_config.json"
 LEAST_FILE = 64 << 20  # bytes that logs, MPI's and NCCL's shared memory must be allowed for a file
+LEAST_OPEN = 128  # files that a rank, or its launcher, must be allowed to have open at once
 
 
 CheckRequest = Callable[[Config, int, Callable[[str], None]], None]
@@ -94,6 +95,7 @@ def prepare_run(options: argparse.Namespace) -> int:
         for name, text in files.items():
             print(f"# {name}\n{text}", end="")
         return EXIT_DONE
+    _check_open_files()
     _check_file_size(config)
     vocabulary = _check_data(config)
     _check_request(options, config, vocabulary)
@@ -194,6 +196,16 @@ def _check_data(config: Config) -> int:
     cuts = list(zip(datasets, split_datasets(datasets, config.data), strict=True))
     refuse_empty(cuts, config.data, validates=config.run.eval_iters > 0)
     return vocabulary
+
+
+def _check_open_files() -> None:
+    """With too few a launcher stands still, or finds no network; trackers and pages are lost."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if 0 <= most < LEAST_OPEN:  # without a limit it is below 0
+        raise UserError(
+            f"ulimit -n: a process may have {most} files open here, and a rank or its launcher has"
+            f" up to {LEAST_OPEN}: `ulimit -n 1024`"
+        )
 
 
 def _check_file_size(config: Config) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import struct
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -106,3 +107,16 @@ def test_no_whole_one_is_left(two: Path) -> None:
         flip(two / f"step-{step}" / FILES[2])
     with pytest.raises(UserError, match="no whole checkpoint is left to go on from"):
         find_latest(two, lambda _: None)
+
+
+def test_one_that_holds_no_numbers_is_not_gone_on_from(tmp_path: Path) -> None:
+    """Its hashes are good: whoever wrote it wrote that."""
+    saved = save_step(tmp_path, SmallEngine(1.0), 2).path
+    file = saved / "rank-00000.safetensors"
+    one, nan = struct.pack("<f", 1.0), struct.pack("<f", float("nan"))
+    assert one in file.read_bytes()
+    file.write_bytes(file.read_bytes().replace(one, nan, 1))
+    files = {name: describe(saved / name) for name in list_files(saved)}
+    replace(read_manifest(saved), files=files).write(saved)
+    with pytest.raises(Damaged, match=r"weight/\S+ is not finite"):
+        load_newest(tmp_path, SmallEngine(0.0))

@@ -317,6 +317,21 @@ def test_how_to_go_on_can_be_pasted(bash: Bash, tmp_path: Path, name: str, made:
     assert name != "plain" or said == f"LOAD={run}"
 
 
+@pytest.mark.parametrize("trained", [True, False])
+def test_a_launcher_that_ends_without_a_word(bash: Bash, tmp_path: Path, trained: bool) -> None:
+    """A limit that it may have met is named, and that what was trained is lost."""
+    (tmp_path / "log").mkdir()
+    (tmp_path / "metrics.jsonl").write_text('{"iteration": 1}\n' * trained)
+    script = "declare -A LONGSEQ_VALUE=(); ulimit -v {}; LONGSEQ_RUN=$1; longseq_finish 127"
+    done = bash(f"{script.format(4000000)}; echo $REPLY", str(tmp_path))
+    said = "longseq: the launcher ended with status 127, and no rank said why:"
+    said += f" {tmp_path}/log/rank*.out"
+    limit = "; ulimit -v leaves a process 4000000 KiB of addresses, perhaps too few"
+    lost = "longseq: it made no checkpoint to go on from\n" * trained
+    assert (done.stdout, done.stderr) == ("127\n", f"{said}{limit}\n{lost}")
+    assert bash(script.format("unlimited"), str(tmp_path)).stderr == f"{said}\n{lost}"
+
+
 def test_no_key_in_what_is_printed(tree: Tree) -> None:
     result = tree.launch(DRY_RUN="1", WANDB_API_KEY="s3cret" * 6)
     assert "s3cret" not in result.stdout + result.stderr
@@ -409,7 +424,10 @@ def test_a_tmpdir_that_launchers_cannot_use_is_refused(
     given = str(tmp_path / folder) if folder else ""
     script = "LONGSEQ_STARTER=$1 LONGSEQ_SETTINGS=(A=1); longseq_check_temporary"
     result = bash(script, starter, TMPDIR=given)
-    assert (result.returncode, result.stderr.count("\n")) == (code, int(code != 0))
+    note = "is not there: programs" if starter == "hydra" else "was not there: it is made now"
+    said = f"longseq: note: TMPDIR={given} {note}" if folder == "new/one" else ""
+    assert (result.returncode, result.stderr.count("\n")) == (code, int(code != 0 or said != ""))
+    assert said in result.stderr
     assert not made or Path(given).is_dir()
     assert made or not (tmp_path / "new").exists()
     assert not list(tmp_path.glob("longseq-*"))

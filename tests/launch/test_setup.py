@@ -81,6 +81,13 @@ def test_no_python_that_fits_is_refused_with_what_was_seen(bash: Bash, tmp_path:
     assert "python3=3.9.2" in result.stderr
 
 
+def test_a_folder_that_is_gone_is_named(bash: Bash, tmp_path: Path) -> None:
+    """The one that one is in: no Python is missing."""
+    done = bash('mkdir "$HOME/x"; cd "$HOME/x"; rmdir "$HOME/x"; longseq_find_python')
+    said = f"longseq: this folder, {tmp_path}/x, is gone: cd to one that is there\n"
+    assert (done.returncode, done.stderr) == (2, said)
+
+
 def test_python_variable_wins_and_must_fit(bash: Bash, tmp_path: Path) -> None:
     python(tmp_path / "bin", "python3", "3.11.7")
     python(tmp_path / "a b", "python3", "3.12.5")

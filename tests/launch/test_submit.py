@@ -321,6 +321,77 @@ def test_what_the_site_would_refuse_is_refused_before(
     assert not (tmp_path / "out").exists()
 
 
+SINFO = """#!/bin/sh
+[ "$3" != '%P %l' ] || echo "$@" >>"$HOME/asked"
+[ "$3" = '%P %l' ] && printf "$SAYS"
+"""
+
+
+def test_the_time_that_slurm_gives(bash: Callable[..., Result], tmp_path: Path) -> None:
+    """Of the partition, or partitions, that a job goes to; "none" where it does not say."""
+    cases = [
+        ("cpu* 30:00\\nlong 2-00:00:00\\nany infinite\\n", "", "", "1800"),
+        ("cpu* 4:00:00\\n", "", "--mem=0 -J part", "14400"),
+        ("long 2-00:00:00\\n", "long", "", "172800"),
+        ("cpu 30:00\\nlong 2-00:00:00\\n", "cpu,long", "", "172800"),
+        ("cpu 30:00\\nany infinite\\n", "cpu,any", "", ""),
+        ("cpu* UNLIMITED\\n", "", "", ""),
+        ("cpu* n/a\\n", "", "", ""),
+        ("cpu 30:00\\n", "", "", ""),  # none is the default one
+        ("", "gone", "", ""),
+        ("cpu* 30:00\\n", "", "--mem=0 -plong", ""),
+        ("cpu* 30:00\\n", "", "--time=1:00:00", ""),
+    ]
+    script = """
+longseq_find_machine
+source "$LONGSEQ_ROOT/ALCF/queue.sh"
+while read -r SAYS LONGSEQ_JOB_QUEUE LONGSEQ_VALUE[SUBMIT_ARGS]; do
+    export SAYS=${SAYS//_/ }
+    [[ $LONGSEQ_JOB_QUEUE != - ]] || LONGSEQ_JOB_QUEUE=
+    longseq_ask_most
+    echo "${LONGSEQ_MOST:-none}"
+done
+"""
+    write_script(tmp_path / "bin/sinfo", SINFO)
+    lines = [
+        f"{says.replace(' ', '_') or '%b'} {queue or '-'} {args}" for says, queue, args, _ in cases
+    ]
+    path = f"{tmp_path}/bin:{os.environ['PATH']}"
+    script = f"declare -A LONGSEQ_VALUE\n{script.strip()} <<'END'\n" + "\n".join(lines) + "\nEND\n"
+    done = bash(script, MACHINE="slurm", PATH=path)
+    assert done.stdout.split() == [most or "none" for *_, most in cases], done.stderr
+
+
+@pytest.mark.parametrize(
+    ("env", "words", "expected"),
+    [
+        ({}, "", "--time=00:30:00"),
+        ({"SITE_LIMITS": "0"}, "-t 99h", "--time=99:00:00"),
+        (
+            {},
+            "-t 99h",
+            "WALLTIME=99:00:00 is more than the default partition gives a job, as sinfo",
+        ),
+        ({"SAYS": ""}, "-t 99h", "--time=99:00:00"),
+    ],
+)
+def test_slurm_is_asked_once_for_a_partitions_time(
+    tmp_path: Path, env: dict[str, str], words: str, expected: str
+) -> None:
+    """A job that asks for more is taken, and waits for ever (PartitionTimeLimit)."""
+    write_script(tmp_path / "bin/sinfo", SINFO)
+    given = {"MACHINE": "slurm", "DS_ACCELERATOR": "cpu", "DRY_RUN": "1", "SAYS": "cpu* 30:00\\n"}
+    done = subprocess.run(
+        [str(ROOT / "ALCF/submit.sh"), "-n", "1", *words.split()],
+        env=clean_env(tmp_path, given | env) | {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert expected in (done.stderr if done.returncode else done.stdout), done.stderr
+    assert (tmp_path / "asked").read_text() == "-h -o %P %l\n"
+
+
 def test_without_a_scheduler_here_nothing_is_made(tmp_path: Path) -> None:
     result = subprocess.run(
         [str(ROOT / "ALCF/submit.sh"), "-A", "p", "-q", "debug"],

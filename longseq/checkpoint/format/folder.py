@@ -27,6 +27,7 @@ from longseq.checkpoint.format.manifest import (
     check_blocks,
     check_names,
     read_manifest,
+    tell_others,
 )
 from longseq.errors import UserError
 from longseq.host.atomic_files import reason, remove, remove_folder, replace_file, replace_folder
@@ -51,25 +52,37 @@ def find_latest(
     The pointer says which is the newest; damaged ones are named through `warn` on rank 0 and the
     one before is tried. All ranks share the reading; without `hashes` only names and sizes are
     looked at. Raises UserError where there is none, which begins with `asked`: what the user gave,
-    where that is not LOAD. damaged: those passed over are added to it.
+    where that is not LOAD; where `folder` is one, those beside it are offered. damaged: those
+    passed over are added to it.
     """
     candidates: list[Path]
     candidates, problem = ranks.gather(_candidates(folder) if ranks.rank == 0 else None)[0]
     for path in candidates:
         damage = verify(path, ranks, hashes)
         if damage is None:
-            return path, read_manifest(path)
+            manifest = read_manifest(path)
+            if ranks.rank == 0 and (others := tell_others(path, manifest)):
+                warn(f"in {path}, which is whole: {others}")
+            return path, manifest
         problem = f"checkpoint {path} is damaged: {damage}"
         if damaged is not None:
             damaged.add(path.resolve())
         if ranks.rank == 0:
             warn(problem)
+    # Who names a checkpoint means that one: another is offered, and not taken
+    named = candidates in ([folder], [folder.resolve()])
+    beside = ranks.gather(_whole_beside(candidates[0]) if named and ranks.rank == 0 else [])[0]
+    if beside:
+        names = ", ".join(path.name for path in beside[:3]) + (", ..." if len(beside) > 3 else "")
+        give = ("" if asked else "LOAD=") + quote(str(beside[0]))
+        problem += f"; whole beside it, by names and sizes: {names}: give {give}"
     if asked:
         raise UserError(f"{asked}: {problem}")
     where = f"--load {folder} (LOAD or RESUME)"
     if not candidates:
         raise UserError(f"{where}: {problem}; leave it out for a first run")
-    raise UserError(f"{where}: {problem}; no whole checkpoint is left to go on from")
+    left = "" if beside else "; no whole checkpoint is left to go on from"
+    raise UserError(f"{where}: {problem}{left}")
 
 
 def _candidates(folder: Path) -> tuple[list[Path], str]:
@@ -91,6 +104,21 @@ def _candidates(folder: Path) -> tuple[list[Path], str]:
     before = sorted((step for step in found if step <= newest), reverse=True)
     after = sorted(step for step in found if step > newest)
     return [found[step] for step in before + after], "it holds no checkpoint"
+
+
+def _whole_beside(path: Path) -> list[Path]:
+    """Those beside a damaged one, first the newest of those before it; their hashes unread."""
+    found = steps(path.parent)
+    at = next((step for step, one in found.items() if one.name == path.name), 0)
+    order = sorted(found, key=lambda step: (step > at, abs(step - at)))
+    return [found[step] for step in order if step != at and _looks_whole(found[step])]
+
+
+def _looks_whole(path: Path) -> bool:
+    try:
+        return verify(path, hashes=False) is None
+    except UserError:  # an earlier version's
+        return False
 
 
 def is_theirs(folder: Path) -> bool:

@@ -118,23 +118,23 @@ def _hash_block(path: Path, start: int) -> str:
 
 
 def list_files(folder: Path) -> list[str]:
-    """Names of all files under `folder`, relative to it, without the manifest."""
+    """Names of the files under `folder`, relative to it, for its manifest: hidden ones are not ours
+    (NFS and desktops make some, and take them away).
+    """
     names = []
     for root, _, files in os.walk(folder):
-        names += [(Path(root) / file).relative_to(folder).as_posix() for file in files]
-    return sorted(name for name in names if name != NAME)
+        names += [(Path(root) / file).relative_to(folder) for file in files if file[0] != "."]
+    return sorted(name.as_posix() for name in names if name != Path(NAME))
 
 
 def check_names(folder: Path, manifest: Manifest) -> None:
-    """Raise Damaged unless exactly the listed files are there, each with its size."""
+    """Raise Damaged unless the listed files are there, each with its size. Nothing else is read."""
     for name in manifest.files:
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise Damaged(f"{name!r} lies outside the checkpoint")
-    present = set(list_files(folder))
-    for name in sorted(manifest.files.keys() - present):
-        raise Damaged(f"{name} is missing")
-    for name in sorted(present - manifest.files.keys()):
-        raise Damaged(f"{name} was not written by the checkpoint")
+    for name in sorted(manifest.files):
+        if not os.path.lexists(folder / name):
+            raise Damaged(f"{name} is missing")
     for name, entry in manifest.files.items():
         try:
             size = (folder / name).stat().st_size
@@ -144,6 +144,16 @@ def check_names(folder: Path, manifest: Manifest) -> None:
             raise Damaged(f"{name} has {size} bytes, {entry.size} were written")
         if len(entry.sha256) != max(1, -(-size // BLOCK)):
             raise Damaged(f"{name} has {len(entry.sha256)} hashes in {NAME}")
+
+
+def tell_others(folder: Path, manifest: Manifest) -> str:
+    """What to say of what others have put into a whole checkpoint; empty where there is nothing."""
+    _, folders, files = next(os.walk(folder), ("", [], []))
+    ours = {NAME, *(name.partition("/")[0] for name in manifest.files)}
+    if not (names := sorted({*folders, *files} - ours)):
+        return ""
+    listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return f"not of the checkpoint, and not read: {listed}"
 
 
 def blocks_of(manifest: Manifest) -> list[tuple[str, int]]:

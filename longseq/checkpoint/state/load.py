@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from longseq.checkpoint.format.boxes import Box, as_matrix, boxes
@@ -28,7 +29,7 @@ def load(state: EngineState, path: Path, manifest: Manifest, rank: int, same_lay
 
     Of one that holds weights only the optimizer's state stays what it is.
 
-    Raises Damaged where a tensor, or a part of one, is not there.
+    Raises Damaged where a tensor, or a part of one, is not there, or holds no numbers.
     """
     with open_tensors(path, manifest) as tensors:
         _look(tensors, _needed(state, manifest), file_name(rank))
@@ -42,6 +43,8 @@ def load(state: EngineState, path: Path, manifest: Manifest, rank: int, same_lay
                     aside = part.cpu()
                     tensors.read(piece.tensor, box, aside)
                     part.copy_(aside)
+                if not torch.stack(part.aminmax()).isfinite().all():  # of those whom we import from
+                    raise Damaged(f"{piece.tensor} is not finite")
         state.set_numbers(manifest.numbers)
         if same_layout:
             states = json.loads(tensors.random_states(file_name(rank)))

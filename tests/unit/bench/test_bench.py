@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -14,11 +15,12 @@ import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from longseq.__main__ import main
-from longseq.bench import command, published, running
+from longseq.bench import command, published, running, tables
 from longseq.bench.case import Case, Layout, all_cases, in_order, read_layout
 from longseq.bench.command import common, within
 from longseq.bench.kept import FAILED, OK, OOM, REFUSED, TIMED_OUT, Kept, Result
@@ -373,6 +375,34 @@ def test_a_bench_that_is_stopped_has_its_pictures(
     for name in ("tflops.svg", "tflops.png", "bench.html"):
         assert (tmp_path / "b" / name).is_file()
         assert said.out.count(f"{name}\n") == 1
+
+
+def test_slurms_notice_ends_the_cases_and_not_the_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A bench that has ended by its own clock is at its tables when the notice comes."""
+
+    def run(one: Case, *_: object) -> Result:
+        if one.length > 512:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return result(one, OK, 1.0)
+
+    def write(*words: Any) -> list[Path]:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        return write_tables(*words)
+
+    monkeypatch.setattr(running, "run_case", run)
+    monkeypatch.setattr(tables, "write_tables", write)
+    for name in read_table().ours:
+        monkeypatch.delenv(name, raising=False)
+    words = ["bench", "--lengths", "512", "2k", "--layouts", "dp", "--output", str(tmp_path / "b")]
+    before = signal.signal(signal.SIGUSR1, lambda *_: None)
+    try:
+        assert main(words) == EXIT_STOPPED_EARLY
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert capsys.readouterr().out.count("bench.html\n") == 1
+    assert len((tmp_path / "b/results.csv").read_text().splitlines()) == 2
 
 
 def test_planned_is_where_the_estimate_reaches_the_limit(tmp_path: Path) -> None:

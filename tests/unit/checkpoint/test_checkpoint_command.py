@@ -55,6 +55,11 @@ def test_inspect_names_what_was_left_out(three: Path, capsys: pytest.CaptureFixt
 def test_verify(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["checkpoint", "verify", str(three)]) == 0
     assert capsys.readouterr().out.count(": whole: 2 files") == 3
+    (three / "checkpoints/step-1/notes.txt").touch()
+    assert main(["checkpoint", "verify", str(three)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    others = "GiB/s; not of the checkpoint, and not read: notes.txt"
+    assert [others in line for line in said] == [True, False, False]
     path = three / "checkpoints" / "step-2" / "rank-00000.safetensors"
     path.write_bytes(path.read_bytes()[:-9] + b"damaged!!")
     assert main(["checkpoint", "verify", str(three)]) == 1

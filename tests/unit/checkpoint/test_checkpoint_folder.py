@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from longseq.checkpoint import request
 from longseq.checkpoint.format import manifest as manifests
 from longseq.checkpoint.format.folder import clean, commit, find_latest, forget, verify
 from longseq.checkpoint.format.manifest import Damaged, describe, list_files, read_manifest
 from longseq.checkpoint.owner import claim_folder, may_use
+from longseq.checkpoint.request import check_request
+from longseq.config.checks import parse_config
 from longseq.errors import UserError
 from longseq.parallel.agreement import Ranks
 from tests.faults.small_engine import manifest_of
@@ -88,10 +91,6 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda p: lead_nowhere(p / "state" / "b.pt"),
         "state/b.pt cannot be read: No such file or directory",
     ),
-    "foreign file": (
-        lambda p: (p / "state" / "c.pt").touch(),
-        "state/c.pt was not written by the checkpoint",
-    ),
     "no manifest": (lambda p: (p / "manifest.json").unlink(), "manifest.json is missing"),
     "cut manifest": (
         lambda p: (p / "manifest.json").write_text('{"format": 1'),
@@ -133,11 +132,40 @@ def test_any_flipped_bit_in_the_manifest_is_noticed(tmp_path: Path, at: int) -> 
     assert after == before or verify(path, ALONE) is not None
 
 
+def test_what_others_put_into_one_is_no_damage(two: Path) -> None:
+    """NFS and desktops make files by themselves. What is hidden gets into no manifest either."""
+    path = two / "step-10"
+    for name in (".DS_Store", ".nfs0001", "notes.txt", "state/.DS_Store"):
+        (path / name).write_bytes(b"x")
+    assert list_files(path) == ["notes.txt", "state/a.pt", "state/b.pt"]
+    (path / "a folder").mkdir()
+    name, said = found(two)
+    others = "not of the checkpoint, and not read: .DS_Store, .nfs0001, a folder and 1 more"
+    assert (name, said) == ("step-10", [f"in {path}, which is whole: {others}"])
+
+
 def test_nothing_left_is_the_users_to_know(two: Path) -> None:
     for step in (9, 10):
         flip(two / f"step-{step}" / "state" / "a.pt")
     with pytest.raises(UserError, match=r"--load .*step-9 is damaged.*no whole checkpoint is left"):
         found(two)
+
+
+def test_beside_a_damaged_one_that_was_named_others_are_offered(two: Path) -> None:
+    for step in (3, 7, 12):
+        write_checkpoint(two, step)
+    (two / "step-7" / "state" / "b.pt").unlink()
+    flip(two / "step-10" / "state" / "a.pt", 77)
+    beside = "; whole beside it, by names and sizes: step-9, step-3, step-12: give {}{}/step-9"
+    damaged = rf"step-10 is damaged: .*\(SHA-256 differs\){beside}\Z"
+    with pytest.raises(UserError, match=r"--load .*" + damaged.format("LOAD=", two)):
+        find_latest(two / "step-10", lambda _: None)
+    with pytest.raises(UserError, match="RUN: .*" + damaged.format("", two)):
+        find_latest(two / "step-10", lambda _: None, asked="RUN")
+    for step in (3, 9, 12):
+        shutil.rmtree(two / f"step-{step}")
+    with pytest.raises(UserError, match="no whole checkpoint is left to go on from"):
+        find_latest(two / "step-10", lambda _: None)
 
 
 def test_no_checkpoint_and_no_folder(tmp_path: Path) -> None:
@@ -355,3 +383,21 @@ def test_a_damaged_one_that_was_passed_over_may_be_replaced(two: Path) -> None:
     write_checkpoint(two, 11)
     with pytest.raises(UserError, match="holds step-11, later than step-9"):
         claim_folder(two, loaded, damaged)
+
+
+def test_what_a_killed_run_left_of_a_save_is_named(
+    two: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once, and not where the next save removes it."""
+    (two / "step-12.tmp").mkdir()
+    (two / "step-12.tmp/rank-00000.safetensors").write_bytes(bytes(3 << 20))
+    monkeypatch.setattr(request, "check_fit", lambda *_: None)
+    monkeypatch.setattr(request, "check_vocabulary", lambda *_: None)
+    for save, told in ((two.parent / "own", 1), (two, 0)):
+        config = parse_config(["--load", str(two), "--save", str(save)], 1)
+        for vocabulary in (0, 16):
+            check_request(config, vocabulary, pytest.fail)
+        text = f"{two} holds what is left of a save: step-12.tmp (3.0 MiB)"
+        line = f"longseq: note: {text}; unless its run still writes, remove it\n"
+        assert capsys.readouterr().err == line * told
+    assert (two / "step-12.tmp").is_dir()

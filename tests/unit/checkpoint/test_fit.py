@@ -52,3 +52,19 @@ def test_the_base_of_rotary_frequencies_counts_where_there_are_some(rotary: bool
     else:
         check_fit(path, before, config)
         same_network(path, before, path, now)
+
+
+def test_another_optimizer_may_begin_anew() -> None:
+    """From the weights alone; not with another network."""
+    config = parse_config(["--optimizer", "sgd"], 1)
+    before = manifest(config.network)
+    remedy = (
+        r"or with the weights alone: \./longseq\.sh checkpoint convert run/checkpoints/step-20"
+        r" --output FOLDER --weights-only, then LOAD=FOLDER\Z"
+    )
+    with pytest.raises(UserError, match=rf"optimizer=sgd: use the same flags, {remedy}"):
+        check_fit(PATH, before, config)
+    other = manifest(replace(config.network, swiglu=True))
+    with pytest.raises(UserError, match="optimizer=sgd: use the same flags, or start anew without"):
+        check_fit(PATH, other, config)
+    check_fit(PATH, replace(before, optimizer=""), config)

@@ -10,7 +10,7 @@ import pytest
 from longseq.config.arguments import Config
 from longseq.config.checks import parse_config
 from longseq.errors import UserError
-from longseq.run.check import _check_data, _check_file_size, _check_request
+from longseq.run.check import _check_data, _check_file_size, _check_open_files, _check_request
 
 FLAGS = "--num-layers 2 --num-attention-heads 4 --hidden-size"
 CONFIG = parse_config([*FLAGS.split(), "32"], 1)
@@ -113,3 +113,13 @@ def test_files_may_be_as_large_as_they_will_be(
         return
     with pytest.raises(UserError, match=f"^ulimit -f: a file may have {need}"):
         _check_file_size(config)
+
+
+def test_a_limit_of_open_files_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Below it mpiexec stood still, or said that there was no network."""
+    for most in (128, 1024, resource.RLIM_INFINITY):
+        monkeypatch.setattr(resource, "getrlimit", lambda _, most=most: (most, most))
+        _check_open_files()
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (32, 32))
+    with pytest.raises(UserError, match="ulimit -n: a process may have 32 files open here"):
+        _check_open_files()
