@@ -94,7 +94,7 @@ def may_use(folder: Path, loaded: Path | None, damaged: Set[Path] = frozenset())
     """Raise UserError where `claim_folder` would; takes and changes nothing."""
     if not folder.is_dir():
         return
-    found = steps(folder)
+    found = {step: path for step, path in steps(folder).items() if path.resolve() not in damaged}
     # One of its checkpoints may be a link, to where somebody has moved it
     ours = loaded and folder.resolve() in (loaded.resolve().parent, loaded.parent.resolve())
     if found and not ours:
@@ -103,8 +103,7 @@ def may_use(folder: Path, loaded: Path | None, damaged: Set[Path] = frozenset())
             " to go on from it, or choose another folder"
         )
     if loaded and ours:
-        whole = {step: path for step, path in found.items() if path.resolve() not in damaged}
-        _newer(folder, loaded, whole)
+        _newer(folder, loaded, found)
     try:
         with (folder / OWNER).open("r+", encoding="utf-8") as file:
             if not _lock(file):

@@ -140,6 +140,52 @@ def test_nothing_left_is_the_users_to_know(two: Path) -> None:
         found(two)
 
 
+def run_of_a_chain(chain: Path, number: int, steps: list[int]) -> Path:
+    """The checkpoints of a run that went on from the one with the number before."""
+    run = chain / f"run-{number}"
+    (run / "checkpoints").mkdir(parents=True)
+    load = f"run-{number - 1}/checkpoints" if number else ""
+    summary = {"directory": str(chain), "settings": {"run": {"load": load}}}
+    (run / "summary.json").write_text(json.dumps(summary))
+    for step in steps:
+        write_checkpoint(run / "checkpoints", step)
+    return run / "checkpoints"
+
+
+def test_where_none_of_a_run_is_whole_the_run_before_has_one(tmp_path: Path) -> None:
+    """A run of a chain that was killed after its first save, which the disk then lost."""
+    first, second, third = (run_of_a_chain(tmp_path, n, [2 * n + 3, 2 * n + 4]) for n in range(3))
+    for folder in (second, third):
+        for path in folder.glob("step-*/state/a.pt"):
+            path.write_bytes(b"x")
+    said: list[str] = []
+    damaged: set[Path] = set()
+    assert find_latest(third, said.append, damaged=damaged)[0] == first / "step-4"
+    assert len(damaged) == len(said[:-1]) == 4
+    assert said[-1] == (
+        f"no checkpoint in {third} is whole: {first / 'step-4'} is taken, of a run before it"
+    )
+    claim_folder(third, first / "step-4", damaged).release()
+    # Who names a checkpoint, or asks a network, means that one
+    for given, asked in ((third / "step-8", ""), (third, "RUN")):
+        with pytest.raises(UserError, match=r"step-\d is damaged"):
+            find_latest(given, said.append, asked=asked)
+    for path in first.glob("step-*/manifest.json"):
+        path.unlink()
+    with pytest.raises(UserError, match=rf"--load {third} .* no whole checkpoint is left"):
+        find_latest(third, said.append)
+
+
+def test_a_run_that_goes_round_in_circles_ends(tmp_path: Path) -> None:
+    """Saved where it loaded from."""
+    folder = run_of_a_chain(tmp_path, 1, [3])
+    summary = {"settings": {"run": {"load": str(folder)}}}
+    (tmp_path / "run-1/summary.json").write_text(json.dumps(summary))
+    (folder / "step-3" / "state" / "b.pt").unlink()
+    with pytest.raises(UserError, match="no whole checkpoint is left"):
+        found(folder)
+
+
 def test_no_checkpoint_and_no_folder(tmp_path: Path) -> None:
     """Scripts of Megatron-DeepSpeed load and save in one folder, which is empty at first."""
     with pytest.raises(UserError, match=r"it holds no checkpoint; leave it out for a first run\Z"):
