@@ -122,8 +122,10 @@ def _newer(folder: Path, loaded: Path, found: dict[int, Path]) -> None:
             return
         try:
             check_names(path, read_manifest(path))
-        except (Damaged, UserError):
+        except Damaged:
             continue
+        except UserError:  # another version's, for which it is whole
+            pass
         raise UserError(
             f"--save {folder} holds step-{step}, later than {loaded.name} that --load goes on from:"
             " choose another folder for --save, or remove the later ones"

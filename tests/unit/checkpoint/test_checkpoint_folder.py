@@ -282,6 +282,43 @@ def test_the_old_form_is_refused_in_one_line(tmp_path: Path) -> None:
         found(tmp_path)
 
 
+def with_a_key_more(path: Path) -> None:
+    """As a version after this one may write it."""
+    body = json.loads((path / "manifest.json").read_text())
+    del body["checksum"]
+    body["experts"] = 8
+    text = json.dumps(body | {"checksum": manifests._checksum(body)})
+    (path / "manifest.json").write_text(text)
+
+
+def test_one_of_a_later_version_is_refused_and_neither_passed_over_nor_replaced(two: Path) -> None:
+    with_a_key_more(two / "step-10")
+    with pytest.raises(UserError) as raised:
+        found(two)
+    assert str(raised.value) == (
+        f"checkpoint {two / 'step-10'} has experts in its manifest.json, which this version does"
+        " not know: go on with the version that wrote it, or start anew without --load (LOAD or"
+        " RESUME)"
+    )
+    for use in (claim_folder, may_use):
+        with pytest.raises(UserError, match="holds step-10, later than step-9"):
+            use(two, two / "step-9")
+
+
+def test_whoever_changes_the_manifest_has_thought_of_its_format(tmp_path: Path) -> None:
+    """manifest.py's first lines say which changes older versions would take for something else, and
+    so need another FORMAT. Then these lines are to be changed, too.
+    """
+    body = json.loads((write_checkpoint(tmp_path, 3) / "manifest.json").read_text())
+    assert body["format"] == manifests.FORMAT == 2
+    assert " ".join(body) == (
+        "format progress network optimizer vocabulary tokenizer layout versions numbers tensors"
+        " files spikes data checksum"
+    )
+    assert " ".join(body["progress"]) == "iteration consumed_samples consumed_tokens"
+    assert " ".join(body["files"]["state/b.pt"]) == "size sha256"
+
+
 def test_one_from_before_there_were_spikes_and_data_in_it(two: Path) -> None:
     path = two / "step-10" / "manifest.json"
     body = json.loads(path.read_text())
