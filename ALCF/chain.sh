@@ -177,11 +177,7 @@ longseq_judge_end() { # longseq_judge_end STATUS COUNT LOST: would the next job 
 # ---------------------------------------------------------------- hosts that were at fault
 
 longseq_blame() { # longseq_blame HOST WHY: the next jobs of this chain do without it, where they can
-    local host
-    [[ -n ${LONGSEQ_JOB-} ]] || return 0
-    for host in "${LONGSEQ_HOSTS[@]}" ${LONGSEQ_SPARES[@]+"${LONGSEQ_SPARES[@]}"}; do
-        [[ ${host%%.*} != "${1%%.*}" ]] || longseq_leave bad-hosts.txt "$host $2"
-    done
+    [[ -z ${LONGSEQ_JOB-} ]] || longseq_leave bad-hosts.txt "$1 $2"
 }
 
 longseq_bad_last() { # puts hosts that were at fault behind the others; sets LONGSEQ_BAD, array
