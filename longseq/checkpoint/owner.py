@@ -116,7 +116,8 @@ def may_use(folder: Path, loaded: Path | None, damaged: Set[Path] = frozenset())
 
 def _newer(folder: Path, loaded: Path, found: dict[int, Path]) -> None:
     """Refuse to go on from a checkpoint beside later whole ones, which would be replaced."""
-    at = next((step for step, path in found.items() if path.name == loaded.name), 0)
+    same = {loaded.name, loaded.resolve()}  # by name, or one is a link to the other
+    at = next((step for step, path in found.items() if same & {path.name, path.resolve()}), 0)
     for step, path in sorted(found.items(), reverse=True):
         if step <= at:
             return

@@ -409,6 +409,14 @@ def test_one_moved_away_is_still_the_runs(
     claim_folder(two, find_latest(two, pytest.fail)[0]).release()
 
 
+def test_a_link_among_them_is_the_one_that_it_leads_to(two: Path) -> None:
+    for name in ("step-9", "step-10"):
+        (two / f"best-{name}").symlink_to(name)
+    claim_folder(two, find_latest(two / "best-step-10", pytest.fail)[0]).release()
+    with pytest.raises(UserError, match="holds step-10, later than best-step-9"):
+        may_use(two, two / "best-step-9")
+
+
 def test_one_that_stays_keeps_no_other(two: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What cannot be removed is told; one between two names of a save that was killed goes too."""
     for step in (3, 11, 12):
