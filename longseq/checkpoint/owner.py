@@ -28,6 +28,7 @@ from longseq.errors import Gone, UserError
 from longseq.host.atomic_files import gone, reason, sync_open, unwritable
 
 OWNER = "owner.json"
+TRIES, BETWEEN_TRIES = 5, 0.1  # and seconds
 
 
 class Lost(Exception):
@@ -146,11 +147,17 @@ def _in_use(folder: Path) -> UserError:
 
 
 def _lock(file: IO[str]) -> bool:
-    """Whether nobody else holds the file; where the file system has no locks, nobody does."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    return True
+    """Whether nobody else holds the file; where the file system has no locks, nobody does.
+
+    Who only asks (`may_use`) holds it for a moment too, so it is tried a few times.
+    """
+    for _ in range(TRIES):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(BETWEEN_TRIES)
+        except OSError:
+            return True
+        else:
+            return True
+    return False

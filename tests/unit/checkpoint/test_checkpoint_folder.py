@@ -1,10 +1,12 @@
 """Which checkpoint is taken: damage of every kind is noticed, named, and the one before is used."""
 
 import errno
+import fcntl
 import json
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -407,6 +409,18 @@ def test_one_moved_away_is_still_the_runs(
 ) -> None:
     linked(two, 10, tmp_path_factory.mktemp("archive"))
     claim_folder(two, find_latest(two, pytest.fail)[0]).release()
+
+
+def test_who_only_asks_keeps_nobody_out(two: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look from another process falls together with the claim."""
+    claim_folder(two, two / "step-10").release()
+    asks = (two / "owner.json").open()
+    fcntl.flock(asks, fcntl.LOCK_EX)
+    monkeypatch.setattr(time, "sleep", lambda _: asks.close())
+    claim = claim_folder(two, two / "step-10")
+    with pytest.raises(UserError, match=r"another run .* is writing checkpoints"):
+        claim_folder(two, two / "step-10")
+    claim.release()
 
 
 def test_a_link_among_them_is_the_one_that_it_leads_to(two: Path) -> None:
