@@ -205,7 +205,7 @@ longseq_tell_bad() { # what becomes of those, once it is known how many hosts ar
 
 longseq_exclude() { # tells Slurm that the jobs of this chain which are left shall not be given those hosts
     local id after=0
-    [[ -n ${SLURM_JOB_ID-} && -f $LONGSEQ_JOB/bad-hosts.txt ]] || return 0
+    [[ -n ${SLURM_JOB_ID-} && -f $LONGSEQ_JOB/bad-hosts.txt && -f $LONGSEQ_JOB/jobs.txt ]] || return 0
     while read -r id; do
         ((! after)) || longseq_exclude_from "$id" || :
         [[ $id != "$SLURM_JOB_ID" ]] || after=1

@@ -695,8 +695,16 @@ def test_enough_hosts_are_left_for_the_jobs_after(
         "SLURM_JOB_ID": "7",
         "PATH": f"{tmp_path}/bin:{Path(sys.executable).parent}:/usr/bin:/bin",
     }
-    bash("LONGSEQ_JOB=$1 longseq_exclude", str(tmp_path), **env)
+    bash("LONGSEQ_JOB=$1; longseq_exclude", str(tmp_path), **env)
     assert (tmp_path / "asked").read_text() == f"update jobid=8 excnodelist={left_out}\n"
+
+
+def test_a_job_whose_numbers_found_no_room_ends_as_it_would(
+    tmp_path: Path, bash: Callable[..., Result]
+) -> None:
+    (tmp_path / "bad-hosts.txt").write_text("n1 this\n")
+    done = bash("LONGSEQ_JOB=$1; longseq_exclude", str(tmp_path), SLURM_JOB_ID="7")
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("names", ["n1 n2 n3", "10.0.0.1 10.0.0.2 10.0.0.3"])
