@@ -181,12 +181,12 @@ longseq_blame() { # longseq_blame HOST WHY: the next jobs of this chain do witho
 }
 
 longseq_bad_last() { # puts hosts that were at fault behind the others; sets LONGSEQ_BAD, array
-    local host good=() known=()
+    local host good=() bad=()
     LONGSEQ_BAD=()
     [[ -n ${LONGSEQ_JOB-} && -f $LONGSEQ_JOB/bad-hosts.txt ]] || return 0
-    while read -r host _; do known+=("$host"); done <"$LONGSEQ_JOB/bad-hosts.txt"
+    while read -r host _; do bad+=("$host"); done <"$LONGSEQ_JOB/bad-hosts.txt"
     for host in "${LONGSEQ_HOSTS[@]}"; do
-        if [[ " ${known[*]} " == *" $host "* ]]; then LONGSEQ_BAD+=("$host"); else good+=("$host"); fi
+        if [[ " ${bad[*]-} " == *" $host "* ]]; then LONGSEQ_BAD+=("$host"); else good+=("$host"); fi
     done
     LONGSEQ_HOSTS=(${good[@]+"${good[@]}"} ${LONGSEQ_BAD[@]+"${LONGSEQ_BAD[@]}"})
 }
