@@ -40,8 +40,8 @@ longseq_find_failed() { # longseq_find_failed CODE: sets LONGSEQ_FAILED and its 
     LONGSEQ_FAILED=() LONGSEQ_FAILED_WHY=
     note=$(longseq_first_failure "$LONGSEQ_RUN/log")
     if [[ $1 == 69 && -n $note ]]; then
-        LONGSEQ_FAILED_WHY=$(sed -n 5p "$note") host=$(sed -n 2p "$note")
-        longseq_fail_host "$host"
+        LONGSEQ_FAILED_WHY=$(sed -n 5p "$note")
+        ! longseq_host_of "$note" || LONGSEQ_FAILED=("$REPLY")
         return 0
     fi
     [[ -z $note ]] || follows=$(sed -n 4p "$note")
@@ -59,17 +59,10 @@ longseq_find_failed() { # longseq_find_failed CODE: sets LONGSEQ_FAILED and its 
     mapfile -t good <"$folder/good.txt"
     for host in "${LONGSEQ_HOSTS[@]}"; do
         [[ " ${good[*]-} " != *" $host "* ]] || continue
-        longseq_fail_host "$host"
+        LONGSEQ_FAILED+=("$host")
         longseq_blame "$host" 'after a run that failed'
     done
     LONGSEQ_FAILED_WHY=$(sed -n 's/^.*  BAD  //p' "$folder/verdict.txt" | head -n 1)
-}
-
-longseq_fail_host() { # longseq_fail_host NAME: adds it to LONGSEQ_FAILED, as the allocation calls it
-    local host
-    for host in "${LONGSEQ_ALLOCATION[@]}"; do
-        [[ ${host%%.*} != "${1%%.*}" ]] || LONGSEQ_FAILED+=("$host")
-    done
 }
 
 longseq_settings_to_go_on() { # longseq_settings_to_go_on HOSTS LEFT: exports those of a run on HOSTS of LEFT hosts

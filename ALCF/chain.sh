@@ -177,20 +177,16 @@ longseq_judge_end() { # longseq_judge_end STATUS COUNT LOST: would the next job 
 # ---------------------------------------------------------------- hosts that were at fault
 
 longseq_blame() { # longseq_blame HOST WHY: the next jobs of this chain do without it, where they can
-    local host
-    [[ -n ${LONGSEQ_JOB-} ]] || return 0
-    for host in "${LONGSEQ_HOSTS[@]}" ${LONGSEQ_SPARES[@]+"${LONGSEQ_SPARES[@]}"}; do
-        [[ ${host%%.*} != "${1%%.*}" ]] || longseq_leave bad-hosts.txt "$host $2"
-    done
+    [[ -z ${LONGSEQ_JOB-} ]] || longseq_leave bad-hosts.txt "$1 $2"
 }
 
 longseq_bad_last() { # puts hosts that were at fault behind the others; sets LONGSEQ_BAD, array
-    local host good=() known=()
+    local host good=() bad=()
     LONGSEQ_BAD=()
     [[ -n ${LONGSEQ_JOB-} && -f $LONGSEQ_JOB/bad-hosts.txt ]] || return 0
-    while read -r host _; do known+=("$host"); done <"$LONGSEQ_JOB/bad-hosts.txt"
+    while read -r host _; do bad+=("$host"); done <"$LONGSEQ_JOB/bad-hosts.txt"
     for host in "${LONGSEQ_HOSTS[@]}"; do
-        if [[ " ${known[*]} " == *" $host "* ]]; then LONGSEQ_BAD+=("$host"); else good+=("$host"); fi
+        if [[ " ${bad[*]-} " == *" $host "* ]]; then LONGSEQ_BAD+=("$host"); else good+=("$host"); fi
     done
     LONGSEQ_HOSTS=(${good[@]+"${good[@]}"} ${LONGSEQ_BAD[@]+"${LONGSEQ_BAD[@]}"})
 }
@@ -209,7 +205,7 @@ longseq_tell_bad() { # what becomes of those, once it is known how many hosts ar
 
 longseq_exclude() { # tells Slurm that the jobs of this chain which are left shall not be given those hosts
     local id after=0
-    [[ -n ${SLURM_JOB_ID-} && -f $LONGSEQ_JOB/bad-hosts.txt ]] || return 0
+    [[ -n ${SLURM_JOB_ID-} && -f $LONGSEQ_JOB/bad-hosts.txt && -f $LONGSEQ_JOB/jobs.txt ]] || return 0
     while read -r id; do
         ((! after)) || longseq_exclude_from "$id" || :
         [[ $id != "$SLURM_JOB_ID" ]] || after=1

@@ -96,7 +96,7 @@ longseq_digest_versions() { # sets LONGSEQ_VERSIONS: which packages an environme
     # Of pyproject.toml what is installed alone: settings of the linters change nothing
     sums=$(set -o pipefail && {
         cat -- "$LONGSEQ_ROOT/constraints.txt" &&
-            sed -n '/^dependencies = /,/^\[project.scripts\]/p' -- "$LONGSEQ_ROOT/pyproject.toml"
+            sed -n -e '/^dependencies = /,/^\[project.scripts\]/p' -- "$LONGSEQ_ROOT/pyproject.toml"
     } | sha256sum) || {
         longseq_say "$LONGSEQ_ROOT/constraints.txt, what the environment is made of, cannot be read: nothing is changed"
         return 1

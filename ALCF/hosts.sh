@@ -8,6 +8,7 @@
 #   LONGSEQ_RANKS, LONGSEQ_RANKS_PER_HOST
 
 LONGSEQ_HOST_NAME='^[A-Za-z0-9][A-Za-z0-9._-]{0,252}$' # what may reach a launcher's command line
+LONGSEQ_ADDRESS='^[0-9.]+$|:'                          # of IPv4, of IPv6: no name that ends at the first dot
 
 longseq_check_alone() { # refuses to be one of several tasks of a launcher's: each would start all ranks, on one port
     local name
@@ -122,6 +123,17 @@ longseq_expand_brackets() { # longseq_expand_brackets DONE REST: a name with ran
             longseq_expand_brackets "$1$before$range" "$after" || return
         done
     done
+}
+
+longseq_host_of() { # longseq_host_of NOTE: sets REPLY to the host at fault by a rank's note, as LONGSEQ_HOSTS has it; fails where it does not
+    local rank=${1##*/failed-} name
+    name=$(sed -n 2p "$1")
+    for REPLY in "${LONGSEQ_HOSTS[@]}"; do # a scheduler may give a name with or without its domain
+        [[ $REPLY == "$name" ]] || { [[ ! $REPLY =~ $LONGSEQ_ADDRESS && ${REPLY%%.*} == "${name%%.*}" ]]; } && return
+    done
+    # A rank names its host by name, of which an address tells nothing
+    REPLY=${LONGSEQ_HOSTS[${rank%.txt} / LONGSEQ_RANKS_PER_HOST]-}
+    [[ $REPLY =~ $LONGSEQ_ADDRESS ]]
 }
 
 # ---------------------------------------------------------------- ranks

@@ -30,7 +30,8 @@ longseq_idle_words() { # longseq_idle_words PROCESS: prints what is known of a r
     count=$(compgen -G "$log/beat-*.json" | wc -l) || :
     hosts=$(cat -- "$log"/beat-*.json 2>/dev/null | grep -o '"host": *"[^"]*"' | sort -u) || :
     for host in "${LONGSEQ_HOSTS[@]}"; do
-        [[ $host == localhost || $hosts == *"\"${host%%.*}\""* || $hosts == *"\"${host%%.*}."* ]] || quiet_hosts+=" $host"
+        # Ranks do not say an address
+        [[ $host == localhost || $host =~ $LONGSEQ_ADDRESS || $hosts == *"\"${host%%.*}\""* || $hosts == *"\"${host%%.*}."* ]] || quiet_hosts+=" $host"
     done
     [[ ! -r /proc/$1/wchan ]] || read -r state <"/proc/$1/wchan" || :
     printf '%s of %s ranks have given a sign of life%s; ' "$count" "$LONGSEQ_RANKS" "${quiet_hosts:+, none on$quiet_hosts}"

@@ -174,7 +174,7 @@ longseq_finish() { # longseq_finish STATUS: sets REPLY to the run's exit code; s
         # A user's mistake needs one line and no more, and who was told to stop is not at fault
         [[ $code == 2 || $code == 75 || $code == "$LONGSEQ_EXIT_NO_ROOM" ]] || longseq_introduce_failure "$first"
         sed -n '5,$p' "$first" >&2
-        [[ $code != 69 ]] || longseq_blame "$(sed -n 2p "$first")" "$(sed -n 5p "$first")"
+        [[ $code != 69 ]] || ! longseq_host_of "$first" || longseq_blame "$REPLY" "$(sed -n 5p "$first")"
         REPLY=${code:-$1}
     elif ((${LONGSEQ_BESIDE_STATUS:-0} == LONGSEQ_EXIT_BAD_HOST)); then # nothing had moved (idle.sh)
         REPLY=$LONGSEQ_EXIT_BAD_HOST

@@ -120,6 +120,7 @@ fi
 end() { # end CODE: with that exit code, unless the run can go on without a host that has failed
     local code=$1
     ended=$1
+    trap stopped INT TERM HUP USR1
     longseq_remove_local
     if longseq_may_be_a_hosts "$code"; then
         # Where no rank was started, the preflight has looked at all of them
@@ -145,6 +146,6 @@ longseq_launch_command # now: hosts may have been left out, the launcher may hav
 longseq_prepare_launch
 longseq_keep_screen
 longseq_run || status=$?
-ended=$status
+trap '' INT TERM HUP USR1 # ranks may still save, half a minute at most, and say how it ended
 longseq_finish "$status"
 end "$REPLY"

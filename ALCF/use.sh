@@ -56,6 +56,7 @@ longseq_write_hosts || { status=$? && rm -rf -- "$LONGSEQ_RUN" && exit "$status"
 cd -- "$LONGSEQ_ROOT"
 status=0
 longseq_run || status=$?
+trap '' INT TERM HUP USR1 # ranks may still say how it ended
 longseq_finish "$status"
 status=$REPLY
 # What the ranks printed is kept where one of them failed; a mistake, a full disk or being told to stop is no failure

@@ -76,9 +76,17 @@ def same_network(path: Path, manifest: Manifest, first_path: Path, first: Manife
     """Raise UserError where two checkpoints are of different networks."""
     theirs, ours = _acting(manifest.network), _acting(first.network)
     differing = [k for k in ours if theirs.get(k) != ours[k]]
-    if differing or manifest.vocabulary != first.vocabulary:
-        names = ", ".join(differing) or "the vocabulary"
+    if manifest.vocabulary != first.vocabulary:
+        differing.append("the vocabulary")
+    if not differing and _weights(manifest) != _weights(first):
+        differing.append("the vocabulary's padding")
+    if differing:
+        names = ", ".join(differing)
         raise UserError(f"{path} and {first_path} differ in {names}: average those of one network")
+
+
+def _weights(manifest: Manifest) -> dict[str, tuple[int, ...]]:
+    return {name: s for name, s in manifest.tensors.items() if name.startswith("weight/")}
 
 
 def _compare(path: Path, theirs: Mapping[str, Any], ours: Mapping[str, Any], remedy: str) -> None:

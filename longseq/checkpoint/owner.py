@@ -28,6 +28,7 @@ from longseq.errors import Gone, UserError
 from longseq.host.atomic_files import gone, reason, sync_open, unwritable
 
 OWNER = "owner.json"
+TRIES, BETWEEN_TRIES = 5, 0.1  # and seconds
 
 
 class Lost(Exception):
@@ -94,7 +95,7 @@ def may_use(folder: Path, loaded: Path | None, damaged: Set[Path] = frozenset())
     """Raise UserError where `claim_folder` would; takes and changes nothing."""
     if not folder.is_dir():
         return
-    found = steps(folder)
+    found = {step: path for step, path in steps(folder).items() if path.resolve() not in damaged}
     # One of its checkpoints may be a link, to where somebody has moved it
     ours = loaded and folder.resolve() in (loaded.resolve().parent, loaded.parent.resolve())
     if found and not ours:
@@ -103,8 +104,7 @@ def may_use(folder: Path, loaded: Path | None, damaged: Set[Path] = frozenset())
             " to go on from it, or choose another folder"
         )
     if loaded and ours:
-        whole = {step: path for step, path in found.items() if path.resolve() not in damaged}
-        _newer(folder, loaded, whole)
+        _newer(folder, loaded, found)
     try:
         with (folder / OWNER).open("r+", encoding="utf-8") as file:
             if not _lock(file):
@@ -117,14 +117,17 @@ def may_use(folder: Path, loaded: Path | None, damaged: Set[Path] = frozenset())
 
 def _newer(folder: Path, loaded: Path, found: dict[int, Path]) -> None:
     """Refuse to go on from a checkpoint beside later whole ones, which would be replaced."""
-    at = next((step for step, path in found.items() if path.name == loaded.name), 0)
+    same = {loaded.name, loaded.resolve()}  # by name, or one is a link to the other
+    at = next((step for step, path in found.items() if same & {path.name, path.resolve()}), 0)
     for step, path in sorted(found.items(), reverse=True):
         if step <= at:
             return
         try:
             check_names(path, read_manifest(path))
-        except (Damaged, UserError):
+        except Damaged:
             continue
+        except UserError:  # another version's, for which it is whole
+            pass
         raise UserError(
             f"--save {folder} holds step-{step}, later than {loaded.name} that --load goes on from:"
             " choose another folder for --save, or remove the later ones"
@@ -144,11 +147,17 @@ def _in_use(folder: Path) -> UserError:
 
 
 def _lock(file: IO[str]) -> bool:
-    """Whether nobody else holds the file; where the file system has no locks, nobody does."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    return True
+    """Whether nobody else holds the file; where the file system has no locks, nobody does.
+
+    Who only asks (`may_use`) holds it for a moment too, so it is tried a few times.
+    """
+    for _ in range(TRIES):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(BETWEEN_TRIES)
+        except OSError:
+            return True
+        else:
+            return True
+    return False

@@ -24,9 +24,10 @@ def check_request(config: Config, vocabulary: int, warn: Callable[[str], None]) 
     vocabulary: 0 where it is not known yet. Names and sizes of files are looked at; the ranks check
     the hashes when they load.
     """
-    loaded = None
+    loaded, damaged = None, set[Path]()
     if config.run.load:
-        loaded, manifest = find_latest(Path(config.run.load), warn, hashes=False)
+        load = Path(config.run.load)
+        loaded, manifest = find_latest(load, warn, hashes=False, damaged=damaged)
         check_fit(loaded, manifest, config)
         read_left_out(loaded.parent)
         if vocabulary:
@@ -34,7 +35,7 @@ def check_request(config: Config, vocabulary: int, warn: Callable[[str], None]) 
         if not vocabulary:  # once
             _tell_left(loaded.parent, Path(config.run.save))
     if config.run.save:
-        may_use(Path(config.run.save), loaded)
+        may_use(Path(config.run.save), loaded, damaged)
 
 
 def _tell_left(folder: Path, save: Path) -> None:

@@ -8,6 +8,7 @@ Nothing is asked of the user that the checkpoint says itself. No torch here.
 
 from __future__ import annotations
 
+import itertools
 import json
 import shlex
 from collections.abc import Callable
@@ -155,6 +156,19 @@ def same_tokens(trained: Trained, tokenizer: Tokenizer, prefix: str) -> None:
             f"{prefix} holds {theirs.specification} tokens (vocabulary {theirs.vocab_size}) and"
             f" {trained.path} was trained on {ours.specification} ({ours.vocab_size}): prepare it"
             f" with {prepared_alike(ours.specification, trained.path)}, or give the FASTA file"
+        )
+
+
+def same_tokenizer(path: Path, manifest: Manifest, first_path: Path, first: Manifest) -> None:
+    """Raise UserError where two checkpoints are of different tokens, though of as many."""
+    names = {VOCABULARY, TAGS, *itertools.chain(*FILES.values())}
+    ours, theirs = ({n: one.files.get(n) for n in names} for one in (first, manifest))
+    if ours == theirs and manifest.tokenizer == first.tokenizer:
+        return
+    if _tokenizer(path, manifest).definition() != _tokenizer(first_path, first).definition():
+        raise UserError(
+            f"{path} ({manifest.tokenizer}) and {first_path} ({first.tokenizer}) have other tokens"
+            " under the same numbers: average those of one tokenizer"
         )
 
 

@@ -25,6 +25,7 @@ from longseq.checkpoint.format.boxes import as_matrix
 from longseq.checkpoint.format.manifest import Damaged, Entry, Manifest, describe
 from longseq.checkpoint.format.tensor_files import Record, header, in_shards, write
 from longseq.checkpoint.format.tensors import Tensors, open_checkpoint
+from longseq.checkpoint.trained import same_tokenizer
 from longseq.errors import UserError
 from longseq.host.atomic_files import new_folder, replace_file
 
@@ -44,25 +45,25 @@ def write_whole(
     """Write the checkpoint, or the mean of several, as the new folder `output`; its manifest.
 
     dtype: of the weights; the optimizer's state, which only one checkpoint keeps, stays fp32.
-    Raises UserError where their networks differ, or the folder is there or cannot be written.
+    Raises UserError where their networks or tokens differ, a number is too large for dtype, or the
+    folder is there or cannot be written.
     """
     first_path, first = chosen[0]
     for path, manifest in chosen[1:]:
         same_network(path, manifest, first_path, first)
+        same_tokenizer(path, manifest, first_path, first)
     if output.exists():
         raise UserError(f"--output {output}: it is there already: name a new folder")
     try:
         with new_folder(output, "--output") as aside:
-            newest = max(
-                (manifest for _, manifest in chosen), key=lambda one: one.progress["iteration"]
-            )
+            newest_path, newest = max(chosen, key=lambda one: one[1].progress["iteration"])
             whole = _described(newest, with_state and len(chosen) == 1)
             records = _records(whole, DTYPES[dtype][0])
-            _copy_tokenizer(first_path, first, aside)
+            _copy_tokenizer(newest_path, newest, aside)
             with ExitStack() as stack:
                 opened = [stack.enter_context(open_checkpoint(path)) for path, _ in chosen]
                 files = _write_tensors(aside, opened, records, shard_bytes, tell)
-            _write_about(aside, chosen)
+            _write_about(aside, chosen, newest)
             others = [path for path in aside.iterdir() if path.name not in files]
             files |= {path.name: describe(path) for path in others}
             whole = replace(whole, files=dict(sorted(files.items())))
@@ -125,11 +126,11 @@ def _write_tensors(
     return files
 
 
-def _write_about(folder: Path, chosen: Chosen) -> None:
+def _write_about(folder: Path, chosen: Chosen, newest: Manifest) -> None:
     about = {
-        "network": dict(chosen[0][1].network),
-        "vocabulary": chosen[0][1].vocabulary,
-        "tokenizer": chosen[0][1].tokenizer,
+        "network": dict(newest.network),
+        "vocabulary": newest.vocabulary,
+        "tokenizer": newest.tokenizer,
         "checkpoints": [str(path) for path, _ in chosen],
     }
     replace_file(folder / "network.json", json.dumps(about, indent=1) + "\n")
@@ -144,8 +145,22 @@ def _chunks(opened: Sequence[Tensors], shard: Sequence[Record]) -> Iterator[memo
         rows = max(1, SLAB // (4 * max(width, 1)))
         for start in range(0, height, rows):
             slab = slice(start, min(start + rows, height))
-            mean = _mean([one.tensor(name, slab) for one in opened]).to(dtypes[record.dtype])
+            mean = _mean([one.tensor(name, slab) for one in opened])
+            mean = cast(mean, dtypes[record.dtype], record.key)
             yield mean.flatten().contiguous().view(torch.uint8).numpy().data
+
+
+def cast(tensor: Tensor, dtype: torch.dtype, name: str) -> Tensor:
+    """The numbers of a checkpoint, all finite, as `dtype`; raises UserError where fp16 has none so
+    large.
+    """
+    numbers = tensor.to(dtype)
+    if dtype == torch.float16 and not numbers.isfinite().all():
+        raise UserError(
+            f"--dtype fp16: {name} holds a number above {torch.finfo(dtype).max:.0f}, the largest"
+            " there: choose bf16 or fp32"
+        )
+    return numbers
 
 
 def _mean(parts: Sequence[Tensor]) -> Tensor:

@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from longseq.config.flags import Parser
-from longseq.errors import EXIT_DONE, UserError
+from longseq.errors import EXIT_BAD_HOST, EXIT_DONE, UserError
 
-EXIT_BAD_HOST = 69  # sysexits' EX_UNAVAILABLE
 CHECKED = """Checked on each host: that it answers, Python and library versions, GPUs in sight,
 idle, without faults and not slowed down, limits (ulimit), the clock, room in TMPDIR, /dev/shm and
 OUTPUT_DIR, that DATA_PATH can be read, the port where ranks meet; over all of them who is slow, by

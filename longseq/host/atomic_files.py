@@ -51,11 +51,14 @@ def sync_open(file: IO[Any]) -> None:
 
 
 def replace_file(path: Path, text: str, mode: int = 0o644) -> None:
-    """Put `text` at `path` whole: written beside it, flushed, then renamed over it."""
+    """Put `text` at `path` whole: written beside it, flushed, then renamed over it.
+
+    Names and values of the environment that are no UTF-8 come out as the bytes that they were.
+    """
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(aside, "w", encoding="utf-8", opener=lambda p, f: os.open(p, f, mode)) as file:
-            file.write(text)
+        with open(aside, "wb", opener=lambda p, f: os.open(p, f, mode)) as file:
+            file.write(text.encode(errors="surrogateescape"))
             sync_open(file)
         aside.replace(path)
     except BaseException:

@@ -18,6 +18,7 @@ import torch
 from longseq.checkpoint.format.tensor_files import Record, header, in_shards, write
 from longseq.checkpoint.format.tensors import Tensors, open_checkpoint
 from longseq.checkpoint.trained import Trained
+from longseq.checkpoint.weights import cast
 from longseq.config.arguments import Network
 from longseq.data.tokenizers.base import SequenceTokenizer, Tokenizer
 from longseq.data.tokenizers.tagged import untagged
@@ -130,6 +131,7 @@ def _chunks(
 ) -> Iterator[memoryview | bytes]:
     yield header(records, {"format": "pt"})
     for move, _ in shard:
-        for tensor in move.out([checkpoint.tensor(KIND + name) for name in move.ours]):
-            numbers = tensor.to(dtype).contiguous().flatten()
+        tensors = move.out([checkpoint.tensor(KIND + name) for name in move.ours])
+        for tensor, name in zip(tensors, move.theirs, strict=True):
+            numbers = cast(tensor, dtype, name).contiguous().flatten()
             yield numbers.view(torch.uint8).numpy().data

@@ -7,6 +7,7 @@ going back (test_rewind.py), refusing an update (tests/parallel/test_trainer.py)
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from longseq.checkpoint.format import manifest as manifests
 from longseq.checkpoint.saver import Saver
 from longseq.checkpoint.state.share import Share
 from longseq.data.samples.samples import FileSamples
+from longseq.errors import UserError
 from longseq.run.safety import stopping
 from longseq.run.safety.stopping import Stopper
 from tests.faults import test_checkpoint_crashes as crashes
@@ -100,7 +102,8 @@ def no_checksum_of_the_manifest(folder: Path, off: Patch) -> None:
     off.setattr(manifests, "_checksum", lambda _: mock.ANY)
     off.setattr(json, "dumps", json_of_anything(json.dumps))
     for at in range(0, 620, 7):
-        folder_tests.test_any_flipped_bit_in_the_manifest_is_noticed(folder / str(at), at)
+        with contextlib.suppress(UserError):  # a name that is not known is noticed all the same
+            folder_tests.test_any_flipped_bit_in_the_manifest_is_noticed(folder / str(at), at)
 
 
 def json_of_anything(usual: Callable[..., str]) -> Callable[..., str]:

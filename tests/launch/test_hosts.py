@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from longseq.run.safety.abort import report
 from tests.launch.shell import Result
 
 Bash = Callable[..., Result]
@@ -201,6 +202,29 @@ def test_what_cannot_be_shared_out_is_refused(
         f"{name}={value}" in result.stderr or name in result.stderr for name, value in env.items()
     )
     assert not list(Path.cwd().glob("PWN"))
+
+
+@pytest.mark.parametrize(
+    ("hosts", "name", "rank", "found"),
+    [
+        ("n1 n2 n3", "n2.site.edu", 0, "n2"),
+        ("n1.site.edu n2.site.edu", "n2", 0, "n2.site.edu"),
+        ("n1 n2", "localhost", 2, ""),  # not of its rank: srun may share them out in another order
+        ("10.0.0.1 10.0.0.2 10.0.0.3", "10.0.0.2", 0, "10.0.0.2"),
+        ("10.0.0.1 10.0.0.2 10.0.0.3", "n2", 3, "10.0.0.2"),  # as a rank calls its host itself
+        ("fd00::1 ::ffff:10.0.0.2", "::ffff:10.0.0.2", 0, "::ffff:10.0.0.2"),
+        ("10.0.0.1 10.0.0.2", "n7", 9, ""),
+    ],
+)
+def test_which_host_is_meant_by_a_note(
+    bash: Bash, tmp_path: Path, hosts: str, name: str, rank: int, found: str
+) -> None:
+    """An address does not end at its first dot: it would be that of all hosts of a network."""
+    report(69, "it has stopped", {"LONGSEQ_LOG": str(tmp_path)}, rank, name)
+    script = f"""LONGSEQ_HOSTS=({hosts}) LONGSEQ_RANKS_PER_HOST=2
+        ! longseq_host_of "$1" || echo "$REPLY" """
+    done = bash(script, str(tmp_path / f"failed-{rank}.txt"))
+    assert (done.stdout.strip(), done.stderr) == (found, "")
 
 
 def test_slots_say_how_many_ranks(bash: Bash, tmp_path: Path) -> None:

@@ -41,9 +41,10 @@ FULL = set(
     LONGSEQ_REQUEST LONGSEQ_QUEUES LONGSEQ_NCCL_LIBRARIES LONGSEQ_BIND all hosts names queues
     LONGSEQ_REMOVAL LONGSEQ_ON_EACH idle
     ranges environment missing pids clean gpus lines candidates entries known olds repeat good
-    source scripts summary failed extra ops check platforms others pass_on""".split()
+    source scripts summary failed extra ops check platforms others pass_on
+    LONGSEQ_FAILED ids counts positional""".split()
 )
-EXPANDED = re.compile(r'(?<!\+)"\$\{(\w+)\[@\]')
+EXPANDED = re.compile(r'(?<!\+)"\$\{(\w+)\[@\]|\$\{(\w+)\[\*\](?![-+:])')
 
 
 def code(path: Path) -> str:
@@ -60,7 +61,8 @@ def test_nothing_newer_than_4_2(path: Path) -> None:
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
 def test_arrays_that_may_be_empty_are_guarded(path: Path) -> None:
-    assert {name for name in EXPANDED.findall(code(path)) if name not in FULL} == set()
+    found = {name for names in EXPANDED.findall(code(path)) for name in names if name}
+    assert found - FULL == set()
 
 
 def test_the_search_finds_what_it_looks_for() -> None:
@@ -73,7 +75,8 @@ def test_the_search_finds_what_it_looks_for() -> None:
     }
     for what, text in bad.items():
         assert re.search(NEWER[what], text, re.MULTILINE), what
-    assert EXPANDED.findall('x "${a[@]}" ${b[@]+"${b[@]}"}') == ["a"]
+    text = 'x "${a[@]}" ${b[@]+"${b[@]}"} " ${c[*]} " "${d[*]-}"'
+    assert EXPANDED.findall(text) == [("a", ""), ("", "c")]
 
 
 # ---------------------------------------------------------------- what 4.2 makes of it
@@ -85,6 +88,7 @@ def as_4_2(text: str) -> str:
     """A script that means to this bash what `text` means to bash 4.2."""
     # The name is known outside, but what is assigned to it goes to a local
     text = re.sub(r"\bdeclare -g(\w+) (\w+)=\(", r"declare -g\1 \2; local -\1 \2=(", text)
+    text = re.sub(r"\$\{(\w+)\[\*\]\}", r"${\1[*]?unbound variable}", text)
     return re.sub(r'(?<!\+)"\$\{(\w+)\[@\]\}"', r'"${\1[@]?unbound variable}"', text)
 
 
@@ -92,6 +96,7 @@ MEANINGS = {
     "f() { declare -gA x=([a]=1); echo ${x[a]}; }; f; echo ${x[a]-none}": "1\nnone",
     "f() { declare -gA x; x=([a]=1); }; f; echo ${x[a]}": "1",
     'a=(); echo "${a[@]}"; echo on': "",
+    'a=(); echo "${a[*]}"; echo on': "",
     'a=(); echo ${a[@]+"${a[@]}"}on': "on",
     "f() { local -A x=(); x[k]=2; echo ${x[k]}${x[l]:-}; }; f": "2",
     'a=(); echo "${#a[@]}"': "0",

@@ -145,6 +145,14 @@ def test_an_environment_of_other_versions_is_not_finished(tree: Tree, what: str)
     assert tree.bash(state).stdout == "no\n"
 
 
+def test_gnu_programs_that_keep_to_posix_digest_the_same(bash: Bash) -> None:
+    """To such a sed what follows its script is a file, `--` as well."""
+    script = 'longseq_digest_versions; echo "$LONGSEQ_VERSIONS"'
+    usual, strict = bash(script), bash(script, POSIXLY_CORRECT="1")
+    assert strict.stderr == ""
+    assert strict.stdout == usual.stdout != "\n"
+
+
 def test_what_needs_no_ranks_works_in_an_environment_of_other_versions(tree: Tree) -> None:
     """As after `git pull`: what trains gets one of its own beside it."""
     venv = tree.environment()

@@ -766,30 +766,41 @@ def test_enough_hosts_are_left_for_the_jobs_after(
         "SLURM_JOB_ID": "7",
         "PATH": f"{tmp_path}/bin:{Path(sys.executable).parent}:/usr/bin:/bin",
     }
-    bash("LONGSEQ_JOB=$1 longseq_exclude", str(tmp_path), **env)
+    bash("LONGSEQ_JOB=$1; longseq_exclude", str(tmp_path), **env)
     assert (tmp_path / "asked").read_text() == f"update jobid=8 excnodelist={left_out}\n"
 
 
-def test_a_host_at_fault_comes_last_in_the_next_job(
+def test_a_job_whose_numbers_found_no_room_ends_as_it_would(
     tmp_path: Path, bash: Callable[..., Result]
 ) -> None:
+    (tmp_path / "bad-hosts.txt").write_text("n1 this\n")
+    done = bash("LONGSEQ_JOB=$1; longseq_exclude", str(tmp_path), SLURM_JOB_ID="7")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("names", ["n1 n2 n3", "10.0.0.1 10.0.0.2 10.0.0.3"])
+def test_a_host_at_fault_comes_last_in_the_next_job(
+    tmp_path: Path, bash: Callable[..., Result], names: str
+) -> None:
     """What the rank's note says in one job decides the order of hosts in the next."""
-    (tmp_path / "nodes").write_text("n1\nn2\nn3\n")
+    bad, *good = names.split()
+    (tmp_path / "nodes").write_text("\n".join([bad, *good]))
     (tmp_path / "log").mkdir()
     report(69, "rank 0 has stopped", {"LONGSEQ_LOG": str(tmp_path / "log")}, 0, "n1.site.edu")
-    first = """declare -A LONGSEQ_VALUE=([LOAD]=); export LONGSEQ_JOB=$1
-        LONGSEQ_HOSTS=(n1 n2 n3) LONGSEQ_RUN=$1; longseq_finish 1; echo "$REPLY" """
-    assert bash(first, str(tmp_path)).stdout.split() == ["69"]
-    assert (tmp_path / "bad-hosts.txt").read_text() == "n1 rank 0 has stopped\n"
+    first = f"""declare -A LONGSEQ_VALUE=([LOAD]=); export LONGSEQ_JOB=$1
+        LONGSEQ_HOSTS=({names}) LONGSEQ_RANKS_PER_HOST=1 LONGSEQ_RUN=$1
+        longseq_finish 1; echo "$REPLY"; longseq_find_failed 69; echo "${{LONGSEQ_FAILED[@]}}" """
+    assert bash(first, str(tmp_path)).stdout.split() == ["69", bad]
+    assert (tmp_path / "bad-hosts.txt").read_text() == f"{bad} rank 0 has stopped\n"
     then = 'longseq_setup; echo "${LONGSEQ_HOSTS[*]} / ${LONGSEQ_SPARES[*]-}"'
     env = {"HOSTFILE": str(tmp_path / "nodes"), "DS_ACCELERATOR": "cpu", "MACHINE": "workstation"}
     env |= {"LONGSEQ_JOB": str(tmp_path)}
     spared = bash(then, SPARE_NODES="1", **env)
-    assert spared.stdout.strip() == "n2 n3 / n1"
-    assert "n1 is left out, as it was at fault" in spared.stderr
+    assert spared.stdout.split() == [*good, "/", bad]
+    assert f"{bad} is left out, as it was at fault" in spared.stderr
     needed = bash(then, **env)
-    assert needed.stdout.strip() == "n2 n3 n1 /"
-    assert "n1 was at fault in an earlier job of this chain, and is used again" in needed.stderr
+    assert needed.stdout.split() == [*good, bad, "/"]
+    assert f"{bad} was at fault in an earlier job of this chain, and is used again" in needed.stderr
 
 
 FEWER = """longseq_setup; longseq_args

@@ -122,3 +122,18 @@ def test_after_a_run_that_failed(ready: Tree, name: str) -> None:
     assert code == 137, said
     assert "are all hosts still there?" in said
     assert "stopped" not in said
+
+
+SAVES = """#!/bin/bash
+[[ $1 != --version ]] || { echo HYDRA && exit; }
+{ sleep 1; touch "$HOME/up"; sleep 2; echo 75 >"$LONGSEQ_LOG/exit-code"; } &
+exit 1
+"""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_while_ranks_save_whose_launcher_is_gone(ready: Tree, tmp_path: Path, name: str) -> None:
+    """Schedulers send TERM more than once; how the run ended is what the ranks say."""
+    write_script(tmp_path / "mpi/bin/mpiexec", SAVES)
+    code, said = told(ready, "train-gpt3.sh", name)
+    assert code == 75, said

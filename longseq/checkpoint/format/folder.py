@@ -32,6 +32,7 @@ from longseq.checkpoint.format.manifest import (
 from longseq.errors import UserError
 from longseq.host.atomic_files import reason, remove, remove_folder, replace_file, replace_folder
 from longseq.parallel.agreement import Ranks
+from longseq.reports.runs import SUMMARY, nested, read_json, run_of
 
 POINTER = "latest"
 THEIRS = "latest_checkpointed_iteration.txt"  # the same of Megatron-DeepSpeed
@@ -50,17 +51,22 @@ def find_latest(
     """The newest checkpoint in `folder` that is whole (or `folder` itself, if it is one).
 
     The pointer says which is the newest; damaged ones are named through `warn` on rank 0 and the
-    one before is tried. All ranks share the reading; without `hashes` only names and sizes are
-    looked at. Raises UserError where there is none, which begins with `asked`: what the user gave,
-    where that is not LOAD; where `folder` is one, those beside it are offered. damaged: those
-    passed over are added to it.
+    one before is tried, at last those of the run that this one went on from: a chain must not end
+    as its last job made but one. All ranks share the reading; without `hashes` only names and sizes
+    are looked at. Raises UserError where there is none, which begins with `asked`: what the user
+    gave, where that is not LOAD; then no other run's is meant; where `folder` is one, those beside
+    it are offered. damaged: those passed over are added to it.
     """
-    candidates: list[Path]
-    candidates, problem = ranks.gather(_candidates(folder) if ranks.rank == 0 else None)[0]
+    own: list[Path]
+    before: list[Path]
+    own, before, problem = ranks.gather(_all_candidates(folder) if ranks.rank == 0 else None)[0]
+    candidates = own if asked else own + before
     for path in candidates:
         damage = verify(path, ranks, hashes)
         if damage is None:
             manifest = read_manifest(path)
+            if ranks.rank == 0 and path not in own:
+                warn(f"no checkpoint in {folder} is whole: {path} is taken, of a run before it")
             if ranks.rank == 0 and (others := tell_others(path, manifest)):
                 warn(f"in {path}, which is whole: {others}")
             return path, manifest
@@ -119,6 +125,28 @@ def _looks_whole(path: Path) -> bool:
         return verify(path, hashes=False) is None
     except UserError:  # an earlier version's
         return False
+
+
+def _all_candidates(folder: Path) -> tuple[list[Path], list[Path], str]:
+    """Those of `folder`; those of the runs that its own goes back to; why there are none."""
+    own, problem = _candidates(folder)
+    before: list[Path] = []
+    seen = {folder.resolve()}
+    # Who names one checkpoint means that one, and an empty folder is a mistake to be told of
+    at = _went_on_from(folder) if own and not (folder / NAME).exists() else None
+    while at and at.resolve() not in seen:
+        seen.add(at.resolve())
+        before += _candidates(at)[0]
+        at = _went_on_from(at)
+    return own, before, problem
+
+
+def _went_on_from(folder: Path) -> Path | None:
+    """What --load named to the run that wrote these checkpoints."""
+    run = run_of(folder)
+    summary = read_json(run / SUMMARY) if run else {}
+    load = nested(summary, "settings", "run", "load")
+    return Path(str(summary.get("directory", "")), load) if load and isinstance(load, str) else None
 
 
 def is_theirs(folder: Path) -> bool:

@@ -3,6 +3,12 @@
 `manifest.json` lists every file with its size and the SHA-256 of each of its blocks, every tensor
 with its whole shape, and what the run was that wrote it. It carries a checksum of itself too: a
 flipped bit in a size is as bad as one in a weight. Standard library only.
+
+A manifest that is as it was written, and yet not understood, is another version's: no damage, which
+would be passed over and replaced, but refused. For a key more, with a default for checkpoints
+before it, that needs nothing: older versions refuse the keys that they do not know. FORMAT is to be
+raised where they would understand something else: a key that is gone, one or a file that means
+another thing, something new inside of a key that they would pass over.
 """
 
 from __future__ import annotations
@@ -11,7 +17,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -73,7 +79,7 @@ class Manifest:
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of a checkpoint; raises Damaged where there is none that holds together.
 
-    Raises UserError for the old form, whose files were pickles.
+    Raises UserError for one of another version, such as the old form, whose files were pickles.
     """
     try:
         body = json.loads((folder / NAME).read_text(encoding="utf-8"))
@@ -81,10 +87,10 @@ def read_manifest(folder: Path) -> Manifest:
         if checksum != _checksum(body):
             raise Damaged(f"{NAME} does not match its own checksum")
         if (version := body.pop("format")) != FORMAT:
-            raise UserError(
-                f"checkpoint {folder} has format {version} and this version reads {FORMAT}: go on"
-                " with the version that wrote it, or start anew without --load (LOAD or RESUME)"
-            )
+            raise _of_another(folder, f"has format {version} and this version reads {FORMAT}")
+        if unknown := sorted(body.keys() - {item.name for item in fields(Manifest)}):
+            text = f"has {', '.join(unknown)} in its {NAME}, which this version does not know"
+            raise _of_another(folder, text)
         body["tensors"] = {name: tuple(shape) for name, shape in body["tensors"].items()}
         files = body["files"].items()
         body["files"] = {name: Entry(e["size"], tuple(e["sha256"])) for name, e in files}
@@ -94,6 +100,13 @@ def read_manifest(folder: Path) -> Manifest:
         raise Damaged(f"{NAME} is missing") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Damaged(f"{NAME} cannot be read ({type(error).__name__}: {error})") from None
+
+
+def _of_another(folder: Path, what: str) -> UserError:
+    return UserError(
+        f"checkpoint {folder} {what}: go on with the version that wrote it, or start anew without"
+        " --load (LOAD or RESUME)"
+    )
 
 
 def _checksum(body: Mapping[str, Any]) -> str:

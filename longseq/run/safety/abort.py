@@ -45,18 +45,23 @@ def report(
         _print(line)
         return
     # The rank's own file, past the screen that rank 0 shares
-    with contextlib.suppress(OSError), open(folder / f"rank{number}.out", "a") as output:
-        output.write(line)
+    with contextlib.suppress(OSError), open(folder / f"rank{number}.out", "ab") as output:
+        output.write(_bytes(line))
     last = text.rstrip("\n").rsplit("\n", 1)[-1]
     where, follows = host or socket.gethostname(), int(_is_consequence(last))
     head = [repr(time.time()), where, str(code), str(follows)]
     try:
-        with open(folder / f"failed-{number}.txt", "x") as note:
-            note.write("\n".join(head) + "\n" + line)
+        with open(folder / f"failed-{number}.txt", "xb") as note:
+            note.write(_bytes("\n".join(head) + "\n" + line))
     except FileExistsError:
         pass  # the first reason counts
     except OSError:
         _print(line)
+
+
+def _bytes(text: str) -> bytes:
+    """Whatever the locale, and whatever a name holds: no letter keeps anybody from a last word."""
+    return text.encode(errors="backslashreplace")
 
 
 def _print(line: str) -> None:

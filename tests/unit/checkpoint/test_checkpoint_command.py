@@ -93,6 +93,20 @@ def test_convert_and_average(
     assert sorted(path.name for path in three.iterdir()) == ["checkpoints", "mean", "one"]
 
 
+def test_what_fp16_cannot_hold_is_refused(
+    three: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["checkpoint", "convert", str(three), "--output", str(three / "out"), "--dtype", "fp16"]
+    monkeypatch.setattr(weights, "_mean", lambda parts: parts[0] * 1e9)
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert "longseq: --dtype fp16: 0.weight holds a number above 65504" in said
+    assert [path.name for path in three.iterdir()] == ["checkpoints"]
+    monkeypatch.undo()
+    assert main(words) == 0
+    assert weight_of(three / "out").dtype == torch.float16
+
+
 def test_a_full_disk_is_no_mistake(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with room_for(500):
         assert main(["checkpoint", "convert", str(three), "--output", str(three / "out")]) == 73

@@ -1,10 +1,12 @@
 """Which checkpoint is taken: damage of every kind is noticed, named, and the one before is used."""
 
 import errno
+import fcntl
 import json
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -168,6 +170,52 @@ def test_beside_a_damaged_one_that_was_named_others_are_offered(two: Path) -> No
         find_latest(two / "step-10", lambda _: None)
 
 
+def run_of_a_chain(chain: Path, number: int, steps: list[int]) -> Path:
+    """The checkpoints of a run that went on from the one with the number before."""
+    run = chain / f"run-{number}"
+    (run / "checkpoints").mkdir(parents=True)
+    load = f"run-{number - 1}/checkpoints" if number else ""
+    summary = {"directory": str(chain), "settings": {"run": {"load": load}}}
+    (run / "summary.json").write_text(json.dumps(summary))
+    for step in steps:
+        write_checkpoint(run / "checkpoints", step)
+    return run / "checkpoints"
+
+
+def test_where_none_of_a_run_is_whole_the_run_before_has_one(tmp_path: Path) -> None:
+    """A run of a chain that was killed after its first save, which the disk then lost."""
+    first, second, third = (run_of_a_chain(tmp_path, n, [2 * n + 3, 2 * n + 4]) for n in range(3))
+    for folder in (second, third):
+        for path in folder.glob("step-*/state/a.pt"):
+            path.write_bytes(b"x")
+    said: list[str] = []
+    damaged: set[Path] = set()
+    assert find_latest(third, said.append, damaged=damaged)[0] == first / "step-4"
+    assert len(damaged) == len(said[:-1]) == 4
+    assert said[-1] == (
+        f"no checkpoint in {third} is whole: {first / 'step-4'} is taken, of a run before it"
+    )
+    claim_folder(third, first / "step-4", damaged).release()
+    # Who names a checkpoint, or asks a network, means that one
+    for given, asked in ((third / "step-8", ""), (third, "RUN")):
+        with pytest.raises(UserError, match=r"step-\d is damaged"):
+            find_latest(given, said.append, asked=asked)
+    for path in first.glob("step-*/manifest.json"):
+        path.unlink()
+    with pytest.raises(UserError, match=rf"--load {third} .* no whole checkpoint is left"):
+        find_latest(third, said.append)
+
+
+def test_a_run_that_goes_round_in_circles_ends(tmp_path: Path) -> None:
+    """Saved where it loaded from."""
+    folder = run_of_a_chain(tmp_path, 1, [3])
+    summary = {"settings": {"run": {"load": str(folder)}}}
+    (tmp_path / "run-1/summary.json").write_text(json.dumps(summary))
+    (folder / "step-3" / "state" / "b.pt").unlink()
+    with pytest.raises(UserError, match="no whole checkpoint is left"):
+        found(folder)
+
+
 def test_no_checkpoint_and_no_folder(tmp_path: Path) -> None:
     """Scripts of Megatron-DeepSpeed load and save in one folder, which is empty at first."""
     with pytest.raises(UserError, match=r"it holds no checkpoint; leave it out for a first run\Z"):
@@ -264,6 +312,43 @@ def test_the_old_form_is_refused_in_one_line(tmp_path: Path) -> None:
         found(tmp_path)
 
 
+def with_a_key_more(path: Path) -> None:
+    """As a version after this one may write it."""
+    body = json.loads((path / "manifest.json").read_text())
+    del body["checksum"]
+    body["experts"] = 8
+    text = json.dumps(body | {"checksum": manifests._checksum(body)})
+    (path / "manifest.json").write_text(text)
+
+
+def test_one_of_a_later_version_is_refused_and_neither_passed_over_nor_replaced(two: Path) -> None:
+    with_a_key_more(two / "step-10")
+    with pytest.raises(UserError) as raised:
+        found(two)
+    assert str(raised.value) == (
+        f"checkpoint {two / 'step-10'} has experts in its manifest.json, which this version does"
+        " not know: go on with the version that wrote it, or start anew without --load (LOAD or"
+        " RESUME)"
+    )
+    for use in (claim_folder, may_use):
+        with pytest.raises(UserError, match="holds step-10, later than step-9"):
+            use(two, two / "step-9")
+
+
+def test_whoever_changes_the_manifest_has_thought_of_its_format(tmp_path: Path) -> None:
+    """manifest.py's first lines say which changes older versions would take for something else, and
+    so need another FORMAT. Then these lines are to be changed, too.
+    """
+    body = json.loads((write_checkpoint(tmp_path, 3) / "manifest.json").read_text())
+    assert body["format"] == manifests.FORMAT == 2
+    assert " ".join(body) == (
+        "format progress network optimizer vocabulary tokenizer layout versions numbers tensors"
+        " files spikes data checksum"
+    )
+    assert " ".join(body["progress"]) == "iteration consumed_samples consumed_tokens"
+    assert " ".join(body["files"]["state/b.pt"]) == "size sha256"
+
+
 def test_one_from_before_there_were_spikes_and_data_in_it(two: Path) -> None:
     path = two / "step-10" / "manifest.json"
     body = json.loads(path.read_text())
@@ -352,6 +437,26 @@ def test_one_moved_away_is_still_the_runs(
 ) -> None:
     linked(two, 10, tmp_path_factory.mktemp("archive"))
     claim_folder(two, find_latest(two, pytest.fail)[0]).release()
+
+
+def test_who_only_asks_keeps_nobody_out(two: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look from another process falls together with the claim."""
+    claim_folder(two, two / "step-10").release()
+    asks = (two / "owner.json").open()
+    fcntl.flock(asks, fcntl.LOCK_EX)
+    monkeypatch.setattr(time, "sleep", lambda _: asks.close())
+    claim = claim_folder(two, two / "step-10")
+    with pytest.raises(UserError, match=r"another run .* is writing checkpoints"):
+        claim_folder(two, two / "step-10")
+    claim.release()
+
+
+def test_a_link_among_them_is_the_one_that_it_leads_to(two: Path) -> None:
+    for name in ("step-9", "step-10"):
+        (two / f"best-{name}").symlink_to(name)
+    claim_folder(two, find_latest(two / "best-step-10", pytest.fail)[0]).release()
+    with pytest.raises(UserError, match="holds step-10, later than best-step-9"):
+        may_use(two, two / "best-step-9")
 
 
 def test_one_that_stays_keeps_no_other(two: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,28 @@ def test_other_tags_are_other_tokens(tmp_path: Path) -> None:
         UserError, match=r"--tokenizer nucleotide and the tags of .*/tags\.json in their order, or"
     ):
         check_tokenizer(*first, Tagged(inner, ["<a=2>", "<a=1>"]))
+
+
+def test_a_mean_is_of_one_tokenizer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its numbers count, not its name: of a gpt2 that came back as huggingface too."""
+    ours, _ = written(gpt2(tmp_path / "files", MERGES), tmp_path / "ours")
+    other, _ = written(gpt2(tmp_path / "other files", MERGES[::-1]), tmp_path / "other")
+    out, back, mean = (str(tmp_path / name) for name in ("out", "back", "mean"))
+    assert main(["export", str(ours), "--to", "huggingface", out]) == 0
+    assert main(["import", out, "--output", back]) == 0
+    assert main(["checkpoint", "average", str(ours), str(other), "--output", mean]) == 2
+    assert capsys.readouterr().err == (
+        f"longseq: {other} (gpt2) and {ours} (gpt2) have other tokens under the same numbers:"
+        " average those of one tokenizer\n"
+    )
+    alike, _ = written(tokenizer_from(f"huggingface:{back}/tokenizer.json"), tmp_path / "alike")
+    for paths in ([ours, alike], [alike, ours]):
+        assert main(["checkpoint", "average", *map(str, paths), "--output", mean]) == 0
+        made = read_manifest(Path(mean))
+        check_tokenizer(Path(mean), made, gpt2(tmp_path / f"as {made.tokenizer}", MERGES))
+        shutil.rmtree(mean)
+    capsys.readouterr()
+    assert main(["checkpoint", "average", str(ours), back, "--output", mean]) == 2
+    assert (
+        f"{back} and {ours} differ in the vocabulary's padding: average" in capsys.readouterr().err
+    )

@@ -48,3 +48,47 @@ def test_a_container_has_what_its_limit_leaves(tmp_path: Path) -> None:
     assert available_bytes(tmp_path) == 400
     (tmp_path / "memory.max").write_text("500\n")
     assert available_bytes(tmp_path) == 0
+
+
+JOB = "system.slice/slurmstepd.scope/job_7"
+VERSIONS = {  # how a control group's files are named, and what /proc/self/cgroup says
+    2: ("", "memory.max", "memory.current", "", f"0::/{JOB}/step_0/user/task_0\n"),
+    1: (
+        "memory",
+        "memory.limit_in_bytes",
+        "memory.usage_in_bytes",
+        "total_",
+        f"12:cpu,cpuacct:/other\n4:memory:/{JOB}/step_0/user/task_0\n0::/\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_job_has_what_its_groups_leave(tmp_path: Path, version: int) -> None:
+    """Slurm limits the group of the job and those of its steps; pages of files count as free."""
+    below, limit, used, of_all, said = VERSIONS[version]
+    own = tmp_path / "cgroup"
+    own.write_text(said)
+    host = available_bytes(tmp_path, tmp_path / "none")
+    assert available_bytes(tmp_path, own) == pytest.approx(host, rel=0.2)
+    for group, most, taken in ((JOB, 3000, 1600), (f"{JOB}/step_0", 2000, 500)):
+        folder = tmp_path / below / group
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / limit).write_text(f"{most}\n")
+        (folder / used).write_text(f"{taken}\n")
+    assert available_bytes(tmp_path, own) == 1400
+    stat = f"anon 9\n{of_all}inactive_file 70\n{of_all}active_file 30\n"
+    (tmp_path / below / JOB / "memory.stat").write_text(stat)
+    assert available_bytes(tmp_path, own) == 1500
+    (tmp_path / below / JOB / "step_0" / used).write_text("1999\n")
+    assert available_bytes(tmp_path, own) == 1
+    assert capacity_bytes(tmp_path, own) == 2000
+
+
+@pytest.mark.parametrize("said", ["0::/docker/4f\n", "0::/../4f\n"])
+def test_a_container_may_be_told_of_its_place_on_the_host(tmp_path: Path, said: str) -> None:
+    own = tmp_path / "cgroup"
+    own.write_text(said)
+    (tmp_path / "memory.max").write_text("1000\n")
+    (tmp_path / "memory.current").write_text("600\n")
+    assert available_bytes(tmp_path, own) == 400

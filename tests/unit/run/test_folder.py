@@ -121,6 +121,7 @@ HOSTILE = {
     "SEQ_LEN": "128k",
     "DATA_PATH": "/tmp/a b'c\"d\n$(touch PWNED)`x`\\",
     "WANDB_PROJECT": "ünï",
+    "WANDB_NOTES": "in Latin-1: \udcfc",  # a byte that is no UTF-8, as Python has it
     "NCCL_EMPTY": "",
 }
 SECRET = {
@@ -144,7 +145,10 @@ def test_command_repeats_the_run_exactly(tmp_path: Path) -> None:
     assert (tmp_path / "argv.txt").read_bytes().decode().split("\0")[:-1] == [str(tmp_path), *argv]
     env = dict(
         entry.split("=", 1)
-        for entry in (tmp_path / "env.txt").read_bytes().decode().split("\0")
+        for entry in (tmp_path / "env.txt")
+        .read_bytes()
+        .decode(errors="surrogateescape")
+        .split("\0")
         if entry
     )
     assert {name: env.get(name) for name in HOSTILE} == HOSTILE

@@ -2,7 +2,9 @@
 
 import io
 import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -53,3 +55,16 @@ def test_a_full_disk_keeps_nobody_from_the_last_word(monkeypatch: pytest.MonkeyP
     assert os.read(read, 100) == b"cmd=abort exitcode=2\n"
     os.close(read)
     os.close(write)
+
+
+def test_a_letter_keeps_nobody_from_the_last_word(tmp_path: Path) -> None:
+    """In a locale without that letter, as of ranks that Open MPI starts on another host; and a
+    name that is no text at all.
+    """
+    code = r"from longseq.run.safety.abort import report; report(69, 'deep \u2026 \udcff\n')"
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    env = os.environ | plain | {"LONGSEQ_LOG": str(tmp_path), "RANK": "3"}
+    subprocess.run([sys.executable, "-c", code], env=env, check=True)
+    said = "deep … \\udcff\n".encode()
+    assert (tmp_path / "rank3.out").read_bytes() == said
+    assert (tmp_path / "failed-3.txt").read_bytes().endswith(b"\n69\n0\n" + said)
