@@ -4,9 +4,10 @@
     heart.beat(step=7)                  # every second or so, from a thread
     beat = read_beat(folder, 3)         # Beat(step=7, waits_in="all_reduce", stack=[…], …), or None
 
-The file has one block and is written over in place, so that a full disk cannot stop a heart. It
-holds the main thread's stack: of a process that was stopped, or a host that is gone, nobody can ask
-for it any more.
+The file has one block and is written over in place, so that a full disk cannot stop a heart. Each
+time it is opened and closed, as NFS shows other hosts what was written when it is closed, and else
+half a minute later. It holds the main thread's stack: of a process that was stopped, or a host that
+is gone, nobody can ask for it any more.
 
 On a GPU an exchange returns at once: the main thread waits later, where it reads a number back or
 starts one kernel too many. That is `waits_in` DEVICE, and may be a wait for its own kernels.
@@ -14,7 +15,6 @@ starts one kernel too many. That is `waits_in` DEVICE, and may be a wait for its
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import socket
@@ -151,7 +151,7 @@ class Heart:
         self._main = threading.main_thread().ident
         self._place: tuple[int, str, list[str], list[str]] = (0, "", [], [])
         self._since = time.monotonic()
-        self._path, self._file = beat_file(folder, rank), -1
+        self._path = beat_file(folder, rank)
         self.error: OSError | None = None
 
     def beat(self, step: int, phase: str, done: int = 0) -> Beat:
@@ -174,7 +174,6 @@ class Heart:
             self._write(beat)
         except OSError as error:
             self.error = error
-            self._close()  # a handle may be stale for good
         return beat
 
     def _write(self, beat: Beat) -> None:
@@ -183,18 +182,14 @@ class Heart:
         while len(text) >= BLOCK:
             content["stack"] = content["stack"][1:]
             text = json.dumps(content).encode()
-        if self._file < 0:
-            self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o644)
         try:
-            os.pwrite(self._file, text.ljust(BLOCK - 1) + b"\n", 0)
+            file = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o644)
+            try:
+                os.pwrite(file, text.ljust(BLOCK - 1) + b"\n", 0)
+            finally:
+                os.close(file)
         except OSError:
-            os.utime(self._file)  # a reader takes that for a beat as well
-
-    def _close(self) -> None:
-        if self._file >= 0:
-            with contextlib.suppress(OSError):
-                os.close(self._file)
-        self._file = -1
+            os.utime(self._path)  # a reader takes that for a beat as well
 
 
 def read_beat(folder: Path, rank: int) -> tuple[Beat, float] | None:

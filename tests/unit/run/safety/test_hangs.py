@@ -155,6 +155,13 @@ def test_backward_moves_while_the_main_thread_stands(
     assert heart.beat(1, "step").still == 20
 
 
+def test_a_beat_is_closed_at_once(tmp_path: Path) -> None:
+    """An NFS client sends what was written to the others then, and else in its own time."""
+    Heart(tmp_path, 0).beat(1, "step")
+    ours = [os.readlink(entry) for entry in Path("/proc/self/fd").iterdir() if entry.exists()]
+    assert str(beat_file(tmp_path, 0)) not in ours
+
+
 def test_nobody_is_blamed_where_all_wait_for_all() -> None:
     verdict = find_stopped(seen(beat(0), beat(1)), 60, 60)
     assert verdict
