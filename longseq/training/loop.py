@@ -158,9 +158,8 @@ class Training:
         return EXIT_STOPPED_EARLY if self.kept.newest else EXIT_FAILED
 
     def _complete_last(self, told: dict[str, float]) -> None:
-        """Wait for what is under way. The last record gets the ranks' peaks of memory and the
-        figures of the last save; beside these stand those it has, and those of other saves that
-        have ended since.
+        """Wait for what is under way. The last record gets the ranks' peaks of memory, the figures
+        of the last save and, beside these, those of saves that ended before it.
         """
         new = self.kept.finish()
         for figures in new:
@@ -229,6 +228,7 @@ class Training:
 
     def _act(self, trouble: Trouble, record: dict[str, Any]) -> str:
         """Say what is wrong with this step, and what is done about it."""
+        self.watch.at(self.trainer.iteration, "save")  # one that is under way may be waited for
         trainer, last = self.trainer, self.trainer.consumed_samples - 1
         first = last + 1 - self.config.global_batch_size
         why = f"{trouble.text} in iteration {trainer.iteration}, samples {first} to {last}"

@@ -1,7 +1,7 @@
 """Signs of life: each rank keeps a file that says where it is, and the others can read it.
 
     heart = Heart(folder, rank=3)       # RUN/log/beat-3.json
-    heart.beat(step=7)                  # every second or so, from a thread
+    heart.beat(7, "step")               # every second or so, from a thread
     beat = read_beat(folder, 3)         # Beat(step=7, waits_in="all_reduce", stack=[…], …), or None
 
 The file has one block and is written over in place, so that a full disk cannot stop a heart. Each
@@ -25,6 +25,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import FrameType
 from typing import Any
+
+from longseq.host.atomic_files import ticks
 
 BLOCK = 8192  # bytes of a file
 DEEPEST, OUTER = 30, 8  # frames that are kept: of a deeper stack, the outermost and the innermost
@@ -143,24 +145,26 @@ def _shortened(stack: list[str]) -> list[str]:
 class Heart:
     """This rank's file, and since when the rank has not moved.
 
+    It moves when its main thread is somewhere else, and outside a step, where that may wait for its
+    own threads, when a piece of a file is done (atomic_files.tick).
     error: what the file system said to the last beat, if that reached nobody; the next tries anew.
     """
 
     def __init__(self, folder: Path, rank: int) -> None:
         self.rank, self._host, self._count = rank, socket.gethostname(), 0
         self._main = threading.main_thread().ident
-        self._place: tuple[int, str, list[str], list[str]] = (0, "", [], [])
+        self._place: tuple[int, int, str, list[str], list[str]] = (0, 0, "", [], [])
         self._since = time.monotonic()
         self._path = beat_file(folder, rank)
         self.error: OSError | None = None
 
-    def beat(self, step: int, phase: str, done: int = 0) -> Beat:
-        """Write where the main thread is now. `done` is any number that grows with its work."""
+    def beat(self, step: int, phase: str) -> Beat:
+        """Write where the main thread is now."""
         frames = sys._current_frames()
         waits_in, stack = where(frames.get(self._main or 0))
         beside = _backward(frames) if waits_in == DEVICE else []
         del frames
-        place = (step + done, phase, stack, beside)
+        place = (step, 0 if phase == "step" else ticks(), phase, stack, beside)
         now = time.monotonic()
         if place != self._place:
             self._place, self._since = place, now

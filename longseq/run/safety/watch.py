@@ -47,7 +47,8 @@ LAST_WORDS = 2.0  # seconds in which a rank may end by itself after the second C
 HELD = 0.2  # seconds until the main thread is back from C++, where it makes no folders
 EVERY = 1.0  # seconds between two looks, and between two beats of a run of up to RANKS
 RANKS = 500  # more ranks beat less often, as all their files are on one file system
-PATIENCE = 10.0  # seconds without a move, or two steps, once all are told to stop
+PATIENCE = 10.0  # seconds without a move, two steps, or three beats, once all are told to stop
+ON_DISK = ("save", "load")  # phases in which that does not hold: one flush may take minutes
 ORPHANS = 25.0  # seconds that a run without a launcher may take to its checkpoint
 AFTERWARDS = 600.0  # seconds that a page, trackers and farewells may take after the training
 STOPPED = "stopped-rank.txt"  # in RUN/log: the verdict, for ranks that did not find it themselves
@@ -60,7 +61,7 @@ class Watch:
         self.stopper = stopper
         self._environ = environ
         self._parent, self._starters = os.getppid(), starters(environ)
-        self._step, self._phase, self._done = 0, "start", 0
+        self._step, self._phase = 0, "start"
         self._asked_at = self._interrupted_at = self._over_at = 0.0
         self._code = EXIT_FAILED
         self._at_once = self._ended = False
@@ -112,10 +113,6 @@ class Watch:
         """Where the main thread is: in "start", or in a "step", "save", "load" or "validation"."""
         self._step, self._phase = step, phase
         self.stopper.at(phase)
-
-    def tick(self, *_: object) -> None:
-        """Some part of a step is done; also as a hook of a module."""
-        self._done += 1
 
     def closing(self, code: int) -> None:
         """The training is over, for `code`: nobody is blamed for the time that the rest takes."""
@@ -176,7 +173,7 @@ class Watch:
 
     def _give_a_sign(self) -> None:
         if self._heart:
-            self._beat = self._heart.beat(self._step, self._phase, self._done)
+            self._beat = self._heart.beat(self._step, self._phase)
             if self._heart.error:
                 raise self._heart.error
 
@@ -247,14 +244,15 @@ class Watch:
     def _patience(self) -> tuple[float, float]:
         """Seconds that a rank may be silent, and those that all may wait for their GPUs.
 
-        A GPU may be at work on a whole step that it was given, and nobody knows how long that is
-        before there was one.
+        Fewer once all are told to stop, and not before these are over. A GPU may be at work on a
+        whole step that it was given, and nobody knows how long that is before there was one.
         """
         step = self.stopper.longest_step
         silence = self._timeout
-        if not self._asked_at:
+        asked = min(silence, max(PATIENCE, 2 * step, 3 * self._every))
+        told = self._asked_at and time.monotonic() - self._asked_at >= asked
+        if not told or self._phase in ON_DISK:
             return silence, max(silence, step)
-        asked = min(silence, max(PATIENCE, 2 * step))
         return asked, max(asked, step) if step else silence
 
     def _verdict(self) -> int:

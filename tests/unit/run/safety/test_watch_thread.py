@@ -2,6 +2,7 @@
 
 import errno
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -202,16 +203,91 @@ def test_what_comes_after_the_training_blames_nobody_and_ends(tmp_path: Path, co
 
 
 @pytest.mark.parametrize(
-    ("asked", "step", "patience"),
+    ("asked", "step", "more", "patience"),
     [
-        (False, 0.0, (600.0, 600.0)),
-        (False, 900.0, (600.0, 900.0)),  # a GPU may be at work on a whole step
-        (True, 0.0, (10.0, 600.0)),  # in the first step, of which nobody knows how long it is
-        (True, 30.0, (60.0, 60.0)),
-        (True, 900.0, (600.0, 900.0)),
+        (0.0, 0.0, {}, (600.0, 600.0)),
+        (0.0, 900.0, {}, (600.0, 900.0)),  # a GPU may be at work on a whole step
+        (700.0, 0.0, {}, (10.0, 600.0)),  # in the first step, of which nobody knows how long it is
+        (700.0, 30.0, {}, (60.0, 60.0)),
+        (700.0, 900.0, {}, (600.0, 900.0)),
+        (50.0, 30.0, {}, (600.0, 600.0)),  # not yet so long since they were told
+        (700.0, 3.0, {"_every": 20.0}, (60.0, 60.0)),  # of 10,000 ranks, which beat so seldom
+        (700.0, 3.0, {"_phase": "save"}, (600.0, 600.0)),
+        (700.0, 3.0, {"_phase": "load"}, (600.0, 600.0)),
     ],
 )
-def test_how_long_ranks_may_wait(asked: bool, step: float, patience: tuple[float, float]) -> None:
+def test_how_long_ranks_may_wait(
+    monkeypatch: pytest.MonkeyPatch,
+    asked: float,
+    step: float,
+    more: dict[str, Any],
+    patience: tuple[float, float],
+) -> None:
     watch = Watch(Stopper(), {})
-    watch._timeout, watch._asked_at, watch.stopper.longest_step = 600.0, float(asked), step
+    monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
+    watch._timeout, watch.stopper.longest_step = 600.0, step
+    watch._asked_at = 1000.0 - asked if asked else 0.0
+    vars(watch).update(more)
     assert watch._patience() == patience
+
+
+# The save of a run that was told to stop: rank 1 writes into a pipe, rank 0 waits for it
+SAVES = """
+import sys, threading, time
+from pathlib import Path
+from longseq.checkpoint.format.tensor_files import write
+from longseq.parallel.agreement import Ranks
+from longseq.run.safety import watch as module
+from longseq.run.safety.stopping import TERM, Stopper
+rank, run, module.PATIENCE = int(sys.argv[1]), Path(sys.argv[2]), 0.3
+watch = module.Watch(Stopper())
+watch.start()
+watch.listen(run, rank, 2, 600 if rank else 1.5)
+watch._every = 0.05
+watch.at(9, "save")
+watch.stopper.ask(TERM)
+if rank == 0:
+    Ranks(0, 2, lambda _: time.sleep(60)).wait()
+chunks = (bytes(1 << 16) for _ in range(10000))
+writer = threading.Thread(target=lambda: write(run / "pipe", chunks), daemon=True)
+writer.start()
+writer.join()
+"""
+
+
+@pytest.mark.parametrize("fault", ["a write never returns", "a rank is stopped"])
+def test_a_save_may_be_slow_but_not_stand(tmp_path: Path, fault: str) -> None:
+    """Slow for many times PATIENCE, and twice as long as --hang-timeout."""
+    (tmp_path / "log").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    disk = os.open(tmp_path / "pipe", os.O_RDWR)
+
+    def takes_more() -> bool:
+        return bool(select.select([disk], [], [], 10)[0] and os.read(disk, 1 << 16))
+
+    ranks = []
+    try:
+        for number in (1, 0):
+            command = [sys.executable, "-c", SAVES, str(number), str(tmp_path)]
+            env = os.environ | {"LONGSEQ_LOG": str(tmp_path / "log"), "RANK": str(number)}
+            ranks.append(subprocess.Popen(command, cwd=ROOT, env=env))
+            assert takes_more()  # rank 1 is in the middle of its save
+        assert soon(lambda: '"phase": "save"' in (tmp_path / "log" / "beat-1.json").read_text())
+        if fault == "a rank is stopped":
+            ranks[0].send_signal(signal.SIGSTOP)
+        else:
+            end = time.monotonic() + 3
+            while time.monotonic() < end:
+                assert takes_more()
+                time.sleep(0.05)
+            assert [rank.poll() for rank in ranks] == [None, None]
+        assert ranks[1].wait(20) == 69
+        said = (tmp_path / "log" / "failed-1.txt").read_text().splitlines()
+        what = "no sign of life for" if fault[2] == "r" else "others have waited for it for"
+        assert f"has stopped: {what} " in said[4]
+        assert said[4].endswith("the last in iteration 9 (save)")
+    finally:
+        for rank in ranks:
+            rank.kill()
+            rank.wait()
+        os.close(disk)
