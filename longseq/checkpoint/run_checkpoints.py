@@ -74,6 +74,7 @@ class RunCheckpoints:
         self._saver: Saver | None = None
         self._claim: Claim | None = None
         self._reserved = False
+        self.ends_at = config.training.train_iters  # of whose checkpoint the run's end speaks
         self._lacked: int | None = None  # the iteration whose checkpoint found no room last
         self._lacks, self.lack = 0, ""  # saves in a row that found none, and what is said of it
         self._damaged: set[Path] = set()  # those passed over, which may be replaced
@@ -289,7 +290,7 @@ class RunCheckpoints:
         kept = f"{self.newest} is the newest" if self.newest else "there is none yet"
         self._lacked, self.lack = step, f"{error}; {kept}: free some"
         self._lacks += 1
-        if step == self.config.training.train_iters:  # of the last one the run's end speaks
+        if step == self.ends_at:
             return
         if self._lacks > 1:
             self._warn(f"no room for the checkpoint of iteration {step}: {self._lacks} in a row")

@@ -76,6 +76,16 @@ def test_one_iteration_is_tried_once_and_the_last_one_told_at_the_end(kept: Any)
     assert not kept.has(12)
 
 
+def test_of_the_one_at_an_early_end_the_end_speaks(kept: Any) -> None:
+    kept.disk.room_later = False
+    save(kept, 5)
+    kept.ends_at = 5  # told to stop beside it
+    save(kept, 5)
+    kept.finish()
+    assert (kept.disk.tried, kept.said) == ([5], [])
+    assert kept.lack == "step-5; there is none yet: free some"
+
+
 def test_what_is_saved_after_one_that_found_no_room_is_tried(kept: Any) -> None:
     save(kept, 8)
     kept.disk.room_later = False
