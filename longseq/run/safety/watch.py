@@ -62,7 +62,7 @@ class Watch:
         self._environ = environ
         self._parent, self._starters = os.getppid(), starters(environ)
         self._step, self._phase = 0, "start"
-        self._asked_at = self._interrupted_at = self._over_at = 0.0
+        self._asked_at = self._interrupted_at = self._over_at = self._orphan_at = 0.0
         self._code = EXIT_FAILED
         self._at_once = self._ended = False
         self._folder, self._old_verdict = Path(), 0
@@ -204,8 +204,8 @@ class Watch:
         if os.getppid() == self._parent and all(map(lives, self._starters)):
             return
         self.stopper.ask(ORPHAN)
-        self._asked_at = self._asked_at or time.monotonic()
-        if self._phase == "start" or time.monotonic() - self._asked_at > ORPHANS:
+        self._orphan_at = self._orphan_at or time.monotonic()
+        if self._phase == "start" or time.monotonic() - self._orphan_at > ORPHANS:
             self._leave(EXIT_STOPPED_EARLY, "whoever started this run is gone")
 
     def _look_at_ranks(self) -> None:

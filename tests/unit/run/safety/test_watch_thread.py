@@ -202,6 +202,23 @@ def test_what_comes_after_the_training_blames_nobody_and_ends(tmp_path: Path, co
         assert said in done.stderr
 
 
+def test_a_launcher_that_dies_late_leaves_as_long_as_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After an earlier signal, in a long save."""
+    watch, clock = Watch(Stopper(), {}), [0.0]
+    left: list[float] = []
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(watch, "_leave", lambda *_: left.append(clock[0]))
+    watch.at(5, "save")
+    watch.stopper.ask(TERM)
+    watch._asked_at, watch._parent = 1.0, -1
+    for seconds in (100.0, 124.0, 126.0):
+        clock[0] = seconds
+        watch._look_for_starters()
+    assert left == [126.0]
+
+
 @pytest.mark.parametrize(
     ("asked", "step", "more", "patience"),
     [
