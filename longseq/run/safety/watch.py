@@ -9,7 +9,7 @@ rank that will never come.
     watch.end()
 
 It ends this process, and with it the run, when there is nothing left to wait for: before the first
-iteration on SIGTERM, SIGUSR1 or Ctrl-C; on a second Ctrl-C; when a rank has stopped
+iteration on SIGTERM, SIGUSR1, SIGHUP or Ctrl-C; on a second Ctrl-C; when a rank has stopped
 (--hang-timeout, or seconds after a signal); when whoever started it is gone and the ranks do not
 come to a checkpoint; when what comes after the training does not end.
 """
@@ -39,8 +39,7 @@ from longseq.run.safety.starters import lives, meant, starters, told
 from longseq.run.safety.stopping import GO_ON, HUP, INT, ORPHAN, STOP_FILE, TERM, USR1, Stopper
 from longseq.run.stdio import leave_code
 
-SIGNALS = {signal.SIGUSR1: USR1, signal.SIGTERM: TERM, signal.SIGINT: INT}
-WISHES = SIGNALS | {signal.SIGHUP: HUP}  # which ranks hear of only
+SIGNALS = {signal.SIGUSR1: USR1, signal.SIGTERM: TERM, signal.SIGINT: INT, signal.SIGHUP: HUP}
 EXIT_INTERRUPTED = 130
 ONE_PRESS = 0.25  # seconds in which one Ctrl-C may come twice, from a launcher and its group
 LAST_WORDS = 2.0  # seconds in which a rank may end by itself after the second Ctrl-C, or put away
@@ -59,7 +58,7 @@ class Watch:
 
     def __init__(self, stopper: Stopper, environ: Mapping[str, str] = os.environ) -> None:
         self.stopper = stopper
-        self._environ = environ
+        self._environ, self._signals = environ, list(SIGNALS)
         self._parent, self._starters = os.getppid(), starters(environ)
         self._step, self._phase = 0, "start"
         self._asked_at = self._interrupted_at = self._over_at = self._orphan_at = 0.0
@@ -79,7 +78,9 @@ class Watch:
 
     def start(self) -> None:
         """Take the signals and start the thread; only the main thread may call it."""
-        for number in SIGNALS:
+        if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # as nohup has it
+            self._signals.remove(signal.SIGHUP)
+        for number in self._signals:
             signal.signal(number, self._on_signal)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # a deaf launcher's ranks may be deaf
         here, there = socket.socketpair()
@@ -123,7 +124,7 @@ class Watch:
         self._ended = True
         if self._heart:
             self._heart.beat(self._step, END)
-        for number in SIGNALS:
+        for number in self._signals:
             usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
             signal.signal(number, usual)
         signal.set_wakeup_fd(-1)
@@ -188,7 +189,7 @@ class Watch:
             self._interrupted_at = now
         if number in SIGNALS:
             sent = signal.Signals(meant(number, self._environ))
-            self.stopper.ask(WISHES[sent])
+            self.stopper.ask(SIGNALS[sent])
             if self._phase == "start" and not self._ended:
                 text = f"stopped before the first iteration by {sent.name}"
                 self._leave(EXIT_STOPPED_EARLY, text)

@@ -16,7 +16,7 @@ import pytest
 
 from longseq.parallel.agreement import Ranks
 from longseq.run.safety.heartbeat import Heart, read_beat
-from longseq.run.safety.stopping import ORPHAN, TERM, Stopper
+from longseq.run.safety.stopping import HUP, ORPHAN, TERM, Stopper
 from longseq.run.safety.watch import SIGNALS, Watch
 from tests.launch.shell import ROOT
 
@@ -25,6 +25,7 @@ from tests.launch.shell import ROOT
 def watch(tmp_path: Path) -> Iterator[Watch]:
     """In a step, and looking a hundred times a second."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # this test may run under nohup
     watch = Watch(Stopper(), {})
     watch._every = 0.01
     watch.start()
@@ -87,6 +88,26 @@ def test_a_rank_hears_what_its_launcher_cannot(
     assert soon(lambda: watch.stopper.requested == TERM)
 
 
+def test_a_terminal_that_is_closed_stops_a_run_with_a_checkpoint(watch: Watch) -> None:
+    assert signal.getsignal(signal.SIGHUP) == watch._on_signal
+    os.kill(os.getpid(), signal.SIGHUP)
+    assert soon(lambda: watch.stopper.requested == HUP)
+
+
+def test_under_nohup_it_does_not() -> None:
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    watch = Watch(Stopper(), {})
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        watch.start()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        watch.end()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 @pytest.mark.parametrize(
     ("sent", "came", "reason"),
     [
@@ -110,12 +131,13 @@ def test_the_reason_is_what_the_script_was_sent(
 
 # A rank that makes its folder again and again, as DeepSpeed does beside a launch
 BUSY = """
-import os, shutil, sys
+import os, shutil, signal, sys
 from pathlib import Path
 from longseq.run.safety.watch import Watch
 from longseq.parallel.agreement import Ranks
 from longseq.run.safety.stopping import Stopper
 folder = Path(sys.argv[1])
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 watch = Watch(Stopper())
 watch.puts_away(lambda: shutil.rmtree(folder))
 watch.start()
@@ -126,7 +148,8 @@ while True:
 """
 
 
-def test_what_a_rank_has_is_removed_before_it_is_ended(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGHUP])
+def test_what_a_rank_has_is_removed_before_it_is_ended(tmp_path: Path, sent: int) -> None:
     """Before its first iteration, and its main thread does not bring it back."""
     folder = tmp_path / "offload"
     with subprocess.Popen(
@@ -134,7 +157,7 @@ def test_what_a_rank_has_is_removed_before_it_is_ended(tmp_path: Path) -> None:
     ) as rank:
         assert rank.stdout
         rank.stdout.readline()
-        rank.send_signal(signal.SIGTERM)
+        rank.send_signal(sent)
         assert rank.wait(20) == 75
     assert not folder.exists()
 
