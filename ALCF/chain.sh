@@ -109,10 +109,18 @@ longseq_lacked_room() { # longseq_lacked_room STATUS: did it end for want of roo
     (($1 == LONGSEQ_EXIT_NO_ROOM)) || { [[ $1 == [12] ]] && ! longseq_has_room "$LONGSEQ_JOB"; }
 }
 
+longseq_stop_at_file() { # no further job where there is a file STOP in the last run's folder
+    local REPLY=''
+    longseq_runs longseq_asked_to_stop
+    [[ -n $REPLY ]] || return 1
+    longseq_stop_chain "there is a file STOP in $REPLY"
+}
+
 longseq_await_room() { # waits for room; status 0: to train again, in this job. Needs running.sh
     # In this job's own time: a disk that is full for a minute would use up a chain that has waited for days
-    local REPLY most=3600
-    [[ -z ${LONGSEQ_TOLD-} ]] || return 1
+    local REPLY='' most=3600
+    longseq_runs longseq_asked_to_stop
+    [[ -z ${LONGSEQ_TOLD-}$REPLY ]] || return 1
     longseq_time_left
     # An hour at most: all its hosts stand idle
     [[ -z $REPLY ]] || ((REPLY - LONGSEQ_WORTH_IT >= most)) || most=$((REPLY - LONGSEQ_WORTH_IT))
@@ -135,7 +143,7 @@ longseq_judge_end() { # longseq_judge_end STATUS COUNT LOST: would the next job 
     # COUNT: runs before this job; LOST: the last line of bad-hosts.txt then
     local place said alone=1
     if longseq_lacked_room "$1"; then # whoever met it has said where
-        longseq_say "there was no room in $LONGSEQ_JOB, or on another disk: the next job tries again"
+        longseq_stop_at_file || longseq_say "there was no room in $LONGSEQ_JOB, or on another disk: the next job tries again"
         return 0
     fi
     longseq_last_line bad-hosts.txt
@@ -147,9 +155,7 @@ longseq_judge_end() { # longseq_judge_end STATUS COUNT LOST: would the next job 
         0) longseq_stop_chain 'training is done' ;;
         75)
             rm -f -- "$LONGSEQ_JOB/failed-at.txt"
-            REPLY=
-            longseq_runs longseq_asked_to_stop
-            [[ -z $REPLY ]] || longseq_stop_chain "there is a file STOP in $REPLY"
+            longseq_stop_at_file || :
             ;;
         2 | 1)
             if ((alone == 0)); then

@@ -38,12 +38,14 @@ from longseq.config.arguments import Config
 from longseq.data.numbering import numbering
 from longseq.data.opening import TrainingData
 from longseq.data.tokenizers.registry import write_tokenizer
-from longseq.errors import UserError
+from longseq.errors import BadNumbers, UserError
 from longseq.host.atomic_files import reason, unwritable
 from longseq.parallel.agreement import Ranks
 from longseq.parallel.mesh import Mesh
 from longseq.run.environment import package_versions
 from longseq.run.resumed import find_before
+
+Warn = Callable[[str], None]
 
 
 class RunCheckpoints:
@@ -62,7 +64,7 @@ class RunCheckpoints:
         self.config, self.data, self.ranks, self.wanted = config, data, ranks, wanted
         self.state = engine_state(engine, mesh)
         self.loaded: Path | None = None  # what --load found
-        self.newest: Path | None = None  # what this run has written, whole
+        self.newest: Path | None = None  # what this run has written, whole, and not gone behind
         self.left_out = AllLeftOut()
         self.spikes: Mapping[str, Any] = {}
         seed = config.training.seed
@@ -72,9 +74,9 @@ class RunCheckpoints:
         self._saver: Saver | None = None
         self._claim: Claim | None = None
         self._reserved = False
+        self.ends_at = config.training.train_iters  # of whose checkpoint the run's end speaks
         self._lacked: int | None = None  # the iteration whose checkpoint found no room last
-        self._lacks = 0  # saves in a row that found none
-        self.lack = ""  # and what is to be said of that
+        self._lacks, self.lack = 0, ""  # saves in a row that found none, and what is said of it
         self._damaged: set[Path] = set()  # those passed over, which may be replaced
         self._figures: deque[dict[str, float]] = deque()  # of finished saves, not given yet
 
@@ -92,7 +94,7 @@ class RunCheckpoints:
             "seq_length": self.config.network.seq_length,
         }
 
-    def load(self, warn: Callable[[str], None]) -> dict[str, int] | None:
+    def load(self, warn: Warn) -> dict[str, int] | None:
         """Put the newest whole checkpoint of --load into the engine; returns its progress."""
         if not self.config.run.load:
             return None
@@ -113,13 +115,12 @@ class RunCheckpoints:
         self.notes += run.differences(self.config) if run else []
         return dict(manifest.progress)
 
-    def _restore(self, path: Path, warn: Callable[[str], None]) -> tuple[Path, Manifest]:
-        found, manifest = find_latest(path, warn, self.ranks, damaged=self._damaged)
+    def _restore(self, path: Path, warn: Warn, asked: str = "") -> tuple[Path, Manifest]:
+        found, manifest = find_latest(path, warn, self.ranks, asked=asked, damaged=self._damaged)
         check_fit(found, manifest, self.config)
         check_tokenizer(found, manifest, self.data.tokenizer)
-        same = dict(manifest.layout) == self.layout()
         try:
-            load(self.state, found, manifest, self.ranks.rank, same)
+            load(self.state, found, manifest, self.ranks.rank, manifest.layout == self.layout())
         except Damaged as damage:  # its hashes are good: whoever wrote it wrote this
             raise UserError(
                 f"--load {found} (LOAD or RESUME) does not hold what its manifest says: {damage}:"
@@ -138,17 +139,24 @@ class RunCheckpoints:
         self.settle()
         return f"the newest checkpoint is {self.last}" if self.last else "there is no checkpoint"
 
-    def go_back(self, warn: Callable[[str], None]) -> dict[str, int]:
+    def go_back(self, warn: Warn) -> dict[str, int]:
         """Put the newest whole checkpoint into the engine again; returns its progress.
 
-        To be called where `last` names one, after `finish`.
+        To be called where `last` names one, after `finish`. Raises BadNumbers where none is whole.
         """
-        folder = self.newest.parent if self.newest else self.loaded
-        assert folder is not None
-        self._lacked = None  # its iteration comes again
-        return dict(self._restore(folder, warn)[1].progress)
+        self._lacked, problem = None, None  # its iteration comes again
+        for place in filter(None, (self.newest and self.newest.parent, self.loaded)):
+            try:
+                found, manifest = self._restore(place, warn, "--on-spike rewind")
+            except UserError as error:
+                problem = error
+                continue
+            self.newest = found if found.parent == Path(self.config.run.save) else None
+            self.loaded = self.loaded if self.newest else found
+            return dict(manifest.progress)
+        raise BadNumbers(f"{problem}; no whole checkpoint is left to go back to")
 
-    def claim(self, warn: Callable[[str], None]) -> None:
+    def claim(self, warn: Warn) -> None:
         """Take the folder that --save names; a full disk is told through `warn` from now on."""
         run = self.config.run
         if not run.save:
@@ -194,7 +202,8 @@ class RunCheckpoints:
     def save(self, progress: Mapping[str, int], spikes: Mapping[str, Any]) -> None:
         """Begin to write a checkpoint, unless it is there already, or has just found no room."""
         iteration = progress["iteration"]
-        if self._saver is None or self._is_there(iteration) or self._lacked == iteration:
+        done = self.has(iteration) or iteration == self._lacked
+        if self._saver is None or done or iteration == self._saver.step:
             return
         manifest = Manifest(
             dict(progress),  # it goes on while this is written
@@ -214,10 +223,6 @@ class RunCheckpoints:
             )
         except NoRoom as error:
             self._tell(error, iteration)
-
-    def _is_there(self, iteration: int) -> bool:
-        saved = self.newest is not None and self.newest.name == f"step-{iteration}"
-        return saved or (self._saver is not None and self._saver.step == iteration)
 
     def has(self, iteration: int) -> bool:
         """Whether nothing is lost: this iteration's checkpoint is there, or none is asked for."""
@@ -285,7 +290,7 @@ class RunCheckpoints:
         kept = f"{self.newest} is the newest" if self.newest else "there is none yet"
         self._lacked, self.lack = step, f"{error}; {kept}: free some"
         self._lacks += 1
-        if step == self.config.training.train_iters:  # of the last one the run's end speaks
+        if step == self.ends_at:
             return
         if self._lacks > 1:
             self._warn(f"no room for the checkpoint of iteration {step}: {self._lacks} in a row")

@@ -1,6 +1,6 @@
 """What this machine has, and files that are whole or not there. Knows nothing of a run.
 
-atomic_files    the only place with fsync, rename and digests
+atomic_files    the only place with fsync, rename and digests; counts such work
 growing_files   files that grow by whole pieces, which wait for room on a full disk
 split_output    output to the screen and to a file, which may be full for a while
 machine         GPUs' compute capability and packages' versions, asked before torch is imported

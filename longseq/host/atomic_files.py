@@ -9,6 +9,7 @@ The only place with fsync, rename and digests.
     replace_folder(aside, target, old)  the same, where an older one may be there
     digest(path), Sha256()              of a file, of a stream
     same_files(written, others)         which of them would take another's place
+    tick(), ticks()                     a piece of such work is done; how many so far
 """
 
 import errno
@@ -33,6 +34,21 @@ LOCK = "lock"
 
 Sha256 = hashlib.sha256  # of bytes as they pass
 Name = str | os.PathLike[str]
+_ticks = 0
+
+
+def tick() -> None:
+    """A piece is written, hashed, flushed, read or removed. By that a rank is seen to move whose
+    main thread waits for it (run/safety/heartbeat.py); a count that is lost between two threads
+    does no harm.
+    """
+    global _ticks
+    _ticks += 1
+
+
+def ticks() -> int:
+    """How many pieces this process has done so far."""
+    return _ticks
 
 
 def sync(path: Path) -> None:
@@ -42,12 +58,14 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+    tick()
 
 
 def sync_open(file: IO[Any]) -> None:
     """Flush a file that is being written to disk."""
     file.flush()
     os.fsync(file.fileno())
+    tick()
 
 
 def replace_file(path: Path, text: str, mode: int = 0o644) -> None:
@@ -179,6 +197,10 @@ def replace_folder(aside: Path, target: Path, old: Path) -> None:
 def remove(path: Path) -> None:
     """Remove a folder with all that is in it, or a file; of a link the link, not what it names."""
     if path.is_dir() and not path.is_symlink():
+        for file in path.iterdir():  # one for each rank of a checkpoint
+            if file.is_symlink() or not file.is_dir():
+                file.unlink()
+                tick()
         shutil.rmtree(path)
     else:
         path.unlink()

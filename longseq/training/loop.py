@@ -146,21 +146,22 @@ class Training:
                 self.stopper.saved_in(self.kept.seconds)
             self.tracker.log(record | saved)
             self.screen.iteration(record)
-            if self._due(run.save_interval):
-                self.save()
             if self._stops():
                 break
+            if self._due(run.save_interval):
+                self.save()
         self.profile.close()
+        self.kept.ends_at = trainer.iteration
         self.save()
         self._complete_last(saved)
-        if trainer.iteration >= total and not (self._broken_off and self.kept.has(total)):
-            return EXIT_DONE if self.kept.has(total) else EXIT_NO_ROOM
-        return EXIT_STOPPED_EARLY if self.kept.newest else EXIT_FAILED
+        if not self.kept.has(trainer.iteration):
+            return EXIT_NO_ROOM
+        done = trainer.iteration >= total and not self._broken_off
+        return EXIT_DONE if done else EXIT_STOPPED_EARLY if self.kept.newest else EXIT_FAILED
 
     def _complete_last(self, told: dict[str, float]) -> None:
-        """Wait for what is under way. The last record gets the ranks' peaks of memory and the
-        figures of the last save; beside these stand those it has, and those of other saves that
-        have ended since.
+        """Wait for what is under way. The last record gets the ranks' peaks of memory, the figures
+        of the last save and, beside these, those of saves that ended before it.
         """
         new = self.kept.finish()
         for figures in new:
@@ -174,8 +175,7 @@ class Training:
 
     def _stops(self) -> bool:
         """Whether all ranks stop now, and said so."""
-        reason = self._broken_off or self.stopper.should_stop(self.ranks)
-        if reason:
+        if reason := self._broken_off or self.stopper.should_stop(self.ranks):
             self.screen.note(f"stopping after iteration {self.trainer.iteration}: {reason}")
         return bool(reason)
 
@@ -184,8 +184,7 @@ class Training:
 
     def step(self) -> dict[str, Any]:
         """One iteration; its record for the screen and the files."""
-        began = time.perf_counter()
-        trainer = self.trainer
+        began, trainer = time.perf_counter(), self.trainer
         length = self.lengths.length(trainer.iteration)
         trainer.consumed_samples = self.rewind.next_sample()
         batches = list(self.train_feed.step(trainer.consumed_samples, length))
@@ -229,6 +228,7 @@ class Training:
 
     def _act(self, trouble: Trouble, record: dict[str, Any]) -> str:
         """Say what is wrong with this step, and what is done about it."""
+        self.watch.at(self.trainer.iteration, "save")  # one that is under way may be waited for
         trainer, last = self.trainer, self.trainer.consumed_samples - 1
         first = last + 1 - self.config.global_batch_size
         why = f"{trouble.text} in iteration {trainer.iteration}, samples {first} to {last}"

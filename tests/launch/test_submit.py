@@ -601,6 +601,25 @@ def test_it_waits_inside_its_own_time(bash: Callable[..., Result], left: str, sa
     assert (told.stdout, told.stderr) == ("1 0\n", "")
 
 
+def test_who_asked_to_stop_has_no_room_awaited(bash: Callable[..., Result], tmp_path: Path) -> None:
+    """RUN/STOP, when the checkpoint at the run's end finds no room."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "runs.txt").write_bytes(f"{tmp_path / 'run'}\0".encode())
+    script = f"""
+declare -A LONGSEQ_VALUE=([WALLTIME]=)
+LONGSEQ_JOB={tmp_path}
+longseq_has_room() {{ [[ -e $LONGSEQ_JOB/waited ]]; }}
+sleep() {{ touch "$LONGSEQ_JOB/waited"; }}
+longseq_await_room && echo trains again
+rm -f "$LONGSEQ_JOB/waited"
+longseq_judge_end 73 0
+cat "$LONGSEQ_JOB/stopped.txt"
+"""
+    assert bash(script).stdout == "trains again\n"
+    (tmp_path / "run/STOP").touch()
+    assert bash(script).stdout == f"there is a file STOP in {tmp_path / 'run'}\n"
+
+
 def test_it_waits_an_hour_at_most(bash: Callable[..., Result]) -> None:
     """All hosts of the job stand idle."""
     script = """

@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from longseq.errors import UserError
-from longseq.host.atomic_files import Sha256, replace_file
+from longseq.host.atomic_files import Sha256, replace_file, tick
 
 NAME = "manifest.json"
 FORMAT = 2
@@ -127,6 +127,7 @@ def _hash_block(path: Path, start: int) -> str:
         while left and (size := file.readinto(room[: min(READ, left)])):
             digest.update(room[:size])
             left -= size
+            tick()
     return digest.hexdigest()
 
 

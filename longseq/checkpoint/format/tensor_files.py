@@ -14,16 +14,18 @@ import os
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import TypeVar
 
 from longseq.checkpoint.format.manifest import BLOCK, Damaged, Entry
-from longseq.host.atomic_files import Sha256, sync_open
+from longseq.host.atomic_files import Sha256, sync_open, tick
 
 T = TypeVar("T")
 
 SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "U8": 1}
 LARGEST_HEADER = 1 << 30
+FLUSH = 1 << 30  # bytes: a slow disk may take longer for all of a file than anyone waits for a sign
 
 RANDOM = "random"  # the random states of a rank, beside its tensors
 
@@ -84,7 +86,7 @@ def write(path: Path, chunks: Iterable[memoryview | bytes]) -> Entry:
     try:
         with path.open("wb", buffering=0) as file:
             for chunk in chunks:
-                _write_all(file.fileno(), memoryview(chunk).cast("B"), hashes)
+                _write_all(file, memoryview(chunk).cast("B"), hashes)
             sync_open(file)
     except BaseException as error:
         path.unlink(missing_ok=True)  # gives the space back to the ranks still writing
@@ -94,13 +96,17 @@ def write(path: Path, chunks: Iterable[memoryview | bytes]) -> Entry:
     return hashes.entry()
 
 
-def _write_all(file: int, view: memoryview, hashes: _Hashes) -> None:
+def _write_all(file: FileIO, view: memoryview, hashes: _Hashes) -> None:
     step = 1 << 22  # so small that a block is hashed while it lies in the processor's cache
     for start in range(0, len(view), step):
         piece = view[start : start + step]
+        before = hashes.size // FLUSH
         hashes.take(piece)
         while piece:
-            piece = piece[os.write(file, piece) :]
+            piece = piece[os.write(file.fileno(), piece) :]
+            tick()
+        if hashes.size // FLUSH > before:
+            sync_open(file)
 
 
 class _Hashes:

@@ -22,6 +22,7 @@ from torch import Tensor
 from longseq.checkpoint.format.boxes import Box, as_matrix
 from longseq.checkpoint.format.manifest import Damaged, Manifest, check_names, read_manifest
 from longseq.checkpoint.format.tensor_files import RANDOM, read_header
+from longseq.host.atomic_files import tick
 
 Stored = tuple[Box, str, str]  # where in the tensor, the file, the record's name in it
 
@@ -67,6 +68,7 @@ class Tensors:
                 rows, columns = common.within(stored)
                 numbers = self._part(name, key, rows, columns)
                 target[common.within(box)].copy_(numbers)
+                tick()
 
     def tensor(self, name: str, rows: slice | None = None) -> Tensor:
         """A tensor of the manifest, fp32, or the rows of it that the slice names."""

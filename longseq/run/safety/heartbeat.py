@@ -1,12 +1,13 @@
 """Signs of life: each rank keeps a file that says where it is, and the others can read it.
 
     heart = Heart(folder, rank=3)       # RUN/log/beat-3.json
-    heart.beat(step=7)                  # every second or so, from a thread
+    heart.beat(7, "step")               # every second or so, from a thread
     beat = read_beat(folder, 3)         # Beat(step=7, waits_in="all_reduce", stack=[…], …), or None
 
-The file has one block and is written over in place, so that a full disk cannot stop a heart. It
-holds the main thread's stack: of a process that was stopped, or a host that is gone, nobody can ask
-for it any more.
+The file has one block and is written over in place, so that a full disk cannot stop a heart. Each
+time it is opened and closed, as NFS shows other hosts what was written when it is closed, and else
+half a minute later. It holds the main thread's stack: of a process that was stopped, or a host that
+is gone, nobody can ask for it any more.
 
 On a GPU an exchange returns at once: the main thread waits later, where it reads a number back or
 starts one kernel too many. That is `waits_in` DEVICE, and may be a wait for its own kernels.
@@ -14,7 +15,6 @@ starts one kernel too many. That is `waits_in` DEVICE, and may be a wait for its
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import socket
@@ -25,6 +25,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import FrameType
 from typing import Any
+
+from longseq.host.atomic_files import ticks
 
 BLOCK = 8192  # bytes of a file
 DEEPEST, OUTER = 30, 8  # frames that are kept: of a deeper stack, the outermost and the innermost
@@ -143,24 +145,26 @@ def _shortened(stack: list[str]) -> list[str]:
 class Heart:
     """This rank's file, and since when the rank has not moved.
 
+    It moves when its main thread is somewhere else, and outside a step, where that may wait for its
+    own threads, when a piece of a file is done (atomic_files.tick).
     error: what the file system said to the last beat, if that reached nobody; the next tries anew.
     """
 
     def __init__(self, folder: Path, rank: int) -> None:
         self.rank, self._host, self._count = rank, socket.gethostname(), 0
         self._main = threading.main_thread().ident
-        self._place: tuple[int, str, list[str], list[str]] = (0, "", [], [])
+        self._place: tuple[int, int, str, list[str], list[str]] = (0, 0, "", [], [])
         self._since = time.monotonic()
-        self._path, self._file = beat_file(folder, rank), -1
+        self._path = beat_file(folder, rank)
         self.error: OSError | None = None
 
-    def beat(self, step: int, phase: str, done: int = 0) -> Beat:
-        """Write where the main thread is now. `done` is any number that grows with its work."""
+    def beat(self, step: int, phase: str) -> Beat:
+        """Write where the main thread is now."""
         frames = sys._current_frames()
         waits_in, stack = where(frames.get(self._main or 0))
         beside = _backward(frames) if waits_in == DEVICE else []
         del frames
-        place = (step + done, phase, stack, beside)
+        place = (step, 0 if phase == "step" else ticks(), phase, stack, beside)
         now = time.monotonic()
         if place != self._place:
             self._place, self._since = place, now
@@ -174,7 +178,6 @@ class Heart:
             self._write(beat)
         except OSError as error:
             self.error = error
-            self._close()  # a handle may be stale for good
         return beat
 
     def _write(self, beat: Beat) -> None:
@@ -183,18 +186,14 @@ class Heart:
         while len(text) >= BLOCK:
             content["stack"] = content["stack"][1:]
             text = json.dumps(content).encode()
-        if self._file < 0:
-            self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o644)
         try:
-            os.pwrite(self._file, text.ljust(BLOCK - 1) + b"\n", 0)
+            file = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o644)
+            try:
+                os.pwrite(file, text.ljust(BLOCK - 1) + b"\n", 0)
+            finally:
+                os.close(file)
         except OSError:
-            os.utime(self._file)  # a reader takes that for a beat as well
-
-    def _close(self) -> None:
-        if self._file >= 0:
-            with contextlib.suppress(OSError):
-                os.close(self._file)
-        self._file = -1
+            os.utime(self._path)  # a reader takes that for a beat as well
 
 
 def read_beat(folder: Path, rank: int) -> tuple[Beat, float] | None:

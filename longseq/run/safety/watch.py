@@ -9,7 +9,7 @@ rank that will never come.
     watch.end()
 
 It ends this process, and with it the run, when there is nothing left to wait for: before the first
-iteration on SIGTERM, SIGUSR1 or Ctrl-C; on a second Ctrl-C; when a rank has stopped
+iteration on SIGTERM, SIGUSR1, SIGHUP or Ctrl-C; on a second Ctrl-C; when a rank has stopped
 (--hang-timeout, or seconds after a signal); when whoever started it is gone and the ranks do not
 come to a checkpoint; when what comes after the training does not end.
 """
@@ -39,15 +39,15 @@ from longseq.run.safety.starters import lives, meant, starters, told
 from longseq.run.safety.stopping import GO_ON, HUP, INT, ORPHAN, STOP_FILE, TERM, USR1, Stopper
 from longseq.run.stdio import leave_code
 
-SIGNALS = {signal.SIGUSR1: USR1, signal.SIGTERM: TERM, signal.SIGINT: INT}
-WISHES = SIGNALS | {signal.SIGHUP: HUP}  # which ranks hear of only
+SIGNALS = {signal.SIGUSR1: USR1, signal.SIGTERM: TERM, signal.SIGINT: INT, signal.SIGHUP: HUP}
 EXIT_INTERRUPTED = 130
 ONE_PRESS = 0.25  # seconds in which one Ctrl-C may come twice, from a launcher and its group
 LAST_WORDS = 2.0  # seconds in which a rank may end by itself after the second Ctrl-C, or put away
 HELD = 0.2  # seconds until the main thread is back from C++, where it makes no folders
 EVERY = 1.0  # seconds between two looks, and between two beats of a run of up to RANKS
 RANKS = 500  # more ranks beat less often, as all their files are on one file system
-PATIENCE = 10.0  # seconds without a move, or two steps, once all are told to stop
+PATIENCE = 10.0  # seconds without a move, two steps, or three beats, once all are told to stop
+ON_DISK = ("save", "load")  # phases in which that does not hold: one flush may take minutes
 ORPHANS = 25.0  # seconds that a run without a launcher may take to its checkpoint
 AFTERWARDS = 600.0  # seconds that a page, trackers and farewells may take after the training
 STOPPED = "stopped-rank.txt"  # in RUN/log: the verdict, for ranks that did not find it themselves
@@ -58,10 +58,10 @@ class Watch:
 
     def __init__(self, stopper: Stopper, environ: Mapping[str, str] = os.environ) -> None:
         self.stopper = stopper
-        self._environ = environ
+        self._environ, self._signals = environ, list(SIGNALS)
         self._parent, self._starters = os.getppid(), starters(environ)
-        self._step, self._phase, self._done = 0, "start", 0
-        self._asked_at = self._interrupted_at = self._over_at = 0.0
+        self._step, self._phase = 0, "start"
+        self._asked_at = self._interrupted_at = self._over_at = self._orphan_at = 0.0
         self._code = EXIT_FAILED
         self._at_once = self._ended = False
         self._folder, self._old_verdict = Path(), 0
@@ -78,7 +78,9 @@ class Watch:
 
     def start(self) -> None:
         """Take the signals and start the thread; only the main thread may call it."""
-        for number in SIGNALS:
+        if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # as nohup has it
+            self._signals.remove(signal.SIGHUP)
+        for number in self._signals:
             signal.signal(number, self._on_signal)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # a deaf launcher's ranks may be deaf
         here, there = socket.socketpair()
@@ -113,10 +115,6 @@ class Watch:
         self._step, self._phase = step, phase
         self.stopper.at(phase)
 
-    def tick(self, *_: object) -> None:
-        """Some part of a step is done; also as a hook of a module."""
-        self._done += 1
-
     def closing(self, code: int) -> None:
         """The training is over, for `code`: nobody is blamed for the time that the rest takes."""
         self._code, self._over_at, self._phase = code, time.monotonic(), CLOSING
@@ -126,7 +124,7 @@ class Watch:
         self._ended = True
         if self._heart:
             self._heart.beat(self._step, END)
-        for number in SIGNALS:
+        for number in self._signals:
             usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
             signal.signal(number, usual)
         signal.set_wakeup_fd(-1)
@@ -176,7 +174,7 @@ class Watch:
 
     def _give_a_sign(self) -> None:
         if self._heart:
-            self._beat = self._heart.beat(self._step, self._phase, self._done)
+            self._beat = self._heart.beat(self._step, self._phase)
             if self._heart.error:
                 raise self._heart.error
 
@@ -191,7 +189,7 @@ class Watch:
             self._interrupted_at = now
         if number in SIGNALS:
             sent = signal.Signals(meant(number, self._environ))
-            self.stopper.ask(WISHES[sent])
+            self.stopper.ask(SIGNALS[sent])
             if self._phase == "start" and not self._ended:
                 text = f"stopped before the first iteration by {sent.name}"
                 self._leave(EXIT_STOPPED_EARLY, text)
@@ -207,8 +205,8 @@ class Watch:
         if os.getppid() == self._parent and all(map(lives, self._starters)):
             return
         self.stopper.ask(ORPHAN)
-        self._asked_at = self._asked_at or time.monotonic()
-        if self._phase == "start" or time.monotonic() - self._asked_at > ORPHANS:
+        self._orphan_at = self._orphan_at or time.monotonic()
+        if self._phase == "start" or time.monotonic() - self._orphan_at > ORPHANS:
             self._leave(EXIT_STOPPED_EARLY, "whoever started this run is gone")
 
     def _look_at_ranks(self) -> None:
@@ -247,14 +245,15 @@ class Watch:
     def _patience(self) -> tuple[float, float]:
         """Seconds that a rank may be silent, and those that all may wait for their GPUs.
 
-        A GPU may be at work on a whole step that it was given, and nobody knows how long that is
-        before there was one.
+        Fewer once all are told to stop, and not before these are over. A GPU may be at work on a
+        whole step that it was given, and nobody knows how long that is before there was one.
         """
         step = self.stopper.longest_step
         silence = self._timeout
-        if not self._asked_at:
+        asked = min(silence, max(PATIENCE, 2 * step, 3 * self._every))
+        told = self._asked_at and time.monotonic() - self._asked_at >= asked
+        if not told or self._phase in ON_DISK:
             return silence, max(silence, step)
-        asked = min(silence, max(PATIENCE, 2 * step))
         return asked, max(asked, step) if step else silence
 
     def _verdict(self) -> int:

@@ -15,12 +15,14 @@ import pytest
 
 from longseq.checkpoint import request
 from longseq.checkpoint.format import manifest as manifests
+from longseq.checkpoint.format import tensor_files
 from longseq.checkpoint.format.folder import clean, commit, find_latest, forget, verify
 from longseq.checkpoint.format.manifest import Damaged, describe, list_files, read_manifest
 from longseq.checkpoint.owner import claim_folder, may_use
 from longseq.checkpoint.request import check_request
 from longseq.config.checks import parse_config
 from longseq.errors import UserError
+from longseq.host.atomic_files import remove, ticks
 from longseq.parallel.agreement import Ranks
 from tests.faults.small_engine import manifest_of
 
@@ -300,6 +302,29 @@ def test_a_file_is_hashed_in_blocks(two: Path, monkeypatch: pytest.MonkeyPatch) 
     fewer = replace(entries["state/a.pt"], sha256=entries["state/a.pt"].sha256[:2])
     replace(manifest_of(11), files={**entries, "state/a.pt": fewer}).write(path)
     assert verify(path, ALONE) == "state/a.pt has 2 hashes in manifest.json"
+
+
+def test_each_piece_of_work_is_a_tick(two: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of a file that takes a slow disk an hour: it is flushed from time to time."""
+    monkeypatch.setattr(tensor_files, "FLUSH", 1 << 20)
+
+    def done(act: Callable[[], object]) -> int:
+        before = ticks()
+        act()
+        return ticks() - before
+
+    # Four pieces, of which three end beyond a multiple of FLUSH, and the end
+    pieces = [bytes(3 << 18)] * 4
+    assert done(lambda: tensor_files.write(two / "file", pieces)) == 4 + 3 + 1
+    assert done(lambda: verify(two / "step-10")) == 2
+    assert done(lambda: remove(write_flat(two / "old", 3))) == 3
+
+
+def write_flat(folder: Path, files: int) -> Path:
+    folder.mkdir()
+    for number in range(files):
+        (folder / str(number)).touch()
+    return folder
 
 
 def test_the_old_form_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from longseq.checkpoint import run_checkpoints
 from longseq.checkpoint.run_checkpoints import RunCheckpoints
 from longseq.checkpoint.saver import NoRoom, Saved
 from longseq.config.checks import parse_config
+from longseq.errors import BadNumbers, UserError
 from longseq.parallel.agreement import Ranks
 from longseq.parallel.mesh import Mesh
 
@@ -53,7 +54,8 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> Any:
     made: Any = RunCheckpoints(config, data, None, Mesh.single(), Ranks())
     made.said, made.disk = [], Disk()
     made._warn, made._saver = made.said.append, made.disk
-    monkeypatch.setattr(made, "_restore", lambda *_: (None, SimpleNamespace(progress={})))
+    went_to = Path("step-4"), SimpleNamespace(progress={})
+    monkeypatch.setattr(made, "_restore", lambda *_: went_to)
     return made
 
 
@@ -72,6 +74,16 @@ def test_one_iteration_is_tried_once_and_the_last_one_told_at_the_end(kept: Any)
     ]
     assert kept.lack == "step-12; step-4 is the newest: free some"
     assert not kept.has(12)
+
+
+def test_of_the_one_at_an_early_end_the_end_speaks(kept: Any) -> None:
+    kept.disk.room_later = False
+    save(kept, 5)
+    kept.ends_at = 5  # told to stop beside it
+    save(kept, 5)
+    kept.finish()
+    assert (kept.disk.tried, kept.said) == ([5], [])
+    assert kept.lack == "step-5; there is none yet: free some"
 
 
 def test_what_is_saved_after_one_that_found_no_room_is_tried(kept: Any) -> None:
@@ -109,3 +121,44 @@ def test_after_going_back_an_iteration_is_tried_again(kept: Any) -> None:
     save(kept, 8)
     kept.finish()
     assert kept.has(8)
+
+
+def test_a_damaged_one_that_was_gone_behind_is_not_there(kept: Any) -> None:
+    for iteration in (4, 8):
+        save(kept, iteration)
+    kept.settle()
+    kept.go_back(print)
+    assert kept.last == Path("step-4")
+    assert not kept.has(8)
+    save(kept, 8)
+    kept.settle()
+    assert kept.disk.tried == [4, 8, 8]
+    assert kept.has(8)
+
+
+def test_where_all_of_its_own_are_damaged_it_goes_back_to_what_was_loaded(
+    kept: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = Path("before/step-2")
+
+    def restore(place: Path, _warn: object, asked: str) -> Any:
+        if place != loaded:
+            raise UserError(f"{asked}: checkpoint {place / 'step-4'} is damaged: x")
+        return place, SimpleNamespace(progress={"iteration": 2})
+
+    monkeypatch.setattr(kept, "_restore", restore)
+    kept.loaded = loaded
+    save(kept, 4)
+    kept.settle()
+    assert kept.go_back(print) == {"iteration": 2}
+    assert (kept.newest, kept.last) == (None, loaded)
+    save(kept, 4)
+    kept.settle()
+    assert kept.disk.tried == [4, 4]
+    kept.loaded = None
+    with pytest.raises(BadNumbers) as raised:
+        kept.go_back(print)
+    assert str(raised.value) == (
+        "--on-spike rewind: checkpoint step-4 is damaged: x; no whole checkpoint is left to go"
+        " back to"
+    )

@@ -112,6 +112,16 @@ def test_of_the_last_nothing_can_be_had_without_a_checkpoint(saves: bool, code: 
     assert run.training.run() == code
 
 
+def test_told_to_stop_it_lacks_room_for_what_it_did() -> None:
+    """Whether or not there is an older checkpoint; and the end alone speaks of it."""
+    for newest in (None, Path("step-1")):
+        run = Fake(total=10, signal_in=0)
+        run.training.save = lambda: None  # type: ignore[method-assign]
+        run.training.kept.newest = newest
+        assert run.training.run() == EXIT_NO_ROOM
+        assert run.training.kept.ends_at == 2
+
+
 def test_a_save_that_has_ended_is_in_the_margin_at_once() -> None:
     """It ends steps after it began; until the next one began, the margin was that of none."""
     run = Fake(total=1, signal_in=None)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from longseq.host.atomic_files import tick
 from longseq.run.safety import heartbeat
 from longseq.run.safety.hangs import Listener, Seen, find_stopped
 from longseq.run.safety.heartbeat import DEVICE, Beat, Heart, beat_file, read_beat, where
@@ -153,6 +154,30 @@ def test_backward_moves_while_the_main_thread_stands(
     assert heart.beat(1, "step").still == 0
     now = 130.0
     assert heart.beat(1, "step").still == 20
+
+
+@pytest.mark.parametrize(("phase", "still"), [("save", 0.0), ("load", 0.0), ("step", 20.0)])
+def test_work_on_files_is_a_move_outside_a_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phase: str, still: float
+) -> None:
+    """The main thread waits for it there; in a step it goes on beside that."""
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(heartbeat, "where", lambda _: ("", ["longseq/checkpoint/saver.py:9"]))
+    heart = Heart(tmp_path, 0)
+    heart.beat(1, phase)
+    tick()
+    now = 120.0
+    assert heart.beat(1, phase).still == still
+    now = 130.0
+    assert heart.beat(1, phase).still == still + 10
+
+
+def test_a_beat_is_closed_at_once(tmp_path: Path) -> None:
+    """An NFS client sends what was written to the others then, and else in its own time."""
+    Heart(tmp_path, 0).beat(1, "step")
+    ours = [os.readlink(entry) for entry in Path("/proc/self/fd").iterdir() if entry.exists()]
+    assert str(beat_file(tmp_path, 0)) not in ours
 
 
 def test_nobody_is_blamed_where_all_wait_for_all() -> None:

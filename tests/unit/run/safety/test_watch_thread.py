@@ -2,6 +2,7 @@
 
 import errno
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 
 from longseq.parallel.agreement import Ranks
 from longseq.run.safety.heartbeat import Heart, read_beat
-from longseq.run.safety.stopping import ORPHAN, TERM, Stopper
+from longseq.run.safety.stopping import HUP, ORPHAN, TERM, Stopper
 from longseq.run.safety.watch import SIGNALS, Watch
 from tests.launch.shell import ROOT
 
@@ -24,6 +25,7 @@ from tests.launch.shell import ROOT
 def watch(tmp_path: Path) -> Iterator[Watch]:
     """In a step, and looking a hundred times a second."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # this test may run under nohup
     watch = Watch(Stopper(), {})
     watch._every = 0.01
     watch.start()
@@ -86,6 +88,26 @@ def test_a_rank_hears_what_its_launcher_cannot(
     assert soon(lambda: watch.stopper.requested == TERM)
 
 
+def test_a_terminal_that_is_closed_stops_a_run_with_a_checkpoint(watch: Watch) -> None:
+    assert signal.getsignal(signal.SIGHUP) == watch._on_signal
+    os.kill(os.getpid(), signal.SIGHUP)
+    assert soon(lambda: watch.stopper.requested == HUP)
+
+
+def test_under_nohup_it_does_not() -> None:
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    watch = Watch(Stopper(), {})
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        watch.start()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        watch.end()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 @pytest.mark.parametrize(
     ("sent", "came", "reason"),
     [
@@ -109,12 +131,13 @@ def test_the_reason_is_what_the_script_was_sent(
 
 # A rank that makes its folder again and again, as DeepSpeed does beside a launch
 BUSY = """
-import os, shutil, sys
+import os, shutil, signal, sys
 from pathlib import Path
 from longseq.run.safety.watch import Watch
 from longseq.parallel.agreement import Ranks
 from longseq.run.safety.stopping import Stopper
 folder = Path(sys.argv[1])
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 watch = Watch(Stopper())
 watch.puts_away(lambda: shutil.rmtree(folder))
 watch.start()
@@ -125,7 +148,8 @@ while True:
 """
 
 
-def test_what_a_rank_has_is_removed_before_it_is_ended(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGHUP])
+def test_what_a_rank_has_is_removed_before_it_is_ended(tmp_path: Path, sent: int) -> None:
     """Before its first iteration, and its main thread does not bring it back."""
     folder = tmp_path / "offload"
     with subprocess.Popen(
@@ -133,7 +157,7 @@ def test_what_a_rank_has_is_removed_before_it_is_ended(tmp_path: Path) -> None:
     ) as rank:
         assert rank.stdout
         rank.stdout.readline()
-        rank.send_signal(signal.SIGTERM)
+        rank.send_signal(sent)
         assert rank.wait(20) == 75
     assert not folder.exists()
 
@@ -201,17 +225,109 @@ def test_what_comes_after_the_training_blames_nobody_and_ends(tmp_path: Path, co
         assert said in done.stderr
 
 
+def test_a_launcher_that_dies_late_leaves_as_long_as_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After an earlier signal, in a long save."""
+    watch, clock = Watch(Stopper(), {}), [0.0]
+    left: list[float] = []
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(watch, "_leave", lambda *_: left.append(clock[0]))
+    watch.at(5, "save")
+    watch.stopper.ask(TERM)
+    watch._asked_at, watch._parent = 1.0, -1
+    for seconds in (100.0, 124.0, 126.0):
+        clock[0] = seconds
+        watch._look_for_starters()
+    assert left == [126.0]
+
+
 @pytest.mark.parametrize(
-    ("asked", "step", "patience"),
+    ("asked", "step", "more", "patience"),
     [
-        (False, 0.0, (600.0, 600.0)),
-        (False, 900.0, (600.0, 900.0)),  # a GPU may be at work on a whole step
-        (True, 0.0, (10.0, 600.0)),  # in the first step, of which nobody knows how long it is
-        (True, 30.0, (60.0, 60.0)),
-        (True, 900.0, (600.0, 900.0)),
+        (0.0, 0.0, {}, (600.0, 600.0)),
+        (0.0, 900.0, {}, (600.0, 900.0)),  # a GPU may be at work on a whole step
+        (700.0, 0.0, {}, (10.0, 600.0)),  # in the first step, of which nobody knows how long it is
+        (700.0, 30.0, {}, (60.0, 60.0)),
+        (700.0, 900.0, {}, (600.0, 900.0)),
+        (50.0, 30.0, {}, (600.0, 600.0)),  # not yet so long since they were told
+        (700.0, 3.0, {"_every": 20.0}, (60.0, 60.0)),  # of 10,000 ranks, which beat so seldom
+        (700.0, 3.0, {"_phase": "save"}, (600.0, 600.0)),
+        (700.0, 3.0, {"_phase": "load"}, (600.0, 600.0)),
     ],
 )
-def test_how_long_ranks_may_wait(asked: bool, step: float, patience: tuple[float, float]) -> None:
+def test_how_long_ranks_may_wait(
+    monkeypatch: pytest.MonkeyPatch,
+    asked: float,
+    step: float,
+    more: dict[str, Any],
+    patience: tuple[float, float],
+) -> None:
     watch = Watch(Stopper(), {})
-    watch._timeout, watch._asked_at, watch.stopper.longest_step = 600.0, float(asked), step
+    monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
+    watch._timeout, watch.stopper.longest_step = 600.0, step
+    watch._asked_at = 1000.0 - asked if asked else 0.0
+    vars(watch).update(more)
     assert watch._patience() == patience
+
+
+# The save of a run that was told to stop: rank 1 writes into a pipe, rank 0 waits for it
+SAVES = """
+import sys, threading, time
+from pathlib import Path
+from longseq.checkpoint.format.tensor_files import write
+from longseq.parallel.agreement import Ranks
+from longseq.run.safety import watch as module
+from longseq.run.safety.stopping import TERM, Stopper
+rank, run, module.PATIENCE = int(sys.argv[1]), Path(sys.argv[2]), 0.3
+watch = module.Watch(Stopper())
+watch.start()
+watch.listen(run, rank, 2, 600 if rank else 1.5)
+watch._every = 0.05
+watch.at(9, "save")
+watch.stopper.ask(TERM)
+if rank == 0:
+    Ranks(0, 2, lambda _: time.sleep(60)).wait()
+chunks = (bytes(1 << 16) for _ in range(10000))
+writer = threading.Thread(target=lambda: write(run / "pipe", chunks), daemon=True)
+writer.start()
+writer.join()
+"""
+
+
+@pytest.mark.parametrize("fault", ["a write never returns", "a rank is stopped"])
+def test_a_save_may_be_slow_but_not_stand(tmp_path: Path, fault: str) -> None:
+    """Slow for many times PATIENCE, and twice as long as --hang-timeout."""
+    (tmp_path / "log").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    disk = os.open(tmp_path / "pipe", os.O_RDWR)
+
+    def takes_more() -> bool:
+        return bool(select.select([disk], [], [], 10)[0] and os.read(disk, 1 << 16))
+
+    ranks = []
+    try:
+        for number in (1, 0):
+            command = [sys.executable, "-c", SAVES, str(number), str(tmp_path)]
+            env = os.environ | {"LONGSEQ_LOG": str(tmp_path / "log"), "RANK": str(number)}
+            ranks.append(subprocess.Popen(command, cwd=ROOT, env=env))
+            assert takes_more()  # rank 1 is in the middle of its save
+        assert soon(lambda: '"phase": "save"' in (tmp_path / "log" / "beat-1.json").read_text())
+        if fault == "a rank is stopped":
+            ranks[0].send_signal(signal.SIGSTOP)
+        else:
+            end = time.monotonic() + 3
+            while time.monotonic() < end:
+                assert takes_more()
+                time.sleep(0.05)
+            assert [rank.poll() for rank in ranks] == [None, None]
+        assert ranks[1].wait(20) == 69
+        said = (tmp_path / "log" / "failed-1.txt").read_text().splitlines()
+        what = "no sign of life for" if fault[2] == "r" else "others have waited for it for"
+        assert f"has stopped: {what} " in said[4]
+        assert said[4].endswith("the last in iteration 9 (save)")
+    finally:
+        for rank in ranks:
+            rank.kill()
+            rank.wait()
+        os.close(disk)
