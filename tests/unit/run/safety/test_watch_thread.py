@@ -64,7 +64,7 @@ def test_signals_are_heard_after_the_file_system_has_failed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     met: list[int] = []
-    for owner, name in [(os, "stat")] if broken[0] == "t" else [(os, "pwrite"), (os, "utime")]:
+    for owner, name in [(Path, "stat")] if broken[0] == "t" else [(os, "pwrite"), (os, "utime")]:
         monkeypatch.setattr(owner, name, stale(getattr(owner, name), 4, met))
     assert soon(lambda: len(met) == 4)
     os.kill(os.getpid(), signal.SIGTERM)
