@@ -25,6 +25,7 @@ from longseq.inference.network import Ready
 from longseq.inference.windows import Cutting, Losses, Window
 
 T = TypeVar("T")
+B = TypeVar("B")
 Batch = list[Window]
 Found = npt.NDArray[np.float32]
 
@@ -66,7 +67,7 @@ def in_parts(
 
 def in_turn(ready: Ready, windows: Iterator[Window]) -> Iterator[tuple[Window, Losses]]:
     """Each window with the loss of its labels [n]."""
-    for batch, parts in shared(ready, windows, rank_losses):
+    for batch, parts in shared(ready, in_batches(ready, windows), rank_losses):
         rows = np.zeros((len(batch), longest(batch)), np.float32)
         for spans, losses in parts:
             put(rows, spans, losses)
@@ -75,15 +76,14 @@ def in_turn(ready: Ready, windows: Iterator[Window]) -> Iterator[tuple[Window, L
 
 
 def shared(
-    ready: Ready, windows: Iterator[Window], compute: Callable[[Ready, Batch], T]
-) -> Iterator[tuple[Batch, list[T]]]:
-    """Each batch of windows with what `compute` gives on the ranks that share it, on every rank.
+    ready: Ready, batches: Iterable[B], compute: Callable[[Ready, B], T]
+) -> Iterator[tuple[B, list[T]]]:
+    """Each batch with what `compute` gives on the ranks that share it, on every rank.
 
     A round is a batch for each data-parallel rank; of tensor-parallel ranks the first one speaks.
     """
-    budget = ready.config.training.micro_batch_size * ready.length
-    batches, mine = in_batches(windows, budget), ready.mesh.dp.rank
-    while turn := list(islice(batches, ready.mesh.dp.size)):
+    rest, mine = iter(batches), ready.mesh.dp.rank
+    while turn := list(islice(rest, ready.mesh.dp.size)):
         piece: tuple[int, T] | None = None
         if mine < len(turn):
             found = compute(ready, turn[mine])
@@ -93,8 +93,9 @@ def shared(
             yield batch, [found for of, found in pieces if of == number]
 
 
-def in_batches(windows: Iterable[Window], budget: int) -> Iterator[Batch]:
-    """Windows that follow each other, at most `budget` tokens of the longest one's length."""
+def in_batches(ready: Ready, windows: Iterable[Window]) -> Iterator[Batch]:
+    """Windows that follow each other, as many as are a micro batch, all as long as the longest."""
+    budget = ready.config.training.micro_batch_size * ready.length
     batch: Batch = []
     most = 0
     for window in windows:

@@ -9,8 +9,11 @@ import json
 import os
 import sys
 import warnings
+from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -21,6 +24,9 @@ from longseq.engine.distributed import start_distributed, stop_distributed
 from longseq.inference.embedding.rows import embedded
 from longseq.inference.flags import Computing, network_config
 from longseq.inference.forward import scored
+from longseq.inference.generation import growing
+from longseq.inference.generation.fasta import no_letters
+from longseq.inference.generation.generate import Asked, Prompt, _make
 from longseq.inference.generation.growing import Made, grow
 from longseq.inference.generation.sampling import Sampling
 from longseq.inference.network import Ready, make_ready
@@ -77,6 +83,25 @@ def likeliest(ready: Ready) -> list[list[int]]:
     return [one.tokens for one in batch]
 
 
+def written(ready: Ready, path: Path) -> list[int]:
+    """Write five samples as `generate` does; how many each rank made."""
+    count = 0
+
+    def counted(ready: Ready, batch: list[Made], *more: Any) -> Iterator[int]:
+        nonlocal count
+        count += len(batch)
+        return grow(ready, batch, *more)
+
+    asked = {"temperature": 1.5, "top_k": 9, "top_p": 0.9, "seed": 3, "max_new_tokens": 30}
+    options = Namespace(**asked, no_end=True, with_prompt=False, output=path)
+    prompts = [Prompt(f"a/{n}", np.array([0, 1, 2]), 0, n) for n in range(5)]
+    silent = no_letters(ready.trained.tokenizer)
+    asking = Asked(ready.trained, ready.config, prompts, {}, silent)
+    with patch.object(growing, "grow", counted):
+        _make(asking, options, CPU, ready.ranks)
+    return ready.ranks.gather(count)
+
+
 def main() -> None:
     warnings.simplefilter("ignore")
     start_distributed(CPU)
@@ -96,7 +121,10 @@ def main() -> None:
         "largest": largest,
         "generated alone": likeliest(one),
         "generated": likeliest(made(folder, LAYOUTS["tp"], ranks)),
-    }
+        "made": {name: written(made(folder, LAYOUTS[name], ranks), folder / f"{name}.fa")
+                 for name in ("tp", "dp")},
+    }  # fmt: skip
+    written(one, folder / f"alone-{ranks.rank}.fa")
     if os.environ["RANK"] == "0":
         print(json.dumps(found))
     stop_distributed()

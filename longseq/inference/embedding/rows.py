@@ -18,7 +18,7 @@ from torch import Tensor
 
 from longseq.inference import sequences
 from longseq.inference.embedding.states import States
-from longseq.inference.forward import Batch, in_parts, longest, place, put, shared
+from longseq.inference.forward import Batch, in_batches, in_parts, longest, place, put, shared
 from longseq.inference.network import Ready
 from longseq.inference.windows import Cutting, Window
 from longseq.model.context import Context
@@ -61,7 +61,7 @@ def _token_rows(
     def compute(ready: Ready, batch: Batch) -> tuple[list[tuple[int, int]], States]:
         return _rank_states(ready, batch, layer)
 
-    for batch, parts in shared(ready, windows, compute):
+    for batch, parts in shared(ready, in_batches(ready, windows), compute):
         rows = np.zeros((len(batch), longest(batch), parts[0][1].shape[2]), np.float32)
         for spans, states in parts:
             put(rows, spans, states)
@@ -81,7 +81,7 @@ def _sums(
         rows = zip(states, counted, strict=True)
         return np.stack([row[those].sum(axis=0, dtype=np.float64) for row, those in rows])
 
-    for batch, parts in shared(ready, windows, compute):
+    for batch, parts in shared(ready, in_batches(ready, windows), compute):
         yield from zip(batch, np.sum(parts, axis=0), strict=True)
 
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     import torch
 
     from longseq.inference.generation.growing import Made
+    from longseq.inference.network import Ready
 
 
 def add_arguments(parser: Parser) -> None:
@@ -112,6 +113,7 @@ def generate(options: argparse.Namespace) -> int:
 
 
 def _make(asked: Asked, options: argparse.Namespace, device: torch.device, ranks: Ranks) -> None:
+    from longseq.inference.forward import shared
     from longseq.inference.generation.growing import Made, grow
     from longseq.inference.generation.sampling import Sampling
     from longseq.inference.network import make_ready
@@ -122,22 +124,26 @@ def _make(asked: Asked, options: argparse.Namespace, device: torch.device, ranks
     never = tuple(sorted(asked.silent - may_end))
     sampling = Sampling(options.temperature, options.top_k, options.top_p, never)
     new, prompts = options.max_new_tokens, asked.prompts
-    rows, done = asked.config.training.micro_batch_size, 0
-    replaced = empty = 0
+    rows = min(asked.config.training.micro_batch_size, -(-len(prompts) // ready.mesh.dp.size))
+    done = replaced = empty = 0
     with (
         _opened(options.output, ranks) as write,
         progress("generating", len(prompts) * new, ranks.rank) as advance,
     ):
-        for start in range(0, len(prompts), rows):
+
+        def make(ready: Ready, some: list[Prompt]) -> list[tuple[str, int]]:  # on one rank
             batch = [
                 Made.drawn(one.name, one.tokens, options.seed, one.number, one.sample)
-                for one in prompts[start : start + rows]
+                for one in some
             ]
             for step in grow(ready, batch, sampling, asked.stops, new):
                 advance(done * new + step * len(batch), counted(done, "sequence"))
+            return [_fasta(asked, one, options) for one in batch]
+
+        batches = (prompts[start : start + rows] for start in range(0, len(prompts), rows))
+        for batch, (made,) in shared(ready, batches, make):
             done += len(batch)
-            for one in batch:
-                text, strange = _fasta(asked, one, options)
+            for text, strange in made:
                 write(text)
                 replaced += strange
                 empty += text.count("\n") == 1
