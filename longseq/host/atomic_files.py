@@ -99,12 +99,12 @@ def unfinished(target: Path, flag: str) -> Iterator[Path]:
     flag: what names the target.
 
     The kernel's lock ends with its owner; on a file system without locks there is none. Who is done
-    removes the folder.
+    removes the folder. A folder that was there and is a user's is for the caller to refuse.
     """
     folder = target.with_name(target.name + UNFINISHED)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / LOCK, "w")  # noqa: SIM115
+        lock = open(folder / LOCK, "a")  # noqa: SIM115
     except OSError as error:
         text = f"{flag} {target}: {reason(error)}: name a folder that can be written"
         raise unwritable(text, error) from None
@@ -121,14 +121,13 @@ def unfinished(target: Path, flag: str) -> Iterator[Path]:
         yield folder
 
 
-def publish_files(aside: Path, target: Path, last: str) -> None:
-    """Move the files of `aside` beside each other into `target`, the one named `last` at the end.
+def publish_files(aside: Path, target: Path, names: Iterable[str], last: str) -> None:
+    """Move these files of `aside` beside each other into `target`, the one named `last` at the end.
 
     An older `last` goes first: what is opened through it stops opening before the others change.
     """
     (target / last).unlink(missing_ok=True)
-    names = sorted(path.name for path in aside.iterdir() if path.name not in (last, LOCK))
-    for name in [*names, last]:
+    for name in [*sorted(set(names) - {last}), last]:
         os.replace(aside / name, target / name)
     sync(target)
 

@@ -1,6 +1,5 @@
 """Files of sequences → PREFIX.bin, .idx and .json, in one pass and bounded memory."""
 
-import shutil
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
@@ -16,20 +15,14 @@ from longseq.data.prepare.workers import encode_all
 from longseq.data.prepare.writing.finish import finish
 from longseq.data.prepare.writing.output import Output
 from longseq.data.prepare.writing.progress import STATE, Progress, find_progress, fingerprint
+from longseq.data.prepare.writing.working import SURVEY, clear, remove_working
 from longseq.data.sources.annotation.features import kinds_of
 from longseq.data.sources.identity import identity
 from longseq.data.sources.inputs import Inputs
 from longseq.data.survey.wish import wish_of
 from longseq.data.tokenizers.kinds import OF_TEXT
 from longseq.errors import UserError
-from longseq.host.atomic_files import (
-    LOCK,
-    Sha256,
-    lost,
-    publish_files,
-    unfinished,
-    unwritable,
-)
+from longseq.host.atomic_files import Sha256, lost, publish_files, unfinished, unwritable
 from longseq.reports.format import counted
 
 if TYPE_CHECKING:  # what few preparations need is imported by these
@@ -37,8 +30,6 @@ if TYPE_CHECKING:  # what few preparations need is imported by these
     from longseq.data.survey.first_pass import FirstPass
     from longseq.data.survey.likeness import Likeness
     from longseq.data.survey.reading import RawRecord
-
-SURVEY = "survey-"  # what the names of files start with that hold what was learnt before
 
 Report = Callable[[int], None]  # told how many bytes of the inputs were read so far
 Say = Callable[[str], None]
@@ -70,7 +61,9 @@ def prepare(
                 settings = replace(settings, recipe=recipe)
             name = str(folder / target.name)
             manifest = write_tokens(inputs, name, settings, report, say, likeness)
-            publish_files(folder, target.parent, f"{target.name}.idx")
+            publish_files(
+                folder, target.parent, _names(target.name, manifest), f"{target.name}.idx"
+            )
         except OSError as error:
             problem = f"{error.filename or target.parent}: {lost(error, folder)}"
             raise unwritable(problem + _kept(folder), error) from None
@@ -78,7 +71,7 @@ def prepare(
             raise type(error)(f"{error}{_kept(folder)}") from None
         finally:
             if not (folder / STATE).exists():
-                shutil.rmtree(folder, ignore_errors=True)
+                remove_working(folder, target.name)
     return manifest
 
 
@@ -117,7 +110,7 @@ def write_tokens(
     """Write PREFIX.bin, .idx and .json into a folder that nobody looks into yet, or go on with what
     is there. A failure leaves what is worth going on with, or nothing.
     """
-    folder = Path(prefix).parent
+    folder, name = Path(prefix).parent, Path(prefix).name
     encoder = Encoder(settings.recipe)
     annotation = annotation_of(settings)
     known = {"likeness": likeness.text().encode()} if likeness else {}
@@ -127,8 +120,8 @@ def write_tokens(
         progress = find_progress(prefix, wanted, inputs.paths, settings.skip_bad)
     _tell(folder, progress, say)
     progress = progress or Progress(wanted)
-    endings = [f"{Path(prefix).name}.{ending}" for ending in progress.whole.sizes]
-    _keep_only(folder, [STATE, *endings] if endings else [])
+    growing = [f"{name}.{ending}" for ending in progress.whole.sizes]
+    clear(folder, name, [STATE, *growing] if growing else [])
     reader = Reader(encoder, prefix, settings, annotation)
     output = Output(prefix, settings, encoder, progress, likeness)
     try:
@@ -142,14 +135,17 @@ def write_tokens(
             if settings.resumable and worth and output.progress.whole.sizes.get("bin"):
                 output.save()
             else:
-                _keep_only(folder, [])
+                clear(folder, name, [])
         raise
     finally:
         output.abandon()
-    _keep_only(
-        folder, [f"{Path(prefix).name}.{ending}" for ending in [*manifest.files, "json"]], True
-    )
+    clear(folder, name, _names(name, manifest), final=True)
     return manifest
+
+
+def _names(name: str, manifest: DatasetManifest) -> list[str]:
+    """Of the files of data that are whole."""
+    return [f"{name}.{ending}" for ending in (*manifest.files, "json")]
 
 
 def _results(
@@ -172,13 +168,6 @@ def _tell(folder: Path, progress: Progress | None, say: Say) -> None:
         )
     elif (folder / STATE).exists():
         say(f"starts again: what {folder} holds is of other options or of files that have changed")
-
-
-def _keep_only(folder: Path, names: list[str], final: bool = False) -> None:
-    """Remove whatever else is in a folder of ours; final: what was learnt before as well."""
-    for path in folder.iterdir():
-        if path.name not in (*names, LOCK) and (final or not path.name.startswith(SURVEY)):
-            path.unlink()
 
 
 def annotation_of(settings: Settings) -> "Annotation | None":

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from longseq.data.indexed.manifest import ENDINGS, read_manifest
 from longseq.data.prepare.settings import Settings
+from longseq.data.prepare.writing.working import check_working
 from longseq.data.sources.inputs import Inputs
 from longseq.data.tokenizers.kinds import files_of
 from longseq.data.written import check_written
@@ -34,6 +35,7 @@ def check_target(inputs: Inputs, prefix: str, settings: Settings, overwrite: boo
     folder = prefix + UNFINISHED
     if os.path.isdir(folder):
         _check_outside(given, folder, [path for files in kept.values() for path in files])
+    check_working(given, folder, Path(prefix).name)
     if overwrite or os.path.exists(os.path.join(folder, LOCK)):  # a killed one was asked before
         return
     ours = _prepared(prefix)

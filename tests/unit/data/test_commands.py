@@ -6,6 +6,7 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from Bio.Seq import Seq
@@ -13,6 +14,7 @@ from data_helpers import LAMBDA, make, records_of
 
 from longseq.__main__ import main, run_verb
 from longseq.data.indexed.manifest import ENDINGS
+from longseq.data.prepare.writing.finish import finish
 from longseq.errors import UserError
 
 
@@ -114,6 +116,57 @@ def test_preparing_replaces_what_is_no_prepared_data_where_asked(
     Path(f"{prefix}.unfinished/lock").touch()
     assert main(words) == 0
     assert Path(f"{prefix}.fa").read_text() == "never written"
+
+
+@pytest.mark.parametrize(
+    ("there", "strange"),
+    [
+        (["thesis.txt"], "thesis.txt"),
+        (["lock", "thesis.txt"], "thesis.txt"),
+        (["lock", "out.fa"], "out.fa"),
+        (["out.bin"], "out.bin"),
+        (["lock=mine"], "lock"),
+        (["lock", "sub/m.txt"], "sub"),
+    ],
+)
+def test_preparing_removes_nothing_of_a_user(
+    there: list[str], strange: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder of a user's may be called as the one that a preparation works in."""
+    folder, prefix = tmp_path / "out.unfinished", tmp_path / "out"
+    for entry in there:
+        name, _, text = entry.partition("=")
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    before = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
+    assert main(["prepare", str(LAMBDA), "--output", str(prefix), "--overwrite"]) == 2
+    assert capsys.readouterr().err == (
+        f"longseq: --output {prefix} would be prepared in {folder}, where {strange} is of no"
+        " preparation: move that away, or name another --output\n"
+    )
+    assert {p: p.is_file() and p.read_bytes() for p in tmp_path.rglob("*")} == before
+
+
+def test_preparing_works_in_no_folder_that_a_link_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "out.unfinished").symlink_to("real")
+    assert main(["prepare", str(LAMBDA), "--output", f"{tmp_path}/out"]) == 2
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["out.unfinished", "real"]
+
+
+def test_what_comes_where_a_preparation_works_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing but its own files is moved or removed at its end."""
+
+    def also(*words: Any) -> Any:
+        (tmp_path / "out.unfinished" / "mine").write_text("mine")
+        return finish(*words)
+
+    monkeypatch.setattr("longseq.data.prepare.job.finish", also)
+    assert main(["prepare", str(LAMBDA), "--output", f"{tmp_path}/out"]) == 0
+    assert [path.name for path in (tmp_path / "out.unfinished").iterdir()] == ["mine"]
+    assert not (tmp_path / "mine").exists()
 
 
 def test_every_file_of_prepared_data_has_a_known_ending(tmp_path: Path) -> None:
