@@ -18,7 +18,7 @@ from longseq.data.indexed.format import IndexedTokens, Ints
 from longseq.data.indexed.manifest import DatasetManifest, check_digests, check_sizes, read_manifest
 from longseq.data.request import check_wanted
 from longseq.data.samples.blend import read_blend
-from longseq.data.samples.split import Documents
+from longseq.data.samples.cuts import Documents
 from longseq.data.tokenizers.base import Tokenizer
 from longseq.data.tokenizers.registry import tokenizer_beside
 from longseq.errors import UserError

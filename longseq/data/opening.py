@@ -11,8 +11,9 @@ from longseq.data.datasets import Dataset, open_datasets
 from longseq.data.held_out import split_datasets
 from longseq.data.indexed.format import TokenFile
 from longseq.data.indexed.writer import WEIGHTS
+from longseq.data.samples.cuts import Segments
 from longseq.data.samples.samples import BlendedSamples, FileSamples, Samples, Weights
-from longseq.data.samples.split import Segments, Split
+from longseq.data.samples.split import Split
 from longseq.data.samples.stream import OtherStrand, Stream
 from longseq.data.tokenizers.base import SequenceTokenizer, Tokenizer
 from longseq.errors import UserError

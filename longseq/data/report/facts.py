@@ -14,8 +14,9 @@ from longseq.data.datasets import Dataset, documents_of
 from longseq.data.held_out import document_records, in_no_part, split_datasets
 from longseq.data.indexed.format import Ints
 from longseq.data.indexed.record_table import ENDING, read_records
+from longseq.data.samples.cuts import PARTS, Segments
 from longseq.data.samples.shares import parse_split
-from longseq.data.samples.split import PARTS, Segments, Split
+from longseq.data.samples.split import Split
 from longseq.data.tokenizers.alphabet import LETTERS
 
 BLOCK = 1 << 22  # tokens

@@ -2,6 +2,7 @@
 
 shares        what --split asks for
 split         which documents are for training, validation and test
+cuts          which tokens lie on which side of a cut through the genome, and where cuts are made
 stream        the documents of a part as an endless stream, in a new order each epoch
 shuffle       a random order in closed form
 packing       the stream cut into samples, or each document by itself

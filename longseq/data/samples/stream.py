@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from longseq.data.indexed.format import Flags, IndexedTokens, Ints, TokenFile
+from longseq.data.samples.cuts import Segments
 from longseq.data.samples.shuffle import generator
-from longseq.data.samples.split import Segments
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from longseq.data.indexed.writer import IndexedWriter
 from longseq.data.prepare.job import prepare, quiet
 from longseq.data.prepare.recipe import Recipe
 from longseq.data.prepare.settings import Settings
-from longseq.data.samples.split import Segments
+from longseq.data.samples.cuts import Segments
 from longseq.data.samples.stream import Stream
 from longseq.data.sources.inputs import expand
 

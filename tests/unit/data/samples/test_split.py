@@ -12,11 +12,13 @@ from data_helpers import make, options
 from hypothesis import given
 from hypothesis import strategies as st
 
+from longseq.__main__ import main
 from longseq.data.datasets import documents_of, open_datasets
 from longseq.data.held_out import split_datasets, write_held_out
 from longseq.data.opening import open_data
+from longseq.data.samples.cuts import Documents
 from longseq.data.samples.shares import parse_split
-from longseq.data.samples.split import Documents, split_documents
+from longseq.data.samples.split import split_documents
 from longseq.errors import UserError
 
 WORD = 40
@@ -132,6 +134,56 @@ def test_too_few_groups_are_cut_between_documents() -> None:
     assert split.by == "document"
     assert all(part.closed.all() for part in split.parts.values())
     assert sum(len(part.start) for part in split.parts.values()) == 299
+
+
+@pytest.mark.parametrize(
+    ("lines", "asked"),
+    [
+        ("0 4000 + 0 4000 -", "60,40"),
+        ("0 4000 + 0 4000 + 0 4000 +", "60,40"),
+        ("0 4000 + " + " ".join(f"{at} {at + 400} -" for at in range(0, 3601, 1200)), "80,10,10"),
+        ("2000 4000 + 1000 3000 - 0 2000 +", "80,10,10"),
+    ],
+)
+def test_documents_that_overlap_are_cut_where_the_shares_are(
+    tmp_path: Path, lines: str, asked: str
+) -> None:
+    words = lines.split()
+    (tmp_path / "x.bed").write_text(
+        "".join(
+            f"a\t{start}\t{stop}\tx\t0\t{strand}\n"
+            for start, stop, strand in zip(words[::3], words[1::3], words[2::3], strict=True)
+        )
+    )
+    sequence = genome(np.random.default_rng(1), 4000)
+    (tmp_path / "x.fa").write_text(f">a\n{sequence}\n")
+    prefix = str(tmp_path / "out")
+    bed = f"{tmp_path}/x.bed"
+    main(["prepare", f"{tmp_path}/x.fa", "--regions", bed, "--output", prefix])
+    (split,) = split_datasets(open_datasets(prefix), options(prefix, asked))
+    total = sum(part.num_tokens for part in split.parts.values())
+    got = [part.num_tokens / total for part in split.parts.values()]
+    assert split.by == "position"
+    assert got == pytest.approx([float(share) for share in parse_split(asked)], abs=1e-3)
+    assert not split.notes
+
+
+def test_a_share_that_no_cut_by_position_gives_is_said(tmp_path: Path) -> None:
+    """Two records of four letters, read with the start of a run, and of one joined gene."""
+    prefix, _ = make(tmp_path, ">a\nAC\n>b\nA\n")
+    notes = "\n".join(open_data(options(prefix, "949,50,1"), 4, 0).notes)
+    assert (
+        "out: valid has 0.0% of the tokens where --split asks for 5.0%: no cut by position comes"
+        " nearer\n" in notes
+    )
+    reaches = np.array([[0, 90], [0, 90]])
+    documents = Documents(
+        offsets([31, 31]), True, None, False, np.zeros(2, int), np.zeros(2, int), None,
+        reaches=reaches,
+    )  # fmt: skip
+    split = split_documents(documents, parse_split("9,1"))
+    assert [part.num_tokens for part in split.parts.values()] == [62, 0, 0]
+    assert "valid has 0.0%" in split.notes[0]
 
 
 @pytest.mark.parametrize("tokenizer", ["nucleotide", "codon"])
