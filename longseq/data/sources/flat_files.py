@@ -14,6 +14,7 @@ from longseq.errors import UserError
 
 NAMES = ("locus_tag", "protein_id", "gene", "label")
 FACTS = ("gene", "locus_tag", "protein_id", "product")
+WRONG_LENGTH = "Expected sequence length"  # what Biopython's warning starts with
 TITLES = {"genbank": "GenBank", "embl": "EMBL"}
 
 
@@ -29,6 +30,7 @@ def flat_records(chunk: Chunk, kinds: tuple[str, ...]) -> Iterator[Record]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", BiopythonParserWarning)
+            warnings.filterwarnings("error", WRONG_LENGTH, BiopythonParserWarning)
             for record in reader(io.StringIO(chunk.raw.decode("latin-1"))):
                 features = tuple(_features(chunk.path, record, kinds)) if kinds else ()
                 name, letters = printable(record.id), bytes(record.seq)
@@ -37,6 +39,11 @@ def flat_records(chunk: Chunk, kinds: tuple[str, ...]) -> Iterator[Record]:
                 yield Record(name, letters, _facts(record), features)
     except UserError:
         raise
+    except BiopythonParserWarning as error:
+        raise UserError(
+            f"{chunk.path}: a record is not as long as its first line says"
+            f" ({printable(str(error)).rstrip('.')}): fetch it again, or mend that line"
+        ) from None
     except Exception as error:
         raise UserError(
             f"{chunk.path} is not {title}, or has no sequence in it ({printable(str(error))})"
