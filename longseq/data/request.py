@@ -16,7 +16,8 @@ from longseq.data.indexed.manifest import DatasetManifest, check_sizes, read_man
 from longseq.data.indexed.record_table import names_of, read_records
 from longseq.data.samples.blend import read_blend
 from longseq.data.samples.shares import asked_names, parse_split, refuse_unknown
-from longseq.data.sources.inputs import PEEK, SQUEEZED, open_source
+from longseq.data.sources.formats import compression
+from longseq.data.sources.inputs import PEEK, open_source
 from longseq.data.sources.names import header_name, no_nucleotide
 from longseq.data.tokenizers.kinds import (
     TAGGED,
@@ -57,7 +58,7 @@ def _look_at(path: str, tokenizer: str) -> None:
     check_specification(kind, TYPE_FLAG)
     source = check_source(path)
     with open(source, "rb") as file:
-        squeezed = file.read(8).startswith(SQUEEZED)
+        squeezed = compression(file.read(8))
     if not squeezed or find_spec("xopen"):
         with open_source(str(source), is_of_text(kind)) as opened:
             if opened.kind in ("fasta", "text") and not is_of_text(kind):

@@ -1,7 +1,7 @@
 """Files → records. Read in this order:
 
 inputs        names, folders, @LIST, URLs and standard input → streams of bytes of a known format
-formats       which format a file has
+formats       which format and compression a file has
 remote        what is behind a URL, and what may be shown of it
 pieces        what a stream comes in: pieces of bounded memory, cut between records
 chunks        the pieces of FASTA, FASTQ, GenBank, EMBL and text;  tables, twobit: of the others

@@ -1,6 +1,14 @@
-"""Which format a file has, by its first bytes; a name says it of text, and of files in folders."""
+"""Which format and compression a file has, by its first bytes; a name says it of text, and of files
+in folders.
+"""
 
+import bz2
+import io
+import lzma
 import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 from longseq.errors import UserError
 
@@ -30,6 +38,14 @@ MARKS = (
 )
 BLEND = ".blend"  # of the lists that --data-path takes
 COMPRESSED = (".gz", ".bgz", ".bz2", ".xz", ".zst")
+SQUEEZED = {  # how a compressed file starts → what xopen calls it
+    b"\x1f\x8b": "gz",
+    b"BZh": "bz2",
+    b"\xfd7zXZ\0": "xz",
+    b"\x28\xb5\x2f\xfd": "zst",
+    **{bytes((0x50 + n, 0x2A, 0x4D, 0x18)): "zst" for n in range(16)},  # as pzstd, a frame to skip
+}
+BLOCK = 1 << 20
 
 
 def kind_by_name(name: str) -> str | None:
@@ -78,3 +94,52 @@ def _check_text(path: str, head: bytes) -> None:
             f"{path} is no text: byte {place + 1:,} of its content is 0: name a text file (of"
             " UTF-16, convert it with iconv -f UTF-16 -t UTF-8)"
         )
+
+
+def compression(head: bytes) -> str:
+    """What a file with these first bytes is compressed with, or ""."""
+    return next((name for mark, name in SQUEEZED.items() if head.startswith(mark)), "")
+
+
+def decompressed(lower: Any, squeezed: str) -> Any:
+    """What a compressed stream holds, by xopen; buffered, as `lower` is."""
+    upper: Any
+    if squeezed == "bz2":
+        upper = _Streams(lower, bz2.BZ2Decompressor)
+    elif squeezed == "xz":
+        upper = _Streams(lower, partial(lzma.LZMADecompressor, lzma.FORMAT_XZ))
+    else:
+        import xopen
+
+        upper = xopen.xopen(lower, "rb", threads=0, format=squeezed)
+    return io.BufferedReader(upper, buffer_size=BLOCK)
+
+
+class _Streams(io.RawIOBase):
+    """Streams of bzip2 or xz behind each other, with zeros as padding: Python's own readers leave
+    out whatever else follows one, without a word.
+    """
+
+    def __init__(self, lower: Any, begin: Callable[[], Any]) -> None:
+        self._lower, self._begin = lower, begin
+        self._stream = begin()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        data = block = b""
+        while not data:
+            if self._stream.eof:
+                block = self._stream.unused_data.lstrip(b"\0")
+                while not block:
+                    if not (block := self._lower.read(BLOCK)):
+                        return 0
+                    block = block.lstrip(b"\0")
+                self._stream = self._begin()
+            elif self._stream.needs_input and not (block := self._lower.read(BLOCK)):
+                raise EOFError("the end of a stream is missing")
+            data = self._stream.decompress(block, len(buffer))
+            block = b""
+        buffer[: len(data)] = data
+        return len(data)

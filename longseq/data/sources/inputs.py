@@ -1,6 +1,6 @@
 """Which files are read, and as what: names, folders, lists and standard input → streams of bytes.
 
-Compression and format are told from the content, never from a name alone. Decompression is xopen's.
+Compression and format are told from the content, never from a name alone.
 """
 
 import codecs
@@ -12,12 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from longseq.data.sources.formats import NOT_IN_FOLDERS, kind_by_name, recognise
+from longseq.data.sources.formats import (
+    NOT_IN_FOLDERS,
+    compression,
+    decompressed,
+    kind_by_name,
+    recognise,
+)
 from longseq.data.sources.remote import is_url, matches, open_url, shown, trouble
 from longseq.errors import UserError
 from longseq.host.atomic_files import Sha256
 
-SQUEEZED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")  # gzip, bzip2, xz, zstd
 PEEK = 1 << 16
 BLOCK = 1 << 20
 
@@ -216,7 +221,8 @@ def open_source(name: str, text_tokens: bool = False, kind: str = "") -> Iterato
         lower = io.BufferedReader(meter, buffer_size=PEEK)  # larger reads are not copied by it
         try:
             plain = lower.peek(PEEK)[:PEEK]
-            stream = _decompressed(lower) if plain.startswith(SQUEEZED) else lower
+            squeezed = compression(plain)
+            stream: Any = decompressed(lower, squeezed) if squeezed else lower
             head = stream.peek(PEEK)[:PEEK]
             is_file = head == plain and os.path.isfile(name)
             if head.startswith(codecs.BOM_UTF8):  # as editors of Windows write it
@@ -228,14 +234,6 @@ def open_source(name: str, text_tokens: bool = False, kind: str = "") -> Iterato
             raise UserError(f"{path} is empty: leave it out")
         kind = kind or recognise(path, head, text_tokens)
         yield Source(path, kind, cast(BinaryIO, stream), meter, is_file)
-
-
-def _decompressed(lower: Any) -> Any:
-    """Buffered, as `lower` is; what is plain does not wait for the library."""
-    import xopen
-
-    upper = xopen.xopen(lower, "rb", threads=0)
-    return io.BufferedReader(cast(io.RawIOBase, upper), buffer_size=BLOCK)
 
 
 def _open(name: str) -> io.RawIOBase:

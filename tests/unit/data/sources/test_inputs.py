@@ -6,6 +6,7 @@ import bz2
 import codecs
 import gzip
 import lzma
+import struct
 import tempfile
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from longseq.data.indexed.record_table import read_records
 from longseq.data.sources.inputs import expand
 from longseq.errors import UserError
+from tests.file_formats import zstandard
 
 GENBANK = """LOCUS       TEST                      12 bp    DNA     linear   PHG 01-JAN-2000
 DEFINITION  test.
@@ -57,6 +59,28 @@ def test_garbage_never_crashes(garbage: bytes, start: bytes) -> None:
 def test_compressed(tmp_path: Path, name: str, pack) -> None:  # type: ignore[no-untyped-def]
     prefix, _ = make(tmp_path, pack(b">a\nACGT\n>b\nGG\n"), name=name)
     assert texts(prefix) == ["ACGT", "GG"]
+
+
+def skipped_before(frame: bytes) -> bytes:
+    """As pzstd writes them: a frame to be skipped says how long the next one is."""
+    return struct.pack("<III", 0x184D2A50, 4, len(frame)) + frame
+
+
+SEVERAL = [  # streams behind each other, as these programs write and take them
+    ("x.fa.zst", b"".join(skipped_before(zstandard(part)) for part in (b">a\nAC", b"GT\n"))),
+    ("x.fa.xz", lzma.compress(b">a\nAC") + bytes(12) + lzma.compress(b"GT\n") + bytes(1 << 21)),
+    ("x.fa.bz2", bz2.compress(b">a\nAC") + bz2.compress(b"") + bz2.compress(b"GT\n")),
+    ("x.fa.gz", gzip.compress(b">a\nAC") + gzip.compress(b"GT\n")),
+]
+
+
+@pytest.mark.parametrize(("name", "content"), SEVERAL, ids=[name for name, _ in SEVERAL])
+def test_streams_behind_each_other(tmp_path: Path, name: str, content: bytes) -> None:
+    """All of them are read, and nothing that follows them is left out without a word."""
+    prefix, _ = make(tmp_path, content, name=name)
+    assert texts(prefix) == ["ACGT"]
+    with pytest.raises(UserError, match=f"{name} is damaged or cut off"):
+        make(tmp_path, content + b">b\nACGT\n", name=name)
 
 
 def test_zstandard(tmp_path: Path) -> None:
