@@ -15,6 +15,7 @@ from longseq.data.sources.pieces import LongRecord, Piece, Record, gathered
 from longseq.errors import UserError
 
 MAGIC = 0x1A412743
+UNREAD = "which is not read: give it as FASTA, which UCSC's twoBitToFa makes of it"
 
 
 def twobit_pieces(source: Source, size: int, scratch: str) -> Iterator[Piece]:
@@ -61,16 +62,21 @@ def _told(windows: Iterator[bytes], source: Source, done: int, total: int) -> It
 
 
 def check(shown: str, path: str) -> dict[str, int]:
-    """The length of each record by name; UserError where the file does not hold all of them."""
+    """The length of each record by name; UserError where the file does not hold all of them, or
+    py2bit would print a line of its own.
+    """
     size = os.path.getsize(path)
     try:
         with open(path, "rb") as file:
-            order = "<" if file.read(4) == struct.pack("<I", MAGIC) else ">"
-            version, count, _ = _numbers(file, order, 3)
+            if file.read(4) == struct.pack(">I", MAGIC):
+                raise UserError(f"{shown} is .2bit of big-endian machines, {UNREAD}")
+            version, count, _ = _numbers(file, 3)
             if version > 1:
-                raise UserError(f"{shown} is .2bit of version {version}, which is not read")
-            index = [_entry(file, order, version) for _ in range(count)]
-            lengths = {name: _length(file, order, at, size) for name, at in index}
+                raise UserError(f"{shown} is .2bit of version {version}, {UNREAD}")
+            if not count:
+                raise UserError(f"{shown} has no record: leave it out")
+            index = [_entry(file, version) for _ in range(count)]
+            lengths = {name: _length(file, at, size) for name, at in index}
     except (struct.error, ValueError):
         raise UserError(f"{shown} is damaged or cut off: fetch it again") from None
     if len(lengths) != count:
@@ -78,27 +84,26 @@ def check(shown: str, path: str) -> dict[str, int]:
     return lengths
 
 
-def _numbers(file: BinaryIO, order: str, count: int) -> tuple[int, ...]:
-    return struct.unpack(f"{order}{count}I", file.read(4 * count))
+def _numbers(file: BinaryIO, count: int) -> tuple[int, ...]:
+    return struct.unpack(f"<{count}I", file.read(4 * count))
 
 
-def _entry(file: BinaryIO, order: str, version: int) -> tuple[str, int]:
+def _entry(file: BinaryIO, version: int) -> tuple[str, int]:
     """A name, and where its record begins."""
     (length,) = struct.unpack("B", file.read(1))
     name = file.read(length)
     if len(name) != length:
         raise ValueError
-    wide = "Q" if version else "I"
-    (at,) = struct.unpack(f"{order}{wide}", file.read(8 if version else 4))
+    (at,) = struct.unpack("<Q" if version else "<I", file.read(8 if version else 4))
     return name.decode("ascii"), at
 
 
-def _length(file: BinaryIO, order: str, at: int, size: int) -> int:
+def _length(file: BinaryIO, at: int, size: int) -> int:
     """The bases of the record at a place, which must end within the file."""
     file.seek(at)
-    (bases,) = _numbers(file, order, 1)
+    (bases,) = _numbers(file, 1)
     for _ in ("stretches of N", "soft-masked stretches"):
-        (blocks,) = _numbers(file, order, 1)
+        (blocks,) = _numbers(file, 1)
         file.seek(8 * blocks, os.SEEK_CUR)
     if file.tell() + 4 + (bases + 3) // 4 > size:
         raise ValueError

@@ -6,6 +6,7 @@ import bz2
 import gzip
 import json
 import lzma
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -83,6 +84,30 @@ def test_a_record_that_is_not_as_long_as_it_says_is_not_whole(
         f"{tmp_path}/x.gbk: a record is not as long as its first line says (Expected sequence"
         f" length {said.decode()}, found 700 (r0)): fetch it again, or mend that line"
     )
+
+
+FASTA_OF_IT = "which is not read: give it as FASTA, which UCSC's twoBitToFa makes of it"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (
+            struct.pack(">4I", 0x1A412743, 0, 1, 0),
+            f"is .2bit of big-endian machines, {FASTA_OF_IT}",
+        ),
+        (struct.pack("<4I", 0x1A412743, 2, 1, 0), f"is .2bit of version 2, {FASTA_OF_IT}"),
+        (twobit([]), "has no record: leave it out"),
+    ],
+)
+def test_a_2bit_that_is_not_read_is_refused_by_us_alone(
+    tmp_path: Path, content: bytes, said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Not as damaged, and without lines of the library's own."""
+    with pytest.raises(UserError) as caught:
+        prepare(tmp_path, "x.2bit", content)
+    assert str(caught.value) == f"{tmp_path}/x.2bit {said}"
+    assert capfd.readouterr() == ("", "")
 
 
 def test_the_exit_code_is_2(tmp_path: Path) -> None:
