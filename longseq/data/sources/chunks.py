@@ -115,21 +115,36 @@ def _fastq_chunks(source: Source, size: int) -> Iterator[Chunk]:
             f"{source.path}: a read is longer than {size:,} bytes: give it as FASTA"
         ) from None
     except (dnaio.FileFormatError, dnaio.UnknownFileFormat) as error:
-        raise UserError(f"{source.path} is not FASTQ: {error}") from None
+        raise UserError(f"{source.path} is not FASTQ ({error}): fetch it again") from None
     except AssertionError:  # dnaio asserts that a file has four bytes
-        raise UserError(f"{source.path} is not FASTQ: it is cut off") from None
+        raise UserError(f"{source.path} is not FASTQ, or cut off: fetch it again") from None
 
 
 class _Reader:
-    """What dnaio asks of a file, with our errors."""
+    """What dnaio asks of a file, with our errors; without the blank lines at its end, which it
+    takes for a read.
+    """
 
     def __init__(self, source: Source) -> None:
         self._source = source
-
-    def read(self, size: int = -1) -> bytes:
-        return self._source.read(size)
+        self._ready = b""
+        self._held = b""  # line ends behind which nothing has come yet
+        self._lines = 0  # in all that was ready
+        self._ended = False
 
     def readinto(self, buffer: memoryview) -> int:
-        data = self._source.read(len(buffer))
+        size = len(buffer)
+        while len(self._ready) < size and not self._ended:
+            block = self._source.read(size)
+            self._ended = not block
+            more = self._held + block
+            body = more.rstrip(b"\r\n")
+            self._held = more[len(body) :]
+            if self._ended:  # a read has four lines, of which the last may be empty
+                wanted = 4 - self._lines % 4
+                body = b"".join(self._held.splitlines(keepends=True)[:wanted])
+            self._lines += body.count(b"\n")
+            self._ready += body
+        data, self._ready = self._ready[:size], self._ready[size:]
         buffer[: len(data)] = data
         return len(data)

@@ -36,6 +36,7 @@ MARKS = (
     (b"\x43\x27\x41\x1a", "2bit"),
     (b"\x1a\x41\x27\x43", "2bit"),  # written on a machine of the other byte order
 )
+ALIGNED = (b"@HD\t", b"@SQ\t", b"@RG\t", b"@PG\t", b"@CO\t", b"BAM\1", b"CRAM\2", b"CRAM\3")
 BLEND = ".blend"  # of the lists that --data-path takes
 COMPRESSED = (".gz", ".bgz", ".bz2", ".xz", ".zst")
 SQUEEZED = {  # how a compressed file starts → what xopen calls it
@@ -72,6 +73,10 @@ def recognise(path: str, head: bytes, text_tokens: bool) -> str:
     by_name = kind_by_name(os.path.basename(path))
     if by_name == "jsonl" or (by_name == "text" and not text_tokens):
         return by_name
+    if start.startswith(ALIGNED):
+        raise UserError(
+            f"{path} is SAM, BAM or CRAM, which are not read: make FASTQ of it with samtools fastq"
+        )
     if by_name != "text" and (kind := _kind_by_mark(head)):
         return kind
     if text_tokens:

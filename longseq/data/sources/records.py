@@ -6,6 +6,7 @@ for each header, three times as fast as the fastest library that reads from memo
 
 import io
 import json
+import re
 from collections.abc import Iterator
 
 from longseq.data.sources.flat_files import flat_records
@@ -64,12 +65,19 @@ def _fastq(chunk: Chunk) -> Iterator[Record]:
     import dnaio
 
     raw = chunk.raw if chunk.raw.isascii() else chunk.raw.translate(ASCII)  # names in Latin-1
+    name = ""
     try:
         with dnaio.open(io.BytesIO(raw), fileformat=chunk.kind) as reader:
             for record in reader:
-                yield Record(printable(record.name), record.sequence.encode("ascii"))
+                name = printable(record.name)
+                yield Record(name, record.sequence.encode("ascii"))
     except (dnaio.FileFormatError, dnaio.UnknownFileFormat) as error:
-        raise UserError(f"{chunk.path} is not FASTQ: {printable(str(error))}") from None
+        behind = f" behind the read {name}" if name else ""
+        # its line is counted from the first of this piece
+        problem = printable(re.sub(r"^Error in FASTQ file at line \d+: ", "", str(error)))
+        raise UserError(
+            f"{chunk.path} is not FASTQ{behind} ({problem}): mend it, or fetch it again"
+        ) from None
 
 
 def _json_lines(chunk: Chunk) -> Iterator[Record]:
