@@ -9,6 +9,7 @@ from longseq.config.arguments import Data
 from longseq.data.datasets import Dataset, documents_of
 from longseq.data.indexed.format import Flags
 from longseq.data.indexed.record_table import ENDING, Record, read_records
+from longseq.data.samples.cuts import PARTS
 from longseq.data.samples.shares import asked_names, parse_split, refuse_unknown
 from longseq.data.samples.split import Split, split_documents
 from longseq.errors import UserError
@@ -35,11 +36,18 @@ def refuse_empty(cuts: Sequence[tuple[Dataset, Split]], options: Data, validates
     """Raise UserError where the cuts leave nothing to train on, or to validate with where the run
     does; of a blend in any of its sets, whose share the others would get, unless names hold it out.
     """
-    by_name = bool(options.valid_records or options.test_records)
+    flags = {"--valid-records": options.valid_records, "--test-records": options.test_records}
+    by_name = " and ".join(name for name, given in flags.items() if given)
     for part in ("train", "valid") if validates else ("train",):
         empty = [dataset.prefix for dataset, split in cuts if not split.parts[part].num_tokens]
         remedy = ", or --eval-iters 0" if part == "valid" else ""
         if len(empty) == len(cuts):
+            weight = parse_split(options.split)[PARTS.index(part)]
+            if by_name and weight:
+                raise UserError(
+                    f"what is held out by {by_name} leaves nothing for {part}: name fewer"
+                    f" records{remedy}"
+                )
             raise UserError(
                 f"--split {options.split} leaves nothing for {part}: give it a larger weight"
                 + remedy

@@ -84,23 +84,19 @@ def data(options: argparse.Namespace) -> int:
 
 
 def _flags(options: argparse.Namespace) -> Data:
+    """As the trainer reads the same flags, within the same bounds."""
     from longseq.config.arguments import Data
+    from longseq.config.flags import read_flags
 
-    return Data(
-        data_path=options.prefix,
-        tokenizer_type=options.tokenizer_type,
-        split=options.split,
-        split_seed=options.split_seed,
-        valid_records=options.valid_records,
-        test_records=options.test_records,
-    )
+    names = ("tokenizer_type", "split", "split_seed", "valid_records", "test_records")
+    given = {name: getattr(options, name) for name in names}
+    (found,) = read_flags([Data], argparse.Namespace(data_path=options.prefix, **given))
+    return found
 
 
 def _add_split(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--split", default="949,50,1", metavar="WEIGHTS", help="weights of the parts")
-    verb.add_argument(
-        "--split-seed", type=int, default=1234, metavar="N", help="draws what is held out"
-    )
+    verb.add_argument("--split-seed", default="1234", metavar="N", help="draws what is held out")
     verb.add_argument(
         "--valid-records", default="", metavar="LIST", help="held out by name, as in a run"
     )

@@ -47,13 +47,16 @@ def asked_names(options: Data) -> dict[str, list[str]]:
 
 def _listed(flag: str, text: str) -> list[str]:
     """Names separated by commas, or @FILE with one a line."""
-    if not text.startswith("@"):
-        return [name.strip() for name in text.split(",") if name.strip()]
-    try:
-        lines = Path(text[1:]).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{flag} {text}: cannot be read as a list of names ({error})") from None
-    return [line.strip() for line in lines if line.strip()]
+    lines = text.split(",")
+    if text.startswith("@"):
+        try:
+            lines = Path(text[1:]).read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{flag} {text}: cannot be read as a list of names ({error})") from None
+    names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise UserError(f"{flag} {text} names no record: give names, or leave the flag out")
+    return names
 
 
 def refuse_unknown(asked: dict[str, list[str]], found: set[str], known: set[str]) -> None:

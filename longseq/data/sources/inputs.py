@@ -117,6 +117,8 @@ def _listed(path: str) -> list[str]:
         raise UserError(f"@{path}: cannot be read as a list of files ({error})") from None
     folder = os.path.dirname(path)
     names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise UserError(f"@{path} names no file: write one name a line")
     paths = [n if n == "-" or is_url(n) else os.path.join(folder, n) for n in names]
     missing = [n for n in paths if n != "-" and not is_url(n) and not os.path.exists(n)]
     if missing:

@@ -40,6 +40,13 @@ def test_verbs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert body.replace("\n", "") == records_of(LAMBDA.read_text())[0][1]
 
 
+@pytest.mark.parametrize("look", ["inspect", "report"])
+def test_what_the_trainer_refuses_is_refused_of_data_too(tmp_path: Path, look: str) -> None:
+    prefix, _ = make(tmp_path, ">a\nACGT\n")
+    with pytest.raises(UserError, match=r"^--split-seed -1 is too small: give 0 or more$"):
+        run_verb(["data", look, prefix, "--split-seed", "-1"])
+
+
 RECORD = '{"id": "a", "text": "ACGTACGT"}\n'
 LOST = [  # words of prepare, what is said
     ("out.json", "would replace out.json, which is an input: name another"),

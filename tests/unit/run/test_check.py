@@ -43,13 +43,37 @@ def test_a_checkpoint_that_is_passed_over_is_told_once(
         (
             "mix.blend",
             "",
-            "949,50,1 leaves nothing of {tiny} for valid: give valid a larger weight",
+            "--split 949,50,1 leaves nothing of {tiny} for valid: give valid a larger weight",
         ),
-        ("mix.blend", "--split 1,8,9", "1,8,9 leaves nothing of {tiny} for train: give train a"),
+        (
+            "mix.blend",
+            "--split 1,8,9",
+            "--split 1,8,9 leaves nothing of {tiny} for train: give train a",
+        ),
         ("mix.blend", "--eval-iters 0", ""),
         ("mix.blend", "--split 1,1,1", ""),
         ("mix.blend", "--valid-records r1", ""),
-        ("tiny.fa", "", "949,50,1 leaves nothing for valid: give it a larger weight, or --eval-i"),
+        (
+            "tiny.fa",
+            "--valid-records t",
+            "what is held out by --valid-records leaves nothing for train: name fewer records",
+        ),
+        (
+            "large.fa",
+            f"--test-records {','.join(f'r{n}' for n in range(98))}",
+            "held out by --test-records leaves nothing for valid: name fewer records, or --eval-i",
+        ),
+        ("large.fa", "--test-records r1 --split 1,0,0", "--split 1,0,0 leaves nothing for valid"),
+        (
+            "large.fa",
+            "--valid-records ,",
+            "--valid-records , names no record: give names, or leave",
+        ),
+        (
+            "tiny.fa",
+            "",
+            "--split 949,50,1 leaves nothing for valid: give it a larger weight, or --eval-i",
+        ),
     ],
 )
 def test_a_part_without_data_is_found_before_a_rank_starts(
@@ -66,8 +90,8 @@ def test_a_part_without_data_is_found_before_a_rank_starts(
         return
     with pytest.raises(UserError) as caught:
         _check_data(config)
-    tiny = next((tmp_path / "cache").glob("tiny*")) / "tokens"
-    assert f"--split {said.format(tiny=tiny)}" in str(caught.value)
+    tiny = next((tmp_path / "cache").glob("tiny*"), Path()) / "tokens"
+    assert said.format(tiny=tiny) in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -168,6 +168,9 @@ def test_inputs_as_folder_list_and_nothing(tmp_path: Path) -> None:
     listed.write_text("gone.fa\n")
     with pytest.raises(UserError, match=r"gone\.fa: no such file: names in a list are relative"):
         expand([f"@{listed}"])
+    listed.write_text("\n")
+    with pytest.raises(UserError, match=r"files names no file: write one name a line"):
+        expand([f"@{listed}"])
     (tmp_path / "f").mkdir()
     with pytest.raises(UserError, match="no sequence file"):
         expand([str(tmp_path / "f")])
