@@ -199,7 +199,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         _tell(error)
         return error.exit_code
-    except KeyboardInterrupt:  # before anything was begun
+    except KeyboardInterrupt as stop:
+        if str(stop):  # something was begun
+            print(f"longseq: {stop}", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # `| head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

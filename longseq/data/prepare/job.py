@@ -22,7 +22,14 @@ from longseq.data.sources.inputs import Inputs
 from longseq.data.survey.wish import wish_of
 from longseq.data.tokenizers.kinds import OF_TEXT
 from longseq.errors import UserError
-from longseq.host.atomic_files import Sha256, lost, publish_files, unfinished, unwritable
+from longseq.host.atomic_files import (
+    UNFINISHED,
+    Sha256,
+    lost,
+    publish_files,
+    unfinished,
+    unwritable,
+)
 from longseq.reports.format import counted
 
 if TYPE_CHECKING:  # what few preparations need is imported by these
@@ -69,6 +76,8 @@ def prepare(
             raise unwritable(problem + _kept(folder), error) from None
         except UserError as error:
             raise type(error)(f"{error}{_kept(folder)}") from None
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(stopped(prefix)) from None
         finally:
             if not (folder / STATE).exists():
                 remove_working(folder, target.name)
@@ -95,6 +104,12 @@ def _first_pass(
         recipe.check(record.path, record.name, codes, remedy=remedy)
 
     return FirstPass(inputs, columns, skip_bad, table, check, kept, report, say)
+
+
+def stopped(prefix: str) -> str:
+    """What to say of a preparation that ends before it is done."""
+    kept = _kept(Path(f"{Path(prefix)}{UNFINISHED}"))
+    return f"stopped{kept or ', and nothing is kept: the same command starts again'}"
 
 
 def _kept(folder: Path) -> str:

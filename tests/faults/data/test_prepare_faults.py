@@ -13,13 +13,17 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from longseq.__main__ import main
 from longseq.data.datasets import check_data
 from longseq.data.prepare.job import prepare, quiet
 from longseq.data.prepare.recipe import Recipe
 from longseq.data.prepare.settings import Settings
+from longseq.data.prepare.tasks import FileEnd
+from longseq.data.prepare.writing.output import Output
 from longseq.data.sources.inputs import expand
 from longseq.errors import EXIT_NO_ROOM, UserError
 from longseq.host.atomic_files import unfinished
@@ -112,6 +116,36 @@ def test_killed_anywhere_the_same_command_goes_on(
         went_on.add(capsys.readouterr().out)
         stage += 7  # each save takes nine calls
     assert len(went_on) > 6
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -15)])
+@pytest.mark.parametrize("late", [True, False])
+def test_a_stop_says_what_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
+    number: int, code: int, late: bool,
+) -> None:  # fmt: skip
+    """As a bad file does: of the file that was whole, or that there is none."""
+    monkeypatch.setattr("longseq.data.prepare.writing.output.SAVE_EVERY", -1.0)
+    a, _, c = several_files(tmp_path)
+    real, words = Output.write, ["prepare", a, c, "--output", f"{tmp_path}/out"]
+
+    def write(output: Output, task: Any, result: Any) -> None:
+        real(output, task, result)
+        if isinstance(task, FileEnd) or not late:
+            os.kill(os.getpid(), number)
+
+    child = os.fork()
+    if child == 0:
+        monkeypatch.setattr(Output, "write", write)
+        os._exit(main(words))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == code
+    kept = f" (what is whole is kept in {tmp_path}/out.unfinished: the same command goes on from"
+    none = ", and nothing is kept: the same command starts again\n"
+    assert (
+        capfd.readouterr().err == f"longseq: stopped{f'{kept} there)' + chr(10) if late else none}"
+    )
+    assert main(words) == 0
+    assert ("goes on with what an earlier call left: " in capfd.readouterr().out) == late
 
 
 def test_what_changed_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
