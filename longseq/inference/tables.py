@@ -8,6 +8,7 @@ A file is written aside and takes its place at the end. In a .npy the last colum
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from abc import ABC, abstractmethod
@@ -173,7 +174,7 @@ def written_aside(path: Path) -> Iterator[Path]:
     try:
         yield aside / path.name
         sync(aside / path.name)
-        publish_files(aside, path.parent, [path.name], path.name)
+        publish_files(aside, path.parent, os.listdir(aside), path.name)
         aside.rmdir()
     except OSError as error:
         raise unwritable(f"{path} cannot be written: {lost(error, aside)}", error) from None
