@@ -179,8 +179,6 @@ def _optimizer(config: Config) -> None:
             f"--optimizer {name} works on whole matrices, which --tensor-model-parallel-size {tp}"
             " cuts up: use 1, and Ulysses or ring for the ranks, or --optimizer adam"
         )
-    if train.fp16:
-        raise UserError(f"--optimizer {name} is not wired to fp16's loss scaling: use --bf16")
 
 
 def _recomputation(config: Config) -> None:
@@ -252,11 +250,6 @@ def _spikes(config: Config) -> None:
     train = config.training
     if train.on_spike == "warn":
         return
-    if train.fp16 and train.zero_stage == 0:
-        raise UserError(
-            f"--on-spike {train.on_spike}: an update in fp16 at --zero-stage 0 cannot be held"
-            " back: use --bf16, or --zero-stage 1 to 3"
-        )
     if train.on_spike == "rewind" and not (config.run.save and config.run.save_interval):
         raise UserError(
             "--on-spike rewind goes back to a checkpoint of this run: give --save and"

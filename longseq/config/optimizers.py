@@ -11,9 +11,9 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Traits:
     """whole_matrices: works on matrices that no rank cuts up, so at ZeRO stage 0 without tensor
-    parallelism, and not under fp16's loss scaling. layers_apart: the layers' matrices are stepped
-    by another rule than the rest. on_host: DeepSpeed has one that steps in host memory. saved:
-    bytes a parameter of a checkpoint. adam: it steps something by Adam's rule.
+    parallelism. layers_apart: the layers' matrices are stepped by another rule than the rest.
+    on_host: DeepSpeed has one that steps in host memory. saved: bytes a parameter of a checkpoint.
+    adam: it steps something by Adam's rule.
     """
 
     whole_matrices: bool = False

@@ -30,6 +30,7 @@ from longseq.attention.kernel import Kernel, kernel
 from longseq.config.arguments import Config, Memory
 from longseq.engine import nvme
 from longseq.engine.ds_config import deepspeed_settings
+from longseq.engine.loss_scale import change_after_update, scale_losses
 from longseq.engine.network.compile import (
     compile_layers,
     in_one_piece,
@@ -40,8 +41,8 @@ from longseq.engine.network.initialize import initialized_parameters
 from longseq.engine.network.parallelize import parallelize
 from longseq.engine.network.recompute import apply_recompute_policy
 from longseq.engine.network.whole_rows import norm_whole_rows
-from longseq.engine.optimizer import make_optimizer, parameter_groups, set_learning_rate
-from longseq.engine.stage0 import BareOptimizer, scale_losses
+from longseq.engine.optimizer import make_optimizer, parameter_groups
+from longseq.engine.stage0 import BareOptimizer
 from longseq.host import shared_memory
 from longseq.host.uncompiled import load_compiler
 from longseq.memory.allocator import give_back_large
@@ -182,10 +183,10 @@ def engine_settings(config: Config, model: nn.Module) -> dict[str, Any]:
     Files go to a folder of this rank's own, through buffers that hold the largest parameter.
     """
     settings = deepspeed_settings(config)
-    if config.training.zero_stage == 0 and not config.training.fp16:
+    if config.training.zero_stage == 0:
         settings["gradient_clipping"] = 0.0
-        settings.pop("bf16", None)
-        settings.pop("data_types", None)
+        for name in ("bf16", "fp16", "data_types"):
+            settings.pop(name, None)
     if nvme.wanted(config):
         nvme.use_operator()
         folder = str(nvme.claim(Path(config.training.nvme_path)))
@@ -272,7 +273,6 @@ def make_engine(config: Config, mesh: Mesh, model: GPT) -> Any:
         # A layer's weights come and go together: recomputation runs parts of it at a time
         deepspeed.utils.set_z3_leaf_modules(model, [Layer])
     optimizer = make_optimizer(config, parameter_groups(model, config.training), mesh)
-    set_learning_rate(optimizer, 0.0)  # fp16 at stage 0 takes a step here, and so would decay
     device = next(model.parameters()).device
     with prints_logged(), _without_triton(device):
         engine, _, _, _ = deepspeed.initialize(
@@ -282,11 +282,12 @@ def make_engine(config: Config, mesh: Mesh, model: GPT) -> Any:
             mpu=ModelParallelUnit(mesh),
             dist_init_required=False,
         )
-    if config.training.fp16 and config.training.zero_stage == 0:
-        optimizer.state.clear()  # what that step has left: Adam would count it
-        scale_losses(engine)
     if isinstance(optimizer, BareOptimizer):
         engine.zero_grad = optimizer.forget_gradients
+        if config.training.fp16:
+            scale_losses(engine, deepspeed_settings(config))
+    elif config.training.fp16:
+        change_after_update(engine.optimizer)
     if mesh.replicas.size == 1 and config.training.zero_stage == 0:
         # Nothing to average: this spares a copy of all gradients there and back, every step.
         engine.enable_backward_allreduce = False

@@ -78,7 +78,7 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """The optimizer that --optimizer names; at stage 0 inside one that clips (stage0.py).
 
-    At the other stages, and in fp16, DeepSpeed's own wrapper does both.
+    At the other stages DeepSpeed's own wrapper does.
     """
     train = config.training
     if train.offload_optimizer != "none":
@@ -88,7 +88,7 @@ def make_optimizer(
     by_us = train.zero_stage == 0 and train.bf16
     if by_us and train.optimizer == "adam" and wants_compiling(config, device):
         make = partial(_one_pass_adam, train)
-    if train.zero_stage == 0 and not train.fp16:
+    if train.zero_stage == 0:
         return BareOptimizer(make, groups, train.clip_grad, mesh.tp, config.accumulation > 1)
     return make(groups)
 

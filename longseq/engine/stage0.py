@@ -1,10 +1,9 @@
 """The optimizer of ZeRO stage 0, where DeepSpeed hands over the bare gradients.
 
 DeepSpeed neither measures nor clips them in fp32, and its own bf16 wrapper of stage 0 takes a step
-before the first one, which leaves Adam's bias correction one step ahead of stages 1 to 3. So this
-does it all: the norm, the clipping and, below fp32, the fp32 master weights.
-
-In fp16 DeepSpeed's wrapper is kept, for its loss scale, and `scale_losses` makes that act.
+before the first one, which leaves Adam's bias correction one step ahead of stages 1 to 3. The one
+for fp16 does so too, and of sharded parameters knows the norm on one rank alone. So this does it
+all: the norm, the clipping and, below fp32, the fp32 master weights.
 """
 
 from __future__ import annotations
@@ -50,6 +49,7 @@ class BareOptimizer(torch.optim.Optimizer):
             self.inner.lay_out(self.weights, self.masters)
         self.limit, self.tp = limit, tp
         self._global_grad_norm = 0.0
+        self.loss_scaler: Any = None  # DeepSpeed's, in fp16 (loss_scale.py)
         self.may_update: Callable[[float], bool] = lambda norm: True
         self.overflow = False  # whether the last update was left out, as DeepSpeed's own call it
         self._sums: dict[nn.Parameter, Tensor] = {}
@@ -115,11 +115,18 @@ class BareOptimizer(torch.optim.Optimizer):
             adam.step_from(gathered, scale)
 
     def _scale(self, given: list[tuple[nn.Parameter, Tensor]]) -> float:
-        """What clipping multiplies these gradients by; `overflow` says whether they are used."""
-        self._global_grad_norm = norm = gradient_norm(given, self.tp)
-        self.overflow = not self.may_update(norm)
+        """What these gradients are multiplied by, to clip them and to take fp16's loss scale out;
+        `overflow` says whether they are used. In fp16 nobody is asked where they are no numbers.
+        """
+        scaler = self.loss_scaler
+        scale = scaler.loss_scale if scaler is not None else 1.0
+        self._global_grad_norm = norm = gradient_norm(given, self.tp) / scale
+        self.overflow = scaler is not None and not math.isfinite(norm)
+        if scaler is not None:
+            scaler.update_scale(self.overflow)
+        self.overflow = self.overflow or not self.may_update(norm)
         clipped = self.limit > 0 and norm > self.limit
-        return self.limit / (norm + 1e-6) if clipped else 1.0
+        return (self.limit / (norm + 1e-6) if clipped else 1.0) / scale
 
     def _round(self) -> None:
         """The masters rounded into the weights; in one call, so that a GPU is not kept waiting."""
@@ -145,26 +152,6 @@ class BareOptimizer(torch.optim.Optimizer):
         self.param_groups, self.state = self.inner.param_groups, self.inner.state
         for master, saved in zip(self._copies(), state_dict["masters"], strict=True):
             master.copy_(saved)
-
-
-def scale_losses(engine: Any) -> None:
-    """fp16: multiply losses by the loss scale, and take it out of the norm that is reported.
-
-    DeepSpeed's wrapper divides gradients by its scale, but at stage 0 its engine multiplies no loss
-    (seen in 0.19.8): gradients would be thousands of times too small, never clipped, and lost
-    beside Adam's epsilon.
-    """
-    scaler = engine.optimizer.loss_scale_config
-    backward, norm = engine.backward, engine.get_global_grad_norm
-    used = 1.0
-
-    def scaled(loss: Tensor) -> None:
-        nonlocal used
-        used = scaler.cur_scale
-        backward(loss * used)
-
-    engine.backward = scaled
-    engine.get_global_grad_norm = lambda: norm() / used
 
 
 def _master(weight: nn.Parameter) -> nn.Parameter:

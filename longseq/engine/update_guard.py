@@ -30,15 +30,13 @@ def hold_updates(engine: Any, may_update: MayUpdate) -> None:
     if isinstance(optimizer, BareOptimizer):
         optimizer.may_update = may_update
         return
-    stage = engine.zero_optimization_stage()
-    if stage == 0:  # fp16, whose own wrapper has no such moment: checks.py allows nothing but warn
-        return
     if hasattr(optimizer, "get_grads_for_norm"):
         _hold_bf16(optimizer, may_update)
         return
     if not engine.fp16_enabled():
         optimizer.check_grad_overflow = False  # else stage 2 drops a step before anybody is asked
-    name = "_get_norm_groups" if stage == 3 else "scaled_global_norm"
+    stage_3 = engine.zero_optimization_stage() == 3
+    name = "_get_norm_groups" if stage_3 else "scaled_global_norm"
     measure = getattr(optimizer, name)
 
     def ask() -> Any:

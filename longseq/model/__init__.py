@@ -4,7 +4,7 @@ To be read in this order:
 
     gpt.py         tokens → embeddings → layers → norm → head → loss
     layers.py      a layer: attention and MLP, each on the residual stream
-    rotary.py, positions.py, norm.py, dropout.py    what they are made of
+    rotary.py, tables.py, positions.py, norm.py, dropout.py    what they are made of
     loss.py        cross entropy of a head without the logits of the whole sequence
     head_tiles.py  how many tokens' logits exist at once (standard library only)
     context.py     what layers need to know of one forward pass

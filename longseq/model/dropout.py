@@ -38,16 +38,25 @@ class _Drop(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, probability: float, seed: int, first: int) -> Tensor:
         """x of any shape → the same shape; first: the place of its first row among all rows."""
         ctx.drawn = probability, seed, first
-        return x * _keep(x, *ctx.drawn)
+        return _kept(x, *ctx.drawn)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None, None, None]:
         """dy in the shape of x."""
-        return dy * _keep(dy, *ctx.drawn), None, None, None
+        return _kept(dy, *ctx.drawn), None, None, None
+
+
+def _kept(x: Tensor, probability: float, seed: int, first: int) -> Tensor:
+    """x / (1-p) where kept, 0 where dropped; in half precision the factor itself is not rounded,
+    which would be the same way for all.
+    """
+    wide = torch.promote_types(x.dtype, torch.float32)
+    factor = torch.ones((), dtype=wide, device="cpu").div_(1 - probability)
+    return (x * _keep(x, probability, seed, first)).mul_(factor)
 
 
 def _keep(like: Tensor, probability: float, seed: int, first: int) -> Tensor:
-    """1/(1-p) where kept, 0 where dropped, in the shape of `like`."""
+    """1 where kept, 0 where dropped, in the shape of `like`."""
     generator = torch.Generator(like.device)
     keep = torch.empty(like.shape, dtype=like.dtype, device=like.device)
     size, stop = _block_rows(like), first + len(keep)
@@ -60,7 +69,7 @@ def _keep(like: Tensor, probability: float, seed: int, first: int) -> Tensor:
         block.bernoulli_(1 - probability, generator=generator)
         low, high = max(start, first), min(start + size, stop)
         keep[low - first : high - first] = block[low - start : high - start]
-    return keep.div_(1 - probability)
+    return keep
 
 
 def _block_rows(like: Tensor) -> int:

@@ -24,6 +24,7 @@ from longseq.model.loss import HeadExchange, tiled_cross_entropy, token_losses
 from longseq.model.norm import Norm
 from longseq.model.positions import Positions
 from longseq.model.rotary import rotary_table
+from longseq.model.tables import Tokens
 
 
 class Head(nn.Module):
@@ -80,7 +81,7 @@ class GPT(nn.Module):
         rows = net.padded_vocabulary(vocabulary)
         # Its values come later: to give it some on the meta device torch would import its compiler
         unset = torch.empty(rows, net.hidden_size)
-        self.tokens = nn.Embedding(rows, net.hidden_size, _weight=unset)
+        self.tokens: nn.Embedding = Tokens(rows, net.hidden_size, _weight=unset)
         self.positions: Positions | None = None
         if not net.use_rotary_position_embeddings:
             self.positions = Positions(net.positions, net.hidden_size)

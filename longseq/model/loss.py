@@ -4,7 +4,9 @@
     losses = token_losses(hidden, table, labels, vocabulary)                   # [s, b], looks only
 
 A tile's logits are made, turned into loss and gradient, and dropped, all in the forward pass: if
-the gradient waited for backward they would be made twice. Where ranks share the table or the
+the gradient waited for backward they would be made twice. fp16 cannot hold what one of a million
+tokens counts for, and its loss scale comes with backward only: so gradients are made in a unit of
+their own, which backward multiplies by together with that. Where ranks share the table or the
 tokens, a HeadExchange stands between them (parallel/vocabulary.py has one).
 """
 
@@ -120,27 +122,31 @@ class _TiledCrossEntropy(torch.autograd.Function):
         loss = torch.zeros((), dtype=torch.float32, device=hidden.device)
         d_hidden = torch.empty_like(hidden) if wanted else None
         d_table = torch.zeros_like(table, dtype=torch.float32) if wanted else None
+        unit = _unit(weights)
         for here in _tiles(hidden, table, exchange):
             h = exchange.gather_tokens(hidden[here]).flatten(0, 1)
             tile_weights = weights[:, here].flatten()
             tile = _tile_losses(h @ table.t(), labels[:, here].flatten(), vocabulary, exchange)
             loss += torch.dot(tile.losses, tile_weights)
             if d_hidden is not None and d_table is not None:
-                d_logits = _logits_gradient(tile, tile_weights).to(table.dtype)
+                d_logits = _logits_gradient(tile, tile_weights / unit).to(table.dtype)
                 d_h = (d_logits @ table).view(-1, *hidden.shape[1:])
                 d_hidden[here] = exchange.gather_tokens_gradient(d_h)
                 _add_product(d_table, d_logits, h, block)
                 del d_logits, d_h
             del tile, h  # or they would live until the next tile is there
         if d_hidden is not None and d_table is not None:
-            ctx.save_for_backward(d_hidden, d_table.to(table.dtype))
+            waits = table.dtype == torch.float16  # for the loss scale, to be rounded once it is in
+            ctx.save_for_backward(d_hidden, d_table if waits else d_table.to(table.dtype), unit)
         return loss
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """grad a scalar → gradients of hidden [s/parts, b, h] and table [V of this rank, h]."""
-        d_hidden, d_table = ctx.saved_tensors
-        return d_hidden.mul_(grad), d_table.mul_(grad), None, None, None, None
+        d_hidden, d_table, unit = ctx.saved_tensors
+        grad = grad * unit
+        d_table = d_table.mul_(grad).to(d_hidden.dtype)
+        return d_hidden.mul_(grad), d_table, None, None, None, None
 
 
 class _TileLosses(NamedTuple):
@@ -174,6 +180,16 @@ def _tile_losses(
     logits.exp_()
     target, total = exchange.total(torch.stack((target, logits.sum(-1))))
     return _TileLosses(total.log() - target, logits, total, label, elsewhere)
+
+
+def _unit(weights: Tensor) -> Tensor:
+    """A power of two, a scalar, in which the largest of the weights is 1/8 to 1/4.
+
+    Whatever is in such a unit has the same digits. The sums over a tile's tokens, of at most 2^15,
+    are far below fp16's largest number, and a token's own gradient far above its smallest.
+    """
+    top = weights.amax().clamp_min(torch.finfo(torch.float32).tiny)
+    return (top.view(torch.int32) & 0x7F800000).view(torch.float32) * 8
 
 
 def _logits_gradient(tile: _TileLosses, weights: Tensor) -> Tensor:

@@ -8,42 +8,12 @@ parallelism with a split sequence) holds one block at a time, never a row for ev
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from longseq.config.network import position_block
-
-
-class _Rows(torch.autograd.Function):
-    """Rows of a table [n, h], zero where an id is outside of it; keeps the ids alone."""
-
-    @staticmethod
-    def forward(ctx: Any, table: Tensor, ids: Tensor) -> Tensor:
-        """table [n, h], ids of any shape → [*ids, h]."""
-        ctx.save_for_backward(ids)
-        ctx.rows = table.shape[0]
-        found = F.embedding(ids.clamp(0, ctx.rows - 1), table)
-        return found.masked_fill_(((ids < 0) | (ids >= ctx.rows))[..., None], 0.0)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        """[*ids, h] → [n, h]."""
-        (ids,) = ctx.saved_tensors
-        outside = (ids < 0) | (ids >= ctx.rows)
-        ids = ids.masked_fill(outside, ctx.rows)  # the padding, which takes no gradient
-        whole = torch.ops.aten.embedding_dense_backward(
-            grad.contiguous(), ids, ctx.rows + 1, ctx.rows, False
-        )
-        return whole[:-1], None
-
-
-def rows_of(table: Tensor, ids: Tensor) -> Tensor:
-    """table [n, h], ids any shape → [*ids, h]; zeros where an id is not in 0 … n - 1."""
-    rows: Tensor = _Rows.apply(table, ids)
-    return rows
+from longseq.model.tables import rows_of
 
 
 class PositionBlock(nn.Embedding):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from longseq.model.loss import HeadExchange
-from longseq.model.positions import rows_of
+from longseq.model.tables import rows_of
 from longseq.parallel.collectives import all_gather, all_reduce, reduce_scatter
 from longseq.parallel.mesh import Group
 from longseq.parallel.sharding import Sharding, shard_parameter

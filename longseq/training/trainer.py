@@ -146,7 +146,8 @@ class Trainer:
         the engine accumulates.
         """
         config, losses = self.config, []
-        # No two forward passes of a training have the same number, which dropout depends on
+        # What dropout depends on: no two forward passes have the same number, but after a resume
+        # with another batch or layout, where one may come again, of other samples
         first = self.consumed_samples // (config.training.micro_batch_size * self.mesh.dp.size)
         for number, batch in enumerate(batches):
             if number:

@@ -48,9 +48,6 @@ class SmallEngine:
     def zero_optimization_stage(self) -> int:
         return 0
 
-    def fp16_enabled(self) -> bool:
-        return False
-
     def numbers(self) -> list[float]:
         """All weights and moments, to compare."""
         state = engine_state(self, Mesh.single())

@@ -167,10 +167,8 @@ class EngineState:
                 setattr(scaler, name, type(getattr(scaler, name))(numbers[name]))
 
     def _scaler(self) -> Any:
-        if not self.engine.fp16_enabled():
-            return None
         found = getattr(self.optimizer, "loss_scaler", None)
-        return found or getattr(self.optimizer, "loss_scale_config", None)
+        return found if getattr(found, "dynamic", False) else None
 
     def mine(self, sharding: Sharding | None) -> bool:
         """Whether this rank's tensor-parallel neighbours leave writing to it."""

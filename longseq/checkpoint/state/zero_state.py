@@ -34,16 +34,11 @@ class WholeState(EngineState):
 
     def __init__(self, engine: Any, mesh: Mesh) -> None:
         super().__init__(engine, mesh)
-        optimizer = self.optimizer
-        if isinstance(optimizer, BareOptimizer):
-            self.pairs = list(zip(optimizer.weights, optimizer.masters, strict=True))
-        else:  # DeepSpeed's for fp16
-            groups = zip(optimizer.fp16_groups, optimizer.fp32_groups, strict=True)
-            self.pairs = [pair for group in groups for pair in zip(*group, strict=True)]
+        optimizer: BareOptimizer = self.optimizer
+        self.pairs = list(zip(optimizer.weights, optimizer.masters, strict=True))
 
     def steppers(self) -> tuple[Any, ...]:
-        bare = isinstance(self.optimizer, BareOptimizer)
-        inner = self.optimizer.inner if bare else self.optimizer.optimizer
+        inner = self.optimizer.inner
         return tuple(getattr(inner, "parts", (inner,)))
 
     def groups(self) -> list[tuple[Any, list[Part]]]:

@@ -63,10 +63,11 @@ def _ours(on_gpu: bool) -> list[tuple[Any, str, Any]]:
         (optimizer, "MAKERS", makers),
         (optimizer, "_host_adam", _host_states),
         (torch.nn.functional, "scaled_dot_product_attention", _flash),
-        (norm, "_blocks", lambda x: [slice(0, 1)]),  # all blocks take the same memory, one by one
+        (norm, "blocks", lambda x: [slice(0, 1)]),  # all blocks take the same memory, one by one
     ]
-    if not on_gpu:  # tensors are on no CPU here, so that the loss would take a GPU's tiles
+    if not on_gpu:  # tensors are on no CPU here: tiles and sums would be a GPU's
         found += [
+            (norm, "narrow_on_cpu", lambda x: x.dtype.itemsize == 2),
             (head_tiles, "TILE_BYTES", _of_cpu(head_tiles.TILE_BYTES)),
             (head_tiles, "TILE_TOKENS", _of_cpu(head_tiles.TILE_TOKENS)),
             (loss, "BLOCK", _of_cpu(head_tiles.BLOCK)),

@@ -100,7 +100,6 @@ REFUSED = [
     ("--remote-device nvme --zero-stage 3 --nvme-path /x", 1, "needs --nvme-optimizer"),
     ("--optimizer muon --zero-stage 1", 1, "whole matrices, which --zero-stage 1 cuts up"),
     ("--optimizer adafactor --tensor-model-parallel-size 2", 2, "parallel-size 2 cuts up"),
-    ("--optimizer muon --fp16", 1, "use --bf16"),
     ("--on-spike rewind --save x", 1, "give --save and --save-interval"),
     ("--context-parallel-size 2", 2, "give --use-flash-attn-sdpa"),
     ("--ds-sequence-parallel-size 16", 16, "8 query heads: use 8 or fewer"),

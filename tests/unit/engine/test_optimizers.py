@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from longseq.config.arguments import Config
 from longseq.config.checks import parse_config
 from longseq.config.optimizers import OPTIMIZERS
+from longseq.engine.loss_scale import change_after_update, scale_losses
 from longseq.engine.optimizer import (
     MAKERS,
     learning_rate,
@@ -23,7 +24,7 @@ from longseq.engine.optimizer import (
     parameter_groups,
     set_learning_rate,
 )
-from longseq.engine.stage0 import BareOptimizer, scale_losses
+from longseq.engine.stage0 import BareOptimizer
 from longseq.parallel.mesh import Group, Mesh
 
 STEPS = 4
@@ -168,21 +169,61 @@ def test_bf16_keeps_fp32_masters_and_fp32_sums(micro: int) -> None:
             assert mine_p.grad is None
 
 
-def test_a_loss_scale_reaches_the_gradients_and_not_the_norm() -> None:
-    """With an engine that does of fp16 at stage 0 what DeepSpeed's does: nothing."""
-    weight = torch.tensor([3.0, 4.0], requires_grad=True)
-    scaler = SimpleNamespace(cur_scale=4096.0)
-    engine = SimpleNamespace(
-        optimizer=SimpleNamespace(loss_scale_config=scaler),
-        backward=lambda loss: loss.backward(),
-        get_global_grad_norm=lambda: float(weight.grad.norm()),  # type: ignore[union-attr]
-    )
-    scale_losses(engine)
-    engine.backward(weight.square().sum() / 2)  # whose gradient is the weight
-    scaler.cur_scale *= 2  # as an update may do
-    assert weight.grad is not None
-    assert torch.equal(weight.grad, 4096 * weight.detach())
-    assert engine.get_global_grad_norm() == 5.0
+def test_fp16s_loss_scale_comes_and_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With DeepSpeed's scaler, which doubles in the third step, against the same without one:
+    powers of two change no digit. What overflows updates nothing, and nobody is asked of it.
+    """
+    monkeypatch.setattr("deepspeed.comm.get_rank", lambda: 1)  # which is not to say anything
+    flags = ["--fp16", "--device", "cuda", "--optimizer", "sgd", "--weight-decay", "0"]
+    run = config(*flags, "--clip-grad", "0.7")
+    weight = nn.Parameter(torch.tensor([3.0, 4.0]).half())
+    master, asked = weight.detach().float(), list[float]()
+    optimizer = make_optimizer(run, [{"params": [weight]}], Mesh.single())
+    assert isinstance(optimizer, BareOptimizer)
+
+    def may_update(norm: float) -> bool:
+        asked.append(norm)
+        return True
+
+    optimizer.may_update = may_update
+    engine = SimpleNamespace(optimizer=optimizer, backward=lambda loss: loss.backward())
+    asked_for = {"initial_scale_power": 5, "loss_scale_window": 2, "hysteresis": 1}
+    scale_losses(engine, {"fp16": asked_for})
+    scales = []
+    for step in range(6):
+        scales.append(optimizer.loss_scaler.cur_scale)
+        engine.backward((weight.float().square().sum() / 2) * (1e9 if step == 3 else 1))
+        optimizer.step()
+        assert optimizer.overflow == (step == 3)
+        if not optimizer.overflow:  # the gradient is the weight
+            norm = float(master.half().float().norm())
+            assert asked.pop() == optimizer._global_grad_norm == pytest.approx(norm, rel=1e-6)
+            master -= 0.01 * 0.7 / (norm + 1e-6) * master.half()
+        torch.testing.assert_close(optimizer.masters[0].detach(), master, rtol=1e-6, atol=0)
+    assert scales == [2.0**n for n in (5, 5, 5, 6, 5, 5)]
+    assert not asked
+
+
+def test_a_loss_scale_changes_after_the_update_that_it_belongs_to() -> None:
+    """With an optimizer that does what DeepSpeed's of stages 1 to 3 do."""
+
+    class Theirs:
+        loss_scale, overflow = 8.0, False
+
+        def step(self) -> None:
+            self._update_scale(self.overflow)
+            self.update = 24.0 / self.loss_scale
+
+        def _update_scale(self, overflow: bool) -> None:
+            self.loss_scale *= 0.5 if overflow else 2
+
+    optimizer = Theirs()
+    change_after_update(optimizer)
+    found = []
+    for optimizer.overflow in (False, True, False):
+        optimizer.step()
+        found.append((optimizer.update, optimizer.loss_scale))
+    assert found == [(3.0, 16.0), (1.5, 8.0), (3.0, 16.0)]
 
 
 def test_on_the_host_a_resumed_step_is_the_step_that_would_have_been() -> None:

@@ -25,6 +25,17 @@ def test_keeps_the_mean_and_drops_the_asked_part() -> None:
     assert abs(float(y.mean()) - 1) < 5e-3
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_what_is_kept_is_as_much_larger_in_any_precision(dtype: torch.dtype) -> None:
+    x = torch.rand(1000, 1000).add_(1).to(dtype).requires_grad_()
+    y = Dropout(0.1, seed=1, place=0)(x, 0)
+    (gradient,) = torch.autograd.grad(y, x, x.detach())
+    assert torch.equal(gradient, y)
+    kept = y.detach().double()
+    larger = float(kept.sum() / x.detach().double()[kept != 0].sum())
+    assert larger == pytest.approx(1 / 0.9, rel=1e-4)
+
+
 def test_a_function_of_region_draw_and_place() -> None:
     assert torch.equal(dropped(3), dropped(3))
     for other in (dropped(4), dropped(3, forward_pass=1), dropped(3, place=1)):

@@ -101,3 +101,24 @@ def test_tiled_loss_equals_cross_entropy(
         torch.testing.assert_close(ours, theirs, rtol=rtol, atol=rtol * scale)
     assert grads[1] is not None
     assert bool((grads[1][19:] == 0).all())
+
+
+@pytest.mark.parametrize("counted", [2**16, 1, 0])
+def test_fp16_holds_what_one_of_many_tokens_counts(counted: int) -> None:
+    """With a loss scale that comes with backward, against fp32; also where hardly a token counts.
+
+    It may round: the last gradient by 1/2048 of each number.
+    """
+    tokens, scale = 2**16, 4096.0
+    torch.manual_seed(1)
+    hidden, table = torch.randn(tokens, 1, 16).half(), (torch.randn(8, 16) / 50).half()
+    labels, weights = torch.randint(0, 6, (tokens, 1)), torch.zeros(tokens, 1)
+    weights[:counted] = 1 / max(1, counted)
+
+    def gradients(dtype: torch.dtype) -> list[torch.Tensor]:
+        inputs = hidden.to(dtype).requires_grad_(), table.to(dtype).requires_grad_()
+        total = loss.tiled_cross_entropy(inputs[0], inputs[1], labels, weights, 6)
+        return [g.float() for g in torch.autograd.grad(scale * total, inputs)]
+
+    for half, whole in zip(gradients(torch.float16), gradients(torch.float32), strict=True):
+        assert float((half - whole).norm()) <= 1e-3 * float(whole.norm())
