@@ -215,6 +215,12 @@ def _recomputation(config: Config) -> None:
             f"--recompute-num-layers {memory.recompute_num_layers} is more than the {layers} layers"
             " there are"
         )
+    grouped = memory.recompute_num_layers > 1 and memory.recompute_method == "uniform"
+    if grouped and granularity == "outside-attention":
+        raise UserError(
+            f"--recompute-num-layers {memory.recompute_num_layers} makes whole layers again, their"
+            " attention too: give --recompute-granularity full, or --recompute-method block"
+        )
 
 
 def _chunks(config: Config) -> None:
