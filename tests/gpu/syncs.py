@@ -14,6 +14,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -148,9 +149,10 @@ def look(flags: str, device: torch.device) -> dict[str, Counter[str]]:
         feed = Feed(data.train, config, trainer.mesh, device)
         trainer.step(feed.step(0))
         with counted(device) as sending:
-            batches = list(feed.step(trainer.consumed_samples))
-        with counted(device) as forward:
-            trainer.forward_backward(batches)
+            batches = feed.step(trainer.consumed_samples)
+            first = next(batches)
+        with counted(device) as forward:  # the others come while a GPU is at work
+            trainer.forward_backward(chain([first], batches))
         with counted(device) as update:
             trainer.update()
     return {"batches": sending, "forward and backward": forward, "update": update}
