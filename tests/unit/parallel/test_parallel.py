@@ -12,9 +12,10 @@ import torch.distributed as dist
 from torch import nn
 
 from longseq.config.arguments import Layout
-from longseq.parallel.mesh import Mesh, coordinates
+from longseq.parallel.mesh import Group, Mesh, coordinates
 from longseq.parallel.sharding import Sharding, shard_parameter, sharding_of
-from longseq.parallel.ulysses import query_runs
+from longseq.parallel.ulysses import Ulysses, query_runs
+from tests.gpu.syncs import counted
 from tests.parallel.ranks import run_ranks
 from tests.unit.parallel.two_ranks import BATCHED, CHECKS
 
@@ -61,6 +62,42 @@ def test_query_heads_are_shared_out_evenly(heads: int, size: int) -> None:
     lengths = [high - low for low, high in runs]
     assert sorted(lengths, reverse=True) == lengths
     assert max(lengths) - min(lengths) <= 1
+
+
+@pytest.mark.parametrize(
+    ("heads", "groups", "size", "copied"),
+    [
+        (8, 2, 8, 0),
+        (8, 2, 4, 0),
+        (8, 8, 3, 0),
+        (3, 1, 2, 0),
+        (6, 3, 2, 2),
+        (12, 4, 5, 0),
+        (12, 3, 5, 1),
+    ],
+)
+def test_key_heads_are_copied_where_a_kernel_could_not_share_them(
+    heads: int, groups: int, size: int, copied: int
+) -> None:
+    """And then without waiting. Of 12 heads in 3 groups one of 5 ranks has heads 3 | 4 and 5."""
+    found = 0
+    for rank in range(size):
+        exchange = Ulysses(Group("ulysses", rank, size), heads, groups)
+        low, high = exchange.runs[rank]
+        first, last = exchange.shared[rank]
+        own = torch.tensor([head * groups // heads - first for head in range(low, high)])
+        x, d = torch.randn(5, 2, last - first, 3), torch.randn(5, 2, high - low, 3)
+        with counted(torch.device("cpu")) as places:
+            apart, together = exchange._apart(x), exchange._together(d)
+        assert places == {}
+        if apart is x:
+            assert together is d
+            assert torch.equal(own, torch.arange(last - first).repeat_interleave(own.bincount()[0]))
+            continue
+        found += 1
+        assert torch.equal(apart, x[:, :, own])
+        torch.testing.assert_close(together, torch.zeros_like(x).index_add_(2, own, d))
+    assert found == copied
 
 
 def test_each_part_of_a_fused_matrix_is_sharded_by_itself() -> None:
