@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 import itertools
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ import torch.distributed as dist
 from torch import nn
 
 from longseq.config.arguments import Layout
+from longseq.parallel import mpi
 from longseq.parallel.mesh import Group, Mesh, coordinates
 from longseq.parallel.sharding import Sharding, shard_parameter, sharding_of
 from longseq.parallel.ulysses import Ulysses, query_runs
@@ -23,6 +26,22 @@ from tests.unit.parallel.two_ranks import BATCHED, CHECKS
 def test_two_ranks_compute_what_one_does() -> None:
     batched = [f"{name}, batched" for name in BATCHED]
     assert run_ranks(2, Path(__file__).with_name("two_ranks.py")) == [*CHECKS, *batched]
+
+
+def test_no_message_has_more_bytes_than_32_bits_count() -> None:
+    """Open MPI 4 ends a rank that sends 2 GiB at once. This memory is never touched."""
+    sizes: list[int] = []
+    comm: Any = SimpleNamespace(
+        Isend=lambda piece, _: sizes.append(piece.nbytes),
+        Irecv=lambda piece, _: sizes.append(-piece.nbytes),
+    )
+    x = torch.empty((1 << 31) + 6, dtype=torch.bfloat16)
+    mpi.send(x, 1, comm)
+    sent = list(sizes)
+    assert sum(sent) == 2 * len(x)
+    assert max(sent) < 1 << 31
+    mpi.receive(x, 1, comm)
+    assert sizes[len(sent) :] == [-size for size in sent]
 
 
 def test_coordinates_count_every_place_once_tensor_parallel_fastest() -> None:
