@@ -55,7 +55,7 @@ def test_coordinates_count_every_place_once_tensor_parallel_fastest() -> None:
 def test_one_rank_has_groups_of_one() -> None:
     mesh, made = Mesh.single(), Mesh.create(Layout())
     assert mesh == made
-    groups = (mesh.tp, mesh.ulysses, mesh.ring, mesh.dp, mesh.sequence, mesh.replicas)
+    groups = (mesh.tp, mesh.ulysses, mesh.ring, mesh.dp, mesh.replicas)
     assert {(g.rank, g.size, g.handle) for g in groups} == {(0, 1, None)}
 
 
