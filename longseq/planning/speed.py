@@ -121,7 +121,7 @@ def _work(job: Job, node: Node, system: System) -> dict[str, float]:
     linear = 2 * job.layer_parameters * job.layers * job.tokens * passes
     head = 6 * net.hidden_size * job.vocabulary / job.tp * job.tokens / job.pp
     scores = attention_flops(job)
-    forward = 1 + {"full": job.again, "selective": 1.0}.get(job.recompute, 0.0)
+    forward = 1 + _attention_again(job)
     numbers = kept_whole(job) * job.layers * passes + _pointwise_again(job)
     traffic = 2 * numbers * job.tokens * job.number * system.traffic
     if not job.flash:
@@ -132,6 +132,11 @@ def _work(job: Job, node: Node, system: System) -> dict[str, float]:
         "attention": scores * (forward + 2.5) / (half * attention_reached(job, gpu, system)),
         "pointwise": traffic / (gpu.memory_rate * 1e12 * MEMORY),
     }
+
+
+def _attention_again(job: Job) -> float:
+    """Forward passes through attention of all layers that backward makes again."""
+    return {"full": job.again, "selective": 1.0}.get(job.recompute, 0.0)
 
 
 def _pointwise_again(job: Job) -> float:
@@ -178,7 +183,10 @@ def sent_bytes(job: Job) -> dict[str, float]:
         # Keys and values go to every other rank; the sums of their gradients go home as well
         "ring": at_once
         * (2 * job.keys)
-        * ((job.ring - 1) * (2 + job.again) + (4 * job.ring / job.number if job.ring > 1 else 0)),
+        * (
+            (job.ring - 1) * (2 + _attention_again(job))
+            + (4 * job.ring / job.number if job.ring > 1 else 0)
+        ),
         "replicas": (zero3 + reduce + gathered) * outside,
     }
 

@@ -41,6 +41,8 @@ AWAY = " --ds-sequence-parallel-fpdt-offloading"
 LONG = NET + GPU + " --bf16 --recompute-granularity none --ds-sequence-parallel-size 2"
 HOSTED = NET + GPU + TILED + " --bf16 --seq-length 16384 --ds-sequence-parallel-size 2"
 HOSTED += " --checkpoint-in-cpu --recompute-num-layers 2"
+OUTSIDE = " --bf16 --seq-length 16384 --context-parallel-size 4 --tile-size 256"
+OUTSIDE += " --recompute-granularity outside-attention"
 CASES: dict[str, tuple[int, str, bool]] = {
     "alone": (1, NET + CPU, True),
     "ulysses": (4, NET + CPU + " --ds-sequence-parallel-size 4", True),
@@ -52,6 +54,7 @@ CASES: dict[str, tuple[int, str, bool]] = {
     "inputs here": (1, NET + GPU + TILED + " --bf16", True),
     "groups on the host": (2, HOSTED, True),
     "a block on the host": (2, HOSTED + " --recompute-method block", True),
+    "a ring outside attention": (4, NET + GPU + OUTSIDE, True),
     "split": (2, LONG + " --seq-length 65536", True),
     # What a rank holds of the same run if its sequence is not split
     "unsplit": (2, LONG + " --seq-length 131072", True),
@@ -110,15 +113,20 @@ def test_messages_are_those_of_the_formulas(found: dict[str, Any]) -> None:
     assert sent["ulysses", "send"]["calls"] == L * 8 * 3
 
 
-@pytest.mark.parametrize("name", ["groups on the host", "a block on the host"])
+@pytest.mark.parametrize(
+    "name", ["groups on the host", "a block on the host", "a ring outside attention"]
+)
 def test_messages_of_layers_that_are_made_again_are_planned(
     found: dict[str, Any], name: str
 ) -> None:
-    """In groups they are made twice; of a block the others are not made again."""
+    """In groups they are made twice; of a block the others are not made again, nor is attention
+    that is kept.
+    """
     sent = {(m["axis"], m["kind"]): m["bytes"] for m in found[name]["messages"]}
-    config = parse_config(CASES[name][1].split(), 2, Machine())
+    config = parse_config(CASES[name][1].split(), CASES[name][0], Machine())
     job = job_of(config, V, asked(config, device="cuda"), "cuda")
-    assert sent["ulysses", "send"] == sent_bytes(job)["ulysses"]
+    for axis in ("ulysses", "ring"):
+        assert sent.get((axis, "send"), 0) == sent_bytes(job)[axis]
 
 
 def test_pieces_of_tensor_parallelism_are_as_many_as_the_plan_launches(
