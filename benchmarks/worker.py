@@ -75,7 +75,7 @@ def random_batches(
     ulysses, ring_ = ((axis.rank, axis.size) for axis in (mesh.ulysses, mesh.ring))
     spans = held_spans(s, ulysses, ring_, documents=document > 0)
     at = torch.cat([torch.arange(low, high) for low, high in spans])
-    weights = torch.full((b, len(at)), mesh.sequence.size / (s * b))
+    weights = torch.full((b, len(at)), mesh.ulysses.size * mesh.ring.size / (s * b))
     documents = ((*range(document, s, document), s),) * b if document else None
     batch = MicroBatch(tokens[:, at], tokens[:, at + 1], weights, at[None], documents)
     return [batch] * config.accumulation

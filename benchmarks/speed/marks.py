@@ -3,7 +3,7 @@
 One rank with one thread, on a CPU, in CPU time, which other programs disturb less than the clock's.
 "marks" is that of a step's marks alone, thousands of times in a row, over the step's; "pairs" is
 steps with marks over steps without, in turn in one process: a check that nothing else comes with
-them, as exact as CPU time is. Accumulation has the most marks: two for each micro batch.
+them, as exact as CPU time is. Accumulation has the most marks: three for each micro batch.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ def mark(parts: Parts, micro_batches: int) -> None:
     """All marks of a step, and the reading of them."""
     parts.begin()
     for _ in range(micro_batches):
+        parts.ended("data")
         parts.ended("forward")
         parts.ended("backward")
     parts.ended("update")

@@ -9,8 +9,8 @@ Ulysses ranks divide their ring rank's tokens, in that order, into equal runs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import pairwise
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 
 from longseq.attention.kernel import Documents
 
@@ -79,22 +79,29 @@ def earlier(mine: Spans, theirs: Spans) -> list[tuple[int, int, int]]:
     return result
 
 
-def segments(spans: Spans, documents: Documents, row: int) -> dict[int, tuple[int, int]]:
+def numbers(spans: Spans, ends: Sequence[int]) -> range:
+    """The documents, which end at `ends`, from that of the first token of `spans` to that of the
+    last. The tokens behind the last end are a document too.
+    """
+    first, last = bisect_right(ends, spans[0][0]), bisect_right(ends, spans[-1][1] - 1)
+    return range(first, last + 1)
+
+
+def segments(spans: Spans, ends: Sequence[int], among: range) -> dict[int, tuple[int, int]]:
     """Document number → where its tokens [start, stop) lie in the memory of who holds `spans`.
 
-    The tokens behind the last boundary are a document too.
+    `among`: documents that are looked for. Nothing is done for others, as there may be thousands.
     """
-    length = sum(stop - start for start, stop in spans)
-    if documents is None:
-        return {0: (0, length)}
-    edges = [0, *documents[row], spans[-1][1]]
     result: dict[int, tuple[int, int]] = {}
     before = 0
     for low, high in spans:
-        for number, (start, stop) in enumerate(pairwise(edges)):
-            inside = max(start, low), min(stop, high)
-            if inside[0] < inside[1]:
-                at = before + inside[0] - low, before + inside[1] - low
+        for number in range(max(among.start, bisect_right(ends, low)), among.stop):
+            start = max(low, ends[number - 1]) if number else low
+            if start >= high:
+                break
+            stop = min(high, ends[number]) if number < len(ends) else high
+            if start < stop:
+                at = before + start - low, before + stop - low
                 known = result.get(number, at)
                 result[number] = known[0], at[1]
         before += high - low
@@ -111,7 +118,10 @@ def common(
     """
     for row in range(rows if documents else 1):
         here = slice(row, row + 1) if documents else slice(None)
-        keys = segments(theirs, documents, row)
-        for number, run in segments(mine, documents, row).items():
+        ends = documents[row] if documents else ()
+        a, b = numbers(mine, ends), numbers(theirs, ends)
+        among = range(max(a.start, b.start), min(a.stop, b.stop))
+        keys = segments(theirs, ends, among)
+        for number, run in segments(mine, ends, among).items():
             if number in keys:
                 yield here, run, keys[number]

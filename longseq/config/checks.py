@@ -183,7 +183,7 @@ def _optimizer(config: Config) -> None:
 
 def _recomputation(config: Config) -> None:
     memory, layers = config.memory, config.network.num_layers
-    granularity = memory.recompute_granularity
+    granularity, count = memory.recompute_granularity, memory.recompute_num_layers
     if memory.checkpoint_activations and granularity not in ("auto", "full"):
         raise UserError(
             f"--checkpoint-activations means --recompute-granularity full, and {granularity} is"
@@ -194,10 +194,7 @@ def _recomputation(config: Config) -> None:
             name
             for name, is_given in (
                 ("--recompute-method block", memory.recompute_method != "uniform"),
-                (
-                    f"--recompute-num-layers {memory.recompute_num_layers}",
-                    memory.recompute_num_layers > 1,
-                ),
+                (f"--recompute-num-layers {count}", count > 1),
                 (f"--tile-size {memory.tile_size}", memory.tile_size > 0),
                 ("--checkpoint-in-cpu", memory.checkpoint_in_cpu),
             )
@@ -208,10 +205,14 @@ def _recomputation(config: Config) -> None:
                 f"{given[0]} needs layers that are recomputed, and --recompute-granularity is"
                 f" {granularity}: give full (USE_ACTIVATION_CHECKPOINTING=1) or outside-attention"
             )
-    if memory.recompute_num_layers > layers:
+    if count > layers:
         raise UserError(
-            f"--recompute-num-layers {memory.recompute_num_layers} is more than the {layers} layers"
-            " there are"
+            f"--recompute-num-layers {count} is more than the {layers} layers there are"
+        )
+    if count > 1 and memory.recompute_method == "uniform" and granularity == "outside-attention":
+        raise UserError(
+            f"--recompute-num-layers {count} makes whole layers again, their attention too: give"
+            " --recompute-granularity full, or --recompute-method block"
         )
 
 

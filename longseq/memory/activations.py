@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import math
 
-from longseq.memory.job import Job
+from longseq.memory.job import OUTSIDE, Job
 from longseq.memory.system import System
 from longseq.model.head_tiles import BLOCK, EXCHANGED, tile_tokens
-
-OUTSIDE = ("outside-attention", "full")
 
 
 def kept_whole(job: Job) -> float:
@@ -54,7 +52,7 @@ def _scores(job: Job, system: System) -> float:
 
 def inputs(job: Job) -> float:
     """Numbers a token of the layer inputs that are kept where layers are recomputed."""
-    return job.hidden * job.layers / job.group
+    return job.hidden * job.groups
 
 
 def kept_bytes(job: Job, system: System) -> float:
@@ -76,8 +74,8 @@ def kept_bytes(job: Job, system: System) -> float:
         numbers += job.queries * job.layers
     recomputed = numbers * at_once
     if job.block:
-        part = job.block / job.layers
-        return micro_batches * (recomputed * part + job.layers * (1 - part) * (whole + scores))
+        others = job.layers * (1 - job.part) * (whole + scores)
+        return micro_batches * (recomputed * job.part + others)
     return micro_batches * recomputed
 
 

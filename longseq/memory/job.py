@@ -8,6 +8,7 @@ Standard library only.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,6 +16,7 @@ from longseq.config.arguments import Config, Network
 from longseq.config.optimizers import OPTIMIZERS
 from longseq.memory.recompute_policy import RecomputePolicy
 
+OUTSIDE = ("outside-attention", "full")  # with these backward makes layers again
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "fp8": 2}  # of a number that layers pass on
 
 
@@ -25,7 +27,7 @@ class Job:
     vocabulary: rows of the table, padded. pp: pipeline stages, of which this trainer has one, each
     of `virtual` parts that take turns.
     optimizer_at, weights_at: gpu, cpu or nvme; inputs_at: gpu or cpu. recompute: none, selective,
-    pointwise, outside-attention or full; of the input of every `group`-th layer, or of the first
+    pointwise, outside-attention or full, in groups of `group` layers; or of the first
     `block` layers only, with `rest` of the others (none or pointwise). tile: tokens outside
     attention at once, 0: all. chunk: tokens of queries and keys that are on the GPU at once, 0:
     all. flash: scores are never all in memory, as with every kernel of this trainer. copied: bytes
@@ -81,6 +83,25 @@ class Job:
     def layers(self) -> float:
         """Layers of this rank's pipeline stage."""
         return self.network.num_layers / self.pp
+
+    @property
+    def groups(self) -> float:
+        """Groups of layers, of each of which one input is kept where layers are made again."""
+        return math.ceil(self.layers / self.group) if self.group > 1 else self.layers
+
+    @property
+    def part(self) -> float:
+        """Of all layers the part that backward makes again from their inputs."""
+        if self.recompute not in OUTSIDE:
+            return 0.0
+        return self.block / self.layers if self.block else 1.0
+
+    @property
+    def again(self) -> float:
+        """Forward passes through all layers that backward makes again: in groups two, as each
+        layer is made for the next one's input and for itself.
+        """
+        return self.part * (2 if self.group > 1 else 1)
 
     @property
     def number(self) -> int:

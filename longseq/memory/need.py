@@ -106,7 +106,7 @@ def need(job: Job, system: System = OURS) -> Need:
     moment = max(passing, key=lambda name: sum(passing[name].values()))
     by_kind = dict.fromkeys(KINDS, 0.0) | stand | passing[moment]
     if job.inputs_at == "cpu":
-        host["activations"] = inputs(job) * job.number * job.tokens
+        host["activations"] = inputs(job) * job.part * job.number * job.tokens
     if chunks := chunks_on_host(job):
         host["chunks"] = chunks
     if job.copied:
@@ -163,7 +163,7 @@ def _moments(job: Job, system: System, gradients: float) -> dict[str, dict[str, 
     }
     if not system.room:
         # What it was given: of inputs that wait on the host two have their places here
-        inputs_here = kept / job.layers if job.inputs_at == "gpu" else kept
+        inputs_here = kept / job.groups if job.inputs_at == "gpu" else kept
         held = {"activations": inputs_here, "layer": layer}
         found["backward of the first layer"] = held | last | backward
         found["backward of the embedding"] = {

@@ -27,7 +27,8 @@ class RecomputePolicy:
 
     recompute: none, selective (attention's scores), pointwise (norms and activation functions),
     outside-attention, or full.
-    method, layers: uniform, from the input of every `layers`-th; or block, the first `layers`.
+    method, layers: uniform, in groups of `layers` from the input of the group, and then each from
+        its own; or block, the first `layers`.
     rest: none or pointwise, of the layers behind such a block.
     tile: tokens that are recomputed at once, 0 for all. inputs_on_host: kept inputs wait there.
     why: why this was chosen, empty where a flag asked for it.
@@ -71,7 +72,7 @@ class RecomputePolicy:
                 which = f"the first {self.layers} {which}"
             text = f"{which} are recomputed"
             if self.method == "uniform" and self.layers > 1:
-                text += f", from the input of every {self.layers}th"
+                text += f" twice, in groups of {self.layers} whose first input is kept,"
             text += f" in tiles of {self.tile:,} tokens"
             if self.inputs_on_host:
                 text += ", inputs in host memory"

@@ -2,7 +2,6 @@
 
     mesh = Mesh.create(config.layout)      # collective: every rank calls it once
     mesh.tp, mesh.ulysses, mesh.ring, mesh.dp   # one Group an axis
-    mesh.sequence                          # ranks that share one sample: ulysses × ring
     mesh.replicas                          # ranks over which gradients are averaged and ZeRO shards
 
 A group of one has no process group behind it; every collective on it is the identity.
@@ -23,8 +22,7 @@ from longseq.parallel import mpi
 # NCCL's own is as long as --hang-timeout's default, which tells more
 COLLECTIVE_TIMEOUT = datetime.timedelta(seconds=LONGEST_EXCHANGE)
 ON_STREAMS = ("nccl", "xccl")  # backends whose messages wait in line (collectives.py)
-# Groups that span several axes
-SPANS = {"sequence": {"ulysses", "ring"}, "replicas": {"ulysses", "ring", "dp"}}
+SPANS = {"replicas": {"ulysses", "ring", "dp"}}  # groups that span several axes
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,6 @@ class Mesh:
     ulysses: Group
     ring: Group
     dp: Group
-    sequence: Group
     replicas: Group
     sequence_parallel: bool = False
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 LAUNCHERS = ("PMI_SIZE", "PALS_RANKID", "OMPI_COMM_WORLD_SIZE")  # set for ranks that MPI knows
+LARGEST = 1 << 30  # bytes of one message: Open MPI 4 counts them in 32 bits, and ends the rank
 REDUCIBLE = (torch.float32, torch.float64, torch.int64, torch.int32)
 
 
@@ -92,26 +93,31 @@ class Request:
     SPINS = 500  # polls, about a millisecond, before the wait turns into short sleeps
     NAP = 5e-5
 
-    def __init__(self, request: Any) -> None:
-        self._test = request.Test
+    def __init__(self, *parts: Any) -> None:
+        """`parts`: MPI's own requests, of the pieces that a large message goes in."""
+        self._parts = parts
 
     def wait(self) -> None:
+        for part in self._parts:
+            self._wait_for(part.Test)
+
+    def _wait_for(self, test: Callable[[], bool]) -> None:
         for _ in range(self.SPINS):
-            if self._test():
+            if test():
                 return
             os.sched_yield()
-        while not self._test():
+        while not test():
             time.sleep(self.NAP)
 
 
 def send(x: Tensor, to: int, comm: Any) -> Request:
     """Start sending contiguous `x`, of any shape, which must not change before `wait()`."""
-    return Request(comm.Isend(_bytes(x), to))
+    return Request(*(comm.Isend(piece, to) for piece in _bytes(x)))
 
 
 def receive(x: Tensor, source: int, comm: Any) -> Request:
     """Start receiving into contiguous `x`, of any shape, which is there after `wait()`."""
-    return Request(comm.Irecv(_bytes(x), source))
+    return Request(*(comm.Irecv(piece, source) for piece in _bytes(x)))
 
 
 def all_reduce(x: Tensor, comm: Any, maximum: bool) -> None:
@@ -119,9 +125,11 @@ def all_reduce(x: Tensor, comm: Any, maximum: bool) -> None:
     from mpi4py import MPI
 
     op = MPI.MAX if maximum else MPI.SUM
-    Request(comm.Iallreduce(MPI.IN_PLACE, x.detach().reshape(-1).numpy(), op)).wait()
+    for piece in x.detach().reshape(-1).split(LARGEST // x.element_size()):
+        Request(comm.Iallreduce(MPI.IN_PLACE, piece.numpy(), op)).wait()
 
 
-def _bytes(x: Tensor) -> Any:
-    """The memory of `x`, of any shape, as bytes [n]: numpy has no bfloat16."""
-    return x.detach().reshape(-1).view(torch.uint8).numpy()
+def _bytes(x: Tensor) -> list[Any]:
+    """The memory of `x`, of any shape, as pieces of bytes: numpy has no bfloat16."""
+    pieces = x.detach().reshape(-1).view(torch.uint8).split(LARGEST)
+    return [piece.numpy() for piece in pieces]

@@ -9,8 +9,10 @@ them, those of one half of the heads while the other half is at work.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from itertools import pairwise
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import islice, pairwise
 from typing import Any
 
 import torch
@@ -18,27 +20,47 @@ from torch import Tensor
 
 from longseq.attention.blocks import Backward, Block, Forward, blocks, merge
 from longseq.attention.kernel import AttentionDropout, Documents, Kernel
-from longseq.attention.zigzag import common, earlier, ring_periods, ring_spans
+from longseq.attention.zigzag import Spans, common, earlier, ring_periods, ring_spans
 from longseq.parallel.collectives import shift
 from longseq.parallel.mesh import Group
 
 
-def seen_of(shape: torch.Size, source: int, group: Group, documents: Documents) -> Iterator[Block]:
+def seen_of(shape: torch.Size, source: int, group: Group, documents: Documents) -> Sequence[Block]:
     """What this rank's queries, [b, heads, n, d], see of the block of rank `source`.
 
     Its own block is causal as it stands. Of another rank's, each run of queries sees the keys that
     come before it, which are the block's first ones; where documents count, those of its own.
     """
-    length = shape[2] * group.size
-    periods = ring_periods(length, group.size, documents is not None)
-    mine, theirs = (ring_spans(length, rank, group.size, periods) for rank in (group.rank, source))
-    own = source == group.rank
-    runs = [(0, shape[2], shape[2])] if own else earlier(mine, theirs)
-    for row, (start, stop), (k_start, k_stop) in common(mine, theirs, documents, shape[0]):
-        for low, high, before in runs:
+    return _seen(shape[0], shape[2], group.rank, group.size, documents)[source]
+
+
+@lru_cache(maxsize=4)  # every layer of a pass asks for the same
+def _seen(
+    rows: int, n: int, rank: int, size: int, documents: Documents
+) -> tuple[tuple[Block, ...], ...]:
+    """What rank `rank` of `size` sees of each, in samples of `rows` and n tokens a rank."""
+    periods = ring_periods(n * size, size, documents is not None)
+    held = [ring_spans(n * size, other, size, periods) for other in range(size)]
+    return tuple(
+        tuple(_blocks(held[rank], theirs, number == rank, documents, rows))
+        for number, theirs in enumerate(held)
+    )
+
+
+def _blocks(
+    mine: Spans, theirs: Spans, own: bool, documents: Documents, rows: int
+) -> Iterator[Block]:
+    """What queries of `mine` see of keys of `theirs`; `own`: these are the same tokens."""
+    n = sum(stop - start for start, stop in mine)
+    runs = [(0, n, n)] if own else earlier(mine, theirs)
+    ends = [high for _, high, _ in runs]
+    for row, (start, stop), (k_start, k_stop) in common(mine, theirs, documents, rows):
+        for low, high, before in islice(runs, bisect_right(ends, start), None):
+            if low >= stop:
+                break
             queries = slice(max(start, low), min(stop, high))
             seen = slice(k_start, min(k_stop, before))
-            if queries.start < queries.stop and seen.start < seen.stop:
+            if seen.start < seen.stop:
                 yield Block((row, slice(None), queries), (row, slice(None), seen), own)
 
 

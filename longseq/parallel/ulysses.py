@@ -85,16 +85,17 @@ class Ulysses(Exchange):
         repeat = heads // groups
         self.shared = tuple((low // repeat, -(-high // repeat)) for low, high in self.runs)
         low, high = self.runs[group.rank]
-        # Where two ranks have heads of one group, each query head gets its key-value head by itself
-        self.own: list[int] | None = None
-        if low % repeat or high % repeat:
-            self.own = [head // repeat - low // repeat for head in range(low, high)]
+        # How many of its query heads look at each of its key-value heads. Kernels take only equal
+        # numbers; of others each query head gets its key-value head by itself.
+        edges = [low, *range((low // repeat + 1) * repeat, high, repeat), high]
+        self.counts = [b - a for a, b in pairwise(edges)]
+        self.even = len(set(self.counts)) == 1
 
     def scatter_heads(self, q: Tensor, k: Tensor, v: Tensor) -> Three:
         """[s/U, b, all heads, d] → [s, b, heads of this rank, d]."""
         q = _SequenceToHeads.apply(q, self.runs, self.group)
         k, v = (_SequenceToHeads.apply(x, self.shared, self.group) for x in (k, v))
-        return (q, k, v) if self.own is None else (q, k[:, :, self.own], v[:, :, self.own])
+        return q, self._apart(k), self._apart(v)
 
     def scatter_heads_gradient(self, dq: Tensor, dk: Tensor, dv: Tensor) -> Three:
         """[s, b, heads of this rank, d] → [s/U, b, all heads, d]."""
@@ -103,13 +104,21 @@ class Ulysses(Exchange):
         dk, dv = (_to_sequence(x, self.shared, self.groups, self.group) for x in (dk, dv))
         return dq, dk, dv
 
+    def _apart(self, x: Tensor) -> Tensor:
+        """[s, b, key-value heads, d] → [s, b, query heads, d], where kernels cannot share them.
+
+        By slices: numbers of heads would be copied to a GPU, which is waited for.
+        """
+        if self.even:
+            return x
+        pairs = zip(x.split(1, 2), self.counts, strict=True)
+        return torch.cat([head.expand(-1, -1, count, -1) for head, count in pairs], 2)
+
     def _together(self, d: Tensor) -> Tensor:
         """[s, b, query heads, d] → [s, b, key-value heads, d], those of one head added."""
-        if self.own is None:
+        if self.even:
             return d
-        low, high = self.shared[self.group.rank]
-        total = d.new_zeros(*d.shape[:2], high - low, d.shape[3])
-        return total.index_add_(2, torch.tensor(self.own, device=d.device), d)
+        return torch.stack([heads.sum(2) for heads in d.split(self.counts, 2)], 2)
 
     def gather_heads(self, y: Tensor) -> Tensor:
         """[s, b, heads of this rank, d] → [s/U, b, all heads, d]."""

@@ -168,7 +168,7 @@ def make_plan(
             batch=config.global_batch_size,
             seq_length=config.network.seq_length,
             ranks=config.layout.world_size,
-            more=again(job.recompute, job.block / job.layers if job.block else 1.0),
+            more=again(job.recompute, job.part),
             seconds=times.seconds,
         )
         speed = {

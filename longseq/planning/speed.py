@@ -88,12 +88,10 @@ def step_times(job: Job, node: Node, system: System = OURS) -> Times:
 def launches(job: Job, system: System = OURS) -> float:
     """Kernels and messages that the CPU launches in a step."""
     ranks = job.tp if system.pieces and job.sequence_parallel else 0
-    of_layer, part = KERNELS + PIECES * ranks, 0.0
-    if job.recompute in ("outside-attention", "full"):
-        part = job.block / job.layers if job.block else 1.0
+    of_layer = KERNELS + PIECES * ranks
     tiles = math.ceil(job.tokens / job.tile) if job.tile else 1
-    again = (KERNELS * 4 / 3 + (PIECES + PIECES_AGAIN) * ranks) * tiles
-    each = (1 - part) * of_layer + part * again
+    again = job.part * of_layer + job.again * (KERNELS / 3 + PIECES_AGAIN * ranks)
+    each = (1 - job.part) * of_layer + again * tiles
     return (job.layers * each + KERNELS_OF_STEP) * job.micro_batches
 
 
@@ -115,24 +113,16 @@ def attention_reached(job: Job, gpu: Gpu, system: System) -> float:
     return reached / (1 + BLOCK / rows * (1 + 2 * PROCESSORS / at_once))
 
 
-def passes(job: Job, recomputed: bool) -> float:
-    """Forward passes that a step's products are worth: 3, and 1 more where they are made again."""
-    if not recomputed:
-        return 3.0
-    part = job.block / job.layers if job.block else 1.0
-    return 3.0 + part
-
-
 def _work(job: Job, node: Node, system: System) -> dict[str, float]:
     """Seconds of this rank's arithmetic for one micro batch."""
     net, gpu = job.network, node.gpu
     peak = gpu.peak(job.dtype)
-    again = job.recompute in ("outside-attention", "full")
-    linear = 2 * job.layer_parameters * job.layers * job.tokens * passes(job, again)
+    passes = 3 + job.again  # backward is worth two
+    linear = 2 * job.layer_parameters * job.layers * job.tokens * passes
     head = 6 * net.hidden_size * job.vocabulary / job.tp * job.tokens / job.pp
     scores = attention_flops(job)
-    forward = 2.0 if job.recompute in ("full", "selective") else 1.0
-    numbers = kept_whole(job) * job.layers * passes(job, again) + _pointwise_again(job)
+    forward = 1 + _attention_again(job)
+    numbers = kept_whole(job) * job.layers * passes + _pointwise_again(job)
     traffic = 2 * numbers * job.tokens * job.number * system.traffic
     if not job.flash:
         traffic += scores / (4 * net.head_size) * 4 * system.scores * (forward + 1)
@@ -142,6 +132,11 @@ def _work(job: Job, node: Node, system: System) -> dict[str, float]:
         "attention": scores * (forward + 2.5) / (half * attention_reached(job, gpu, system)),
         "pointwise": traffic / (gpu.memory_rate * 1e12 * MEMORY),
     }
+
+
+def _attention_again(job: Job) -> float:
+    """Forward passes through attention of all layers that backward makes again."""
+    return {"full": job.again, "selective": 1.0}.get(job.recompute, 0.0)
 
 
 def _pointwise_again(job: Job) -> float:
@@ -167,7 +162,6 @@ def sent_bytes(job: Job) -> dict[str, float]:
     gradients in fp32 (arXiv 2310.01889). ZeRO: weights gathered in both passes, gradients scattered
     in fp32 (arXiv 1910.02054).
     """
-    again = 1 if job.recompute in ("outside-attention", "full") else 0
     at_once = job.tokens * job.number * job.layers * job.micro_batches
     hidden = job.network.hidden_size
     split = 2 if job.sequence_parallel else 0
@@ -180,16 +174,19 @@ def sent_bytes(job: Job) -> dict[str, float]:
     reduce = (1 if job.zero >= 1 else 2) * gradient * count
     gathered = count * job.number if job.zero in (1, 2) else 0.0
     return {
-        "tensor": at_once * hidden * pair * (2 * (2 + again) + split / 2),
+        "tensor": at_once * hidden * pair * (2 * (2 + job.again) + split / 2),
         "ulysses": at_once
         * (2 * job.queries + 2 * job.keys)
-        * (2 + again)
+        * (2 + job.again)
         * (job.ulysses - 1)
         / job.ulysses,
         # Keys and values go to every other rank; the sums of their gradients go home as well
         "ring": at_once
         * (2 * job.keys)
-        * ((job.ring - 1) * (2 + again) + (4 * job.ring / job.number if job.ring > 1 else 0)),
+        * (
+            (job.ring - 1) * (2 + _attention_again(job))
+            + (4 * job.ring / job.number if job.ring > 1 else 0)
+        ),
         "replicas": (zero3 + reduce + gathered) * outside,
     }
 
@@ -214,7 +211,7 @@ def _messages(
         found["replicas"] = max(0.0, seconds - HIDDEN * busy)
     moved = 0.0
     if job.inputs_at == "cpu":
-        moved += 2 * job.hidden * job.layers / job.group * job.tokens * job.number
+        moved += 2 * job.hidden * job.part * job.groups * job.tokens * job.number
     if job.weights_at != "gpu":
         moved += 2 * job.parameters * job.number / job.shards
     found["host"] = max(0.0, moved / PCIE - HIDDEN * busy)

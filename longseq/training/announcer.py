@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from longseq.attention.kernel import Documents
 from longseq.checkpoint.run_checkpoints import RunCheckpoints
 from longseq.config.arguments import Config
 from longseq.config.kernels import why_chosen
@@ -41,7 +42,6 @@ from longseq.run.screen import Screen, terminal_width
 from longseq.run.summary import baselines, closing_rows, opening_rows, write_summary
 from longseq.run.tracking import Tracker, open_tracker
 from longseq.training.facts import data_facts, memory_facts
-from longseq.training.feed import MicroBatch
 from longseq.training.losses import Losses
 from longseq.training.trainer import Trainer
 
@@ -150,12 +150,14 @@ class Announcer:
             with told_if_full(self.folder):
                 write_summary(self.folder, self.config, self._told, RUNNING, self.opening, [])
 
-    def rates(self, batches: list[MicroBatch], length: int, seconds: float) -> throughput.Rates:
-        """Tokens and FLOPS a second of an iteration with samples of `length` tokens."""
+    def rates(self, ends: list[Documents], length: int, seconds: float) -> throughput.Rates:
+        """Tokens and FLOPS a second of an iteration with samples of `length` tokens; `ends` of the
+        documents of each micro batch.
+        """
         config, policy = self.config, self.trainer.policy
         documents = None
         if config.data.reset_attention_mask:  # this rank's documents stand for all ranks'
-            rows = [row for batch in batches for row in batch.documents or ()]
+            rows = [row for batch in ends for row in batch or ()]
             documents = [n for row in rows for n in throughput.document_lengths(row, length)]
             documents = documents * config.layout.dp
         return throughput.rates(

@@ -5,13 +5,15 @@
 
 Sample numbers are a function of the samples consumed so far, so that a resumed run reads on at the
 same token whatever its number of data-parallel ranks. Batches go to a GPU through pinned memory,
-where their copies wait for nothing.
+where their copies wait for nothing, one by one as they are asked for: while the GPU is at work on
+one the next is read, and no more than these two are there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain, islice
 
 import torch
 from torch import Tensor
@@ -19,6 +21,7 @@ from torch import Tensor
 from longseq.attention.kernel import Documents
 from longseq.attention.zigzag import Spans, held_spans
 from longseq.config.arguments import Config
+from longseq.data.samples.batch import Batch
 from longseq.data.samples.samples import Samples
 from longseq.parallel.collectives import all_reduce
 from longseq.parallel.mesh import Mesh
@@ -46,6 +49,13 @@ class MicroBatch:
         return self.mask * self.share
 
 
+def noted(batches: Iterable[MicroBatch], documents: list[Documents]) -> Iterator[MicroBatch]:
+    """`batches`, and as they go by where the documents of each end, in `documents`."""
+    for batch in batches:
+        documents.append(batch.documents)
+        yield batch
+
+
 class Feed:
     """Micro batches of one split for this rank, on its device."""
 
@@ -53,7 +63,7 @@ class Feed:
         self.samples, self.config, self.mesh, self.device = samples, config, mesh, device
         self.equal = samples.all_labels_count
         self.same_positions = not config.data.reset_position_ids
-        self._ahead: tuple[tuple[int, int], list[MicroBatch]] | None = None
+        self._ahead: tuple[tuple[int, int], Iterator[MicroBatch]] | None = None
 
     @property
     def pinned(self) -> bool:
@@ -65,16 +75,18 @@ class Feed:
         length = length or self.config.network.seq_length
         ahead, self._ahead = self._ahead, None
         if ahead is not None and ahead[0] == (consumed, length):
-            return iter(ahead[1])
+            return ahead[1]
         return self._micro_batches(consumed, length)
 
     def ahead(self, consumed: int, length: int = 0) -> None:
-        """Make the batches of that step for a GPU, which is busy meanwhile. The next `step` gives
-        them if it is asked for just these, else they are dropped. On a CPU nothing is won.
+        """Make the first batch of that step for a GPU, which is busy meanwhile. The next `step`
+        gives it if it is asked for just this, else it is dropped. On a CPU nothing is won.
         """
         if self.pinned:
             length = length or self.config.network.seq_length
-            self._ahead = (consumed, length), list(self._micro_batches(consumed, length))
+            batches = self._micro_batches(consumed, length)
+            first = iter(list(islice(batches, 1)))  # which holds nothing when it is done
+            self._ahead = (consumed, length), chain(first, batches)
 
     def _micro_batches(self, consumed: int, length: int) -> Iterator[MicroBatch]:
         micro, dp = self.config.training.micro_batch_size, self.mesh.dp
@@ -82,25 +94,28 @@ class Feed:
             consumed + (number * dp.size + dp.rank) * micro
             for number in range(self.config.accumulation)
         ]
-        batches = (self._micro_batch(list(range(at, at + micro)), length) for at in firsts)
-        if self.equal:
-            yield from batches
-            return
-        all_ = list(batches)  # the first one's share depends on what counts in the last
-        share = len(all_) * self.mesh.replicas.size / self._counted([batch.mask for batch in all_])
-        yield from (replace(batch, share=share) for batch in all_)
+        spans = self.spans(length)
 
-    def _micro_batch(self, indices: list[int], length: int) -> MicroBatch:
-        batch = self.samples.batch(indices, self.spans(length), length)
+        def read() -> Iterator[Batch]:
+            for at in firsts:
+                yield self.samples.batch(list(range(at, at + micro)), spans, length)
+
+        share: Tensor | None = None
+        if not self.equal:  # the first one's share depends on what counts in the last: read twice
+            counted = self._counted([batch.loss_mask.sum(dtype=torch.float64) for batch in read()])
+            share = len(firsts) * self.mesh.replicas.size / counted
+        for batch in read():
+            yield self._on_device(batch, share)
+
+    def _on_device(self, batch: Batch, share: Tensor | None) -> MicroBatch:
         positions = batch.positions[:1] if self.same_positions else batch.positions
-        mask = self._sent(batch.loss_mask)
         return MicroBatch(
             self._sent(batch.tokens),
             self._sent(batch.labels),
-            mask,
+            self._sent(batch.loss_mask),
             self._sent(positions),
             batch.documents,
-            1 / mask.numel(),
+            1 / batch.loss_mask.numel() if share is None else share,
         )
 
     def spans(self, length: int) -> Spans:
@@ -117,11 +132,10 @@ class Feed:
         """x, of any shape, on its way to the device."""
         return (x.pin_memory() if self.pinned else x).to(self.device, non_blocking=self.pinned)
 
-    def _counted(self, masks: list[Tensor]) -> Tensor:
-        """How many labels of a step count, over all its micro batches and ranks; a scalar.
+    def _counted(self, micro_batches: list[Tensor]) -> Tensor:
+        """How many labels of a step count, a scalar, over all ranks from each of its micro batches.
 
         Where none does, infinitely many: their loss and its gradient are 0.
         """
-        mine = torch.stack([mask.sum(dtype=torch.float64) for mask in masks]).sum()
-        total = all_reduce(mine, self.mesh.replicas)
+        total = all_reduce(self._sent(torch.stack(micro_batches).sum()), self.mesh.replicas)
         return torch.where(total > 0, total, torch.inf).float()

@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from longseq.attention.kernel import Documents
 from longseq.checkpoint.run_checkpoints import RunCheckpoints
 from longseq.config.arguments import Config
 from longseq.data.held_out import refuse_empty
@@ -41,7 +42,7 @@ from longseq.run.safety.stragglers import Stragglers
 from longseq.run.safety.watch import Watch
 from longseq.run.screen import open_log, warn_early
 from longseq.training.announcer import Announcer
-from longseq.training.feed import Feed
+from longseq.training.feed import Feed, noted
 from longseq.training.losses import Losses
 from longseq.training.profile import Profile
 from longseq.training.rewind import Rewind
@@ -187,8 +188,8 @@ class Training:
         began, trainer = time.perf_counter(), self.trainer
         length = self.lengths.length(trainer.iteration)
         trainer.consumed_samples = self.rewind.next_sample()
-        batches = list(self.train_feed.step(trainer.consumed_samples, length))
-        data_seconds = time.perf_counter() - began
+        documents: list[Documents] = []
+        batches = noted(self.train_feed.step(trainer.consumed_samples, length), documents)
         result = trainer.step(batches, meanwhile=self._read_ahead)
         self.losses.add(result.loss)
         if result.loss == result.grad_norm == 0.0:
@@ -202,9 +203,8 @@ class Training:
             "grad_norm": result.grad_norm,
             "learning_rate": result.learning_rate,
             "iteration_time": seconds,
-            "data_seconds": data_seconds,
             **trainer.parts.seconds(),
-            **asdict(self.announcer.rates(batches, length, seconds)),
+            **asdict(self.announcer.rates(documents, length, seconds)),
             "peak_memory_gib": peak_memory_gib(trainer.device.type),
             **self.announcer.peak_memory(length),
         }
@@ -214,7 +214,7 @@ class Training:
         return record | ({"event": "; ".join(said)} if said else {})
 
     def _read_ahead(self) -> None:
-        """The batches of the step after the one that a GPU is at work on."""
+        """The first batch of the step after the one that a GPU is at work on."""
         following = self.trainer.iteration + 1
         if following < self.config.training.train_iters:
             self.train_feed.ahead(self.rewind.next_sample(), self.lengths.length(following))

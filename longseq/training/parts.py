@@ -1,4 +1,4 @@
-"""What a step spends its time on: forward, backward, update.
+"""What a step spends its time on: data, forward, backward, update.
 
     parts.begin()
     parts.ended("forward")        # since the mark before; as often as there are micro batches
@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-PARTS = ("forward", "backward", "update")
+PARTS = ("data", "forward", "backward", "update")
 
 
 class Parts:

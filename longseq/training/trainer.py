@@ -150,6 +150,7 @@ class Trainer:
         # with another batch or layout, where one may come again, of other samples
         first = self.consumed_samples // (config.training.micro_batch_size * self.mesh.dp.size)
         for number, batch in enumerate(batches):
+            self.parts.ended("data")
             if number:
                 self.engine.step()  # which counts micro batches; the last one is left to `update`
             loss = _loss(self.engine, batch, first + number)

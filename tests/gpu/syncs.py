@@ -14,6 +14,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ CASES = {
 # What waits whatever it is given: values, or sizes that depend on values
 VALUES = """_local_scalar_dense item is_nonzero equal nonzero masked_select _unique _unique2
     unique_dim unique_consecutive bincount""".split()
+INDEXED = (Tensor.__getitem__, Tensor.__setitem__)
 FACTORIES = (torch.zeros, torch.ones, torch.empty, torch.full, torch.arange)
 
 
@@ -75,7 +77,7 @@ class Reads(TorchDispatchMode):
 
 class HostTensors(TorchFunctionMode):
     """Counts tensors that are made of Python's numbers, or (but for scalars) without saying where:
-    in host memory, from where they must be copied.
+    in host memory, from where they must be copied. A list as an index is made into one as well.
     """
 
     def __init__(self) -> None:
@@ -85,9 +87,14 @@ class HostTensors(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         placed = "device" in (kwargs or {})
-        if func is torch.tensor or (func in FACTORIES and not placed and result.dim()):
+        listed = func in INDEXED and any(isinstance(at, list) for at in _indices(args[1]))
+        if func is torch.tensor or listed or (func in FACTORIES and not placed and result.dim()):
             self.places[f"{where()}, made in host memory"] += 1
         return result
+
+
+def _indices(index: Any) -> tuple[Any, ...]:
+    return index if isinstance(index, tuple) else (index,)
 
 
 def waits(name: str, args: Any, kwargs: Any, result: Any) -> bool:
@@ -148,9 +155,10 @@ def look(flags: str, device: torch.device) -> dict[str, Counter[str]]:
         feed = Feed(data.train, config, trainer.mesh, device)
         trainer.step(feed.step(0))
         with counted(device) as sending:
-            batches = list(feed.step(trainer.consumed_samples))
-        with counted(device) as forward:
-            trainer.forward_backward(batches)
+            batches = feed.step(trainer.consumed_samples)
+            first = next(batches)
+        with counted(device) as forward:  # the others come while a GPU is at work
+            trainer.forward_backward(chain([first], batches))
         with counted(device) as update:
             trainer.update()
     return {"batches": sending, "forward and backward": forward, "update": update}

@@ -26,8 +26,7 @@ def parallelize(model: GPT, mesh: Mesh, kernel: str = "sdpa") -> None:
     """Replace, in place, what the ranks of `mesh` share; `kernel`: that of a ring's blocks."""
     if mesh.tp.size > 1:
         _tensor_parallel(model, mesh)
-    if mesh.sequence.size > 1:
-        _sequence_axes(model, mesh, kernel)
+    _sequence_axes(model, mesh, kernel)
     _dropout_regions(model, mesh)
 
 

@@ -125,7 +125,7 @@ def _with_passes(config: Config, passes: int) -> Training:
 
 def axis_names(mesh: Mesh) -> dict[str, str]:
     """The name of each process group → of its axis."""
-    groups = (mesh.tp, mesh.ulysses, mesh.ring, mesh.dp, mesh.sequence, mesh.replicas)
+    groups = (mesh.tp, mesh.ulysses, mesh.ring, mesh.dp, mesh.replicas)
     return {group.handle.group_name: group.name for group in groups if group.handle is not None}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -49,6 +51,41 @@ def test_blocks_are_the_causal_pairs(size: int, documents: Documents) -> None:
         number = torch.bucketize(torch.arange(64), torch.tensor(ends), right=True)
         expected[row] *= number[:, None] == number[None, :]
     assert torch.equal(counted, expected)
+
+
+class Ends:
+    """Ends of documents, and how often one was looked at."""
+
+    def __init__(self, count: int, length: int) -> None:
+        self.count, self.length, self.looks = count, length, 0
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, at: int) -> int:
+        self.looks += 1
+        if at >= self.count:
+            raise IndexError
+        return (at + 1) * self.length // self.count
+
+
+def test_documents_that_only_others_hold_are_not_looked_at() -> None:
+    """Two chunks far apart, and each chunk with itself, of 10,000 documents."""
+    ends = Ends(10_000, 1 << 20)
+    documents: Any = (ends,)
+    far, here = [(0, 16384)], [(1 << 19, (1 << 19) + 16384)]
+    assert list(spans.common(here, far, documents, 1)) == []
+    assert ends.looks < 100
+    assert 150 < len(list(spans.common(here, here, documents, 1))) < 160
+    assert ends.looks < 1000
+
+
+def test_every_layer_of_a_pass_is_told_the_same() -> None:
+    documents = ((7, 19, 20, 50, 64),)
+    first, again = (
+        seen_of(torch.Size((1, 1, 16, heads)), 2, Group("r", 3, 4), documents) for heads in (1, 5)
+    )
+    assert first is again
 
 
 @pytest.mark.parametrize("documents", [False, True])

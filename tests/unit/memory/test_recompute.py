@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -185,6 +186,22 @@ def test_host_store_is_last_in_first_out() -> None:
         store.take(ticket)
     store.put(torch.randn(5, 4))  # another length
     assert not store._free
+
+
+@pytest.mark.parametrize(("size", "kept"), [(1, 5), (2, 3), (5, 1)])
+def test_the_host_keeps_one_input_of_a_group(size: int, kept: int) -> None:
+    """All that was put there is taken, step after step, and its buffers serve again."""
+    store = HostStore()
+    model = GPT(NET, 11, kernel("sdpa"), seed=3)
+    initialize(model, NET, 3, torch.device("cpu"))
+    with mock.patch("longseq.engine.network.recompute.HostStore", return_value=store):
+        apply_recompute_policy(model, RecomputePolicy("full", layers=size, inputs_on_host=True))
+    tokens, positions = torch.zeros(1, 50, dtype=torch.int64), torch.arange(50)[None]
+    for step in range(3):
+        loss = model(tokens, tokens, torch.ones(1, 50), positions, forward_pass=step)
+        assert (len(store._out), len(store._free)) == (kept, 0)
+        loss.backward()
+        assert (len(store._out), len(store._free)) == (0, kept)
 
 
 @pytest.mark.parametrize("count", [1, 3, 4096, 12345, 387 << 21, (1 << 31) - 1])

@@ -198,6 +198,10 @@ def test_a_tile_of_ranks_that_share_it_takes_a_gpu_no_more(tp: int) -> None:
         ("--checkpoint-in-cpu", "needs layers"),
         ("--checkpoint-activations --checkpoint-in-cpu --device cpu", "leave it out"),
         ("--checkpoint-activations --recompute-num-layers 5", "more than the 4 layers"),
+        (
+            "--recompute-granularity outside-attention --recompute-num-layers 2",
+            "--recompute-num-layers 2 makes whole layers again.* or --recompute-method block",
+        ),
         ("--ds-sequence-parallel-fpdt", "give --use-flash-attn-sdpa"),
         ("--ds-sequence-parallel-fpdt-offloading", "acts with --ds-sequence-parallel-fpdt only"),
         (

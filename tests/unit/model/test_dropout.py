@@ -94,7 +94,7 @@ def regions(flags: str, ranks: int) -> list[int]:
         at = coordinates(rank, layout.axes)
         replica = at["ulysses"] + layout.ulysses * (at["ring"] + layout.ring * at["dp"])
         tp = Group("tp", at["tp"], layout.tp)
-        groups = {name: Group(name) for name in ("ulysses", "ring", "dp", "sequence")}
+        groups = {name: Group(name) for name in ("ulysses", "ring", "dp")}
         replicas = Group("replicas", replica, ranks // layout.tp)
         mesh = Mesh(**groups, tp=tp, replicas=replicas, sequence_parallel=layout.sequence_parallel)
         found.append(mesh.token_region)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from unittest import mock
 
 import torch
 import torch.distributed as dist
@@ -21,7 +22,7 @@ from longseq.config.arguments import Layout
 from longseq.engine.distributed import start_distributed, stop_distributed
 from longseq.model.gpt import Head
 from longseq.model.norm import Norm
-from longseq.parallel import collectives
+from longseq.parallel import collectives, mpi
 from longseq.parallel.agreement import torch_ranks
 from longseq.parallel.mesh import Group, Mesh
 from longseq.parallel.ring import ring
@@ -56,6 +57,13 @@ def collectives_agree(group: Group) -> None:
     found = collectives.all_to_all(pieces, shapes, group)
     for piece, theirs in zip(found, both, strict=True):
         close(piece, theirs[:1] if group.rank == 0 else theirs[1:])
+
+
+def in_pieces(group: Group) -> None:
+    """Each message of several: of 96 bytes in pieces of 40, sums in pieces of 5 numbers."""
+    assert group.comm is not None
+    with mock.patch.object(mpi, "LARGEST", 40):
+        collectives_agree(group)
 
 
 def half_precision_travels(group: Group) -> None:
@@ -189,6 +197,7 @@ def ranks_agree(group: Group) -> None:
 DOCUMENTS = ((5, 16), (3, 11))  # a row's last document may be left open
 CHECKS: dict[str, Callable[[Group], None]] = {
     "collectives": collectives_agree,
+    "collectives, in pieces": in_pieces,
     "bfloat16": half_precision_travels,
     "linears": lambda group: linears(group, split=False),
     "linears, split": lambda group: linears(group, split=True),
@@ -196,7 +205,8 @@ CHECKS: dict[str, Callable[[Group], None]] = {
     "tables": lambda group: tables(group, split=False),
     "tables, split": lambda group: tables(group, split=True),
     "ulysses": lambda group: attention(group, "ulysses", 4, 2, None),
-    "ulysses, uneven": lambda group: attention(group, "ulysses", 3, 1, DOCUMENTS),
+    "ulysses, one group": lambda group: attention(group, "ulysses", 3, 1, None),
+    "ulysses, uneven": lambda group: attention(group, "ulysses", 6, 3, DOCUMENTS),
     "ulysses by hand": by_hand,
     "ring": lambda group: attention(group, "ring", 4, 2, None),
     "ring, documents": lambda group: attention(group, "ring", 4, 4, DOCUMENTS),

@@ -16,12 +16,12 @@ from longseq.__main__ import main
 from longseq.config.arguments import Network
 from longseq.config.checks import parse_config
 from longseq.host.machine import Machine
-from longseq.memory.job import Job
+from longseq.memory.job import Job, job_of
 from longseq.memory.need import needed
 from longseq.memory.recompute_policy import asked
 from longseq.planning.simulate.show import highest
 from longseq.planning.simulate.trace import Moment
-from longseq.planning.speed import launches
+from longseq.planning.speed import launches, sent_bytes
 from longseq.run.peak import Peak
 from tests.unit.planning.test_plan import documented
 
@@ -39,6 +39,10 @@ CHUNKS += " --ds-sequence-parallel-fpdt --ds-sequence-parallel-fpdt-chunk-size 4
 CHUNKS += " --hidden-size 256 --seq-length 32768"
 AWAY = " --ds-sequence-parallel-fpdt-offloading"
 LONG = NET + GPU + " --bf16 --recompute-granularity none --ds-sequence-parallel-size 2"
+HOSTED = NET + GPU + TILED + " --bf16 --seq-length 16384 --ds-sequence-parallel-size 2"
+HOSTED += " --checkpoint-in-cpu --recompute-num-layers 2"
+OUTSIDE = " --bf16 --seq-length 16384 --context-parallel-size 4 --tile-size 256"
+OUTSIDE += " --recompute-granularity outside-attention"
 CASES: dict[str, tuple[int, str, bool]] = {
     "alone": (1, NET + CPU, True),
     "ulysses": (4, NET + CPU + " --ds-sequence-parallel-size 4", True),
@@ -48,6 +52,9 @@ CASES: dict[str, tuple[int, str, bool]] = {
     "stage 3": (8, NET + GPU + TILED + " --bf16 --zero-stage 3", True),
     "inputs on the host": (1, NET + GPU + TILED + " --bf16 --checkpoint-in-cpu", True),
     "inputs here": (1, NET + GPU + TILED + " --bf16", True),
+    "groups on the host": (2, HOSTED, True),
+    "a block on the host": (2, HOSTED + " --recompute-method block", True),
+    "a ring outside attention": (4, NET + GPU + OUTSIDE, True),
     "split": (2, LONG + " --seq-length 65536", True),
     # What a rank holds of the same run if its sequence is not split
     "unsplit": (2, LONG + " --seq-length 131072", True),
@@ -106,6 +113,22 @@ def test_messages_are_those_of_the_formulas(found: dict[str, Any]) -> None:
     assert sent["ulysses", "send"]["calls"] == L * 8 * 3
 
 
+@pytest.mark.parametrize(
+    "name", ["groups on the host", "a block on the host", "a ring outside attention"]
+)
+def test_messages_of_layers_that_are_made_again_are_planned(
+    found: dict[str, Any], name: str
+) -> None:
+    """In groups they are made twice; of a block the others are not made again, nor is attention
+    that is kept.
+    """
+    sent = {(m["axis"], m["kind"]): m["bytes"] for m in found[name]["messages"]}
+    config = parse_config(CASES[name][1].split(), CASES[name][0], Machine())
+    job = job_of(config, V, asked(config, device="cuda"), "cuda")
+    for axis in ("ulysses", "ring"):
+        assert sent.get((axis, "send"), 0) == sent_bytes(job)[axis]
+
+
 def test_pieces_of_tensor_parallelism_are_as_many_as_the_plan_launches(
     found: dict[str, Any],
 ) -> None:
@@ -161,6 +184,7 @@ def test_the_peak_is_within_a_tenth_of_a_real_run(found: dict[str, Any], name: s
         *("alone", "ulysses", "tiled", "kept, all", "split", "unsplit", "accumulated"),
         "fp16, stage 0",
         *("gathered", "gathered, kept", "chunks", "chunks on the host", "chunks, ulysses"),
+        *("groups on the host", "a block on the host"),
     ],
 )
 def test_a_plan_is_within_a_tenth_of_the_simulation(found: dict[str, Any], name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from longseq.config.checks import parse_config
 from longseq.data.samples.batch import Batch
 from longseq.parallel.mesh import Mesh
-from longseq.training.feed import Feed, MicroBatch
+from longseq.training.feed import Feed, MicroBatch, noted
 
 ZEROS = torch.zeros(2, 8)
 FLAGS = "--seq-length 8 --micro-batch-size 2 --global-batch-size 4 --device cpu"
@@ -77,7 +78,7 @@ def tokens(batches: Any) -> list[list[list[int]]]:
 def test_the_next_step_takes_them(feed: Feed) -> None:
     asked: Any = feed.samples
     feed.ahead(4, 3)
-    assert asked.asked == [([4, 5], 3), ([6, 7], 3)]
+    assert asked.asked == [([4, 5], 3)]
     assert tokens(feed.step(4, 3)) == [[[4] * 3, [5] * 3], [[6] * 3, [7] * 3]]
     assert len(asked.asked) == 2
     assert tokens(feed.step(4, 3)) == [[[4] * 3, [5] * 3], [[6] * 3, [7] * 3]]  # a second time anew
@@ -91,7 +92,7 @@ def test_another_step_makes_its_own(feed: Feed, other: tuple[int, int]) -> None:
     first, length = other[0], other[1] or 8
     expected = [[[n] * length, [n + 1] * length] for n in (first, first + 2)]
     assert tokens(feed.step(*other)) == expected
-    assert len(asked.asked) == 4
+    assert len(asked.asked) == 3
     feed.step(4, 3)  # and what was made ahead is gone
     assert tokens(feed.step(4, 3)) == [[[4] * 3, [5] * 3], [[6] * 3, [7] * 3]]
 
@@ -99,8 +100,26 @@ def test_another_step_makes_its_own(feed: Feed, other: tuple[int, int]) -> None:
 def test_a_whole_sample_is_its_length(feed: Feed) -> None:
     asked: Any = feed.samples
     feed.ahead(0)
-    feed.step(0, 8)
+    list(feed.step(0, 8))
     assert len(asked.asked) == 2
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+@pytest.mark.parametrize("samples", [Counted, Uneven])
+def test_no_more_are_there_than_one_and_the_next(
+    feed: Feed, samples: type[Counted], ahead: bool
+) -> None:
+    """A sample of a million tokens is 28 MiB, and a step may have a hundred."""
+    one: Any = samples()
+    feed.samples, feed.equal = one, one.all_labels_count
+    feed.config = parse_config([*FLAGS.split(), "--global-batch-size", "16"], 1)
+    if ahead:
+        feed.ahead(16)
+    made: list[weakref.ref[Tensor]] = []
+    for number, batch in enumerate(noted(feed.step(16), [])):
+        made += [weakref.ref(x) for x in (batch.tokens, batch.labels, batch.mask)]
+        assert [tensor() is not None for tensor in made] == [False] * 3 * number + [True] * 3
+    assert len(made) == 3 * 8
 
 
 def test_nothing_is_made_ahead_for_a_cpu(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:

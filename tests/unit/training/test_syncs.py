@@ -24,6 +24,8 @@ WAITS: dict[str, Callable[[], object]] = {
     "unique": lambda: X.unique(),
     "repeated as values say": lambda: X.repeat_interleave(torch.ones_like(X, dtype=torch.int64)),
     "made in host memory": lambda: torch.zeros(2),
+    "read by a list": lambda: X[[1, 2]],
+    "written by a list": lambda: X.view(2, 3).clone().__setitem__((slice(None), [0, 1]), 0.0),
     "made of numbers": lambda: torch.tensor([1, 2], device="cpu"),
 }
 GOES_ON: dict[str, Callable[[], object]] = {
