@@ -59,7 +59,7 @@ def _ours(on_gpu: bool) -> list[tuple[Any, str, Any]]:
     makers = optimizer.MAKERS | {"adam": _states}
     found = [
         (trainer, "start_distributed", lambda device: None),
-        (initialize, "first_value", lambda path, parameter, *_: torch.empty(parameter.shape)),
+        (initialize, "first_value", _no_value),
         (optimizer, "MAKERS", makers),
         (optimizer, "_host_adam", _host_states),
         (torch.nn.functional, "scaled_dot_product_attention", _flash),
@@ -74,6 +74,11 @@ def _ours(on_gpu: bool) -> list[tuple[Any, str, Any]]:
     return found
 
 
+def _no_value(path: str, parameter: Tensor, *_: Any) -> Tensor:
+    """Where it will be used, as moving it there makes a copy in training and none here."""
+    return torch.empty(parameter.shape, device=META)
+
+
 def _of_cpu(sizes: dict[str, int]) -> dict[str, int]:
     return dict.fromkeys(sizes, sizes["cpu"])
 
@@ -81,7 +86,7 @@ def _of_cpu(sizes: dict[str, int]) -> dict[str, int]:
 def _deepspeeds() -> list[tuple[Any, str, Any]]:
     from deepspeed.accelerator import get_accelerator
     from deepspeed.runtime import engine
-    from deepspeed.runtime.zero import utils
+    from deepspeed.runtime.zero import stage3, utils
 
     accelerator = get_accelerator()
     on_meta = {name: lambda *_: "meta" for name in ("device_name", "current_device_name")}
@@ -90,10 +95,19 @@ def _deepspeeds() -> list[tuple[Any, str, Any]]:
         (accelerator, "on_accelerator", lambda tensor: True),
         (accelerator, "is_fp16_supported", lambda: True),  # a CPU need not have it
         (accelerator, "pin_memory", lambda tensor, *_: tensor),
+        (stage3, "defragment", _side_by_side),
         (engine, "is_zero_supported_optimizer", lambda optimizer: True),  # else it warns on stdout
         (utils, "assert_lst_len_same_as_other_ranks", lambda numbers: None),
         (utils, "get_lst_from_rank0", lambda numbers: numbers),
     ]
+
+
+def _side_by_side(tensors: list[Tensor]) -> Tensor:
+    """Stage 3's partitions moved into one tensor where they are, and not by way of the host."""
+    whole = torch.cat(tensors)
+    for tensor, part in zip(tensors, whole.split([x.numel() for x in tensors]), strict=True):
+        tensor.data = part
+    return whole
 
 
 def _flash(
