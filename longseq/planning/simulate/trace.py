@@ -122,7 +122,7 @@ class Trace(TorchDispatchMode):
         kwargs = dict(kwargs or {})
         if func is ATEN._local_scalar_dense.default:  # a norm, or whether one overflowed
             dtype = args[0].dtype
-            return False if dtype is torch.bool else 0.0 if dtype.is_floating_point else 0
+            return False if dtype is torch.bool else 1.0 if dtype.is_floating_point else 0
         if func.namespace == "c10d":
             return self._message(func, args)
         host = self._on_host(func, args, kwargs)

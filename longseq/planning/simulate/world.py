@@ -3,9 +3,9 @@
 with a_rank_of(config, on_gpu): …      # within it Trainer(config, …, device=META) is a rank's
 
 Process groups are torch's `fake` backend's, of the run's own sizes: every message is done at once.
-Replaced is only what looks at values or at hardware: first values, the check that ranks agree, Adam
-(its states are made, its arithmetic left out), the choice of torch's attention kernel, and on which
-device DeepSpeed's accelerator says it is.
+Replaced is only what looks at values or at hardware: first values, what dropout draws, the check
+that ranks agree, Adam (its states are made, its arithmetic left out), the choice of torch's
+attention kernel and of its SGD, and on which device DeepSpeed's accelerator says it is.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from torch import Tensor
 from longseq.config.arguments import Config, Training
 from longseq.engine import optimizer
 from longseq.engine.network import initialize
-from longseq.model import head_tiles, loss, norm
+from longseq.model import dropout, head_tiles, loss, norm
 from longseq.training import trainer
 
 META = torch.device("meta")
@@ -56,12 +57,14 @@ def a_rank_of(config: Config, on_gpu: bool) -> Iterator[None]:
 
 
 def _ours(on_gpu: bool) -> list[tuple[Any, str, Any]]:
-    makers = optimizer.MAKERS | {"adam": _states}
+    makers = optimizer.MAKERS | {"adam": _states, "sgd": partial(_sgd, on_gpu)}
     found = [
         (trainer, "start_distributed", lambda device: None),
         (initialize, "first_value", _no_value),
         (optimizer, "MAKERS", makers),
+        (optimizer, "_adam", _states),
         (optimizer, "_host_adam", _host_states),
+        (dropout, "_keep", lambda like, *_: torch.empty_like(like)),
         (torch.nn.functional, "scaled_dot_product_attention", _flash),
         (norm, "_blocks", lambda x: [slice(0, 1)]),  # all blocks take the same memory, one by one
     ]
@@ -140,6 +143,11 @@ class _Moments(torch.optim.Optimizer):
 
 def _states(train: Training, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
     return _Moments(groups, train.lr)
+
+
+def _sgd(on_gpu: bool, train: Training, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    """On GPUs torch takes all parameters at once, which needs more memory."""
+    return optimizer.SGD(groups, lr=train.lr, foreach=on_gpu)
 
 
 def _host_states(train: Training, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:

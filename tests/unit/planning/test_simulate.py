@@ -64,6 +64,12 @@ CASES: dict[str, tuple[int, str, bool]] = {
     "accumulated": (1, NET + CPU + " --global-batch-size 6", True),
     "fp32": (1, NET + GPU, True),
     "fp32, stage 3": (4, NET + GPU + " --zero-stage 3", True),
+    # What looks at values: rates that follow from norms, and what is dropped
+    **{
+        name: (1, NET + GPU + f" --bf16 --seq-length 64 --optimizer {name}", True)
+        for name in ("adafactor", "muon")
+    },
+    "dropout": (1, NET + GPU + TILED + " --bf16 --hidden-dropout 0.1", True),
 }
 REAL = {  # ranks, flags, vocabulary: trained as well
     "kept": (1, network(2048, "--recompute-granularity", "none"), 8192),
@@ -174,6 +180,14 @@ def test_a_plan_is_within_a_tenth_of_the_simulation(found: dict[str, Any], name:
     assert (plan.total - no_tensors) / 2**30 == pytest.approx(found[name]["peak_gib"], rel=0.1)
     on_host = sum(plan.host.values()) / 2**30
     assert on_host == pytest.approx(found[name]["host_gib_per_rank"], rel=0.05, abs=1e-4)
+
+
+def test_dropout_keeps_no_masks(found: dict[str, Any]) -> None:
+    """What is dropped is drawn again in backward: only the layer at work has some."""
+    dropping, plain = found["dropout"], found["inputs here"]
+    kept = "kept activations"
+    assert dropping["by_kind"][kept] == plain["by_kind"][kept]
+    assert dropping["flops"] == plain["flops"]
 
 
 def test_fp16_has_the_states_of_bf16(found: dict[str, Any]) -> None:
