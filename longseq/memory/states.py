@@ -6,9 +6,11 @@ only.
 
 from __future__ import annotations
 
+from longseq.config.optimizers import OPTIMIZERS
 from longseq.memory.job import Job
 from longseq.memory.system import System
 
+ADAM = OPTIMIZERS["adam"].saved - 4  # bytes a parameter of its two moments, both fp32
 LARGEST_BUCKET = 500_000_000  # DeepSpeed's own size of a bucket, in numbers
 
 
@@ -24,6 +26,7 @@ def states(job: Job, system: System) -> tuple[dict[str, float], dict[str, float]
         weights, gradients, optimizer = 4, 4, 12 if job.zero else 8
     elif job.micro_batches > 1 and job.zero < 2 and system.sums:
         gradients = 4  # sums over micro batches are in fp32
+    optimizer += moments(job) - ADAM
     gpu = {
         "weights": count * weights / (shards if job.zero >= 3 else 1),
         "gradients": count * gradients / (shards if job.zero >= 2 else 1),
@@ -44,8 +47,34 @@ def states(job: Job, system: System) -> tuple[dict[str, float], dict[str, float]
     return gpu, host
 
 
+def moments(job: Job) -> float:
+    """Bytes a parameter that the optimizer keeps beside masters: what it saves, but the weights.
+
+    Of adafactor's rows and columns there are too few to count; Adam steps the tables where only the
+    layers have another rule.
+    """
+    traits = OPTIMIZERS[job.optimizer]
+    tables = job.table_parameters / job.parameters if traits.layers_apart else 0.0
+    return (traits.saved - 4) * (1 - tables) + ADAM * tables
+
+
+def _made(job: Job, share: float) -> float:
+    """Bytes that the optimizer's step makes beside gradients; `share`: parameters it is of."""
+    traits = OPTIMIZERS[job.optimizer]
+    if traits.together and (job.zero or job.device != "cpu"):  # ZeRO has one of all
+        return traits.made * share
+    table = 0.0 if traits.layers_apart else job.vocabulary * job.network.hidden_size / job.tp
+    return traits.made * max(job.largest_matrix, table)
+
+
 def update_bytes(job: Job, system: System) -> dict[str, float]:
-    """Beside masters and moments: gradients as one, and in fp32."""
+    """Beside masters and moments: gradients as one, and in fp32, and what the step makes of them."""
+    found = _gradients_bytes(job, system)
+    found["update"] += _made(job, job.parameters / (job.shards if job.zero else 1))
+    return found
+
+
+def _gradients_bytes(job: Job, system: System) -> dict[str, float]:
     if job.optimizer_at != "gpu" and job.zero:
         return {"update": 0.0}
     if system.room:

@@ -64,10 +64,10 @@ CASES: dict[str, tuple[int, str, bool]] = {
     "accumulated": (1, NET + CPU + " --global-batch-size 6", True),
     "fp32": (1, NET + GPU, True),
     "fp32, stage 3": (4, NET + GPU + " --zero-stage 3", True),
-    # What looks at values: rates that follow from norms, and what is dropped
+    # What looks at values too: rates that follow from norms, and what is dropped
     **{
         name: (1, NET + GPU + f" --bf16 --seq-length 64 --optimizer {name}", True)
-        for name in ("adafactor", "muon")
+        for name in ("sgd", "adafactor", "muon")
     },
     "dropout": (1, NET + GPU + TILED + " --bf16 --hidden-dropout 0.1", True),
 }
@@ -168,6 +168,7 @@ def test_the_peak_is_within_a_tenth_of_a_real_run(found: dict[str, Any], name: s
     [
         *("alone", "ulysses", "tiled", "kept, all", "split", "unsplit", "accumulated"),
         *("fp16, stage 0", "fp32", "fp32, stage 3"),
+        *("sgd", "adafactor", "muon"),
         *("gathered", "gathered, kept", "chunks", "chunks on the host", "chunks, ulysses"),
     ],
 )
