@@ -54,7 +54,17 @@ def _scores(job: Job, system: System) -> float:
 
 def inputs(job: Job) -> float:
     """Numbers a token of the layer inputs that are kept where layers are recomputed."""
-    return job.hidden * job.layers / job.group
+    return job.hidden * (job.block or job.layers) / job.group
+
+
+def recomputed_bytes(job: Job, layers: float) -> float:
+    """Bytes that so many layers keep which are recomputed: of inputs that wait on the host two are
+    here.
+    """
+    numbers = job.hidden * layers / job.group if job.inputs_at == "gpu" else 2 * job.hidden
+    if job.recompute == "outside-attention":
+        numbers += job.queries * layers
+    return numbers * job.tokens * job.number
 
 
 def kept_bytes(job: Job, system: System) -> float:
@@ -71,14 +81,9 @@ def kept_bytes(job: Job, system: System) -> float:
         return job.layers * micro_batches * (whole + scores)
     if job.recompute == "selective":
         return job.layers * micro_batches * whole * system.selective
-    numbers = inputs(job) if job.inputs_at == "gpu" else 2 * job.hidden
-    if job.recompute == "outside-attention":
-        numbers += job.queries * job.layers
-    recomputed = numbers * at_once
-    if job.block:
-        part = job.block / job.layers
-        return micro_batches * (recomputed * part + job.layers * (1 - part) * (whole + scores))
-    return micro_batches * recomputed
+    others = job.layers - job.block if job.block else 0
+    recomputed = recomputed_bytes(job, job.layers - others)
+    return micro_batches * (recomputed + others * (whole + scores))
 
 
 def _waiting(job: Job, system: System) -> float:

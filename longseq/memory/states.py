@@ -68,7 +68,7 @@ def _made(job: Job, share: float) -> float:
 
 
 def update_bytes(job: Job, system: System) -> dict[str, float]:
-    """Beside masters and moments: gradients as one, and in fp32, and what the step makes of them."""
+    """Beside masters and moments: gradients as one, and in fp32, and what a step makes."""
     found = _gradients_bytes(job, system)
     found["update"] += _made(job, job.parameters / (job.shards if job.zero else 1))
     return found

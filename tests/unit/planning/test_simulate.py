@@ -38,6 +38,8 @@ CHUNKS = " --bf16 --recompute-granularity full --tile-size 256 --checkpoint-in-c
 CHUNKS += " --ds-sequence-parallel-fpdt --ds-sequence-parallel-fpdt-chunk-size 4096"
 CHUNKS += " --hidden-size 256 --seq-length 32768"
 AWAY = " --ds-sequence-parallel-fpdt-offloading"
+BLOCK = " --bf16 --recompute-granularity full --recompute-method block --seq-length 16384"
+BLOCK += " --hidden-size 256 --tile-size 256"
 LONG = NET + GPU + " --bf16 --recompute-granularity none --ds-sequence-parallel-size 2"
 CASES: dict[str, tuple[int, str, bool]] = {
     "alone": (1, NET + CPU, True),
@@ -68,6 +70,10 @@ CASES: dict[str, tuple[int, str, bool]] = {
     **{
         name: (1, NET + GPU + f" --bf16 --seq-length 64 --optimizer {name}", True)
         for name in ("sgd", "adafactor", "muon")
+    },
+    **{
+        f"block of {layers}": (1, NET + GPU + BLOCK + f" --recompute-num-layers {layers}", True)
+        for layers in (2, 4)
     },
     "dropout": (1, NET + GPU + TILED + " --bf16 --hidden-dropout 0.1", True),
 }
@@ -168,7 +174,7 @@ def test_the_peak_is_within_a_tenth_of_a_real_run(found: dict[str, Any], name: s
     [
         *("alone", "ulysses", "tiled", "kept, all", "split", "unsplit", "accumulated"),
         *("fp16, stage 0", "fp32", "fp32, stage 3"),
-        *("sgd", "adafactor", "muon"),
+        *("sgd", "adafactor", "muon", "block of 2", "block of 4"),
         *("gathered", "gathered, kept", "chunks", "chunks on the host", "chunks, ulysses"),
     ],
 )
