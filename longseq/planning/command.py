@@ -21,9 +21,10 @@ from longseq.host.machine import Machine, gpu_capability
 from longseq.planning.advice import draw_lengths, lengths, numbers, suggestion
 from longseq.planning.gpus import GPUS, Node, gpu_named, machines, node_of, usual_node
 from longseq.planning.plan import GIB, REFUSED, Plan, as_json, make_plan
-from longseq.planning.search import Request, longest, suggest
+from longseq.planning.search import longest, suggest
 from longseq.planning.show import draw, progress, reason_of, table
 from longseq.planning.systems import SYSTEMS, Known, system_named
+from longseq.planning.ways import Request
 
 NUCLEOTIDES = 16  # letters and EOD: known without numpy, on a login node with nothing installed
 
@@ -125,13 +126,13 @@ def advise(options: argparse.Namespace, node: Node | None) -> int:
     vocabulary = count("--vocab-size", options.vocab_size) or vocabulary_of(groups[4])
     request = Request(groups, ranks, node, vocabulary)
     tell = progress(name)
-    found, refused = suggest(request, tell) if options.suggest else (longest(request, tell), {})
+    found, refused = (suggest if options.suggest else longest)(request, tell)
     if not found:  # because of what no layout mends?
         make_config(on_one_rank(groups), 1, request.machine)
     if options.suggest:
         text = suggestion(request, found, refused)
     else:
-        text = lengths(request, found)
+        text = lengths(request, found, refused)
         if options.picture:
             draw_lengths(found, Path(options.picture))
     print(json.dumps(numbers(request, found[:20]), indent=2) if options.json else text)
