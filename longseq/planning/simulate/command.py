@@ -19,6 +19,7 @@ from longseq.errors import EXIT_DONE, UserError
 from longseq.host.machine import Machine
 from longseq.memory.choosing import choose
 from longseq.memory.recompute_policy import RecomputePolicy, asked
+from longseq.memory.system import OURS
 from longseq.planning.command import count, refuse_model_key, vocabulary_of
 from longseq.planning.gpus import GPUS, gpu_named
 
@@ -90,7 +91,8 @@ def _policy(config: Config, vocabulary: int, gpu: str | None) -> RecomputePolicy
         raise UserError(f"--gpu {gpu}: the flags say what is recomputed: leave it out")
     if device == "cpu":
         raise UserError(f"--gpu {gpu} and --device cpu exclude each other: give one")
-    return choose(config, vocabulary, gpu_named(gpu).gib * GIB, device)
+    available = gpu_named(gpu).gib * GIB - OURS.context  # as a run's ranks, which have theirs
+    return choose(config, vocabulary, available, device)
 
 
 def _picture(name: str | None) -> Path | None:

@@ -19,6 +19,9 @@ from longseq.host.machine import Machine
 from longseq.memory.job import Job
 from longseq.memory.need import needed
 from longseq.memory.recompute_policy import asked
+from longseq.planning.gpus import gpu_named, usual_node
+from longseq.planning.plan import make_plan
+from longseq.planning.simulate.command import _policy
 from longseq.planning.simulate.show import highest
 from longseq.planning.simulate.trace import Moment
 from longseq.planning.speed import launches
@@ -224,6 +227,14 @@ def test_a_sequence_that_is_not_split_is_noticed(found: dict[str, Any]) -> None:
     warning = Peak(planned, found["unsplit"]["peak_gib"]).warning
     assert "was to be split and is not" in warning
     assert f"{planned:.2f} planned" in warning
+
+
+def test_a_gpu_has_recomputed_what_is_planned_for_it() -> None:
+    """At a length at which what CUDA itself takes makes the difference."""
+    words = "--num-layers 24 --hidden-size 1024 --num-attention-heads 16 --seq-length 61440 --bf16"
+    config = parse_config([*words.split(), "--use-rotary-position-embeddings"], 1, Machine((8, 0)))
+    planned = make_plan(config, V, usual_node(gpu_named("a100-40")), timed=False).policy
+    assert _policy(config, V, "a100-40").describe() == planned.describe()
 
 
 def test_the_picture_keeps_the_peak() -> None:
