@@ -237,5 +237,5 @@ def _update(job: Job, node: Node, system: System, busy: float) -> dict[str, floa
     state = 2 * (system.optimizer + moments(job) - ADAM) + system.gradients + system.weights
     if job.optimizer_at == "gpu":
         return {"update": held * state / (node.gpu.memory_rate * 1e12 * MEMORY)}
-    on_host = held * node.gpus * state / HOST_RATE
+    on_host = held * min(node.gpus, job.ranks) * state / HOST_RATE
     return {"update": on_host + held * 4 / PCIE}

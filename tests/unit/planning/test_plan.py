@@ -20,7 +20,7 @@ from longseq.memory.states import states
 from longseq.memory.system import OURS
 from longseq.planning.command import NUCLEOTIDES
 from longseq.planning.gpus import gpu_named, machines, node_of, usual_node
-from longseq.planning.speed import sent_bytes
+from longseq.planning.speed import sent_bytes, step_times
 
 ROOT = Path(__file__).resolve().parents[3]
 GIB = 2**30
@@ -222,6 +222,12 @@ def test_a_group_over_nodes_is_as_fast_as_their_network() -> None:
     assert node.bus(32) == 200e9
     assert node.bus(4, stride=8) == 25e9
     assert node.swap(16) == pytest.approx(50e9)
+
+
+def test_an_optimizer_on_the_host_shares_it_with_the_ranks_that_are_there() -> None:
+    job = Job(network(), 16, zero=1, optimizer_at="cpu")
+    alone, of_eight = (usual_node(gpu_named("a100-40"), gpus) for gpus in (1, 8))
+    assert step_times(job, of_eight).parts["update"] == step_times(job, alone).parts["update"]
 
 
 def test_the_vocabulary_of_nucleotides_is_the_tokenizers() -> None:
