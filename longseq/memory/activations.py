@@ -36,11 +36,11 @@ def _kept(job: Job, system: System, recompute: str) -> float:
     whole = kept_whole(job) * system.kept
     if not system.turned:
         whole -= _turned(job)
-        if job.ulysses > 1 and not _waiting(job, system):
+        if job.ulysses > 1 and not _waiting(job, system, recompute):
             whole += job.queries  # attention's output, and what its projection takes
     if recompute == "pointwise":
         whole -= 2 * job.hidden + job.mlp / 2
-    return whole - _waiting(job, system)
+    return whole - _waiting(job, system, recompute)
 
 
 def _scores(job: Job, system: System) -> float:
@@ -86,11 +86,11 @@ def kept_bytes(job: Job, system: System) -> float:
     return micro_batches * (recomputed + others * (whole + scores))
 
 
-def _waiting(job: Job, system: System) -> float:
+def _waiting(job: Job, system: System, recompute: str) -> float:
     """Numbers a token of a layer as it is written that wait in host memory in its stead: q, k and
     v. Attention's output is what its projection keeps.
     """
-    if job.recompute not in ("none", "pointwise") or not job.chunk or job.chunks_at == "gpu":
+    if recompute not in ("none", "pointwise") or not job.chunk or job.chunks_at == "gpu":
         return 0.0
     turned = _turned(job) if system.turned else 0.0
     return job.queries + 2 * job.keys + turned
@@ -98,7 +98,7 @@ def _waiting(job: Job, system: System) -> float:
 
 def chunks_on_host(job: Job) -> float:
     """Bytes of chunks in host memory: q, k, v and output of the layers that keep them, or of the
-    one whose backward is at work, and fp32 sums of its dq.
+    one whose backward is at work, and fp32 sums of its dq, of which one chunk is on the GPU.
 
     It is pinned memory, which torch hands out in powers of two.
     """
@@ -106,8 +106,9 @@ def chunks_on_host(job: Job) -> float:
         return 0.0
     layers = 1.0 if job.recompute in ("full", "selective") else job.layers
     if job.block:
-        layers = job.layers - job.block + 1 if job.recompute == "full" else job.layers
-    numbers = layers * (2 * job.queries + 2 * job.keys) + job.queries * 4 / job.number
+        layers = max(1.0, job.layers - job.block) if job.recompute == "full" else job.layers
+    summed = job.queries * 4 / job.number * (1 - min(1.0, job.chunk / job.network.seq_length))
+    numbers = layers * (2 * job.queries + 2 * job.keys) + summed
     size = _chunk(job) * job.number
     return numbers * job.tokens * job.number * 2 ** math.ceil(math.log2(size)) / size
 

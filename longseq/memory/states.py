@@ -37,6 +37,9 @@ def states(job: Job, system: System) -> tuple[dict[str, float], dict[str, float]
         # Gradients go with it, in fp32 and at stage 3 as they come; of files what is at work is
         size = gpu["optimizer"] + count * (4 + (job.number if job.zero == 3 else 0)) / shards
         host["optimizer"] = size if job.optimizer_at == "cpu" else size / job.layers
+        # One gradient on its way there; at stage 3 a part of one in fp64, for the norm
+        passing = job.number if job.zero < 3 else 8 / shards
+        host["optimizer"] += passing * max(job.largest_matrix, _table(job))
         gpu["optimizer"] = 0.0
         if job.zero >= 2:
             gpu["gradients"] = 0.0
@@ -63,8 +66,7 @@ def _made(job: Job, share: float) -> float:
     traits = OPTIMIZERS[job.optimizer]
     if traits.together and (job.zero or job.device != "cpu"):  # ZeRO has one of all
         return traits.made * share
-    table = 0.0 if traits.layers_apart else job.vocabulary * job.network.hidden_size / job.tp
-    return traits.made * max(job.largest_matrix, table)
+    return traits.made * max(job.largest_matrix, 0.0 if traits.layers_apart else _table(job))
 
 
 def update_bytes(job: Job, system: System) -> dict[str, float]:
@@ -93,13 +95,17 @@ def copied_bytes(job: Job) -> float:
     """Of a checkpoint's copy, in host memory: ranks that hold the same share it out, at stage 0 by
     whole parameters, so that none has less than the largest.
     """
-    table = job.vocabulary * job.network.hidden_size / job.tp
-    return job.copied * max(job.parameters / job.shards, 0.0 if job.zero else table)
+    return job.copied * max(job.parameters / job.shards, 0.0 if job.zero else _table(job))
+
+
+def _table(job: Job) -> float:
+    """Parameters of the table of tokens."""
+    return job.vocabulary * job.network.hidden_size / job.tp
 
 
 def table_part(job: Job) -> float:
     """Of all parameters, those of the table of tokens."""
-    return job.vocabulary * job.network.hidden_size / job.tp / job.parameters
+    return _table(job) / job.parameters
 
 
 def tables(job: Job) -> int:
