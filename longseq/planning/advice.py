@@ -9,7 +9,7 @@ from typing import Any
 from longseq.errors import UserError
 from longseq.planning.plan import GIB, HOST_USABLE, as_json
 from longseq.planning.search import Way, pareto
-from longseq.planning.show import PICTURES, reason_of, save_picture
+from longseq.planning.show import reason_of, save_picture
 from longseq.planning.speed import PARTS
 from longseq.planning.ways import Request
 from longseq.reports.format import counted
@@ -123,8 +123,6 @@ def numbers(request: Request, found: Sequence[Way]) -> list[dict[str, Any]]:
 
 def draw_lengths(found: Sequence[Way], path: Path) -> None:
     """Length against speed: every way a point, those that none beats on both a line."""
-    if path.suffix not in PICTURES:
-        raise UserError(f"--picture {path}: give a name that ends in {', '.join(PICTURES)}")
     from matplotlib import pyplot
 
     from longseq.reports.plots import BLUE, GREY, STYLE

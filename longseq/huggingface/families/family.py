@@ -2,7 +2,7 @@
 
 family = family_for(network)                    # raises UserError: what would have to differ
 family.config(network), family.moves(network, vocabulary)
-network = family_named("llama", path).network(config)
+network = family_of(config).network(config)     # of a folder's config.json
 """
 
 from __future__ import annotations

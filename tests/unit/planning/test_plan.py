@@ -187,6 +187,7 @@ def test_a_plan_needs_nothing_installed(words: list[str]) -> None:
         ("--gpu v100-16 -- --use-flash-attn-v2 --fp16", "flash-attn 2"),
         ("--gpu v100-32 -- --bf16", "--bf16: a V100 32 GB has no bf16: give --fp16"),
         ("--gpu h100 --picture x.gif --", "ends in .svg, .png, .pdf"),
+        ("--gpu h100 --picture none/x.svg --", "--picture none/x.svg: there is no folder none"),
         ("--gpu h100 --seq-length 4", "unknown argument '--seq-length'"),
         ("--gpu h100 4096", "go behind --"),
     ],
