@@ -24,8 +24,8 @@ def states(job: Job, system: System) -> tuple[dict[str, float], dict[str, float]
     weights, gradients, optimizer = system.weights, system.gradients, system.optimizer
     if job.dtype == "fp32":
         weights, gradients, optimizer = 4, 4, 12 if job.zero else 8
-    elif job.micro_batches > 1 and job.zero < 2 and system.sums:
-        gradients = 4  # sums over micro batches are in fp32
+    elif job.dtype == "bf16" and job.micro_batches > 1 and job.zero < 2 and system.sums:
+        gradients = 4  # sums over micro batches are in fp32 (ds_config.py)
     optimizer += moments(job) - ADAM
     gpu = {
         "weights": count * weights / (shards if job.zero >= 3 else 1),
@@ -83,6 +83,8 @@ def _gradients_bytes(job: Job, system: System) -> dict[str, float]:
         size = job.parameters * system.update / (job.shards if job.zero else 1)
         return {"update": 0.0 if job.dtype == "fp32" and not job.zero else size}
     share = job.parameters / (job.shards if job.zero else 1)
+    if job.zero == 0 and job.dtype == "fp16":  # DeepSpeed's own: beside those that there are
+        return {"update": share * 4}
     if job.zero == 0:  # fp32 ones take the place of others, parameter by parameter
         half = job.number == 2
         return {"gradients": 0.0, "update": share * 4} if half else {"update": 0.0}

@@ -66,6 +66,14 @@ CASES: dict[str, tuple[int, str, bool]] = {
         f"fp16, stage {stage}": (2, NET + GPU + f" --fp16 --zero-stage {stage}", True)
         for stage in (0, 3)
     },
+    **{
+        f"fp16, accumulated, {name}": (
+            1,
+            NET + GPU + f" --fp16 --global-batch-size 2 --seq-length 64 --optimizer {name}",
+            True,
+        )
+        for name in ("adam", "sgd")
+    },
     "accumulated": (1, NET + CPU + " --global-batch-size 6", True),
     "fp32": (1, NET + GPU, True),
     "fp32, stage 3": (4, NET + GPU + " --zero-stage 3", True),
@@ -194,7 +202,13 @@ def test_the_peak_is_within_a_tenth_of_a_real_run(found: dict[str, Any], name: s
     "name",
     [
         *("alone", "ulysses", "tiled", "kept, all", "split", "unsplit", "accumulated"),
-        *("fp16, stage 0", "fp32", "fp32, stage 3"),
+        *(
+            "fp16, stage 0",
+            "fp16, accumulated, adam",
+            "fp16, accumulated, sgd",
+            "fp32",
+            "fp32, stage 3",
+        ),
         *("sgd", "adafactor", "muon", "block of 2", "block of 4", "all in one chunk"),
         *("optimizer on the host, stage 2", "optimizer on the host, stage 3"),
         *("gathered", "gathered, kept", "chunks", "chunks on the host", "chunks, ulysses"),
