@@ -36,7 +36,7 @@ def _kept(job: Job, system: System, recompute: str) -> float:
     whole = kept_whole(job) * system.kept
     if not system.turned:
         whole -= _turned(job)
-        if job.ulysses > 1 and not _waiting(job, system, recompute):
+        if job.sequence_ranks > 1 and not _waiting(job, system, recompute):
             whole += job.queries  # attention's output, and what its projection takes
     if recompute == "pointwise":
         whole -= 2 * job.hidden + job.mlp / 2

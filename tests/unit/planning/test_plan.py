@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,17 @@ def test_a_layer_keeps_what_the_paper_counts() -> None:
     net = network(seq_length=2048, use_rotary_position_embeddings=False)
     kept = kept_bytes(Job(net, 50304), OURS)
     assert kept == pytest.approx(64 * 2048 * 6144 * (34 - 2))
+
+
+@pytest.mark.parametrize(("ulysses", "ring"), [(4, 1), (1, 4)])
+def test_ranks_that_share_a_sequence_keep_attentions_output_twice(ulysses: int, ring: int) -> None:
+    """As attention's, and as its projection takes it. longseq simulate: 24 layers of 2048 and
+    16,384 of 65,536 tokens a rank keep 12.77 GiB more than 12 do, 17 hidden states a layer.
+    """
+    net = Network(num_layers=12, hidden_size=2048, num_attention_heads=16, seq_length=65536)
+    net = replace(net, use_rotary_position_embeddings=True)
+    kept = kept_bytes(Job(net, 16, ulysses=ulysses, ring=ring), OURS)
+    assert kept / GIB == pytest.approx(12.77, rel=0.01)
 
 
 def test_messages_are_those_of_the_papers() -> None:
