@@ -25,7 +25,8 @@ from benchmarks.predicted import longest as planned_like  # noqa: E402
 from longseq.config.arguments import GROUPS  # noqa: E402
 from longseq.config.flags import parse  # noqa: E402
 from longseq.planning.gpus import node_of  # noqa: E402
-from longseq.planning.search import Choice, Request, Way, planned, suggest, very_longest  # noqa: E402
+from longseq.planning.search import Way, planned, suggest, very_longest  # noqa: E402
+from longseq.planning.ways import Choice, Request  # noqa: E402
 from longseq.reports.plots import BLUE, GREEN, INK, ORANGE, STYLE  # noqa: E402
 
 HERE = Path(__file__).parent

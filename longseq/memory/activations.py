@@ -34,11 +34,11 @@ def _kept(job: Job, system: System, recompute: str) -> float:
     whole = kept_whole(job) * system.kept
     if not system.turned:
         whole -= _turned(job)
-        if job.ulysses > 1 and not _waiting(job, system):
+        if job.sequence_ranks > 1 and not _waiting(job, system, recompute):
             whole += job.queries  # attention's output, and what its projection takes
     if recompute == "pointwise":
         whole -= 2 * job.hidden + job.mlp / 2
-    return whole - _waiting(job, system)
+    return whole - _waiting(job, system, recompute)
 
 
 def _scores(job: Job, system: System) -> float:
@@ -52,7 +52,18 @@ def _scores(job: Job, system: System) -> float:
 
 def inputs(job: Job) -> float:
     """Numbers a token of the layer inputs that are kept where layers are recomputed."""
-    return job.hidden * job.groups
+    return job.hidden * job.groups * job.part
+
+
+def recomputed_bytes(job: Job, layers: float) -> float:
+    """Bytes that so many layers keep which are recomputed: of inputs that wait on the host two are
+    here.
+    """
+    kept = math.ceil(layers / job.group) if job.group > 1 else layers
+    numbers = job.hidden * (kept if job.inputs_at == "gpu" else 2)
+    if job.recompute == "outside-attention":
+        numbers += job.queries * layers
+    return numbers * job.tokens * job.number
 
 
 def kept_bytes(job: Job, system: System) -> float:
@@ -69,21 +80,16 @@ def kept_bytes(job: Job, system: System) -> float:
         return job.layers * micro_batches * (whole + scores)
     if job.recompute == "selective":
         return job.layers * micro_batches * whole * system.selective
-    numbers = inputs(job) if job.inputs_at == "gpu" else 2 * job.hidden
-    if job.recompute == "outside-attention":
-        numbers += job.queries * job.layers
-    recomputed = numbers * at_once
-    if job.block:
-        others = job.layers * (1 - job.part) * (whole + scores)
-        return micro_batches * (recomputed * job.part + others)
-    return micro_batches * recomputed
+    others = job.layers - job.block if job.block else 0
+    recomputed = recomputed_bytes(job, job.layers - others)
+    return micro_batches * (recomputed + others * (whole + scores))
 
 
-def _waiting(job: Job, system: System) -> float:
+def _waiting(job: Job, system: System, recompute: str) -> float:
     """Numbers a token of a layer as it is written that wait in host memory in its stead: q, k and
     v. Attention's output is what its projection keeps.
     """
-    if job.recompute not in ("none", "pointwise") or not job.chunk or job.chunks_at == "gpu":
+    if recompute not in ("none", "pointwise") or not job.chunk or job.chunks_at == "gpu":
         return 0.0
     turned = _turned(job) if system.turned else 0.0
     return job.queries + 2 * job.keys + turned
@@ -91,7 +97,7 @@ def _waiting(job: Job, system: System) -> float:
 
 def chunks_on_host(job: Job) -> float:
     """Bytes of chunks in host memory: q, k, v and output of the layers that keep them, or of the
-    one whose backward is at work, and fp32 sums of its dq.
+    one whose backward is at work, and fp32 sums of its dq, of which one chunk is on the GPU.
 
     It is pinned memory, which torch hands out in powers of two.
     """
@@ -99,8 +105,9 @@ def chunks_on_host(job: Job) -> float:
         return 0.0
     layers = 1.0 if job.recompute in ("full", "selective") else job.layers
     if job.block:
-        layers = job.layers - job.block + 1 if job.recompute == "full" else job.layers
-    numbers = layers * (2 * job.queries + 2 * job.keys) + job.queries * 4 / job.number
+        layers = max(1.0, job.layers - job.block) if job.recompute == "full" else job.layers
+    summed = job.queries * 4 / job.number * (1 - min(1.0, job.chunk / job.network.seq_length))
+    numbers = layers * (2 * job.queries + 2 * job.keys) + summed
     size = _chunk(job) * job.number
     return numbers * job.tokens * job.number * 2 ** math.ceil(math.log2(size)) / size
 

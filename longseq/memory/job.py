@@ -26,12 +26,13 @@ class Job:
 
     vocabulary: rows of the table, padded. pp: pipeline stages, of which this trainer has one, each
     of `virtual` parts that take turns.
-    optimizer_at, weights_at: gpu, cpu or nvme; inputs_at: gpu or cpu. recompute: none, selective,
-    pointwise, outside-attention or full, in groups of `group` layers; or of the first
-    `block` layers only, with `rest` of the others (none or pointwise). tile: tokens outside
-    attention at once, 0: all. chunk: tokens of queries and keys that are on the GPU at once, 0:
-    all. flash: scores are never all in memory, as with every kernel of this trainer. copied: bytes
-    a parameter that a checkpoint's copy in host memory takes, 0 where there is none.
+    optimizer: a name of config/optimizers.py. optimizer_at, weights_at: gpu, cpu or nvme;
+    inputs_at: gpu or cpu. recompute: none, selective, pointwise, outside-attention or full, in
+    groups of `group` layers; or of the first `block` layers only, with `rest` of the others (none
+    or pointwise). tile: tokens outside attention at once, 0: all. chunk: tokens of queries and keys
+    that are on the GPU at once, 0: all. flash: scores are never all in memory, as with every kernel
+    of this trainer. copied: bytes a parameter that a checkpoint's copy in host memory takes, 0
+    where there is none.
     """
 
     network: Network
@@ -49,6 +50,7 @@ class Job:
     zero: int = 0
     optimizer_at: str = "gpu"
     weights_at: str = "gpu"
+    optimizer: str = "adam"
     inputs_at: str = "gpu"
     recompute: str = "none"
     group: int = 1
@@ -149,6 +151,14 @@ class Job:
             tables = self.vocabulary * net.hidden_size
         return tables / self.tp
 
+    @property
+    def largest_matrix(self) -> float:
+        """Parameters of the largest matrix of a layer that a rank has."""
+        net = self.network
+        heads = net.num_attention_heads + 2 * net.key_value_heads
+        widest = max(net.ffn_size * (2 if net.swiglu else 1), heads * net.head_size)
+        return net.hidden_size * widest / self.tp
+
     @cached_property
     def parameters(self) -> float:
         """Parameters that this rank works with, before ZeRO cuts them up."""
@@ -171,6 +181,7 @@ def job_of(config: Config, vocabulary: int, policy: RecomputePolicy, device: str
         micro_batches=config.accumulation,
         dtype=train.dtype,
         zero=train.zero_stage,
+        optimizer=train.optimizer,
         optimizer_at=place.get(train.offload_optimizer, train.offload_optimizer),
         weights_at=place.get(train.remote_device, train.remote_device),
         inputs_at="cpu" if policy.inputs_on_host else "gpu",

@@ -5,7 +5,7 @@ What chooses recomputation, what `longseq plan` prints and what a run is held to
     found = needed(config, vocabulary, policy, "cuda")      # or need(job), of any job and system
     found.total, found.by_kind["activations"], found.host["optimizer"]
 
-A step has six moments at which a rank can hold most, from the head, when nothing has a gradient,
+A step has seven moments at which a rank can hold most, from the head, when nothing has a gradient,
 to the update. What follows from parameters stands through all of them (states.py), what follows
 from tokens comes and goes (activations.py). Standard library only.
 """
@@ -24,8 +24,9 @@ from longseq.memory.activations import (
     kept_bytes,
     layer_bytes,
     logit_bytes,
+    recomputed_bytes,
 )
-from longseq.memory.job import Job, job_of
+from longseq.memory.job import OUTSIDE, Job, job_of
 from longseq.memory.recompute_policy import RecomputePolicy
 from longseq.memory.states import (
     bucket,
@@ -106,7 +107,7 @@ def need(job: Job, system: System = OURS) -> Need:
     moment = max(passing, key=lambda name: sum(passing[name].values()))
     by_kind = dict.fromkeys(KINDS, 0.0) | stand | passing[moment]
     if job.inputs_at == "cpu":
-        host["activations"] = inputs(job) * job.part * job.number * job.tokens
+        host["activations"] = inputs(job) * job.number * job.tokens
     if chunks := chunks_on_host(job):
         host["chunks"] = chunks
     if job.copied:
@@ -161,10 +162,24 @@ def _moments(job: Job, system: System, gradients: float) -> dict[str, dict[str, 
         | (backward if system.room or job.zero >= 3 else begun),
         "the update": last | update_bytes(job, system),
     }
+    if job.block:  # backward comes to the first ones when what the others kept is gone
+        others = job.layers - job.block
+        done = gradients * others * job.layer_parameters / job.parameters
+        last_ones = found["backward of a layer"]
+        found["backward of a recomputed layer"] = (
+            last_ones
+            | backward
+            | {
+                "activations": recomputed_bytes(job, job.block),
+                "gradients": max(last_ones["gradients"], done),
+            }
+        )
+        last_ones["layer"] = layer_bytes(replace(job, recompute=job.rest, block=0), system)
     if not system.room:
-        # What it was given: of inputs that wait on the host two have their places here
-        inputs_here = kept / job.groups if job.inputs_at == "gpu" else kept
-        held = {"activations": inputs_here, "layer": layer}
+        first_one = kept / job.layers
+        if job.recompute in OUTSIDE:
+            first_one = recomputed_bytes(job, 1)
+        held = {"activations": first_one, "layer": layer}
         found["backward of the first layer"] = held | last | backward
         found["backward of the embedding"] = {
             "activations": 2 * passing_hidden,

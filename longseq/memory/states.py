@@ -6,9 +6,11 @@ only.
 
 from __future__ import annotations
 
+from longseq.config.optimizers import OPTIMIZERS
 from longseq.memory.job import Job
 from longseq.memory.system import System
 
+ADAM = OPTIMIZERS["adam"].saved - 4  # bytes a parameter of its two moments, both fp32
 LARGEST_BUCKET = 500_000_000  # DeepSpeed's own size of a bucket, in numbers
 
 
@@ -23,7 +25,9 @@ def states(job: Job, system: System) -> tuple[dict[str, float], dict[str, float]
     if job.dtype == "fp32":
         weights, gradients, optimizer = 4, 4, 12 if job.zero else 8
     elif job.micro_batches > 1 and job.zero < 2 and system.sums:
-        gradients = 4  # sums over micro batches are in fp32
+        # Sums over micro batches are in fp32 (stage0.py), but DeepSpeed's of fp16 (ds_config.py)
+        gradients = 4 if job.dtype == "bf16" or job.zero == 0 else 2
+    optimizer += moments(job) - ADAM
     gpu = {
         "weights": count * weights / (shards if job.zero >= 3 else 1),
         "gradients": count * gradients / (shards if job.zero >= 2 else 1),
@@ -34,6 +38,9 @@ def states(job: Job, system: System) -> tuple[dict[str, float], dict[str, float]
         # Gradients go with it, in fp32 and at stage 3 as they come; of files what is at work is
         size = gpu["optimizer"] + count * (4 + (job.number if job.zero == 3 else 0)) / shards
         host["optimizer"] = size if job.optimizer_at == "cpu" else size / job.layers
+        # One gradient on its way there; at stage 3 a part of one in fp64, for the norm
+        passing = job.number if job.zero < 3 else 8 / shards
+        host["optimizer"] += passing * max(job.largest_matrix, _table(job))
         gpu["optimizer"] = 0.0
         if job.zero >= 2:
             gpu["gradients"] = 0.0
@@ -44,8 +51,33 @@ def states(job: Job, system: System) -> tuple[dict[str, float], dict[str, float]
     return gpu, host
 
 
+def moments(job: Job) -> float:
+    """Bytes a parameter that the optimizer keeps beside masters: what it saves, but the weights.
+
+    Of adafactor's rows and columns there are too few to count; Adam steps the tables where only the
+    layers have another rule.
+    """
+    traits = OPTIMIZERS[job.optimizer]
+    tables = job.table_parameters / job.parameters if traits.layers_apart else 0.0
+    return (traits.saved - 4) * (1 - tables) + ADAM * tables
+
+
+def _made(job: Job, share: float) -> float:
+    """Bytes that the optimizer's step makes beside gradients; `share`: parameters it is of."""
+    traits = OPTIMIZERS[job.optimizer]
+    if traits.together and (job.zero or job.device != "cpu"):  # ZeRO has one of all
+        return traits.made * share
+    return traits.made * max(job.largest_matrix, 0.0 if traits.layers_apart else _table(job))
+
+
 def update_bytes(job: Job, system: System) -> dict[str, float]:
-    """Beside masters and moments: gradients as one, and in fp32."""
+    """Beside masters and moments: gradients as one, and in fp32, and what a step makes."""
+    found = _gradients_bytes(job, system)
+    found["update"] += _made(job, job.parameters / (job.shards if job.zero else 1))
+    return found
+
+
+def _gradients_bytes(job: Job, system: System) -> dict[str, float]:
     if job.optimizer_at != "gpu" and job.zero:
         return {"update": 0.0}
     if system.room:
@@ -64,13 +96,17 @@ def copied_bytes(job: Job) -> float:
     """Of a checkpoint's copy, in host memory: ranks that hold the same share it out, at stage 0 by
     whole parameters, so that none has less than the largest.
     """
-    table = job.vocabulary * job.network.hidden_size / job.tp
-    return job.copied * max(job.parameters / job.shards, 0.0 if job.zero else table)
+    return job.copied * max(job.parameters / job.shards, 0.0 if job.zero else _table(job))
+
+
+def _table(job: Job) -> float:
+    """Parameters of the table of tokens."""
+    return job.vocabulary * job.network.hidden_size / job.tp
 
 
 def table_part(job: Job) -> float:
     """Of all parameters, those of the table of tokens."""
-    return job.vocabulary * job.network.hidden_size / job.tp / job.parameters
+    return _table(job) / job.parameters
 
 
 def tables(job: Job) -> int:

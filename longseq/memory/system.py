@@ -12,7 +12,7 @@ from dataclasses import dataclass
 class System:
     """Bytes are of the GPU, of a parameter in half precision where nothing else is said.
 
-    weights, gradients, optimizer: between backward and update. update: what the update makes
+    weights, gradients, optimizer (Adam): between backward and update. update: what the update makes
     beside them. gathered: ZeRO stage 3, parameters that are whole at once, beside the tables.
     context: the driver's and the communication library's own, bytes. slack: what the allocator
     holds and does not use, as a part of all tensors that come and go.

@@ -5,7 +5,8 @@ speed    seconds of a step: matrix products, attention, messages
 systems  other training systems: what they keep and do
 plan     one run: the verdict, and the numbers behind it
 show     the plan as a table, as a picture
-search   layouts, ZeRO, offload and recomputation tried against the estimate
+ways     layouts, ZeRO, offload and recomputation that a run may take
+search   each way tried against the estimate
 advice   what was found: the line to type, and why others lost
 command  `longseq plan`
 simulate/   one rank of any world, run without memory

@@ -8,9 +8,11 @@ from typing import Any
 
 from longseq.errors import UserError
 from longseq.planning.plan import GIB, HOST_USABLE, as_json
-from longseq.planning.search import Request, Way, pareto
-from longseq.planning.show import PICTURES, reason_of, save_picture
+from longseq.planning.search import Way, pareto
+from longseq.planning.show import reason_of, save_picture
 from longseq.planning.speed import PARTS
+from longseq.planning.ways import Request
+from longseq.reports.format import counted
 
 RUNNERS_UP = 8
 STEP = 0.8  # a way is listed where it is shorter than the one before by a fifth at least
@@ -19,8 +21,7 @@ STEP = 0.8  # a way is listed where it is shorter than the one before by a fifth
 def suggestion(request: Request, found: Sequence[Way], refused: dict[str, int]) -> str:
     """The best way as a line to type, then the best of each other layout and why it lost."""
     if not found:
-        reason = max(refused, key=lambda reason: refused[reason], default="no layout is left")
-        raise UserError(f"--suggest: every layout is refused; most often: {reason}")
+        raise UserError(_all_refused("--suggest", refused))
     best = found[0]
     lines = [*_head(request, best), ""]
     if best.plan.fits == "no":
@@ -29,8 +30,13 @@ def suggestion(request: Request, found: Sequence[Way], refused: dict[str, int]) 
     for way in _one_of_each(found)[1 : RUNNERS_UP + 1]:
         lines += [f"  {way.choice}", f"    {why_lost(way, best)}"]
     for reason, count in sorted(refused.items(), key=lambda item: -item[1])[:3]:
-        lines.append(f"  refused {count} times: {reason}")
+        lines.append(f"  refused on {counted(count, 'layout')}: {reason}")
     return "\n".join(lines)
+
+
+def _all_refused(name: str, refused: dict[str, int]) -> str:
+    reason = max(refused, key=lambda reason: refused[reason], default="no layout is left")
+    return f"{name}: every layout is refused; most often: {reason}"
 
 
 def _head(request: Request, way: Way) -> list[str]:
@@ -87,8 +93,10 @@ def why_lost(way: Way, best: Way) -> str:
     return f"{slower:.0%} slower: more time in {PARTS[worst]}"
 
 
-def lengths(request: Request, found: Sequence[Way]) -> str:
+def lengths(request: Request, found: Sequence[Way], refused: dict[str, int]) -> str:
     """The longest sequence with the line to type, then shorter ones that are faster."""
+    if refused:
+        raise UserError(_all_refused("--longest", refused))
     if not found:
         raise UserError(
             f"--longest: not even the shortest sequence fits on {request.ranks} GPUs: give more"
@@ -115,8 +123,6 @@ def numbers(request: Request, found: Sequence[Way]) -> list[dict[str, Any]]:
 
 def draw_lengths(found: Sequence[Way], path: Path) -> None:
     """Length against speed: every way a point, those that none beats on both a line."""
-    if path.suffix not in PICTURES:
-        raise UserError(f"--picture {path}: give a name that ends in {', '.join(PICTURES)}")
     from matplotlib import pyplot
 
     from longseq.reports.plots import BLUE, GREY, STYLE

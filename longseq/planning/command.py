@@ -21,9 +21,10 @@ from longseq.host.machine import Machine, gpu_capability
 from longseq.planning.advice import draw_lengths, lengths, numbers, suggestion
 from longseq.planning.gpus import GPUS, Node, gpu_named, machines, node_of, usual_node
 from longseq.planning.plan import GIB, REFUSED, Plan, as_json, make_plan
-from longseq.planning.search import Request, longest, suggest
-from longseq.planning.show import draw, progress, reason_of, table
+from longseq.planning.search import longest, suggest
+from longseq.planning.show import draw, picture_path, progress, reason_of, table
 from longseq.planning.systems import SYSTEMS, Known, system_named
+from longseq.planning.ways import Request
 
 NUCLEOTIDES = 16  # letters and EOD: known without numpy, on a login node with nothing installed
 
@@ -57,9 +58,9 @@ def run(options: argparse.Namespace) -> int:
     if options.arguments:
         raise UserError(f"{options.arguments[0]!r}: the trainer's arguments go behind --")
     refuse_model_key(options.behind)
-    node = _node(options)
+    node, picture = _node(options), picture_path(options.picture)
     if options.suggest or options.longest:
-        return advise(options, node)
+        return advise(options, node, picture)
     known = system_named(options.like) if options.like else None
     ranks = count("--gpus", options.gpus)
     try:
@@ -72,8 +73,8 @@ def run(options: argparse.Namespace) -> int:
     if options.check:
         print(f"longseq: {checked(found)}")
         return EXIT_DONE
-    if options.picture:
-        draw(found, Path(options.picture))
+    if picture:
+        draw(found, picture)
     if options.json:
         print(json.dumps(as_json(found), indent=2))
     else:
@@ -107,7 +108,7 @@ def checked(plan: Plan) -> str:
     return f"fits: {text}" + (f", {days:.3g} billion tokens a day" if days else "")
 
 
-def advise(options: argparse.Namespace, node: Node | None) -> int:
+def advise(options: argparse.Namespace, node: Node | None, picture: Path | None) -> int:
     """Search, and print what was found; raises UserError."""
     name = "--suggest" if options.suggest else "--longest"
     if options.suggest and options.longest:
@@ -117,7 +118,7 @@ def advise(options: argparse.Namespace, node: Node | None) -> int:
         raise UserError(f"{name} needs {missing}")
     if options.like:
         raise UserError(f"{name} is of this trainer: leave --like {options.like} out")
-    if options.suggest and options.picture:
+    if options.suggest and picture:
         raise UserError("--picture with --suggest shows nothing: give --longest, or neither")
     groups = parse(GROUPS, options.behind, "longseq plan --")
     _check_gpu(groups[3], node)
@@ -125,15 +126,15 @@ def advise(options: argparse.Namespace, node: Node | None) -> int:
     vocabulary = count("--vocab-size", options.vocab_size) or vocabulary_of(groups[4])
     request = Request(groups, ranks, node, vocabulary)
     tell = progress(name)
-    found, refused = suggest(request, tell) if options.suggest else (longest(request, tell), {})
+    found, refused = (suggest if options.suggest else longest)(request, tell)
     if not found:  # because of what no layout mends?
         make_config(on_one_rank(groups), 1, request.machine)
     if options.suggest:
         text = suggestion(request, found, refused)
     else:
-        text = lengths(request, found)
-        if options.picture:
-            draw_lengths(found, Path(options.picture))
+        text = lengths(request, found, refused)
+        if picture:
+            draw_lengths(found, picture)
     print(json.dumps(numbers(request, found[:20]), indent=2) if options.json else text)
     return EXIT_DONE
 

@@ -48,12 +48,11 @@ class Plan:
     times: Times | None
     speed: dict[str, float]
     parameters: int
-    optimizer: str = "adam"
 
     @property
     def checkpoint_bytes(self) -> float:
         """Weights and moments of the whole network in fp32, each once, whatever the layout."""
-        return self.parameters * OPTIMIZERS[self.optimizer].saved
+        return self.parameters * OPTIMIZERS[self.job.optimizer].saved
 
     @property
     def checkpoint_rate(self) -> tuple[float, str]:
@@ -177,8 +176,7 @@ def make_plan(
             "model_tflops": found.model_tflops,
         }
     count = config.network.parameter_count(config.network.padded_vocabulary(vocabulary))
-    needs, optimizer = need(job, system), config.training.optimizer
-    plan = Plan(job, policy, node, needs, available, times, speed, count, optimizer)
+    plan = Plan(job, policy, node, need(job, system), available, times, speed, count)
     bare = replace(plan, need=need(replace(job, copied=0), system))
     return plan if plan.fits == bare.fits else bare  # a copy is made only where there is room
 

@@ -19,9 +19,9 @@ from longseq.reports.format import counted, duration
 VERDICTS = {"yes": "fits", "close": "too close to say", "no": "does not fit"}
 EVERY = 1.0  # seconds between two words of progress
 PICTURES = (".svg", ".png", ".pdf")
-# Of kinds, in their order: neighbours differ in lightness too
 # Of areas, told apart without colour
 HATCHES = ("", "///", "...", "\\\\\\", "---", "xxx", "++", "|||", "oo", "**")
+# Of kinds, in their order: neighbours differ in lightness too
 COLOURS = (
     "#2f6fdb #8fb4f0 #e07a1f #f5c38d #2a9d6e #9fd8bd #7a5cc4 #c9bbea #6b7280 #c9d1d9"
     " #b5403c #edae49 #e3a6a4"
@@ -140,10 +140,20 @@ def progress(what: str) -> Callable[[int, int], None]:
     return tell if sys.stderr.isatty() else lambda _done, _of: None
 
 
-def draw(plan: Plan, path: Path) -> None:
-    """Memory of a rank by kind as a bar beside what there is; `path` ends in svg, png or pdf."""
+def picture_path(name: str | None) -> Path | None:
+    """Where --picture goes, if one is wanted; refused before the work."""
+    if name is None:
+        return None
+    path = Path(name)
     if path.suffix not in PICTURES:
-        raise UserError(f"--picture {path}: give a name that ends in {', '.join(PICTURES)}")
+        raise UserError(f"--picture {name}: give a name that ends in {', '.join(PICTURES)}")
+    if not path.parent.is_dir():
+        raise UserError(f"--picture {name}: there is no folder {path.parent}")
+    return path
+
+
+def draw(plan: Plan, path: Path) -> None:
+    """Memory of a rank by kind as a bar beside what there is."""
     from matplotlib import pyplot
 
     from longseq.reports.plots import INK, STYLE

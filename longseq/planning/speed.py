@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 from longseq.memory.activations import kept_whole
 from longseq.memory.job import Job
+from longseq.memory.states import ADAM, moments
 from longseq.memory.system import OURS, System
 from longseq.planning.gpus import Gpu, Node
 
@@ -230,8 +231,8 @@ def _replicas_once(job: Job, node: Node, sent: dict[str, float], busy: float) ->
 def _update(job: Job, node: Node, system: System, busy: float) -> dict[str, float]:
     """Seconds of the optimizer: it reads and writes its state once."""
     held = job.parameters / (job.shards if job.zero else 1)
-    state = 2 * system.optimizer + system.gradients + system.weights
+    state = 2 * (system.optimizer + moments(job) - ADAM) + system.gradients + system.weights
     if job.optimizer_at == "gpu":
         return {"update": held * state / (node.gpu.memory_rate * 1e12 * MEMORY)}
-    on_host = held * node.gpus * state / HOST_RATE
+    on_host = held * min(node.gpus, job.ranks) * state / HOST_RATE
     return {"update": on_host + held * 4 / PCIE}

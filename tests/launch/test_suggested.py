@@ -10,7 +10,7 @@ import pytest
 from longseq.config.arguments import GROUPS
 from longseq.config.flags import parse
 from longseq.planning.gpus import gpu_named, usual_node
-from longseq.planning.search import Choice, Request
+from longseq.planning.ways import Choice, Request
 
 NETWORK = "--num-layers 12 --hidden-size 768 --num-attention-heads 16 --bf16"
 

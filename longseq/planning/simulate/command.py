@@ -10,7 +10,6 @@ import json
 import sys
 import time
 import warnings
-from pathlib import Path
 
 from longseq.config.arguments import GROUPS, Config
 from longseq.config.checks import make_config
@@ -19,8 +18,10 @@ from longseq.errors import EXIT_DONE, UserError
 from longseq.host.machine import Machine
 from longseq.memory.choosing import choose
 from longseq.memory.recompute_policy import RecomputePolicy, asked
+from longseq.memory.system import OURS
 from longseq.planning.command import count, refuse_model_key, vocabulary_of
 from longseq.planning.gpus import GPUS, gpu_named
+from longseq.planning.show import picture_path
 
 GIB = 2**30
 
@@ -51,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
     on_gpu = config.training.device != "cpu"
     vocabulary = count("--vocab-size", options.vocab_size) or vocabulary_of(config.data)
     policy = _policy(config, vocabulary, options.gpu)
-    picture = _picture(options.picture)
+    picture = picture_path(options.picture)
 
     from longseq.planning.simulate.rank import check, simulate
 
@@ -90,19 +91,8 @@ def _policy(config: Config, vocabulary: int, gpu: str | None) -> RecomputePolicy
         raise UserError(f"--gpu {gpu}: the flags say what is recomputed: leave it out")
     if device == "cpu":
         raise UserError(f"--gpu {gpu} and --device cpu exclude each other: give one")
-    return choose(config, vocabulary, gpu_named(gpu).gib * GIB, device)
-
-
-def _picture(name: str | None) -> Path | None:
-    """Where the picture goes, if one is wanted; refused before the work."""
-    if name is None:
-        return None
-    path = Path(name)
-    if path.suffix not in (".svg", ".png", ".pdf"):
-        raise UserError(f"--picture {name}: give a name that ends in .svg, .png or .pdf")
-    if not path.parent.is_dir():
-        raise UserError(f"--picture {name}: there is no folder {path.parent}")
-    return path
+    available = gpu_named(gpu).gib * GIB - OURS.context  # as a run's ranks, which have theirs
+    return choose(config, vocabulary, available, device)
 
 
 class _Progress:

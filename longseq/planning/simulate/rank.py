@@ -77,7 +77,7 @@ def simulate(
         for group in getattr(driver.engine.optimizer, "round_robin_bit16_meta", []):
             for shape in group:  # on the meta device in training too
                 trace.forget(shape)
-        _label_weights(driver.model, trace, few.training.remote_device == "none")
+        _label_weights(driver.model, trace)
         standing_in = _prepare(driver.model, trace, policy, thin)
         count = _Count(progress, STEPS * passes * len(driver.model.layers))
         for layer in driver.model.layers:
@@ -129,11 +129,10 @@ def axis_names(mesh: Mesh) -> dict[str, str]:
     return {group.handle.group_name: group.name for group in groups if group.handle is not None}
 
 
-def _label_weights(model: GPT, trace: Trace, here: bool) -> None:
-    """`here`: partitions of weights wait where they are used, and not on the host."""
+def _label_weights(model: GPT, trace: Trace) -> None:
     for parameter in model.parameters():
         trace.label(parameter.data, "weights")
-        trace.label(getattr(parameter, "ds_tensor", None), "weights", arrived=here)
+        trace.label(getattr(parameter, "ds_tensor", None), "weights")
 
 
 def _prepare(model: GPT, trace: Trace, policy: RecomputePolicy, thin: bool) -> int:

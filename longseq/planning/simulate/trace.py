@@ -122,7 +122,7 @@ class Trace(TorchDispatchMode):
         kwargs = dict(kwargs or {})
         if func is ATEN._local_scalar_dense.default:  # a norm, or whether one overflowed
             dtype = args[0].dtype
-            return False if dtype is torch.bool else 0.0 if dtype.is_floating_point else 0
+            return False if dtype is torch.bool else 1.0 if dtype.is_floating_point else 0
         if func.namespace == "c10d":
             return self._message(func, args)
         host = self._on_host(func, args, kwargs)
@@ -248,15 +248,12 @@ class Trace(TorchDispatchMode):
             if held.kind == WORK:
                 self._move(held, KEPT)
 
-    def label(self, tensor: Tensor | None, kind: str, arrived: bool = False) -> None:
-        """Count the storage of `tensor`, if there is one, as `kind`.
-
-        arrived: also where it was made on the host, as a move to the device is none here.
-        """
+    def label(self, tensor: Tensor | None, kind: str) -> None:
+        """Count the storage of `tensor`, if there is one and not on the host, as `kind`."""
         if tensor is None:
             return
         held = self._held.get(tensor.untyped_storage()._cdata)
-        if held is not None and (arrived or held.kind != HOST):
+        if held is not None and held.kind != HOST:
             self._move(held, KINDS.index(kind))
 
     def forget(self, tensor: Tensor) -> None:

@@ -3,9 +3,9 @@
 with a_rank_of(config, on_gpu): …      # within it Trainer(config, …, device=META) is a rank's
 
 Process groups are torch's `fake` backend's, of the run's own sizes: every message is done at once.
-Replaced is only what looks at values or at hardware: first values, the check that ranks agree, Adam
-(its states are made, its arithmetic left out), the choice of torch's attention kernel, and on which
-device DeepSpeed's accelerator says it is.
+Replaced is only what looks at values or at hardware: first values, what dropout draws, the check
+that ranks agree, Adam (its states are made, its arithmetic left out), the choice of torch's
+attention kernel and of its SGD, and on which device DeepSpeed's accelerator says it is.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from torch import Tensor
 from longseq.config.arguments import Config, Training
 from longseq.engine import optimizer
 from longseq.engine.network import initialize
-from longseq.model import head_tiles, loss, norm
+from longseq.model import dropout, head_tiles, loss, norm
 from longseq.training import trainer
 
 META = torch.device("meta")
@@ -56,12 +57,14 @@ def a_rank_of(config: Config, on_gpu: bool) -> Iterator[None]:
 
 
 def _ours(on_gpu: bool) -> list[tuple[Any, str, Any]]:
-    makers = optimizer.MAKERS | {"adam": _states}
+    makers = optimizer.MAKERS | {"adam": _states, "sgd": partial(_sgd, on_gpu)}
     found = [
         (trainer, "start_distributed", lambda device: None),
-        (initialize, "first_value", lambda path, parameter, *_: torch.empty(parameter.shape)),
+        (initialize, "first_value", _no_value),
         (optimizer, "MAKERS", makers),
+        (optimizer, "_adam", _states),
         (optimizer, "_host_adam", _host_states),
+        (dropout, "_keep", lambda like, *_: torch.empty_like(like)),
         (torch.nn.functional, "scaled_dot_product_attention", _flash),
         (norm, "blocks", lambda x: [slice(0, 1)]),  # all blocks take the same memory, one by one
     ]
@@ -75,6 +78,11 @@ def _ours(on_gpu: bool) -> list[tuple[Any, str, Any]]:
     return found
 
 
+def _no_value(path: str, parameter: Tensor, *_: Any) -> Tensor:
+    """Where it will be used, as moving it there makes a copy in training and none here."""
+    return torch.empty(parameter.shape, device=META)
+
+
 def _of_cpu(sizes: dict[str, int]) -> dict[str, int]:
     return dict.fromkeys(sizes, sizes["cpu"])
 
@@ -82,7 +90,7 @@ def _of_cpu(sizes: dict[str, int]) -> dict[str, int]:
 def _deepspeeds() -> list[tuple[Any, str, Any]]:
     from deepspeed.accelerator import get_accelerator
     from deepspeed.runtime import engine
-    from deepspeed.runtime.zero import utils
+    from deepspeed.runtime.zero import stage3, utils
 
     accelerator = get_accelerator()
     on_meta = {name: lambda *_: "meta" for name in ("device_name", "current_device_name")}
@@ -91,10 +99,19 @@ def _deepspeeds() -> list[tuple[Any, str, Any]]:
         (accelerator, "on_accelerator", lambda tensor: True),
         (accelerator, "is_fp16_supported", lambda: True),  # a CPU need not have it
         (accelerator, "pin_memory", lambda tensor, *_: tensor),
+        (stage3, "defragment", _side_by_side),
         (engine, "is_zero_supported_optimizer", lambda optimizer: True),  # else it warns on stdout
         (utils, "assert_lst_len_same_as_other_ranks", lambda numbers: None),
         (utils, "get_lst_from_rank0", lambda numbers: numbers),
     ]
+
+
+def _side_by_side(tensors: list[Tensor]) -> Tensor:
+    """Stage 3's partitions moved into one tensor where they are, and not by way of the host."""
+    whole = torch.cat(tensors)
+    for tensor, part in zip(tensors, whole.split([x.numel() for x in tensors]), strict=True):
+        tensor.data = part
+    return whole
 
 
 def _flash(
@@ -127,6 +144,11 @@ class _Moments(torch.optim.Optimizer):
 
 def _states(train: Training, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
     return _Moments(groups, train.lr)
+
+
+def _sgd(on_gpu: bool, train: Training, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    """On GPUs torch takes all parameters at once, which needs more memory."""
+    return optimizer.SGD(groups, lr=train.lr, foreach=on_gpu)
 
 
 def _host_states(train: Training, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:

@@ -9,18 +9,12 @@ import pytest
 from longseq.__main__ import main
 from longseq.config.arguments import GROUPS
 from longseq.config.flags import parse
+from longseq.errors import UserError
+from longseq.planning.advice import lengths
 from longseq.planning.gpus import gpu_named, node_of, usual_node
 from longseq.planning.plan import make_plan
-from longseq.planning.search import (
-    Choice,
-    Request,
-    Way,
-    longest,
-    pareto,
-    planned,
-    suggest,
-    very_longest,
-)
+from longseq.planning.search import Way, longest, pareto, planned, suggest, very_longest
+from longseq.planning.ways import Choice, Request
 
 SHAPE = "--num-layers 32 --hidden-size 4096 --num-attention-heads 24 --bf16 --seq-length 98304"
 SHAPE = SHAPE.replace("4096", "3072") + " --use-rotary-position-embeddings --use-flash-attn-sdpa"
@@ -72,7 +66,7 @@ def test_nothing_that_the_trainer_chooses_by_itself_is_faster() -> None:
 
 def test_a_longest_sequence_fits_and_one_a_little_longer_does_not() -> None:
     asked = request(8)
-    found = longest(asked)
+    found = longest(asked)[0]
     best = found[0]
     assert best.plan.fits == "yes"
     assert very_longest(asked) == best
@@ -81,6 +75,49 @@ def test_a_longest_sequence_fits_and_one_a_little_longer_does_not() -> None:
     front = pareto(found)
     assert [way.tokens for way in front] == sorted((w.tokens for w in front), reverse=True)
     assert [way.speed for way in front] == sorted(way.speed for way in front)
+
+
+@pytest.mark.parametrize(
+    ("words", "zero", "recompute"),
+    [
+        ("--optimizer sgd", 3, "none"),  # has no optimizer on the host
+        ("--attention-dropout 0.1", 3, "none"),  # and chunks have no dropout
+        ("--recompute-granularity full --tile-size 4096", 3, "full"),  # nothing is in tiles else
+        ("--recompute-granularity full --recompute-num-layers 2", 3, "full"),
+        ("--optimizer muon", 0, "full"),  # ZeRO would cut its matrices up
+    ],
+)
+def test_a_way_that_is_refused_takes_no_other_with_it(
+    words: str, zero: int, recompute: str
+) -> None:
+    found, refused = suggest(request(4, *words.split()))
+    choices = {way.choice for way in found}
+    assert Choice(ulysses=4, zero=zero, recompute=recompute) in choices
+    assert Choice(ulysses=2, zero=zero, recompute="full", inputs_on_host=True) in choices
+    assert all(1 <= count <= 10 for count in refused.values())  # layouts of 4 ranks
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--optimizer muon",
+        "--curriculum-seq-length 32768 --curriculum-iters 10",
+        "--sample-overlap 2048",
+        "--recompute-granularity full --tile-size 4096",
+    ],
+)
+def test_the_search_for_a_longest_begins_where_the_flags_allow(words: str) -> None:
+    asked = request(4, *words.split(), "--num-layers", "8")
+    best = very_longest(asked)
+    assert best is not None
+    assert best.tokens > 1_000_000
+
+
+def test_refusals_are_no_lack_of_memory() -> None:
+    with pytest.raises(UserError, match="every layout is refused; most often: of a flag"):
+        lengths(request(4), [], {"of a flag": 3, "of another": 2})
+    with pytest.raises(UserError, match="not even the shortest sequence fits on 4 GPUs"):
+        lengths(request(4), [], {})
 
 
 def plan(words: str, capsys: pytest.CaptureFixture[str], code: int = 0) -> str:
