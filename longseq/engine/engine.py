@@ -37,6 +37,7 @@ from longseq.engine.network.compile import (
     layers_together,
     wants_compiling,
 )
+from longseq.engine.network.gathered import keep_parameters
 from longseq.engine.network.initialize import initialized_parameters
 from longseq.engine.network.parallelize import parallelize
 from longseq.engine.network.recompute import apply_recompute_policy
@@ -118,6 +119,8 @@ def build_model(
             config.training.seed,
         )
     parallelize(model, mesh, config.memory.kernel)
+    if config.training.zero_stage == 3:
+        keep_parameters(model)
     apply_recompute_policy(model, policy, mesh.tp.size if mesh.sequence_parallel else 1)
     if wants_compiling(config, device):
         norm_whole_rows()

@@ -9,6 +9,7 @@ backward gathers the input again instead of keeping it (arXiv 2205.05198, sectio
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -144,7 +145,10 @@ class SumGradients:
 
 
 class ColumnParallelLinear(nn.Linear):
-    """[s/tp or s, b, i] → [s, b, o/tp]; `parts` of the output are sharded one by one."""
+    """[s/tp or s, b, i] → [s, b, o/tp]; `parts` of the output are sharded one by one.
+
+    `linear`, here and in the next, multiplies where no message stands in the product.
+    """
 
     def __init__(
         self, plain: nn.Linear, group: Group, sequence_parallel: bool, parts: tuple[int, ...] = ()
@@ -156,13 +160,14 @@ class ColumnParallelLinear(nn.Linear):
         bias = None if plain.bias is None else shard_parameter(plain.bias, sharding)
         self.register_parameter("bias", bias)
         self.group, self.sequence_parallel = group, sequence_parallel
+        self.linear: Callable[..., Tensor] = F.linear
 
     @uncompiled
     def forward(self, x: Tensor) -> Tensor:
         """[s/tp, b, i] under sequence parallelism, else [s, b, i] → [s, b, o/tp]."""
         if self.sequence_parallel:
             return _GatherLinear.apply(x, self.weight, self.bias, self.group)
-        return F.linear(_CopyIn.apply(self.group, x)[0], self.weight, self.bias)
+        return self.linear(_CopyIn.apply(self.group, x)[0], self.weight, self.bias)
 
 
 class RowParallelLinear(nn.Linear):
@@ -175,12 +180,13 @@ class RowParallelLinear(nn.Linear):
         self.bias = plain.bias
         self.group, self.sequence_parallel = group, sequence_parallel
         self.sum_gradients = SumGradients(group)
+        self.linear: Callable[..., Tensor] = F.linear
 
     @uncompiled
     def forward(self, x: Tensor) -> Tensor:
         """[s, b, i/tp] → [s/tp, b, o] under sequence parallelism, else [s, b, o]."""
         if not self.sequence_parallel:
-            y = sum_out(F.linear(x, self.weight), self.group)
+            y = sum_out(self.linear(x, self.weight), self.group)
             return y if self.bias is None else y + self.bias
         y = _LinearScatter.apply(x, self.weight, self.group)
         (bias,) = self.sum_gradients(self.bias)
