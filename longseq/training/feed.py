@@ -76,7 +76,13 @@ class Feed:
         ahead, self._ahead = self._ahead, None
         if ahead is not None and ahead[0] == (consumed, length):
             return ahead[1]
-        return self._micro_batches(consumed, length)
+        return self._micro_batches(consumed, length, not self.equal)
+
+    def judged(self, consumed: int) -> Iterator[MicroBatch]:
+        """The same of whole samples, for a loss that is summed by masks: their shares are not what
+        counts.
+        """
+        return self._micro_batches(consumed, self.config.network.seq_length, uneven=False)
 
     def ahead(self, consumed: int, length: int = 0) -> None:
         """Make the first batch of that step for a GPU, which is busy meanwhile. The next `step`
@@ -84,11 +90,14 @@ class Feed:
         """
         if self.pinned:
             length = length or self.config.network.seq_length
-            batches = self._micro_batches(consumed, length)
+            batches = self._micro_batches(consumed, length, not self.equal)
             first = iter(list(islice(batches, 1)))  # which holds nothing when it is done
             self._ahead = (consumed, length), chain(first, batches)
 
-    def _micro_batches(self, consumed: int, length: int) -> Iterator[MicroBatch]:
+    def _micro_batches(self, consumed: int, length: int, uneven: bool) -> Iterator[MicroBatch]:
+        """uneven: the first one's share depends on what counts in the last. Unless there is only
+        one, all are then read twice.
+        """
         micro, dp = self.config.training.micro_batch_size, self.mesh.dp
         firsts = [
             consumed + (number * dp.size + dp.rank) * micro
@@ -100,11 +109,13 @@ class Feed:
             for at in firsts:
                 yield self.samples.batch(list(range(at, at + micro)), spans, length)
 
+        only = list(read()) if len(firsts) == 1 else None
         share: Tensor | None = None
-        if not self.equal:  # the first one's share depends on what counts in the last: read twice
-            counted = self._counted([batch.loss_mask.sum(dtype=torch.float64) for batch in read()])
+        if uneven:
+            masks = (batch.loss_mask for batch in only or read())
+            counted = self._counted([mask.sum(dtype=torch.float64) for mask in masks])
             share = len(firsts) * self.mesh.replicas.size / counted
-        for batch in read():
+        for batch in only or read():
             yield self._on_device(batch, share)
 
     def _on_device(self, batch: Batch, share: Tensor | None) -> MicroBatch:

@@ -147,10 +147,10 @@ class Training:
                 self.stopper.saved_in(self.kept.seconds)
             self.tracker.log(record | saved)
             self.screen.iteration(record)
-            if self._stops():
-                break
             if self._due(run.save_interval):
                 self.save()
+            if self._stops():
+                break
         self.profile.close()
         self.kept.ends_at = trainer.iteration
         self.save()
@@ -189,6 +189,7 @@ class Training:
         length = self.lengths.length(trainer.iteration)
         trainer.consumed_samples = self.rewind.next_sample()
         documents: list[Documents] = []
+        self.spikes.trouble = None  # an overflow's step is not judged
         batches = noted(self.train_feed.step(trainer.consumed_samples, length), documents)
         result = trainer.step(batches, meanwhile=self._read_ahead)
         self.losses.add(result.loss)
@@ -228,7 +229,6 @@ class Training:
 
     def _act(self, trouble: Trouble, record: dict[str, Any]) -> str:
         """Say what is wrong with this step, and what is done about it."""
-        self.watch.at(self.trainer.iteration, "save")  # one that is under way may be waited for
         trainer, last = self.trainer, self.trainer.consumed_samples - 1
         first = last + 1 - self.config.global_batch_size
         why = f"{trouble.text} in iteration {trainer.iteration}, samples {first} to {last}"
@@ -237,8 +237,9 @@ class Training:
             "skip": "its update was left out",
             "stop": "its update was left out, and training stops",
         }
-        rewinds = trouble.action == "rewind"
-        text = f"{why}; {self.rewind.plan(why, first, last) if rewinds else done[trouble.action]}"
+        if trouble.action in ("rewind", "stop"):  # which wait for a save that is under way
+            self.watch.at(trainer.iteration, "save")
+        text = f"{why}; {done.get(trouble.action) or self.rewind.plan(why, first, last)}"
         record |= {"grad_norm": self.spikes.norm}
         if trouble.action == "stop":
             self.tracker.log(record | {"event": text})
@@ -257,8 +258,8 @@ class Training:
         """Warn, the first time: where what counts is lower case, whole batches may be repeats."""
         if what.split()[0] not in self._told_empty:
             self._told_empty.add(what.split()[0])
-            weights = "weights of 0, or masks; ./longseq.sh data report PREFIX shows them"
-            self.screen.warn(f"no label of {what} counts ({weights}): {so}")
+            why = "weights of 0, or masks; ./longseq.sh data report PREFIX shows them"
+            self.screen.warn(f"no label of {what} counts ({why}): {so}")
 
     def validate(self, record: dict[str, Any]) -> None:
         """Add the validation loss to the record, in all and by place, if there is validation."""

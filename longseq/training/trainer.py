@@ -191,7 +191,7 @@ class Trainer:
         try:
             for number in range(batches):
                 look(number, total.item)
-                for batch in feed.step(number * self.config.global_batch_size):
+                for batch in feed.judged(number * self.config.global_batch_size):
                     losses = self.model(
                         batch.tokens, batch.labels, None, batch.positions, batch.documents
                     )

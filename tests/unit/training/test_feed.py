@@ -56,6 +56,21 @@ def test_a_label_counts_as_much_in_every_micro_batch_of_a_step() -> None:
     assert [batch.mask.sum().item() for batch in batches] == [0, 0.5, 1, 1.5]
 
 
+@pytest.mark.parametrize(("micro", "times"), [(1, 2), (4, 1)])
+def test_uneven_ones_are_read_twice_where_they_are_several(micro: int, times: int) -> None:
+    """No more than two shall be there, and the first one's share needs the last one's mask; a
+    validation has no use for shares.
+    """
+    samples: Any = Uneven()
+    config = parse_config([*FLAGS.split(), "--micro-batch-size", str(micro)], 1)
+    feed = Feed(samples, config, Mesh.single(), torch.device("cpu"))
+    count = 4 // micro
+    assert len(list(feed.step(0))) == count
+    assert len(samples.asked) == times * count
+    masks = [batch.mask.sum().item() for batch in feed.judged(0)]
+    assert (sum(masks), len(samples.asked)) == (3, (times + 1) * count)
+
+
 def test_where_nothing_counts_the_loss_is_0(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Uneven, "batch", lambda *a: replace(Counted.batch(*a), loss_mask=ZEROS))
     samples: Any = Uneven()

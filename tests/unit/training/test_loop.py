@@ -122,6 +122,25 @@ def test_told_to_stop_it_lacks_room_for_what_it_did() -> None:
         assert run.training.kept.ends_at == 2
 
 
+def test_a_stop_that_comes_in_a_save_adds_neither_a_step_nor_a_save() -> None:
+    """The margin is of a step and a save: they would come between a wish and what it saves."""
+    run = Fake(total=9, signal_in=None)
+    run.training.config = parse_config(
+        f"{WORDS} --train-iters 9 --save-interval 3 --save x".split(), 1
+    )
+    saved: list[int] = []
+
+    def save() -> None:
+        if run.training.trainer.iteration not in saved:
+            saved.append(run.training.trainer.iteration)
+        run.stopper.ask(TERM)
+        run.save()
+
+    run.training.save = save  # type: ignore[method-assign]
+    assert run.training.run() == EXIT_STOPPED_EARLY
+    assert saved == [3]
+
+
 def test_a_save_that_has_ended_is_in_the_margin_at_once() -> None:
     """It ends steps after it began; until the next one began, the margin was that of none."""
     run = Fake(total=1, signal_in=None)
