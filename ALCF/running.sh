@@ -147,9 +147,9 @@ longseq_await_ranks() { # until those of this host have ended: where the launche
         here=
         while IFS= read -r file; do # another network is another host's, as the tests' are
             [[ ! ${file%/*}/ns/net -ef /proc/self/ns/net ]] || here=1
-        done < <(grep -lzsxF -e "LONGSEQ_LOG=$LONGSEQ_RUN/log" /proc/[0-9]*/environ)
+        done < <(trap '' INT TERM HUP USR1 && grep -lzsxF -e "LONGSEQ_LOG=$LONGSEQ_RUN/log" /proc/[0-9]*/environ)
         [[ $here ]] || return 0
-        sleep 0.2
+        sleep 0.2 || : # a terminal's Ctrl-C ends it
     done
 }
 
