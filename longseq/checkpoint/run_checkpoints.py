@@ -102,7 +102,7 @@ class RunCheckpoints:
         loaded, length = self.loaded, self.config.network.seq_length
         run = self._from_first(lambda: find_before(loaded))
         samples = compare(manifest.data, self.contents, run, self.config)
-        kept = self._from_first(lambda: read_left_out(loaded.parent))
+        kept = self._from_first(lambda: read_left_out(Path(self.config.run.load), loaded.parent))
         self.left_out = samples.read(kept)
         consumed = manifest.progress["consumed_samples"]
         if not manifest.optimizer:
