@@ -128,8 +128,11 @@ longseq_expand_brackets() { # longseq_expand_brackets DONE REST: a name with ran
 longseq_host_of() { # longseq_host_of NOTE: sets REPLY to the host at fault by a rank's note, as LONGSEQ_HOSTS has it; fails where it does not
     local rank=${1##*/failed-} name
     name=$(sed -n 2p "$1")
+    for REPLY in "${LONGSEQ_HOSTS[@]}"; do
+        [[ $REPLY != "$name" ]] || return 0
+    done
     for REPLY in "${LONGSEQ_HOSTS[@]}"; do # a scheduler may give a name with or without its domain
-        [[ $REPLY == "$name" ]] || { [[ ! $REPLY =~ $LONGSEQ_ADDRESS && ${REPLY%%.*} == "${name%%.*}" ]]; } && return
+        [[ $REPLY =~ $LONGSEQ_ADDRESS || ${REPLY%%.*} != "${name%%.*}" ]] || return 0
     done
     # A rank names its host by name, of which an address tells nothing
     REPLY=${LONGSEQ_HOSTS[${rank%.txt} / LONGSEQ_RANKS_PER_HOST]-}

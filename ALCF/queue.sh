@@ -108,7 +108,7 @@ longseq_ask_most() { # sets LONGSEQ_MOST. Slurm takes a job of more time, which 
 }
 
 longseq_check_queue() { # refuses what the site would refuse, or quietly drop
-    local site=$LONGSEQ_MACHINE least name
+    local site=$LONGSEQ_MACHINE least name queue=${LONGSEQ_JOB_QUEUE:-${SBATCH_PARTITION:-the default partition}}
     ! longseq_only_plans || return 0
     ((! LONGSEQ_NEEDS_PROJECT)) || [[ -n ${LONGSEQ_VALUE[PROJECT]} ]] ||
         longseq_refuse "$site runs no job without a project: give -A PROJECT (or PROJECT=...)" || return
@@ -120,7 +120,7 @@ longseq_check_queue() { # refuses what the site would refuse, or quietly drop
     if [[ -n $LONGSEQ_MOST ]] && ((LONGSEQ_SECONDS > LONGSEQ_MOST)); then
         name=$REPLY
         longseq_clock "$LONGSEQ_MOST"
-        longseq_refuse "WALLTIME=$name is more than ${LONGSEQ_JOB_QUEUE:-the default partition} gives a job, as sinfo says: at\
+        longseq_refuse "WALLTIME=$name is more than $queue gives a job, as sinfo says: at\
  most $REPLY (SITE_LIMITS=0 submits all the same)"
         return
     fi

@@ -147,9 +147,9 @@ longseq_await_ranks() { # until those of this host have ended: where the launche
         here=
         while IFS= read -r file; do # another network is another host's, as the tests' are
             [[ ! ${file%/*}/ns/net -ef /proc/self/ns/net ]] || here=1
-        done < <(grep -lzsxF -e "LONGSEQ_LOG=$LONGSEQ_RUN/log" /proc/[0-9]*/environ)
+        done < <(trap '' INT TERM HUP USR1 && grep -lzsxF -e "LONGSEQ_LOG=$LONGSEQ_RUN/log" /proc/[0-9]*/environ)
         [[ $here ]] || return 0
-        sleep 0.2
+        sleep 0.2 || : # a terminal's Ctrl-C ends it
     done
 }
 
@@ -204,14 +204,20 @@ longseq_finish() { # longseq_finish STATUS: sets REPLY to the run's exit code; s
 }
 
 longseq_tell_load() { # from where to go on after a run that failed
-    local load=${LONGSEQ_VALUE[LOAD]-} file step newest=-1 REPLY
+    local load=${LONGSEQ_VALUE[LOAD]-} file step newest=-1 REPLY theirs=$LONGSEQ_RUN/checkpoints/latest_checkpointed_iteration.txt
     for file in "$LONGSEQ_RUN"/checkpoints/step-*[0-9]/manifest.json; do
         step=${file%/*} step=${step##*/step-}
         [[ ! -e $file || ! $step =~ ^[0-9]{1,18}$ ]] || ((10#$step <= newest)) || newest=$((10#$step))
     done
+    if [[ -f $theirs ]]; then # Megatron-DeepSpeed's, with the number alone
+        read -r step <"$theirs" || :
+        [[ ! $step =~ ^[0-9]{1,18}$ ]] || newest=$((10#$step))
+    fi
     if ((newest >= 0)); then
         longseq_quote "$LONGSEQ_RUN"
         longseq_say "its newest checkpoint is of iteration $newest: go on with LOAD=$REPLY"
+    elif [[ " ${LONGSEQ_ARGS[*]-} " == *' --save'[\ =]*' --save'[\ =]* ]]; then # behind --: what is there is not known here
+        :
     elif [[ -n $load ]]; then
         longseq_quote "$load"
         longseq_say "it made no checkpoint of its own: go on as it did, with LOAD=$REPLY"

@@ -19,6 +19,7 @@
 # killed).
 set -euo pipefail
 ended='' # the run's exit code, once it has ended
+told=''  # a signal that came between its launcher's end and that
 # shellcheck disable=SC2329 # the trap calls it, too
 stopped() { # a signal while no rank runs
     [[ -z $ended ]] || exit "$ended"
@@ -121,6 +122,7 @@ end() { # end CODE: with that exit code, unless the run can go on without a host
     local code=$1
     ended=$1
     trap stopped INT TERM HUP USR1
+    LONGSEQ_TOLD=${LONGSEQ_TOLD-}$told # who is told to stop does not go on without a host
     longseq_remove_local
     if longseq_may_be_a_hosts "$code"; then
         # Where no rank was started, the preflight has looked at all of them
@@ -146,6 +148,6 @@ longseq_launch_command # now: hosts may have been left out, the launcher may hav
 longseq_prepare_launch
 longseq_keep_screen
 longseq_run || status=$?
-trap '' INT TERM HUP USR1 # ranks may still save, half a minute at most, and say how it ended
+trap 'told=1' INT TERM HUP USR1 # ranks may still save, half a minute at most, and say how it ended
 longseq_finish "$status"
 end "$REPLY"

@@ -114,6 +114,9 @@ def _verify(options: argparse.Namespace) -> int:
         except Damaged as damage:
             print(f"{one}: damaged: {damage}")
             code = EXIT_FAILED
+        except UserError as error:  # another version's: those after it may be damaged
+            print(f"longseq: {error}", file=sys.stderr)
+            code = code or error.exit_code
     return code
 
 

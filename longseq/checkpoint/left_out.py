@@ -1,6 +1,6 @@
 """Samples that a run never trains on again, because a batch of them made it go back.
 
-    left_out = read_left_out(folder)          # RUN/checkpoints/left-out.json; empty where none is
+    left_out = read_left_out(folder, ...)     # RUN/checkpoints/left-out.json; empty where none is
     left_out = left_out.meant({""}, data)     # those whose samples are told by the checkpoint
     left_out = left_out.with_batch(batch)
     left_out.write(folder)
@@ -87,9 +87,13 @@ class AllLeftOut:
             (folder / NAME).unlink(missing_ok=True)
 
 
-def read_left_out(folder: Path) -> AllLeftOut:
-    """What `write` has kept; raises UserError where that cannot be read."""
-    path = folder / NAME
+def read_left_out(*folders: Path) -> AllLeftOut:
+    """What `write` has kept in any of them; raises UserError where that cannot be read."""
+    # A run goes on from what another has, before the one that was named; or both are one folder
+    return AllLeftOut(tuple(dict.fromkeys(one for path in folders for one in _read(path / NAME))))
+
+
+def _read(path: Path) -> list[LeftOut]:
     try:
         found = [LeftOut(**one) for one in json.loads(path.read_text(encoding="utf-8"))]
         for one in found:
@@ -98,11 +102,11 @@ def read_left_out(folder: Path) -> AllLeftOut:
             if wrong or one.last < one.first or not isinstance(one.data, str):
                 raise ValueError(f"{one} is no batch")
     except FileNotFoundError:
-        return AllLeftOut()
+        return []
     except (OSError, ValueError, TypeError, RecursionError) as error:
         what = reason(error) if isinstance(error, OSError) else str(error)
         raise UserError(
             f"{path} cannot be read ({what}): without it batches that were left out would be"
             " trained on; write it anew, or remove it if that may be"
         ) from None
-    return AllLeftOut(tuple(found))
+    return found

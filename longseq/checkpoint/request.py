@@ -29,7 +29,7 @@ def check_request(config: Config, vocabulary: int, warn: Callable[[str], None]) 
         load = Path(config.run.load)
         loaded, manifest = find_latest(load, warn, hashes=False, damaged=damaged)
         check_fit(loaded, manifest, config)
-        read_left_out(loaded.parent)
+        read_left_out(load, loaded.parent)
         if vocabulary:
             check_vocabulary(loaded, manifest, vocabulary)
         if not vocabulary:  # once

@@ -102,7 +102,7 @@ class RunCheckpoints:
         loaded, length = self.loaded, self.config.network.seq_length
         run = self._from_first(lambda: find_before(loaded))
         samples = compare(manifest.data, self.contents, run, self.config)
-        kept = self._from_first(lambda: read_left_out(loaded.parent))
+        kept = self._from_first(lambda: read_left_out(Path(self.config.run.load), loaded.parent))
         self.left_out = samples.read(kept)
         consumed = manifest.progress["consumed_samples"]
         if not manifest.optimizer:
@@ -154,7 +154,7 @@ class RunCheckpoints:
             self.newest = found if found.parent == Path(self.config.run.save) else None
             self.loaded = self.loaded if self.newest else found
             return dict(manifest.progress)
-        raise BadNumbers(f"{problem}; no whole checkpoint is left to go back to")
+        raise BadNumbers(f"{problem}; the run itself has no whole one to go back to")
 
     def claim(self, warn: Warn) -> None:
         """Take the folder that --save names; a full disk is told through `warn` from now on."""

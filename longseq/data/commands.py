@@ -1,11 +1,7 @@
 """The verb `longseq prepare`."""
 
 import argparse
-import os
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 from longseq.config.flags import Parser
 from longseq.data.input_flags import (
@@ -97,7 +93,6 @@ def prepare(options: argparse.Namespace) -> int:
     """`longseq prepare`: returns the exit code, raises UserError."""
     _check_numbers(options)
     from longseq.data.prepare.job import prepare as run
-    from longseq.data.prepare.job import stopped
     from longseq.data.prepare.recipe import Recipe
     from longseq.data.prepare.settings import Settings
     from longseq.data.sources.inputs import expand
@@ -135,8 +130,7 @@ def prepare(options: argparse.Namespace) -> int:
         drop_duplicates=options.drop_duplicates,
     )
     started = time.monotonic()
-    said = _said_at_sigterm(lambda: stopped(options.output))
-    with said, progress_bar("preparing", inputs.bytes) as report:
+    with progress_bar("preparing", inputs.bytes) as report:
         manifest = run(inputs, options.output, settings, options.overwrite, report, print)
     seconds = time.monotonic() - started
     _print_summary(options.output, manifest.counts, manifest.num_tokens, manifest.num_documents)
@@ -150,24 +144,6 @@ def prepare(options: argparse.Namespace) -> int:
     size = sum(source["bytes"] for source in manifest.sources)
     print(f"  {seconds:.1f} s, {short(size / max(seconds, 1e-9))}B/s")
     return EXIT_DONE
-
-
-@contextmanager
-def _said_at_sigterm(line: Callable[[], str]) -> Iterator[None]:
-    """A job's end kills at once, as always, but says so first. (To unwind as of Ctrl-C would wait
-    for workers, which the same signal may have killed.)
-    """
-
-    def stop(number: int, _: object) -> None:
-        os.write(2, f"longseq: {line()}\n".encode())
-        signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _check_numbers(options: argparse.Namespace) -> None:

@@ -209,6 +209,7 @@ def test_what_cannot_be_shared_out_is_refused(
     [
         ("n1 n2 n3", "n2.site.edu", 0, "n2"),
         ("n1.site.edu n2.site.edu", "n2", 0, "n2.site.edu"),
+        ("gpu.rack1 gpu.rack2", "gpu.rack2", 0, "gpu.rack2"),  # not of the first such short name
         ("n1 n2", "localhost", 2, ""),  # not of its rank: srun may share them out in another order
         ("10.0.0.1 10.0.0.2 10.0.0.3", "10.0.0.2", 0, "10.0.0.2"),
         ("10.0.0.1 10.0.0.2 10.0.0.3", "n2", 3, "10.0.0.2"),  # as a rank calls its host itself

@@ -317,6 +317,22 @@ def test_how_to_go_on_can_be_pasted(bash: Bash, tmp_path: Path, name: str, made:
     assert name != "plain" or said == f"LOAD={run}"
 
 
+def test_how_to_go_on_is_not_wrong_of_what_is_saved_otherwise(bash: Bash, tmp_path: Path) -> None:
+    """By Megatron-DeepSpeed, or elsewhere: there may be a checkpoint, and not what LOAD said."""
+    (tmp_path / "metrics.jsonl").write_text('{"iteration": 1}\n')
+    script = "LONGSEQ_RUN=$1 LONGSEQ_ARGS=(--save $1/checkpoints {})"
+    script += "; declare -A LONGSEQ_VALUE=([LOAD]={}); longseq_tell_load"
+    for moved in ("--save elsewhere", "--save=elsewhere"):
+        for load in ("", "run-0"):
+            assert bash(script.format(moved, load), str(tmp_path)).stderr == ""
+    assert "no checkpoint to go on" in bash(script.format("--bf16", ""), str(tmp_path)).stderr
+    (tmp_path / "checkpoints/global_step4").mkdir(parents=True)
+    (tmp_path / "checkpoints/latest_checkpointed_iteration.txt").write_text("4")
+    said = f"longseq: its newest checkpoint is of iteration 4: go on with LOAD={tmp_path}\n"
+    for load in ("", "run-0"):
+        assert bash(script.format("", load), str(tmp_path)).stderr == said
+
+
 @pytest.mark.parametrize("trained", [True, False])
 def test_a_launcher_that_ends_without_a_word(bash: Bash, tmp_path: Path, trained: bool) -> None:
     """A limit that it may have met is named, and that what was trained is lost."""

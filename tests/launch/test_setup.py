@@ -86,6 +86,8 @@ def test_a_folder_that_is_gone_is_named(bash: Bash, tmp_path: Path) -> None:
     done = bash('mkdir "$HOME/x"; cd "$HOME/x"; rmdir "$HOME/x"; longseq_find_python')
     said = f"longseq: this folder, {tmp_path}/x, is gone: cd to one that is there\n"
     assert (done.returncode, done.stderr) == (2, said)
+    done = bash('mkdir "$HOME/x (deleted)"; cd "$HOME/x (deleted)"; longseq_find_python')
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_python_variable_wins_and_must_fit(bash: Bash, tmp_path: Path) -> None:

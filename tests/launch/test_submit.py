@@ -372,6 +372,7 @@ done
             "-t 99h",
             "WALLTIME=99:00:00 is more than the default partition gives a job, as sinfo",
         ),
+        ({"SBATCH_PARTITION": "debug"}, "-t 99h", "is more than debug gives a job, as sinfo says"),
         ({"SAYS": ""}, "-t 99h", "--time=99:00:00"),
     ],
 )
@@ -389,7 +390,8 @@ def test_slurm_is_asked_once_for_a_partitions_time(
         check=False,
     )
     assert expected in (done.stderr if done.returncode else done.stdout), done.stderr
-    assert (tmp_path / "asked").read_text() == "-h -o %P %l\n"
+    partition = " --partition=debug" * ("SBATCH_PARTITION" in env)
+    assert (tmp_path / "asked").read_text() == f"-h -o %P %l{partition}\n"
 
 
 def test_without_a_scheduler_here_nothing_is_made(tmp_path: Path) -> None:

@@ -137,3 +137,26 @@ def test_while_ranks_save_whose_launcher_is_gone(ready: Tree, tmp_path: Path, na
     write_script(tmp_path / "mpi/bin/mpiexec", SAVES)
     code, said = told(ready, "train-gpt3.sh", name)
     assert code == 75, said
+
+
+FAILS = """#!/bin/bash
+[[ $1 != --version ]] || { echo HYDRA && exit; }
+echo once >>"$HOME/starts"
+{
+    sleep 1; touch "$HOME/up"; sleep 1
+    printf '1\\n127.0.0.1\\n69\\n0\\nlost\\n' >"$LONGSEQ_LOG/failed-1.txt"
+} &
+exit 1
+"""
+
+
+@pytest.mark.parametrize("name", ["TERM", "INT"])
+def test_who_is_told_while_ranks_end_does_not_go_on(ready: Tree, tmp_path: Path, name: str) -> None:
+    """Though it is a host that has failed; how the run ended is still what its rank says."""
+    write_script(tmp_path / "mpi/bin/mpiexec", FAILS)
+    (ready.home / "nodes").write_text("localhost\n127.0.0.1\n")
+    env = {"HOSTFILE": str(ready.home / "nodes"), "PREFLIGHT": "0"}
+    code, said = told(ready, "train-gpt3.sh", name, **env)
+    assert code == 69, said
+    assert "restart" not in said
+    assert (ready.home / "starts").read_text() == "once\n"

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from shlex import quote
@@ -32,7 +33,7 @@ from longseq.checkpoint.format.manifest import (
 from longseq.errors import UserError
 from longseq.host.atomic_files import reason, remove, remove_folder, replace_file, replace_folder
 from longseq.parallel.agreement import Ranks
-from longseq.reports.runs import SUMMARY, nested, read_json, run_of
+from longseq.reports.runs import SUMMARY, nested, parse_record, read_json, run_of
 
 POINTER = "latest"
 THEIRS = "latest_checkpointed_iteration.txt"  # the same of Megatron-DeepSpeed
@@ -51,11 +52,11 @@ def find_latest(
     """The newest checkpoint in `folder` that is whole (or `folder` itself, if it is one).
 
     The pointer says which is the newest; damaged ones are named through `warn` on rank 0 and the
-    one before is tried, at last those of the run that this one went on from: a chain must not end
-    as its last job made but one. All ranks share the reading; without `hashes` only names and sizes
-    are looked at. Raises UserError where there is none, which begins with `asked`: what the user
-    gave, where that is not LOAD; then no other run's is meant; where `folder` is one, those beside
-    it are offered. damaged: those passed over are added to it.
+    one before is tried, at last those that the run before had when this one went on from it: a
+    chain must not end as its last job made but one. All ranks share the reading; without `hashes`
+    only names and sizes are looked at. Raises UserError where there is none, which begins with
+    `asked`: what the user gave, where that is not LOAD; then no other run's is meant; where
+    `folder` is one, those beside it are offered. damaged: those passed over are added to it.
     """
     own: list[Path]
     before: list[Path]
@@ -80,7 +81,8 @@ def find_latest(
     beside = ranks.gather(_whole_beside(candidates[0]) if named and ranks.rank == 0 else [])[0]
     if beside:
         names = ", ".join(path.name for path in beside[:3]) + (", ..." if len(beside) > 3 else "")
-        give = ("" if asked else "LOAD=") + quote(str(beside[0]))
+        network = asked and not asked.startswith("--")  # that was given itself, and not by LOAD
+        give = ("" if network else "LOAD=") + quote(str(beside[0]))
         problem += f"; whole beside it, by names and sizes: {names}: give {give}"
     if asked:
         raise UserError(f"{asked}: {problem}")
@@ -133,18 +135,35 @@ def _all_candidates(folder: Path) -> tuple[list[Path], list[Path], str]:
     before: list[Path] = []
     seen = {folder.resolve()}
     # Who names one checkpoint means that one, and an empty folder is a mistake to be told of
-    at = _went_on_from(folder) if own and not (folder / NAME).exists() else None
-    while at and at.resolve() not in seen:
+    at = folder if own and not (folder / NAME).exists() else None
+    first = sys.maxsize
+    while at and (run := run_of(at)):
+        first = min(first, _first_iteration(run, at))
+        at = _went_on_from(run)
+        if at is None or at.resolve() in seen:
+            break
         seen.add(at.resolve())
-        before += _candidates(at)[0]
-        at = _went_on_from(at)
+        before += [path for path in _candidates(at)[0] if _step(path) < first]
     return own, before, problem
 
 
-def _went_on_from(folder: Path) -> Path | None:
-    """What --load named to the run that wrote these checkpoints."""
-    run = run_of(folder)
-    summary = read_json(run / SUMMARY) if run else {}
+def _first_iteration(run: Path, folder: Path) -> int:
+    """Where a run began: what the one before it did from there on is not of its training."""
+    lines = run / "metrics.jsonl"
+    with contextlib.suppress(OSError), lines.open(encoding="utf-8", errors="replace") as file:
+        for record in filter(None, map(parse_record, file)):
+            return int(record["iteration"])
+    return min(steps(folder), default=sys.maxsize) if folder.is_dir() else sys.maxsize
+
+
+def _step(path: Path) -> int:
+    match = STEP.match(path.name.removesuffix(".replaced"))
+    return int(match[1]) if match else 0  # a link that was named, and so what the run began with
+
+
+def _went_on_from(run: Path) -> Path | None:
+    """What --load named to a run."""
+    summary = read_json(run / SUMMARY)
     load = nested(summary, "settings", "run", "load")
     return Path(str(summary.get("directory", "")), load) if load and isinstance(load, str) else None
 

@@ -23,7 +23,6 @@ from longseq.data.survey.wish import wish_of
 from longseq.data.tokenizers.kinds import OF_TEXT
 from longseq.errors import UserError
 from longseq.host.atomic_files import (
-    UNFINISHED,
     Sha256,
     lost,
     publish_files,
@@ -77,7 +76,8 @@ def prepare(
         except UserError as error:
             raise type(error)(f"{error}{_kept(folder)}") from None
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(stopped(prefix)) from None
+            kept = _kept(folder) or ", and nothing is kept: the same command starts again"
+            raise KeyboardInterrupt(f"stopped{kept}") from None
         finally:
             if not (folder / STATE).exists():
                 remove_working(folder, target.name)
@@ -104,12 +104,6 @@ def _first_pass(
         recipe.check(record.path, record.name, codes, remedy=remedy)
 
     return FirstPass(inputs, columns, skip_bad, table, check, kept, report, say)
-
-
-def stopped(prefix: str) -> str:
-    """What to say of a preparation that ends before it is done."""
-    kept = _kept(Path(f"{Path(prefix)}{UNFINISHED}"))
-    return f"stopped{kept or ', and nothing is kept: the same command starts again'}"
 
 
 def _kept(folder: Path) -> str:

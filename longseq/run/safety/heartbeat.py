@@ -60,6 +60,7 @@ COMPUTE = tuple(
 LIBRARIES = ("/torch/", "/deepspeed/", "/flash_attn", "/triton/")
 BUILDERS = ("/torch/utils/", "/torch/_dynamo/", "/torch/_inductor/", "/deepspeed/ops/op_builder/")
 DEVICE = "the device"
+BESIDE = ("step", "validation")  # phases beside which a save goes on: it is no sign of their life
 CLOSING = "closing"  # the phase after the training: ranks wait for who writes a page, say
 NAMES = ("all_", "barrier", "broadcast", "gather", "reduce", "scatter", "shift", "new_group")
 
@@ -145,8 +146,8 @@ def _shortened(stack: list[str]) -> list[str]:
 class Heart:
     """This rank's file, and since when the rank has not moved.
 
-    It moves when its main thread is somewhere else, and outside a step, where that may wait for its
-    own threads, when a piece of a file is done (atomic_files.tick).
+    It moves when its main thread is somewhere else, and where that may wait for its own threads,
+    when a piece of a file is done (atomic_files.tick).
     error: what the file system said to the last beat, if that reached nobody; the next tries anew.
     """
 
@@ -164,7 +165,7 @@ class Heart:
         waits_in, stack = where(frames.get(self._main or 0))
         beside = _backward(frames) if waits_in == DEVICE else []
         del frames
-        place = (step, 0 if phase == "step" else ticks(), phase, stack, beside)
+        place = (step, 0 if phase in BESIDE else ticks(), phase, stack, beside)
         now = time.monotonic()
         if place != self._place:
             self._place, self._since = place, now

@@ -13,6 +13,7 @@ from longseq.checkpoint import weights
 from longseq.checkpoint.left_out import AllLeftOut, LeftOut
 from tests.faults.small_engine import SmallEngine, load_newest, save_step
 from tests.full_disk import room_for
+from tests.unit.checkpoint.test_checkpoint_folder import with_a_key_more
 
 
 @pytest.fixture
@@ -66,6 +67,12 @@ def test_verify(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     assert text.count(": whole") == 2
     assert "step-2: damaged: rank-00000.safetensors is not what was written" in text
+    with_a_key_more(three / "checkpoints" / "step-1")
+    assert main(["checkpoint", "verify", str(three)]) == 1
+    text = capsys.readouterr().out
+    assert (text.count("step-2: damaged"), text.count("step-3: whole")) == (1, 1)
+    assert main(["checkpoint", "verify", str(three / "checkpoints/step-1")]) == 2
+    assert "this version does not know: go on with" in capsys.readouterr().err
 
 
 def test_convert_and_average(

@@ -208,6 +208,20 @@ def test_where_none_of_a_run_is_whole_the_run_before_has_one(tmp_path: Path) -> 
         find_latest(third, said.append)
 
 
+@pytest.mark.parametrize("records", [True, False])
+def test_what_the_run_before_did_later_is_not_taken(tmp_path: Path, records: bool) -> None:
+    """It has trained on by itself since; what this one removed of its own says nothing."""
+    first, second = (run_of_a_chain(tmp_path, n, [2 * n + 3, 2 * n + 4]) for n in range(2))
+    if records:
+        (second.parent / "metrics.jsonl").write_text('{"iteration": 4}\n{"iteration": 5}\n')
+    for step in (20, 40):
+        write_checkpoint(first, step)
+    for path in second.glob("step-*/state/a.pt"):
+        path.write_bytes(b"x")
+    expected = first / ("step-3" if records else "step-4")
+    assert find_latest(second, lambda _: None)[0] == expected
+
+
 def test_a_run_that_goes_round_in_circles_ends(tmp_path: Path) -> None:
     """Saved where it loaded from."""
     folder = run_of_a_chain(tmp_path, 1, [3])

@@ -154,6 +154,17 @@ def test_preparing_removes_nothing_of_a_user(
     assert {p: p.is_file() and p.read_bytes() for p in tmp_path.rglob("*")} == before
 
 
+@pytest.mark.parametrize("there", [[], ["lock"]])
+def test_what_desktops_leave_forbids_nothing(there: list[str], tmp_path: Path) -> None:
+    """Nor is it removed."""
+    folder = tmp_path / "out.unfinished"
+    folder.mkdir()
+    for name in (*there, ".DS_Store", ".nfs0001"):
+        (folder / name).touch()
+    assert main(["prepare", str(LAMBDA), "--output", f"{tmp_path}/out"]) == 0
+    assert sorted(path.name for path in folder.iterdir()) == [".DS_Store", ".nfs0001"]
+
+
 def test_preparing_works_in_no_folder_that_a_link_leads_to(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "out.unfinished").symlink_to("real")

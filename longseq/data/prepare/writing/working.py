@@ -38,7 +38,7 @@ def check_working(given: str, folder: str, name: str) -> None:
     if not os.path.isdir(folder):
         return
     with os.scandir(folder) as found:
-        entries = sorted(found, key=lambda entry: entry.name)
+        entries = sorted(filter(_shown, found), key=lambda entry: entry.name)
     strange = [entry.name for entry in entries if not _own(entry, name)]
     if entries and not strange and {LOCK, STATE}.isdisjoint(entry.name for entry in entries):
         strange = [entries[0].name]
@@ -69,6 +69,12 @@ def remove_working(folder: Path, name: str) -> None:
 
 def _own(entry: "os.DirEntry[str]", name: str) -> bool:
     return _own_name(entry.name, name) and entry.is_file(follow_symlinks=False)
+
+
+def _shown(entry: "os.DirEntry[str]") -> bool:
+    """Desktops and NFS leave hidden files anywhere, and no folder is a user's own by these."""
+    hidden = entry.name.startswith(".") and entry.is_file(follow_symlinks=False)
+    return not hidden or bool(_OWN.fullmatch(entry.name))
 
 
 def _own_name(file: str, name: str) -> bool:

@@ -156,11 +156,14 @@ def test_backward_moves_while_the_main_thread_stands(
     assert heart.beat(1, "step").still == 20
 
 
-@pytest.mark.parametrize(("phase", "still"), [("save", 0.0), ("load", 0.0), ("step", 20.0)])
-def test_work_on_files_is_a_move_outside_a_step(
+@pytest.mark.parametrize(
+    ("phase", "still"),
+    [("start", 0.0), ("save", 0.0), ("load", 0.0), ("step", 20.0), ("validation", 20.0)],
+)
+def test_work_on_files_is_a_move_where_it_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phase: str, still: float
 ) -> None:
-    """The main thread waits for it there; in a step it goes on beside that."""
+    """As is a checkpoint that is loaded at the start. Beside the others a save goes on."""
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     monkeypatch.setattr(heartbeat, "where", lambda _: ("", ["longseq/checkpoint/saver.py:9"]))
