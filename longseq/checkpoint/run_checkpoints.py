@@ -154,7 +154,7 @@ class RunCheckpoints:
             self.newest = found if found.parent == Path(self.config.run.save) else None
             self.loaded = self.loaded if self.newest else found
             return dict(manifest.progress)
-        raise BadNumbers(f"{problem}; no whole checkpoint is left to go back to")
+        raise BadNumbers(f"{problem}; the run itself has no whole one to go back to")
 
     def claim(self, warn: Warn) -> None:
         """Take the folder that --save names; a full disk is told through `warn` from now on."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from longseq.checkpoint.format.folder import find_latest
 from longseq.checkpoint.left_out import AllLeftOut, LeftOut, read_left_out
 from longseq.checkpoint.run_checkpoints import RunCheckpoints
 from longseq.config.checks import parse_config
@@ -19,6 +20,7 @@ from longseq.errors import EXIT_FAILED, BadNumbers, UserError
 from longseq.reports.runs import read_summary
 from tests.faults.rewind_worker import LAYOUTS
 from tests.parallel.ranks import run_ranks
+from tests.unit.checkpoint.test_checkpoint_folder import flip, write_checkpoint
 
 WORKER = Path(__file__).with_name("rewind_worker.py")
 
@@ -156,6 +158,27 @@ def test_of_two_runs_each_batch_is_left_out_once(tmp_path: Path) -> None:
     RunCheckpoints.load(run, print)
     assert [one.first for one in run.left_out.batches] == [BATCH.first, 40]
     assert read_left_out(first / "step-4", first) == AllLeftOut((BATCH,))
+
+
+def test_where_the_checkpoint_to_go_back_to_is_damaged_one_beside_is_offered(
+    tmp_path: Path,
+) -> None:
+    """It is another run's, and so for the user to choose."""
+    for step in (9, 10):
+        write_checkpoint(tmp_path, step)
+    flip(tmp_path / "step-10" / "state" / "a.pt", 77)
+    run: Any = SimpleNamespace(
+        newest=None,
+        loaded=tmp_path / "step-10",
+        _restore=lambda place, warn, asked: find_latest(place, warn, asked=asked),
+    )
+    with pytest.raises(BadNumbers) as raised:
+        RunCheckpoints.go_back(run, lambda _: None)
+    said = str(raised.value)
+    assert said.startswith(f"--on-spike rewind: checkpoint {tmp_path}/step-10 is damaged: ")
+    assert said.endswith(
+        f": step-9: give LOAD={tmp_path}/step-9; the run itself has no whole one to go back to"
+    )
 
 
 @pytest.mark.parametrize(

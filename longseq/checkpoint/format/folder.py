@@ -81,7 +81,8 @@ def find_latest(
     beside = ranks.gather(_whole_beside(candidates[0]) if named and ranks.rank == 0 else [])[0]
     if beside:
         names = ", ".join(path.name for path in beside[:3]) + (", ..." if len(beside) > 3 else "")
-        give = ("" if asked else "LOAD=") + quote(str(beside[0]))
+        network = asked and not asked.startswith("--")  # that was given itself, and not by LOAD
+        give = ("" if network else "LOAD=") + quote(str(beside[0]))
         problem += f"; whole beside it, by names and sizes: {names}: give {give}"
     if asked:
         raise UserError(f"{asked}: {problem}")
