@@ -6,6 +6,7 @@ import bz2
 import io
 import lzma
 import os
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -36,7 +37,8 @@ MARKS = (
     (b"\x43\x27\x41\x1a", "2bit"),
     (b"\x1a\x41\x27\x43", "2bit"),  # written on a machine of the other byte order
 )
-ALIGNED = (b"@HD\t", b"@SQ\t", b"@RG\t", b"@PG\t", b"@CO\t", b"BAM\1", b"CRAM\2", b"CRAM\3")
+# A FASTQ's first read may be called as a line of SAM's header, but has no such field behind that
+ALIGNED = re.compile(rb"@(HD|SQ|RG|PG)\t[A-Za-z][A-Za-z0-9]:|BAM\x01|CRAM[\x02\x03]")
 BLEND = ".blend"  # of the lists that --data-path takes
 COMPRESSED = (".gz", ".bgz", ".bz2", ".xz", ".zst")
 SQUEEZED = {  # how a compressed file starts → what xopen calls it
@@ -73,7 +75,7 @@ def recognise(path: str, head: bytes, text_tokens: bool) -> str:
     by_name = kind_by_name(os.path.basename(path))
     if by_name == "jsonl" or (by_name == "text" and not text_tokens):
         return by_name
-    if start.startswith(ALIGNED):
+    if by_name != "text" and ALIGNED.match(start):
         raise UserError(
             f"{path} is SAM, BAM or CRAM, which are not read: make FASTQ of it with samtools fastq"
         )
@@ -110,9 +112,9 @@ def decompressed(lower: Any, squeezed: str) -> Any:
     """What a compressed stream holds, by xopen; buffered, as `lower` is."""
     upper: Any
     if squeezed == "bz2":
-        upper = _Streams(lower, bz2.BZ2Decompressor)
+        upper = _Streams(lower, bz2.BZ2Decompressor, b"BZh")
     elif squeezed == "xz":
-        upper = _Streams(lower, partial(lzma.LZMADecompressor, lzma.FORMAT_XZ))
+        upper = _Streams(lower, partial(lzma.LZMADecompressor, lzma.FORMAT_XZ), b"\xfd7zXZ\0")
     else:
         import xopen
 
@@ -125,8 +127,9 @@ class _Streams(io.RawIOBase):
     out whatever else follows one, without a word.
     """
 
-    def __init__(self, lower: Any, begin: Callable[[], Any]) -> None:
-        self._lower, self._begin = lower, begin
+    def __init__(self, lower: Any, begin: Callable[[], Any], mark: bytes) -> None:
+        """mark: what each begins with."""
+        self._lower, self._begin, self._mark = lower, begin, mark
         self._stream = begin()
 
     def readable(self) -> bool:
@@ -141,6 +144,8 @@ class _Streams(io.RawIOBase):
                     if not (block := self._lower.read(BLOCK)):
                         return 0
                     block = block.lstrip(b"\0")
+                if block[: len(self._mark)] != self._mark[: len(block)]:
+                    raise EOFError("other bytes follow the end of a stream")
                 self._stream = self._begin()
             elif self._stream.needs_input and not (block := self._lower.read(BLOCK)):
                 raise EOFError("the end of a stream is missing")

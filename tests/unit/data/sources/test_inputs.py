@@ -16,6 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from longseq.data.indexed.record_table import read_records
+from longseq.data.sources.formats import recognise
 from longseq.data.sources.inputs import expand
 from longseq.errors import UserError
 from tests.file_formats import zstandard
@@ -93,6 +94,8 @@ def test_zstandard(tmp_path: Path) -> None:
     ("name", "content", "expected"),
     [
         ("x.fq", "@r\nACGT\n+\nIIII\n@s\nGG\n+\n@I\n", ["ACGT", "GG"]),
+        ("aligned.fq", "@CO\tx\nACGT\n+\nIIII\n", ["ACGT"]),  # no SAM
+        ("sample.fq", "@HD\tsample 7: lane 2\nACGT\n+\nIIII\n", ["ACGT"]),
         ("blank.fq", "@r\nACGT\n+\nIIII\n\n\n", ["ACGT"]),
         ("four.fq", "@r\nACGT\n+\nIIII" + 4 * "\n", ["ACGT"]),
         ("many.fq", "@r\nACGT\n+\nIIII\n" + (9 << 20) * "\n", ["ACGT"]),
@@ -127,6 +130,10 @@ def test_formats(tmp_path: Path, name: str, content: str, expected: list[str]) -
         ("cut2.fq", b"@r\nACGT\n+\n\n\n\n", "is not FASTQ"),
         ("inner.fq", b"@r\nAC\n+\nII\n\n@s\nAC\n+\nII\n", "is not FASTQ behind the read r .Line"),
         ("x.sam", b"@HD\tVN:1.6\n", "is SAM, BAM or CRAM, which are not read: make FASTQ of it"),
+        ("y.sam", b"@SQ\tSN:chr1\tLN:9\n", "is SAM, BAM or CRAM"),
+        ("x.cram", b"CRAM\3\0", "is SAM, BAM or CRAM"),
+        ("more.fa.xz", lzma.compress(b">a\nACGT\n") + b"\n", "other bytes follow the end of a"),
+        ("more.fa.bz2", bz2.compress(b">a\nACGT\n") + b"\n", "other bytes follow the end of a"),
         ("x.bam", gzip.compress(b"BAM\1\0"), "is SAM, BAM or CRAM"),
         ("x.jsonl", b'{"text": 3}\n', "one string named text"),
         ("y.jsonl", b"{[\n", "JSON"),
@@ -144,6 +151,10 @@ def test_refused_inputs(tmp_path: Path, name: str, content: bytes, message: str)
         make(tmp_path, content, name=name, chunk=1024)
     assert name in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_name_says_text_before_a_mark_does() -> None:
+    assert recognise("x.txt", b"@HD\tVN:1.6\n", True) == "text"
 
 
 def test_inputs_as_folder_list_and_nothing(tmp_path: Path) -> None:
