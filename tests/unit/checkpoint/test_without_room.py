@@ -159,6 +159,6 @@ def test_where_all_of_its_own_are_damaged_it_goes_back_to_what_was_loaded(
     with pytest.raises(BadNumbers) as raised:
         kept.go_back(print)
     assert str(raised.value) == (
-        "--on-spike rewind: checkpoint step-4 is damaged: x; no whole checkpoint is left to go"
-        " back to"
+        "--on-spike rewind: checkpoint step-4 is damaged: x; the run itself has no whole one to"
+        " go back to"
     )
