@@ -122,3 +122,17 @@ def test_fp16_holds_what_one_of_many_tokens_counts(counted: int) -> None:
 
     for half, whole in zip(gradients(torch.float16), gradients(torch.float32), strict=True):
         assert float((half - whole).norm()) <= 1e-3 * float(whole.norm())
+
+
+def test_of_fp16_the_tables_gradient_holds_a_gpus_tile_of_one_label(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Hidden states of up to 200, all pulling at one row the same way."""
+    tokens = head_tiles.TILE_TOKENS["gpu"]
+    monkeypatch.setitem(head_tiles.TILE_TOKENS, "cpu", tokens)
+    hidden, table = torch.zeros(tokens, 1, 8).half(), torch.zeros(8, 8).half()
+    hidden[..., 0], table[0, 0] = 200.0, -0.1
+    labels, weights = torch.zeros(tokens, 1, dtype=torch.long), torch.ones(tokens, 1) / tokens
+    found = loss.tiled_cross_entropy(hidden, table.requires_grad_(), labels, weights, 6)
+    (gradient,) = torch.autograd.grad(found, table)
+    assert float(gradient[0, 0]) == pytest.approx(-200, rel=1e-3)
