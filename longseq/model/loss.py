@@ -145,9 +145,11 @@ class _TiledCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """grad a scalar → gradients of hidden [s/parts, b, h] and table [V of this rank, h]."""
         d_hidden, d_table, unit = ctx.saved_tensors
-        grad = grad * unit
-        d_table = d_table.mul_(grad).to(d_hidden.dtype)
-        return d_hidden.mul_(grad), d_table, None, None, None, None
+        factor = grad * unit
+        if not d_hidden.is_cpu:  # a GPU would round a scalar; a CPU does not, nor makes fp32 copies
+            factor = factor[None]
+        d_table = d_table.mul_(factor).to(d_hidden.dtype)
+        return d_hidden.mul_(factor), d_table, None, None, None, None
 
 
 class _TileLosses(NamedTuple):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from longseq.model import head_tiles, loss
 from longseq.model.rotary import rotary_table, turned_heads
@@ -136,3 +139,25 @@ def test_of_fp16_the_tables_gradient_holds_a_gpus_tile_of_one_label(
     found = loss.tiled_cross_entropy(hidden, table.requires_grad_(), labels, weights, 6)
     (gradient,) = torch.autograd.grad(found, table)
     assert float(gradient[0, 0]) == pytest.approx(-200, rel=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_on_a_gpu_backward_multiplies_by_a_factor_that_is_not_rounded(dtype: torch.dtype) -> None:
+    """There a scalar of the device is rounded to what it multiplies: torch.result_type's rule."""
+    factors = []
+
+    class Watched(TorchDispatchMode):
+        def __torch_dispatch__(
+            self, op: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            if op is torch.ops.aten.mul_.Tensor:
+                factors.append(torch.result_type(*args))
+            return op(*args, **(kwargs or {}))
+
+    hidden = torch.zeros(6, 1, 8, dtype=dtype, device="meta", requires_grad=True)
+    table = torch.zeros(8, 8, dtype=dtype, device="meta", requires_grad=True)
+    labels, weights = (torch.zeros(6, 1, dtype=d, device="meta") for d in (torch.long, None))
+    found = loss.tiled_cross_entropy(hidden, table, labels, weights, 6)
+    with Watched():
+        torch.autograd.grad(found / 3, (hidden, table))
+    assert factors == [torch.float32] * 2
