@@ -31,6 +31,13 @@ def scale_losses(engine: Any, settings: dict[str, Any]) -> None:
     engine.backward = scaled
 
 
+def is_smallest(scaler: Any) -> bool:
+    """Whether this scale can fall no more, where DeepSpeed would raise an exception; a fixed one
+    is not meant to.
+    """
+    return bool(scaler.dynamic and scaler.cur_scale <= scaler.min_scale)
+
+
 def change_after_update(optimizer: Any) -> None:
     """Change the scale when the update is made, not between the norm and the division.
 

@@ -51,6 +51,7 @@ class BareOptimizer(torch.optim.Optimizer):
         self._global_grad_norm = 0.0
         self.loss_scaler: Any = None  # DeepSpeed's, in fp16 (loss_scale.py)
         self.may_update: Callable[[float], bool] = lambda norm: True
+        self.is_overflow: Callable[[], bool] = lambda: True  # in fp16, where the norm is no number
         self.overflow = False  # whether the last update was left out, as DeepSpeed's own call it
         self._sums: dict[nn.Parameter, Tensor] = {}
         super().__init__(self.inner.param_groups, {})
@@ -116,12 +117,12 @@ class BareOptimizer(torch.optim.Optimizer):
 
     def _scale(self, given: list[tuple[nn.Parameter, Tensor]]) -> float:
         """What these gradients are multiplied by, to clip them and to take fp16's loss scale out;
-        `overflow` says whether they are used. In fp16 nobody is asked where they are no numbers.
+        `overflow` says whether they are used. Nobody is asked where fp16's scale was too large.
         """
         scaler = self.loss_scaler
         scale = scaler.loss_scale if scaler is not None else 1.0
         self._global_grad_norm = norm = gradient_norm(given, self.tp) / scale
-        self.overflow = scaler is not None and not math.isfinite(norm)
+        self.overflow = scaler is not None and not math.isfinite(norm) and self.is_overflow()
         if scaler is not None:
             scaler.update_scale(self.overflow)
         self.overflow = self.overflow or not self.may_update(norm)

@@ -1,17 +1,20 @@
 """The moment between the gradient's norm and the update, at every ZeRO stage.
 
-    hold_updates(engine, may_update)     # may_update(norm) -> bool
+    hold_updates(engine, may_update, loss)   # may_update(loss, norm) -> bool; loss() -> float
 
 DeepSpeed measures the whole gradient's norm inside its step and updates right after; here somebody
 is asked in between. The norm is the same on all ranks, and not finite on any where a gradient is
 not finite on one, so all ranks give the same answer without a word. An update that is refused takes
 the way of an fp16 overflow: gradients are dropped, weights and optimizer stay as they are.
 
-In fp16 an overflow is normal, and DeepSpeed skips it before it measures: then nobody is asked.
+In fp16 an overflow is normal: it is skipped, the loss scale falls, and nobody is asked. Where the
+loss itself is not finite, or the scale can fall no more, it is none; and what somebody is asked of
+does not change the scale.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -19,34 +22,73 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from longseq.engine.loss_scale import is_smallest
 from longseq.engine.stage0 import BareOptimizer
 
 MayUpdate = Callable[[float], bool]
 
 
-def hold_updates(engine: Any, may_update: MayUpdate) -> None:
-    """Ask `may_update` before each update of `engine`; False: it is left out."""
+def hold_updates(
+    engine: Any, may_update: Callable[[float, float], bool], loss: Callable[[], float]
+) -> None:
+    """Ask `may_update` before each update of `engine`; False: it is left out.
+
+    loss: the step's, the same on all ranks; called when the norm is there.
+    """
     optimizer = engine.optimizer
+
+    def ask(norm: float) -> bool:
+        return may_update(loss(), norm)
+
+    def is_overflow() -> bool:
+        return math.isfinite(loss()) and not is_smallest(optimizer.loss_scaler)
+
     if isinstance(optimizer, BareOptimizer):
-        optimizer.may_update = may_update
-        return
-    if hasattr(optimizer, "get_grads_for_norm"):
-        _hold_bf16(optimizer, may_update)
-        return
-    if not engine.fp16_enabled():
+        optimizer.may_update, optimizer.is_overflow = ask, is_overflow
+    elif hasattr(optimizer, "get_grads_for_norm"):
+        _hold_bf16(optimizer, ask)
+    else:
+        _hold_zero(engine, ask, is_overflow)
+
+
+def _hold_zero(engine: Any, may_update: MayUpdate, is_overflow: Callable[[], bool]) -> None:
+    """DeepSpeed's optimizers of stages 1 to 3: a norm where they measure it, or the overflow for
+    which they do not. What they tell the loss scale is corrected.
+    """
+    optimizer, fp16 = engine.optimizer, engine.fp16_enabled()
+    if not fp16:
         optimizer.check_grad_overflow = False  # else stage 2 drops a step before anybody is asked
-    stage_3 = engine.zero_optimization_stage() == 3
-    name = "_get_norm_groups" if stage_3 else "scaled_global_norm"
-    measure = getattr(optimizer, name)
+    name = "_get_norm_groups" if engine.zero_optimization_stage() == 3 else "scaled_global_norm"
+    check, measure, tell = (
+        optimizer.check_overflow,
+        getattr(optimizer, name),
+        optimizer._update_scale,
+    )
+    refused: list[float] = []
 
-    def ask() -> Any:
-        measured = measure()
-        norm = _whole(measured) / optimizer.loss_scale
-        if not may_update(norm):
+    def judge(norm: float) -> None:
+        if fp16 and not math.isfinite(norm) and is_overflow():
             optimizer.overflow = True
-        return measured
+        elif not may_update(norm):
+            optimizer.overflow = True
+            refused.append(norm)
 
-    setattr(optimizer, name, ask)
+    def checked(*args: Any, **kwargs: Any) -> None:
+        check(*args, **kwargs)
+        if optimizer.overflow:
+            judge(math.inf)
+
+    def measured() -> Any:
+        found = measure()
+        judge(_whole(found) / optimizer.loss_scale)
+        return found
+
+    def told(overflow: bool) -> None:
+        tell(overflow and not refused)
+        refused.clear()
+
+    optimizer.check_overflow, optimizer._update_scale = checked, told
+    setattr(optimizer, name, measured)
 
 
 def _hold_bf16(optimizer: Any, may_update: MayUpdate) -> None:

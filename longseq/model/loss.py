@@ -132,8 +132,9 @@ class _TiledCrossEntropy(torch.autograd.Function):
                 d_logits = _logits_gradient(tile, tile_weights / unit).to(table.dtype)
                 d_h = (d_logits @ table).view(-1, *hidden.shape[1:])
                 d_hidden[here] = exchange.gather_tokens_gradient(d_h)
+                del d_h
                 _add_product(d_table, d_logits, h, block)
-                del d_logits, d_h
+                del d_logits
             del tile, h  # or they would live until the next tile is there
         if d_hidden is not None and d_table is not None:
             waits = table.dtype == torch.float16  # for the loss scale, to be rounded once it is in
@@ -144,9 +145,11 @@ class _TiledCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """grad a scalar → gradients of hidden [s/parts, b, h] and table [V of this rank, h]."""
         d_hidden, d_table, unit = ctx.saved_tensors
-        grad = grad * unit
-        d_table = d_table.mul_(grad).to(d_hidden.dtype)
-        return d_hidden.mul_(grad), d_table, None, None, None, None
+        factor = grad * unit
+        if not d_hidden.is_cpu:  # a GPU would round a scalar; a CPU does not, nor makes fp32 copies
+            factor = factor[None]
+        d_table = d_table.mul_(factor).to(d_hidden.dtype)
+        return d_hidden.mul_(factor), d_table, None, None, None, None
 
 
 class _TileLosses(NamedTuple):
@@ -185,8 +188,8 @@ def _tile_losses(
 def _unit(weights: Tensor) -> Tensor:
     """A power of two, a scalar, in which the largest of the weights is 1/8 to 1/4.
 
-    Whatever is in such a unit has the same digits. The sums over a tile's tokens, of at most 2^15,
-    are far below fp16's largest number, and a token's own gradient far above its smallest.
+    Whatever is in such a unit has the same digits. The gradients of such a token's logits are above
+    fp16's smallest number, also where there are 50,000; the sums over tokens see to themselves.
     """
     top = weights.amax().clamp_min(torch.finfo(torch.float32).tiny)
     return (top.view(torch.int32) & 0x7F800000).view(torch.float32) * 8
@@ -200,9 +203,17 @@ def _logits_gradient(tile: _TileLosses, weights: Tensor) -> Tensor:
 
 
 def _add_product(total: Tensor, d_logits: Tensor, h: Tensor, rows: int) -> None:
-    """total [V, h] fp32 += d_logits [n, V]ᵀ · h [n, h]; in half precision some rows at a time."""
+    """total [V, h] fp32 += d_logits [n, V]ᵀ · h [n, h]; in half precision some rows at a time.
+
+    fp16 ends at 65,504, where 32,768 tokens of one label bring 8,192 |h|: it gets a part of h, with
+    which no |h| below 256 gets there. A small tile, of a large vocabulary, keeps all of it.
+    """
     if h.dtype == torch.float32:
         total.addmm_(d_logits.t(), h)
         return
+    part_of = 1
+    if h.dtype == torch.float16:
+        part_of = 1 << (len(h) // 1024).bit_length()
+        h = h / part_of
     for some, part in zip(total.split(rows), d_logits.split(rows, 1), strict=True):
-        some += part.t() @ h
+        some.add_(part.t() @ h, alpha=part_of)

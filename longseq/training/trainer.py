@@ -137,7 +137,7 @@ class Trainer:
 
     def guard(self, may_update: Callable[[float, float], bool]) -> None:
         """Ask `may_update(loss, grad_norm)` before each update of `step`; False: it is left out."""
-        hold_updates(self.engine, lambda norm: may_update(self._loss.value(), norm))
+        hold_updates(self.engine, may_update, lambda: self._loss.value())
 
     def forward_backward(self, batches: Iterable[MicroBatch]) -> Tensor:
         """Accumulate the gradients of a global batch; returns its mean loss of a token, a scalar.

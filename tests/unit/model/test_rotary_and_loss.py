@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from longseq.model import head_tiles, loss
 from longseq.model.rotary import rotary_table, turned_heads
@@ -122,3 +125,39 @@ def test_fp16_holds_what_one_of_many_tokens_counts(counted: int) -> None:
 
     for half, whole in zip(gradients(torch.float16), gradients(torch.float32), strict=True):
         assert float((half - whole).norm()) <= 1e-3 * float(whole.norm())
+
+
+def test_of_fp16_the_tables_gradient_holds_a_gpus_tile_of_one_label(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Hidden states of up to 200, all pulling at one row the same way."""
+    tokens = head_tiles.TILE_TOKENS["gpu"]
+    monkeypatch.setitem(head_tiles.TILE_TOKENS, "cpu", tokens)
+    hidden, table = torch.zeros(tokens, 1, 8).half(), torch.zeros(8, 8).half()
+    hidden[..., 0], table[0, 0] = 200.0, -0.1
+    labels, weights = torch.zeros(tokens, 1, dtype=torch.long), torch.ones(tokens, 1) / tokens
+    found = loss.tiled_cross_entropy(hidden, table.requires_grad_(), labels, weights, 6)
+    (gradient,) = torch.autograd.grad(found, table)
+    assert float(gradient[0, 0]) == pytest.approx(-200, rel=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_on_a_gpu_backward_multiplies_by_a_factor_that_is_not_rounded(dtype: torch.dtype) -> None:
+    """There a scalar of the device is rounded to what it multiplies: torch.result_type's rule."""
+    factors = []
+
+    class Watched(TorchDispatchMode):
+        def __torch_dispatch__(
+            self, op: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            if op is torch.ops.aten.mul_.Tensor:
+                factors.append(torch.result_type(*args))
+            return op(*args, **(kwargs or {}))
+
+    hidden = torch.zeros(6, 1, 8, dtype=dtype, device="meta", requires_grad=True)
+    table = torch.zeros(8, 8, dtype=dtype, device="meta", requires_grad=True)
+    labels, weights = (torch.zeros(6, 1, dtype=d, device="meta") for d in (torch.long, None))
+    found = loss.tiled_cross_entropy(hidden, table, labels, weights, 6)
+    with Watched():
+        torch.autograd.grad(found / 3, (hidden, table))
+    assert factors == [torch.float32] * 2
