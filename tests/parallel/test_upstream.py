@@ -53,7 +53,8 @@ def metrics(
         timeout=600,
         check=False,
     )
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    said = [path.read_text() for path in (*folder.glob("log/failed-*"), *folder.glob("log/*.out"))]
+    assert done.returncode == 0, "\n".join([*said, done.stdout, done.stderr])[-8000:]
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
