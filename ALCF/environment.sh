@@ -14,7 +14,7 @@ longseq_python_version() { # longseq_python_version PYTHON: prints 3.11.7, nothi
 longseq_find_python() { # sets LONGSEQ_BASE_PYTHON and LONGSEQ_PYTHON_VERSION: 3.10 to 3.13
     local candidate version seen='' entry entries path=''
     # There no Python of pyenv's starts, and none finds the names that it is given
-    [[ -e . && ($(readlink /proc/self/cwd 2>/dev/null) != *' (deleted)' || . -ef $PWD) ]] || # it may be called so
+    [[ -e . && (. -ef $PWD || $(readlink /proc/self/cwd 2>/dev/null) != *' (deleted)') ]] || # or moved
         longseq_refuse "this folder, ${PWD-}, is gone: cd to one that is there" || return
     # No environment of ours, should one be activated: made anew it would remove itself
     IFS=: read -r -a entries <<<"$PATH"

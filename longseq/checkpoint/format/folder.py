@@ -78,18 +78,14 @@ def find_latest(
             warn(problem)
     # Who names a checkpoint means that one: another is offered, and not taken
     named = candidates in ([folder], [folder.resolve()])
-    beside = ranks.gather(_whole_beside(candidates[0]) if named and ranks.rank == 0 else [])[0]
-    if beside:
-        names = ", ".join(path.name for path in beside[:3]) + (", ..." if len(beside) > 3 else "")
-        network = asked and not asked.startswith("--")  # that was given itself, and not by LOAD
-        give = ("" if network else "LOAD=") + quote(str(beside[0]))
-        problem += f"; whole beside it, by names and sizes: {names}: give {give}"
+    offer = ranks.gather(_offer(candidates[0], asked) if named and ranks.rank == 0 else "")[0]
+    problem += offer
     if asked:
         raise UserError(f"{asked}: {problem}")
     where = f"--load {folder} (LOAD or RESUME)"
     if not candidates:
         raise UserError(f"{where}: {problem}; leave it out for a first run")
-    left = "" if beside else "; no whole checkpoint is left to go on from"
+    left = "" if offer else "; no whole checkpoint is left to go on from"
     raise UserError(f"{where}: {problem}{left}")
 
 
@@ -114,12 +110,20 @@ def _candidates(folder: Path) -> tuple[list[Path], str]:
     return [found[step] for step in before + after], "it holds no checkpoint"
 
 
-def _whole_beside(path: Path) -> list[Path]:
-    """Those beside a damaged one, first the newest of those before it; their hashes unread."""
+def _offer(path: Path, asked: str) -> str:
+    """Which are whole beside a damaged one, their hashes unread, and what to give for the nearest
+    before it; empty where none is.
+    """
     found = steps(path.parent)
     at = next((step for step, one in found.items() if one.name == path.name), 0)
     order = sorted(found, key=lambda step: (step > at, abs(step - at)))
-    return [found[step] for step in order if step != at and _looks_whole(found[step])]
+    beside = [found[step] for step in order if step != at and _looks_whole(found[step])]
+    if not beside:
+        return ""
+    names = ", ".join(one.name for one in beside[:3]) + (", ..." if len(beside) > 3 else "")
+    network = asked and not asked.startswith("--")  # that was given itself, and not by LOAD
+    give = ("" if network else "LOAD=") + quote(str(beside[0]))
+    return f"; whole beside it, by names and sizes: {names}: give {give}"
 
 
 def _looks_whole(path: Path) -> bool:

@@ -26,11 +26,7 @@ def keep_parameters(model: nn.Module) -> None:
         if isinstance(module, ColumnParallelLinear | RowParallelLinear):
             module.linear = linear
         elif isinstance(module, nn.Linear):
-            _let(module, partial(_forward, module))
-
-
-def _let(module: nn.Module, forward: Any) -> None:
-    module.forward = forward
+            vars(module)["forward"] = partial(_forward, module)
 
 
 def _forward(module: nn.Linear, x: Tensor) -> Tensor:
