@@ -21,18 +21,31 @@ longseq_args_to_plan() { # sets LONGSEQ_TO_PLAN; a batch that follows from a lay
     done
 }
 
-longseq_network_in_words() { # prints what gives the network that was planned, on any number of GPUs
-    if [[ $LONGSEQ_NAMED != custom ]]; then
-        printf 'MODEL_SIZE_KEY=%s' "$LONGSEQ_NAMED"
-    elif [[ -n $LONGSEQ_NETWORK ]]; then
-        printf LOAD=%s "${LONGSEQ_VALUE[LOAD]}"
-    else
-        printf 'MODEL_SIZE_KEY=%s and what is behind --' "${LONGSEQ_VALUE[MODEL_SIZE_KEY]}"
-    fi
+longseq_typed() { # sets REPLY to what this call sets beside layout and memory, as one types it
+    local row name type marks typed=''
+    # On any number of GPUs it shall be this network; a suggested line sets the others of these itself
+    local named=' MODEL_SIZE_KEY NGPUS MPSIZE SPSIZE RINGSIZE SP_TYPE USE_SEQUENCE_PARALLEL SEQ_LEN'
+    named+=' MICRO_BATCH ZERO_STAGE OFFLOAD_DEVICE OFFLOAD_PARAM USE_ACTIVATION_CHECKPOINTING '
+    longseq_key_to_keep
+    [[ $LONGSEQ_NAMED == custom ]] || REPLY=$LONGSEQ_NAMED
+    [[ -z $REPLY ]] || typed="MODEL_SIZE_KEY=$REPLY "
+    for row in "${LONGSEQ_VARIABLES[@]}"; do
+        IFS='|' read -r name type _ _ marks _ <<<"$row"
+        [[ -n ${!name-} && ! " $marks " =~ ' '(once|here|secret)' ' ]] || continue
+        longseq_quote "${!name}"
+        if [[ $type == same\ * || $type == older\ * ]]; then
+            name=${type#* } name=${name%%=*}
+            longseq_quote "${LONGSEQ_VALUE[$name]}"
+        fi
+        [[ $named != *" $name "* ]] || continue
+        named+="$name "
+        typed+="$name=$REPLY "
+    done
+    REPLY=${typed% }
 }
 
-longseq_plan() { # longseq_plan show|check: prints what PLAN asks for, or a line; refuses what needs far too much
-    local python=$LONGSEQ_BASE_PYTHON plan=${LONGSEQ_VALUE[PLAN]} options=()
+longseq_plan() { # longseq_plan show|check [EXTRA...]: prints what PLAN asks for, or a line; refuses what needs far too much
+    local python=$LONGSEQ_BASE_PYTHON plan=${LONGSEQ_VALUE[PLAN]} options=() REPLY
     if [[ $LONGSEQ_DEVICE != cpu ]]; then
         [[ -n $LONGSEQ_GPU ]] || longseq_refuse "PLAN=$plan: which GPUs $LONGSEQ_MACHINE has is in no profile:\
  ./longseq.sh plan --gpu NAME -- ARGUMENTS plans for one" || return
@@ -42,12 +55,15 @@ longseq_plan() { # longseq_plan show|check: prints what PLAN asks for, or a line
  NHOSTS=8, or use ./longseq.sh plan --gpu NAME --gpus N --$plan -- ARGUMENTS" || return
     fi
     [[ $1 != check ]] || options+=(--check)
-    [[ $plan != [sl]* ]] || options+=("--$plan")
+    if [[ $plan == [sl]* ]]; then
+        longseq_typed
+        options+=("--$plan" --with "$REPLY")
+    fi
     longseq_args_to_plan
     # As in longseq.sh: finished once is enough
     [[ ! -x $LONGSEQ_PYTHON || ! -f $LONGSEQ_VENV/installed-base.txt ]] || python=$LONGSEQ_PYTHON
     PYTHONPATH=$LONGSEQ_ROOT${PYTHONPATH:+:$PYTHONPATH} PYTHONDONTWRITEBYTECODE=1 PYTHONSAFEPATH=1 \
         "$python" -m longseq plan ${options[@]+"${options[@]}"} --gpus "$LONGSEQ_RANKS" -- ${LONGSEQ_TO_PLAN[@]+"${LONGSEQ_TO_PLAN[@]}"} || return
-    [[ $plan != [sl]* ]] || printf '\nThe line goes with what else this call sets: %s, DTYPE=%s, ...\n' \
-        "$(longseq_network_in_words)" "${LONGSEQ_VALUE[DTYPE]}"
+    [[ $plan != [sl]* || $# == 1 ]] ||
+        printf '\nBehind the -- of that line goes what this call has there as well, but for flags of layout and memory.\n'
 }

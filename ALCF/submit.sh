@@ -112,7 +112,7 @@ case $LONGSEQ_TASK in
         ;;
 esac
 if longseq_only_plans; then
-    longseq_plan show
+    longseq_plan show ${extra[@]+"${extra[@]}"}
     exit 0
 fi
 if [[ ${LONGSEQ_VALUE[PLAN]} != 0 && -n $LONGSEQ_GPU ]]; then

@@ -69,7 +69,7 @@ longseq_tell_untried
 longseq_tell_of_submission
 longseq_args ${extra[@]+"${extra[@]}"}
 if longseq_only_plans; then
-    longseq_plan show
+    longseq_plan show ${extra[@]+"${extra[@]}"}
     exit 0
 fi
 longseq_launch_command

@@ -11,6 +11,7 @@ import math
 import sys
 import time
 from pathlib import Path
+from shlex import quote
 
 from longseq.checkpoint.format.folder import steps
 from longseq.checkpoint.format.manifest import (
@@ -150,7 +151,7 @@ def _convert(options: argparse.Namespace) -> int:
     state = f" and {manifest.optimizer}'s state" if manifest.optimizer else ""
     names = ", ".join(str(path) for path, _ in chosen)
     mean = "the mean of " if len(chosen) > 1 else ""
-    print(f"{output}: {options.dtype} weights{state} of {mean}{names} (--load takes it)")
+    print(f"{output}: {options.dtype} weights{state} of {mean}{names}; LOAD={quote(str(output))} goes on from it")
     return EXIT_DONE
 
 

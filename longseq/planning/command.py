@@ -45,6 +45,13 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--suggest", action="store_true", help="the fastest way that fits")
     parser.add_argument("--longest", action="store_true", help="the longest sequence that fits")
     parser.add_argument(
+        "--with",
+        metavar="WORDS",
+        dest="typed",
+        default="",
+        help="what the line that they print begins with",
+    )
+    parser.add_argument(
         "--check", action="store_true", help="one line; refuse a run that needs far too much"
     )
     parser.add_argument("--json", action="store_true", help="the plan in numbers (docs/plan.md)")
@@ -124,7 +131,7 @@ def advise(options: argparse.Namespace, node: Node | None, picture: Path | None)
     _check_gpu(groups[3], node)
     ranks = count("--gpus", options.gpus)
     vocabulary = count("--vocab-size", options.vocab_size) or vocabulary_of(groups[4])
-    request = Request(groups, ranks, node, vocabulary)
+    request = Request(groups, ranks, node, vocabulary, options.typed)
     tell = progress(name)
     found, refused = (suggest if options.suggest else longest)(request, tell)
     if not found:  # because of what no layout mends?

@@ -28,13 +28,14 @@ CHUNK = 65536
 class Request:
     """What is asked: the argument list as `groups` (config/arguments.py), ranks, node, words.
 
-    vocabulary: as the data have it.
+    vocabulary: as the data have it. typed: what a line to type sets beside layout and memory.
     """
 
     groups: Sequence[Any]
     ranks: int
     node: Node
     vocabulary: int
+    typed: str = ""
 
     @property
     def machine(self) -> Machine:
@@ -95,8 +96,9 @@ class Choice:
         return make_config(groups, request.ranks, request.machine)
 
     def line(self, request: Request, tokens: int) -> str:
-        """What to type; the network's own variables and arguments stay as they are."""
-        words = [
+        """What to type; arguments of the network that are behind -- go there as well."""
+        words = [request.typed] if request.typed else []
+        words += [
             f"NGPUS={request.ranks} MPSIZE={self.tp} SPSIZE={self.ulysses} RINGSIZE={self.ring}",
             f"SEQ_LEN={tokens} MICRO_BATCH={self.micro_batch} ZERO_STAGE={self.zero}",
         ]

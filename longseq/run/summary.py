@@ -52,7 +52,8 @@ def opening_rows(
         *(("", note) for note in data.notes),
     ]
     if iteration:
-        rows.append(("resumed", f"after iteration {iteration} from {config.run.load}"))
+        left = "" if iteration < train.train_iters else "; none is left: give more (TRAIN_ITERS)"
+        rows.append(("resumed", f"after iteration {iteration} from {config.run.load}{left}"))
     return rows + [("", note) for note in notes]
 
 

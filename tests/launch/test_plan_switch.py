@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -43,7 +44,7 @@ def test_a_layout_is_suggested_whatever_batch_this_one_has(tmp_path: Path) -> No
     assert free.returncode == 0, free.stderr
     assert free.stdout.startswith("fits: ")
     assert "SEQ_LEN=32768" in free.stdout
-    assert "MODEL_SIZE_KEY=GPT13B" in free.stdout.splitlines()[-1]
+    assert "\nMODEL_SIZE_KEY=GPT13B NHOSTS=2 OUTPUT_DIR=" in free.stdout
     assert "--global-batch-size" not in free.stdout
     kept = call(tmp_path, "train-gpt3.sh", PLAN="suggest", GLOBAL_BATCH="1", **few)
     assert "--global-batch-size 1 is not a multiple" in kept.stdout
@@ -53,29 +54,37 @@ def test_a_layout_is_suggested_whatever_batch_this_one_has(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "key"),
     [
-        ("--num-layers 12 --hidden-size 768 --num-attention-heads 16", "MODEL_SIZE_KEY=GPT125M, "),
-        ("--num-layers 3", "MODEL_SIZE_KEY=GPT2_7B and what is behind --, "),
+        ("--num-layers 12 --hidden-size 768 --num-attention-heads 16", "GPT125M"),
+        ("--num-layers 3", "GPT2_7B"),
     ],
 )
-def test_the_suggested_line_names_the_network_that_was_planned(
-    tmp_path: Path, words: str, said: str
-) -> None:
-    few = {"MACHINE": "polaris", "SEQ_LEN": "4k", "NGPUS": "2"}
-    done = call(tmp_path, "train-gpt3.sh", "--", *words.split(), PLAN="suggest", **few)
+def test_the_suggested_line_is_whole(tmp_path: Path, words: str, key: str) -> None:
+    """The network that was planned, and each setting, under its own name and quoted."""
+    few = {"MACHINE": "polaris", "SEQ_LEN": "4k", "NGPUS": "2", "SPSIZE": "2", "WB_PROJECT": "a b"}
+    old = {"USE_FLASH_ATTN2": "1", "QUEUE": "debug", "WANDB_API_KEY": "secret"}
+    done = call(tmp_path, "train-gpt3.sh", "--", *words.split(), PLAN="suggest", **few, **old)
     assert done.returncode == 0, done.stderr
-    assert f" sets: {said}" in done.stdout.splitlines()[-1]
+    (line,) = [line for line in done.stdout.splitlines() if "train-gpt3.sh" in line]
+    typed = [f"MODEL_SIZE_KEY={key}", "USE_FLASH_ATTN=v2", f"OUTPUT_DIR={tmp_path}/runs"]
+    typed += ["WB_PROJECT=a b", "MACHINE=polaris", "QUEUE=debug", "NGPUS=2"]
+    assert shlex.split(line)[:7] == typed
+    assert sum("SPSIZE=" in word for word in shlex.split(line)) == 1
+    assert "secret" not in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("Behind the -- of that line goes what this call")
 
 
 def test_the_suggested_line_goes_with_the_run_whose_network_was_planned(
     bash: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
     """Where that network is no row of the table."""
-    script = """source "$LONGSEQ_ROOT/ALCF/plan.sh"
+    script = """source "$LONGSEQ_ROOT/ALCF/plan.sh"; source "$LONGSEQ_ROOT/ALCF/args.sh"
+        source "$LONGSEQ_ROOT/ALCF/launch.sh"; LOAD=runs/x LONGSEQ_NAMED=custom
         declare -A LONGSEQ_VALUE=([LOAD]=runs/x/checkpoints [MODEL_SIZE_KEY]=GPT13B)
-        LONGSEQ_NAMED=custom LONGSEQ_NETWORK="3 96 4" && longseq_network_in_words"""
-    assert bash(script).stdout == "LOAD=runs/x/checkpoints"
+        LONGSEQ_VARIABLES=("LOAD|path||||x") MODEL_SIZE_KEY=
+        longseq_typed && printf %s "$REPLY" """
+    assert bash(script).stdout == "LOAD=runs/x"
 
 
 def test_a_layout_is_sought_where_the_default_one_cannot_be(tmp_path: Path) -> None:
@@ -83,7 +92,7 @@ def test_a_layout_is_sought_where_the_default_one_cannot_be(tmp_path: Path) -> N
     small = {"MACHINE": "polaris", "SEQ_LEN": "4k", "MODEL_SIZE_KEY": "GPT125M", "NHOSTS": "3"}
     done = call(tmp_path, "train-gpt3.sh", PLAN="suggest", **small)
     assert done.returncode == 0, done.stderr
-    assert "\nNGPUS=12 MPSIZE=" in done.stdout
+    assert " NGPUS=12 MPSIZE=" in done.stdout
     wrong = call(tmp_path, "train-gpt3.sh", PLAN="suggest", MIN_LR="1", **small)
     assert wrong.returncode == 2
     assert (
