@@ -151,7 +151,8 @@ def _convert(options: argparse.Namespace) -> int:
     state = f" and {manifest.optimizer}'s state" if manifest.optimizer else ""
     names = ", ".join(str(path) for path, _ in chosen)
     mean = "the mean of " if len(chosen) > 1 else ""
-    print(f"{output}: {options.dtype} weights{state} of {mean}{names}; LOAD={quote(str(output))} goes on from it")
+    line = f"LOAD={quote(str(output))} goes on from it"
+    print(f"{output}: {options.dtype} weights{state} of {mean}{names}; {line}")
     return EXIT_DONE
 
 
