@@ -216,6 +216,7 @@ def place_plot(run: RunRecord) -> str:
                 *zip(*places, strict=True), marker="o", color=colour, label=f"iteration {at:,}"
             )
         axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter(lambda tokens, _: f"{tokens:,.0f}")
         axes.set_ylabel("loss (nats a token)")
         axes.legend()
 
@@ -238,7 +239,7 @@ def rate_plot(run: RunRecord) -> str:
     def draw(axes: Axes) -> None:
         axes.plot(*curve(run, "learning_rate"), color=ORANGE, linewidth=1.6)
         from_zero(axes, "learning rate")
-        axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=True)
+        axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
 
     return as_svg(draw)
 

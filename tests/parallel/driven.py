@@ -14,6 +14,7 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 
@@ -22,6 +23,7 @@ from longseq.checkpoint.run_checkpoints import RunCheckpoints
 from longseq.config.checks import parse_config
 from longseq.data.opening import open_data
 from longseq.engine.distributed import start_distributed, stop_distributed
+from longseq.model.dropout import Dropout
 from longseq.training.feed import Feed
 from longseq.training.trainer import Trainer
 from tests.gpu.syncs import counted
@@ -29,7 +31,7 @@ from tests.parallel.losses import GENOME
 
 COMMON = (
     "--num-layers 2 --hidden-size 64 --num-attention-heads 4 --seq-length 64 --device cpu"
-    f" --use-flash-attn-sdpa --global-batch-size 4 --split 1,1,0 --data-path {GENOME}"
+    f" --global-batch-size 4 --split 1,1,0 --data-path {GENOME}"
 )
 DOCUMENTS = "--reset-attention-mask --eod-mask-loss"
 LAYOUTS = {
@@ -47,8 +49,9 @@ CUTS = {
 }
 
 
-def make(flags: str) -> tuple[Trainer, Feed, RunCheckpoints]:
-    config = parse_config([*COMMON.split(), *flags.split()], int(os.environ["WORLD_SIZE"]))
+def make(flags: str, kernel: str = "--use-flash-attn-sdpa") -> tuple[Trainer, Feed, RunCheckpoints]:
+    words = f"{COMMON} {kernel} {flags}".split()
+    config = parse_config(words, int(os.environ["WORLD_SIZE"]))
     data = open_data(config.data, config.network.seq_length, config.training.seed)
     trainer = Trainer(config, data.vocab_size)
     assert data.train is not None
@@ -176,6 +179,27 @@ def refused_update(stage: int) -> dict[str, Any]:
     return {"asked": len(asked), "updated": updated, "same": same}
 
 
+def drawn(flags: str) -> list[dict[str, list[int]]]:
+    """Of each rank: the seeds of what it drops in a step, a validation and another step."""
+    found: dict[str, list[int]] = {name: [] for name in ("first", "validation", "second")}
+    at, usual = [""], Dropout.seed_of
+
+    def seed_of(self: Dropout, forward_pass: int) -> int:
+        seed = usual(self, forward_pass)
+        found[at[0]].append(seed)
+        return seed
+
+    dropout = "--hidden-dropout 0.1 --attention-dropout 0.1 --micro-batch-size 2"
+    trainer, feed, _ = make(f"--tensor-model-parallel-size 2 {dropout} {flags}", kernel="")
+    with trainer, mock.patch.object(Dropout, "seed_of", seed_of):
+        for at[0] in found:
+            if at[0] == "validation":
+                trainer.evaluate(feed, 1)
+            else:
+                trainer.step(feed.step(trainer.consumed_samples))
+        return trainer.ranks.gather(found)
+
+
 def main() -> None:
     warnings.simplefilter("ignore")
     start_distributed(torch.device("cpu"))
@@ -190,6 +214,7 @@ def main() -> None:
     found |= {name: steps_without_read_back(flags) for name, flags in LAYOUTS.items()}
     found["by position"] = {name: by_position(flags) for name, flags in LAYOUTS.items()}
     found["as defined"] = [by_position_as_defined(flags) for flags in ("", DOCUMENTS)]
+    found["drawn"] = [drawn(flags) for flags in ("", "--sequence-parallel")]
     for stage in range(1, 4):
         found[f"refused, zero {stage}"] = refused_update(stage)
     found["loads torch's compiler"] = "torch._inductor.compile_fx" in sys.modules

@@ -34,6 +34,18 @@ def test_a_driven_trainer(tmp_path: Path) -> None:
     for cut in cuts:
         assert cut[0] == pytest.approx(defined[0], rel=1e-5)
         assert cut == pytest.approx(cuts[0], rel=1e-5)
+    # Each place of each layer drops something else in each micro batch of each step, and nothing in
+    # a validation; tensor-parallel ranks drop the same, but of attention's weights
+    places = 1 + 2 * 3
+    for ranks, alike in zip(found["drawn"], (5, 0), strict=True):
+        for seeds in ranks:
+            assert seeds["validation"] == []
+            both = seeds["first"] + seeds["second"]
+            assert [len(seeds["first"]), len(both), len(set(both))] == [2 * places] + [
+                4 * places
+            ] * 2
+        one, other = (set(seeds["first"]) for seeds in ranks)
+        assert len(one & other) == 2 * alike
     # The position is what was consumed, not the iteration times this run's batch
     larger = found["larger batch"]
     assert larger["resumed"] == {"iteration": 2, "consumed_samples": 8, "consumed_tokens": 512}
