@@ -52,8 +52,11 @@ def config(*flags: str) -> Config:
     return parse_config(["--device", "cpu", "--lr", "0.01", *flags], 1)
 
 
+ADAM = dict.fromkeys(("adam", "muon"), "--adam-beta1 0.8 --adam-beta2 0.9 --adam-eps 1e-3".split())
+
+
 def adamw(parameters: Any, decay: float) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(parameters, lr=0.01, weight_decay=decay)
+    return torch.optim.AdamW(parameters, 0.01, betas=(0.8, 0.9), eps=1e-3, weight_decay=decay)
 
 
 # Optimizer → the library's own on (tables, matrices of layers, the rest)
@@ -82,7 +85,9 @@ def test_every_optimizer_is_made_and_tried() -> None:
 @pytest.mark.parametrize("name", LIBRARY)
 def test_steps_as_the_library_does(name: str) -> None:
     ours, theirs = Net(), Net()
-    run = config("--optimizer", name, "--clip-grad", "0", "--weight-decay", "0.1")
+    run = config(
+        "--optimizer", name, "--clip-grad", "0", "--weight-decay", "0.1", *ADAM.get(name, [])
+    )
     optimizer = make_optimizer(run, parameter_groups(ours, run.training), Mesh.single())
     table, matrix, bias = theirs.tokens.weight, theirs.layers[0].weight, theirs.layers[0].bias
     library = LIBRARY[name](table, matrix, bias)
