@@ -31,7 +31,8 @@ from tests.parallel.losses import GENOME
 
 COMMON = (
     "--num-layers 2 --hidden-size 64 --num-attention-heads 4 --seq-length 64 --device cpu"
-    f" --global-batch-size 4 --split 1,1,0 --data-path {GENOME}"
+    " --global-batch-size 4 --train-iters 10 --lr 1e-3 --min-lr 1e-4"
+    f" --split 1,1,0 --data-path {GENOME}"
 )
 DOCUMENTS = "--reset-attention-mask --eod-mask-loss"
 LAYOUTS = {
@@ -67,8 +68,8 @@ def steps_without_read_back(flags: str) -> dict[str, Any]:
         batches = list(feed.step(trainer.consumed_samples))
         with counted(trainer.device) as waits:
             loss = trainer.forward_backward(batches)
-        trainer.update()
-        return {"waits": dict(waits), "loss": float(loss), **trainer.progress()}
+        rate = trainer.update()
+        return {"waits": dict(waits), "loss": float(loss), "rate": rate, **trainer.progress()}
 
 
 def by_position(flags: str) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ def test_a_driven_trainer(tmp_path: Path) -> None:
         done = found[name]
         assert done.pop("waits") == {}, name
         assert 1 < done.pop("loss") < 3
+        cosine = 0.5 * (1 + math.cos(math.pi * 2 / 10))  # of the second of ten iterations
+        assert done.pop("rate") == pytest.approx(1e-4 + 9e-4 * cosine)
         assert done == {"iteration": 2, "consumed_samples": 8, "consumed_tokens": 8 * 64}
     # Losses by place: as defined, whichever rank holds which place
     whole, documents = found["as defined"]

@@ -173,9 +173,12 @@ def test_epochs_differ_and_seeds_differ(tmp_path: Path) -> None:
     other = unique_stream(tmp_path / "b", [5] * 40, 2)
     assert stream._epoch(0)[0].tolist() != other._epoch(0)[0].tolist()
     samples = FileSamples(stream, 4, VOCABULARY, options())
-    starts = [samples.layout.window(i).start for i in range(samples.layout.epoch_samples)]
+    count = samples.layout.epoch_samples
+    starts = [samples.layout.window(i).start for i in range(count)]
     assert sorted(starts) == list(range(0, len(starts) * 4, 4))
     assert starts != sorted(starts)
+    again = [samples.layout.window(count + i).start - starts[i] for i in range(count)]
+    assert len(set(again)) > count // 2  # another order, and not the same one further on
 
 
 @given(st.integers(1, 3000), st.integers(0, 5))
@@ -298,4 +301,5 @@ def test_other_strand_at_random(tmp_path: Path, apart: bool, tokenizer: str) -> 
         strands[mirrored.get(text, text), text in mirrored] += 1
     assert {text for text, _ in strands} == set(texts)
     assert all(strands[text, False] + strands[text, True] == 8 for text in texts)
+    assert sum(0 < strands[text, True] < 8 for text in texts) > 10
     assert sum(strands[text, True] for text in texts) == pytest.approx(80, abs=25)
