@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -83,10 +84,17 @@ def kill(process: subprocess.Popen[str]) -> None:
     process.communicate()
 
 
-def killed_run(moment: float, flags: list[str], disk: Path | None) -> str:
-    """What is wrong after a run was killed `moment` seconds after its start; "" if nothing."""
+def killed_run(
+    moment: float,
+    flags: list[str],
+    disk: Path | None,
+    begun: Callable[[], bool] = lambda: True,
+) -> str:
+    """What is wrong after a run was killed, `moment` seconds after it has `begun`, or ""."""
     before = shared_files()
     process = start(100_000, flags)
+    while not begun() and process.poll() is None:
+        time.sleep(0.1)
     time.sleep(moment)
     if process.poll() is not None:
         return "it ended by itself: " + process.communicate()[0][-500:]
