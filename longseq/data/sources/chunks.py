@@ -12,13 +12,6 @@ from longseq.errors import UserError
 LARGEST_BUFFER = 1 << 30
 LONGEST_READ = 1 << 22  # of FASTQ, with its qualities
 SEPARATORS = {"fasta": b"\n>", "genbank": b"\n//", "embl": b"\n//", "text": b"\n", "jsonl": b"\n"}
-AFTER = {  # bytes of the separator left of the cut
-    "fasta": 1,
-    "genbank": 3,
-    "embl": 3,
-    "text": 1,
-    "jsonl": 1,
-}
 
 
 def pieces(source: Source, size: int, columns: Columns, scratch: str) -> Iterator[Piece]:
@@ -37,32 +30,32 @@ def _chunks(source: Source, size: int) -> Iterator[Chunk | LongRecord]:
     if source.kind == "fastq":
         yield from _fastq_chunks(source, max(size, LONGEST_READ))
         return
-    separator, after = SEPARATORS[source.kind], AFTER[source.kind]
-    kept = b""  # of a record whose end is in a block to come
+    separator = SEPARATORS[source.kind]
+    after = len(separator.removesuffix(b">"))  # of it stays left of the cut
+    kept: list[bytes] = []  # of a record whose end is in a block to come, joined once
     blocks = _blocks(source, size)
     block = next(blocks, b"")
     for following in blocks:
         cut = block.rfind(separator) + after
         if cut >= after:
-            yield Chunk(source.kind, source.path, b"".join((kept, memoryview(block)[:cut])))
-            kept, block = block[cut:], following
-            continue
-        kept, before = kept + block, len(kept)
-        cut = kept.rfind(separator, max(0, before - len(separator))) + after
-        if cut >= after:  # it lies in both
-            yield Chunk(source.kind, source.path, kept[:cut])
-            kept, block = kept[cut:], following
-        elif source.kind in ("fasta", "text") and len(kept) >= size:
-            long = _Long(source, kept, following, size)
-            yield LongRecord(source.kind, source.path, long.name, long.pieces())
-            kept, block = b"", long.rest
+            yield Chunk(source.kind, source.path, b"".join((*kept, memoryview(block)[:cut])))
+            kept, block = [], block[cut:]
         else:
-            block = following
-            if len(kept) > LARGEST_BUFFER:
+            length = sum(map(len, kept)) + len(block)
+            if source.kind in ("fasta", "text") and length >= size:
+                long = _Long(source, b"".join((*kept, block)), following, size)
+                yield LongRecord(source.kind, source.path, long.name, long.pieces())
+                kept, block = [], long.rest
+                continue
+            if length > LARGEST_BUFFER:
                 raise UserError(f"{source.path}: a record is longer than 1 GiB: give it as FASTA")
-    kept += block
-    if kept.strip():
-        yield Chunk(source.kind, source.path, kept)
+        begun = block.rfind(b"\n", max(0, len(block) - len(separator) + 1))  # a separator, perhaps
+        whole = len(block) if begun < 0 else begun
+        kept.append(block[:whole])
+        block = block[whole:] + following  # mostly nothing and that, which is not copied
+    last = b"".join((*kept, block))
+    if last.strip():
+        yield Chunk(source.kind, source.path, last)
 
 
 def _blocks(source: Source, size: int) -> Iterator[bytes]:
