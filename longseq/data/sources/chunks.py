@@ -54,13 +54,13 @@ def _chunks(source: Source, size: int) -> Iterator[Chunk | LongRecord]:
         kept.append(block[:whole])
         block = block[whole:] + following  # mostly nothing and that, which is not copied
     last = b"".join((*kept, block))
-    if last.strip():
+    if last.strip() or (last and source.kind == "text"):
         yield Chunk(source.kind, source.path, last)
 
 
 def _blocks(source: Source, size: int) -> Iterator[bytes]:
-    """What is read at a time, from the first letter on."""
-    begun = False
+    """What is read at a time, from the first letter on; of text all, as blanks are letters of it."""
+    begun = source.kind == "text"
     while block := source.read(size):
         if begun or (block := block.lstrip()):
             begun = True
@@ -71,30 +71,30 @@ class _Long:
     """Reads one record to its end, wherever the blocks are cut."""
 
     def __init__(self, source: Source, buffer: bytes, block: bytes, size: int) -> None:
-        self.name, body = "", buffer
+        self.name, body = "", 0
         self._separator = SEPARATORS[source.kind]
         if source.kind == "fasta":
-            header, newline, body = buffer.partition(b"\n")
-            if not newline:
+            body = buffer.find(b"\n")  # from the line end on, which may be all: > may follow
+            if body < 0:
                 raise UserError(
                     f"{source.path}: a header line of more than {size:,} bytes: this is not FASTA"
                 )
-            self.name = header_name(header)
+            self.name = header_name(buffer[:body])
         self.rest = b""
         self._source, self._size = source, size
-        self._waiting = [body, block]
+        self._waiting = [buffer[body:], block]
 
     def pieces(self) -> Iterator[bytes]:
-        held = b""  # a line end whose next byte may start the next record
+        held = b""  # of a line end, behind which the next record may start
         while self._waiting or (block := self._source.read(self._size)):
             block = held + (self._waiting.pop(0) if self._waiting else block)
             cut = block.find(self._separator)
             if cut >= 0:
                 self.rest = block[cut + 1 :] + b"".join(self._waiting)
-                yield block[:cut]
+                yield block[:cut].removesuffix(b"\r")
                 return
-            held = b"\n" if block.endswith(b"\n") else b""
-            yield block
+            held = block[-1:] if block.endswith((b"\n", b"\r")) else b""
+            yield block[: len(block) - len(held)]
 
 
 def _fastq_chunks(source: Source, size: int) -> Iterator[Chunk]:

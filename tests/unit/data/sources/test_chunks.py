@@ -10,6 +10,7 @@ import pytest
 from longseq.data.sources.chunks import pieces
 from longseq.data.sources.inputs import Metered, Source
 from longseq.data.sources.pieces import Chunk, LongRecord
+from longseq.data.sources.records import records
 from longseq.data.sources.tables import Columns
 
 
@@ -51,3 +52,31 @@ def test_a_long_record_is_joined_once(kind: str) -> None:
     stream = Blocks(record + record)
     assert b"".join(cut(kind, stream, 10)) == record + record
     assert stream.joined < 3 * len(record + record)
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("size", range(1, 12))
+def test_a_line_of_text_is_all_of_it(size: int, end: bytes) -> None:
+    """Blanks and empty lines before the first letter too; a line end is none, also where the line
+    is longer than a block, and a block ends within the line end.
+    """
+    lines = [b"", b"  two", b"a longer line\rof text", b"", b"   ", b"end", b"  "]
+    found = []
+    for stretch in cut("text", io.BytesIO(end.join(lines) + end), size):
+        found += [line.removesuffix(b"\r") for line in stretch.removesuffix(b"\n").split(b"\n")]
+    assert found == lines
+
+
+@pytest.mark.parametrize("size", range(9, 20))
+def test_a_record_without_letters_wherever_a_block_ends(size: int) -> None:
+    """Its header may fill the blocks that are read, so that nothing but the next one follows."""
+    stream = io.BytesIO(b">aaaaaaa\n>b\n>ccccccc\n>d\nACGT")
+    found = []
+    source = Source("x", "fasta", stream, cast(Metered, None), False)
+    for piece in pieces(source, size, Columns(), ""):
+        if isinstance(piece, LongRecord):
+            found.append((piece.name, b"".join(piece.pieces).strip()))
+        else:
+            assert isinstance(piece, Chunk)
+            found += [(record.name, record.content.strip()) for record in records(piece)]
+    assert found == [("aaaaaaa", b""), ("b", b""), ("ccccccc", b""), ("d", b"ACGT")]
