@@ -101,7 +101,7 @@ def _fastq_chunks(source: Source, size: int) -> Iterator[Chunk]:
     import dnaio
 
     try:
-        for part in dnaio.read_chunks(_Reader(source), size):
+        for part in dnaio.read_chunks(_Reader(_blocks(source, size)), size):
             yield Chunk("fastq", source.path, bytes(part))
     except OverflowError:
         raise UserError(
@@ -114,12 +114,12 @@ def _fastq_chunks(source: Source, size: int) -> Iterator[Chunk]:
 
 
 class _Reader:
-    """What dnaio asks of a file, with our errors; without the blank lines at its end, which it
-    takes for a read.
+    """What dnaio asks of a file, with our errors; without the blank lines at its ends, which it
+    takes for reads.
     """
 
-    def __init__(self, source: Source) -> None:
-        self._source = source
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        self._blocks = blocks
         self._ready = b""
         self._held = b""  # line ends behind which nothing has come yet
         self._lines = 0  # in all that was ready
@@ -128,7 +128,7 @@ class _Reader:
     def readinto(self, buffer: memoryview) -> int:
         size = len(buffer)
         while len(self._ready) < size and not self._ended:
-            block = self._source.read(size)
+            block = next(self._blocks, b"")
             self._ended = not block
             more = self._held + block
             body = more.rstrip(b"\r\n")

@@ -97,6 +97,7 @@ def test_zstandard(tmp_path: Path) -> None:
         ("aligned.fq", "@CO\tx\nACGT\n+\nIIII\n", ["ACGT"]),  # no SAM
         ("sample.fq", "@HD\tsample 7: lane 2\nACGT\n+\nIIII\n", ["ACGT"]),
         ("blank.fq", "@r\nACGT\n+\nIIII\n\n\n", ["ACGT"]),
+        ("before.fq", "\n\r\n@r\nACGT\n+\nIIII\n", ["ACGT"]),
         ("four.fq", "@r\nACGT\n+\nIIII" + 4 * "\n", ["ACGT"]),
         ("many.fq", "@r\nACGT\n+\nIIII\n" + (9 << 20) * "\n", ["ACGT"]),
         ("windows.fq", "@r\r\nACGT\r\n+\r\nIIII\r\n\r\n", ["ACGT"]),
