@@ -59,7 +59,7 @@ def _chunks(source: Source, size: int) -> Iterator[Chunk | LongRecord]:
 
 
 def _blocks(source: Source, size: int) -> Iterator[bytes]:
-    """What is read at a time, from the first letter on; of text all, as blanks are letters of it."""
+    """What is read at a time, from the first letter on; of text all of it, blanks too."""
     begun = source.kind == "text"
     while block := source.read(size):
         if begun or (block := block.lstrip()):

@@ -109,12 +109,15 @@ def compression(head: bytes) -> str:
 
 
 def decompressed(lower: Any, squeezed: str) -> Any:
-    """What a compressed stream holds, by xopen; buffered, as `lower` is."""
+    """What a compressed stream holds, by xopen; buffered, as `lower` is, and by readers that fill
+    the buffer from as many streams as that takes.
+    """
     upper: Any
     if squeezed == "bz2":
-        upper = _Streams(lower, bz2.BZ2Decompressor, b"BZh")
+        upper = io.BufferedReader(_Streams(lower, bz2.BZ2Decompressor, b"BZh"))
     elif squeezed == "xz":
-        upper = _Streams(lower, partial(lzma.LZMADecompressor, lzma.FORMAT_XZ), b"\xfd7zXZ\0")
+        begin = partial(lzma.LZMADecompressor, lzma.FORMAT_XZ)
+        upper = io.BufferedReader(_Streams(lower, begin, b"\xfd7zXZ\0"))
     else:
         import xopen
 

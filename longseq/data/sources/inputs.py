@@ -140,7 +140,10 @@ class Metered(io.RawIOBase):
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        count = self._raw.readinto(buffer) or 0
+        """Fill the buffer: a pipe gives what was written at once, and a format takes more."""
+        count = 0
+        while more := self._raw.readinto(buffer[count:]):
+            count += more
         self._sha.update(buffer[:count])
         self.bytes_read += count
         return count

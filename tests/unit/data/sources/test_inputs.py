@@ -5,10 +5,13 @@ from __future__ import annotations
 import bz2
 import codecs
 import gzip
+import io
 import lzma
 import struct
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from data_helpers import make, texts
@@ -16,6 +19,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from longseq.data.indexed.record_table import read_records
+from longseq.data.sources import inputs
 from longseq.data.sources.formats import recognise
 from longseq.data.sources.inputs import expand
 from longseq.errors import UserError
@@ -82,6 +86,31 @@ def test_streams_behind_each_other(tmp_path: Path, name: str, content: bytes) ->
     assert texts(prefix) == ["ACGT"]
     with pytest.raises(UserError, match=f"{name} is damaged or cut off"):
         make(tmp_path, content + b">b\nACGT\n", name=name)
+
+
+class Drops(io.BytesIO):
+    """A pipe into which a byte is written at a time."""
+
+    def readinto(self, buffer: Any) -> int:
+        return super().readinto(memoryview(buffer)[:1])
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, bz2.compress, lzma.compress, zstandard])
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [(b"\n>c1\r\nACGT\n", "fasta"), (GENBANK.encode(), "genbank"), (b"\n\n@r\n", "fastq")],
+)
+def test_a_format_is_told_by_more_than_the_first_byte_that_comes(
+    content: bytes, kind: str, pack: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a writer that makes a pause, or of the first of several streams."""
+    drops = b"".join(pack(content[place : place + 1]) for place in range(len(content)))
+    monkeypatch.setattr(inputs, "_open", lambda _: Drops(drops))
+    with inputs.open_source("-", text_tokens=True) as source:
+        assert source.kind == kind
+        assert source.read(1 << 20) == content
+        assert source.read(1) == b""
+        assert source.facts()["bytes"] == len(drops)
 
 
 def test_zstandard(tmp_path: Path) -> None:
