@@ -7,6 +7,7 @@ import codecs
 import gzip
 import io
 import lzma
+import os
 import struct
 import tempfile
 from collections.abc import Callable
@@ -19,6 +20,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from longseq.data.indexed.record_table import read_records
+from longseq.data.prepare.job import prepare, quiet
+from longseq.data.prepare.recipe import Recipe
+from longseq.data.prepare.settings import Settings
 from longseq.data.sources import inputs
 from longseq.data.sources.formats import recognise
 from longseq.data.sources.inputs import expand
@@ -252,3 +256,28 @@ def test_a_file_named_twice_is_named_in_the_order_of_the_list(tmp_path: Path) ->
     said = rf"^{tmp_path}/e\.fa is named twice \(the second time as {tmp_path}/link\.fa\): name"
     with pytest.raises(UserError, match=said):
         expand([f"@{tmp_path}/files"])
+
+
+def test_a_file_of_this_machine_is_one_whatever_it_is_called(tmp_path: Path) -> None:
+    path = f"{tmp_path}/e.fa"
+    Path(path).write_text("x")
+    assert expand([f"file://{path}"]).files == [path]
+    assert expand([f"file://{tmp_path}/*.fa"]).files == [path]
+    for url in (f"file://{path}", f"local://{path}"):
+        with pytest.raises(UserError, match=r"e\.fa is named twice: name it once"):
+            expand([url, path])
+
+
+@pytest.mark.parametrize("name", ["pipe.fa", "-"])
+@pytest.mark.parametrize("flags", [{"drop_duplicates": "exact"}, {"train_tokenizer": "bpe:40"}])
+def test_what_cannot_be_read_twice_is_refused(
+    tmp_path: Path, name: str, flags: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second reading of a pipe would wait for ever, or find nothing."""
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe.fa")
+    Path("x.fa").write_text(">a\nACGT\n")
+    Path("list").write_text(f"x.fa\n{name}\n")
+    with pytest.raises(UserError, match=rf"^{name} is no file, and --drop-duplicates, .* twice"):
+        prepare(expand(["@list"]), "out", Settings(Recipe(), **flags), True, quiet)
+    assert sorted(os.listdir()) == ["list", "pipe.fa", "x.fa"]
