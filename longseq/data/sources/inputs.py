@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from longseq.data.sources.formats import (
+    BLOCK,
     NOT_IN_FOLDERS,
     compression,
     decompressed,
@@ -24,7 +25,6 @@ from longseq.errors import UserError
 from longseq.host.atomic_files import Sha256
 
 PEEK = 1 << 16
-BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ PACKAGES = {
 }  # fmt: skip
 BUCKETS = ("s3", "s3a", "gs", "gcs")  # whose URLs have no place for a user
 CUT = ("EOFError", "error", "BadGzipFile", "IsalError", "LZMAError", "ZstdError")  # decompressing
-BLOCK = 1 << 23  # bytes asked for at once
+REQUEST = 1 << 23  # bytes asked for at once
 
 
 def is_url(name: str) -> bool:
@@ -51,7 +51,7 @@ def open_url(url: str) -> BinaryIO:
     """A stream of the bytes behind a URL; UserError says what is missing."""
     try:
         store, path = _store(url)
-        return cast(BinaryIO, store.open(path, "rb", block_size=BLOCK))
+        return cast(BinaryIO, store.open(path, "rb", block_size=REQUEST))
     except UserError:
         raise
     except Exception as error:
