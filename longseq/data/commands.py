@@ -160,7 +160,7 @@ def _check_numbers(options: argparse.Namespace) -> None:
 
 
 def _check_tokenizer(options: argparse.Namespace) -> None:
-    """One that is given, or trained; the inputs are then read twice."""
+    """One that is given, or trained."""
     if not options.train_tokenizer:
         options.tokenizer = options.tokenizer or "nucleotide"
         return
@@ -172,8 +172,6 @@ def _check_tokenizer(options: argparse.Namespace) -> None:
             f"--train-tokenizer {options.train_tokenizer} with --tokenizer {options.tokenizer}:"
             " give one of them"
         )
-    if "-" in options.inputs:
-        raise UserError("--train-tokenizer reads the inputs twice: give files in place of -")
 
 
 def _check_recipe(options: argparse.Namespace) -> bool:
@@ -211,8 +209,6 @@ def _check_likeness(options: argparse.Namespace) -> None:
     from longseq.data.survey.wish import wish_of
 
     wish = wish_of(options.drop_duplicates, options.group_by)
-    if wish.anything and "-" in options.inputs:
-        raise UserError("duplicates and likeness read the inputs twice: give files in place of -")
     if wish.near or wish.alike:
         from longseq.data.survey.sketches import sketch_library
 

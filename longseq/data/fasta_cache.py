@@ -1,4 +1,5 @@
-"""A FASTA file named by --data-path is prepared once and kept, by the digest of its content.
+"""A FASTA file named by --data-path is prepared once and kept, by the digest of its content and of
+the files of its tokenizer.
 
 `ensure_prepared` is called by the check before the launch and again by every rank; when the data
 are there it uses the standard library only. Two jobs may call it at once: each writes aside, one
@@ -13,7 +14,7 @@ from pathlib import Path
 from longseq.config.megatron import mixture, weighted
 from longseq.data.indexed.manifest import ENDINGS, check_sizes, read_manifest
 from longseq.data.sources.remote import is_url, shown
-from longseq.data.tokenizers.kinds import TYPE_FLAG, check_specification
+from longseq.data.tokenizers.kinds import TYPE_FLAG, check_specification, files_of, kind_of
 from longseq.errors import UserError
 from longseq.host.atomic_files import digest, make_aside, publish_folder, reason, unwritable
 
@@ -47,17 +48,23 @@ def ensure_prepared(
         return prefix
     check_specification(tokenizer, TYPE_FLAG)
     source = check_source(path)
-    try:
-        key = digest(source)
-    except OSError as error:
-        raise _unreadable(path, error) from None
-    name = "-".join(
-        (re.sub(r"[^\w.]", "_", source.name)[:80], key[:16], tokenizer.replace(":", "_"))
-    )
-    target = (cache_folder or default_cache_folder()) / name
+    target = (cache_folder or default_cache_folder()) / _entry(path, source, tokenizer)
     if not _whole(target):
         _prepare(source, target, tokenizer)
     return str(target / NAME)
+
+
+def _entry(path: str, source: Path, tokenizer: str) -> str:
+    """The name of an entry: no path of a tokenizer is in it, since another file may come to lie
+    there, and no letter that takes more than a byte.
+    """
+    files = list(filter(None, files_of(tokenizer)))
+    written = kind_of(tokenizer)[0] if files else tokenizer.replace(":", "_")
+    try:
+        keys = [digest(source)[:16], written, *(digest(file)[:16] for file in files)]
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    return "-".join((re.sub(r"[^\w.]", "_", source.name, flags=re.ASCII)[:80], *keys))
 
 
 def check_source(path: str) -> Path:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from longseq.data.indexed.manifest import ENDINGS
 from longseq.data.sources.inputs import expand
-from longseq.data.sources.remote import is_url
+from longseq.data.sources.remote import is_url, local
 from longseq.errors import UserError
 from longseq.host.atomic_files import Name, same_files
 
@@ -47,6 +47,6 @@ def files_of(names: Iterable[str]) -> list[Path]:
     for name in names:
         if os.path.exists(f"{name}.idx"):
             found += [f"{name}.{ending}" for ending in ENDINGS]
-        elif not is_url(name):
+        elif not is_url(local(name)):
             found += expand([name]).files
     return [Path(name) for name in found]

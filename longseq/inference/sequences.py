@@ -33,8 +33,8 @@ from longseq.data.sources.names import Names, first_word, printable
 from longseq.data.sources.pieces import LongRecord, Record
 from longseq.data.sources.records import records
 from longseq.data.sources.tables import Columns
-from longseq.data.tokenizers.alphabet import GAPS, LAYOUT
 from longseq.data.tokenizers.base import SequenceTokenizer, Tokenizer
+from longseq.data.tokenizers.letters import GAPS, LAYOUT
 from longseq.data.tokenizers.tagged import Tagged, untagged
 from longseq.data.tokenizers.text import TextTokenizer
 from longseq.data.tokenizers.words import Words

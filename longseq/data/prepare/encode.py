@@ -16,14 +16,15 @@ from longseq.data.indexed.format import Flags, Ints, Tokens
 from longseq.data.prepare.encoded import Encoded, Runs, Stretch
 from longseq.data.prepare.fasta import count_lower_case, marked, usual_fasta
 from longseq.data.prepare.recipe import Recipe
-from longseq.data.prepare.text import LONGEST, TextEncoder, Texts
+from longseq.data.prepare.text import TextEncoder, Texts
 from longseq.data.prepare.units import Units, feature_units, left_out, record_units
 from longseq.data.sources.annotation.features import kinds_of
+from longseq.data.sources.names import LONGEST
 from longseq.data.sources.pieces import TEXTS, Chunk, Parsed
 from longseq.data.sources.records import records
-from longseq.data.tokenizers.alphabet import GAPS, LAYOUT, reverse_complement
+from longseq.data.tokenizers.alphabet import reverse_complement
 from longseq.data.tokenizers.base import SequenceTokenizer, Tokenizer
-from longseq.data.tokenizers.letters import count_gaps
+from longseq.data.tokenizers.letters import GAPS, LAYOUT, count_gaps
 from longseq.data.tokenizers.registry import tokenizer_from
 from longseq.data.tokenizers.text import TextTokenizer
 from longseq.data.tokenizers.words import Words

@@ -14,9 +14,8 @@ from longseq.data.indexed.growing import Raw
 from longseq.data.sources.names import printable
 from longseq.data.sources.pieces import Chunk
 from longseq.data.sources.records import NEWLINE
-from longseq.data.tokenizers.alphabet import GAPS, INVALID, LAYOUT, LETTERS
 from longseq.data.tokenizers.base import SequenceTokenizer
-from longseq.data.tokenizers.letters import count_gaps
+from longseq.data.tokenizers.letters import GAPS, INVALID, LAYOUT, LETTERS, count_gaps
 
 MARK = b"\x01"
 END = len(LETTERS)  # the code that a mark becomes; of nucleotides it is the end token

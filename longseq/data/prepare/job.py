@@ -87,6 +87,11 @@ def prepare(
 def _first_pass(
     inputs: Inputs, settings: Settings, folder: Path, report: Report, say: Say
 ) -> "FirstPass":
+    if inputs.once:
+        raise UserError(
+            f"{inputs.once} is no file, and --drop-duplicates, --group-by likeness and"
+            " --train-tokenizer read the inputs twice: give a file in its place"
+        )
     from longseq.data.survey.first_pass import FirstPass
 
     recipe = settings.recipe

@@ -5,15 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from longseq.data.sources.names import REMEDY, called, no_nucleotide
-from longseq.data.tokenizers.alphabet import (
-    GAPS,
-    INVALID,
-    LAYOUT,
-    LETTERS,
-    UNKNOWN,
-    code_table,
-)
 from longseq.data.tokenizers.kinds import OF_TEXT
+from longseq.data.tokenizers.letters import GAPS, INVALID, LAYOUT, LETTERS, UNKNOWN, code_table
 from longseq.errors import UserError
 
 BASES = bytes(range(4))
@@ -73,7 +66,7 @@ class Recipe:
         return self.mask_lower_case or self.ambiguous != "keep"
 
     def code_table(self) -> bytes:
-        """Letter → code (tokenizers/alphabet.py), for bytes.translate."""
+        """Letter → code (tokenizers/letters.py), for bytes.translate."""
         table = code_table(self.mask_lower_case)
         if self.ambiguous == "n":
             fold = bytes(min(c, UNKNOWN) if c != INVALID else c for c in range(256))

@@ -15,15 +15,15 @@ import numpy as np
 
 from longseq.data.indexed.format import Ints, Tokens
 from longseq.data.prepare.recipe import Recipe
-from longseq.data.sources.names import called, printable
+from longseq.data.sources.names import LONGEST, called, printable
 from longseq.data.sources.pieces import TEXTS
-from longseq.data.tokenizers.alphabet import GAPS, LAYOUT, LETTER_TABLE, UPPER
+from longseq.data.tokenizers.alphabet import LETTER_TABLE, UPPER
+from longseq.data.tokenizers.letters import GAPS, LAYOUT
 from longseq.data.tokenizers.text import TextTokenizer
 from longseq.errors import UserError
 
 PIECE = 1 << 16  # a library's encoding takes a hundred bytes for each letter
 BATCH = 1 << 18  # more does not fit into a core's cache
-LONGEST = 4  # bytes of a character of UTF-8
 SHOWN = 12
 
 

@@ -9,8 +9,9 @@ import numpy as np
 
 from longseq.data.prepare.recipe import BASES, Recipe
 from longseq.data.sources.annotation.features import CODING, Feature
-from longseq.data.tokenizers.alphabet import COMPLEMENT, UNKNOWN, letters
+from longseq.data.tokenizers.alphabet import COMPLEMENT, letters
 from longseq.data.tokenizers.base import SequenceTokenizer, Tokenizer
+from longseq.data.tokenizers.letters import UNKNOWN
 
 COMPLEMENT_TABLE = COMPLEMENT.tobytes() + bytes(range(len(COMPLEMENT), 256))
 Letters = bytes | mmap.mmap  # slices of either are bytes

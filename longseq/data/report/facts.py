@@ -17,7 +17,7 @@ from longseq.data.indexed.record_table import ENDING, read_records
 from longseq.data.samples.cuts import PARTS, Segments
 from longseq.data.samples.shares import parse_split
 from longseq.data.samples.split import Split
-from longseq.data.tokenizers.alphabet import LETTERS
+from longseq.data.tokenizers.letters import LETTERS
 
 BLOCK = 1 << 22  # tokens
 SHOWN = 20  # rows of a long table

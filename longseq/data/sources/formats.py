@@ -48,6 +48,7 @@ SQUEEZED = {  # how a compressed file starts → what xopen calls it
     b"\x28\xb5\x2f\xfd": "zst",
     **{bytes((0x50 + n, 0x2A, 0x4D, 0x18)): "zst" for n in range(16)},  # as pzstd, a frame to skip
 }
+BGZIP_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 BLOCK = 1 << 20
 
 
@@ -109,17 +110,43 @@ def compression(head: bytes) -> str:
 
 
 def decompressed(lower: Any, squeezed: str) -> Any:
-    """What a compressed stream holds, by xopen; buffered, as `lower` is."""
+    """What a compressed stream holds, by xopen; buffered, as `lower` is, and by readers that fill
+    the buffer from as many streams as that takes.
+    """
     upper: Any
     if squeezed == "bz2":
-        upper = _Streams(lower, bz2.BZ2Decompressor, b"BZh")
+        upper = io.BufferedReader(_Streams(lower, bz2.BZ2Decompressor, b"BZh"))
     elif squeezed == "xz":
-        upper = _Streams(lower, partial(lzma.LZMADecompressor, lzma.FORMAT_XZ), b"\xfd7zXZ\0")
+        begin = partial(lzma.LZMADecompressor, lzma.FORMAT_XZ)
+        upper = io.BufferedReader(_Streams(lower, begin, b"\xfd7zXZ\0"))
     else:
         import xopen
 
+        head = lower.peek()
+        if head[:4] == BGZIP_END[:4] and head[12:16] == BGZIP_END[12:16]:
+            lower = io.BufferedReader(_Blocks(lower))
         upper = xopen.xopen(lower, "rb", threads=0, format=squeezed)
     return io.BufferedReader(upper, buffer_size=BLOCK)
+
+
+class _Blocks(io.RawIOBase):
+    """What bgzip wrote, each block a stream by itself: only its last one, which is empty, says that
+    none is missing.
+    """
+
+    def __init__(self, lower: Any) -> None:
+        self._lower = lower
+        self._end = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        count = int(self._lower.readinto(buffer))
+        self._end = (self._end + bytes(buffer[:count][-len(BGZIP_END) :]))[-len(BGZIP_END) :]
+        if not count and self._end != BGZIP_END:
+            raise EOFError("bgzip's end mark is missing; unpacked, it is read as it is")
+        return count
 
 
 class _Streams(io.RawIOBase):

@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from longseq.data.sources.formats import (
+    BLOCK,
     NOT_IN_FOLDERS,
     compression,
     decompressed,
     kind_by_name,
     recognise,
 )
-from longseq.data.sources.remote import is_url, matches, open_url, shown, trouble
+from longseq.data.sources.remote import is_url, local, matches, open_url, shown, trouble
 from longseq.errors import UserError
 from longseq.host.atomic_files import Sha256
 
 PEEK = 1 << 16
-BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,12 @@ class Inputs:
     def files(self) -> list[str]:
         """All that is read here: no standard input, and nothing of other hosts."""
         return [path for path in (*self.paths, *self.lists) if path != "-" and not is_url(path)]
+
+    @property
+    def once(self) -> str:
+        """The first that cannot be read a second time, as a pipe, or ""."""
+        here = (path for path in self.paths if not is_url(path))
+        return next((path for path in here if path == "-" or not os.path.isfile(path)), "")
 
     @property
     def bytes(self) -> int:
@@ -69,7 +75,7 @@ def expand(names: list[str]) -> Inputs:
                 wanted = kind is not None and kind not in NOT_IN_FOLDERS
                 (paths if wanted else skipped).append(path)
         elif is_url(name):
-            paths += matches(name)
+            paths += map(local, matches(name))
         elif name == "-" or os.path.exists(name):
             paths.append(name)
         else:
@@ -140,7 +146,10 @@ class Metered(io.RawIOBase):
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        count = self._raw.readinto(buffer) or 0
+        """Fill the buffer: a pipe gives what was written at once, and a format takes more."""
+        count = 0
+        while more := self._raw.readinto(buffer[count:]):
+            count += more
         self._sha.update(buffer[:count])
         self.bytes_read += count
         return count

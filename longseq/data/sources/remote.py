@@ -7,7 +7,7 @@ reaches a message or a manifest.
 
 import re
 from typing import Any, BinaryIO, cast
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from longseq.errors import UserError
 
@@ -18,26 +18,40 @@ PACKAGES = {
 }  # fmt: skip
 BUCKETS = ("s3", "s3a", "gs", "gcs")  # whose URLs have no place for a user
 CUT = ("EOFError", "error", "BadGzipFile", "IsalError", "LZMAError", "ZstdError")  # decompressing
-BLOCK = 1 << 23  # bytes asked for at once
+REQUEST = 1 << 23  # bytes asked for at once
 
 
 def is_url(name: str) -> bool:
     return SCHEME.match(name) is not None
 
 
+def local(url: str) -> str:
+    """The file of this machine that a URL names; of another store the URL itself."""
+    return re.sub("^(file|local)://", "", url)
+
+
 def shown(name: str) -> str:
     """A name as it may be printed and kept: a URL without user, password, query and fragment."""
     if not is_url(name):
         return name
-    parts = urlsplit(name)
+    parts = _parts(name)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _parts(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError:
+        raise UserError(
+            f"{url.partition(':')[0]}://…: no host is called so: mend the URL"
+        ) from None
 
 
 def open_url(url: str) -> BinaryIO:
     """A stream of the bytes behind a URL; UserError says what is missing."""
     try:
         store, path = _store(url)
-        return cast(BinaryIO, store.open(path, "rb", block_size=BLOCK))
+        return cast(BinaryIO, store.open(path, "rb", block_size=REQUEST))
     except UserError:
         raise
     except Exception as error:
@@ -46,6 +60,7 @@ def open_url(url: str) -> BinaryIO:
 
 def matches(url: str) -> list[str]:
     """The URL itself, or what its * and ? match in a store that can list (not http)."""
+    _parts(url)
     if url.startswith(("http://", "https://")) or not re.search(r"[*?\[]", url):
         return [url]
     try:
@@ -65,7 +80,7 @@ def _store(url: str) -> tuple[Any, str]:
     scheme = url.partition("://")[0].lower()
     if "::" in url:
         raise UserError(f"{scheme}://…: URLs joined by :: are not read: fetch the file first")
-    if scheme in BUCKETS and "@" in urlsplit(url).netloc:
+    if scheme in BUCKETS and "@" in _parts(url).netloc:
         raise UserError(
             f"{shown(url)}: a key in the URL does not count: set up access as the store's own tools"
             " have it"

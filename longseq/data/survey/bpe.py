@@ -10,8 +10,8 @@ file is loaded (transformers, after an export): the library would drop these let
 
 from longseq.config.flags import whole
 from longseq.data.survey.sample import Sample
-from longseq.data.tokenizers.alphabet import LETTERS
 from longseq.data.tokenizers.folding import folding
+from longseq.data.tokenizers.letters import LETTERS
 from longseq.errors import UserError
 
 END = "<eod>"

@@ -15,7 +15,7 @@ from longseq.data.survey.reading import RawRecord, read_all
 from longseq.data.survey.sample import sample_of
 from longseq.data.survey.sketches import sketches
 from longseq.data.survey.wish import LEAST_IDENTITY, Wish, wish_of
-from longseq.data.tokenizers.alphabet import INVALID, code_table
+from longseq.data.tokenizers.letters import INVALID, code_table
 from longseq.errors import UserError
 from longseq.host.atomic_files import replace_file
 from longseq.reports.format import counted

@@ -10,7 +10,8 @@ import numpy as np
 
 from longseq.data.sources.pieces import TEXTS
 from longseq.data.survey.reading import RawRecord
-from longseq.data.tokenizers.alphabet import GAPS, LAYOUT, UNKNOWN, letters
+from longseq.data.tokenizers.alphabet import letters
+from longseq.data.tokenizers.letters import GAPS, LAYOUT, UNKNOWN
 
 WORD = 128  # letters; words of the vocabulary are searched within as many
 LETTERS = 1 << 23  # of the sample; training takes about 100 bytes for each
@@ -55,7 +56,7 @@ class Sample:
 
 def sample_of(records: Iterable[RawRecord], table: bytes) -> Sample:
     """A sample of all of them, as a tokenizer of text will see them. table: letter → code
-    (alphabet.py); what is no nucleotide is passed over here, for the preparation refuses it.
+    (letters.py); what is no nucleotide is passed over here, for the preparation refuses it.
     """
     sample = Sample()
     for record in records:

@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from longseq.data.sources.pieces import TEXTS
 from longseq.data.survey.reading import RawRecord
-from longseq.data.tokenizers.alphabet import GAPS, LAYOUT, LETTERS, letters, reverse_complement
+from longseq.data.tokenizers.alphabet import letters, reverse_complement
+from longseq.data.tokenizers.letters import GAPS, LAYOUT, LETTERS
 from longseq.errors import UserError
 from longseq.host.atomic_files import Sha256
 
@@ -55,7 +56,7 @@ def sketches(
 ) -> Iterator[Sketch]:  # fmt: skip
     """One for each record, which is held in memory for it.
 
-    table: letter → code (alphabet.py); check: refuses what is no nucleotide. total: bytes of all
+    table: letter → code (letters.py); check: refuses what is no nucleotide. total: bytes of all
     inputs, 0 where that is not known; alike: with hashes, as many of all words as make HASHES.
     """
     library = sketch_library() if alike else None

@@ -3,12 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from longseq.data.tokenizers.letters import GAPS as GAPS
-from longseq.data.tokenizers.letters import INVALID as INVALID
-from longseq.data.tokenizers.letters import LAYOUT as LAYOUT
-from longseq.data.tokenizers.letters import LETTERS as LETTERS
-from longseq.data.tokenizers.letters import UNKNOWN as UNKNOWN
-from longseq.data.tokenizers.letters import code_table as code_table
+from longseq.data.tokenizers.letters import LETTERS
 
 COMPLEMENTS = "TGCANYRSWMKVHDB"
 

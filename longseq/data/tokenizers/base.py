@@ -1,7 +1,7 @@
 """What a tokenizer is: ids from 0 to vocab_size - 1, one of which ends a document.
 
 A tokenizer is named by its specification, the string given to --tokenizer and kept in the manifest:
-`nucleotide`, `codon`, `kmer:6`. Those of sequences take the codes of alphabet.py; those of text are
+`nucleotide`, `codon`, `kmer:6`. Those of sequences take the codes of letters.py; those of text are
 in text.py.
 """
 
@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from longseq.data.indexed.format import Ints, Tokens, token_dtype
-from longseq.data.tokenizers.alphabet import COMPLEMENTS, LETTERS, Codes
+from longseq.data.tokenizers.alphabet import COMPLEMENTS, Codes
+from longseq.data.tokenizers.letters import LETTERS
 
 PRINTED = frozenset(map(chr, range(32, 127))) - {">"}  # of text, what FASTA can hold
 

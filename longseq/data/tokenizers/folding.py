@@ -1,11 +1,11 @@
 """How letters of sequences are read, in the form of the library `tokenizers`.
 
-inner.normalizer = folding()        # "ac-gu\n" → "ACGT", as alphabet.code_table reads it
+inner.normalizer = folding()        # "ac-gu\n" → "ACGT", as letters.code_table reads it
 """
 
 from typing import Any
 
-from longseq.data.tokenizers.alphabet import LETTERS, code_table
+from longseq.data.tokenizers.letters import LETTERS, code_table
 
 
 def folding() -> Any:

@@ -4,8 +4,9 @@ import numpy as np
 import numpy.typing as npt
 
 from longseq.data.indexed.format import Tokens
-from longseq.data.tokenizers.alphabet import LETTERS, Codes
+from longseq.data.tokenizers.alphabet import Codes
 from longseq.data.tokenizers.base import SequenceTokenizer
+from longseq.data.tokenizers.letters import LETTERS
 
 
 class Nucleotides(SequenceTokenizer):

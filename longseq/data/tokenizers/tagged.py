@@ -46,7 +46,8 @@ class Tagged(Tokenizer):
         numbers = {name.encode(): at for at, name in enumerate(self.tags, self.inner.vocab_size)}
         found = []
         while text.startswith(b"<"):
-            name = next((name for name in numbers if text.startswith(name)), b"")
+            # a value may hold a >, so that one tag begins as another does
+            name = max(filter(text.startswith, numbers), key=len, default=b"")
             if not name:
                 self._refuse(text)
                 break

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from longseq.data.indexed.format import Ints, Tokens
-from longseq.data.tokenizers.alphabet import LETTERS
 from longseq.data.tokenizers.base import PRINTED, Tokenizer
 from longseq.data.tokenizers.completing import complete_decoder, never_failing
+from longseq.data.tokenizers.letters import LETTERS
 from longseq.errors import UserError
 
 BASES = "ACGT"

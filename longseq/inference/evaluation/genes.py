@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from longseq.data.tokenizers.alphabet import code_table
 from longseq.data.tokenizers.base import SequenceTokenizer, Tokenizer
+from longseq.data.tokenizers.letters import code_table
 from longseq.inference.evaluation.codons import (
     UNSAID,
     Gene,

@@ -22,8 +22,8 @@ from longseq.checkpoint.trained import Trained, find_trained
 from longseq.config.arguments import Config, Layout
 from longseq.config.flags import Parser
 from longseq.data.indexed.format import Tokens
-from longseq.data.tokenizers.alphabet import INVALID, LETTERS, code_table
 from longseq.data.tokenizers.base import SequenceTokenizer, Tokenizer
+from longseq.data.tokenizers.letters import INVALID, LETTERS, code_table
 from longseq.data.tokenizers.tagged import untagged
 from longseq.errors import UserError
 from longseq.inference.flags import add_computing, network_config, read_computing

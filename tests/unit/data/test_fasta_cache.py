@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -43,6 +44,33 @@ def test_other_content_or_tokenizer_is_another_entry(tmp_path: Path) -> None:
         source.write_text(content)
         prefixes.add(ensure_prepared(str(source), tmp_path / "cache", tokenizer))
     assert len(prefixes) == 3
+
+
+def test_a_tokenizer_is_its_content_wherever_it_lies(tmp_path: Path) -> None:
+    """Its file may be replaced, and another be found under the same path elsewhere; what is
+    written in a path makes no folders in the cache.
+    """
+    source, cache = tmp_path / "x.fa", tmp_path / "cache"
+    source.write_text(">a\nACGT\n")
+    (tmp_path / "sub").mkdir()
+    file = tmp_path / "tok.json"
+    for name, order in (("tok.json", "ACGT"), ("sub/../tok.json", "TGCA"), ("tok.json", "GATC")):
+        vocabulary = {letter: place for place, letter in enumerate([*order, "<eos>"])}
+        model = {"type": "BPE", "vocab": vocabulary, "merges": []}
+        file.write_text(json.dumps({"version": "1.0", "model": model, "added_tokens": []}))
+        prefix = ensure_prepared(str(source), cache, f"huggingface:{tmp_path}/{name}")
+        assert Path(prefix).parent.parent == cache
+        tokens = IndexedTokens(prefix).read(0, 4).tolist()
+        assert tokens == [order.index(letter) for letter in "ACGT"]
+    shutil.move(file, tmp_path / "moved.json")
+    assert prefix == ensure_prepared(str(source), cache, f"huggingface:{tmp_path}/moved.json")
+
+
+def test_a_name_of_letters_of_several_bytes(tmp_path: Path) -> None:
+    """A file's name may have 255 bytes, and another job's folder has a longer one."""
+    source = tmp_path / ("\u57fa" * 80 + ".fa")
+    source.write_text(">a\nACGT\n")
+    assert IndexedTokens(ensure_prepared(str(source), tmp_path / "cache")).num_tokens == 5
 
 
 def test_many_at_once(tmp_path: Path) -> None:

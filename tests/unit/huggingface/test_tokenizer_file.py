@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from longseq.data.tokenizers.alphabet import LAYOUT, LETTERS, code_table
 from longseq.data.tokenizers.base import SequenceTokenizer, Tokenizer
+from longseq.data.tokenizers.letters import LAYOUT, LETTERS, code_table
 from longseq.data.tokenizers.registry import tokenizer_from
 from longseq.data.tokenizers.tagged import Tagged
 from longseq.data.tokenizers.text import TextTokenizer

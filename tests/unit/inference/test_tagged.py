@@ -76,6 +76,16 @@ def test_a_text_may_begin_with_what_looks_like_a_tag() -> None:
         many.lead(b"<n=>ACGT")
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_tag_may_begin_as_another_one_is(order: int) -> None:
+    """In the order in which they were found in the data, which is any."""
+    tags = ["<product=(1->", "<product=(1->4)-glucan>"]
+    tokenizer = Tagged(Nucleotides(), tags[::order])
+    for tag in tags:
+        tokens, rest = tokenizer.lead(f"{tag}ACGT".encode())
+        assert (tokenizer.decode(tokens), rest) == (tag, b"ACGT")
+
+
 def test_a_letter_that_is_none_behind_a_tag(reader: Reader) -> None:
     with pytest.raises(UserError, match="record r: letter 1 is no nucleotide"):
         reader.encode("x", "r", b"<genome=>JACGT")

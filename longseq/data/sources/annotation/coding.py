@@ -10,7 +10,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from longseq.data.tokenizers.alphabet import LETTERS
+from longseq.data.tokenizers.letters import LETTERS
 from longseq.errors import UserError
 
 BASES = 4  # codes below are those of A, C, G, T

@@ -71,6 +71,23 @@ def test_whole_it_is_good_and_else_refused_in_one_line(tmp_path: Path, name: str
         assert len(line) < 400, (what, line)
 
 
+def test_bgzip_is_whole_with_its_end_mark(tmp_path: Path) -> None:
+    """Its blocks are streams, of which a gzip file may have any number."""
+    from Bio.bgzf import BgzfWriter
+
+    path = tmp_path / "x.fa.gz"
+    with BgzfWriter(str(path)) as file:
+        for start in range(0, len(FASTA), 1000):
+            file.write(FASTA[start : start + 1000])
+            file.flush()
+    content = path.read_bytes()
+    assert prepare(tmp_path, path.name, content) == 0
+    second = content.index(content[:4], 4)
+    for cut in (second, content.rindex(content[:4])):
+        with pytest.raises(UserError, match=r"x\.fa\.gz is damaged or cut off \(bgzip's end mark"):
+            prepare(tmp_path, path.name, content[:cut])
+
+
 @pytest.mark.parametrize(("kind", "unit"), [("genbank", b"bp"), ("embl", b"BP")])
 @pytest.mark.parametrize("said", [b"900", b"500"])
 def test_a_record_that_is_not_as_long_as_it_says_is_not_whole(

@@ -5,10 +5,14 @@ from __future__ import annotations
 import bz2
 import codecs
 import gzip
+import io
 import lzma
+import os
 import struct
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from data_helpers import make, texts
@@ -16,6 +20,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from longseq.data.indexed.record_table import read_records
+from longseq.data.prepare.job import prepare, quiet
+from longseq.data.prepare.recipe import Recipe
+from longseq.data.prepare.settings import Settings
+from longseq.data.sources import inputs
 from longseq.data.sources.formats import recognise
 from longseq.data.sources.inputs import expand
 from longseq.errors import UserError
@@ -84,6 +92,31 @@ def test_streams_behind_each_other(tmp_path: Path, name: str, content: bytes) ->
         make(tmp_path, content + b">b\nACGT\n", name=name)
 
 
+class Drops(io.BytesIO):
+    """A pipe into which a byte is written at a time."""
+
+    def readinto(self, buffer: Any) -> int:
+        return super().readinto(memoryview(buffer)[:1])
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, bz2.compress, lzma.compress, zstandard])
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [(b"\n>c1\r\nACGT\n", "fasta"), (GENBANK.encode(), "genbank"), (b"\n\n@r\n", "fastq")],
+)
+def test_a_format_is_told_by_more_than_the_first_byte_that_comes(
+    content: bytes, kind: str, pack: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a writer that makes a pause, or of the first of several streams."""
+    drops = b"".join(pack(content[place : place + 1]) for place in range(len(content)))
+    monkeypatch.setattr(inputs, "_open", lambda _: Drops(drops))
+    with inputs.open_source("-", text_tokens=True) as source:
+        assert source.kind == kind
+        assert source.read(1 << 20) == content
+        assert source.read(1) == b""
+        assert source.facts()["bytes"] == len(drops)
+
+
 def test_zstandard(tmp_path: Path) -> None:
     zstd = pytest.importorskip("backports.zstd")
     prefix, _ = make(tmp_path, zstd.compress(b">a\nACGT\n"), name="x.fna.zst")
@@ -97,6 +130,7 @@ def test_zstandard(tmp_path: Path) -> None:
         ("aligned.fq", "@CO\tx\nACGT\n+\nIIII\n", ["ACGT"]),  # no SAM
         ("sample.fq", "@HD\tsample 7: lane 2\nACGT\n+\nIIII\n", ["ACGT"]),
         ("blank.fq", "@r\nACGT\n+\nIIII\n\n\n", ["ACGT"]),
+        ("before.fq", "\n\r\n@r\nACGT\n+\nIIII\n", ["ACGT"]),
         ("four.fq", "@r\nACGT\n+\nIIII" + 4 * "\n", ["ACGT"]),
         ("many.fq", "@r\nACGT\n+\nIIII\n" + (9 << 20) * "\n", ["ACGT"]),
         ("windows.fq", "@r\r\nACGT\r\n+\r\nIIII\r\n\r\n", ["ACGT"]),
@@ -222,3 +256,28 @@ def test_a_file_named_twice_is_named_in_the_order_of_the_list(tmp_path: Path) ->
     said = rf"^{tmp_path}/e\.fa is named twice \(the second time as {tmp_path}/link\.fa\): name"
     with pytest.raises(UserError, match=said):
         expand([f"@{tmp_path}/files"])
+
+
+def test_a_file_of_this_machine_is_one_whatever_it_is_called(tmp_path: Path) -> None:
+    path = f"{tmp_path}/e.fa"
+    Path(path).write_text("x")
+    assert expand([f"file://{path}"]).files == [path]
+    assert expand([f"file://{tmp_path}/*.fa"]).files == [path]
+    for url in (f"file://{path}", f"local://{path}"):
+        with pytest.raises(UserError, match=r"e\.fa is named twice: name it once"):
+            expand([url, path])
+
+
+@pytest.mark.parametrize("name", ["pipe.fa", "-"])
+@pytest.mark.parametrize("flags", [{"drop_duplicates": "exact"}, {"train_tokenizer": "bpe:40"}])
+def test_what_cannot_be_read_twice_is_refused(
+    tmp_path: Path, name: str, flags: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second reading of a pipe would wait for ever, or find nothing."""
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe.fa")
+    Path("x.fa").write_text(">a\nACGT\n")
+    Path("list").write_text(f"x.fa\n{name}\n")
+    with pytest.raises(UserError, match=rf"^{name} is no file, and --drop-duplicates, .* twice"):
+        prepare(expand(["@list"]), "out", Settings(Recipe(), **flags), True, quiet)
+    assert sorted(os.listdir()) == ["list", "pipe.fa", "x.fa"]

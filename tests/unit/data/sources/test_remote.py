@@ -80,6 +80,8 @@ def test_http(tmp_path: Path, server: str, name: str) -> None:
         (f"http://127.0.0.1:9/x.fa?s={SECRET}", "cannot be read"),
         ("s3://bucket/x.fa", "s3:// needs s3fs: pip install s3fs"),
         ("gs://bucket/x.fa", "gs:// needs gcsfs: pip install gcsfs"),
+        (f"http://{SECRET}@[x/x.fa", r"^http://…: no host is called so: mend the URL$"),
+        (f"s3://{SECRET}@[x/*.fa", r"^s3://…: no host is called so: mend the URL$"),
         ("what://bucket/x.fa", "what:// is unknown"),
         (f"zip://x::http://user:{SECRET}@host/x.zip", "URLs joined by ::"),
         ("memory://nothing/*.fa", "nothing there matches"),

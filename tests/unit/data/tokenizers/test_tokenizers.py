@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longseq.data.tokenizers.alphabet import LETTERS, code_table, letters, reverse_complement
+from longseq.data.tokenizers.alphabet import letters, reverse_complement
 from longseq.data.tokenizers.base import SequenceTokenizer
+from longseq.data.tokenizers.letters import LETTERS, code_table
 from longseq.data.tokenizers.registry import tokenizer_from, write_tokenizer
 from longseq.data.tokenizers.text import TextTokenizer
 from longseq.errors import UserError
