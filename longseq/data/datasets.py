@@ -20,7 +20,9 @@ from longseq.data.request import check_wanted
 from longseq.data.samples.blend import read_blend
 from longseq.data.samples.cuts import Documents
 from longseq.data.tokenizers.base import Tokenizer
-from longseq.data.tokenizers.registry import tokenizer_beside
+from longseq.data.tokenizers.kinds import TAGGED, TYPE_FLAG
+from longseq.data.tokenizers.registry import tokenizer_beside, tokenizer_from
+from longseq.data.tokenizers.tagged import Tagged
 from longseq.errors import UserError
 from longseq.host.atomic_files import Sha256
 
@@ -194,6 +196,12 @@ def _tokenizer(prefix: str, manifest: DatasetManifest | None, wanted: str) -> To
         raise UserError(
             f"{prefix}.json contradicts its tokenizer {manifest.tokenizer}: prepare the data again"
         )
+    if ":" in wanted and wanted != manifest.tokenizer:  # by a file, which must say the same
+        own = tokenizer.inner if isinstance(tokenizer, Tagged) else tokenizer
+        if tokenizer_from(wanted.removeprefix(TAGGED), TYPE_FLAG).names() != own.names():
+            raise UserError(
+                f"{TYPE_FLAG} {wanted}: {prefix} was prepared with another: leave the flag out"
+            )
     return tokenizer
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,20 @@ def test_tokenizer_must_agree(tmp_path: Path) -> None:
     assert check_data(prefix) == 71
     with pytest.raises(UserError, match="prepared with codon"):
         check_data(prefix, "nucleotide")
+
+
+def test_tokenizer_of_a_file_must_say_what_the_datas_own_does(tmp_path: Path) -> None:
+    files = []
+    for order in ("ACGT", "TGCA"):
+        vocabulary = {letter: place for place, letter in enumerate([*order, "<eos>"])}
+        model = {"type": "BPE", "vocab": vocabulary, "merges": []}
+        files.append(tmp_path / f"{order}.json")
+        text = json.dumps({"version": "1.0", "model": model, "added_tokens": []})
+        files[-1].write_text(text)
+    prefix, _ = make(tmp_path, ">a\nACGT\n", tokenizer=f"huggingface:{files[0]}")
+    assert check_data(prefix, f"huggingface:{files[0]}") == 5
+    with pytest.raises(UserError, match="prepared with another: leave the flag out"):
+        check_data(prefix, f"huggingface:{files[1]}")
 
 
 def test_data_of_other_programs(tmp_path: Path) -> None:
