@@ -126,14 +126,29 @@ def cut(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def table(*shape: int) -> Callable[[Path], None]:
-    """Give the embedding another shape."""
+Tensors = dict[str, torch.Tensor]
+
+
+def weights(more: Callable[[Tensors], Tensors]) -> Callable[[Path], None]:
+    """Put other tensors beside those that are there, or in their place."""
 
     def act(folder: Path) -> None:
-        path, name = folder / "model.safetensors", "model.embed_tokens.weight"
-        save_file({**load_file(path), name: torch.ones(shape)}, path, {"format": "pt"})
+        path = folder / "model.safetensors"
+        found = load_file(path)
+        save_file({**found, **more(found)}, path, {"format": "pt"})
 
     return act
+
+
+def table(*shape: int) -> Callable[[Path], None]:
+    """Give the embedding another shape."""
+    return weights(lambda found: {"model.embed_tokens.weight": torch.ones(shape)})
+
+
+def as_kind(kind: torch.dtype) -> Callable[[Path], None]:
+    """Give a matrix other numbers, as quantized models have them with scales beside them."""
+    name = "model.layers.1.mlp.down_proj.weight"
+    return weights(lambda found: {name: found[name].to(kind)})
 
 
 @pytest.mark.parametrize(
@@ -209,6 +224,13 @@ def test_import_takes_the_shapes_that_config_names(
         (table(7, 32), "tokens.weight has shape (7, 32) and config.json makes it (16, 32)"),
         (table(16, 31), "tokens.weight has shape (16, 31) and config.json makes it (16, 32)"),
         (table(), "tokens.weight has shape () and config.json makes it (16, 32)"),
+        (
+            change("config.json", {"quantization_config": {"quant_method": "fp8"}}),
+            "config.json: quantization_config: its weights are quantized: load the model with",
+        ),
+        (as_kind(torch.float8_e4m3fn), "down_proj.weight is of F8_E4M3, and weights are read of"),
+        (as_kind(torch.int8), "down_proj.weight is of I8, and weights are read of F64, F32,"),
+        (as_kind(torch.bool), "down_proj.weight is of BOOL, and weights are read of F64, F32,"),
     ],
 )
 def test_import_refuses_what_is_no_network_of_ours(
