@@ -67,6 +67,7 @@ def bring_in(source: Path, folder: Path) -> tuple[Network, Tokenizer]:
             raise UserError(f"{source} holds {weights.count} tensors for {net.num_layers} layers")
         moves = family.moves(net, config["vocab_size"])
         shapes = _shapes(weights, moves)
+        weights.check_taken(moves)
         _check_shapes(source, net, config["vocab_size"], shapes)
         records = [Record(f"weight/{name}@0:0", "F32", as_matrix(shapes[name])) for name in shapes]
         write(folder / file_name(0), _chunks(weights, moves, records))

@@ -8,18 +8,28 @@ with ExitStack() as stack:
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from longseq.data.sources.names import printable
 from longseq.errors import UserError
 from longseq.huggingface.families.choosing import DEQUANTIZE
+from longseq.huggingface.families.moves import Move
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
+SHOWN = 2  # tensors that are named
+# What transformers makes anew and older files hold: masks, and the frequencies of rotary positions
+COMPUTED = (
+    *(".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias"),
+    ".rotary_emb.inv_freq",
+)
+HEADS = ("lm_head.weight", "embed_out.weight")  # the embedding once more where they are tied
 NUMBERS = ("F64", "F32", "BF16", "F16")  # others are weights only with scales beside them
 
 
@@ -28,33 +38,30 @@ class Weights:
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self.folder = folder
+        places: Mapping[str, str] = {}
         if (folder / INDEX).exists():
-            self.places: Mapping[str, str] = _places(folder / INDEX)
-        elif (folder / SINGLE).exists():
-            self.places = {}
-        else:
+            places = _places(folder / INDEX)
+        elif not (folder / SINGLE).exists():
             raise UserError(
                 f"{folder} has neither {SINGLE} nor {INDEX}: save it with safe_serialization"
             )
+        self._files: dict[str, Any] = {}  # by the tensors in them
         try:
-            self._files = {
-                name: stack.enter_context(safe_open(str(folder / name), "pt"))
-                for name in set(self.places.values()) or {SINGLE}
-            }
+            for where in sorted(set(places.values()) or {SINGLE}):
+                file = stack.enter_context(safe_open(str(folder / where), "pt"))
+                here = file.keys()
+                self._files |= {name: file for name in here if places.get(name, where) == where}
         except (OSError, SafetensorError) as error:
             raise UserError(f"{folder}: its weights cannot be read: {error}") from None
 
     @property
     def count(self) -> int:
-        return sum(len(file.keys()) for file in self._files.values())
+        return len(self._files)
 
     def _file(self, name: str) -> Any:
-        try:
-            file = self._files[self.places.get(name, SINGLE)]
-            file.get_slice(name)
-            return file
-        except (KeyError, SafetensorError):
-            raise UserError(f"{self.folder} holds no tensor {name}") from None
+        if name not in self._files:
+            raise UserError(f"{self.folder} holds no tensor {name}")
+        return self._files[name]
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Raises UserError where there is no such tensor, or one that holds no weights as such."""
@@ -70,6 +77,28 @@ class Weights:
         """Whole, fp32."""
         found: Tensor = self._file(name).get_tensor(name)
         return found.float()
+
+    def check_taken(self, moves: Sequence[Move]) -> None:
+        """Raise UserError where tensors would stay behind: they are of another network than that of
+        config.json. The first of the moves is that of the embedding.
+        """
+        table = moves[0].theirs[0]
+        taken = {name for move in moves for name in move.theirs}
+        left = [n for n in self._files if n not in taken and not n.endswith(COMPUTED)]
+        for head in (name for name in HEADS if name in left):
+            if not torch.equal(self.tensor(head), self.tensor(table)):
+                raise UserError(
+                    f"{self.folder}: {head} is another table than {table}, and config.json makes"
+                    " them one: set its tie_word_embeddings to false"
+                )
+            left.remove(head)
+        if left:
+            names = ", ".join(map(printable, left[:SHOWN]))
+            more = f" and {len(left) - SHOWN:,} others" if len(left) > SHOWN else ""
+            raise UserError(
+                f"{self.folder} holds tensors that the network of config.json is without, {names}"
+                f"{more}: correct config.json, or save the model without them"
+            )
 
 
 def _places(path: Path) -> Mapping[str, str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from longseq.__main__ import main
 from longseq.config.arguments import Network
@@ -262,6 +263,41 @@ def test_other_tokens_than_its_own_are_no_export_of_ours(
     (out / "tokenizer.json").write_text(json.dumps(facts))
     assert main(["import", str(out), "--output", str(tmp_path / "back")]) == 2
     assert "tokenizer.json lacks tokens that nucleotide (" in capsys.readouterr().err
+
+
+# network → tensors that older files hold beside its weights
+COMPUTED: dict[str, dict[str, tuple[int, ...]]] = {
+    "gpt2": {"transformer.h.0.attn.bias": (1, 1, 48, 48), "transformer.h.0.attn.masked_bias": ()},
+    "neox": {
+        "gpt_neox.layers.1.attention.bias": (1, 1, 48, 48),
+        "gpt_neox.layers.1.attention.masked_bias": (),
+        "gpt_neox.layers.1.attention.rotary_emb.inv_freq": (2,),
+        "embed_out.weight": (16, 32),
+    },
+    "starcoder2": {
+        "model.layers.0.self_attn.rotary_emb.inv_freq": (4,),
+        "lm_head.weight": (16, 32),
+    },
+}
+
+
+@pytest.mark.parametrize("name", COMPUTED)
+def test_what_is_computed_or_there_twice_is_no_other_network(name: str, tmp_path: Path) -> None:
+    """Masks, frequencies, and a head that is the embedding."""
+    model = make_model(Network(**NETWORKS[name][1]), 16)
+    write_checkpoint(model, "nucleotide", tmp_path / "a")
+    out, back = tmp_path / "out", tmp_path / "back"
+    assert main(["export", str(tmp_path / "a"), "--to", "huggingface", str(out)]) == 0
+    found = load_file(out / "model.safetensors")
+    (table,) = (tensor for tensor in found.values() if tensor.shape == (16, 32))
+    more = {
+        key: table.clone() if shape == table.shape else torch.ones(shape, dtype=torch.uint8)
+        for key, shape in COMPUTED[name].items()
+    }
+    save_file({**found, **more}, out / "model.safetensors", {"format": "pt"})
+    assert main(["import", str(out), "--output", str(back)]) == 0
+    names = {f"weight/{name}@0:0" for name, _ in model.named_parameters()}
+    assert load_file(back / "rank-00000.safetensors").keys() == names
 
 
 def test_all_families_are_tried() -> None:

@@ -228,6 +228,18 @@ def test_import_takes_the_shapes_that_config_names(
             change("config.json", {"quantization_config": {"quant_method": "fp8"}}),
             "config.json: quantization_config: its weights are quantized: load the model with",
         ),
+        (
+            change("config.json", {"attention_bias": False, "mlp_bias": False}),
+            "without, model.layers.0.mlp.down_proj.bias, model.layers.0.mlp.gate_proj.bias and 12",
+        ),
+        (
+            change("config.json", {"num_hidden_layers": 1}),
+            "without, model.layers.1.input_layernorm.weight, model.layers.1.mlp.down_proj.bias and",
+        ),
+        (
+            weights(lambda found: {"lm_head.weight": found["model.embed_tokens.weight"] + 1}),
+            "lm_head.weight is another table than model.embed_tokens.weight, and config.json makes",
+        ),
         (as_kind(torch.float8_e4m3fn), "down_proj.weight is of F8_E4M3, and weights are read of"),
         (as_kind(torch.int8), "down_proj.weight is of I8, and weights are read of F64, F32,"),
         (as_kind(torch.bool), "down_proj.weight is of BOOL, and weights are read of F64, F32,"),
