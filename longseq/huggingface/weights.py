@@ -58,14 +58,19 @@ class Weights:
     def count(self) -> int:
         return len(self._files)
 
-    def _file(self, name: str) -> Any:
-        if name not in self._files:
-            raise UserError(f"{self.folder} holds no tensor {name}")
-        return self._files[name]
+    def _own(self, name: str) -> str:
+        """The name that a tensor has here: the Hub's gpt2, and what AutoModel saves, leave out the
+        first part, which is the model without its head.
+        """
+        for own in (name, name.partition(".")[2]):
+            if own in self._files:
+                return own
+        raise UserError(f"{self.folder} holds no tensor {name}")
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Raises UserError where there is no such tensor, or one that holds no weights as such."""
-        found = self._file(name).get_slice(name)
+        own = self._own(name)
+        found = self._files[own].get_slice(own)
         if (kind := found.get_dtype()) not in NUMBERS:
             raise UserError(
                 f"{self.folder}: {name} is of {kind}, and weights are read of"
@@ -75,7 +80,8 @@ class Weights:
 
     def tensor(self, name: str) -> Tensor:
         """Whole, fp32."""
-        found: Tensor = self._file(name).get_tensor(name)
+        own = self._own(name)
+        found: Tensor = self._files[own].get_tensor(own)
         return found.float()
 
     def check_taken(self, moves: Sequence[Move]) -> None:
@@ -83,7 +89,7 @@ class Weights:
         config.json. The first of the moves is that of the embedding.
         """
         table = moves[0].theirs[0]
-        taken = {name for move in moves for name in move.theirs}
+        taken = {self._own(name) for move in moves for name in move.theirs}
         left = [n for n in self._files if n not in taken and not n.endswith(COMPUTED)]
         for head in (name for name in HEADS if name in left):
             if not torch.equal(self.tensor(head), self.tensor(table)):

@@ -300,5 +300,23 @@ def test_what_is_computed_or_there_twice_is_no_other_network(name: str, tmp_path
     assert load_file(back / "rank-00000.safetensors").keys() == names
 
 
+@pytest.mark.parametrize("name", ["gpt2", "neox", "llama"])
+def test_a_model_that_was_saved_without_its_head_comes_in(name: str, tmp_path: Path) -> None:
+    """As AutoModel saves it, and as gpt2 is on the Hub: without the first part of each name."""
+    from transformers import AutoModel
+
+    model = make_model(Network(**NETWORKS[name][1]), 16)
+    write_checkpoint(model, "nucleotide", tmp_path / "a")
+    words = ["export", str(tmp_path / "a"), "--to", "huggingface", str(tmp_path / "out")]
+    assert main(words) == 0
+    assert main(["import", str(tmp_path / "out"), "--output", str(tmp_path / "whole")]) == 0
+    AutoModel.from_pretrained(tmp_path / "out").save_pretrained(tmp_path / "out")
+    there = load_file(tmp_path / "out/model.safetensors")
+    assert not any(key.startswith(("transformer.", "gpt_neox.", "model.")) for key in there)
+    assert main(["import", str(tmp_path / "out"), "--output", str(tmp_path / "bare")]) == 0
+    file = "rank-00000.safetensors"
+    assert (tmp_path / "bare" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+
+
 def test_all_families_are_tried() -> None:
     assert {family.architecture for family in FAMILIES} == {name for name, _ in NETWORKS.values()}
