@@ -28,7 +28,10 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("LlamaForCausalLM", {**LLAMA, "disable_bias_linear": True, "num_key_value_heads": 2}),
     "llama-biases": ("LlamaForCausalLM", {**LLAMA, "untie_embeddings_and_output_weights": True}),
     "gpt2": ("GPT2LMHeadModel", {**SMALL, "max_position_embeddings": 7000}),
-    "starcoder2": ("Starcoder2ForCausalLM", {**ROTARY, "num_key_value_heads": 1}),
+    "starcoder2": (
+        "Starcoder2ForCausalLM",
+        {**ROTARY, "num_key_value_heads": 1, "rope_theta": 1e9},
+    ),
     "starcoder2-bare": ("Starcoder2ForCausalLM", {**ROTARY, "disable_bias_linear": True}),
     "stablelm": (
         "StableLmForCausalLM",

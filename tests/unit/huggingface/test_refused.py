@@ -206,13 +206,30 @@ def test_import_takes_the_shapes_that_config_names(
         ),
         (change("config.json", {"num_key_value_heads": 3}), "4 heads do not divide by 3"),
         (change("config.json", {"rms_norm_eps": "1e-5"}), "rms_norm_eps is '1e-5', not a number"),
+        (
+            change("config.json", {"rms_norm_eps": 2.0}),
+            "rms_norm_eps is '2.0', not a number from 0 to 1\n",
+        ),
+        (change("config.json", {"rms_norm_eps": float("inf")}), "'inf', not a number from 0 to 1"),
+        (change("config.json", {"rms_norm_eps": float("nan")}), "'nan', not a number from 0 to 1"),
+        (
+            change("config.json", {"rope_parameters": {"rope_theta": 10**400}}),
+            "0', not a number from 1\n",
+        ),
+        (
+            change("config.json", {"rope_parameters": {"rope_theta": float("inf")}}),
+            "rope_parameters.rope_theta is 'inf', not a number from 1\n",
+        ),
         (change("config.json", {"rope_parameters": None, "rope_scaling": "x"}), "not an object"),
         (
             change("config.json", {"rope_parameters": {"rope_theta": "x"}}),
             "rope_parameters.rope_theta is 'x', not a number from 1",
         ),
         (change("config.json", {"num_hidden_layers": 10**8}), "tensors for 100000000 layers"),
-        (change("config.json", {"num_hidden_layers": 10**9}), "is '1000000000', not a whole"),
+        (
+            change("config.json", {"num_hidden_layers": 10**9}),
+            "not a whole number from 1 to 100,000,000",
+        ),
         (change("tokenizer_config.json", {"longseq_tokenizer": 3}), "--tokenizer '3' is unknown"),
         (indexed({}), "model.safetensors.index.json has no weight_map of names"),
         (indexed({"weight_map": {"lm_head.weight": 3}}), "index.json has no weight_map of names"),
