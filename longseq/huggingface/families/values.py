@@ -15,6 +15,7 @@ from typing import Any
 from longseq.config.arguments import Network
 from longseq.config.flags import flags_of
 from longseq.errors import UserError
+from longseq.reports.format import counted
 
 MOST = 10**8  # of what is counted: more of it is a slip, and names would be made for each
 
@@ -78,11 +79,17 @@ def check_values(config: Mapping[str, Any], within: str = "") -> None:
 
 
 def check_network(net: Network) -> None:
-    """Raise UserError where heads do not divide, or nothing of them is rotated."""
+    """Raise UserError where heads do not divide, or what of them is rotated is no pairs: of an odd
+    number of channels transformers turns another part than we, or none at all.
+    """
     heads, groups = net.num_attention_heads, net.key_value_heads
     if net.hidden_size % heads:
         raise UserError(f"a width of {net.hidden_size} does not divide by {heads} heads")
     if heads % groups:
         raise UserError(f"{heads} heads do not divide by {groups} of keys and values")
-    if net.use_rotary_position_embeddings and net.rotary_size < 2:
-        raise UserError(f"{net.rotary_percent} of a head of {net.head_size} is no pair")
+    turned = int(net.head_size * net.rotary_percent)
+    if net.use_rotary_position_embeddings and (turned < 2 or turned % 2):
+        raise UserError(
+            f"{net.rotary_percent} of a head of {net.head_size} is {counted(turned, 'channel')};"
+            " only pairs of them are turned here"
+        )

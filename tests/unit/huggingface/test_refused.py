@@ -155,7 +155,18 @@ def as_kind(kind: torch.dtype) -> Callable[[Path], None]:
     ("network", "values", "said"),
     [
         (ROTARY, {"num_attention_heads": 2}, None),
-        (ROTARY, {"num_attention_heads": 32}, "1.0 of a head of 1 is no pair"),
+        (ROTARY, {"num_attention_heads": 32}, "1.0 of a head of 1 is 1 channel; only pairs"),
+        (
+            ROTARY,
+            {"rope_parameters": None, "partial_rotary_factor": None, "rotary_pct": 0.4},
+            "0.4 of a head of 8 is 3 channels; only pairs",
+        ),
+        (
+            {**ROTARY, "swiglu": True, "disable_bias_linear": True},
+            {"rope_parameters": {"partial_rotary_factor": 0.9}},
+            "0.9 of a head of 8 is 7 channels; only pairs",
+        ),
+        (ROTARY, {"rope_parameters": {"partial_rotary_factor": 0.85}}, None),
         (
             ROTARY,
             {"num_attention_heads": 24, "hidden_size": 48},
