@@ -54,6 +54,8 @@ KINDS: tuple[tuple[Kind, str], ...] = (  # and the keys
     ),
     (_number_of("rope_theta"), "rope_theta rotary_emb_base"),
     (_number_of("rotary_percent"), "rotary_pct partial_rotary_factor"),
+    (_or_null(_number_of("attention_dropout")), "attention_dropout attn_pdrop"),
+    (_or_null(_number_of("hidden_dropout")), "hidden_dropout residual_dropout resid_pdrop"),
     (
         ("true or false", lambda value: type(value) is bool),
         "tie_word_embeddings attention_bias mlp_bias use_bias",

@@ -15,7 +15,7 @@ from longseq.config.arguments import Network
 from longseq.data.tokenizers.base import Tokenizer
 from longseq.data.tokenizers.registry import tokenizer_from
 from longseq.data.tokenizers.tagged import Tagged
-from longseq.huggingface.families.choosing import FAMILIES, family_for
+from longseq.huggingface.families.choosing import FAMILIES, family_for, family_of
 from tests.unit.huggingface.making import LLAMA, ROTARY, SMALL, make_model, write_checkpoint
 
 # name → the class that must be chosen, and the network
@@ -59,6 +59,33 @@ def test_no_number_of_grouped_heads_is_none(network: str) -> None:
     family = family_for(net)
     config = {"model_type": family.model_type, **family.config(net), "num_key_value_heads": None}
     assert family.network(config).num_key_value_heads == 0
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_dropout_goes_out_and_comes_back(network: str, tmp_path: Path) -> None:
+    """Where transformers' class has it, it is dropout there too."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    net = Network(**NETWORKS[network][1], attention_dropout=0.125, hidden_dropout=0.25)
+    family = family_for(net)
+    config = {"model_type": family.model_type, "vocab_size": 16, **family.config(net)}
+    back = family_of(config).network(config)
+    assert (back.attention_dropout, back.hidden_dropout) == (0.125, 0.25)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    theirs = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(tmp_path))
+    places = [one.p for one in theirs.modules() if isinstance(one, torch.nn.Dropout)]
+    assert set(places) <= {0.125, 0.25}
+
+
+def test_gpt2_that_says_nothing_of_dropout_has_a_tenth() -> None:
+    from transformers import AutoConfig
+
+    net = Network(**NETWORKS["gpt2"][1])
+    config = {key: value for key, value in family_for(net).config(net).items() if "drop" not in key}
+    config = {**config, "model_type": "gpt2"}
+    back = family_of(config).network(config)
+    theirs = AutoConfig.for_model("gpt2")
+    assert (back.attention_dropout, back.hidden_dropout) == (theirs.attn_pdrop, theirs.resid_pdrop)
 
 
 def test_logits_and_loss_are_those_of_transformers(exported: Any) -> None:
