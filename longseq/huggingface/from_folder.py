@@ -29,6 +29,7 @@ from longseq.data.tokenizers.kinds import TAGGED
 from longseq.data.tokenizers.registry import tokenizer_from, write_tokenizer
 from longseq.data.tokenizers.tagged import FILE as TAGS
 from longseq.data.tokenizers.tagged import Tagged, read_tags
+from longseq.data.tokenizers.text import CONFIG, FILE, end_named, huggingface
 from longseq.errors import UserError
 from longseq.huggingface.families.choosing import family_of
 from longseq.huggingface.families.moves import Move
@@ -130,14 +131,15 @@ def _chunks(
 
 def _tokenizer(source: Path, folder: Path) -> Tokenizer:
     """Ours where an export of ours says which one, else its tokenizer.json."""
-    whole = source / "tokenizer.json"
+    whole = source / FILE
     if not whole.exists():
         raise UserError(
-            f"{source} has no tokenizer.json: copy it and tokenizer_config.json from the export"
+            f"{source} has no {FILE}: copy it and {CONFIG} from the export"
             " that the model was made of, or write them with its tokenizer's save_pretrained"
         )
-    facts = source / "tokenizer_config.json"
-    ours = str(read_json(facts).get(OURS) or "") if facts.exists() else ""
+    beside = source / CONFIG
+    facts = read_json(beside) if beside.exists() else {}
+    ours = str(facts.get(OURS) or "")
     kind = ours.removeprefix(TAGGED)
     tags = read_tags(str(source / TAGS), "copy it from the export") if kind != ours else None
     text = not kind or kind.startswith(("huggingface", "gpt2"))
@@ -146,7 +148,7 @@ def _tokenizer(source: Path, folder: Path) -> Tokenizer:
     else:
         inner = tokenizer_from(f"huggingface:{whole}")
         if tags:
-            inner = _without(tags, whole, folder / "tokenizer.json")
+            inner = _without(tags, whole, folder / FILE, end_named(facts))
     tokenizer = inner if tags is None else Tagged(inner, tags)
     if tags or not text:  # else the file is the tokenizer, with all that it has
         _check_tokens(tokenizer, whole)
@@ -158,7 +160,7 @@ def _check_tokens(tokenizer: Tokenizer, whole: Path) -> None:
     would leave their rows out, like those that only pad a table.
     """
     ours, theirs = vocabulary(tokenizer), vocabulary_of(whole)
-    named = f"{tokenizer.specification} ({OURS} in tokenizer_config.json beside it)"
+    named = f"{tokenizer.specification} ({OURS} in {CONFIG} beside it)"
     back = "copy both files from the export"
     if added := [name for name in theirs if ours.get(name) != theirs[name]]:
         keep = f"; to keep them take {OURS} out of it" * (not isinstance(tokenizer, Tagged))
@@ -175,7 +177,7 @@ def _shown(names: list[str]) -> str:
     return ", ".join(map(printable, names[:SHOWN])) + more
 
 
-def _without(tags: list[str], whole: Path, path: Path) -> Tokenizer:
+def _without(tags: list[str], whole: Path, path: Path, end: str) -> Tokenizer:
     """What an exported tokenizer was before its tags were added, and whatever came behind them, in
     a file of its own.
     """
@@ -184,4 +186,4 @@ def _without(tags: list[str], whole: Path, path: Path) -> Tokenizer:
     first = min((one["id"] for one in known if one["content"] in tags), default=math.inf)
     facts["added_tokens"] = [one for one in known if one["id"] < first]
     path.write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
-    return tokenizer_from(f"huggingface:{path}")
+    return huggingface(str(path), end)

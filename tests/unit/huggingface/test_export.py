@@ -348,5 +348,28 @@ def test_a_model_that_was_saved_without_its_head_comes_in(name: str, tmp_path: P
     assert (tmp_path / "bare" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
 
 
+@pytest.mark.parametrize("tags", [[], ["<organism=>"]])
+def test_a_models_own_end_of_a_document_comes_back(tags: list[str], tmp_path: Path) -> None:
+    """Though it has a token that ends documents elsewhere."""
+    from transformers import AutoTokenizer
+
+    theirs, names = tmp_path / "theirs", [*"ACGT", "<|endoftext|>", "</s>"]
+    theirs.mkdir()
+    known = {"vocab": {name: number for number, name in enumerate(names)}, "merges": []}
+    facts = json.dumps({"version": "1.0", "model": {"type": "BPE", **known}})
+    (theirs / "tokenizer.json").write_text(facts)
+    (theirs / "tokenizer_config.json").write_text('{"eos_token": "</s>"}')
+    inner = tokenizer_from(f"huggingface:{theirs}/tokenizer.json")
+    tokenizer = Tagged(inner, tags) if tags else inner
+    write_checkpoint(make_model(Network(**LLAMA), tokenizer.vocab_size), tokenizer, tmp_path / "a")
+    for ours, out in (("a", "b"), ("c", "d")):
+        words = ["export", f"{tmp_path}/{ours}", "--to", "huggingface", f"{tmp_path}/{out}"]
+        assert main(words) == 0
+        assert AutoTokenizer.from_pretrained(tmp_path / out).eos_token == "</s>"
+        assert json.loads((tmp_path / out / "config.json").read_text())["eos_token_id"] == 5
+        if out == "b":
+            assert main(["import", f"{tmp_path}/b", "--output", f"{tmp_path}/c"]) == 0
+
+
 def test_all_families_are_tried() -> None:
     assert {family.architecture for family in FAMILIES} == {name for name, _ in NETWORKS.values()}
