@@ -23,7 +23,6 @@ from longseq.checkpoint.format.tensor_files import Record, header, write
 from longseq.checkpoint.state.load import TABLES
 from longseq.checkpoint.state.share import file_name
 from longseq.config.arguments import Network
-from longseq.data.sources.names import printable
 from longseq.data.tokenizers.base import Tokenizer
 from longseq.data.tokenizers.kinds import TAGGED
 from longseq.data.tokenizers.registry import tokenizer_from, write_tokenizer
@@ -35,7 +34,7 @@ from longseq.huggingface.families.choosing import family_of
 from longseq.huggingface.families.moves import Move
 from longseq.huggingface.families.values import check_network
 from longseq.huggingface.tokenizer_file import OURS, vocabulary, vocabulary_of
-from longseq.huggingface.weights import Weights, read_json
+from longseq.huggingface.weights import Weights, read_json, shown
 from longseq.model.gpt import GPT
 from longseq.run.environment import package_versions
 
@@ -165,16 +164,11 @@ def _check_tokens(tokenizer: Tokenizer, whole: Path) -> None:
     if added := [name for name in theirs if ours.get(name) != theirs[name]]:
         keep = f"; to keep them take {OURS} out of it" * (not isinstance(tokenizer, Tagged))
         raise UserError(
-            f"{whole} has tokens that {named} has not, {_shown(added)}: to leave them out"
+            f"{whole} has tokens that {named} has not, {shown(added, SHOWN)}: to leave them out"
             f" {back}{keep}"
         )
     if gone := [name for name in ours if name not in theirs]:
-        raise UserError(f"{whole} lacks tokens that {named} has, {_shown(gone)}: {back}")
-
-
-def _shown(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN:,} others" if len(names) > SHOWN else ""
-    return ", ".join(map(printable, names[:SHOWN])) + more
+        raise UserError(f"{whole} lacks tokens that {named} has, {shown(gone, SHOWN)}: {back}")
 
 
 def _without(tags: list[str], whole: Path, path: Path, end: str) -> Tokenizer:

@@ -23,7 +23,6 @@ from longseq.huggingface.families.choosing import DEQUANTIZE
 from longseq.huggingface.families.moves import Move
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
-SHOWN = 2  # tensors that are named
 # What transformers makes anew and older files hold: masks, and the frequencies of rotary positions
 COMPUTED = (
     *(".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias"),
@@ -99,11 +98,9 @@ class Weights:
                 )
             left.remove(head)
         if left:
-            names = ", ".join(map(printable, left[:SHOWN]))
-            more = f" and {len(left) - SHOWN:,} others" if len(left) > SHOWN else ""
             raise UserError(
-                f"{self.folder} holds tensors that the network of config.json is without, {names}"
-                f"{more}: correct config.json, or save the model without them"
+                f"{self.folder} holds tensors that the network of config.json is without,"
+                f" {shown(left, 2)}: correct config.json, or save the model without them"
             )
 
 
@@ -113,6 +110,12 @@ def _places(path: Path) -> Mapping[str, str]:
     if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
         raise UserError(f"{path} has no weight_map of names")
     return places
+
+
+def shown(names: Sequence[str], most: int) -> str:
+    """The first of them, and how many others there are."""
+    more = f" and {len(names) - most:,} others" if len(names) > most else ""
+    return ", ".join(map(printable, names[:most])) + more
 
 
 def read_json(path: Path) -> Any:
