@@ -12,11 +12,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from longseq.attention.kernel import kernel
 from longseq.checkpoint.fit import network
@@ -26,21 +23,21 @@ from longseq.checkpoint.format.tensor_files import Record, header, write
 from longseq.checkpoint.state.load import TABLES
 from longseq.checkpoint.state.share import file_name
 from longseq.config.arguments import Network
-from longseq.data.sources.names import printable
 from longseq.data.tokenizers.base import Tokenizer
 from longseq.data.tokenizers.kinds import TAGGED
 from longseq.data.tokenizers.registry import tokenizer_from, write_tokenizer
 from longseq.data.tokenizers.tagged import FILE as TAGS
 from longseq.data.tokenizers.tagged import Tagged, read_tags
+from longseq.data.tokenizers.text import CONFIG, FILE, end_named, huggingface
 from longseq.errors import UserError
 from longseq.huggingface.families.choosing import family_of
 from longseq.huggingface.families.moves import Move
 from longseq.huggingface.families.values import check_network
 from longseq.huggingface.tokenizer_file import OURS, vocabulary, vocabulary_of
+from longseq.huggingface.weights import Weights, read_json, shown
 from longseq.model.gpt import GPT
 from longseq.run.environment import package_versions
 
-INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 SHOWN = 8  # tokens that are named
 
 
@@ -49,7 +46,7 @@ def bring_in(source: Path, folder: Path) -> tuple[Network, Tokenizer]:
 
     Raises UserError where its network is none of ours, or a file of it is missing or damaged.
     """
-    config = _read_json(source / "config.json")
+    config = read_json(source / "config.json")
     try:
         family = family_of(config)
         net = family.network(config)
@@ -65,11 +62,12 @@ def bring_in(source: Path, folder: Path) -> tuple[Network, Tokenizer]:
             f" has {tokenizer.vocab_size} tokens"
         )
     with ExitStack() as stack:
-        weights = _Weights(source, stack)
+        weights = Weights(source, stack)
         if net.num_layers > weights.count:  # before a name is made for each
             raise UserError(f"{source} holds {weights.count} tensors for {net.num_layers} layers")
         moves = family.moves(net, config["vocab_size"])
         shapes = _shapes(weights, moves)
+        weights.check_taken(moves)
         _check_shapes(source, net, config["vocab_size"], shapes)
         records = [Record(f"weight/{name}@0:0", "F32", as_matrix(shapes[name])) for name in shapes]
         write(folder / file_name(0), _chunks(weights, moves, records))
@@ -89,57 +87,7 @@ def bring_in(source: Path, folder: Path) -> tuple[Network, Tokenizer]:
     return net, tokenizer
 
 
-class _Weights:
-    """The tensors of a folder by name, whichever file they are in."""
-
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
-        self.folder = folder
-        if (folder / INDEX).exists():
-            self.places: Mapping[str, str] = _places(folder / INDEX)
-        elif (folder / SINGLE).exists():
-            self.places = {}
-        else:
-            raise UserError(
-                f"{folder} has neither {SINGLE} nor {INDEX}: save it with safe_serialization"
-            )
-        try:
-            self._files = {
-                name: stack.enter_context(safe_open(str(folder / name), "pt"))
-                for name in set(self.places.values()) or {SINGLE}
-            }
-        except (OSError, SafetensorError) as error:
-            raise UserError(f"{folder}: its weights cannot be read: {error}") from None
-
-    @property
-    def count(self) -> int:
-        return sum(len(file.keys()) for file in self._files.values())
-
-    def _file(self, name: str) -> Any:
-        try:
-            file = self._files[self.places.get(name, SINGLE)]
-            file.get_slice(name)
-            return file
-        except (KeyError, SafetensorError):
-            raise UserError(f"{self.folder} holds no tensor {name}") from None
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        return tuple(self._file(name).get_slice(name).get_shape())
-
-    def tensor(self, name: str) -> Tensor:
-        """Whole, fp32."""
-        found: Tensor = self._file(name).get_tensor(name)
-        return found.float()
-
-
-def _places(path: Path) -> Mapping[str, str]:
-    """Tensors → the files that they are in, by the index beside them."""
-    places = _read_json(path).get("weight_map")
-    if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
-        raise UserError(f"{path} has no weight_map of names")
-    return places
-
-
-def _shapes(weights: _Weights, moves: Sequence[Move]) -> dict[str, tuple[int, ...]]:
+def _shapes(weights: Weights, moves: Sequence[Move]) -> dict[str, tuple[int, ...]]:
     """The shapes of our tensors, in the order of the moves."""
     shapes: dict[str, tuple[int, ...]] = {}
     for move in moves:
@@ -172,7 +120,7 @@ def _check_shapes(
 
 
 def _chunks(
-    weights: _Weights, moves: Sequence[Move], records: Sequence[Record]
+    weights: Weights, moves: Sequence[Move], records: Sequence[Record]
 ) -> Iterator[memoryview | bytes]:
     yield header(records)
     for move in moves:
@@ -182,14 +130,15 @@ def _chunks(
 
 def _tokenizer(source: Path, folder: Path) -> Tokenizer:
     """Ours where an export of ours says which one, else its tokenizer.json."""
-    whole = source / "tokenizer.json"
+    whole = source / FILE
     if not whole.exists():
         raise UserError(
-            f"{source} has no tokenizer.json: copy it and tokenizer_config.json from the export"
+            f"{source} has no {FILE}: copy it and {CONFIG} from the export"
             " that the model was made of, or write them with its tokenizer's save_pretrained"
         )
-    facts = source / "tokenizer_config.json"
-    ours = str(_read_json(facts).get(OURS) or "") if facts.exists() else ""
+    beside = source / CONFIG
+    facts = read_json(beside) if beside.exists() else {}
+    ours = str(facts.get(OURS) or "")
     kind = ours.removeprefix(TAGGED)
     tags = read_tags(str(source / TAGS), "copy it from the export") if kind != ours else None
     text = not kind or kind.startswith(("huggingface", "gpt2"))
@@ -198,7 +147,7 @@ def _tokenizer(source: Path, folder: Path) -> Tokenizer:
     else:
         inner = tokenizer_from(f"huggingface:{whole}")
         if tags:
-            inner = _without(tags, whole, folder / "tokenizer.json")
+            inner = _without(tags, whole, folder / FILE, end_named(facts))
     tokenizer = inner if tags is None else Tagged(inner, tags)
     if tags or not text:  # else the file is the tokenizer, with all that it has
         _check_tokens(tokenizer, whole)
@@ -210,42 +159,25 @@ def _check_tokens(tokenizer: Tokenizer, whole: Path) -> None:
     would leave their rows out, like those that only pad a table.
     """
     ours, theirs = vocabulary(tokenizer), vocabulary_of(whole)
-    named = f"{tokenizer.specification} ({OURS} in tokenizer_config.json beside it)"
+    named = f"{tokenizer.specification} ({OURS} in {CONFIG} beside it)"
     back = "copy both files from the export"
     if added := [name for name in theirs if ours.get(name) != theirs[name]]:
         keep = f"; to keep them take {OURS} out of it" * (not isinstance(tokenizer, Tagged))
         raise UserError(
-            f"{whole} has tokens that {named} has not, {_shown(added)}: to leave them out"
+            f"{whole} has tokens that {named} has not, {shown(added, SHOWN)}: to leave them out"
             f" {back}{keep}"
         )
     if gone := [name for name in ours if name not in theirs]:
-        raise UserError(f"{whole} lacks tokens that {named} has, {_shown(gone)}: {back}")
+        raise UserError(f"{whole} lacks tokens that {named} has, {shown(gone, SHOWN)}: {back}")
 
 
-def _shown(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN:,} others" if len(names) > SHOWN else ""
-    return ", ".join(map(printable, names[:SHOWN])) + more
-
-
-def _without(tags: list[str], whole: Path, path: Path) -> Tokenizer:
+def _without(tags: list[str], whole: Path, path: Path, end: str) -> Tokenizer:
     """What an exported tokenizer was before its tags were added, and whatever came behind them, in
     a file of its own.
     """
-    facts = _read_json(whole)
+    facts = read_json(whole)
     known = facts.get("added_tokens", [])
     first = min((one["id"] for one in known if one["content"] in tags), default=math.inf)
     facts["added_tokens"] = [one for one in known if one["id"] < first]
     path.write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
-    return tokenizer_from(f"huggingface:{path}")
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}: name a folder of transformers") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is no JSON ({error})") from None
-    if not isinstance(found, dict):
-        raise UserError(f"{path} is no JSON object")
-    return found
+    return huggingface(str(path), end)

@@ -16,7 +16,7 @@ from longseq.host.atomic_files import digest, sync_open
 ENDINGS = (  # of all files that prepared data may have
     *("bin", "idx", "json", "records.tsv", "documents.tsv", "duplicates.tsv", "places", "reaches"),
     *("groups", "group_of", "weights"),
-    *("tokenizer.json", "vocab.json", "merges.txt", "tags.json"),
+    *("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "tags.json"),
 )
 FORMAT = 2  # 1: without places of documents, names of records and weights; it is read too
 

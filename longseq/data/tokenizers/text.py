@@ -22,6 +22,8 @@ from longseq.errors import UserError
 BASES = "ACGT"
 BLANK = "\u0120"  # a blank in the names of ByteLevel tokens
 PLAIN = LETTERS.encode()
+FILE, CONFIG = "tokenizer.json", "tokenizer_config.json"
+# Of a tokenizer that does not say which token ends a document, the first of these that it has
 END_NAMES = ("<|endoftext|>", "</s>", "<eos>", "[EOS]", "<eod>", "[SEP]")
 
 
@@ -69,9 +71,12 @@ class Bytes(TextTokenizer):
 
 
 class Library(TextTokenizer):
-    """A tokenizer of Hugging Face's library, from its files' contents."""
+    """A tokenizer of Hugging Face's library, from its files' contents.
 
-    def __init__(self, kind: str, inner: Any, files: dict[str, bytes]) -> None:
+    end: the token that ends a document, where it is said and there is one of this name.
+    """
+
+    def __init__(self, kind: str, inner: Any, files: dict[str, bytes], end: str = "") -> None:
         self.specification = kind
         self.files = files
         self._inner = inner
@@ -89,13 +94,18 @@ class Library(TextTokenizer):
         self._sizes: dict[int, int] = {}  # bytes of each token's spelling
         self._dropped: dict[str, bool] = {}  # whether a character leaves no token at all
         self._kept = b""  # ASCII characters that do leave one
-        known = [inner.token_to_id(name) for name in END_NAMES]
-        ends = [number for number in known if number is not None]
-        if not ends:
+        usual = [name for name in END_NAMES if name in inner.get_vocab()]
+        if end not in inner.get_vocab():
+            end = next(iter(usual), "")
+        if not end:
             raise UserError(
-                f"--tokenizer {kind}: no token ends a document: add one of {', '.join(END_NAMES)}"
+                f"--tokenizer {kind}: no token ends a document: add one of {', '.join(END_NAMES)},"
+                f" or name a token that does as eos_token in {CONFIG} beside {FILE}"
             )
-        self.end_of_document = ends[0]
+        if end not in usual[:1]:  # its name alone does not say so
+            facts = json.dumps({"eos_token": end}, ensure_ascii=False)
+            self.files = {**files, CONFIG: f"{facts}\n".encode()}
+        self.end_of_document = inner.token_to_id(end)
 
     def encode_all(self, texts: list[bytes]) -> list[Tokens]:
         strings = [text.decode("utf-8", "replace") for text in texts]
@@ -210,8 +220,8 @@ def byte_tokens(argument: str = "") -> Bytes:
     return Bytes()
 
 
-def huggingface(path: str) -> Library:
-    """From a tokenizer.json."""
+def huggingface(path: str, end: str = "") -> Library:
+    """From a tokenizer.json; what ends a document says `end`, or a tokenizer_config.json beside."""
     _one_thread()
     from tokenizers import Tokenizer as Inner
 
@@ -224,7 +234,25 @@ def huggingface(path: str) -> Library:
         ) from None
     inner.no_truncation()  # transformers saves what its last call was asked for
     inner.no_padding()
-    return Library("huggingface", inner, {"tokenizer.json": content})
+    return Library("huggingface", inner, {FILE: content}, end or _end_beside(path))
+
+
+def _end_beside(path: str) -> str:
+    """The end that the tokenizer_config.json beside a tokenizer.json names, if any."""
+    config = path.removesuffix(FILE) + CONFIG
+    if not path.endswith(FILE) or not os.path.exists(config):
+        return ""
+    try:
+        return end_named(json.loads(_read(config)))
+    except ValueError as error:
+        raise UserError(f"--tokenizer: {config} is no JSON ({error})") from None
+
+
+def end_named(facts: Any) -> str:
+    """The end that the contents of a tokenizer_config.json name, if any."""
+    named = facts.get("eos_token") if isinstance(facts, dict) else None
+    named = named.get("content") if isinstance(named, dict) else named
+    return named if isinstance(named, str) else ""
 
 
 def gpt2(paths: str) -> Library:

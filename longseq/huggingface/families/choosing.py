@@ -14,6 +14,8 @@ from longseq.huggingface.families import gpt2, gpt_neox, llama, stablelm, starco
 from longseq.huggingface.families.family import Config, Family
 from longseq.huggingface.families.values import check_values
 
+DEQUANTIZE = "load the model with transformers, call dequantize() and save that"
+
 # The first that fits is taken
 FAMILIES: tuple[Family, ...] = (
     gpt_neox.FAMILY,
@@ -45,6 +47,8 @@ def family_of(config: Config) -> Family:
     kind = config.get("model_type")
     for family in FAMILIES:
         if family.model_type == kind:
+            if config.get("quantization_config"):
+                raise UserError(f"quantization_config: its weights are quantized: {DEQUANTIZE}")
             check_values(config)
             family.check(config)
             return family

@@ -82,24 +82,30 @@ def rotary_part(net: Network) -> float:
 
 
 def shape(net: Network) -> dict[str, Any]:
-    """Sizes, in the words that all classes but GPT-2's use."""
+    """Sizes and dropout, in the words that all classes but GPT-2's use; one that has no dropout
+    between layers carries it for the way back.
+    """
     return {
         "hidden_size": net.hidden_size,
         "num_hidden_layers": net.num_layers,
         "num_attention_heads": net.num_attention_heads,
         "intermediate_size": net.ffn_size,
         "max_position_embeddings": net.seq_length,
+        "attention_dropout": net.attention_dropout,
+        "hidden_dropout": net.hidden_dropout,
     }
 
 
-def shape_of(config: Config) -> dict[str, Any]:
-    """The same as fields of our Network."""
+def shape_of(config: Config, hidden_dropout: str = "hidden_dropout") -> dict[str, Any]:
+    """The same as fields of our Network; hidden_dropout: its word for that of layers' outputs."""
     return {
         "hidden_size": config["hidden_size"],
         "num_layers": config["num_hidden_layers"],
         "num_attention_heads": config["num_attention_heads"],
         "ffn_hidden_size": config["intermediate_size"],
         "seq_length": config.get("max_position_embeddings", 2048),
+        "attention_dropout": config.get("attention_dropout") or 0.0,
+        "hidden_dropout": config.get(hidden_dropout) or 0.0,
     }
 
 

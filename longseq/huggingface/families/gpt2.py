@@ -44,6 +44,8 @@ def _network(config: Config) -> Network:
         ffn_hidden_size=config.get("n_inner") or 4 * hidden,
         seq_length=positions,
         max_position_embeddings=positions,
+        attention_dropout=config.get("attn_pdrop", 0.1) or 0.0,
+        hidden_dropout=config.get("resid_pdrop", 0.1) or 0.0,
         layernorm_epsilon=config.get("layer_norm_epsilon", 1e-5),
         untie_embeddings_and_output_weights=not config.get("tie_word_embeddings", True),
     )

@@ -33,8 +33,6 @@ def _config(net: Network) -> dict[str, Any]:
         "layer_norm_eps": net.layernorm_epsilon,
         "use_parallel_residual": False,
         "attention_bias": True,
-        "attention_dropout": net.attention_dropout,
-        "hidden_dropout": net.hidden_dropout,
         "rotary_emb_base": net.rope_theta,
         "rotary_pct": rotary_part(net),
         **rope(net),

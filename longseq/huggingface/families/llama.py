@@ -32,7 +32,6 @@ def _config(net: Network) -> dict[str, Any]:
         "head_dim": net.head_size,
         "attention_bias": not net.disable_bias_linear,
         "mlp_bias": not net.disable_bias_linear,
-        "attention_dropout": net.attention_dropout,
         **rope(net),
     }
 

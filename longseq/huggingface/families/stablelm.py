@@ -31,8 +31,6 @@ def _config(net: Network) -> dict[str, Any]:
         "use_qkv_bias": False,
         "qk_layernorm": False,
         "use_parallel_residual": False,
-        "attention_dropout": net.attention_dropout,
-        "hidden_dropout": net.hidden_dropout,
         **rope(net),
     }
 

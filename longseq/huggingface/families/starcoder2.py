@@ -31,7 +31,6 @@ def _config(net: Network) -> dict[str, Any]:
         "num_key_value_heads": net.key_value_heads,
         "use_bias": not net.disable_bias_linear,
         "sliding_window": None,
-        "attention_dropout": net.attention_dropout,
         "residual_dropout": net.hidden_dropout,
         "embedding_dropout": net.hidden_dropout,
         **rope(net),
@@ -42,7 +41,7 @@ def _network(config: Config) -> Network:
     checked_heads(config)
     theta, _ = rope_of(config)
     return Network(
-        **shape_of(config),
+        **shape_of(config, "residual_dropout"),
         num_key_value_heads=config["num_key_value_heads"] or 0,
         layernorm_epsilon=config.get("norm_epsilon", 1e-5),
         disable_bias_linear=not config.get("use_bias", True),

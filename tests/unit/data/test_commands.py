@@ -202,7 +202,12 @@ def test_every_file_of_prepared_data_has_a_known_ending(tmp_path: Path) -> None:
         json.dumps({n: i for i, n in enumerate(["<|endoftext|>", *"ACGTN"])})
     )
     (tmp_path / "m").write_text("#version: 0.2\n")
+    names = {name: number for number, name in enumerate([*"ACGTN", "<stop>"])}
+    model = {"type": "BPE", "vocab": names, "merges": []}
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": model}))
+    (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "<stop>"}')
     ways = [
+        f"--tokenizer huggingface:{tmp_path}/tokenizer.json",
         "--drop-duplicates exact --group-by file",
         "--group-by kind --metadata m.tsv --tags kind --lower-case-weight 0.5",
         "--train-tokenizer bpe:40",

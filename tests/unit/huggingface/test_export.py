@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from longseq.__main__ import main
 from longseq.config.arguments import Network
 from longseq.data.tokenizers.base import Tokenizer
 from longseq.data.tokenizers.registry import tokenizer_from
 from longseq.data.tokenizers.tagged import Tagged
-from longseq.huggingface.families.choosing import FAMILIES, family_for
+from longseq.huggingface.families.choosing import FAMILIES, family_for, family_of
 from tests.unit.huggingface.making import LLAMA, ROTARY, SMALL, make_model, write_checkpoint
 
 # name → the class that must be chosen, and the network
@@ -27,7 +28,10 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("LlamaForCausalLM", {**LLAMA, "disable_bias_linear": True, "num_key_value_heads": 2}),
     "llama-biases": ("LlamaForCausalLM", {**LLAMA, "untie_embeddings_and_output_weights": True}),
     "gpt2": ("GPT2LMHeadModel", {**SMALL, "max_position_embeddings": 7000}),
-    "starcoder2": ("Starcoder2ForCausalLM", {**ROTARY, "num_key_value_heads": 1}),
+    "starcoder2": (
+        "Starcoder2ForCausalLM",
+        {**ROTARY, "num_key_value_heads": 1, "rope_theta": 1e9},
+    ),
     "starcoder2-bare": ("Starcoder2ForCausalLM", {**ROTARY, "disable_bias_linear": True}),
     "stablelm": (
         "StableLmForCausalLM",
@@ -55,6 +59,33 @@ def test_no_number_of_grouped_heads_is_none(network: str) -> None:
     family = family_for(net)
     config = {"model_type": family.model_type, **family.config(net), "num_key_value_heads": None}
     assert family.network(config).num_key_value_heads == 0
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_dropout_goes_out_and_comes_back(network: str, tmp_path: Path) -> None:
+    """Where transformers' class has it, it is dropout there too."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    net = Network(**NETWORKS[network][1], attention_dropout=0.125, hidden_dropout=0.25)
+    family = family_for(net)
+    config = {"model_type": family.model_type, "vocab_size": 16, **family.config(net)}
+    back = family_of(config).network(config)
+    assert (back.attention_dropout, back.hidden_dropout) == (0.125, 0.25)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    theirs = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(tmp_path))
+    places = [one.p for one in theirs.modules() if isinstance(one, torch.nn.Dropout)]
+    assert set(places) <= {0.125, 0.25}
+
+
+def test_gpt2_that_says_nothing_of_dropout_has_a_tenth() -> None:
+    from transformers import AutoConfig
+
+    net = Network(**NETWORKS["gpt2"][1])
+    config = {key: value for key, value in family_for(net).config(net).items() if "drop" not in key}
+    config = {**config, "model_type": "gpt2"}
+    back = family_of(config).network(config)
+    theirs = AutoConfig.for_model("gpt2")
+    assert (back.attention_dropout, back.hidden_dropout) == (theirs.attn_pdrop, theirs.resid_pdrop)
 
 
 def test_logits_and_loss_are_those_of_transformers(exported: Any) -> None:
@@ -262,6 +293,82 @@ def test_other_tokens_than_its_own_are_no_export_of_ours(
     (out / "tokenizer.json").write_text(json.dumps(facts))
     assert main(["import", str(out), "--output", str(tmp_path / "back")]) == 2
     assert "tokenizer.json lacks tokens that nucleotide (" in capsys.readouterr().err
+
+
+# network → tensors that older files hold beside its weights
+COMPUTED: dict[str, dict[str, tuple[int, ...]]] = {
+    "gpt2": {"transformer.h.0.attn.bias": (1, 1, 48, 48), "transformer.h.0.attn.masked_bias": ()},
+    "neox": {
+        "gpt_neox.layers.1.attention.bias": (1, 1, 48, 48),
+        "gpt_neox.layers.1.attention.masked_bias": (),
+        "gpt_neox.layers.1.attention.rotary_emb.inv_freq": (2,),
+        "embed_out.weight": (16, 32),
+    },
+    "starcoder2": {
+        "model.layers.0.self_attn.rotary_emb.inv_freq": (4,),
+        "lm_head.weight": (16, 32),
+    },
+}
+
+
+@pytest.mark.parametrize("name", COMPUTED)
+def test_what_is_computed_or_there_twice_is_no_other_network(name: str, tmp_path: Path) -> None:
+    """Masks, frequencies, and a head that is the embedding."""
+    model = make_model(Network(**NETWORKS[name][1]), 16)
+    write_checkpoint(model, "nucleotide", tmp_path / "a")
+    out, back = tmp_path / "out", tmp_path / "back"
+    assert main(["export", str(tmp_path / "a"), "--to", "huggingface", str(out)]) == 0
+    found = load_file(out / "model.safetensors")
+    (table,) = (tensor for tensor in found.values() if tensor.shape == (16, 32))
+    more = {
+        key: table.clone() if shape == table.shape else torch.ones(shape, dtype=torch.uint8)
+        for key, shape in COMPUTED[name].items()
+    }
+    save_file({**found, **more}, out / "model.safetensors", {"format": "pt"})
+    assert main(["import", str(out), "--output", str(back)]) == 0
+    names = {f"weight/{name}@0:0" for name, _ in model.named_parameters()}
+    assert load_file(back / "rank-00000.safetensors").keys() == names
+
+
+@pytest.mark.parametrize("name", ["gpt2", "neox", "llama"])
+def test_a_model_that_was_saved_without_its_head_comes_in(name: str, tmp_path: Path) -> None:
+    """As AutoModel saves it, and as gpt2 is on the Hub: without the first part of each name."""
+    from transformers import AutoModel
+
+    model = make_model(Network(**NETWORKS[name][1]), 16)
+    write_checkpoint(model, "nucleotide", tmp_path / "a")
+    words = ["export", str(tmp_path / "a"), "--to", "huggingface", str(tmp_path / "out")]
+    assert main(words) == 0
+    assert main(["import", str(tmp_path / "out"), "--output", str(tmp_path / "whole")]) == 0
+    AutoModel.from_pretrained(tmp_path / "out").save_pretrained(tmp_path / "out")
+    there = load_file(tmp_path / "out/model.safetensors")
+    assert not any(key.startswith(("transformer.", "gpt_neox.", "model.")) for key in there)
+    assert main(["import", str(tmp_path / "out"), "--output", str(tmp_path / "bare")]) == 0
+    file = "rank-00000.safetensors"
+    assert (tmp_path / "bare" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+
+
+@pytest.mark.parametrize("tags", [[], ["<organism=>"]])
+def test_a_models_own_end_of_a_document_comes_back(tags: list[str], tmp_path: Path) -> None:
+    """Though it has a token that ends documents elsewhere."""
+    from transformers import AutoTokenizer
+
+    theirs, names = tmp_path / "theirs", [*"ACGT", "<|endoftext|>", "</s>"]
+    theirs.mkdir()
+    known = {"vocab": {name: number for number, name in enumerate(names)}, "merges": []}
+    facts = json.dumps({"version": "1.0", "model": {"type": "BPE", **known}})
+    (theirs / "tokenizer.json").write_text(facts)
+    (theirs / "tokenizer_config.json").write_text('{"eos_token": "</s>"}')
+    inner = tokenizer_from(f"huggingface:{theirs}/tokenizer.json")
+    tokenizer = Tagged(inner, tags) if tags else inner
+    write_checkpoint(make_model(Network(**LLAMA), tokenizer.vocab_size), tokenizer, tmp_path / "a")
+    for ours, out in (("a", "b"), ("c", "d")):
+        words = ["export", f"{tmp_path}/{ours}", "--to", "huggingface", f"{tmp_path}/{out}"]
+        assert main(words) == 0
+        assert AutoTokenizer.from_pretrained(tmp_path / out).eos_token == "</s>"
+        assert json.loads((tmp_path / out / "config.json").read_text())["eos_token_id"] == 5
+        if out == "b":
+            assert main(["import", f"{tmp_path}/b", "--output", f"{tmp_path}/c"]) == 0
 
 
 def test_all_families_are_tried() -> None:

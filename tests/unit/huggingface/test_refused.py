@@ -126,21 +126,47 @@ def cut(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def table(*shape: int) -> Callable[[Path], None]:
-    """Give the embedding another shape."""
+Tensors = dict[str, torch.Tensor]
+
+
+def weights(more: Callable[[Tensors], Tensors]) -> Callable[[Path], None]:
+    """Put other tensors beside those that are there, or in their place."""
 
     def act(folder: Path) -> None:
-        path, name = folder / "model.safetensors", "model.embed_tokens.weight"
-        save_file({**load_file(path), name: torch.ones(shape)}, path, {"format": "pt"})
+        path = folder / "model.safetensors"
+        found = load_file(path)
+        save_file({**found, **more(found)}, path, {"format": "pt"})
 
     return act
+
+
+def table(*shape: int) -> Callable[[Path], None]:
+    """Give the embedding another shape."""
+    return weights(lambda found: {"model.embed_tokens.weight": torch.ones(shape)})
+
+
+def as_kind(kind: torch.dtype) -> Callable[[Path], None]:
+    """Give a matrix other numbers, as quantized models have them with scales beside them."""
+    name = "model.layers.1.mlp.down_proj.weight"
+    return weights(lambda found: {name: found[name].to(kind)})
 
 
 @pytest.mark.parametrize(
     ("network", "values", "said"),
     [
         (ROTARY, {"num_attention_heads": 2}, None),
-        (ROTARY, {"num_attention_heads": 32}, "1.0 of a head of 1 is no pair"),
+        (ROTARY, {"num_attention_heads": 32}, "1.0 of a head of 1 is 1 channel; only pairs"),
+        (
+            ROTARY,
+            {"rope_parameters": None, "partial_rotary_factor": None, "rotary_pct": 0.4},
+            "0.4 of a head of 8 is 3 channels; only pairs",
+        ),
+        (
+            {**ROTARY, "swiglu": True, "disable_bias_linear": True},
+            {"rope_parameters": {"partial_rotary_factor": 0.9}},
+            "0.9 of a head of 8 is 7 channels; only pairs",
+        ),
+        (ROTARY, {"rope_parameters": {"partial_rotary_factor": 0.85}}, None),
         (
             ROTARY,
             {"num_attention_heads": 24, "hidden_size": 48},
@@ -191,13 +217,30 @@ def test_import_takes_the_shapes_that_config_names(
         ),
         (change("config.json", {"num_key_value_heads": 3}), "4 heads do not divide by 3"),
         (change("config.json", {"rms_norm_eps": "1e-5"}), "rms_norm_eps is '1e-5', not a number"),
+        (
+            change("config.json", {"rms_norm_eps": 2.0}),
+            "rms_norm_eps is '2.0', not a number from 0 to 1\n",
+        ),
+        (change("config.json", {"rms_norm_eps": float("inf")}), "'inf', not a number from 0 to 1"),
+        (change("config.json", {"rms_norm_eps": float("nan")}), "'nan', not a number from 0 to 1"),
+        (
+            change("config.json", {"rope_parameters": {"rope_theta": 10**400}}),
+            "0', not a number from 1\n",
+        ),
+        (
+            change("config.json", {"rope_parameters": {"rope_theta": float("inf")}}),
+            "rope_parameters.rope_theta is 'inf', not a number from 1\n",
+        ),
         (change("config.json", {"rope_parameters": None, "rope_scaling": "x"}), "not an object"),
         (
             change("config.json", {"rope_parameters": {"rope_theta": "x"}}),
             "rope_parameters.rope_theta is 'x', not a number from 1",
         ),
         (change("config.json", {"num_hidden_layers": 10**8}), "tensors for 100000000 layers"),
-        (change("config.json", {"num_hidden_layers": 10**9}), "is '1000000000', not a whole"),
+        (
+            change("config.json", {"num_hidden_layers": 10**9}),
+            "not a whole number from 1 to 100,000,000",
+        ),
         (change("tokenizer_config.json", {"longseq_tokenizer": 3}), "--tokenizer '3' is unknown"),
         (indexed({}), "model.safetensors.index.json has no weight_map of names"),
         (indexed({"weight_map": {"lm_head.weight": 3}}), "index.json has no weight_map of names"),
@@ -209,6 +252,25 @@ def test_import_takes_the_shapes_that_config_names(
         (table(7, 32), "tokens.weight has shape (7, 32) and config.json makes it (16, 32)"),
         (table(16, 31), "tokens.weight has shape (16, 31) and config.json makes it (16, 32)"),
         (table(), "tokens.weight has shape () and config.json makes it (16, 32)"),
+        (
+            change("config.json", {"quantization_config": {"quant_method": "fp8"}}),
+            "config.json: quantization_config: its weights are quantized: load the model with",
+        ),
+        (
+            change("config.json", {"attention_bias": False, "mlp_bias": False}),
+            "without, model.layers.0.mlp.down_proj.bias, model.layers.0.mlp.gate_proj.bias and 12",
+        ),
+        (
+            change("config.json", {"num_hidden_layers": 1}),
+            "without, model.layers.1.input_layernorm.weight, model.layers.1.mlp.down_proj.bias and",
+        ),
+        (
+            weights(lambda found: {"lm_head.weight": found["model.embed_tokens.weight"] + 1}),
+            "lm_head.weight is another table than model.embed_tokens.weight, and config.json makes",
+        ),
+        (as_kind(torch.float8_e4m3fn), "down_proj.weight is of F8_E4M3, and weights are read of"),
+        (as_kind(torch.int8), "down_proj.weight is of I8, and weights are read of F64, F32,"),
+        (as_kind(torch.bool), "down_proj.weight is of BOOL, and weights are read of F64, F32,"),
     ],
 )
 def test_import_refuses_what_is_no_network_of_ours(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from longseq.data.tokenizers.alphabet import letters, reverse_complement
 from longseq.data.tokenizers.base import SequenceTokenizer
 from longseq.data.tokenizers.letters import LETTERS, code_table
-from longseq.data.tokenizers.registry import tokenizer_from, write_tokenizer
+from longseq.data.tokenizers.registry import tokenizer_beside, tokenizer_from, write_tokenizer
 from longseq.data.tokenizers.text import TextTokenizer
 from longseq.errors import UserError
 
@@ -113,6 +114,51 @@ def test_tokenizer_kept_beside_a_model(tmp_path: Path) -> None:
     facts = json.loads((tmp_path / "vocabulary.json").read_text())
     assert facts["tokens"][12] == "ATG"
     assert (facts["vocab_size"], facts["end_of_document"]) == (71, 3)
+
+
+@pytest.mark.parametrize(
+    ("names", "said", "end"),
+    [
+        (["</s>", "<|endoftext|>"], "</s>", "</s>"),
+        (["</s>", "<|endoftext|>"], {"content": "</s>"}, "</s>"),
+        (["</s>", "<|endoftext|>"], "<none>", "<|endoftext|>"),
+        (["</s>", "<|endoftext|>"], None, "<|endoftext|>"),
+        (["<|end_of_text|>"], "<|end_of_text|>", "<|end_of_text|>"),
+        (["<|end_of_text|>"], None, ""),
+    ],
+)
+def test_the_end_is_what_the_file_beside_says(
+    names: list[str], said: Any, end: str, tmp_path: Path
+) -> None:
+    """Also of what is kept beside a model and beside data, which is no more than it takes."""
+    from tokenizers import Tokenizer, models
+
+    known = {name: number for number, name in enumerate([*"ACGT", *names])}
+    Tokenizer(models.BPE(known, [])).save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": said, "more": 1}))
+    if not end:
+        with pytest.raises(UserError, match="or name a token that does as eos_token in tokenizer_"):
+            tokenizer_from(f"huggingface:{tmp_path}/tokenizer.json")
+        return
+    tokenizer = tokenizer_from(f"huggingface:{tmp_path}/tokenizer.json")
+    assert tokenizer.names()[tokenizer.end_of_document] == end
+    (tmp_path / "model").mkdir()
+    write_tokenizer(tokenizer, tmp_path / "model")
+    again = tokenizer_from(f"huggingface:{tmp_path}/model/tokenizer.json")
+    for name, content in tokenizer.files.items():
+        (tmp_path / f"data.{name}").write_bytes(content)
+    beside = tokenizer_beside(f"{tmp_path}/data", tokenizer.specification)
+    assert again.definition() == beside.definition() == tokenizer.definition()
+    kept = {} if end == "<|endoftext|>" else {"tokenizer_config.json"}
+    assert tokenizer.files.keys() == {"tokenizer.json", *kept}
+
+
+def test_what_is_beside_a_file_has_to_be_json(tmp_path: Path) -> None:
+    model = {"type": "BPE", "vocab": {"A": 0, "<eod>": 1}, "merges": []}
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": model}))
+    (tmp_path / "tokenizer_config.json").write_text("{")
+    with pytest.raises(UserError, match=r"tokenizer_config\.json is no JSON"):
+        tokenizer_from(f"huggingface:{tmp_path}/tokenizer.json")
 
 
 def test_a_file_does_not_say_how_long_a_document_is(tmp_path: Path) -> None:
