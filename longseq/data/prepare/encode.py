@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from longseq.data.indexed.format import Flags, Ints, Tokens
-from longseq.data.prepare.encoded import Encoded, Runs, Stretch
+from longseq.data.prepare.encoded import Encoded, Runs, Stretch, of_documents
 from longseq.data.prepare.fasta import count_lower_case, marked, usual_fasta
 from longseq.data.prepare.recipe import Recipe
 from longseq.data.prepare.text import LONGEST, TextEncoder, Texts
@@ -250,9 +250,11 @@ class Encoder:
         tokens, lengths = encoder.documents(task.path, named, texts)
         runs = Runs(owner, np.zeros_like(owner), np.zeros(len(owner), dtype=bool))
         counts.update(encoder.counts)
-        return Encoded(
+        found = Encoded(
             tokens, lengths, runs, counts, names, sizes, unknown=encoder.unknown, facts=facts
         )
+        some = lengths > 1  # of blanks alone a library may make no token
+        return of_documents(found, some, below_a_token=int((~some).sum()))
 
 
 def _text_of(task: Stretch) -> bytes:

@@ -49,9 +49,6 @@ class Tags:
         document.
         """
         tokens, lengths, weights = result.tokens, result.lengths, result.weights
-        if len(lengths) and lengths[0] == 1 and not is_open:  # an end alone ends nothing
-            tokens, lengths = tokens[1:], lengths[1:]
-            weights = None if weights is None else weights[1:]
         goes_on = is_open and len(tokens) > 0 and tokens[0] != self.inner.end_of_document
         owner = result.runs.owner[1 if goes_on else 0 :]
         ends = np.cumsum(lengths)

@@ -18,7 +18,7 @@ from longseq.data.indexed.growing import GrowingFile, Place
 from longseq.data.indexed.record_table import ENDING, HEADERS, record_rows
 from longseq.data.indexed.writer import IndexedWriter
 from longseq.data.prepare.encode import Encoder
-from longseq.data.prepare.encoded import Encoded, Stretch, without
+from longseq.data.prepare.encoded import Encoded, Stretch, begun, without
 from longseq.data.prepare.known.features import FeatureMark, FeatureTable
 from longseq.data.prepare.known.records import Known
 from longseq.data.prepare.known.tags import Tags
@@ -174,6 +174,8 @@ class Output:
 
     def _add(self, result: Encoded, facts: list[str]) -> None:
         """Append tokens, and the places of the documents that they end."""
+        if self._open is None:
+            result = begun(result)
         if self.tags is not None:
             result = self.tags.put(result, facts, self._open is not None)
         runs = result.runs
