@@ -26,7 +26,6 @@ from longseq.data.tokenizers.base import SequenceTokenizer, Tokenizer
 from longseq.data.tokenizers.letters import count_gaps
 from longseq.data.tokenizers.registry import tokenizer_from
 from longseq.data.tokenizers.text import TextTokenizer
-from longseq.data.tokenizers.words import Words
 
 
 class Encoder:
@@ -56,13 +55,8 @@ class Encoder:
         if not isinstance(self.tokenizer, SequenceTokenizer):
             raise TypeError(self.recipe.tokenizer)
         if isinstance(task, Stretch):
-            found = self._encode_stretch(self.tokenizer, task)
-        else:
-            found = self._encode_chunk(self.tokenizer, task)
-        if isinstance(self.tokenizer, Words):
-            unknown = self.tokenizer.ambiguous(found.tokens)
-            found.counts["unknown_words"] += int(np.count_nonzero(unknown))
-        return found
+            return self._encode_stretch(self.tokenizer, task)
+        return self._encode_chunk(self.tokenizer, task)
 
     def codes(self, raw: bytes) -> bytes:
         """Letters → codes, without line ends, spaces and gaps."""

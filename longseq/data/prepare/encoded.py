@@ -46,6 +46,9 @@ class Runs:
     unit: Ints | None = None
 
 
+NO_RUNS = Runs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, dtype=bool))
+
+
 @dataclass(frozen=True)
 class Encoded:
     """tokens: any dtype [n], each document closed by its end token, except perhaps the last.
@@ -98,6 +101,13 @@ def without(result: Encoded, dropped: Flags) -> Encoded:
     return of_documents(
         result, documents, duplicate_records=int(dropped.sum()), duplicate_tokens=left_out
     )
+
+
+def emptied(result: Encoded) -> Encoded:
+    """A stretch of a record that is dropped: its counts."""
+    left_out = len(result.tokens) - len(result.lengths)
+    counts = result.counts + Counter(duplicate_tokens=left_out)
+    return Encoded(result.tokens[:0], result.lengths[:0], NO_RUNS, counts, unknown=result.unknown)
 
 
 def begun(result: Encoded) -> Encoded:

@@ -18,7 +18,7 @@ from longseq.data.indexed.growing import GrowingFile, Place
 from longseq.data.indexed.record_table import ENDING, HEADERS, record_rows
 from longseq.data.indexed.writer import IndexedWriter
 from longseq.data.prepare.encode import Encoder
-from longseq.data.prepare.encoded import Encoded, Stretch, begun, without
+from longseq.data.prepare.encoded import Encoded, Stretch, begun, emptied, without
 from longseq.data.prepare.known.features import FeatureMark, FeatureTable
 from longseq.data.prepare.known.records import Known
 from longseq.data.prepare.known.tags import Tags
@@ -33,6 +33,7 @@ from longseq.data.prepare.writing.progress import (
     write_progress,
 )
 from longseq.data.sources.names import printable
+from longseq.data.tokenizers.words import Words
 from longseq.errors import UserError
 
 if TYPE_CHECKING:
@@ -125,20 +126,14 @@ class Output:
             self._long = replace(task, facts=facts)
             self._documents_before = self.writer.num_documents
             self.counts.update(task.counts)
-            self._dropping = task.kept and bool(self._dropped(1).any())
-            if self._dropping:
-                self._count_dropped(task)
+            self._dropping = bool(self._dropped(1).any())
+            self.counts.update(duplicate_records=int(self._dropping))
             if not task.kept:
                 self._add_records([task.name], [task.length], [0], [facts])
                 self._whole_piece()
-        elif isinstance(task, Stretch) and self._dropping:
-            if task.final:
-                long = self._long
-                self._add_records([long.name], [long.length], [0], [long.facts])
-                self._whole_piece()
         elif result is not None:
             if isinstance(task, Stretch):
-                self._add(result, [self._long.facts])
+                self._add(emptied(result) if self._dropping else result, [self._long.facts])
                 self._end_stretch(task)
             else:
                 if (dropped := self._dropped(len(result.names))).any():
@@ -163,15 +158,6 @@ class Output:
         first = self.likeness.first[self.progress.files]
         return first + self.records - self.progress.start.records
 
-    def _count_dropped(self, task: LongStart) -> None:
-        if self.settings.recipe.features:  # counted with the stretches, which are not read
-            self.counts.update(duplicate_records=1)
-            return
-        strands = 2 if self.settings.recipe.reverse_complement else 1
-        bases = getattr(self.tokenizer, "bases", 1)
-        letters = strands * task.length - task.counts["trailing_bases"]
-        self.counts.update(duplicate_records=1, duplicate_tokens=letters // bases)
-
     def _add(self, result: Encoded, facts: list[str]) -> None:
         """Append tokens, and the places of the documents that they end."""
         if self._open is None:
@@ -192,6 +178,9 @@ class Output:
         if len(result.tokens) and may_grow:
             self.largest = max(self.largest, int(result.tokens.max()))
         self.counts.update(result.counts)
+        if isinstance(self.tokenizer, Words):
+            unknown = self.tokenizer.ambiguous(result.tokens)
+            self.counts.update(unknown_words=int(np.count_nonzero(unknown)))
         self.unknown = self.unknown or result.unknown
 
     @property

@@ -58,3 +58,26 @@ def test_a_text_without_tokens_shifts_no_other(tmp_path: Path, chunk: int, tags:
     assert np.fromfile(f"{prefix}.group_of", "<i8").tolist() == [0, 1, 0, 2]
     assert [one.documents for one in read_records(prefix)] == [0, 1, 0, 1, 1, 1, 0]
     assert manifest.counts["below_a_token"] == 3
+
+
+@pytest.mark.parametrize("ambiguous", ["keep", "split"])
+@pytest.mark.parametrize("tokenizer", ["kmer:4", "nucleotide"])
+def test_counts_of_duplicates_do_not_depend_on_length(
+    tmp_path: Path, tokenizer: str, ambiguous: str
+) -> None:
+    rng = np.random.default_rng(3)
+    one, other = ("".join(rng.choice(list("ACGT"), 90)) for _ in range(2))
+    one = one[:20] + "NNRN" + one[20:] + "NN"
+    (tmp_path / "x.fa").write_text(f">a\n{one}\n>b\n{other}\n>c\n{one}\n>d\n{one}\n")
+    found = []
+    for chunk in (32, 1 << 19):
+        prefix, manifest = prepared(
+            tmp_path, "x.fa", chunk_bytes=chunk, drop_duplicates="exact",
+            recipe={"tokenizer": tokenizer, "ambiguous": ambiguous, "reverse_complement": True},
+        )  # fmt: skip
+        found.append(manifest.counts)
+        unknown = sum(text.count("[UNK]") for text in texts(prefix))
+        assert manifest.counts.get("unknown_words", 0) == unknown
+        assert bool(unknown) == (tokenizer != "nucleotide" and ambiguous == "keep")
+    assert found[0] == found[1]
+    assert found[0]["duplicate_records"] == 2
