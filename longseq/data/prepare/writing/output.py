@@ -149,7 +149,8 @@ class Output:
         if self.likeness is None:
             return NONE
         at = self._place()
-        return np.array(self.likeness.dropped[at : at + count], dtype=bool)
+        known = self.likeness.dropped[at : at + count]  # of a file that has changed, too few
+        return np.array(known + [False] * (count - len(known)))
 
     def _place(self) -> int:
         """Of the next record among all of the inputs."""
@@ -157,6 +158,22 @@ class Output:
             return 0
         first = self.likeness.first[self.progress.files]
         return first + self.records - self.progress.start.records
+
+    def _check_compared(self, task: FileEnd, reason: str) -> None:
+        """Refuse what records were compared for in vain: in another file, or a bad one."""
+        if self.likeness is None:
+            return
+        if not reason and task.facts["sha256"] != self.likeness.digests[self.progress.files]:
+            self.progress = Progress(self.progress.fingerprint)  # nothing is gone on with
+            raise UserError(
+                f"{task.path} has changed since its records were compared: prepare again once it is"
+                " whole"
+            )
+        if reason and any(one.kept_file == task.path for one in self.likeness.duplicates):
+            raise UserError(
+                f"{reason}; records of other files were dropped as duplicates of its own: leave the"
+                " file out"
+            )
 
     def _add(self, result: Encoded, facts: list[str]) -> None:
         """Append tokens, and the places of the documents that they end."""
@@ -237,7 +254,9 @@ class Output:
     def _end_file(self, task: FileEnd) -> None:
         entry: dict[str, Any] = {"path": task.path, "identity": self._identity}
         start = self.progress.start
-        if reason := self._bad or task.reason:
+        reason = self._bad or task.reason
+        self._check_compared(task, reason)
+        if reason:
             for ending, file in self.files.items():
                 file.cut(self._before.get(ending) or Place(start.sizes[ending]))
             self._load(start)

@@ -60,6 +60,10 @@ class Annotation:
             placed.append(fits)
         return tuple(sorted(placed, key=lambda feature: feature.low))
 
+    def has(self, name: str) -> bool:
+        """Whether a record of this name is annotated."""
+        return name.split(" ")[0] in self.files
+
     def check_met(self) -> None:
         """Every annotated record was among the sequences."""
         left = sorted(set(self.files) - self.taken)

@@ -12,10 +12,12 @@ from data_helpers import texts
 
 from longseq.data.indexed.manifest import DatasetManifest
 from longseq.data.indexed.record_table import read_records
+from longseq.data.prepare import job
 from longseq.data.prepare.job import prepare, quiet
 from longseq.data.prepare.recipe import Recipe
 from longseq.data.prepare.settings import Settings
 from longseq.data.sources.inputs import expand
+from longseq.errors import UserError
 
 WORDS = ("alpha", "beta", "gamma", "delta")
 
@@ -81,3 +83,101 @@ def test_counts_of_duplicates_do_not_depend_on_length(
         assert bool(unknown) == (tokenizer != "nucleotide" and ambiguous == "keep")
     assert found[0] == found[1]
     assert found[0]["duplicate_records"] == 2
+
+
+def letters(seed: int, count: int) -> str:
+    return "".join(np.random.default_rng(seed).choice(list("ACGT"), count))
+
+
+GENBANK = """LOCUS       {name}              {size} bp    DNA     linear   BCT 01-JAN-2000
+DEFINITION  x.
+ACCESSION   {name}
+VERSION     {name}.1
+FEATURES             Location/Qualifiers
+     source          1..{size}
+{feature}ORIGIN
+        1 {letters}
+//
+"""
+CODING = '     CDS             1..{stop}\n                     /gene="g"\n'
+
+
+def genbank(path: Path, sequence: str, stop: int = 0) -> None:
+    """A record with a feature up to this base, or with none."""
+    feature = CODING.format(stop=stop) if stop else ""
+    text = GENBANK.format(
+        name=path.stem, size=len(sequence), feature=feature, letters=sequence.lower()
+    )
+    path.write_text(text)
+
+
+def test_nothing_is_dropped_for_what_the_recipe_leaves_out(tmp_path: Path) -> None:
+    pytest.importorskip("sourmash")
+    long = letters(1, 4000)
+    (tmp_path / "x.fa").write_text(f">long\n{long}N\n>clean\n{long[:3900]}\n>same\n{long[:3900]}\n")
+    prefix, manifest = prepared(
+        tmp_path, "x.fa", drop_duplicates="near:0.95", recipe={"ambiguous": "drop"}
+    )
+    assert [one.documents for one in read_records(prefix)] == [0, 1, 0]
+    assert manifest.counts["dropped_records"] == manifest.counts["duplicate_records"] == 1
+
+
+@pytest.mark.parametrize("stop", [0, 700])  # without a feature; with one that does not fit
+def test_nothing_is_dropped_for_what_has_no_feature(tmp_path: Path, stop: int) -> None:
+    sequence = letters(2, 600)
+    genbank(tmp_path / "A.gb", sequence, stop)
+    genbank(tmp_path / "B.gb", sequence, 90)
+    genbank(tmp_path / "C.gb", sequence, 90)
+    prefix, manifest = prepared(
+        tmp_path, "A.gb", "B.gb", "C.gb", drop_duplicates="exact", skip_bad=True,
+        recipe={"features": "CDS"},
+    )  # fmt: skip
+    assert texts(prefix) == [sequence[:90]]
+    rows = Path(f"{prefix}.duplicates.tsv").read_text().splitlines()[1:]
+    assert [row.split("\t")[-1] for row in rows] == [str(tmp_path / "B.gb")]
+    assert len(manifest.skipped) == bool(stop)
+
+
+def test_nothing_is_dropped_for_what_no_region_is_of(tmp_path: Path) -> None:
+    sequence = letters(2, 600)
+    (tmp_path / "x.fa").write_text(f">a\n{sequence}\n>b\n{sequence}\n")
+    (tmp_path / "r.bed").write_text("b\t10\t90\n")
+    prefix, _ = prepared(
+        tmp_path, "x.fa", drop_duplicates="exact", regions=(str(tmp_path / "r.bed"),),
+        recipe={"features": "region"},
+    )  # fmt: skip
+    assert texts(prefix) == [sequence[10:90]]
+
+
+def test_a_file_that_others_were_dropped_for_is_not_skipped(tmp_path: Path) -> None:
+    """What is wrong with it is seen in the second pass alone: its region goes beyond it."""
+    sequence = letters(2, 600)
+    for name in "ab":
+        (tmp_path / f"{name}.fa").write_text(f">{name}\n{sequence}\n")
+    (tmp_path / "r.bed").write_text("a\t10\t700\nb\t10\t90\n")
+    with pytest.raises(UserError, match=r"a\.fa has 600 .* of other files were dropped"):
+        prepared(
+            tmp_path, "a.fa", "b.fa", drop_duplicates="exact", skip_bad=True,
+            regions=(str(tmp_path / "r.bed"),), recipe={"features": "region"},
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("more", ["", ">more\nACGT\n>again\nACGT\n"])
+def test_a_file_that_changes_between_two_passes_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str
+) -> None:
+    """With as many records, and with more, wherever they are read."""
+    one, two = letters(1, 300), letters(2, 300)
+    path, real = tmp_path / "x.fa", job.write_tokens
+    path.write_text(f">a\n{one}\n>same\n{one}\n>b\n{two}\n")
+
+    def changed(*args: Any, **keywords: Any) -> DatasetManifest:
+        path.write_text(f">new\n{letters(3, 300)}\n>a\n{one}\n>b\n{two}\n{more}")
+        return real(*args, **keywords)
+
+    monkeypatch.setattr(job, "write_tokens", changed)
+    with pytest.raises(UserError, match=r"x\.fa has changed since its records were compared"):
+        prepared(tmp_path, "x.fa", drop_duplicates="exact", chunk_bytes=16)
+    assert [found.name for found in tmp_path.iterdir()] == ["x.fa"]
+    monkeypatch.undo()
+    assert prepared(tmp_path, "x.fa", drop_duplicates="exact")[1].num_documents == 3 + bool(more)

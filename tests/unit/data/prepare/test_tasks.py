@@ -34,7 +34,7 @@ def test_the_way_through_one_long_record_is_told(tmp_path: Path, recipe: dict[st
 def test_so_does_the_pass_before(tmp_path: Path) -> None:
     (tmp_path / "in.fa").write_text(CONTENT)
     seen: list[int] = []
-    found = read_all((str(tmp_path / "in.fa"),), Columns(), "", False, seen.append, set())
+    found = read_all((str(tmp_path / "in.fa"),), Columns(), "", False, seen.append, {})
     assert sum(len(part) for record in found for part in record.parts) == 1_000_001
     assert seen == sorted(seen)
     assert seen[-1] == len(CONTENT)
