@@ -101,12 +101,16 @@ class Reader:
         for place, path in enumerate(paths):
             done = 0 if place else already
             yield FileStart(shown(path), identity(path), goes_on=done > 0)
+            if self.annotation is not None:
+                self.annotation.mark()
             try:
                 yield from self._file(path, report, done)
             except UserError as error:
                 if not self.skip_bad:
                     raise
                 left_out = True
+                if self.annotation is not None:
+                    self.annotation.rollback()
                 yield FileEnd(shown(path), {}, str(error))
         if self.annotation is not None and not left_out:  # else it may be of what was left out
             self.annotation.check_met()
@@ -133,14 +137,17 @@ class Reader:
         yield FileEnd(source.path, facts)
 
     def _annotated(self, piece: Chunk | Parsed) -> Chunk | Parsed:
-        """A piece with the features that other files say its records have."""
+        """A piece with the features that other files say its records have. Letters are looked at
+        here, so that a bad file is known before another one may have the same records.
+        """
         if self.annotation is None:
             return piece
         found = []
         for record in records(piece):
-            length = len(self.encoder.codes(record.content))
+            codes = self.encoder.codes(record.content)
+            self.encoder.recipe.check(piece.path, record.name, codes, raw=record.content)
             gaps = count_gaps(record.content)
-            features = self._take(piece.path, record.name, length, gaps)
+            features = self._take(piece.path, record.name, len(codes), gaps)
             found.append(record._replace(features=features))
         return Parsed(piece.kind, piece.path, found)
 

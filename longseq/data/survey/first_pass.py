@@ -12,7 +12,7 @@ from longseq.data.sources.tables import Columns
 from longseq.data.survey.bpe import bpe_size, train_bpe
 from longseq.data.survey.likeness import Likeness, compare
 from longseq.data.survey.reading import Check, RawRecord, read_all
-from longseq.data.survey.sample import sample_of
+from longseq.data.survey.sample import Sample, sample_of
 from longseq.data.survey.sketches import sketches
 from longseq.data.survey.wish import LEAST_IDENTITY, Wish, wish_of
 from longseq.data.tokenizers.alphabet import INVALID, code_table
@@ -78,7 +78,7 @@ class FirstPass:
         size = bpe_size(wanted)
         path = self.kept.with_suffix(".json")
         if not path.exists():
-            sample = sample_of(self._records(), self.table)
+            sample = self._sample()
             replace_file(path, train_bpe(sample, size))
             used = sum(map(len, sample.words))
             self.say(
@@ -86,6 +86,18 @@ class FirstPass:
                 " those that a split will hold out are among them"
             )
         return path
+
+    def _sample(self) -> Sample:
+        """Drawn again where a file turned out to be bad: nothing is learnt from it."""
+        note = self._noted if self.skip_bad else None
+        while True:
+            before = self._bad_files()
+            sample = sample_of(self._records(), self.table, note)
+            if self._bad_files() == before:
+                return sample
+
+    def _bad_files(self) -> int:
+        return list(self.digests.values()).count("")
 
     def _records(self) -> Iterator[RawRecord]:
         scratch = str(self.kept.with_suffix(".copy"))

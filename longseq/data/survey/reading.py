@@ -42,11 +42,13 @@ def read_all(
     """Records in their order. scratch: where a copy may lie of what libraries read by name.
 
     skip_bad: go on after a file that cannot be read; its records up to there were given. digests:
-    gets each file's, by its place; "" for a bad one, which is what the caller may say of one, too.
-    features: which are wanted of files that hold annotation.
+    gets each file's, by its place; "" for a bad one, which is what the caller may say of one, too,
+    and such a one is not read again. features: which are wanted of files that hold annotation.
     """
     done = 0
     for file, path in enumerate(paths):
+        if digests.get(file) == "":
+            continue
         try:
             with open_source(path) as source:
                 tell = partial(_tell, report, done)

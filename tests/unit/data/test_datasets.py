@@ -11,6 +11,7 @@ from data_helpers import make, options
 
 from longseq.data import opening
 from longseq.data.datasets import check_data, contents, open_datasets
+from longseq.data.held_out import split_datasets
 from longseq.data.opening import open_data
 from longseq.errors import UserError
 
@@ -31,7 +32,6 @@ def test_data_prepared_again_meanwhile_are_not_opened_in_part(
     (tmp_path / "new").mkdir()
     new, _ = make(tmp_path / "new", ">b\nCCCC\n>c\nCCCCC\n")
     prefix, _ = make(tmp_path, ">a\nACGTACGTAC\n")
-    real = opening.split_datasets
 
     def replaced(*args: Any) -> Any:
         Path(f"{prefix}.idx").unlink()
@@ -39,7 +39,7 @@ def test_data_prepared_again_meanwhile_are_not_opened_in_part(
             os.replace(f"{new}.{ending}", f"{prefix}.{ending}")
             if ending == until:
                 break
-        return real(*args)
+        return split_datasets(*args)
 
     monkeypatch.setattr(opening, "split_datasets", replaced)
     with pytest.raises(UserError, match="was prepared again while it was opened"):

@@ -15,6 +15,7 @@ from longseq.data import fasta_cache
 from longseq.data.fasta_cache import default_cache_folder, ensure_prepared, prefix_of
 from longseq.data.indexed.format import IndexedTokens
 from longseq.errors import UserError
+from longseq.host.atomic_files import digest
 
 CALL = (
     "import sys; from longseq.data.fasta_cache import *;"
@@ -52,10 +53,9 @@ def test_what_changes_while_it_is_read_is_not_kept(
     """It would be the tokens of another content under the digest of the first."""
     source = tmp_path / "live.fa"
     source.write_text(">one\nAAAA\n")
-    real = fasta_cache.digest
 
     def replaced(path: Path) -> str:
-        found = real(path)
+        found = digest(path)
         source.write_text(">two\nCCCC\n")
         return found
 

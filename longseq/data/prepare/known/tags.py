@@ -28,6 +28,16 @@ class Tags:
         self._most = 2**16 - 1 if small else 2**31 - 1
         self._said: set[str] = set()  # the names that some document said
         self._weight = recipe.weights.index(recipe.tag_weight)
+        self.mark()
+
+    def mark(self) -> None:
+        self._marked = len(self.numbers), set(self._said)
+
+    def rollback(self) -> None:
+        count, said = self._marked
+        self._said = set(said)
+        while len(self.numbers) > count:
+            self.numbers.popitem()
 
     @property
     def tokenizer(self) -> Tagged:

@@ -19,7 +19,7 @@ from longseq.data.indexed.record_table import ENDING, HEADERS, record_rows
 from longseq.data.indexed.writer import IndexedWriter
 from longseq.data.prepare.encode import Encoder
 from longseq.data.prepare.encoded import Encoded, Stretch, begun, emptied, without
-from longseq.data.prepare.known.features import FeatureMark, FeatureTable
+from longseq.data.prepare.known.features import FeatureTable
 from longseq.data.prepare.known.records import Known
 from longseq.data.prepare.known.tags import Tags
 from longseq.data.prepare.settings import Settings
@@ -63,6 +63,7 @@ class Output:
         self.known = Known(settings)
         self.tags = Tags(settings.recipe, self.tokenizer) if settings.recipe.tags else None
         self.features = FeatureTable(prefix) if settings.recipe.features else None
+        self.beside = [one for one in (self.known, self.tags, self.features) if one is not None]
         dtype = self.tokenizer.dtype if self.tags is None else self.tags.dtype
         weighted = len(settings.recipe.weights) > 1
         self.writer = IndexedWriter(prefix, dtype, weighted, sizes)
@@ -76,7 +77,6 @@ class Output:
         self._path = ""
         self._bad = ""  # why the file that is being read is left out
         self._before: dict[str, Place] = {}  # digests before it, if this process began it
-        self._features_before: FeatureMark | None = None
         self._saved = time.monotonic()
         self._identity = progress.identity
         self._long = LongStart("", 0, Counter())
@@ -116,7 +116,8 @@ class Output:
         if task.goes_on:
             return
         self._before = {ending: file.place() for ending, file in self.files.items()}
-        self._features_before = None if self.features is None else self.features.mark()
+        for one in self.beside:
+            one.mark()
         mark, identity = self._mark(), task.identity
         self.progress = replace(self.progress, start=mark, identity=identity, pieces=0, whole=mark)
 
@@ -260,9 +261,8 @@ class Output:
             for ending, file in self.files.items():
                 file.cut(self._before.get(ending) or Place(start.sizes[ending]))
             self._load(start)
-            del self.known.groups[start.records :]
-            if self.features is not None and self._features_before is not None:
-                self.features.rollback(self._features_before)
+            for one in self.beside:
+                one.rollback()
             self._open, self.writer.open_length = None, 0
             entry["reason"] = reason
         else:

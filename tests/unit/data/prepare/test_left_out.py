@@ -181,3 +181,47 @@ def test_a_file_that_changes_between_two_passes_is_refused(
     assert [found.name for found in tmp_path.iterdir()] == ["x.fa"]
     monkeypatch.undo()
     assert prepared(tmp_path, "x.fa", drop_duplicates="exact")[1].num_documents == 3 + bool(more)
+
+
+BAD = ">bad\nACGT!ACGT\n"
+
+
+def test_a_file_that_is_left_out_leaves_no_tag(tmp_path: Path) -> None:
+    """Nor is a name said, or a row of the table used, for its sake."""
+    (tmp_path / "a.fa").write_text(f">a1\nACGT\n{BAD}")
+    (tmp_path / "b.fa").write_text(">b1\nGGCC\n")
+    (tmp_path / "m.tsv").write_text("name\tfam\tonly\na1\tx\tz\nb1\ty\t\n")
+    flags: dict[str, Any] = {"skip_bad": True, "metadata": str(tmp_path / "m.tsv")}
+    prefix, manifest = prepared(
+        tmp_path, "a.fa", "b.fa", chunk_bytes=8, recipe={"tags": "fam"}, **flags
+    )
+    assert json.loads(Path(f"{prefix}.tags.json").read_text()) == ["<fam=y>"]
+    assert texts(prefix) == ["<fam=y>GGCC"]
+    assert manifest.counts["metadata_unused"] == 1
+    with pytest.raises(UserError, match="--tags only: no record says its only"):
+        prepared(tmp_path, "a.fa", "b.fa", chunk_bytes=8, recipe={"tags": "only"}, **flags)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_file_that_is_left_out_takes_no_region(tmp_path: Path, workers: int) -> None:
+    (tmp_path / "a.fa").write_text(f">chr1\n{'ACGT' * 9}\n{BAD}")
+    (tmp_path / "b.fa").write_text(f">chr1\n{'GGCC' * 9}\n")
+    (tmp_path / "r.bed").write_text("chr1\t0\t4\n")
+    prefix, manifest = prepared(
+        tmp_path, "a.fa", "b.fa", chunk_bytes=16, skip_bad=True, workers=workers,
+        regions=(str(tmp_path / "r.bed"),), recipe={"features": "region"},
+    )  # fmt: skip
+    assert texts(prefix) == ["GGCC"]
+    assert [Path(one["path"]).name for one in manifest.skipped] == ["a.fa"]
+
+
+def test_a_file_that_is_left_out_teaches_no_word(tmp_path: Path) -> None:
+    """Cut off, or with a letter that is none."""
+    (tmp_path / "good.fa").write_text(f">a\n{letters(5, 4000)}\n")
+    (tmp_path / "bad.fa").write_text(f">b\n{'GATTACA' * 999}\n{BAD}")
+    (tmp_path / "cut.gb").write_text(f"LOCUS{' ' * 9}\n")
+    made = []
+    for names in (("good.fa",), ("bad.fa", "cut.gb", "good.fa")):
+        prefix, _ = prepared(tmp_path, *names, train_tokenizer="bpe:40", skip_bad=True)
+        made.append(Path(f"{prefix}.tokenizer.json").read_bytes())
+    assert made[0] == made[1]
