@@ -16,7 +16,7 @@ from longseq.data.indexed.format import Flags, Ints, Tokens
 from longseq.data.prepare.encoded import Encoded, Runs, Stretch, of_documents
 from longseq.data.prepare.fasta import count_lower_case, marked, usual_fasta
 from longseq.data.prepare.recipe import Recipe
-from longseq.data.prepare.text import LONGEST, TextEncoder, Texts
+from longseq.data.prepare.text import TextEncoder, Texts
 from longseq.data.prepare.units import Units, feature_units, left_out, record_units
 from longseq.data.sources.annotation.features import kinds_of
 from longseq.data.sources.pieces import TEXTS, Chunk, Parsed
@@ -221,7 +221,7 @@ class Encoder:
         names: list[str] = []
         sizes: list[int] = []
         if isinstance(task, Stretch):
-            tokens = encoder.stretch(task.path, _text_of(task))
+            tokens = encoder.stretch(task.path, _read(task.spool, task).tobytes())
             none = np.zeros(min(1, len(tokens)), np.int64)
             runs = Runs(none, none, none.astype(bool))
             return Encoded(tokens, none[:0], runs, encoder.counts, unknown=encoder.unknown)
@@ -249,25 +249,6 @@ class Encoder:
         )
         some = lengths > 1  # of blanks alone a library may make no token
         return of_documents(found, some, below_a_token=int((~some).sum()))
-
-
-def _text_of(task: Stretch) -> bytes:
-    with open(task.spool, "rb") as file:
-        file.seek(task.start)
-        raw = file.read(task.stop - task.start + LONGEST - 1)
-    size = task.stop - task.start
-    first = _character(raw, 0) if task.start else 0
-    return raw[first : _character(raw, size)]
-
-
-def _character(raw: bytes, place: int) -> int:
-    """The next place where a character of UTF-8 starts, or would at the latest: in other bytes a
-    stretch begins where the one before ends, too.
-    """
-    latest = min(len(raw), place + LONGEST - 1)
-    while place < latest and raw[place] & 0xC0 == 0x80:
-        place += 1
-    return place
 
 
 @contextmanager

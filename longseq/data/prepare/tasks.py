@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from longseq.data.prepare.encode import Encoder
+from longseq.data.prepare.encode import Encoder, mapped
 from longseq.data.prepare.encoded import Stretch
 from longseq.data.prepare.fasta import count_lower_case
 from longseq.data.prepare.recipe import BASES
 from longseq.data.prepare.settings import Settings
+from longseq.data.prepare.text import runs_of
 from longseq.data.prepare.units import left_out
 from longseq.data.sources.annotation.features import Feature
 from longseq.data.sources.chunks import pieces
@@ -227,6 +228,12 @@ class Reader:
         recipe, tokenizer = self.encoder.recipe, self.encoder.tokenizer
         if recipe.genes:
             yield Stretch(path, spool, 0, length, False, False, True, weights)  # needs it whole
+            return
+        if isinstance(tokenizer, TextTokenizer):
+            with mapped(spool) as text:
+                for start, stop in runs_of(text, length, self.chunk):
+                    ends = stop == length
+                    yield Stretch(path, spool, start, stop, False, ends, ends)
             return
         bases = tokenizer.bases if isinstance(tokenizer, SequenceTokenizer) else 1
         trailing = length % bases

@@ -225,3 +225,28 @@ def test_a_file_that_is_left_out_teaches_no_word(tmp_path: Path) -> None:
         prefix, _ = prepared(tmp_path, *names, train_tokenizer="bpe:40", skip_bad=True)
         made.append(Path(f"{prefix}.tokenizer.json").read_bytes())
     assert made[0] == made[1]
+
+
+@pytest.mark.parametrize("word", ["alpha beta ", "alphabeta", "ä", "alpha\u00a0ä "])
+def test_a_long_text_is_cut_as_a_short_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    monkeypatch.setattr("longseq.data.prepare.text.PIECE", 64)
+    (tmp_path / "x.txt").write_text(f"{word * 99}\n")
+    made = []
+    for chunk in (0, 150):
+        prefix, _ = prepared(
+            tmp_path, "x.txt", chunk_bytes=chunk, allow_unknown=1.0,
+            recipe={"tokenizer": words(tmp_path)},
+        )  # fmt: skip
+        made.append(Path(f"{prefix}.bin").read_bytes())
+    assert made[0] == made[1]
+
+
+def test_no_word_is_divided_at_the_end_of_a_stretch(tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_text(f"{'alpha beta ' * 20_000}\n")
+    _, manifest = prepared(
+        tmp_path, "x.txt", chunk_bytes=1 << 17, recipe={"tokenizer": words(tmp_path)}
+    )
+    assert manifest.num_tokens == 40_001
+    assert "unknown_letters" not in manifest.counts
