@@ -173,8 +173,9 @@ def _results(
     """Each task that is left, with its result."""
     reader.bytes_read = Inputs(inputs.paths[: progress.files]).bytes
     tasks = reader.tasks(list(inputs.paths[progress.files :]), report, progress.pieces)
+    total = inputs.bytes  # a look at each of them, once
     return encode_all(
-        tasks, reader.encoder, settings.workers, lambda: _more(inputs.bytes, reader.bytes_read)
+        tasks, reader.encoder, settings.workers, lambda: _more(total, reader.bytes_read)
     )
 
 
