@@ -160,11 +160,16 @@ class Output:
         first = self.likeness.first[self.progress.files]
         return first + self.records - self.progress.start.records
 
-    def _check_compared(self, task: FileEnd, reason: str) -> None:
-        """Refuse what records were compared for in vain: in another file, or a bad one."""
+    def _check_compared(self, task: FileEnd, reason: str) -> str:
+        """Why a file is left out, or "". Refuse what its records were compared for in vain: it has
+        changed, or is bad after all.
+        """
         if self.likeness is None:
-            return
-        if not reason and task.facts["sha256"] != self.likeness.digests[self.progress.files]:
+            return reason
+        digest = self.likeness.digests[self.progress.files]
+        if not reason and not digest:
+            return f"{task.path} could not be compared: without --skip-bad it is said why"
+        if not reason and digest != task.facts["sha256"]:
             self.progress = Progress(self.progress.fingerprint)  # nothing is gone on with
             raise UserError(
                 f"{task.path} has changed since its records were compared: prepare again once it is"
@@ -175,6 +180,7 @@ class Output:
                 f"{reason}; records of other files were dropped as duplicates of its own: leave the"
                 " file out"
             )
+        return reason
 
     def _add(self, result: Encoded, facts: list[str]) -> None:
         """Append tokens, and the places of the documents that they end."""
@@ -255,9 +261,7 @@ class Output:
     def _end_file(self, task: FileEnd) -> None:
         entry: dict[str, Any] = {"path": task.path, "identity": self._identity}
         start = self.progress.start
-        reason = self._bad or task.reason
-        self._check_compared(task, reason)
-        if reason:
+        if reason := self._check_compared(task, self._bad or task.reason):
             for ending, file in self.files.items():
                 file.cut(self._before.get(ending) or Place(start.sizes[ending]))
             self._load(start)

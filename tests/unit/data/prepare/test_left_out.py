@@ -250,3 +250,15 @@ def test_no_word_is_divided_at_the_end_of_a_stretch(tmp_path: Path) -> None:
     )
     assert manifest.num_tokens == 40_001
     assert "unknown_letters" not in manifest.counts
+
+
+def test_a_file_that_cannot_be_compared_is_left_out(tmp_path: Path) -> None:
+    """Protein is good for this tokenizer, and not for who looks for duplicates."""
+    (tmp_path / "a.fa").write_text(">a\nMEEPQ\n")
+    (tmp_path / "b.fa").write_text(">b\nGGCC\n")
+    prefix, manifest = prepared(
+        tmp_path, "a.fa", "b.fa", drop_duplicates="exact", skip_bad=True,
+        recipe={"tokenizer": "byte"},
+    )  # fmt: skip
+    assert texts(prefix) == ["GGCC"]
+    assert "a.fa could not be compared" in manifest.skipped[0]["reason"]
