@@ -1,5 +1,6 @@
 """Files of sequences → PREFIX.bin, .idx and .json, in one pass and bounded memory."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
@@ -11,6 +12,7 @@ from longseq.data.prepare.encode import Encoder
 from longseq.data.prepare.settings import Settings
 from longseq.data.prepare.target import check_target
 from longseq.data.prepare.tasks import Reader
+from longseq.data.prepare.units import left_out
 from longseq.data.prepare.workers import encode_all
 from longseq.data.prepare.writing.finish import finish
 from longseq.data.prepare.writing.output import Output
@@ -57,16 +59,18 @@ def prepare(
     check_target(inputs, prefix, settings, overwrite)
     with unfinished(target, "--output") as folder:
         try:
+            annotation = annotation_of(settings)
             likeness, wish = None, wish_of(settings.drop_duplicates, settings.group_by)
             if wish.anything:
-                likeness = _first_pass(inputs, settings, folder, report, say).likeness(wish)
+                first = _first_pass(inputs, settings, folder, report, say, annotation)
+                likeness = first.likeness(wish)
             if settings.train_tokenizer:
-                first = _first_pass(inputs, settings, folder, report, say)
+                first = _first_pass(inputs, settings, folder, report, say, annotation)
                 path = first.tokenizer(settings.train_tokenizer)
                 recipe = replace(settings.recipe, tokenizer=f"huggingface:{path}")
                 settings = replace(settings, recipe=recipe)
             name = str(folder / target.name)
-            manifest = write_tokens(inputs, name, settings, report, say, likeness)
+            manifest = write_tokens(inputs, name, settings, report, say, likeness, annotation)
             publish_files(
                 folder, target.parent, _names(target.name, manifest), f"{target.name}.idx"
             )
@@ -85,8 +89,9 @@ def prepare(
 
 
 def _first_pass(
-    inputs: Inputs, settings: Settings, folder: Path, report: Report, say: Say
-) -> "FirstPass":
+    inputs: Inputs, settings: Settings, folder: Path, report: Report, say: Say,
+    annotation: "Annotation | None",
+) -> "FirstPass":  # fmt: skip
     if inputs.once:
         raise UserError(
             f"{inputs.once} is no file, and --drop-duplicates, --group-by likeness and"
@@ -95,7 +100,8 @@ def _first_pass(
     from longseq.data.survey.first_pass import FirstPass
 
     recipe = settings.recipe
-    facts = [fingerprint(settings, {}), *map(identity, inputs.paths)]
+    files = (*inputs.paths, *settings.annotation, *settings.regions)
+    facts = [fingerprint(settings, {}), *map(identity, files)]
     kept = folder / f"{SURVEY}{Sha256(repr(facts).encode()).hexdigest()[:16]}"
     table, columns, skip_bad = recipe.code_table(), settings.columns, settings.skip_bad
 
@@ -105,10 +111,15 @@ def _first_pass(
             "duplicates and likeness are of nucleotides: leave out --drop-duplicates and --group-by"
         )
 
-    def check(record: "RawRecord", codes: bytes) -> None:
+    def check(record: "RawRecord", codes: bytes) -> bool:
         recipe.check(record.path, record.name, codes, remedy=remedy)
+        if recipe.features:
+            beside = annotation is not None and annotation.has(record.name)
+            return not (record.annotated or beside)
+        return left_out(recipe, len(codes), codes, Counter())
 
-    return FirstPass(inputs, columns, skip_bad, table, check, kept, report, say)
+    kinds = kinds_of(recipe.features)
+    return FirstPass(inputs, columns, skip_bad, table, check, kinds, kept, report, say)
 
 
 def _kept(folder: Path) -> str:
@@ -119,14 +130,13 @@ def _kept(folder: Path) -> str:
 
 def write_tokens(
     inputs: Inputs, prefix: str, settings: Settings, report: Report,
-    say: Say = quiet, likeness: "Likeness | None" = None,
+    say: Say = quiet, likeness: "Likeness | None" = None, annotation: "Annotation | None" = None,
 ) -> DatasetManifest:  # fmt: skip
     """Write PREFIX.bin, .idx and .json into a folder that nobody looks into yet, or go on with what
     is there. A failure leaves what is worth going on with, or nothing.
     """
     folder, name = Path(prefix).parent, Path(prefix).name
     encoder = Encoder(settings.recipe)
-    annotation = annotation_of(settings)
     known = {"likeness": likeness.text().encode()} if likeness else {}
     wanted = fingerprint(settings, {**encoder.tokenizer.files, **known})
     progress = None
@@ -168,8 +178,9 @@ def _results(
     """Each task that is left, with its result."""
     reader.bytes_read = Inputs(inputs.paths[: progress.files]).bytes
     tasks = reader.tasks(list(inputs.paths[progress.files :]), report, progress.pieces)
+    total = inputs.bytes  # a look at each of them, once
     return encode_all(
-        tasks, reader.encoder, settings.workers, lambda: _more(inputs.bytes, reader.bytes_read)
+        tasks, reader.encoder, settings.workers, lambda: _more(total, reader.bytes_read)
     )
 
 
