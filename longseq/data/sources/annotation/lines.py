@@ -14,12 +14,12 @@ class Faulty(ValueError):
     """A line of BED, GFF3 or GTF, with what is wrong with it and the remedy."""
 
 
-def _numbers(texts: Sequence[str], what: str, kind: str) -> list[int]:
+def _numbers(texts: Sequence[str], what: str) -> list[int]:
     try:
         return [int(text) for text in texts]
     except ValueError:
         shown = " and ".join(repr(printable(text)[:20]) for text in texts[:9])
-        raise Faulty(f"{what} {shown}, where {kind} has numbers: {MEND}") from None
+        raise Faulty(f"{what} {shown}, where numbers belong: {MEND}") from None
 
 
 def region_of(columns: list[str]) -> tuple[str, Feature]:
@@ -27,7 +27,7 @@ def region_of(columns: list[str]) -> tuple[str, Feature]:
     if len(columns) < 3:
         raise Faulty(f"it has {counted(len(columns), 'column')}, where BED has 3 or more: {MEND}")
     record = columns[0]
-    start, stop = _numbers(columns[1:3], "its columns 2 and 3 are", "BED")
+    start, stop = _numbers(columns[1:3], "its columns 2 and 3 are")
     back = len(columns) > 5 and columns[5] == "-"
     place = f"{printable(record)} {start} {stop}"
     if start < 0:
@@ -43,8 +43,8 @@ def region_of(columns: list[str]) -> tuple[str, Feature]:
 def _blocks(columns: list[str], start: int, stop: int, back: bool) -> list[Span]:
     """The blocks of a line of twelve columns."""
     texts = [[text for text in column.split(",") if text] for column in columns[10:12]]
-    sizes = _numbers(texts[0], "its column 11 is", "BED")
-    offsets = _numbers(texts[1], "its column 12 is", "BED")
+    sizes = _numbers(texts[0], "its column 11 is")
+    offsets = _numbers(texts[1], "its column 12 is")
     if len(sizes) != len(offsets) or not sizes:
         raise Faulty(
             f"it has {counted(len(sizes), 'size')} of blocks in column 11 and"
@@ -62,10 +62,12 @@ def _blocks(columns: list[str], start: int, stop: int, back: bool) -> list[Span]
     return spans
 
 
-def check_place(columns: list[str]) -> None:
-    """Of a line of GFF3 or GTF, which counts from 1 to the last base."""
+def span_of(columns: list[str]) -> tuple[int, int]:
+    """The first base of a line of GFF3 or GTF, from 0, and one past the last; they count from 1 to
+    the last.
+    """
     what = f"{printable(columns[2])} of {printable(columns[0])}"
-    start, stop = _numbers(columns[3:5], f"{what} has the places", "GFF3")
+    start, stop = _numbers(columns[3:5], f"{what} has the places")
     if start < 1:
         raise Faulty(f"{what} begins at {start}, where the first base is 1: {MEND}")
     if stop < start:
@@ -73,3 +75,4 @@ def check_place(columns: list[str]) -> None:
             f"{what} ends at {stop}, before it begins at {start}: {MEND} (over the origin of a"
             " circle its end is counted on behind the record's)"
         )
+    return start - 1, stop

@@ -153,6 +153,22 @@ def test_no_line_of_gtf_says_how_others_are_read(tmp_path: Path, first: str) -> 
         assert documents[2].name == "v"
 
 
+@pytest.mark.parametrize(
+    "first", ["ID=g;Name=x; y=1 ", ".", 'note="a;b"', "ID=g ; Name=1,2", "a=%3B,=;"]
+)
+def test_no_line_of_gff3_says_how_others_are_read(tmp_path: Path, first: str) -> None:
+    """Here one with a blank behind its semicolons, and one without."""
+    rows = [
+        f"gene\t1\t18\t.\t+\t.\t{first}",
+        "CDS\t1\t9\t.\t+\t0\tName=a%2Cb=c; Parent=t1",
+        "CDS\t13\t18\t.\t+\t0\tName=a%2Cb=c;Parent=t2,t1 ;",
+    ]
+    (tmp_path / "x.gff").write_text("".join(f"c1\tx\t{row}\n" for row in rows))
+    prefix = run(tmp_path, fasta(tmp_path), "--annotation", str(tmp_path / "x.gff"))
+    assert texts(prefix) == [BY_HAND[0], "TTTTAA"]
+    assert [document.name for document in read_documents(prefix)] == ["a,b=c", "a,b=c"]
+
+
 @pytest.mark.parametrize("strand", [".", "?"])
 def test_cds_of_no_strand_is_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], strand: str
@@ -331,7 +347,7 @@ def test_features_of_flat_files_with_gaps_are_refused(tmp_path: Path, kind: str)
         (
             "x.gff",
             "CDS\tx\ty z\t.\t+",
-            "CDS of c1 has the places 'x' and 'y z', where GFF3 has num",
+            "CDS of c1 has the places 'x' and 'y z', where numbers belong",
         ),
         ("x.gff", "CDS\t1\t9\t.\t+\t0\tb=c", "'c1 x CDS 1 9 . + 0 b=c 0 ID=a' has 11 columns betw"),
         ("x.bed", "5", "it has 2 columns, where BED has 3 or more: mend it or leave it out"),
@@ -354,7 +370,7 @@ def test_features_of_flat_files_with_gaps_are_refused(tmp_path: Path, kind: str)
         (
             "x.bed",
             "0\t9\ta\t0\t+\t0\t0\t0\t1\tx\t0",
-            "its column 11 is 'x', where BED has numbers: ",
+            "its column 11 is 'x', where numbers belong: ",
         ),
     ],
 )
