@@ -1,5 +1,4 @@
-"""The ninth columns of GFF3 and GTF, each line read as its format has it, whatever others look like.
-"""
+"""The ninth columns of GFF3 and GTF: each line read by its format, whatever others look like."""
 
 import re
 from urllib.parse import unquote

@@ -17,6 +17,7 @@ from longseq.data.sources.names import gaps_among_places, printable
 from longseq.errors import UserError
 from longseq.reports.format import counted
 
+STOP = "stop_codon"  # in GTF beside the CDS of its transcript, not in it
 GENES = ("gene", "pseudogene", "ncRNA_gene")
 NAMES = ("locus_tag", "protein_id", "transcript_id", "Name", "gene", "gene_id", "ID")
 FACTS = ("gene", "locus_tag", "protein_id", "product", "gene_id", "transcript_id", "gene_biotype")
@@ -181,20 +182,25 @@ class _Joined:
         self.kinds.add(kind)
         if "Is_circular=true" in columns[8]:
             self.circular.add(record)
-        stop = kind == "stop_codon" and CODING in self.wanted
+        stop = kind == STOP and CODING in self.wanted
         if kind not in self.wanted and kind not in GENES and not stop:
             return
         low, high = span_of(columns)
         line = _Line(kind, low, high, columns[6], columns[7], self._reader.read(columns[8]))
-        identity = (line.attributes.get("ID") or [""])[0]  # "ID=" is none
         if kind in GENES:
-            self._genes.add(identity)
+            self._genes.update(line.attributes.get("ID", []))
         gtf = bool(self._reader.gtf)
-        if kind in self.wanted or (stop and gtf):
+        if kind in self.wanted:
             self._count(line, gtf)
-            for owner in self._owners(line, identity, gtf):
-                key = (record, CODING if stop else kind, owner or f"line {len(self._groups)}")
-                self._groups.setdefault(key, []).append(line)
+            self._put(record, kind, line, gtf)
+        if stop and gtf:
+            self._put(record, CODING, line, gtf)
+
+    def _put(self, record: str, kind: str, line: _Line, gtf: bool) -> None:
+        """Put a line beside the others of its feature."""
+        for owner in self._owners(line, gtf):
+            key = (record, kind, owner or f"line {len(self._groups)}")
+            self._groups.setdefault(key, []).append(line)
 
     def _count(self, line: _Line, gtf: bool) -> None:
         """What a line does not say, and is taken for granted."""
@@ -203,17 +209,20 @@ class _Joined:
             self.counts["cds_without_transcript"] += alone
             self.counts["cds_without_strand"] += line.strand not in ("+", "-")
 
-    def _owners(self, line: _Line, identity: str, gtf: bool) -> list[str]:
+    def _owners(self, line: _Line, gtf: bool) -> list[str]:
         """What a line is a part of: its transcript, if it codes; else its own ID."""
-        coding = line.kind in (CODING, "stop_codon")
+        coding = line.kind in (CODING, STOP)
         if gtf:
             return line.attributes.get("transcript_id") or [""] if coding else [""]
         parents = [p for p in line.attributes.get("Parent", []) if p not in self._genes]
-        return parents if coding and parents else [identity]
+        identity = line.attributes.get("ID") or [""]  # "ID=" is none
+        return parents if coding and parents else identity[:1]
 
     def features(self) -> Iterator[tuple[str, Feature]]:
         """Each feature with the name of its record, in the order of their first lines."""
         for (record, kind, _), lines in self._groups.items():
+            if kind == CODING and not (lines := _coding(lines)):
+                continue
             parts = [(line.low, line.high, line.strand == "-") for line in lines]
             ordered = in_order(list(dict.fromkeys(parts)))
             first = lines[parts.index(ordered[0])]
@@ -224,3 +233,16 @@ class _Joined:
             number = said.get("transl_table", "")[:4]  # of more digits is none
             table = int(number) if number.isdecimal() else 0
             yield record, Feature(kind, printable(name), ordered, phase, table, facts)
+
+
+def _coding(lines: list[_Line]) -> list[_Line]:
+    """CDS with the stop codons beside them, but for those that some programs count in a CDS too.
+    Those of no CDS are none: what they stop is not there.
+    """
+    coding = [line for line in lines if line.kind == CODING]
+    return [
+        line
+        for line in lines
+        if line.kind == CODING
+        or (coding and not any(c.low <= line.low and line.high <= c.high for c in coding))
+    ]

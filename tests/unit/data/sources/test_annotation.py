@@ -169,6 +169,27 @@ def test_no_line_of_gff3_says_how_others_are_read(tmp_path: Path, first: str) ->
     assert [document.name for document in read_documents(prefix)] == ["a,b=c", "a,b=c"]
 
 
+@pytest.mark.parametrize(
+    ("kinds", "expected"),
+    [("CDS", ["ATGAAACCCTTTTAA"]), ("CDS,stop_codon", ["ATGAAACCCTTTTAA", "TAA"])],
+)
+@pytest.mark.parametrize("name", ["in.gtf", "beside.gtf", "x.gff"])
+def test_a_stop_codon_is_read_once(
+    tmp_path: Path, name: str, kinds: str, expected: list[str]
+) -> None:
+    """Whether a program counts it in the CDS or not; in GFF3 it always is. That of another
+    transcript stops nothing that is there.
+    """
+    said = "ID=x;Parent=t" if name == "x.gff" else 'transcript_id "t";'
+    rows = [("stop_codon", 16, 18), ("CDS", 1, 9), ("CDS", 13, 15 if name == "beside.gtf" else 18)]
+    lines = [f"c1\tx\t{kind}\t{a}\t{b}\t.\t+\t0\t{said}\n" for kind, a, b in rows]
+    if kinds == "CDS":
+        lines.append(lines[0].replace('"t"', '"u"').replace("Parent=t", "Parent=u"))
+    (tmp_path / name).write_text("".join(lines))
+    words = ["--annotation", str(tmp_path / name), "--features", kinds]
+    assert texts(run(tmp_path, fasta(tmp_path), *words)) == expected
+
+
 @pytest.mark.parametrize("strand", [".", "?"])
 def test_cds_of_no_strand_is_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], strand: str
