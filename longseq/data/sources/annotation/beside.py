@@ -13,7 +13,7 @@ from longseq.data.sources.annotation.attributes import Attributes, Reader
 from longseq.data.sources.annotation.features import CODING, Feature, in_order, on_circle
 from longseq.data.sources.annotation.lines import Faulty, region_of, span_of
 from longseq.data.sources.inputs import open_source
-from longseq.data.sources.names import gaps_among_places, printable
+from longseq.data.sources.names import first_word, gaps_among_places, printable
 from longseq.errors import UserError
 from longseq.reports.format import counted
 
@@ -40,7 +40,7 @@ class Annotation:
 
     def take(self, path: str, name: str, length: int, gaps: int) -> tuple[Feature, ...]:
         """The features of a record, by the first word of its name, in the order of their places."""
-        word = name.split(" ")[0]
+        word = first_word(name)
         if word not in self.files:
             self.other = self.other or (path, word)
             return ()
