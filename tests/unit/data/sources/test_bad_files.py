@@ -98,12 +98,20 @@ FASTA_OF_IT = "which is not read: give it as FASTA, which UCSC's twoBitToFa make
         ),
         (struct.pack("<4I", 0x1A412743, 2, 1, 0), f"is .2bit of version 2, {FASTA_OF_IT}"),
         (twobit([]), "has no record: leave it out"),
+        (
+            struct.pack("<4IcQ", 0x1A412743, 1, 1, 0, b"\0", 2**63 - 1),
+            "is damaged or cut off: fetch it again",
+        ),
+        (
+            twobit([("r", "ACGT" * 99 + "NN")]).replace(b"\2\0\0\0", b"\3\0\0\0"),
+            "is damaged or cut off: fetch it again",
+        ),
     ],
 )
 def test_a_2bit_that_is_not_read_is_refused_by_us_alone(
     tmp_path: Path, content: bytes, said: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Not as damaged, and without lines of the library's own."""
+    """In one line, which says what is wrong."""
     with pytest.raises(UserError) as caught:
         prepare(tmp_path, "x.2bit", content)
     assert str(caught.value) == f"{tmp_path}/x.2bit {said}"

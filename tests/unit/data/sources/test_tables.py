@@ -22,8 +22,8 @@ from tests.file_formats import arrow_file, arrow_stream, parquet, twobit
 from tests.full_disk import room_for
 
 RNG = np.random.default_rng(5)
-LETTERS = ["".join(RNG.choice(list("ACGTacgtN"), n)) for n in (3, 700, 0, 64, 65, 5000, 1, 1)]
-RECORDS = [(f"r{number}", letters) for number, letters in enumerate(LETTERS)]
+LETTERS = ["".join(RNG.choice(list("ACGTacgtNn"), n)) for n in (3, 700, 0, 64, 65, 5000, 1, 1)]
+RECORDS = [(f"\0{number}", letters) for number, letters in enumerate(LETTERS)]
 FASTA = "".join(f">{name}\n{letters}\n" for name, letters in RECORDS)
 COLUMNS = {"name": [name for name, _ in RECORDS], "n": list(range(8)), "seq": LETTERS}
 DICTIONARY = pyarrow.array(LETTERS).dictionary_encode()
