@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from longseq.data.sources.annotation.attributes import Attributes, Reader
 from longseq.data.sources.annotation.features import CODING, Feature, in_order, on_circle
 from longseq.data.sources.annotation.lines import Faulty, region_of, span_of
-from longseq.data.sources.inputs import open_source
+from longseq.data.sources.inputs import Source, open_source
 from longseq.data.sources.names import first_word, gaps_among_places, printable
 from longseq.errors import UserError
 from longseq.reports.format import counted
@@ -83,6 +83,7 @@ def read_annotation(paths: tuple[str, ...], kinds: tuple[str, ...]) -> Annotatio
             shown = source.path
             for number, line in enumerate(_lines(source), 1):
                 if line.startswith("##FASTA") or line.startswith(">"):
+                    _pass_over(source)
                     break
                 if line.strip() and not line.startswith("#"):
                     try:
@@ -135,7 +136,13 @@ def _add(
     annotation.features.setdefault(record, []).append(feature)
 
 
-def _lines(source: Any) -> Iterator[str]:
+def _pass_over(source: Source) -> None:
+    """Read what is left of a file, of which all is digested."""
+    while source.read(1 << 20):
+        pass
+
+
+def _lines(source: Source) -> Iterator[str]:
     """Lines of text, however long the blocks are that they come in."""
     rest = b""
     while block := source.read(1 << 20):

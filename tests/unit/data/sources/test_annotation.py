@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from longseq.data.indexed.record_table import read_records
 from longseq.data.prepare.job import prepare, quiet
 from longseq.data.prepare.recipe import Recipe
 from longseq.data.prepare.settings import Settings
+from longseq.data.sources.annotation.beside import read_annotation
 from longseq.data.sources.inputs import expand
 from longseq.errors import UserError
 
@@ -403,6 +405,15 @@ def test_a_faulty_line_says_what_is_wrong(tmp_path: Path, name: str, line: str, 
         run(tmp_path, fasta(tmp_path), flag, str(tmp_path / name))
     assert f"{name}: line 2: {said}" in str(caught.value)
     assert str(caught.value).isprintable()
+
+
+def test_the_digest_is_of_the_whole_file(tmp_path: Path) -> None:
+    """Also of the sequences that a GFF3 file may have behind its lines."""
+    content = GFF.encode() + b"A" * (3 << 20)
+    (tmp_path / "x.gff").write_bytes(content)
+    (facts,) = read_annotation((str(tmp_path / "x.gff"),), ("CDS",)).sources
+    assert facts["bytes"] == len(content)
+    assert facts["sha256"] == hashlib.sha256(content).hexdigest()
 
 
 def test_an_empty_id_is_none(tmp_path: Path) -> None:
