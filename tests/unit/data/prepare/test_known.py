@@ -60,6 +60,13 @@ def test_groups_that_are_not_side_by_side_stay_whole(tmp_path: Path) -> None:
     assert split.parts["valid"].num_tokens == 82  # and r1, which is of the same genome
 
 
+def test_an_id_that_is_null_is_no_name(tmp_path: Path) -> None:
+    lines = [json.dumps({"text": "ACGT", "id": name}) for name in (None, "None", 0)]
+    (tmp_path / "x.jsonl").write_text("\n".join(lines))
+    prefix = run(tmp_path, f"{tmp_path}/x.jsonl")
+    assert [record.name for record in read_records(prefix)] == ["", "None", "0"]
+
+
 def test_columns_of_a_table(tmp_path: Path) -> None:
     columns = {"dna": ["ACGT", "GG", "TTT"], "species": ["e", "f", "e"], "gc": [0.5, 1.0, None]}
     (tmp_path / "x.parquet").write_bytes(parquet(columns))
