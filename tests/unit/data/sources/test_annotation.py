@@ -242,6 +242,18 @@ def test_annotation_of_a_file_that_is_left_out(tmp_path: Path) -> None:
     assert texts(prefix) == [BY_HAND[0], BY_HAND[2], BY_HAND[1]]
 
 
+@pytest.mark.parametrize("start", ["0", "4", "x" * 99])
+def test_a_frame_of_no_codon_is_refused(tmp_path: Path, start: str) -> None:
+    genbank(tmp_path / "x.gb", "genbank")
+    text = (tmp_path / "x.gb").read_text().replace('/codon_start="2"', f"/codon_start={start}")
+    (tmp_path / "x.gb").write_text(text.replace("/codon_start=2", f"/codon_start={start}"))
+    with pytest.raises(UserError) as caught:
+        run(tmp_path, str(tmp_path / "x.gb"), "--features", "CDS")
+    assert f"x.gb: CDS b of c1 has codon_start {start[:20]!r}, which is 1, 2 or 3: mend" in (
+        str(caught.value)
+    )
+
+
 def test_codons_are_in_frame_and_looked_over(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -278,7 +290,10 @@ def test_codons_are_in_frame_and_looked_over(
             ["--annotation", "{0}/dot.gff"],
             r"dot\.gff: line 6: CDS of c1 has the places '\.' and '18'",
         ),
-        (["--annotation", "{0}/code.gff", "--tokenizer", "codon"], "NCBI's genetic codes are 1"),
+        (
+            ["--annotation", "{0}/code.gff", "--tokenizer", "codon"],
+            r"fa: CDS cds-b has transl_table 1111: NCBI's genetic codes are 1, 2.* or overrule it",
+        ),
         (["--annotation", "{0}/x.gff", "--features", "gen"], "no gen in it.*it has CDS, gene"),
         (["--annotation", "{0}/x.gff", "--annotation", "{0}/y.gff"], "both annotate c1"),
         (["--annotation", "{0}/none.gff"], "No such file"),

@@ -71,17 +71,19 @@ def test_whole_it_is_good_and_else_refused_in_one_line(tmp_path: Path, name: str
         assert len(line) < 400, (what, line)
 
 
-@pytest.mark.parametrize(("kind", "unit"), [("genbank", b"bp"), ("embl", b"BP")])
+@pytest.mark.parametrize(
+    ("kind", "unit", "line"), [("genbank", b"bp", "first"), ("embl", b"BP", "SQ")]
+)
 @pytest.mark.parametrize("said", [b"900", b"500"])
 def test_a_record_that_is_not_as_long_as_it_says_is_not_whole(
-    tmp_path: Path, kind: str, unit: bytes, said: bytes
+    tmp_path: Path, kind: str, unit: bytes, line: str, said: bytes
 ) -> None:
     """Its end may have been lost, wherever its places are counted."""
     content = flat_file(kind, RECORDS[:2]).replace(b" 700 " + unit, b" " + said + b" " + unit)
     with pytest.raises(UserError) as caught:
         prepare(tmp_path, "x.gbk", content)
     assert str(caught.value) == (
-        f"{tmp_path}/x.gbk: a record is not as long as its first line says (Expected sequence"
+        f"{tmp_path}/x.gbk: a record is not as long as its {line} line says (Expected sequence"
         f" length {said.decode()}, found 700 (r0)): fetch it again, or mend that line"
     )
 
