@@ -84,7 +84,7 @@ def test_the_same_as_from_fasta(
     ("columns", "rows"),
     [
         ({"seq": [f"ACGT{n:0996}" for n in range(400)]}, 16),
-        ({"of": [{"a": 1}] * 400, "seq": [f"ACGT{n:0996}" for n in range(400)]}, 16),
+        ({"of": [{"a": 1, "b": 2}] * 400, "seq": [f"ACGT{n:0996}" for n in range(400)]}, 16),
         ({"seq": ["ACGT" * 250] * 400}, 256),
     ],
 )
