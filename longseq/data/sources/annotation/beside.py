@@ -111,7 +111,7 @@ def read_regions(paths: tuple[str, ...]) -> Annotation:
         with open_source(path, kind="bed") as source:
             shown = source.path
             for number, line in enumerate(_lines(source), 1):
-                if not line.strip() or line.startswith(("#", "track", "browser")):
+                if line.startswith("#") or first_word(line) in ("", "track", "browser"):
                     continue
                 try:
                     record, feature = region_of(line.split("\t") if "\t" in line else line.split())

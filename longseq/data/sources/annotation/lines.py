@@ -1,6 +1,7 @@
 """One line of BED, GFF3 or GTF: what it says of a place, or what is wrong with it."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from longseq.data.sources.annotation.features import Feature, Span, in_order
 from longseq.data.sources.names import printable
@@ -45,20 +46,24 @@ def _blocks(columns: list[str], start: int, stop: int, back: bool) -> list[Span]
     texts = [[text for text in column.split(",") if text] for column in columns[10:12]]
     sizes = _numbers(texts[0], "its column 11 is")
     offsets = _numbers(texts[1], "its column 12 is")
-    if len(sizes) != len(offsets) or not sizes:
+    said = _numbers(columns[9:10], "its column 10 is")
+    if not len(sizes) == len(offsets) == said[0] > 0:
         raise Faulty(
             f"it has {counted(len(sizes), 'size')} of blocks in column 11 and"
-            f" {counted(len(offsets), 'start')} in column 12: {MEND}"
+            f" {counted(len(offsets), 'start')} in column 12, of {said[0]} in column 10: {MEND}"
         )
     if min(sizes) <= 0:
         raise Faulty(f"a block in its column 11 has no length ({min(sizes)}): {MEND}")
-    spans = [(start + o, start + o + s, back) for s, o in zip(sizes, offsets, strict=True)]
-    low, high = min(low for low, _, _ in spans), max(high for _, high, _ in spans)
+    spans = sorted((start + o, start + o + s, back) for s, o in zip(sizes, offsets, strict=True))
+    low, high = spans[0][0], max(high for _, high, _ in spans)
     if (low, high) != (start, stop):
         raise Faulty(
             f"its blocks go from {low} to {high}, and columns 2 and 3 say {start} to {stop}:"
             " mend it"
         )
+    for (_, end, _), (after, _, _) in pairwise(spans):
+        if after < end:
+            raise Faulty(f"a block begins at {after}, where the one before ends at {end}: {MEND}")
     return spans
 
 

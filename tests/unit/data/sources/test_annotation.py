@@ -402,6 +402,16 @@ def test_features_of_flat_files_with_gaps_are_refused(tmp_path: Path, kind: str)
         ),
         (
             "x.bed",
+            "0\t9\ta\t0\t+\t0\t0\t0\t3\t4,5,\t0,4,",
+            "it has 2 sizes of blocks in column 11 and 2 starts in column 12, of 3 in column 10: m",
+        ),
+        (
+            "x.bed",
+            "0\t9\ta\t0\t+\t0\t0\t0\t3\t2,3,6,\t0,6,3,",
+            "a block begins at 6, where the one before ends at 9: mend it or leave it out",
+        ),
+        (
+            "x.bed",
             "0\t9\ta\t0\t+\t0\t0\t0\t2\t9,0\t0,9",
             "a block in its column 11 has no length (0):",
         ),
@@ -429,6 +439,14 @@ def test_the_digest_is_of_the_whole_file(tmp_path: Path) -> None:
     (facts,) = read_annotation((str(tmp_path / "x.gff"),), ("CDS",)).sources
     assert facts["bytes"] == len(content)
     assert facts["sha256"] == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize("name", ["track_1", "browserX"])
+def test_a_contig_may_be_called_like_a_line_of_bed(tmp_path: Path, name: str) -> None:
+    lines = "track name=x\nbrowser position c1:1-9\ntrack\n \n"
+    (tmp_path / "x.bed").write_text(f"{lines}{name}\t0\t3\n{name}\t3\t6\n")
+    words = ["--regions", str(tmp_path / "x.bed")]
+    assert texts(run(tmp_path, fasta(tmp_path, name=name), *words)) == ["ATG", "AAA"]
 
 
 def test_an_empty_id_is_none(tmp_path: Path) -> None:
