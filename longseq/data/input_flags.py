@@ -134,7 +134,7 @@ def check_input_flags(options: argparse.Namespace, paths: tuple[str, ...], text:
 
 
 def _check_features(options: argparse.Namespace, text: bool) -> None:
-    from longseq.data.sources.annotation.coding import codon_classes
+    from longseq.data.sources.annotation.coding import unknown_code
     from longseq.data.sources.annotation.features import CODING, kinds_of
 
     for one, other in (("regions", "annotation"), ("regions", "features")):
@@ -158,4 +158,5 @@ def _check_features(options: argparse.Namespace, text: bool) -> None:
                 f"--translation-table {options.translation_table} acts where genes are called"
                 " (--genes) or annotated CDS become codons: leave it out"
             )
-        codon_classes(options.translation_table)
+        if said := unknown_code(options.translation_table):
+            raise UserError(f"--translation-table {said}")

@@ -92,7 +92,7 @@ class Encoder:
     def _encode_chunk(self, tokenizer: SequenceTokenizer, chunk: Chunk | Parsed) -> Encoded:
         if (usual := self._encode_usual(tokenizer, chunk)) is not None:
             return usual
-        recipe, units = self.recipe, Units()
+        recipe, units = self.recipe, Units(chunk.path)
         counts: Counter[str] = Counter()
         names: list[str] = []
         sizes: list[int] = []
@@ -125,7 +125,7 @@ class Encoder:
         codes = _read(task.spool, task)
         weights = _read(task.weights, task) if task.weights else codes[:0]
         if self.recipe.genes:
-            units = Units()
+            units = Units(task.path)
             record_units(self.recipe, codes.tobytes(), weights.tobytes(), 0, units, counts)
             return self._joined(tokenizer, units, counts, [], [], [])
         if task.backward:
@@ -151,7 +151,7 @@ class Encoder:
         self, tokenizer: SequenceTokenizer, task: Stretch, counts: Counter[str]
     ) -> Encoded:
         """Some of a long record's features; of its letters only theirs are read."""
-        units = Units()
+        units = Units(task.path)
         with mapped(task.spool) as codes, mapped(task.weights) as weights:
             feature_units(self.recipe, codes, weights, task.features, 0, units, counts)
         return self._joined(tokenizer, units, counts, [], [], [])

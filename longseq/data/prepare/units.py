@@ -12,6 +12,7 @@ from longseq.data.sources.annotation.features import CODING, Feature
 from longseq.data.tokenizers.alphabet import COMPLEMENT, letters
 from longseq.data.tokenizers.base import SequenceTokenizer, Tokenizer
 from longseq.data.tokenizers.letters import UNKNOWN
+from longseq.errors import UserError
 
 COMPLEMENT_TABLE = COMPLEMENT.tobytes() + bytes(range(len(COMPLEMENT), 256))
 Letters = bytes | mmap.mmap  # slices of either are bytes
@@ -19,9 +20,10 @@ INSDC_TABLE = 1  # the genetic code of a coding sequence that names none
 
 
 class Units:
-    """Stretches of codes that become documents, with the places they come from."""
+    """Stretches of codes of a file that become documents, with the places they come from."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: str) -> None:
+        self.path = path
         self.codes: list[bytes] = []
         self.owner: list[int] = []
         self.begin: list[int] = []
@@ -85,9 +87,15 @@ def feature_units(
         if left_out(recipe, len(unit), unit, counts):
             continue
         if coding:
-            from longseq.data.sources.annotation.coding import check_coding
+            from longseq.data.sources.annotation.coding import check_coding, unknown_code
 
-            check_coding(unit, recipe.translation_table or feature.table or INSDC_TABLE, counts)
+            table = recipe.translation_table or feature.table or INSDC_TABLE
+            if said := unknown_code(table):
+                raise UserError(
+                    f"{units.path}: {feature.kind} {feature.name} has transl_table {said}: mend it,"
+                    " or overrule it with --translation-table"
+                )
+            check_coding(unit, table, counts)
         begin, backward = feature.low, False
         if len(feature.parts) == 1:
             start, stop, backward = feature.parts[0]

@@ -15,6 +15,7 @@ from longseq.errors import UserError
 NAMES = ("locus_tag", "protein_id", "gene", "label")
 FACTS = ("gene", "locus_tag", "protein_id", "product")
 WRONG_LENGTH = "Expected sequence length"  # what Biopython's warning starts with
+LENGTH_LINES = {"genbank": "first", "embl": "SQ"}
 TITLES = {"genbank": "GenBank", "embl": "EMBL"}
 
 
@@ -41,7 +42,7 @@ def flat_records(chunk: Chunk, kinds: tuple[str, ...]) -> Iterator[Record]:
         raise
     except BiopythonParserWarning as error:
         raise UserError(
-            f"{chunk.path}: a record is not as long as its first line says"
+            f"{chunk.path}: a record is not as long as its {LENGTH_LINES[chunk.kind]} line says"
             f" ({printable(str(error)).rstrip('.')}): fetch it again, or mend that line"
         ) from None
     except Exception as error:
@@ -75,7 +76,13 @@ def _features(path: str, record: Any, kinds: tuple[str, ...]) -> Iterator[Featur
                 " no bases: mend the location, or take other --features"
             )
         facts = tuple((key, printable(said[key])) for key in FACTS if said.get(key))
-        phase = int(said.get("codon_start", "1")) - 1
+        start = said.get("codon_start", "1")
+        if start not in ("1", "2", "3"):
+            raise UserError(
+                f"{path}: {found.type} {name} of {printable(record.id)} has codon_start"
+                f" {printable(start)[:20]!r}, which is 1, 2 or 3: mend it, or take other --features"
+            )
+        phase = int(start) - 1
         table = int(said.get("transl_table", "0"))
         yield Feature(found.type, name, parts, phase, table, facts)
 

@@ -100,7 +100,8 @@ def _json_lines(chunk: Chunk) -> Iterator[Record]:
             raise UserError(
                 f"{chunk.path}: a text holds {half} alone, half of a letter: {line[:60]!r}"
             ) from None
-        yield Record(printable(str(value.get("id", ""))), content)
+        name = value.get("id")
+        yield Record("" if name is None else printable(str(name)), content)
 
 
 def _lines(chunk: Chunk) -> Iterator[Record]:

@@ -16,6 +16,7 @@ from longseq.host.atomic_files import NO_ROOM
 
 BUFFER = 1 << 20
 KINDS = ("parquet", "arrow", "arrow stream")
+REPEATED = 256  # rows at a time where a value that comes often is stored once: of unknown size
 STREAM_END = b"\xff\xff\xff\xff\0\0\0\0"
 
 
@@ -58,19 +59,25 @@ def _rows(source: Source, size: int, columns: Columns, scratch: str) -> Iterator
 def _parquet(source: Source, size: int, columns: Columns, scratch: str) -> Iterator[Record]:
     import pyarrow.parquet as parquet
 
-    with source.local(scratch) as path, parquet.ParquetFile(path, buffer_size=BUFFER) as file:
+    options = {"buffer_size": BUFFER, "pre_buffer": False}  # else all of a group is read at once
+    with source.local(scratch) as path, parquet.ParquetFile(path, **options) as file:
         chosen = _choose(source.path, file.schema_arrow, columns)
-        place = file.schema_arrow.names.index(chosen[0])
         rows_done, all_rows = 0, max(1, file.metadata.num_rows)
         for number in range(file.num_row_groups):
             group = file.metadata.row_group(number)
-            rows = max(1, group.num_rows)
-            row_bytes = max(1, group.column(place).total_uncompressed_size // rows)
             read = list(filter(None, chosen))
-            for batch in file.iter_batches(max(1, size // row_bytes), [number], read):
+            for batch in file.iter_batches(_rows_of(group, chosen[0], size), [number], read):
                 yield from _records(batch, chosen)
                 rows_done += batch.num_rows
                 source.part = rows_done / all_rows
+
+
+def _rows_of(group: Any, name: str, size: int) -> int:
+    """How many rows of a group have some `size` bytes in the column of this name."""
+    stored = map(group.column, range(group.num_columns))  # those of a struct are columns as well
+    column = next(one for one in stored if one.path_in_schema == name)
+    rows = size // max(1, column.total_uncompressed_size // max(1, group.num_rows))
+    return max(1, min(rows, REPEATED) if column.has_dictionary_page else rows)
 
 
 def _arrow_file(source: Source, columns: Columns, scratch: str) -> Iterator[Record]:
@@ -95,6 +102,10 @@ def _arrow_stream(source: Source, columns: Columns) -> Iterator[Record]:
         yield from _records(batch, chosen)
     if ended.last != STREAM_END:
         raise UserError(f"{source.path} is cut off: its end mark is missing: fetch it again")
+    if source.read(1):
+        raise UserError(
+            f"{source.path} goes on behind its end mark: give each table as its own file"
+        )
 
 
 class _Ended:
@@ -155,18 +166,30 @@ def _holds_letters(kind: Any) -> bool:
 
 def _records(batch: Any, chosen: list[str]) -> Iterator[Record]:
     """The rows of one batch; one without a value is an empty record."""
-    import pyarrow
-
-    contents = batch.column(chosen[0]).cast(pyarrow.large_binary())
     names = batch.column(chosen[1]) if chosen[1] else None
     facts = [(key, batch.column(key)) for key in chosen[2:]]
-    for row in range(batch.num_rows):
+    for row, content in enumerate(_contents(batch.column(chosen[0]))):
         name = "" if names is None else _text(names[row])
         known = {key: _text(column[row]) for key, column in facts}
         told = json.dumps(known, ensure_ascii=False) if known else ""
-        yield Record(name, contents[row].as_py() or b"", told)
+        yield Record(name, content, told)
+
+
+def _contents(column: Any) -> Iterator[bytes]:
+    """The letters of each row; a dictionary's stay there once, however many rows have them."""
+    import pyarrow
+
+    places: Any = range(len(column))
+    if pyarrow.types.is_dictionary(column.type):
+        column, places = column.dictionary, column.indices.to_pylist()
+    letters = column.cast(pyarrow.large_binary())
+    for place in places:
+        yield (letters[place].as_py() if place is not None else b"") or b""
 
 
 def _text(value: Any) -> str:
     """A cell as it may be shown, "" where it is empty."""
-    return printable(str(value.as_py())) if value.is_valid else ""
+    said = value.as_py()
+    if isinstance(said, bytes):
+        said = said.decode("utf-8", "replace")
+    return "" if said is None else printable(str(said))

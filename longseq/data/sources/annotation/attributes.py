@@ -1,11 +1,9 @@
-"""The lines of GFF3 and GTF files, their ninth columns with them → gffutils' features.
-
-GTF is read as its format has it. gffutils takes a dialect from one line and reads the others by it:
-a semicolon in quotes there, or no quotes, spoilt the names of a whole file.
-"""
+"""The ninth columns of GFF3 and GTF: each line read by its format, whatever others look like."""
 
 import re
-from typing import Any
+from urllib.parse import unquote
+
+Attributes = dict[str, list[str]]  # each key with its values
 
 # key "value"; what a value in quotes holds, up to the quote that ends it, means nothing
 ATTRIBUTE = re.compile(r'\s*([^\s;"]+)(?:\s+(?:"(.*?)"\s*(?=;|$)|([^;]*)))?\s*(?:;|$)')
@@ -13,25 +11,17 @@ QUOTED = re.compile(r'"[^"]*"')
 
 
 class Reader:
-    """The lines of one file; gtf: what it is, settled by the first line that says anything."""
+    """The columns of one file; gtf: what it is, settled by the first line that says anything."""
 
     def __init__(self) -> None:
         self.gtf: bool | None = None
-        self._dialect: Any = None  # of GFF3
 
-    def read(self, columns: list[str]) -> Any:
-        """The feature of a line."""
-        from gffutils.feature import Feature, feature_from_line
-
-        text = columns[8].strip()
+    def read(self, column: str) -> Attributes:
+        """What a line says of its feature."""
+        text = column.strip()
         if self.gtf is None and text not in ("", "."):
             self.gtf = is_gtf(text)
-        if self.gtf:
-            return Feature(*columns[:8], attributes=gtf_attributes(text))
-        feature = feature_from_line("\t".join(columns), dialect=self._dialect)
-        if self.gtf is not None:
-            self._dialect = self._dialect or feature.dialect
-        return feature
+        return gtf_attributes(text) if self.gtf else gff3_attributes(text)
 
 
 def is_gtf(text: str) -> bool:
@@ -39,10 +29,20 @@ def is_gtf(text: str) -> bool:
     return "=" not in QUOTED.sub("", text).lstrip("; ").partition(";")[0]
 
 
-def gtf_attributes(text: str) -> dict[str, list[str]]:
-    """Each key with its values; one that stands there twice has both."""
-    found: dict[str, list[str]] = {}
+def gtf_attributes(text: str) -> Attributes:
+    """One that stands there twice has both values."""
+    found: Attributes = {}
     for key, quoted, bare in ATTRIBUTE.findall(text):
         value = quoted or bare.strip().strip('"')
         found.setdefault(key, []).extend([value] if value else [])
+    return found
+
+
+def gff3_attributes(text: str) -> Attributes:
+    """Values are separated by commas; what is none of the format's own signs may stand as %3B."""
+    found: Attributes = {}
+    for part in text.split(";"):
+        key, _, values = part.partition("=")
+        some = [unquote(value) for value in values.strip().split(",") if value]
+        found.setdefault(unquote(key.strip()), []).extend(some)
     return found

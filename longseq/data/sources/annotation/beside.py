@@ -1,4 +1,4 @@
-"""Annotation in files of its own → features by record: GFF3, GTF (gffutils) and BED.
+"""Annotation in files of its own → features by record: GFF3, GTF and BED.
 
 Read whole before the sequences: a record's features may lie anywhere in a file. What belongs
 together (the exons of a coding sequence) is joined.
@@ -7,16 +7,17 @@ together (the exons of a coding sequence) is joined.
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from longseq.data.sources.annotation.attributes import Reader
+from longseq.data.sources.annotation.attributes import Attributes, Reader
 from longseq.data.sources.annotation.features import CODING, Feature, in_order, on_circle
-from longseq.data.sources.annotation.lines import Faulty, check_place, region_of
-from longseq.data.sources.inputs import open_source
-from longseq.data.sources.names import gaps_among_places, printable
+from longseq.data.sources.annotation.lines import Faulty, region_of, span_of
+from longseq.data.sources.inputs import Source, open_source
+from longseq.data.sources.names import first_word, gaps_among_places, printable
 from longseq.errors import UserError
 from longseq.reports.format import counted
 
+STOP = "stop_codon"  # in GTF beside the CDS of its transcript, not in it
 GENES = ("gene", "pseudogene", "ncRNA_gene")
 NAMES = ("locus_tag", "protein_id", "transcript_id", "Name", "gene", "gene_id", "ID")
 FACTS = ("gene", "locus_tag", "protein_id", "product", "gene_id", "transcript_id", "gene_biotype")
@@ -48,7 +49,7 @@ class Annotation:
 
     def take(self, path: str, name: str, length: int, gaps: int) -> tuple[Feature, ...]:
         """The features of a record, by the first word of its name, in the order of their places."""
-        word = name.split(" ")[0]
+        word = first_word(name)
         if word not in self.files:
             self.other = self.other or (path, word)
             return ()
@@ -96,6 +97,7 @@ def read_annotation(paths: tuple[str, ...], kinds: tuple[str, ...]) -> Annotatio
             shown = source.path
             for number, line in enumerate(_lines(source), 1):
                 if line.startswith("##FASTA") or line.startswith(">"):
+                    _pass_over(source)
                     break
                 if line.strip() and not line.startswith("#"):
                     try:
@@ -123,7 +125,7 @@ def read_regions(paths: tuple[str, ...]) -> Annotation:
         with open_source(path, kind="bed") as source:
             shown = source.path
             for number, line in enumerate(_lines(source), 1):
-                if not line.strip() or line.startswith(("#", "track", "browser")):
+                if line.startswith("#") or first_word(line) in ("", "track", "browser"):
                     continue
                 try:
                     record, feature = region_of(line.split("\t") if "\t" in line else line.split())
@@ -148,7 +150,13 @@ def _add(
     annotation.features.setdefault(record, []).append(feature)
 
 
-def _lines(source: Any) -> Iterator[str]:
+def _pass_over(source: Source) -> None:
+    """Read what is left of a file, of which all is digested."""
+    while source.read(1 << 20):
+        pass
+
+
+def _lines(source: Source) -> Iterator[str]:
     """Lines of text, however long the blocks are that they come in."""
     rest = b""
     while block := source.read(1 << 20):
@@ -159,6 +167,17 @@ def _lines(source: Any) -> Iterator[str]:
         yield rest.decode("utf-8", "replace")
 
 
+class _Line(NamedTuple):
+    """What a line of GFF3 or GTF says; low, high: first base from 0, and one past the last."""
+
+    kind: str
+    low: int
+    high: int
+    strand: str
+    frame: str
+    attributes: Attributes
+
+
 class _Joined:
     """The lines of one GFF3 or GTF file, those of one feature together."""
 
@@ -167,15 +186,15 @@ class _Joined:
         self.kinds: set[str] = set()
         self.circular: set[str] = set()
         self._genes: set[str] = set()
-        self._groups: dict[tuple[str, str, str], list[Any]] = {}
+        self._groups: dict[tuple[str, str, str], list[_Line]] = {}
         self.counts: Counter[str] = Counter()
         self._reader = Reader()
 
-    def add(self, line: str) -> None:
+    def add(self, text: str) -> None:
         """One line; Faulty where it is none."""
-        columns = line.split("\t")
+        columns = text.split("\t")
         if len(columns) != 9:
-            shown, count = printable(line)[:60], counted(len(columns), "column")
+            shown, count = printable(text)[:60], counted(len(columns), "column")
             raise Faulty(
                 f"{shown!r} has {count} between tabs, where GFF3 and GTF have 9: mend it (BED is"
                 " for --regions)"
@@ -184,41 +203,49 @@ class _Joined:
         self.kinds.add(kind)
         if "Is_circular=true" in columns[8]:
             self.circular.add(record)
-        stop = kind == "stop_codon" and CODING in self.wanted
+        stop = kind == STOP and CODING in self.wanted
         if kind not in self.wanted and kind not in GENES and not stop:
             return
-        check_place(columns)
-        feature = self._reader.read(columns)
-        identity = (feature.attributes.get("ID") or [""])[0]  # "ID=" is none
+        low, high = span_of(columns)
+        line = _Line(kind, low, high, columns[6], columns[7], self._reader.read(columns[8]))
         if kind in GENES:
-            self._genes.add(identity)
+            self._genes.update(line.attributes.get("ID", []))
         gtf = bool(self._reader.gtf)
-        if kind in self.wanted or (stop and gtf):
-            self._count(feature, gtf)
-            for owner in self._owners(feature, identity, gtf):
-                key = (record, CODING if stop else kind, owner or f"line {len(self._groups)}")
-                self._groups.setdefault(key, []).append(feature)
+        if kind in self.wanted:
+            self._count(line, gtf)
+            self._put(record, kind, line, gtf)
+        if stop and gtf:
+            self._put(record, CODING, line, gtf)
 
-    def _count(self, feature: Any, gtf: bool) -> None:
+    def _put(self, record: str, kind: str, line: _Line, gtf: bool) -> None:
+        """Put a line beside the others of its feature."""
+        for owner in self._owners(line, gtf):
+            key = (record, kind, owner or f"line {len(self._groups)}")
+            self._groups.setdefault(key, []).append(line)
+
+    def _count(self, line: _Line, gtf: bool) -> None:
         """What a line does not say, and is taken for granted."""
-        alone = gtf and not any(feature.attributes.get("transcript_id", []))
-        if feature.featuretype == CODING:
+        alone = gtf and not any(line.attributes.get("transcript_id", []))
+        if line.kind == CODING:
             self.counts["cds_without_transcript"] += alone
-            self.counts["cds_without_strand"] += feature.strand not in ("+", "-")
+            self.counts["cds_without_strand"] += line.strand not in ("+", "-")
 
-    def _owners(self, feature: Any, identity: str, gtf: bool) -> list[str]:
+    def _owners(self, line: _Line, gtf: bool) -> list[str]:
         """What a line is a part of: its transcript, if it codes; else its own ID."""
-        coding = feature.featuretype in (CODING, "stop_codon")
+        coding = line.kind in (CODING, STOP)
         if gtf:
-            return feature.attributes.get("transcript_id") or [""] if coding else [""]
-        parents = [p for p in feature.attributes.get("Parent", []) if p not in self._genes]
-        return parents if coding and parents else [identity]
+            return line.attributes.get("transcript_id") or [""] if coding else [""]
+        parents = [p for p in line.attributes.get("Parent", []) if p not in self._genes]
+        identity = line.attributes.get("ID") or [""]  # "ID=" is none
+        return parents if coding and parents else identity[:1]
 
     def features(self) -> Iterator[tuple[str, Feature]]:
         """Each feature with the name of its record, in the order of their first lines."""
         for (record, kind, _), lines in self._groups.items():
-            parts = [(line.start - 1, line.end, line.strand == "-") for line in lines]
-            ordered = in_order(sorted(set(parts), key=parts.index))
+            if kind == CODING and not (lines := _coding(lines)):
+                continue
+            parts = [(line.low, line.high, line.strand == "-") for line in lines]
+            ordered = in_order(list(dict.fromkeys(parts)))
             first = lines[parts.index(ordered[0])]
             said = {key: values[0] for key, values in first.attributes.items() if values}
             name = next((said[key] for key in NAMES if said.get(key)), "")
@@ -227,3 +254,16 @@ class _Joined:
             number = said.get("transl_table", "")[:4]  # of more digits is none
             table = int(number) if number.isdecimal() else 0
             yield record, Feature(kind, printable(name), ordered, phase, table, facts)
+
+
+def _coding(lines: list[_Line]) -> list[_Line]:
+    """CDS with the stop codons beside them, but for those that some programs count in a CDS too.
+    Those of no CDS are none: what they stop is not there.
+    """
+    coding = [line for line in lines if line.kind == CODING]
+    return [
+        line
+        for line in lines
+        if line.kind == CODING
+        or (coding and not any(c.low <= line.low and line.high <= c.high for c in coding))
+    ]

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from longseq.data.tokenizers.letters import LETTERS
-from longseq.errors import UserError
 
 BASES = 4  # codes below are those of A, C, G, T
 CODON = 3
@@ -31,14 +30,21 @@ def check_coding(codes: bytes, table: int, counts: Counter[str]) -> None:
     counts["cds_with_inner_stop"] += bool(stops[numbers[:-1]].any())
 
 
+def unknown_code(table: int) -> str:
+    """What is wrong with the number of a genetic code, "" if NCBI has it."""
+    from Bio.Data.CodonTable import unambiguous_dna_by_id
+
+    if table in unambiguous_dna_by_id:
+        return ""
+    known = ", ".join(map(str, sorted(unambiguous_dna_by_id)))
+    return f"{table}: NCBI's genetic codes are {known}"
+
+
 @cache
 def codon_classes(table: int) -> tuple[Classes, Classes]:
     """Which codons start and which stop in one of NCBI's genetic codes, bool [65]."""
     from Bio.Data.CodonTable import unambiguous_dna_by_id
 
-    if table not in unambiguous_dna_by_id:
-        known = ", ".join(map(str, sorted(unambiguous_dna_by_id)))
-        raise UserError(f"--translation-table {table}: NCBI's genetic codes are {known}")
     code = unambiguous_dna_by_id[table]
     classes = np.zeros((2, UNKNOWN_CODON + 1), dtype=bool)
     for row, codons in enumerate((code.start_codons, code.stop_codons)):

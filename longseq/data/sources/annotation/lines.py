@@ -1,6 +1,7 @@
 """One line of BED, GFF3 or GTF: what it says of a place, or what is wrong with it."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from longseq.data.sources.annotation.features import Feature, Span, in_order
 from longseq.data.sources.names import printable
@@ -14,12 +15,12 @@ class Faulty(ValueError):
     """A line of BED, GFF3 or GTF, with what is wrong with it and the remedy."""
 
 
-def _numbers(texts: Sequence[str], what: str, kind: str) -> list[int]:
+def _numbers(texts: Sequence[str], what: str) -> list[int]:
     try:
         return [int(text) for text in texts]
     except ValueError:
         shown = " and ".join(repr(printable(text)[:20]) for text in texts[:9])
-        raise Faulty(f"{what} {shown}, where {kind} has numbers: {MEND}") from None
+        raise Faulty(f"{what} {shown}, where numbers belong: {MEND}") from None
 
 
 def region_of(columns: list[str]) -> tuple[str, Feature]:
@@ -27,7 +28,7 @@ def region_of(columns: list[str]) -> tuple[str, Feature]:
     if len(columns) < 3:
         raise Faulty(f"it has {counted(len(columns), 'column')}, where BED has 3 or more: {MEND}")
     record = columns[0]
-    start, stop = _numbers(columns[1:3], "its columns 2 and 3 are", "BED")
+    start, stop = _numbers(columns[1:3], "its columns 2 and 3 are")
     back = len(columns) > 5 and columns[5] == "-"
     place = f"{printable(record)} {start} {stop}"
     if start < 0:
@@ -43,29 +44,35 @@ def region_of(columns: list[str]) -> tuple[str, Feature]:
 def _blocks(columns: list[str], start: int, stop: int, back: bool) -> list[Span]:
     """The blocks of a line of twelve columns."""
     texts = [[text for text in column.split(",") if text] for column in columns[10:12]]
-    sizes = _numbers(texts[0], "its column 11 is", "BED")
-    offsets = _numbers(texts[1], "its column 12 is", "BED")
-    if len(sizes) != len(offsets) or not sizes:
+    sizes = _numbers(texts[0], "its column 11 is")
+    offsets = _numbers(texts[1], "its column 12 is")
+    said = _numbers(columns[9:10], "its column 10 is")
+    if not len(sizes) == len(offsets) == said[0] > 0:
         raise Faulty(
             f"it has {counted(len(sizes), 'size')} of blocks in column 11 and"
-            f" {counted(len(offsets), 'start')} in column 12: {MEND}"
+            f" {counted(len(offsets), 'start')} in column 12, of {said[0]} in column 10: {MEND}"
         )
     if min(sizes) <= 0:
         raise Faulty(f"a block in its column 11 has no length ({min(sizes)}): {MEND}")
-    spans = [(start + o, start + o + s, back) for s, o in zip(sizes, offsets, strict=True)]
-    low, high = min(low for low, _, _ in spans), max(high for _, high, _ in spans)
+    spans = sorted((start + o, start + o + s, back) for s, o in zip(sizes, offsets, strict=True))
+    low, high = spans[0][0], max(high for _, high, _ in spans)
     if (low, high) != (start, stop):
         raise Faulty(
             f"its blocks go from {low} to {high}, and columns 2 and 3 say {start} to {stop}:"
             " mend it"
         )
+    for (_, end, _), (after, _, _) in pairwise(spans):
+        if after < end:
+            raise Faulty(f"a block begins at {after}, where the one before ends at {end}: {MEND}")
     return spans
 
 
-def check_place(columns: list[str]) -> None:
-    """Of a line of GFF3 or GTF, which counts from 1 to the last base."""
+def span_of(columns: list[str]) -> tuple[int, int]:
+    """The first base of a line of GFF3 or GTF, from 0, and one past the last; they count from 1 to
+    the last.
+    """
     what = f"{printable(columns[2])} of {printable(columns[0])}"
-    start, stop = _numbers(columns[3:5], f"{what} has the places", "GFF3")
+    start, stop = _numbers(columns[3:5], f"{what} has the places")
     if start < 1:
         raise Faulty(f"{what} begins at {start}, where the first base is 1: {MEND}")
     if stop < start:
@@ -73,3 +80,4 @@ def check_place(columns: list[str]) -> None:
             f"{what} ends at {stop}, before it begins at {start}: {MEND} (over the origin of a"
             " circle its end is counted on behind the record's)"
         )
+    return start - 1, stop

@@ -6,7 +6,7 @@ import json
 import os
 
 from longseq.data.sources.inputs import open_source
-from longseq.data.sources.names import printable
+from longseq.data.sources.names import first_word, printable
 from longseq.errors import UserError
 
 
@@ -14,6 +14,7 @@ class Metadata:
     """The rows of a table by the record or the file that their first column names.
 
     Separated by TABs, or by commas where the first line has no TAB; the first line has the names.
+    What stands in quotes may hold them, and ends in its line.
     """
 
     def __init__(self, path: str) -> None:
@@ -23,13 +24,9 @@ class Metadata:
         shown = self.source["path"]
         text = raw.decode("utf-8-sig", "replace")
         separator = "\t" if "\t" in text.partition("\n")[0] else ","
-        lines = csv.reader(io.StringIO(text), delimiter=separator)
-        try:
-            header, *rows = list(lines) or [[]]
-        except csv.Error as error:
-            raise UserError(
-                f"{shown}: line {lines.line_num:,} is none of a table: {error}"
-            ) from None
+        header, *rows = [
+            _row(shown, number, line, separator) for number, line in enumerate(io.StringIO(text), 1)
+        ]
         if len(header) < 2:
             raise UserError(f"{shown}: its first line names no column beside the sequences' names")
         self._rows: dict[str, dict[str, str]] = {}
@@ -63,7 +60,7 @@ class Metadata:
 
     def of(self, path: str, name: str) -> dict[str, str]:
         """What the table says of a record, of its name's first word, or of its file."""
-        for key in (name, name.split(" ")[0], path, os.path.basename(path)):
+        for key in (name, first_word(name), path, os.path.basename(path)):
             if key in self._rows:
                 self._used.add(key)
                 return self._rows[key]
@@ -77,3 +74,14 @@ class Metadata:
         if not more:
             return own
         return json.dumps({**(json.loads(own) if own else {}), **more}, ensure_ascii=False)
+
+
+def _row(path: str, number: int, line: str, separator: str) -> list[str]:
+    """The columns of a line by itself: else a quote that is not closed swallows those behind it."""
+    try:
+        return next(csv.reader([line], delimiter=separator, strict=True), [])
+    except csv.Error as error:
+        raise UserError(
+            f"{path}: line {number:,} is none of a table: {printable(str(error))}"
+            " (a value in quotes ends in its line)"
+        ) from None

@@ -60,6 +60,13 @@ def test_groups_that_are_not_side_by_side_stay_whole(tmp_path: Path) -> None:
     assert split.parts["valid"].num_tokens == 82  # and r1, which is of the same genome
 
 
+def test_an_id_that_is_null_is_no_name(tmp_path: Path) -> None:
+    lines = [json.dumps({"text": "ACGT", "id": name}) for name in (None, "None", 0)]
+    (tmp_path / "x.jsonl").write_text("\n".join(lines))
+    prefix = run(tmp_path, f"{tmp_path}/x.jsonl")
+    assert [record.name for record in read_records(prefix)] == ["", "None", "0"]
+
+
 def test_columns_of_a_table(tmp_path: Path) -> None:
     columns = {"dna": ["ACGT", "GG", "TTT"], "species": ["e", "f", "e"], "gc": [0.5, 1.0, None]}
     (tmp_path / "x.parquet").write_bytes(parquet(columns))
@@ -153,6 +160,11 @@ def test_training_takes_no_loss_on_tags(tmp_path: Path) -> None:
         (["--metadata", "{0}/x.fa"], "names no column"),
         (["--metadata", "{0}/mark.tsv"], r"mark\.tsv is empty"),
         (["--metadata", "{0}/long.tsv"], r"long\.tsv: line 2 .*field larger than"),
+        (
+            ["--metadata", "{0}/open.tsv"],
+            r"open\.tsv: line 2 .*unexpected end .* in quotes ends in",
+        ),
+        (["--metadata", "{0}/behind.tsv"], r"behind\.tsv: line 3 is none of a table: . . expected"),
     ],
 )
 def test_what_is_refused(tmp_path: Path, words: list[str], message: str) -> None:
@@ -161,5 +173,7 @@ def test_what_is_refused(tmp_path: Path, words: list[str], message: str) -> None
     (tmp_path / "short.tsv").write_text("name\tgenome\nr1\n")
     (tmp_path / "mark.tsv").write_text("\ufeff", encoding="utf-8")
     (tmp_path / "long.tsv").write_text("name\tgenome\nr1\t" + "x" * 200_000)
+    (tmp_path / "open.tsv").write_text('name\tgenome\nr1\t"a\nr2\tb"\nr3\tc\n')
+    (tmp_path / "behind.tsv").write_text('name\tgenome\nr1\t"a ""b"" 5"\nr2\t"a"b\n')
     with pytest.raises(UserError, match=message):
         run(tmp_path, source, *[word.format(tmp_path) for word in words])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from longseq.data.indexed.record_table import read_records
 from longseq.data.prepare.job import prepare, quiet
 from longseq.data.prepare.recipe import Recipe
 from longseq.data.prepare.settings import Settings
+from longseq.data.sources.annotation.beside import read_annotation
 from longseq.data.sources.inputs import expand
 from longseq.errors import UserError
 
@@ -153,6 +155,43 @@ def test_no_line_of_gtf_says_how_others_are_read(tmp_path: Path, first: str) -> 
         assert documents[2].name == "v"
 
 
+@pytest.mark.parametrize(
+    "first", ["ID=g;Name=x; y=1 ", ".", 'note="a;b"', "ID=g ; Name=1,2", "a=%3B,=;"]
+)
+def test_no_line_of_gff3_says_how_others_are_read(tmp_path: Path, first: str) -> None:
+    """Here one with a blank behind its semicolons, and one without."""
+    rows = [
+        f"gene\t1\t18\t.\t+\t.\t{first}",
+        "CDS\t1\t9\t.\t+\t0\tName=a%2Cb=c; Parent=t1",
+        "CDS\t13\t18\t.\t+\t0\tName=a%2Cb=c;Parent=t2,t1 ;",
+    ]
+    (tmp_path / "x.gff").write_text("".join(f"c1\tx\t{row}\n" for row in rows))
+    prefix = run(tmp_path, fasta(tmp_path), "--annotation", str(tmp_path / "x.gff"))
+    assert texts(prefix) == [BY_HAND[0], "TTTTAA"]
+    assert [document.name for document in read_documents(prefix)] == ["a,b=c", "a,b=c"]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "expected"),
+    [("CDS", ["ATGAAACCCTTTTAA"]), ("CDS,stop_codon", ["ATGAAACCCTTTTAA", "TAA"])],
+)
+@pytest.mark.parametrize("name", ["in.gtf", "beside.gtf", "x.gff"])
+def test_a_stop_codon_is_read_once(
+    tmp_path: Path, name: str, kinds: str, expected: list[str]
+) -> None:
+    """Whether a program counts it in the CDS or not; in GFF3 it always is. That of another
+    transcript stops nothing that is there.
+    """
+    said = "ID=x;Parent=t" if name == "x.gff" else 'transcript_id "t";'
+    rows = [("stop_codon", 16, 18), ("CDS", 1, 9), ("CDS", 13, 15 if name == "beside.gtf" else 18)]
+    lines = [f"c1\tx\t{kind}\t{a}\t{b}\t.\t+\t0\t{said}\n" for kind, a, b in rows]
+    if kinds == "CDS":
+        lines.append(lines[0].replace('"t"', '"u"').replace("Parent=t", "Parent=u"))
+    (tmp_path / name).write_text("".join(lines))
+    words = ["--annotation", str(tmp_path / name), "--features", kinds]
+    assert texts(run(tmp_path, fasta(tmp_path), *words)) == expected
+
+
 @pytest.mark.parametrize("strand", [".", "?"])
 def test_cds_of_no_strand_is_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], strand: str
@@ -203,6 +242,18 @@ def test_annotation_of_a_file_that_is_left_out(tmp_path: Path) -> None:
     assert texts(prefix) == [BY_HAND[0], BY_HAND[2], BY_HAND[1]]
 
 
+@pytest.mark.parametrize("start", ["0", "4", "x" * 99])
+def test_a_frame_of_no_codon_is_refused(tmp_path: Path, start: str) -> None:
+    genbank(tmp_path / "x.gb", "genbank")
+    text = (tmp_path / "x.gb").read_text().replace('/codon_start="2"', f"/codon_start={start}")
+    (tmp_path / "x.gb").write_text(text.replace("/codon_start=2", f"/codon_start={start}"))
+    with pytest.raises(UserError) as caught:
+        run(tmp_path, str(tmp_path / "x.gb"), "--features", "CDS")
+    assert f"x.gb: CDS b of c1 has codon_start {start[:20]!r}, which is 1, 2 or 3: mend" in (
+        str(caught.value)
+    )
+
+
 def test_codons_are_in_frame_and_looked_over(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -239,7 +290,10 @@ def test_codons_are_in_frame_and_looked_over(
             ["--annotation", "{0}/dot.gff"],
             r"dot\.gff: line 6: CDS of c1 has the places '\.' and '18'",
         ),
-        (["--annotation", "{0}/code.gff", "--tokenizer", "codon"], "NCBI's genetic codes are 1"),
+        (
+            ["--annotation", "{0}/code.gff", "--tokenizer", "codon"],
+            r"fa: CDS cds-b has transl_table 1111: NCBI's genetic codes are 1, 2.* or overrule it",
+        ),
         (["--annotation", "{0}/x.gff", "--features", "gen"], "no gen in it.*it has CDS, gene"),
         (["--annotation", "{0}/x.gff", "--annotation", "{0}/y.gff"], "both annotate c1"),
         (["--annotation", "{0}/none.gff"], "No such file"),
@@ -331,7 +385,7 @@ def test_features_of_flat_files_with_gaps_are_refused(tmp_path: Path, kind: str)
         (
             "x.gff",
             "CDS\tx\ty z\t.\t+",
-            "CDS of c1 has the places 'x' and 'y z', where GFF3 has num",
+            "CDS of c1 has the places 'x' and 'y z', where numbers belong",
         ),
         ("x.gff", "CDS\t1\t9\t.\t+\t0\tb=c", "'c1 x CDS 1 9 . + 0 b=c 0 ID=a' has 11 columns betw"),
         ("x.bed", "5", "it has 2 columns, where BED has 3 or more: mend it or leave it out"),
@@ -348,13 +402,23 @@ def test_features_of_flat_files_with_gaps_are_refused(tmp_path: Path, kind: str)
         ),
         (
             "x.bed",
+            "0\t9\ta\t0\t+\t0\t0\t0\t3\t4,5,\t0,4,",
+            "it has 2 sizes of blocks in column 11 and 2 starts in column 12, of 3 in column 10: m",
+        ),
+        (
+            "x.bed",
+            "0\t9\ta\t0\t+\t0\t0\t0\t3\t2,3,6,\t0,6,3,",
+            "a block begins at 6, where the one before ends at 9: mend it or leave it out",
+        ),
+        (
+            "x.bed",
             "0\t9\ta\t0\t+\t0\t0\t0\t2\t9,0\t0,9",
             "a block in its column 11 has no length (0):",
         ),
         (
             "x.bed",
             "0\t9\ta\t0\t+\t0\t0\t0\t1\tx\t0",
-            "its column 11 is 'x', where BED has numbers: ",
+            "its column 11 is 'x', where numbers belong: ",
         ),
     ],
 )
@@ -366,6 +430,23 @@ def test_a_faulty_line_says_what_is_wrong(tmp_path: Path, name: str, line: str, 
         run(tmp_path, fasta(tmp_path), flag, str(tmp_path / name))
     assert f"{name}: line 2: {said}" in str(caught.value)
     assert str(caught.value).isprintable()
+
+
+def test_the_digest_is_of_the_whole_file(tmp_path: Path) -> None:
+    """Also of the sequences that a GFF3 file may have behind its lines."""
+    content = GFF.encode() + b"A" * (3 << 20)
+    (tmp_path / "x.gff").write_bytes(content)
+    (facts,) = read_annotation((str(tmp_path / "x.gff"),), ("CDS",)).sources
+    assert facts["bytes"] == len(content)
+    assert facts["sha256"] == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize("name", ["track_1", "browserX"])
+def test_a_contig_may_be_called_like_a_line_of_bed(tmp_path: Path, name: str) -> None:
+    lines = "track name=x\nbrowser position c1:1-9\ntrack\n \n"
+    (tmp_path / "x.bed").write_text(f"{lines}{name}\t0\t3\n{name}\t3\t6\n")
+    words = ["--regions", str(tmp_path / "x.bed")]
+    assert texts(run(tmp_path, fasta(tmp_path, name=name), *words)) == ["ATG", "AAA"]
 
 
 def test_an_empty_id_is_none(tmp_path: Path) -> None:

@@ -88,17 +88,19 @@ def test_bgzip_is_whole_with_its_end_mark(tmp_path: Path) -> None:
             prepare(tmp_path, path.name, content[:cut])
 
 
-@pytest.mark.parametrize(("kind", "unit"), [("genbank", b"bp"), ("embl", b"BP")])
+@pytest.mark.parametrize(
+    ("kind", "unit", "line"), [("genbank", b"bp", "first"), ("embl", b"BP", "SQ")]
+)
 @pytest.mark.parametrize("said", [b"900", b"500"])
 def test_a_record_that_is_not_as_long_as_it_says_is_not_whole(
-    tmp_path: Path, kind: str, unit: bytes, said: bytes
+    tmp_path: Path, kind: str, unit: bytes, line: str, said: bytes
 ) -> None:
     """Its end may have been lost, wherever its places are counted."""
     content = flat_file(kind, RECORDS[:2]).replace(b" 700 " + unit, b" " + said + b" " + unit)
     with pytest.raises(UserError) as caught:
         prepare(tmp_path, "x.gbk", content)
     assert str(caught.value) == (
-        f"{tmp_path}/x.gbk: a record is not as long as its first line says (Expected sequence"
+        f"{tmp_path}/x.gbk: a record is not as long as its {line} line says (Expected sequence"
         f" length {said.decode()}, found 700 (r0)): fetch it again, or mend that line"
     )
 
@@ -115,12 +117,20 @@ FASTA_OF_IT = "which is not read: give it as FASTA, which UCSC's twoBitToFa make
         ),
         (struct.pack("<4I", 0x1A412743, 2, 1, 0), f"is .2bit of version 2, {FASTA_OF_IT}"),
         (twobit([]), "has no record: leave it out"),
+        (
+            struct.pack("<4IcQ", 0x1A412743, 1, 1, 0, b"\0", 2**63 - 1),
+            "is damaged or cut off: fetch it again",
+        ),
+        (
+            twobit([("r", "ACGT" * 99 + "NN")]).replace(b"\2\0\0\0", b"\3\0\0\0"),
+            "is damaged or cut off: fetch it again",
+        ),
     ],
 )
 def test_a_2bit_that_is_not_read_is_refused_by_us_alone(
     tmp_path: Path, content: bytes, said: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Not as damaged, and without lines of the library's own."""
+    """In one line, which says what is wrong."""
     with pytest.raises(UserError) as caught:
         prepare(tmp_path, "x.2bit", content)
     assert str(caught.value) == f"{tmp_path}/x.2bit {said}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,22 @@ from longseq.data.indexed.record_table import read_records
 from longseq.data.prepare.job import prepare, quiet
 from longseq.data.prepare.recipe import Recipe
 from longseq.data.prepare.settings import Settings
-from longseq.data.sources.inputs import expand
+from longseq.data.sources import tables
+from longseq.data.sources.inputs import expand, open_source
+from longseq.data.sources.pieces import Record
 from longseq.data.sources.tables import Columns
 from longseq.errors import FullDisk, UserError
 from tests.file_formats import arrow_file, arrow_stream, parquet, twobit
 from tests.full_disk import room_for
 
 RNG = np.random.default_rng(5)
-LETTERS = ["".join(RNG.choice(list("ACGTacgtN"), n)) for n in (3, 700, 0, 64, 65, 5000, 1, 1)]
-RECORDS = [(f"r{number}", letters) for number, letters in enumerate(LETTERS)]
+LETTERS = ["".join(RNG.choice(list("ACGTacgtNn"), n)) for n in (3, 700, 0, 64, 65, 5000, 1, 1)]
+RECORDS = [(f"\0{number}", letters) for number, letters in enumerate(LETTERS)]
 FASTA = "".join(f">{name}\n{letters}\n" for name, letters in RECORDS)
 COLUMNS = {"name": [name for name, _ in RECORDS], "n": list(range(8)), "seq": LETTERS}
 DICTIONARY = pyarrow.array(LETTERS).dictionary_encode()
+BINARY = [letters.encode() for letters in LETTERS]
+BINARY_NAMES = [name.encode() for name, _ in RECORDS]
 TABLE = Columns("seq", "name")
 
 
@@ -60,7 +65,8 @@ def prepared(
             parquet({**COLUMNS, "seq": DICTIONARY}),
             TABLE,
         ),
-        ("b.parquet", parquet({**COLUMNS, "seq": [s.encode() for s in LETTERS]}), TABLE),
+        ("b.parquet", parquet({**COLUMNS, "seq": BINARY, "name": BINARY_NAMES}), TABLE),
+        ("d.arrow", arrow_file({**COLUMNS, "seq": DICTIONARY}), TABLE),
     ],
 )
 def test_the_same_as_from_fasta(
@@ -72,6 +78,51 @@ def test_the_same_as_from_fasta(
     other = prepared(tmp_path, name, content, columns, chunk)
     assert [tokens_of(other), [(r.name, r.bases) for r in read_records(other)]] == expected
     assert not list(tmp_path.glob("*aside*")) + list(tmp_path.glob("*copy*"))
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows"),
+    [
+        ({"seq": [f"ACGT{n:0996}" for n in range(400)]}, 16),
+        ({"of": [{"a": 1, "b": 2}] * 400, "seq": [f"ACGT{n:0996}" for n in range(400)]}, 16),
+        ({"seq": ["ACGT" * 250] * 400}, 256),
+    ],
+)
+def test_a_batch_of_parquet_is_of_bounded_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: dict[str, Any], rows: int
+) -> None:
+    """Also where other columns stand before, or a value that comes often is stored once."""
+    plain = {"use_dictionary": len(set(columns["seq"])) == 1}
+    (tmp_path / "x.parquet").write_bytes(parquet(columns, **plain))
+    seen = []
+
+    def noted(batch: Any, chosen: list[str]) -> Iterator[Record]:
+        seen.append(batch.num_rows)
+        return of_batch(batch, chosen)
+
+    of_batch = tables._records
+    monkeypatch.setattr(tables, "_records", noted)
+    with open_source(str(tmp_path / "x.parquet")) as source:
+        for _ in tables.table_pieces(source, 1 << 14, Columns("seq"), ""):
+            pass
+    assert sum(seen) == 400
+    assert max(seen) <= rows
+
+
+def test_letters_of_a_dictionary_are_not_made_once_more_for_each_row() -> None:
+    once = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 1000), ["ACGT" * 2500])
+    batch = pyarrow.record_batch({"seq": once})
+    before = pyarrow.total_allocated_bytes()
+    found = tables._records(batch, ["seq", ""])
+    assert next(found).content == b"ACGT" * 2500
+    assert pyarrow.total_allocated_bytes() - before < 1 << 20
+
+
+def test_what_is_behind_a_stream_is_not_left_out(tmp_path: Path) -> None:
+    """Nor read: it may be anything."""
+    content = arrow_stream(COLUMNS)
+    with pytest.raises(UserError, match=r"x\.arrow goes on behind its end mark"):
+        prepared(tmp_path, "x.arrow", content + content, TABLE)
 
 
 def test_a_full_disk_is_no_damage(tmp_path: Path) -> None:
