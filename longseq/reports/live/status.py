@@ -17,7 +17,7 @@ from longseq.config.flags import Parser
 from longseq.errors import EXIT_DONE, UserError
 from longseq.host.scheduler import Asked, ask
 from longseq.reports.format import no_number
-from longseq.reports.live.watch import look_at_run, progress
+from longseq.reports.live.watch import look_at_run, loss, progress
 from longseq.reports.runs import RUNNING, SUMMARY
 
 NEWEST = 10
@@ -138,11 +138,11 @@ def _run_lines(run: Path, blanks: str, live: bool | None = None) -> list[str]:
     text, quiet = progress(seen)
     if damaged:
         text = f"{seen.records[-1]['iteration']}/?  {said}"
-    losses = [r["lm_loss"] for r in seen.records if isinstance(r.get("lm_loss"), (int, float))]
+    mean = loss(seen)
     lines = [text, *([quiet] if quiet else [])]
     return [
         *(blanks + line for line in lines),
-        *([f"{blanks}loss {losses[-1]:.4f}"] if losses else []),
+        *([f"{blanks}loss {mean}"] if mean else []),
         *(f"{blanks}loss: {text}" for text in no_number(seen.records, seen.whole)),
     ]
 

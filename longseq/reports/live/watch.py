@@ -96,7 +96,8 @@ class Seen:
 
     @property
     def total(self) -> int:
-        return int(nested(self.summary, "settings", "training", "train_iters") or 0)
+        total = nested(self.summary, "settings", "training", "train_iters")
+        return max(0, int(total)) if finite(total) else 0
 
     @property
     def ended(self) -> bool:
@@ -227,8 +228,9 @@ def progress(seen: Seen) -> tuple[str, str]:
     elif status == RUNNING and seen.silent < -QUIET:
         quiet = f"dated {duration(-seen.silent)} ahead of this clock: running, ended or hung"
     text = f"{at}/{total or '?'}  {status or 'has not begun'}"
-    if status == RUNNING and pace and total and not quiet:
-        text += f", {duration(pace * max(0, total - at))} left"
+    left = pace * max(0, total - at)
+    if status == RUNNING and pace and total and not quiet and finite(left):
+        text += f", {duration(left)} left"
     return text, quiet
 
 
@@ -250,15 +252,20 @@ def _progress(seen: Seen, width: int) -> list[str]:
         lines.append(f"          {quiet}")
     lines.append(f"last step {'  '.join(figures)}")
     if losses:
-        before = _before(seen) if len(losses) < LAST else ()
-        newest = recent([*before, *losses])  # one batch's says little
-        text = f"loss      {statistics.fmean(newest):.4f}, mean of {len(newest)}"
+        text = f"loss      {loss(seen)}"
         text += f"  validation {valid[-1]:.4f}" if valid else ""
         room = max(0, min(PLACES, width - len(text) - 2))
         lines.append(f"{text}  {sparkline(seen.course or losses, room)}")
     for text in no_number(seen.records, seen.whole):
         lines += _wrapped("loss", text, width)
     return lines
+
+
+def loss(seen: Seen) -> str:
+    """The training loss as everything tells it (`recent`: one batch's says little), or ""."""
+    own = _known(seen.records, "lm_loss")
+    newest = recent([*(_before(seen) if len(own) < LAST else ()), *own]) if own else []
+    return f"{statistics.fmean(newest):.4f}, mean of {len(newest)}" if own else ""
 
 
 def _before(seen: Seen) -> Sequence[float]:

@@ -243,7 +243,9 @@ def test_a_job_shows_its_newest_run_and_the_queue(
     assert "20/100" in lines[2]
 
 
-@pytest.mark.parametrize("value", ["NaN", "Infinity", '"much"', "[]", "null"])
+@pytest.mark.parametrize(
+    "value", ["NaN", "Infinity", '"much"', "[]", "null", "true", f"1{'0' * 400}"]
+)
 def test_what_is_no_number_is_left_out(tmp_path: Path, value: str) -> None:
     """A loss that is none, or a file that another program has written."""
     run = make_run(tmp_path / "run")
@@ -253,7 +255,27 @@ def test_what_is_no_number_is_left_out(tmp_path: Path, value: str) -> None:
         file.write(f'\n{{"iteration": 41, {record}}}\n')
     lines = frame(look(run), 100)
     assert lines[1].endswith("41/100  running, 0:01:58 left")
+    assert lines[2].startswith("last step  s   tokens/s   TFLOPS")
     assert lines[3].startswith("loss      1.4750, mean of 20  validation 1.5000  █")
+    assert "  loss 1.4750, mean of 20" in status(tmp_path, None)  # as watch tells it
+
+
+@pytest.mark.parametrize("total", ['"ten"', "1e999", "NaN", "-3", "[1]", "true"])
+def test_a_number_of_iterations_that_is_none_ends_no_look(tmp_path: Path, total: str) -> None:
+    """Nor the list of all other runs."""
+    run = make_run(tmp_path / "run")
+    settings = f'{{"training": {{"train_iters": {total}}}}}'
+    (run / "summary.json").write_text(f'{{"status": "running", "settings": {settings}}}')
+    assert frame(look(run), 100)[1] == f"{'╌' * 24}  40/?  running"
+    assert status(tmp_path, None)[1] == "  40/?  running"
+
+
+def test_time_left_that_is_no_number_is_left_out(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    (run / "metrics.jsonl").write_text('{"iteration": 1, "iteration_time": 1e299}\n' * 3)
+    settings = {"training": {"train_iters": 10**18}}
+    (run / "summary.json").write_text(json.dumps({"status": "running", "settings": settings}))
+    assert frame(look(run), 100)[1].endswith("1/1000000000000000000  running")
 
 
 def test_losses_that_are_none_are_said(tmp_path: Path) -> None:
