@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from longseq.config.flags import Parser
 from longseq.errors import EXIT_DONE, UserError
 from longseq.host.scheduler import Asked, ask
 from longseq.reports.format import no_number
+from longseq.reports.live.jobs import SETTINGS, Job, read_job
 from longseq.reports.live.watch import look_at_run, loss, progress
 from longseq.reports.runs import RUNNING, SUMMARY
 
@@ -51,29 +51,9 @@ def show(options: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
-@dataclass(frozen=True)
-class Job:
-    """A job's folder, a chain's: the scheduler's numbers, the runs, and why no job is left."""
-
-    folder: Path
-    numbers: list[str]
-    runs: list[Path]
-    stopped: str
-    bad: list[str]
-
-
-def read_job(folder: Path) -> Job:
-    """From what submit.sh and the jobs have left there (ALCF/freeze.sh, ALCF/chain.sh)."""
-    runs = [Path(name) for name in _text(folder / "runs.txt").split("\0") if name]
-    bad = [line.split()[0] for line in _text(folder / "bad-hosts.txt").splitlines() if line.strip()]
-    stopped = _text(folder / "stopped.txt").strip().splitlines()
-    numbers = [line for line in _text(folder / "jobs.txt").split() if re.match(r"\d", line)]
-    return Job(folder, numbers, runs, stopped[-1] if stopped else "", list(dict.fromkeys(bad)))
-
-
 def status(folder: Path, most: int | None) -> list[str]:
     """The lines: jobs, then the runs that are of none; the newest last, at most so many of each."""
-    jobs = [read_job(path) for path in _newest(folder / "jobs", "settings.sh")]
+    jobs = [read_job(path) for path in _newest(folder / "jobs", SETTINGS)]
     of_jobs = {run.resolve() for job in jobs for run in job.runs}
     runs = [path for path in _newest(folder, "log") if path.resolve() not in of_jobs]
     if not jobs and not runs:
@@ -93,7 +73,7 @@ def status(folder: Path, most: int | None) -> list[str]:
 def _job_lines(job: Job, asked: Asked) -> list[str]:
     count = len(job.numbers)
     lines = [f"jobs/{job.folder.name}" + (f", a chain of {count}" if count > 1 else "")]
-    live = [(number, _of(asked, number)) for number in job.numbers]
+    live = [(number, asked.of(number)) for number in job.numbers]
     lines += [f"  {number}  {said}" for number, said in live if said]
     if job.stopped:
         lines.append(f"  ended: {job.stopped}")
@@ -112,13 +92,6 @@ def _job_lines(job: Job, asked: Asked) -> list[str]:
         if len(job.runs) > 1:
             lines.append(f"    goes on from {len(job.runs) - 1} before it")
     return lines
-
-
-def _of(asked: Asked, number: str) -> str:
-    short = number.split(".")[0]
-    return asked.jobs.get(number) or next(
-        (said for job, said in asked.jobs.items() if job.split(".")[0] == short), ""
-    )
 
 
 def _run_lines(run: Path, blanks: str, live: bool | None = None) -> list[str]:
@@ -154,10 +127,3 @@ def _newest(folder: Path, mark: str) -> list[Path]:
     except OSError:
         return []
     return sorted(found, key=lambda path: (path / mark).stat().st_mtime)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""

@@ -11,7 +11,6 @@ import contextlib
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 import textwrap
 import time
@@ -22,7 +21,9 @@ from typing import Any
 
 from longseq.config.flags import Parser
 from longseq.errors import EXIT_DONE, UserError
+from longseq.host.scheduler import Asked, ask
 from longseq.reports.format import duration, no_number, number, short
+from longseq.reports.live.jobs import SETTINGS, read_job
 from longseq.reports.plots import thin
 from longseq.reports.runs import (
     LAST,
@@ -108,19 +109,23 @@ def look(folder: Path) -> Seen:
     """Read a run's folder, or a job's; raises UserError where neither is there."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder: name that of a run, or of a job")
-    run, jobs = folder, []
-    if (folder / "settings.sh").is_file():  # a job's
-        jobs = _text(folder / "jobs.txt").split()
-        runs = [name for name in _text(folder / "runs.txt").split("\0") if name]
-        if not runs:
-            return Seen(folder.name, {}, queue=queue_states(jobs))
-        run = Path(runs[-1])
+    run = folder
+    if (folder / SETTINGS).is_file():
+        job = read_job(folder)
+        jobs = job.numbers
+        if not job.runs:
+            return Seen(folder.name, {}, queue=_queue(jobs))
+        run = job.runs[-1]
+        if not run.is_dir():
+            raise UserError(
+                f"{run}: this run, the job's newest, is gone: ./longseq.sh status shows its jobs"
+            )
     elif not (run / "log").is_dir():
         raise UserError(f"{folder} is no run's folder: it has no log/")
     else:
-        job = str(read_json(run / "environment.json").get("job", ""))
-        jobs = [job] if job.isdecimal() else []
-    return replace(look_at_run(run, queue_states(jobs)), course=_course(run / "metrics.jsonl"))
+        number = str(read_json(run / "environment.json").get("job", ""))
+        jobs = [number] if number.isdecimal() else []
+    return replace(look_at_run(run, _queue(jobs)), course=_course(run / "metrics.jsonl"))
 
 
 def look_at_run(run: Path, queue: list[str]) -> Seen:
@@ -139,13 +144,6 @@ def _said(line: str) -> str:
     """`2026-11-26 00:45:10,123 WARNING longseq: text` without the date and the name."""
     _, _, text = line.partition(": ")
     return f"{line[11:19]} {text}"
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
 
 
 def _tail(path: Path) -> list[str]:
@@ -176,24 +174,11 @@ def _course(path: Path) -> list[float]:
     return found
 
 
-def queue_states(jobs: Sequence[str]) -> list[str]:
-    """What the scheduler says of each job, a line each; nothing where there is none to ask."""
-    if not jobs:
-        return []
-    for program, words in (
-        ("squeue", ["-h", "-o", "%i %T, %r, %S", "-j", ",".join(jobs)]),
-        ("qstat", list(jobs)),
-    ):
-        if shutil.which(program):
-            try:
-                done = subprocess.run(
-                    [program, *words], capture_output=True, text=True, timeout=20, check=False
-                )
-            except subprocess.TimeoutExpired:
-                return [f"{program} does not answer"]
-            said = [line.strip() for line in done.stdout.splitlines() if line[:1].isdigit()]
-            return said or ["in the queue no more"]
-    return []
+def _queue(jobs: Sequence[str]) -> list[str]:
+    """What the scheduler says of each job, a line each; nothing where there is none to ask of."""
+    asked = ask(jobs) if jobs else Asked()
+    known = [f"{job}  {said}" for job in jobs if (said := asked.of(job))]
+    return known or ([asked.trouble or "in the queue no more"] if jobs else [])
 
 
 def frame(seen: Seen, width: int) -> list[str]:

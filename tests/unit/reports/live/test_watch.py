@@ -14,6 +14,7 @@ import pytest
 
 from longseq.__main__ import main
 from longseq.config.checks import parse_config
+from longseq.errors import UserError
 from longseq.reports.compare import COLUMNS, row
 from longseq.reports.live.status import status
 from longseq.reports.live.watch import TAIL, frame, look, sparkline
@@ -231,16 +232,23 @@ def test_a_job_shows_its_newest_run_and_the_queue(
     (job / "jobs.txt").write_text("71\n72\n")
     squeue = tmp_path / "bin" / "squeue"
     squeue.parent.mkdir()
-    squeue.write_text('#!/bin/sh\necho "$5" >&2\necho "72 PENDING, Dependency, N/A"\n')
+    squeue.write_text("#!/bin/sh\necho '72|PENDING|Dependency|N/A'\n")
     squeue.chmod(0o755)
     monkeypatch.setenv("PATH", f"{squeue.parent}:{os.environ['PATH']}")
-    waiting = ["j", "queue     72 PENDING, Dependency, N/A", "has not begun: no iteration yet"]
+    waiting = ["j", "queue     72  waits: Dependency", "has not begun: no iteration yet"]
     assert frame(look(job), 80) == waiting
     runs = [make_run(tmp_path / name, n) for name, n in (("a", 10), ("b", 20))]
     (job / "runs.txt").write_text("".join(f"{run}\0" for run in runs))
     lines = frame(look(job), 80)
     assert lines[0] == "b"
     assert "20/100" in lines[2]
+    squeue.write_text("#!/bin/sh\necho 'no connection' >&2; exit 1\n")
+    assert frame(look(job), 80)[1] == "queue     squeue: no connection"
+    squeue.write_text("#!/bin/sh\n")
+    assert frame(look(job), 80)[1] == "queue     in the queue no more"
+    shutil.rmtree(runs[-1])
+    with pytest.raises(UserError, match="the job's newest, is gone"):  # else it would wait for ever
+        look(job)
 
 
 @pytest.mark.parametrize(
