@@ -17,7 +17,7 @@ from longseq.errors import EXIT_DONE, UserError
 from longseq.host.scheduler import Asked, ask
 from longseq.reports.format import no_number
 from longseq.reports.live.jobs import SETTINGS, Job, read_job
-from longseq.reports.live.watch import look_at_run, loss, progress
+from longseq.reports.live.watch import cut, look_at_run, loss, print_lines, progress
 from longseq.reports.runs import RUNNING, SUMMARY
 
 NEWEST = 10
@@ -45,9 +45,8 @@ def show(options: argparse.Namespace) -> int:
     folder: Path = options.outputs or Path(told or OUTPUTS)
     if not folder.is_dir() and (options.outputs or told or folder.exists()):
         raise UserError(f"{folder}: no such folder: name the parent of the runs (OUTPUT_DIR)")
-    width = max(40, shutil.get_terminal_size().columns)
-    for line in status(folder, None if options.all else NEWEST):
-        print(line if len(line) <= width else line[: width - 1] + "…")
+    width = shutil.get_terminal_size().columns
+    print_lines([cut(line, width) for line in status(folder, None if options.all else NEWEST)])
     return EXIT_DONE
 
 

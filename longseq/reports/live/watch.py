@@ -32,6 +32,7 @@ from longseq.reports.runs import (
     losses_before,
     nested,
     parse_record,
+    printable,
     read_json,
     read_summary,
     recent,
@@ -68,11 +69,12 @@ def watch(options: argparse.Namespace) -> int:
     console = Console(highlight=False)
     seen = look(options.run)
     if options.once or not sys.stdout.isatty():
-        print("\n".join(frame(seen, shutil.get_terminal_size().columns)))
+        print_lines(frame(seen, shutil.get_terminal_size().columns))
         return EXIT_DONE
     with Live(console=console, auto_refresh=False) as live, contextlib.suppress(KeyboardInterrupt):
         while True:
-            live.update(Text("\n".join(frame(seen, console.width))), refresh=True)
+            lines = [shown(line, console.encoding) for line in frame(seen, console.width)]
+            live.update(Text("\n".join(lines)), refresh=True)
             if seen.ended:
                 break
             time.sleep(every)
@@ -193,7 +195,22 @@ def frame(seen: Seen, width: int) -> list[str]:
     lines += [f"warning   {text}" for text in seen.warnings]
     if reason := seen.summary.get("reason"):  # whole: it is what one looks for
         lines += _wrapped("why", reason, width)
-    return [line if len(line) <= width else line[: width - 1] + "…" for line in lines]
+    return [cut(line, width) for line in lines]
+
+
+def cut(line: str, width: int) -> str:
+    """At most `width` columns of a line."""
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def print_lines(lines: Sequence[str]) -> None:
+    """Print them, whatever files have put into them and whatever standard output takes."""
+    print("\n".join(shown(line, sys.stdout.encoding or "utf-8") for line in lines))
+
+
+def shown(line: str, encoding: str) -> str:
+    """The line with ? for what moves a terminal's cursor, or has no place in its encoding."""
+    return printable(line).encode(encoding, "replace").decode(encoding)
 
 
 def _wrapped(name: str, text: str, width: int) -> list[str]:

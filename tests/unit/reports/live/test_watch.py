@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -329,6 +330,23 @@ def test_a_sparkline_falls_as_the_loss_does() -> None:
     assert sparkline([1.0] * 9, 3) == "▁▁▁"
     assert len(sparkline([float(n) for n in range(1000)], 40)) <= 40
     assert sparkline([], 5) == ""
+
+
+@pytest.mark.parametrize("verb", ["status", "watch"])
+def test_no_name_and_no_terminal_ends_or_bends_a_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    """Names that move the cursor, or are no text; a terminal of 20 columns, of Latin-1 alone."""
+    run = make_run(tmp_path / "wi\nth \x1b[31m colours \udcff")
+    for encoding, mark in (("latin-1", "?"), ("utf-8", "…")):
+        raw = io.BytesIO()
+        monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw, encoding=encoding))
+        monkeypatch.setenv("COLUMNS", "20")
+        assert main([verb, str(run if verb == "watch" else tmp_path)]) == 0
+        lines = raw.getvalue().decode(encoding).splitlines()
+        assert lines[0] == f"wi?th ?[31m colours{mark}"
+        assert max(map(len, lines)) == 20
+        assert all(line.isprintable() for line in lines)
 
 
 def test_one_look_and_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
