@@ -139,8 +139,8 @@ REFUSED = [
     ("--lr-warmup-iters 5 --lr-warmup-fraction 0.1", 1, "exclude each other"),
     ("--lr-warmup-iters 500", 1, "longer than the schedule"),
     ("--min-lr 1", 1, "--min-lr 1 (MIN_LR) is above --lr 0.00015 (LR)"),
-    ("--split 949,50", 1, "three weights"),
-    ("--split 0,1,1", 1, "three weights"),
+    *((f"--split {text}", 1, "up to three weights") for text in ("949,nan,1", "1,inf,0", "a")),
+    ("--split 0,1,1", 1, "--split 0,1,1 leaves nothing for training"),
     ("--save-interval 5", 1, "--save-interval 5 acts with --save"),
     ("--save x --keep-every 5", 1, "--keep-every 5: without --keep-last nothing is removed"),
 ]
