@@ -142,6 +142,19 @@ REFUSED = [
     *((f"--split {text}", 1, "up to three weights") for text in ("949,nan,1", "1,inf,0", "a")),
     ("--split 0,1,1", 1, "--split 0,1,1 leaves nothing for training"),
     ("--save-interval 5", 1, "--save-interval 5 acts with --save"),
+    (
+        "--no-cross-document --reset-position-ids",
+        1,
+        "--reset-position-ids acts on samples of several documents only: drop --no-cross-document,"
+        " or leave it out",
+    ),
+    ("--no-cross-document --reset-attention-mask", 1, "--reset-attention-mask acts on samples"),
+    (
+        "--valid-records a --test-records b --split 9,1,1",
+        1,
+        "--split 9,1,1 acts where --valid-records and --test-records do not name all",
+    ),
+    ("--valid-records a --test-records b --split-seed 7", 1, "--split-seed 7 acts where"),
     ("--save x --keep-every 5", 1, "--keep-every 5: without --keep-last nothing is removed"),
 ]
 
@@ -171,6 +184,7 @@ def test_what_acts_beside_others_is_taken() -> None:
     """
     flags = "--optimizer muon --adam-beta2 0.95 --lr-decay-style constant --lr-decay-iters 50"
     flags += " --lr-warmup-fraction 0.1 --use-rotary-position-embeddings --rope-theta 5e5"
+    flags += " --valid-records a --split 9,1 --no-cross-document --eod-mask-loss"
     config = parse_config([*flags.split(), "--max-position-embeddings", "2048"], 1)
     assert config.training.warmup_iters == 5
 
