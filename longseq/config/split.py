@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+from longseq.config.flags import PLAIN
 from longseq.errors import UserError
 
 LONGEST = 40  # letters of a weight
@@ -19,7 +20,7 @@ def weight_of(text: str) -> Fraction:
     1e999999999 would be computed with.
     """
     exponent = text.lower().partition("e")[2].lstrip("+-0")
-    if len(text) > LONGEST or len(exponent) > 2:
+    if len(text) > LONGEST or len(exponent) > 2 or not PLAIN.fullmatch(text):
         raise ValueError
     return Fraction(text)
 
