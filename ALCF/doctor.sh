@@ -37,10 +37,12 @@ longseq_read_variables
 longseq_check_names
 longseq_is_installed base || longseq_refuse "there is no finished environment yet: ./install.sh makes it"
 LONGSEQ_OUTPUT=${LONGSEQ_VALUE[OUTPUT_DIR]:-$LONGSEQ_ROOT/outputs}
+made=
+[[ -d $LONGSEQ_OUTPUT ]] || made=$LONGSEQ_OUTPUT # for the look alone
 mkdir -p -- "$LONGSEQ_OUTPUT" || longseq_refuse "cannot write to $LONGSEQ_OUTPUT: set OUTPUT_DIR"
 folder=$(mktemp -d -- "$LONGSEQ_OUTPUT/doctor-XXXXXX") ||
     longseq_refuse "cannot write to $LONGSEQ_OUTPUT: set OUTPUT_DIR"
-trap 'rm -rf -- "$folder"' EXIT
+trap 'rm -rf -- "$folder"; [[ -z $made ]] || rmdir -- "$made" 2>/dev/null || :' EXIT
 LONGSEQ_RUN=$folder
 longseq_wrap true # for what the launcher would be given; what is refused is no fault of a host
 longseq_check_temporary

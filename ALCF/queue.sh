@@ -11,7 +11,8 @@ longseq_clock() { # longseq_clock SECONDS: sets REPLY to HH:MM:SS
 }
 
 longseq_submission() { # longseq_submission [EXTRA...|VERB...]: everything up to the request; refuses what cannot run
-    local node row name marks
+    local node row name marks here=./ALCF/$LONGSEQ_TASK.sh
+    [[ $LONGSEQ_TASK != train ]] || here=./ALCF/train-gpt3.sh
     longseq_check_alone || return
     for row in "${LONGSEQ_VARIABLES[@]}"; do
         IFS='|' read -r name _ _ _ marks _ <<<"$row"
@@ -20,9 +21,9 @@ longseq_submission() { # longseq_submission [EXTRA...|VERB...]: everything up to
     done
     longseq_find_machine || return
     [[ $LONGSEQ_SCHEDULER != none ]] || longseq_refuse "MACHINE=$LONGSEQ_MACHINE has no scheduler to submit to: run\
- ./ALCF/train-gpt3.sh, or set MACHINE" || return
+ $here, or set MACHINE" || return
     if longseq_in_allocation; then
-        longseq_refuse "this is inside a job already: ./ALCF/train-gpt3.sh trains here"
+        longseq_refuse "this is inside a job already: run $here"
         return
     fi
     # shellcheck disable=SC2034 # hosts.sh reads it

@@ -79,13 +79,10 @@ class Case:
     length: int
 
     @property
-    def series(self) -> str:
-        """What all lengths of a curve have in common."""
-        return f"{self.network} {self.kernel} {self.layout.name}"
-
-    @property
     def name(self) -> str:
-        return f"{self.series} {self.length:,} tokens"
+        """For the screen: a kernel may be a bare number."""
+        kernel = f"USE_FLASH_ATTN={self.kernel}"
+        return f"{self.network} {kernel} {self.layout.name} {self.length:,} tokens"
 
     @property
     def key(self) -> str:

@@ -19,6 +19,7 @@ from longseq.config.flags import parse
 from longseq.config.kernels import this_machine, with_kernel
 from longseq.config.optimizers import OPTIMIZERS
 from longseq.config.shape_checks import check_shapes
+from longseq.config.split import parse_split
 from longseq.errors import UserError
 from longseq.host.machine import Machine
 
@@ -259,15 +260,9 @@ def _spikes(config: Config) -> None:
 
 
 def _data(config: Config) -> None:
-    parts = config.data.split.split(",")
-    try:
-        weights = [float(part) for part in parts]
-    except ValueError:
-        weights = []
-    if len(weights) != 3 or min(weights) < 0 or not 0 < weights[0] < float("inf"):
+    if not parse_split(config.data.split)[0]:
         raise UserError(
-            f"--split {config.data.split!r} is not three weights for training, validation and"
-            " test: for example 949,50,1"
+            f"--split {config.data.split} leaves nothing for training: its first weight is that"
         )
     data = config.data
     for name, length in (

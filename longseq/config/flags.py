@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
+import re
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from typing import Any, NoReturn, TypeVar, get_type_hints
@@ -24,6 +25,7 @@ from longseq.config import megatron
 from longseq.errors import UserError
 
 T = TypeVar("T")
+PLAIN = re.compile("[!-^`-~]+")  # Python's numbers take blanks, _ and the digits of all scripts
 DIGITS = 18  # of the largest numbers that count anything
 LARGEST = 2**63 - 1  # what arrays of whole numbers hold
 SHORTEST, ALIKE = 5, 0.83  # letters of a name that was cut off; likeness of one misspelled
@@ -40,9 +42,7 @@ def flag(
     high: float | None = None,
     below: float | None = None,
 ) -> Any:
-    """A dataclass field that is a command-line flag; `low` and `high` are inclusive bounds, `below`
-    is not.
-    """
+    """A dataclass field that is a command-line flag; of its bounds `below` is not inclusive."""
     bounds = {"low": low, "high": high, "below": below}
     return dataclasses.field(
         default=default,
@@ -88,6 +88,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **{"allow_abbrev": False, **more})
         self._intermixed = False
+        self._negative_number_matcher = re.compile(r"-\.?\d")  # argparse's own knows no -1e5
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """A list of names may stand in several places between the flags: argparse by itself takes
@@ -122,7 +123,7 @@ def whole(text: str) -> int:
     """The number above 0 that `text` writes in digits alone; 0 where it is none, or so long that
     it counts nothing: Python refuses to read one of thousands of digits.
     """
-    return int(text) if text.isdecimal() and len(text) <= DIGITS else 0
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= DIGITS else 0
 
 
 def _value(item: Flag, text: str) -> Any:
@@ -132,20 +133,20 @@ def _value(item: Flag, text: str) -> Any:
             raise UserError(f"{item.name} {text!r} is not one of {', '.join(item.choices)}")
         return text
     try:
-        number = item.kind(text)
+        number = item.kind(text if PLAIN.fullmatch(text) else "")
     except ValueError:
         noun = "a whole number" if item.kind is int else "a number"
         raise UserError(f"{item.name} {text!r} is not {noun}") from None
-    if item.kind is int and abs(number) > LARGEST:
-        raise UserError(f"{item.name} {text[:24]} is too large: give {LARGEST} or less")
     if item.kind is float and not math.isfinite(number):
         raise UserError(f"{item.name} {text!r} is not a finite number")
+    high = LARGEST if item.high is None and item.kind is int else item.high
+    form, given = "d" if item.kind is int else "g", f"{item.name} {text[:24]}"
     if item.low is not None and number < item.low:
-        raise UserError(f"{item.name} {text} is too small: give {item.low:g} or more")
-    if item.high is not None and number > item.high:
-        raise UserError(f"{item.name} {text} is too large: give {item.high:g} or less")
+        raise UserError(f"{given} is too small: give {item.low:{form}} or more")
+    if high is not None and number > high:
+        raise UserError(f"{given} is too large: give {high:{form}} or less")
     if item.below is not None and number >= item.below:
-        raise UserError(f"{item.name} {text} is too large: give less than {item.below:g}")
+        raise UserError(f"{given} is too large: give less than {item.below:{form}}")
     return number
 
 
@@ -190,6 +191,8 @@ def parse(classes: Sequence[type], argv: Sequence[str], prog: str = "pretrain_gp
     """
     parser = Parser(prog=prog, usage="%(prog)s [--flag VALUE ...]")
     add_flags(parser, classes)
+    if "--" in argv:
+        raise UserError("-- among the arguments: leave it out (./ALCF/train-gpt3.sh takes one)")
     found, rest = parser.parse_known_args(list(argv))
     if rest:
         raise UserError(unknown(rest, parser, argv))

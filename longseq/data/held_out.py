@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from longseq.config.arguments import Data
+from longseq.config.split import parse_split
 from longseq.data.datasets import Dataset, documents_of
 from longseq.data.indexed.format import Flags
 from longseq.data.indexed.record_table import ENDING, Record, read_records
 from longseq.data.samples.cuts import PARTS
-from longseq.data.samples.shares import asked_names, parse_split, refuse_unknown
+from longseq.data.samples.held_names import asked_names, refuse_unknown
 from longseq.data.samples.split import Split, split_documents
 from longseq.errors import UserError
 

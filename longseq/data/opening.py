@@ -41,6 +41,8 @@ def open_data(options: Data, seq_length: int, seed: int, with_weights: bool = Tr
 
     with_weights: whether tokens count for what the data say; else each counts 1.
     """
+    if not options.data_path:
+        raise UserError("--data-path (DATA_PATH) is empty: name a FASTA file or a prepared prefix")
     datasets = open_datasets(options.data_path, options.tokenizer_type)
     cuts = list(zip(datasets, split_datasets(datasets, options), strict=True))
     notes = [line for dataset, split in cuts for line in _describe(dataset, split, with_weights)]

@@ -11,11 +11,12 @@ import re
 from importlib.util import find_spec
 
 from longseq.config.arguments import Data
+from longseq.config.split import parse_split
 from longseq.data.fasta_cache import check_source, prefix_of
 from longseq.data.indexed.manifest import DatasetManifest, check_sizes, read_manifest
 from longseq.data.indexed.record_table import names_of, read_records
 from longseq.data.samples.blend import read_blend
-from longseq.data.samples.shares import asked_names, parse_split, refuse_unknown
+from longseq.data.samples.held_names import asked_names, refuse_unknown
 from longseq.data.sources.formats import compression
 from longseq.data.sources.inputs import PEEK, open_source
 from longseq.data.sources.names import header_name, no_nucleotide

@@ -26,7 +26,6 @@ FIELDS = {
     "name": ["name"],
     "address": ["pci.bus_id"],
     "driver": ["driver_version"],
-    "use": ["utilization.gpu"],
     "taken_mib": ["memory.used"],
     "ecc": ["ecc.errors.uncorrected.volatile.total"],
     "remap_failed": ["remapped_rows.failure"],
@@ -153,7 +152,6 @@ def _gpu(number: int, said: dict[str, str]) -> GPU:
         "address": said.get("address", "").lower()[-12:]
         or None,  # its domain has eight digits there
         "driver": said.get("driver"),
-        "use": _number(said.get("use")) or 0.0,
         "taken_gib": (_number(said.get("taken_mib")) or 0.0) / 1024,
         "ecc": _number(said.get("ecc")),
         "remap_failed": flags["remap_failed"],
@@ -199,7 +197,6 @@ def amd(sysfs: Path) -> list[GPU] | None:
                 "name": _word(device / "product_name") or "AMD GPU",
                 "address": device.resolve().name,
                 "driver": version,
-                "use": _number(_word(device / "gpu_busy_percent")) or 0.0,
                 "taken_gib": taken / 2**30,
                 "ecc": float(errors[1]) if errors else None,
                 "remap_failed": None,

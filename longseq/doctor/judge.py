@@ -82,7 +82,7 @@ def judge(folder: Path, hosts: Sequence[str], wanted: Wanted) -> Verdict:
         verdict.remarks[host] = _remarks(report, usual, wanted)
     verdict.faults += [fault] if fault else []
     _of_transport(verdict, wanted)
-    _of_sums(verdict)
+    _of_sums(verdict, ranks)
     places = [
         Place(**net["place"]) for nets in verdict.nets.values() for net in nets if "place" in net
     ]
@@ -269,17 +269,24 @@ def _of_transport(verdict: Verdict, wanted: Wanted) -> None:
             verdict.notes.append(f"GPUs talk over TCP: {name}")
 
 
-def _of_sums(verdict: Verdict) -> None:
-    """Errors, and a slow path between hosts of which each is quick with others."""
+def _of_sums(verdict: Verdict, ranks: int) -> None:
+    """Errors, ranks that have said nothing, and a slow path between hosts of which each is quick
+    with others. ranks: of the probe, on a host; a lone host's must add up as well.
+    """
     errors = [net for nets in verdict.nets.values() for net in nets if "error" in net]
     if errors:
         doing = dict.fromkeys(f"{net['host']} {net['doing']}" for net in errors if "doing" in net)
         where = f" ({', '.join(list(doing)[:4])})" if doing else ""
         verdict.faults.append(f"the all-reduce failed{where}: {errors[0]['error']}")
-    if len(verdict.hosts) > 1 and not verdict.nets and not verdict.bad:
+    late = "in time: do they still import (PREFLIGHT_SECONDS), or have they crashed?"
+    if not verdict.nets and not verdict.bad:
+        who = "all hosts" if len(verdict.hosts) > 1 else "the host"
+        verdict.faults.append(f"{who} answered, and no rank came to the all-reduce {late}")
+    some = [host for host, nets in verdict.nets.items() if len(nets) < ranks]
+    if some and not errors and not verdict.bad:
+        count = ranks - len(verdict.nets[some[0]])
         verdict.faults.append(
-            "all hosts answered, and none came to the all-reduce in time: do they still import"
-            " (PREFLIGHT_SECONDS)?"
+            f"{count} of {ranks} ranks on {some[0]} did not come to the all-reduce {late}"
         )
     named = verdict.faults or any("slow" in reason for reason in verdict.bad.values())
     if verdict.links and min(verdict.links.values()) < LEAST and not named:

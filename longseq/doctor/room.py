@@ -42,10 +42,14 @@ def free_gib(folder: str) -> float | None:
 
 def quota_gib(folder: str) -> float | None:
     """What the user's and the group's quotas leave: Lustre's, else those of `quota`."""
+    try:
+        group = str(os.stat(folder).st_gid)
+    except OSError:  # `free_gib` has nothing to say of it either
+        return None
     mount, device, kind = mount_of(folder)
     left: list[float] = []
     if kind == "lustre":
-        for who in (["-u", _user()], ["-g", str(os.stat(folder).st_gid)]):
+        for who in (["-u", _user()], ["-g", group]):
             left += quota_left(_said("lfs", "quota", "-q", *who, mount), mount)
     else:
         for whose in ("-u", "-g"):

@@ -52,8 +52,7 @@ class Verdict:
 
     @property
     def fit(self) -> bool:
-        connected = len(self.hosts) == 1 or self.slowest is not None
-        return connected and not self.bad and not self.faults
+        return self.slowest is not None and not self.bad and not self.faults
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -88,7 +87,7 @@ def table(verdict: Verdict) -> list[str]:
             )
         lines += [f"{'':<{width}}       note: {remark}" for remark in verdict.remarks.get(host, [])]
     lines += [f"note: {note}" for note in verdict.notes]
-    if verdict.slowest is not None:
+    if verdict.slowest is not None and sum(map(len, verdict.nets.values())) > 1:
         line = f"all-reduce over {counted(len(verdict.hosts), 'host')}: {verdict.slowest:.3g} GB/s"
         if verdict.links:
             line += (

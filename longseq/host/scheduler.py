@@ -26,6 +26,13 @@ class Asked:
     jobs: dict[str, str] = field(default_factory=dict)
     trouble: str = ""
 
+    def of(self, job: str) -> str:
+        """What a job does, by its number with the server's name or without; "" where nothing is
+        known of it.
+        """
+        short = {number.split(".")[0]: said for number, said in self.jobs.items()}
+        return self.jobs.get(job) or short.get(job.split(".")[0], "")
+
 
 def ask(jobs: Iterable[str]) -> Asked:
     """Ask for all of `jobs`, the scheduler's numbers, at once."""

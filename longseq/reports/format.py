@@ -10,8 +10,8 @@ from longseq.reports.runs import finite
 
 
 def number(value: float | None, form: str) -> str:
-    """`value` in a format, or nothing where it is not known."""
-    return form.format(value) if isinstance(value, (int, float)) else ""
+    """`value` in a format, or nothing where it is not known, or none to write (`finite`)."""
+    return form.format(value) if finite(value) else ""
 
 
 def loss(nats: float, bases: int | None) -> str:

@@ -58,12 +58,15 @@ def test_what_is_asked_of_the_network(
 
 def test_an_address_that_is_none_is_no_hosts_fault(tree: Tree) -> None:
     tree.environment()
-    env = tree.command(MASTER_ADDR="no.such.host.invalid", WANDB_API_KEY="k" * 40)[1]
+    new = tree.root / "new"
+    env = tree.command(
+        MASTER_ADDR="no.such.host.invalid", WANDB_API_KEY="k" * 40, OUTPUT_DIR=str(new)
+    )[1]
     doctor = ["/bin/bash", str(tree.root / "ALCF/doctor.sh")]
     done = subprocess.run(doctor, env=env, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert "MASTER_ADDR=no.such.host.invalid has no address here" in done.stderr
-    assert not list(tree.root.glob("outputs/*"))
+    assert not new.exists()  # what it made to look at is gone with it
 
 
 DYING_JUDGE = """

@@ -289,8 +289,26 @@ def test_what_a_request_holds(tmp_path: Path, env: dict[str, str], words: str, l
         ),
         ({"LOAD": "/no/such"}, "-A p -q debug", "LOAD=/no/such"),
         ({"HOSTFILE": "/etc/hostname"}, "-A p -q debug", "HOSTFILE="),
-        ({"PBS_NODEFILE": "/etc/hostname"}, "-A p -q debug", "inside a job already"),
-        ({"MACHINE": "workstation"}, "-A p", "no scheduler"),
+        (
+            {"PBS_NODEFILE": "/etc/hostname"},
+            "-A p -q debug",
+            "a job already: run ./ALCF/train-gpt3.sh",
+        ),
+        (
+            {"MACHINE": "workstation"},
+            "-A p",
+            "no scheduler to submit to: run ./ALCF/train-gpt3.sh, or",
+        ),
+        (
+            {"MACHINE": "workstation"},
+            "-A p --bench",
+            "submit to: run ./ALCF/bench.sh, or set MACHINE",
+        ),
+        (
+            {"MACHINE": "workstation"},
+            "-A p --use -- score outputs/RUN x.fa --output s",
+            "no scheduler to submit to: run ./ALCF/use.sh, or set MACHINE",
+        ),
         ({"MACHINE": "thetagpu"}, "-A p -t 4m", "takes jobs from 0:05:00 on"),
         ({"MACHINE": "sophia", "NGPUS": "8"}, "-A p -q by-gpu -t 25h", "to 8 GPUs"),
         ({}, "-A p -q debug -- --nonsense", "--nonsense"),

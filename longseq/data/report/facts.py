@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from longseq.config.arguments import Data
+from longseq.config.split import parse_split
 from longseq.data.datasets import Dataset, documents_of
 from longseq.data.held_out import document_records, in_no_part, split_datasets
 from longseq.data.indexed.format import Ints
 from longseq.data.indexed.record_table import ENDING, read_records
 from longseq.data.samples.cuts import PARTS, Segments
-from longseq.data.samples.shares import parse_split
 from longseq.data.samples.split import Split
 from longseq.data.tokenizers.letters import LETTERS
 

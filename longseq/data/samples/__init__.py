@@ -1,6 +1,6 @@
 """Documents → batches, all of it computed from the seed and a sample's number. In this order:
 
-shares        what --split asks for
+held_names    what --valid-records and --test-records ask for
 split         which documents are for training, validation and test
 cuts          which tokens lie on which side of a cut through the genome, and where cuts are made
 stream        the documents of a part as an endless stream, in a new order each epoch

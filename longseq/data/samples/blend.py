@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from longseq.data.samples.shares import weight_of
+from longseq.config.split import weight_of
 from longseq.data.sources.formats import BLEND
 from longseq.errors import UserError
 

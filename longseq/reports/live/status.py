@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from longseq.config.flags import Parser
 from longseq.errors import EXIT_DONE, UserError
 from longseq.host.scheduler import Asked, ask
 from longseq.reports.format import no_number
-from longseq.reports.live.watch import look_at_run, progress
+from longseq.reports.live.jobs import SETTINGS, Job, read_job
+from longseq.reports.live.watch import cut, look_at_run, loss, print_lines, progress
 from longseq.reports.runs import RUNNING, SUMMARY
 
 NEWEST = 10
@@ -45,35 +45,14 @@ def show(options: argparse.Namespace) -> int:
     folder: Path = options.outputs or Path(told or OUTPUTS)
     if not folder.is_dir() and (options.outputs or told or folder.exists()):
         raise UserError(f"{folder}: no such folder: name the parent of the runs (OUTPUT_DIR)")
-    width = max(40, shutil.get_terminal_size().columns)
-    for line in status(folder, None if options.all else NEWEST):
-        print(line if len(line) <= width else line[: width - 1] + "…")
+    width = shutil.get_terminal_size().columns
+    print_lines([cut(line, width) for line in status(folder, None if options.all else NEWEST)])
     return EXIT_DONE
-
-
-@dataclass(frozen=True)
-class Job:
-    """A job's folder, a chain's: the scheduler's numbers, the runs, and why no job is left."""
-
-    folder: Path
-    numbers: list[str]
-    runs: list[Path]
-    stopped: str
-    bad: list[str]
-
-
-def read_job(folder: Path) -> Job:
-    """From what submit.sh and the jobs have left there (ALCF/freeze.sh, ALCF/chain.sh)."""
-    runs = [Path(name) for name in _text(folder / "runs.txt").split("\0") if name]
-    bad = [line.split()[0] for line in _text(folder / "bad-hosts.txt").splitlines() if line.strip()]
-    stopped = _text(folder / "stopped.txt").strip().splitlines()
-    numbers = [line for line in _text(folder / "jobs.txt").split() if re.match(r"\d", line)]
-    return Job(folder, numbers, runs, stopped[-1] if stopped else "", list(dict.fromkeys(bad)))
 
 
 def status(folder: Path, most: int | None) -> list[str]:
     """The lines: jobs, then the runs that are of none; the newest last, at most so many of each."""
-    jobs = [read_job(path) for path in _newest(folder / "jobs", "settings.sh")]
+    jobs = [read_job(path) for path in _newest(folder / "jobs", SETTINGS)]
     of_jobs = {run.resolve() for job in jobs for run in job.runs}
     runs = [path for path in _newest(folder, "log") if path.resolve() not in of_jobs]
     if not jobs and not runs:
@@ -93,7 +72,7 @@ def status(folder: Path, most: int | None) -> list[str]:
 def _job_lines(job: Job, asked: Asked) -> list[str]:
     count = len(job.numbers)
     lines = [f"jobs/{job.folder.name}" + (f", a chain of {count}" if count > 1 else "")]
-    live = [(number, _of(asked, number)) for number in job.numbers]
+    live = [(number, asked.of(number)) for number in job.numbers]
     lines += [f"  {number}  {said}" for number, said in live if said]
     if job.stopped:
         lines.append(f"  ended: {job.stopped}")
@@ -114,13 +93,6 @@ def _job_lines(job: Job, asked: Asked) -> list[str]:
     return lines
 
 
-def _of(asked: Asked, number: str) -> str:
-    short = number.split(".")[0]
-    return asked.jobs.get(number) or next(
-        (said for job, said in asked.jobs.items() if job.split(".")[0] == short), ""
-    )
-
-
 def _run_lines(run: Path, blanks: str, live: bool | None = None) -> list[str]:
     """How far a run is; live: whether a job of it runs now, where that is known."""
     if not run.is_dir():
@@ -138,11 +110,11 @@ def _run_lines(run: Path, blanks: str, live: bool | None = None) -> list[str]:
     text, quiet = progress(seen)
     if damaged:
         text = f"{seen.records[-1]['iteration']}/?  {said}"
-    losses = [r["lm_loss"] for r in seen.records if isinstance(r.get("lm_loss"), (int, float))]
+    mean = loss(seen)
     lines = [text, *([quiet] if quiet else [])]
     return [
         *(blanks + line for line in lines),
-        *([f"{blanks}loss {losses[-1]:.4f}"] if losses else []),
+        *([f"{blanks}loss {mean}"] if mean else []),
         *(f"{blanks}loss: {text}" for text in no_number(seen.records, seen.whole)),
     ]
 
@@ -154,10 +126,3 @@ def _newest(folder: Path, mark: str) -> list[Path]:
     except OSError:
         return []
     return sorted(found, key=lambda path: (path / mark).stat().st_mtime)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""

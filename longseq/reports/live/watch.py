@@ -11,7 +11,6 @@ import contextlib
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 import textwrap
 import time
@@ -22,7 +21,9 @@ from typing import Any
 
 from longseq.config.flags import Parser
 from longseq.errors import EXIT_DONE, UserError
+from longseq.host.scheduler import Asked, ask
 from longseq.reports.format import duration, no_number, number, short
+from longseq.reports.live.jobs import SETTINGS, read_job
 from longseq.reports.plots import thin
 from longseq.reports.runs import (
     LAST,
@@ -31,6 +32,7 @@ from longseq.reports.runs import (
     losses_before,
     nested,
     parse_record,
+    printable,
     read_json,
     read_summary,
     recent,
@@ -67,11 +69,12 @@ def watch(options: argparse.Namespace) -> int:
     console = Console(highlight=False)
     seen = look(options.run)
     if options.once or not sys.stdout.isatty():
-        print("\n".join(frame(seen, shutil.get_terminal_size().columns)))
+        print_lines(frame(seen, shutil.get_terminal_size().columns))
         return EXIT_DONE
     with Live(console=console, auto_refresh=False) as live, contextlib.suppress(KeyboardInterrupt):
         while True:
-            live.update(Text("\n".join(frame(seen, console.width))), refresh=True)
+            lines = [shown(line, console.encoding) for line in frame(seen, console.width)]
+            live.update(Text("\n".join(lines)), refresh=True)
             if seen.ended:
                 break
             time.sleep(every)
@@ -96,7 +99,8 @@ class Seen:
 
     @property
     def total(self) -> int:
-        return int(nested(self.summary, "settings", "training", "train_iters") or 0)
+        total = nested(self.summary, "settings", "training", "train_iters")
+        return max(0, int(total)) if finite(total) else 0
 
     @property
     def ended(self) -> bool:
@@ -107,19 +111,23 @@ def look(folder: Path) -> Seen:
     """Read a run's folder, or a job's; raises UserError where neither is there."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder: name that of a run, or of a job")
-    run, jobs = folder, []
-    if (folder / "settings.sh").is_file():  # a job's
-        jobs = _text(folder / "jobs.txt").split()
-        runs = [name for name in _text(folder / "runs.txt").split("\0") if name]
-        if not runs:
-            return Seen(folder.name, {}, queue=queue_states(jobs))
-        run = Path(runs[-1])
+    run = folder
+    if (folder / SETTINGS).is_file():
+        job = read_job(folder)
+        jobs = job.numbers
+        if not job.runs:
+            return Seen(folder.name, {}, queue=_queue(jobs))
+        run = job.runs[-1]
+        if not run.is_dir():
+            raise UserError(
+                f"{run}: this run, the job's newest, is gone: ./longseq.sh status shows its jobs"
+            )
     elif not (run / "log").is_dir():
         raise UserError(f"{folder} is no run's folder: it has no log/")
     else:
-        job = str(read_json(run / "environment.json").get("job", ""))
-        jobs = [job] if job.isdecimal() else []
-    return replace(look_at_run(run, queue_states(jobs)), course=_course(run / "metrics.jsonl"))
+        number = str(read_json(run / "environment.json").get("job", ""))
+        jobs = [number] if number.isdecimal() else []
+    return replace(look_at_run(run, _queue(jobs)), course=_course(run / "metrics.jsonl"))
 
 
 def look_at_run(run: Path, queue: list[str]) -> Seen:
@@ -138,13 +146,6 @@ def _said(line: str) -> str:
     """`2026-11-26 00:45:10,123 WARNING longseq: text` without the date and the name."""
     _, _, text = line.partition(": ")
     return f"{line[11:19]} {text}"
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
 
 
 def _tail(path: Path) -> list[str]:
@@ -175,24 +176,11 @@ def _course(path: Path) -> list[float]:
     return found
 
 
-def queue_states(jobs: Sequence[str]) -> list[str]:
-    """What the scheduler says of each job, a line each; nothing where there is none to ask."""
-    if not jobs:
-        return []
-    for program, words in (
-        ("squeue", ["-h", "-o", "%i %T, %r, %S", "-j", ",".join(jobs)]),
-        ("qstat", list(jobs)),
-    ):
-        if shutil.which(program):
-            try:
-                done = subprocess.run(
-                    [program, *words], capture_output=True, text=True, timeout=20, check=False
-                )
-            except subprocess.TimeoutExpired:
-                return [f"{program} does not answer"]
-            said = [line.strip() for line in done.stdout.splitlines() if line[:1].isdigit()]
-            return said or ["in the queue no more"]
-    return []
+def _queue(jobs: Sequence[str]) -> list[str]:
+    """What the scheduler says of each job, a line each; nothing where there is none to ask of."""
+    asked = ask(jobs) if jobs else Asked()
+    known = [f"{job}  {said}" for job in jobs if (said := asked.of(job))]
+    return known or ([asked.trouble or "in the queue no more"] if jobs else [])
 
 
 def frame(seen: Seen, width: int) -> list[str]:
@@ -207,7 +195,22 @@ def frame(seen: Seen, width: int) -> list[str]:
     lines += [f"warning   {text}" for text in seen.warnings]
     if reason := seen.summary.get("reason"):  # whole: it is what one looks for
         lines += _wrapped("why", reason, width)
-    return [line if len(line) <= width else line[: width - 1] + "…" for line in lines]
+    return [cut(line, width) for line in lines]
+
+
+def cut(line: str, width: int) -> str:
+    """At most `width` columns of a line."""
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def print_lines(lines: Sequence[str]) -> None:
+    """Print them, whatever files have put into them and whatever standard output takes."""
+    print("\n".join(shown(line, sys.stdout.encoding or "utf-8") for line in lines))
+
+
+def shown(line: str, encoding: str) -> str:
+    """The line with ? for what moves a terminal's cursor, or has no place in its encoding."""
+    return printable(line).encode(encoding, "replace").decode(encoding)
 
 
 def _wrapped(name: str, text: str, width: int) -> list[str]:
@@ -227,8 +230,9 @@ def progress(seen: Seen) -> tuple[str, str]:
     elif status == RUNNING and seen.silent < -QUIET:
         quiet = f"dated {duration(-seen.silent)} ahead of this clock: running, ended or hung"
     text = f"{at}/{total or '?'}  {status or 'has not begun'}"
-    if status == RUNNING and pace and total and not quiet:
-        text += f", {duration(pace * max(0, total - at))} left"
+    left = pace * max(0, total - at)
+    if status == RUNNING and pace and total and not quiet and finite(left):
+        text += f", {duration(left)} left"
     return text, quiet
 
 
@@ -250,15 +254,20 @@ def _progress(seen: Seen, width: int) -> list[str]:
         lines.append(f"          {quiet}")
     lines.append(f"last step {'  '.join(figures)}")
     if losses:
-        before = _before(seen) if len(losses) < LAST else ()
-        newest = recent([*before, *losses])  # one batch's says little
-        text = f"loss      {statistics.fmean(newest):.4f}, mean of {len(newest)}"
+        text = f"loss      {loss(seen)}"
         text += f"  validation {valid[-1]:.4f}" if valid else ""
         room = max(0, min(PLACES, width - len(text) - 2))
         lines.append(f"{text}  {sparkline(seen.course or losses, room)}")
     for text in no_number(seen.records, seen.whole):
         lines += _wrapped("loss", text, width)
     return lines
+
+
+def loss(seen: Seen) -> str:
+    """The training loss as everything tells it (`recent`: one batch's says little), or ""."""
+    own = _known(seen.records, "lm_loss")
+    newest = recent([*(_before(seen) if len(own) < LAST else ()), *own]) if own else []
+    return f"{statistics.fmean(newest):.4f}, mean of {len(newest)}" if own else ""
 
 
 def _before(seen: Seen) -> Sequence[float]:

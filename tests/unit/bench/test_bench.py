@@ -561,7 +561,7 @@ def test_a_list_of_cases_is_of_those_that_a_job_will_run(
     monkeypatch.setenv("DRY_RUN", "1")  # of the submission that asks
     monkeypatch.setenv("OUTPUT_DIR", "/x")
     assert main(words) == 0
-    assert capsys.readouterr().out.splitlines() == ["GPT_SMALL 1 tp2 8,192 tokens"]
+    assert capsys.readouterr().out.splitlines() == ["GPT_SMALL USE_FLASH_ATTN=1 tp2 8,192 tokens"]
     monkeypatch.setenv("USE_FLASH_ATTN_V2", "0")  # asks for nothing
     assert main(words) == 0
     capsys.readouterr()

@@ -139,9 +139,30 @@ REFUSED = [
     ("--lr-warmup-iters 5 --lr-warmup-fraction 0.1", 1, "exclude each other"),
     ("--lr-warmup-iters 500", 1, "longer than the schedule"),
     ("--min-lr 1", 1, "--min-lr 1 (MIN_LR) is above --lr 0.00015 (LR)"),
-    ("--split 949,50", 1, "three weights"),
-    ("--split 0,1,1", 1, "three weights"),
+    *((f"--split {text}", 1, "up to three weights") for text in ("949,nan,1", "1,inf,0", "a")),
+    *((f"--train-iters {n}", 1, f"{n!r} is not a whole number") for n in ("1_000", "١٢")),
+    *((f"--lr {n}", 1, f"{n!r} is not a number") for n in ("1_0e-5", "١e-4")),
+    ("--split 1_0,1,1", 1, "up to three weights"),
+    ("--lr -1e-5", 1, "--lr -1e-5 is too small: give 0 or more"),
+    ("--seed 2147483648", 1, "--seed 2147483648 is too large: give 2147483647 or less"),
+    (f"--train-iters -{'9' * 20}", 1, f"-{'9' * 20} is too small: give 1 or more"),
+    (f"--train-iters {2**63}", 1, f"{2**63} is too large: give {2**63 - 1} or less"),
+    ("-- --num-layers 4", 1, "-- among the arguments: leave it out"),
+    ("--split 0,1,1", 1, "--split 0,1,1 leaves nothing for training"),
     ("--save-interval 5", 1, "--save-interval 5 acts with --save"),
+    (
+        "--no-cross-document --reset-position-ids",
+        1,
+        "--reset-position-ids acts on samples of several documents only: drop --no-cross-document,"
+        " or leave it out",
+    ),
+    ("--no-cross-document --reset-attention-mask", 1, "--reset-attention-mask acts on samples"),
+    (
+        "--valid-records a --test-records b --split 9,1,1",
+        1,
+        "--split 9,1,1 acts where --valid-records and --test-records do not name all",
+    ),
+    ("--valid-records a --test-records b --split-seed 7", 1, "--split-seed 7 acts where"),
     ("--save x --keep-every 5", 1, "--keep-every 5: without --keep-last nothing is removed"),
 ]
 
@@ -171,6 +192,7 @@ def test_what_acts_beside_others_is_taken() -> None:
     """
     flags = "--optimizer muon --adam-beta2 0.95 --lr-decay-style constant --lr-decay-iters 50"
     flags += " --lr-warmup-fraction 0.1 --use-rotary-position-embeddings --rope-theta 5e5"
+    flags += " --valid-records a --split 9,1 --no-cross-document --eod-mask-loss"
     config = parse_config([*flags.split(), "--max-position-embeddings", "2048"], 1)
     assert config.training.warmup_iters == 5
 

@@ -182,3 +182,8 @@ def test_data_without_another_strand(tmp_path: Path, flags: dict[str, Any], mess
     prefix, _ = make(tmp_path, f">a\n{'ACGT' * 9}\n", **flags)
     with pytest.raises(UserError, match=message):
         open_data(options(prefix, reverse_complement_prob=0.5), 4, 0)
+
+
+def test_no_name_is_no_folder() -> None:
+    with pytest.raises(UserError, match=r"^--data-path \(DATA_PATH\) is empty: name a FASTA file"):
+        open_data(options(""), 4, 0)

@@ -34,7 +34,6 @@ WELL: dict[str, list[Any]] = {
     "name": ["NVIDIA A100-SXM4-40GB"] * 2,
     "pci.bus_id": ["00000000:C7:00.0", "00000000:85:00.0"],
     "driver_version": ["550.54.15"] * 2,
-    "utilization.gpu": [0, 3],
     "memory.used": [4, 2048],
     "ecc.errors.uncorrected.volatile.total": [0, 0],
     "remapped_rows.failure": ["No", "No"],
@@ -72,14 +71,13 @@ def test_all_is_read(smi: Put) -> None:
         "name": "NVIDIA A100-SXM4-40GB",
         "address": "0000:c7:00.0",
         "driver": "550.54.15",
-        "use": 0.0,
         "taken_gib": 4 / 1024,
         "ecc": 0.0,
         "remap_failed": False,
         "remap_waits": False,
         "slowed": [],
     }
-    assert (second["use"], second["taken_gib"]) == (3.0, 2.0)
+    assert second["taken_gib"] == 2.0
     assert unsaid([first, second]) == []
 
 
@@ -192,11 +190,10 @@ def test_amds_are_read_from_the_kernels_files(
         device = tmp_path / "class/drm" / card / "device"
         (device / "ras").mkdir(parents=True)
         (device / "mem_info_vram_used").write_text(f"{taken}\n")
-        (device / "gpu_busy_percent").write_text("12\n")
         (device / "ras/umc_err_count").write_text(errors)
     (tmp_path / "class/drm/card1-DP-1").mkdir()
     (tmp_path / "class/drm/card0/device").mkdir(parents=True)  # the board's own graphics
     first, second = read_gpus(str(tmp_path)) or []
-    assert (first["driver"], first["use"], first["taken_gib"], first["ecc"]) == ("6.3.6", 12, 1, 0)
+    assert (first["driver"], first["taken_gib"], first["ecc"]) == ("6.3.6", 1, 0)
     assert (second["taken_gib"], second["ecc"]) == (0, 2)
     assert unsaid([first, second]) == ["throttling"]

@@ -17,7 +17,6 @@ GPU: dict[str, Any] = {
     "name": "NVIDIA A100-SXM4-40GB",
     "address": "0000:c7:00.0",
     "driver": "550.54.15",
-    "use": 0.0,
     "taken_gib": 0.01,
     "ecc": 0.0,
     "remap_failed": False,
@@ -76,7 +75,7 @@ def told(
         ({"versions": {"torch": "2.13.0"}}, {}, "deepspeed missing, the others 0.19.8"),
         ({"gpus": [GPU] * 3}, {}, "3 GPU(s) in sight, 4 are needed"),
         ({"gpus": None}, {}, "0 GPU(s) in sight"),
-        ({"gpus": fourth(use=99, taken_gib=30)}, {}, "GPU 3 is in use"),
+        ({"gpus": fourth(taken_gib=30)}, {}, "GPU 3 is in use"),
         ({"gpus": fourth(ecc=2.0)}, {}, "GPU 3 has had 2 memory error(s)"),
         ({"gpus": fourth(remap_failed=True)}, {}, "GPU 3 could not replace faulty rows"),
         ({"gpus": fourth(slowed=["heat"])}, {}, "GPU 3 is slowed down (heat)"),
@@ -208,8 +207,22 @@ def test_where_nobody_came_to_the_all_reduce_the_time_is_named(tmp_path: Path) -
         path.unlink()
     verdict = judge(tmp_path, HOSTS, CPUS)
     assert (verdict.bad, verdict.fit) == ({}, False)
-    assert "none came to the all-reduce in time" in table(verdict)[-1]
+    assert "no rank came to the all-reduce in time" in table(verdict)[-1]
     assert "PREFLIGHT_SECONDS" in table(verdict)[-1]
+
+
+@pytest.mark.parametrize("wanted", [GPUS, CPUS])
+def test_a_lone_host_must_add_up_as_well(tmp_path: Path, wanted: Wanted) -> None:
+    """Its ranks may crash or hang as those of several do."""
+    host = "alpha"
+    ranks = 4 if wanted is GPUS else 1
+    told(tmp_path, host, ranks=ranks)
+    assert judge(tmp_path, [host], wanted).fit
+    (tmp_path / f"net-{ranks - 1}.json").unlink()
+    verdict = judge(tmp_path, [host], wanted)
+    assert (verdict.bad, verdict.fit) == ({}, False)
+    who = "1 of 4 ranks on alpha did not come" if ranks > 1 else "the host answered, and no rank"
+    assert table(verdict)[-1].startswith(who)
 
 
 def test_a_slow_path_is_no_hosts_fault(tmp_path: Path) -> None:

@@ -41,17 +41,21 @@ def test_a_full_tmpdir_has_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert probe.host_report("", "/dev/null")["scratch_gib"] == 0.0
 
 
-@pytest.mark.parametrize(("local", "files"), [("0", ["report-4.json"]), ("1", [])])
+@pytest.mark.parametrize(("local", "reports"), [("0", 1), ("1", 0)])
 def test_a_hosts_first_rank_reports(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, local: str, files: list[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, local: str, reports: int
 ) -> None:
+    """And each of them must import torch, a lone one on a CPU too."""
+    monkeypatch.setitem(sys.modules, "torch.distributed", None)
     for name, value in (("RANK", "4"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", local)):
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("LONGSEQ_EXPECTED_HOST", raising=False)
-    assert probe.probe(tmp_path, "cpu", "", str(tmp_path)) == 0
-    assert [path.name for path in tmp_path.iterdir()] == files
-    for name in files:
-        report = json.loads((tmp_path / name).read_text())
+    assert probe.probe(tmp_path, "cpu", "", str(tmp_path)) == 1
+    assert "cannot_import" in json.loads((tmp_path / "net-4.json").read_text())
+    found = list(tmp_path.glob("report-*.json"))
+    assert len(found) == reports
+    for path in found:
+        report = json.loads(path.read_text())
         assert report["output_gib"] > 0
         assert report["versions"]["torch"]
 

@@ -46,6 +46,13 @@ def test_the_programs_are_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert room.quota_gib(str(tmp_path)) is None
 
 
+def test_a_folder_that_is_not_there_ends_no_probe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "mount_of", lambda folder: ("/lus", "server:/lus", "lustre"))
+    assert room.quota_gib(str(tmp_path / "nothing")) is None
+
+
 def test_a_folders_file_system_is_that_of_df(tmp_path: Path) -> None:
     said = subprocess.run(
         ["df", "--output=target", tmp_path], capture_output=True, text=True

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longseq.__main__ import main
+from longseq.config.split import parse_split
 from longseq.data.datasets import documents_of, open_datasets
 from longseq.data.held_out import split_datasets, write_held_out
 from longseq.data.opening import open_data
 from longseq.data.samples.cuts import Documents
-from longseq.data.samples.shares import parse_split
 from longseq.data.samples.split import split_documents
 from longseq.errors import UserError
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -14,6 +15,7 @@ import pytest
 
 from longseq.__main__ import main
 from longseq.config.checks import parse_config
+from longseq.errors import UserError
 from longseq.reports.compare import COLUMNS, row
 from longseq.reports.live.status import status
 from longseq.reports.live.watch import TAIL, frame, look, sparkline
@@ -231,19 +233,28 @@ def test_a_job_shows_its_newest_run_and_the_queue(
     (job / "jobs.txt").write_text("71\n72\n")
     squeue = tmp_path / "bin" / "squeue"
     squeue.parent.mkdir()
-    squeue.write_text('#!/bin/sh\necho "$5" >&2\necho "72 PENDING, Dependency, N/A"\n')
+    squeue.write_text("#!/bin/sh\necho '72|PENDING|Dependency|N/A'\n")
     squeue.chmod(0o755)
     monkeypatch.setenv("PATH", f"{squeue.parent}:{os.environ['PATH']}")
-    waiting = ["j", "queue     72 PENDING, Dependency, N/A", "has not begun: no iteration yet"]
+    waiting = ["j", "queue     72  waits: Dependency", "has not begun: no iteration yet"]
     assert frame(look(job), 80) == waiting
     runs = [make_run(tmp_path / name, n) for name, n in (("a", 10), ("b", 20))]
     (job / "runs.txt").write_text("".join(f"{run}\0" for run in runs))
     lines = frame(look(job), 80)
     assert lines[0] == "b"
     assert "20/100" in lines[2]
+    squeue.write_text("#!/bin/sh\necho 'no connection' >&2; exit 1\n")
+    assert frame(look(job), 80)[1] == "queue     squeue: no connection"
+    squeue.write_text("#!/bin/sh\n")
+    assert frame(look(job), 80)[1] == "queue     in the queue no more"
+    shutil.rmtree(runs[-1])
+    with pytest.raises(UserError, match="the job's newest, is gone"):  # else it would wait for ever
+        look(job)
 
 
-@pytest.mark.parametrize("value", ["NaN", "Infinity", '"much"', "[]", "null"])
+@pytest.mark.parametrize(
+    "value", ["NaN", "Infinity", '"much"', "[]", "null", "true", f"1{'0' * 400}"]
+)
 def test_what_is_no_number_is_left_out(tmp_path: Path, value: str) -> None:
     """A loss that is none, or a file that another program has written."""
     run = make_run(tmp_path / "run")
@@ -253,7 +264,27 @@ def test_what_is_no_number_is_left_out(tmp_path: Path, value: str) -> None:
         file.write(f'\n{{"iteration": 41, {record}}}\n')
     lines = frame(look(run), 100)
     assert lines[1].endswith("41/100  running, 0:01:58 left")
+    assert lines[2].startswith("last step  s   tokens/s   TFLOPS")
     assert lines[3].startswith("loss      1.4750, mean of 20  validation 1.5000  █")
+    assert "  loss 1.4750, mean of 20" in status(tmp_path, None)  # as watch tells it
+
+
+@pytest.mark.parametrize("total", ['"ten"', "1e999", "NaN", "-3", "[1]", "true"])
+def test_a_number_of_iterations_that_is_none_ends_no_look(tmp_path: Path, total: str) -> None:
+    """Nor the list of all other runs."""
+    run = make_run(tmp_path / "run")
+    settings = f'{{"training": {{"train_iters": {total}}}}}'
+    (run / "summary.json").write_text(f'{{"status": "running", "settings": {settings}}}')
+    assert frame(look(run), 100)[1] == f"{'╌' * 24}  40/?  running"
+    assert status(tmp_path, None)[1] == "  40/?  running"
+
+
+def test_time_left_that_is_no_number_is_left_out(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    (run / "metrics.jsonl").write_text('{"iteration": 1, "iteration_time": 1e299}\n' * 3)
+    settings = {"training": {"train_iters": 10**18}}
+    (run / "summary.json").write_text(json.dumps({"status": "running", "settings": settings}))
+    assert frame(look(run), 100)[1].endswith("1/1000000000000000000  running")
 
 
 def test_losses_that_are_none_are_said(tmp_path: Path) -> None:
@@ -299,6 +330,23 @@ def test_a_sparkline_falls_as_the_loss_does() -> None:
     assert sparkline([1.0] * 9, 3) == "▁▁▁"
     assert len(sparkline([float(n) for n in range(1000)], 40)) <= 40
     assert sparkline([], 5) == ""
+
+
+@pytest.mark.parametrize("verb", ["status", "watch"])
+def test_no_name_and_no_terminal_ends_or_bends_a_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    """Names that move the cursor, or are no text; a terminal of 20 columns, of Latin-1 alone."""
+    run = make_run(tmp_path / "wi\nth \x1b[31m colours \udcff")
+    for encoding, mark in (("latin-1", "?"), ("utf-8", "…")):
+        raw = io.BytesIO()
+        monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw, encoding=encoding))
+        monkeypatch.setenv("COLUMNS", "20")
+        assert main([verb, str(run if verb == "watch" else tmp_path)]) == 0
+        lines = raw.getvalue().decode(encoding).splitlines()
+        assert lines[0] == f"wi?th ?[31m colours{mark}"
+        assert max(map(len, lines)) == 20
+        assert all(line.isprintable() for line in lines)
 
 
 def test_one_look_and_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
