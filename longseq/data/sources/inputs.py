@@ -107,9 +107,12 @@ def _files_of(folder: str) -> list[str]:
 
 def _refuse_twins(paths: list[str]) -> None:
     """A file that is read twice would be in training and in validation."""
-    seen: dict[str, str] = {}
+    seen: dict[object, str] = {}
     for path in paths:
-        real = path if path == "-" or is_url(path) else os.path.realpath(path)
+        real: object = path
+        if path != "-" and not is_url(path):
+            facts = os.stat(path)  # through links, hard ones too
+            real = facts.st_dev, facts.st_ino
         if real in seen:
             also = "" if seen[real] == path else f" (the second time as {shown(path)})"
             raise UserError(f"{shown(seen[real])} is named twice{also}: name it once")

@@ -249,9 +249,10 @@ def test_lists_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     assert [Path(path).name for path in expand([f"@{tmp_path}/files"]).paths] == ["e.fa"]
 
 
-def test_a_file_named_twice_is_named_in_the_order_of_the_list(tmp_path: Path) -> None:
+@pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to])
+def test_a_file_named_twice_is_named_in_the_order_of_the_list(tmp_path: Path, link: Any) -> None:
     (tmp_path / "e.fa").write_text("x")
-    (tmp_path / "link.fa").symlink_to(tmp_path / "e.fa")
+    link(tmp_path / "link.fa", tmp_path / "e.fa")
     (tmp_path / "files").write_text("e.fa\nlink.fa\n")
     said = rf"^{tmp_path}/e\.fa is named twice \(the second time as {tmp_path}/link\.fa\): name"
     with pytest.raises(UserError, match=said):
