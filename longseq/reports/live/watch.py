@@ -249,9 +249,10 @@ def _progress(seen: Seen, width: int) -> list[str]:
     if quiet:
         lines.append(f"          {quiet}")
     lines.append(f"last step {'  '.join(figures)}")
-    if losses:
-        before = _before(seen) if len(losses) < LAST else ()
-        newest = recent([*before, *losses])  # one batch's says little
+    newest = recent(losses)  # one batch's says little
+    if len(newest) < LAST:
+        newest = recent([*_before(seen), *losses])
+    if newest:
         text = f"loss      {statistics.fmean(newest):.4f}, mean of {len(newest)}"
         text += f"  validation {valid[-1]:.4f}" if valid else ""
         room = max(0, min(PLACES, width - len(text) - 2))
