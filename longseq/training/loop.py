@@ -194,7 +194,7 @@ class Training:
         result = trainer.step(batches, meanwhile=self._read_ahead)
         self.losses.add(result.loss)
         if result.loss == result.grad_norm == 0.0:
-            self._nothing_counts(f"iteration {trainer.iteration}", "nothing is learned from it")
+            self._nothing_counts(f"iteration {trainer.iteration}", "it gives no gradient")
         seconds = time.perf_counter() - began
         record = {
             "iteration": trainer.iteration,

@@ -188,3 +188,11 @@ def test_a_curriculum_has_its_full_length_in_its_last_iteration() -> None:
     lengths = [record["sequence_length"] for record in records]
     assert lengths == [32, 64, 96]
     assert ahead == lengths[1:]
+
+
+def test_that_no_label_counts_is_said_once_and_not_that_the_weights_stay() -> None:
+    """Adam's moments and the weight decay change them: nothing comes of the batch alone."""
+    warned = steps("--train-iters 3", 0.0)[2]
+    assert len(warned) == 1
+    assert warned[0].startswith("no label of iteration 1 counts (")
+    assert warned[0].endswith(": it gives no gradient")
