@@ -113,7 +113,7 @@ def test_markov_marks_of_a_blend_are_of_its_samples(tmp_path: Path) -> None:
     found = baselines(data)["markov_losses"]
     assert max(map(int, found)) >= 3  # as is chosen where all is rule, and not where all is chance
     for order, value in found.items():
-        assert value == pytest.approx(by_counting(*both, int(order), 6), rel=0.02)
+        assert value == pytest.approx(by_counting(both[0], both[1], int(order), 6), rel=0.02)
 
 
 Spelt = tuple[str, list[float]]
