@@ -130,6 +130,11 @@ def _sequence(config: Config) -> None:
                 f"--curriculum-seq-length {first} needs --curriculum-iters, the iterations until"
                 " samples have --seq-length"
             )
+        if data.curriculum_iters == 1:
+            raise UserError(
+                f"--curriculum-iters 1: the first samples would have --seq-length {full} already:"
+                " give 2 or more, or leave out --curriculum-seq-length"
+            )
         if data.curriculum_iters > config.training.train_iters:
             raise UserError(
                 f"--curriculum-iters {data.curriculum_iters} is more than --train-iters"

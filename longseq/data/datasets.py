@@ -67,9 +67,18 @@ def open_datasets(
     """Each dataset that --data-path names; they share a vocabulary. unsaid: what the tokens are of
     data that do not say it themselves, as a network knows that was trained on them.
     """
-    datasets = [
-        _open(part.path, part.weight, tokenizer_type, unsaid) for part in read_blend(data_path)
-    ]
+    datasets: list[Dataset] = []
+    named: dict[str, str] = {}
+    for part in read_blend(data_path):
+        dataset = _open(part.path, part.weight, tokenizer_type, unsaid)
+        file = os.path.realpath(f"{dataset.prefix}.bin")
+        if file in named:
+            raise UserError(
+                f"--data-path {data_path}: {named[file]} and {part.path} are the same data, whose"
+                " samples would come twice: make them one line, with the sum of their weights"
+            )
+        named[file] = part.path
+        datasets.append(dataset)
     first = datasets[0]
     for other in datasets[1:]:
         if other.tokenizer.names() != first.tokenizer.names():

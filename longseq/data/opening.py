@@ -39,6 +39,8 @@ class TrainingData:
 def open_data(options: Data, seq_length: int, seed: int, with_weights: bool = True) -> TrainingData:
     """Open what --data-path names; a FASTA file is prepared first. UserError names the remedy.
 
+    seed: draws the samples of training. Those of validation are drawn by --split-seed, as is what
+    they are made of: runs with different seeds are judged on the same ones.
     with_weights: whether tokens count for what the data say; else each counts 1.
     """
     if not options.data_path:
@@ -47,10 +49,12 @@ def open_data(options: Data, seq_length: int, seed: int, with_weights: bool = Tr
     cuts = list(zip(datasets, split_datasets(datasets, options), strict=True))
     notes = [line for dataset, split in cuts for line in _describe(dataset, split, with_weights)]
     samples: dict[str, Samples | None] = {}
-    for name in ("train", "valid"):
+    for name, drawn_by in (("train", seed), ("valid", options.split_seed)):
         parts = [
             (
-                _samples(dataset, split.parts[name], seq_length, seed, options, name, with_weights),
+                _samples(
+                    dataset, split.parts[name], seq_length, drawn_by, options, name, with_weights
+                ),
                 dataset,
             )
             for dataset, split in cuts

@@ -211,9 +211,10 @@ def _history(summary: dict[str, Any], first: int) -> tuple[list[dict[str, Any]],
 
 def recent(losses: Iterable[Any]) -> list[float]:
     """Those whose mean is the training loss, wherever it is told: of the last LAST iterations of
-    the training as a whole, runs before (losses_before) included, in which it was a number.
+    the training as a whole, runs before (losses_before) included, in which it was a number and
+    labels counted: else it is 0, which says nothing.
     """
-    return [float(value) for value in losses if finite(value)][-LAST:]
+    return [float(value) for value in losses if finite(value) and value][-LAST:]
 
 
 @functools.cache

@@ -186,7 +186,7 @@ class Training:
     def step(self) -> dict[str, Any]:
         """One iteration; its record for the screen and the files."""
         began, trainer = time.perf_counter(), self.trainer
-        length = self.lengths.length(trainer.iteration)
+        length = self.lengths.length(trainer.iteration + 1)
         trainer.consumed_samples = self.rewind.next_sample()
         documents: list[Documents] = []
         self.spikes.trouble = None  # an overflow's step is not judged
@@ -194,7 +194,7 @@ class Training:
         result = trainer.step(batches, meanwhile=self._read_ahead)
         self.losses.add(result.loss)
         if result.loss == result.grad_norm == 0.0:
-            self._nothing_counts(f"iteration {trainer.iteration}", "nothing is learned from it")
+            self._nothing_counts(f"iteration {trainer.iteration}", "it gives no gradient")
         seconds = time.perf_counter() - began
         record = {
             "iteration": trainer.iteration,
@@ -216,8 +216,8 @@ class Training:
 
     def _read_ahead(self) -> None:
         """The first batch of the step after the one that a GPU is at work on."""
-        following = self.trainer.iteration + 1
-        if following < self.config.training.train_iters:
+        following = self.trainer.iteration + 2
+        if following <= self.config.training.train_iters:
             self.train_feed.ahead(self.rewind.next_sample(), self.lengths.length(following))
 
     def _look_for_stragglers(self, seconds: float) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def test_in_the_middle_of_a_curriculum(tmp_path: Path) -> None:
     lengths = metrics(tmp_path / "run", "sequence_length")
     assert lengths[1] == 32
     assert lengths[5] == 64
-    assert lengths[9] == 128
+    assert lengths[8] == 128
     consumed = metrics(tmp_path / "run", "consumed_tokens")
     assert consumed[12] == 4 * sum(lengths.values())
     vocabulary = json.loads((checkpoint / "vocabulary.json").read_text())

@@ -49,8 +49,8 @@ def train(config: Config, steps: int) -> dict[str, list[float]]:
     with trainer:
         lengths = curriculum_of(config)
         results = [
-            trainer.step(feed.step(trainer.consumed_samples, lengths.length(trainer.iteration)))
-            for _ in range(steps)
+            trainer.step(feed.step(trainer.consumed_samples, lengths.length(number)))
+            for number in range(1, steps + 1)
         ]
     return {"losses": [r.loss for r in results], "norms": [r.grad_norm for r in results]}
 

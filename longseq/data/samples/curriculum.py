@@ -37,15 +37,13 @@ class Curriculum:
                 f"a curriculum of {self.steps} steps and root {self.root}: both are at least 1"
             )
 
-    def length(self, step: int) -> int:
-        """What `Samples.batch` is given at step 0, 1, …: of it alone, so that resuming is exact."""
-        done = min(1.0, max(0, step) / self.steps) ** (1 / self.root)
+    def length(self, iteration: int) -> int:
+        """What `Samples.batch` is given in iteration 1, 2, …: of it alone, so that resuming is
+        exact. In iteration `steps` it is full, as in Megatron-DeepSpeed.
+        """
+        done = min(1.0, iteration / self.steps) ** (1 / self.root)
         grown = int(self.start + (self.full - self.start) * done)
         return max(self.start, grown - grown % self.multiple)
-
-    def tokens(self, steps: int) -> int:
-        """Tokens of a sample, summed over the first `steps` iterations."""
-        return sum(map(self.length, range(steps)))
 
 
 def curriculum_of(config: Config) -> Curriculum:

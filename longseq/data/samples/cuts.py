@@ -101,7 +101,7 @@ def parts_by_place(
 
 def _some(documents: Documents, chosen: Ints | Flags) -> Documents:
     """These documents alone, in their places, without their groups."""
-    sizes = np.diff(documents.offsets)[chosen]
+    sizes = documents.offsets[1:][chosen] - documents.offsets[:-1][chosen]
     start, back, reaches = documents.start, documents.backward, documents.reaches
     return replace(
         documents,
@@ -148,46 +148,45 @@ def _cut(documents: Documents, share: Fraction, whole_documents: bool) -> _Cut:
     return _Cut(record, base)
 
 
-@dataclass(frozen=True)
 class _Search:
     """Cuts of one record; documents: its own; below, above: tokens of the other records."""
 
-    documents: Documents
-    record: int
-    below: int
-    above: int
-    whole_documents: bool
+    def __init__(
+        self, documents: Documents, record: int, below: int, above: int, whole_documents: bool
+    ) -> None:
+        self.documents, self.record, self.whole_documents = documents, record, whole_documents
+        self.starts, self.stops = _extents(documents)
+        by_start, by_stop = np.argsort(self.starts), np.argsort(self.stops)
+        sizes = np.diff(documents.offsets)
+        # Tokens of those that have stopped, and that have not begun, by how many these are
+        self.below = below + np.append(0, np.cumsum(sizes[by_stop]))
+        self.above = above + int(sizes.sum()) - np.append(0, np.cumsum(sizes[by_start]))
+        self.begun, self.stopped = self.starts[by_start], self.stops[by_stop]
 
     def at(self, base: int) -> tuple[int, int]:
         """Tokens that fall below and above a cut."""
-        below, above = self._sides(self.documents, base)
-        return self.below + below, self.above + above
+        below = int(self.below[np.searchsorted(self.stopped, base, side="right")])
+        above = int(self.above[np.searchsorted(self.begun, base)])
+        if self.whole_documents:
+            return below, above
+        divided = np.flatnonzero((self.starts < base) & (base < self.stops))
+        lower, upper = _sides(_some(self.documents, divided), _Cut(self.record, base))
+        return below + _tokens(lower), above + _tokens(upper)
 
     def lowest(self, enough: Callable[[int, int], bool]) -> int:
         """The lowest base with `enough` tokens below and above; more lie below a higher one."""
-        documents, below, above = self.documents, self.below, self.above
-        starts, stops = _extents(documents)
-        low, high = int(starts.min()), int(stops.max())
+        low, high = int(self.begun[0]), int(self.stopped[-1])
         while low < high:
             middle = (low + high) // 2
-            under, over = self._sides(documents, middle)
-            sizes = np.diff(documents.offsets)
-            if enough(below + under, above + over):
-                high, left = middle, starts < middle
-                above += int(sizes[~left].sum())
+            if enough(*self.at(middle)):
+                high = middle
             else:
-                low, left = middle + 1, stops > middle + 1
-                below += int(sizes[~left].sum())
-            if not left.all():  # the others fall on one side, wherever the cut is
-                documents, starts, stops = _some(documents, left), starts[left], stops[left]
+                low = middle + 1
         return low
 
-    def _sides(self, documents: Documents, base: int) -> tuple[int, int]:
-        sizes, tokens = np.diff(documents.offsets), []
-        for first, last in _sides(documents, _Cut(self.record, base)):
-            length = (last - first).clip(0)
-            tokens.append(int((length[length == sizes] if self.whole_documents else length).sum()))
-        return tokens[0], tokens[1]
+
+def _tokens(within: Interval) -> int:
+    return int((within[1] - within[0]).clip(0).sum())
 
 
 def _extents(documents: Documents) -> Interval:

@@ -7,7 +7,7 @@ start to its end.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
@@ -65,7 +65,7 @@ class Samples(ABC):
 
     @abstractmethod
     def some_labels(self, most: int) -> list[Labels]:
-        """At most `most` tokens of an epoch as labels, those of each dataset by themselves."""
+        """About `most` tokens of an epoch at most as labels; no piece is of two datasets."""
 
     @property
     def all_labels_count(self) -> bool:
@@ -243,14 +243,17 @@ class BlendedSamples(Samples):
         return total
 
     def some_labels(self, most: int) -> list[Labels]:
+        """They count as much as the labels of each dataset do in its share of the samples, however
+        few were there to take, or to a sample. All last tenths come last: for markov's choice.
+        """
         pairs = list(zip(self.parts, self.weights, strict=True))
-        mean = sum(part.layout.tokens_a_place * float(weight) for part, weight in pairs)
-        found = []
-        for part, weight in pairs:
-            for one in part.some_labels(int(most * weight)):
-                if one.weights is not None and self.options.no_cross_document:
-                    # As many samples of short documents hold fewer labels
-                    scale = np.float32(part.layout.tokens_a_place / mean)
-                    one = replace(one, weights=one.weights * scale)
-                found.append(one)
-        return found
+        shares = [part.layout.tokens_a_place * float(weight) for part, weight in pairs]
+        found = [
+            one for part, weight in pairs for one in part.some_labels(max(1, int(most * weight)))
+        ]
+        each = sum(map(len, found)) / sum(shares)
+        scaled = [
+            one.times(share * each / len(one)) for one, share in zip(found, shares, strict=True)
+        ]
+        first = [one.part(0, len(one) * 9 // 10) for one in scaled]
+        return first + [one.part(len(one) * 9 // 10, None) for one in scaled]

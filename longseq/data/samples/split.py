@@ -67,7 +67,9 @@ def split_documents(
 def _by_group(
     documents: Documents, shares: list[Fraction], seed: int, named: Mapping[str, Flags]
 ) -> Split:
-    """Whole groups, in an order drawn by the seed, the first for validation."""
+    """Whole groups, in an order drawn by the seed, the first for validation. Where there is no
+    other way to cut them, the first drawn may be too large for it.
+    """
     owner = documents.owner
     sizes = np.bincount(owner, np.diff(documents.offsets)).astype(np.int64)
     part_of = np.full(len(sizes), -1)
@@ -78,15 +80,19 @@ def _by_group(
         part_of[chosen] = PARTS.index(part)
     left = np.flatnonzero(part_of < 0)
     order = left[generator(seed, 2).permutation(len(left))]
-    ends = np.cumsum(sizes[order])
     rest = [
         Fraction(0) if name in named else share for name, share in zip(PARTS, shares, strict=True)
     ]
-    total = int(ends[-1]) if len(ends) else 0
-    scale = Fraction(total) / sum(rest) if any(rest) else Fraction(0)
-    valid = _nearest(ends, rest[1] * scale)
+    scale = Fraction(int(sizes[order].sum())) / sum(rest) if any(rest) else Fraction(0)
+    wanted = rest[1] * scale
+    if wanted and (documents.kept or named) and sizes[order[0]] > 2 * wanted:
+        # Not a chromosome, where there is a plasmid: groups too large for a fair part come last
+        excess = (sizes[order] - int(2 * wanted)).clip(0)
+        order = order[np.argsort(excess, kind="stable")]
+    ends = np.cumsum(sizes[order])
+    valid = _nearest(ends, wanted)
     if rest[1] and not valid and len(order) > 1:
-        valid = 1  # the smallest there can be, rather than none
+        valid = 1  # rather than none
     test = max(valid, _nearest(ends, (rest[1] + rest[2]) * scale))
     part_of[order[:valid]], part_of[order[valid:test]], part_of[order[test:]] = 1, 2, 0
     of_document = part_of[owner]

@@ -253,8 +253,8 @@ def _progress(seen: Seen, width: int) -> list[str]:
     if quiet:
         lines.append(f"          {quiet}")
     lines.append(f"last step {'  '.join(figures)}")
-    if losses:
-        text = f"loss      {loss(seen)}"
+    if told := loss(seen):
+        text = f"loss      {told}"
         text += f"  validation {valid[-1]:.4f}" if valid else ""
         room = max(0, min(PLACES, width - len(text) - 2))
         lines.append(f"{text}  {sparkline(seen.course or losses, room)}")
@@ -266,8 +266,10 @@ def _progress(seen: Seen, width: int) -> list[str]:
 def loss(seen: Seen) -> str:
     """The training loss as everything tells it (`recent`: one batch's says little), or ""."""
     own = _known(seen.records, "lm_loss")
-    newest = recent([*(_before(seen) if len(own) < LAST else ()), *own]) if own else []
-    return f"{statistics.fmean(newest):.4f}, mean of {len(newest)}" if own else ""
+    newest = recent(own)
+    if own and len(newest) < LAST:
+        newest = recent([*_before(seen), *own])
+    return f"{statistics.fmean(newest):.4f}, mean of {len(newest)}" if newest else ""
 
 
 def _before(seen: Seen) -> Sequence[float]:

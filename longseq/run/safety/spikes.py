@@ -10,6 +10,9 @@
 A spike is a loss above `factor` times the median of the last `window` ones. What is not a finite
 number is worse: its update would destroy the weights, so under no policy is it made. Going back
 (rewind) is the training's own work: here its update is left out, as by skip.
+
+Where no label of a step counts (repeats of weight 0) its loss and norm are 0, which say nothing:
+such a step is neither judged nor a measure for others, and ends no row of those left out.
 """
 
 from __future__ import annotations
@@ -55,9 +58,10 @@ class Spikes:
         if worst:
             text = mine.text if mine else "the loss or the gradient of another rank is no number"
             self.trouble = Trouble(text, ACTIONS[worst])
-        if ACTIONS[worst] in ("", "warn"):
+        made = ACTIONS[worst] in ("", "warn")
+        if made and loss:
             self._losses.append((iteration, loss))
-        return ACTIONS[worst] in ("", "warn")
+        return made
 
     def state(self) -> dict[str, Any]:
         """What the next step is judged by, in types that JSON holds."""
@@ -69,7 +73,8 @@ class Spikes:
         """
         if kept:
             self._losses.clear()
-            self._losses.extend((at, loss) for at, loss in kept["losses"])
+            # Older checkpoints hold the 0 of steps in which no label counts
+            self._losses.extend((at, loss) for at, loss in kept["losses"] if loss)
             # Not fewer than now: else a run could go back for ever
             self._in_a_row = max(self._in_a_row, kept["in_a_row"])
         while self._losses and self._losses[-1][0] > iteration:
@@ -77,6 +82,8 @@ class Spikes:
 
     def judge(self, loss: float, norm: float) -> Trouble | None:
         """What is wrong with this step, if anything, before its update."""
+        if loss == norm == 0.0:
+            return None
         text = _not_finite(loss, norm)
         finite = not text
         if finite and len(self._losses) >= min(LEAST, self._losses.maxlen or LEAST):
@@ -96,8 +103,6 @@ class Spikes:
 
 def _far_above(loss: float, usual: float, factor: float) -> str:
     """With as many digits as show that the one is above `factor` times the other."""
-    if usual <= 0:  # where none counts the loss is 0
-        return f"the loss {loss:.4g} is above the median {usual:.4g}"
     digits = 3
     while digits < 16 and float(f"{loss / usual:.{digits}g}") <= factor:
         digits += 1

@@ -162,6 +162,19 @@ def test_wrong_blend(tmp_path: Path, text: str) -> None:
         check_data(str(tmp_path / "m.blend"))
 
 
+@pytest.mark.parametrize("again", ["a/out", "./a/../a/out", "a/out.bin", "folder/out", "b"])
+def test_a_blend_names_each_data_once(tmp_path: Path, again: str) -> None:
+    """By whatever way: both would give the same samples."""
+    (tmp_path / "a").mkdir()
+    make(tmp_path / "a", ">x\nACGTACGT\n")
+    (tmp_path / "folder").symlink_to("a")
+    for ending in ("bin", "idx", "json", "records.tsv"):
+        (tmp_path / f"b.{ending}").symlink_to(f"a/out.{ending}")
+    (tmp_path / "m.blend").write_text(f"1 a/out\n2 {again}\n")
+    with pytest.raises(UserError, match=r"m\.blend: .*a/out and .* are the same data.* one line"):
+        check_data(str(tmp_path / "m.blend"))
+
+
 def test_blend_of_different_tokens(tmp_path: Path) -> None:
     for name, tokenizer in (("a", "codon"), ("b", "nucleotide")):
         (tmp_path / name).mkdir()

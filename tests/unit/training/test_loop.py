@@ -14,13 +14,17 @@ from unittest import mock
 import pytest
 
 from longseq.config.checks import parse_config
+from longseq.data.samples.curriculum import curriculum_of
 from longseq.errors import EXIT_DONE, EXIT_FAILED, EXIT_NO_ROOM, EXIT_STOPPED_EARLY
 from longseq.parallel.agreement import Ranks
 from longseq.run.safety.stopping import TERM, Stopper
 from longseq.run.safety.watch import Watch
+from longseq.run.throughput import Rates
 from longseq.training.loop import Training
-from longseq.training.trainer import Evaluation
+from longseq.training.losses import Losses
+from longseq.training.trainer import Evaluation, StepResult
 
+RATES = Rates(0.0, 0.0, 0.0, 0.0)
 WORDS = "--num-layers 2 --hidden-size 32 --num-attention-heads 4 --eval-iters 9 --eval-interval 2"
 
 
@@ -147,3 +151,48 @@ def test_a_save_that_has_ended_is_in_the_margin_at_once() -> None:
     vars(run.training.kept).update(advance=lambda: {"checkpoint_seconds": 50.0}, seconds=50.0)
     assert run.training.run() == EXIT_DONE
     assert run.stopper.margin(0.0) == 5 + 2 * 50
+
+
+def steps(words: str, loss: float) -> tuple[list[dict[str, Any]], list[int], list[str]]:
+    """Of three steps with this loss alone: the records, the lengths read ahead, the warnings."""
+    one: Any = object.__new__(Training)
+    one.config = parse_config(f"{WORDS} {words}".split(), 1)
+    ahead: list[int] = []
+    warned: list[str] = []
+
+    def step(_: object, meanwhile: Callable[[], None]) -> StepResult:
+        meanwhile()
+        one.trainer.iteration += 1
+        return StepResult(loss, loss, 0.1, True)
+
+    one.trainer = mock.MagicMock(iteration=0, step=step)
+    one.trainer.parts.seconds.return_value = {}
+    one.trainer.device.type = "cpu"
+    one.announcer = mock.MagicMock()
+    one.announcer.rates.return_value, one.announcer.peak_memory.return_value = RATES, {}
+    one.announcer.restarted.return_value = []
+    one.rewind = SimpleNamespace(next_sample=lambda: 0, told=list)
+    one.train_feed = SimpleNamespace(
+        step=lambda *_: [], ahead=lambda _, length: ahead.append(length)
+    )
+    one.screen = SimpleNamespace(warn=warned.append)
+    one.spikes, one.losses, one.lengths = SimpleNamespace(), Losses(0), curriculum_of(one.config)
+    one._told_empty = set()
+    return [one.step() for _ in range(3)], ahead, warned
+
+
+def test_a_curriculum_has_its_full_length_in_its_last_iteration() -> None:
+    """And on a GPU what is read ahead is as long as what is asked for then."""
+    grows = "--seq-length 96 --curriculum-seq-length 32 --curriculum-iters 3 --train-iters 3"
+    records, ahead, _ = steps(grows, 1.0)
+    lengths = [record["sequence_length"] for record in records]
+    assert lengths == [32, 64, 96]
+    assert ahead == lengths[1:]
+
+
+def test_that_no_label_counts_is_said_once_and_not_that_the_weights_stay() -> None:
+    """Adam's moments and the weight decay change them: nothing comes of the batch alone."""
+    warned = steps("--train-iters 3", 0.0)[2]
+    assert len(warned) == 1
+    assert warned[0].startswith("no label of iteration 1 counts (")
+    assert warned[0].endswith(": it gives no gradient")

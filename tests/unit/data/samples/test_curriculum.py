@@ -9,10 +9,30 @@ from longseq.errors import UserError
 
 def test_lengths() -> None:
     plan = Curriculum(start=64, full=1024, steps=10, multiple=64)
-    assert plan.length(0) == 64
+    assert plan.length(1) == 128  # 160 rounded down
     assert plan.length(5) == 512  # 544 rounded down
     assert plan.length(10) == plan.length(999) == 1024
-    assert all(plan.length(i) % 64 == 0 for i in range(12))
+    assert all(plan.length(i) % 64 == 0 for i in range(1, 12))
+
+
+@pytest.mark.parametrize("root", [1, 2, 3])
+def test_lengths_are_those_of_megatron_deepspeed(root: int) -> None:
+    """Which asks DeepSpeed's schedule for `iteration + 1`, counted from 0."""
+    from deepspeed.runtime.data_pipeline.curriculum_scheduler import CurriculumScheduler
+
+    plan = Curriculum(16, 64, 10, 16, root)
+    schedule = {"total_curriculum_step": 10, "difficulty_step": 16, "root_degree": root}
+    theirs = CurriculumScheduler(
+        {
+            "curriculum_type": "seqlen",
+            "min_difficulty": 16,
+            "max_difficulty": 64,
+            "schedule_type": "fixed_root",
+            "schedule_config": schedule,
+        }
+    )
+    for iteration in range(12):
+        assert plan.length(iteration + 1) == theirs.get_difficulty(iteration + 1)
 
 
 def test_square_root_grows_faster_at_first() -> None:
@@ -29,15 +49,14 @@ def test_wrong_plans(wrong: tuple[int, int, int, int]) -> None:
 
 def lengths(*flags: str, world: int = 1) -> list[int]:
     config = parse_config(["--seq-length", "1024", *flags], world)
-    return [curriculum_of(config).length(step) for step in range(5)]
+    return [curriculum_of(config).length(number) for number in range(1, 6)]
 
 
 def test_from_flags() -> None:
     grows = ["--curriculum-seq-length", "256", "--curriculum-iters", "4"]
     assert lengths() == [1024] * 5
-    assert lengths(*grows) == [256, 256, 512, 768, 1024]
+    assert lengths(*grows) == [256, 512, 768, 1024, 1024]
     assert lengths(*grows, "--ds-sequence-parallel-size", "4", world=4) == lengths(*grows)
-    assert curriculum_of(parse_config(["--seq-length", "1024", *grows], 1)).tokens(5) == 2816
 
 
 @pytest.mark.parametrize(
@@ -45,6 +64,7 @@ def test_from_flags() -> None:
     [
         ("--curriculum-seq-length 1024 --curriculum-iters 4", "not below --seq-length"),
         ("--curriculum-seq-length 512", "needs --curriculum-iters"),
+        ("--curriculum-seq-length 512 --curriculum-iters 1", "give 2 or more"),
         ("--curriculum-iters 4", "need --curriculum-seq-length"),
         (
             "--curriculum-seq-length 512 --curriculum-iters 301 --train-iters 300",

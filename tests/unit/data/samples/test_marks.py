@@ -83,15 +83,37 @@ def test_of_a_blend_by_the_labels_that_its_samples_hold(tmp_path: Path) -> None:
         assert isinstance(train, BlendedSamples)
         found = by_the_loss(train, 1000)
         assert train.unigram_loss() == pytest.approx(entropy(found.values()), rel=1e-3)
-        several, total = train.some_labels(10_000), sum(found.values())
-        counts = [one.weights.sum() if one.weights is not None else len(one) for one in several]
-        if flags == {"no_cross_document": True}:  # 10,000 tokens are all of both
-            parts = [by_the_loss(part, 500) for part in train.parts]
-            share = sum(parts[0].values()) / total
-            tokens = [part.num_tokens for part in train.parts]
-            drawn = [n * min(1.0, 5000 / count) for n, count in zip(tokens, tokens, strict=True)]
-            scale = counts[0] / drawn[0] / (counts[1] / drawn[1])
-            assert scale == pytest.approx(share / (1 - share), rel=0.02)
+        drawn: defaultdict[int, float] = defaultdict(float)
+        for one in train.some_labels(10_000):  # which are all of both
+            weights = one.weights if one.weights is not None else np.ones(len(one))
+            for token, weight in zip(one.tokens.tolist(), weights.tolist(), strict=True):
+                drawn[token] += weight
+        total, of_all = sum(drawn.values()), sum(found.values())
+        for token, count in found.items():
+            assert drawn[token] / total == pytest.approx(count / of_all, abs=2e-3)
+
+
+def test_markov_marks_of_a_blend_are_of_its_samples(tmp_path: Path) -> None:
+    """Of a small set that is foretold by three letters, and a large one of chance, half each."""
+    rng = np.random.default_rng(6)
+    small = "ACG"
+    while len(small) < 3000:
+        likely = "ACGT"[small[-3:].count("A")]
+        small += likely if rng.random() < 0.9 else str(rng.choice(list("ACGT")))
+    for name, text in (("a", small), ("b", "".join(rng.choice(list("ACGT"), 60_000)))):
+        (tmp_path / name).mkdir()
+        make(tmp_path / name, f">{name}\n{text}\n")
+    (tmp_path / "two.blend").write_text("0.5 a/out\n0.5 b/out\n")
+    data = open_data(options(str(tmp_path / "two.blend"), "80,20,0"), 1000, 3)
+    both: list[Spelt] = []
+    for part in (data.train, data.valid):
+        assert part is not None
+        labels = np.concatenate([part.batch([i]).labels[0].numpy() for i in range(50)])
+        both.append((data.tokenizer.decode(labels), [1.0] * len(labels)))
+    found = baselines(data)["markov_losses"]
+    assert max(map(int, found)) >= 3  # as is chosen where all is rule, and not where all is chance
+    for order, value in found.items():
+        assert value == pytest.approx(by_counting(both[0], both[1], int(order), 6), rel=0.02)
 
 
 Spelt = tuple[str, list[float]]

@@ -303,3 +303,20 @@ def test_other_strand_at_random(tmp_path: Path, apart: bool, tokenizer: str) -> 
     assert all(strands[text, False] + strands[text, True] == 8 for text in texts)
     assert sum(0 < strands[text, True] < 8 for text in texts) > 10
     assert sum(strands[text, True] for text in texts) == pytest.approx(80, abs=25)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_the_seed_draws_no_sample_of_validation(tmp_path: Path, apart: bool) -> None:
+    """Of a validation that does not read all of its part: runs of two seeds have the same one."""
+    rng = np.random.default_rng(1)
+    records = ("".join(rng.choice(list("ACGT"), 200)) for _ in range(40))
+    prefix, _ = make(tmp_path, "".join(f">{n}\n{one}\n" for n, one in enumerate(records)))
+    flags = options(prefix, "50,50", no_cross_document=apart)
+    of: dict[str, list[object]] = {"train": [], "valid": []}
+    for seed in (1, 2):
+        data = open_data(flags, 64, seed)
+        for name, samples in (("train", data.train), ("valid", data.valid)):
+            assert samples is not None
+            of[name].append(samples.batch(range(5)).tokens.tolist())
+    assert of["train"][0] != of["train"][1]
+    assert of["valid"][0] == of["valid"][1]

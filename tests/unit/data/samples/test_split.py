@@ -112,6 +112,32 @@ def test_groups_that_were_asked_for_are_never_cut() -> None:
     assert "valid has" in split.notes[0] or "valid has" in split.notes[1]
 
 
+@pytest.mark.parametrize("named", [None, 3])
+@pytest.mark.parametrize("small", [[30_000], [50_000], [2_000, 3_000] + [500] * 40])
+def test_a_chromosome_is_not_held_out_where_smaller_groups_can_be(
+    named: int | None, small: list[int]
+) -> None:
+    """Whatever the seed, and where one plasmid is held out by name."""
+    sizes = [460_000, *small] + [9_000] * (named is not None)
+    flags = np.arange(len(sizes)) == len(sizes) - 1
+    names = {} if named is None else {"test": flags}
+    documents = Documents(offsets(sizes), True, np.arange(len(sizes)), kept=named is None)
+    for seed in range(30):
+        parts = split_documents(documents, parse_split("949,50,1"), seed, names).parts
+        assert parts["train"].num_tokens > 430_000
+        assert 0 < parts["valid"].num_tokens <= 50_000
+
+
+def test_what_is_drawn_stays_where_it_is_near_to_its_share() -> None:
+    """Splits of before are those of now: only what is over twice its share is not taken."""
+    documents = Documents(offsets([90] * 10 + [100]), True, np.arange(11), kept=True)
+    drawn = {
+        tuple(split_documents(documents, parse_split("95,5"), seed).parts["valid"].start.tolist())
+        for seed in range(100)
+    }
+    assert drawn == {(90 * n,) for n in range(11)}
+
+
 def test_groups_are_drawn_by_the_seed() -> None:
     documents = Documents(offsets([7] * 100), True)
     chosen = [

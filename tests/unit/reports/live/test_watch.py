@@ -72,26 +72,39 @@ def test_the_loss_is_the_mean_of_no_more_than_there_are(tmp_path: Path) -> None:
 
 
 def test_one_training_loss_for_a_chain(tmp_path: Path) -> None:
-    """Of the last 20 iterations of the training: the end, watch, page and table say the same."""
-    make_run(tmp_path / "first", 30)
+    """Of the last 20 iterations of the training: the end, watch, page and table say the same. Left
+    out are those without a loss: it is no number, or 0 as no label counted.
+    """
+    first = make_run(tmp_path / "first", 30) / "metrics.jsonl"
+    empty = {"iteration": 24, "lm_loss": 0.0, "grad_norm": 0.0}
+    lines = [*first.read_text().splitlines()[:23], json.dumps(empty)]
+    first.write_text("\n".join(lines) + "\n")
     run, load = make_run(tmp_path / "second", 4), str(tmp_path / "first" / "checkpoints")
-    values = [2.0, None, 1.5, 1.0]
+    values = [2.0, None, 1.5, *[0.0] * 30, 1.0]
     records = [{"iteration": 25 + n, "lm_loss": value} for n, value in enumerate(values)]
     (run / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
     summary = json.loads((run / "summary.json").read_text())
     summary["settings"]["run"] = {"load": load}
     (run / "summary.json").write_text(json.dumps(summary))
-    expected = (sum(3 - n / 20 for n in range(8, 25)) + 2.0 + 1.5 + 1.0) / 20
+    expected = (sum(3 - n / 20 for n in range(7, 24)) + 2.0 + 1.5 + 1.0) / 20
     losses = Losses(24)
     for value in [*values, 9.0, 9.0]:
         losses.add(math.nan if value is None else value)
-    losses.go_back(28)
+    losses.go_back(24 + len(values))
     config = parse_config(["--num-layers", "2", "--load", load], 1)
     end = closing_rows(config, {}, losses.recent(config), None, None, 0)
     assert end == [("training loss", f"{expected:.4f}, mean of 20 iterations")]
     assert frame(look(run), 80)[3].startswith(f"loss      {expected:.4f}, mean of 20 ")
     assert cards(read_run(run))[0] == (f"{expected:.4f}", "training loss, mean of 20 iterations")
     assert row(read_run(run))[COLUMNS.index("training loss")] == f"{expected:.4f}"
+
+
+def test_where_no_label_ever_counted_there_is_no_loss(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", 1)
+    record = {"iteration": 1, "lm_loss": 0.0}
+    (run / "metrics.jsonl").write_text(json.dumps(record) + "\n")
+    assert not any(line.startswith("loss") for line in frame(look(run), 80))
+    assert cards(read_run(run))[0][0] != "0.0000"
 
 
 def test_to_go_back_past_the_begin_of_a_run() -> None:

@@ -52,11 +52,10 @@ def test_what_is_said() -> None:
         (1.3884, 1.3948, 1.001, "the loss 1.3948 is 1.005 times the median 1.3884 of the last 4"),
         (2.0, 2.00004, 1.00001, "the loss 2.00004 is 1.00002 times the median 2 of the last 4"),
         (2.0, 2.2, 1.09, "the loss 2.2 is 1.1 times the median 2 of the last 4"),
-        (0.0, 1.5, 2.0, "the loss 1.5 is above the median 0 of the last 4"),
     ],
 )
 def test_what_is_said_bears_it_out(usual: float, loss: float, factor: float, said: str) -> None:
-    """Not "1 times"; and of a median of 0, where no label counted, nothing is a multiple."""
+    """Not "1 times"."""
     spikes = Spikes("skip", factor, 4, ALONE)
     assert all(spikes.may_update(usual, 1.0) for _ in range(4))
     assert not spikes.may_update(loss, 1.0)
@@ -69,6 +68,36 @@ def test_a_spike_that_was_left_out_is_no_measure_for_the_next() -> None:
     for _ in range(3):
         assert not spikes.may_update(9.0, 1.0)
     assert spikes.may_update(1.5, 1.0)
+
+
+@pytest.mark.parametrize("policy", ["warn", "skip", "rewind", "stop"])
+def test_a_step_in_which_no_label_counts_is_no_measure(policy: str) -> None:
+    """Its loss and its norm are 0. Most are such in a genome of repeats that count nothing."""
+    spikes = used(policy, window=20)
+    for number in range(60):
+        assert spikes.may_update(*((0.0, 0.0) if number % 3 else (1.0, 0.5)), number)
+        assert spikes.trouble is None
+    assert spikes.may_update(2.2, 1.0) is (policy == "warn")
+    assert spikes.trouble
+    assert spikes.trouble.text == "the loss 2.2 is 2.2 times the median 1 of the last 20"
+
+
+def test_a_step_in_which_no_label_counts_ends_no_row() -> None:
+    spikes = used("skip")
+    for _ in range(MOST):
+        assert not spikes.may_update(3.0, 1.0)
+        assert spikes.may_update(0.0, 0.0)
+    spikes.may_update(3.0, 1.0)
+    assert spikes.trouble
+    assert spikes.trouble.action == "stop"
+
+
+def test_a_checkpoint_of_before_may_hold_them() -> None:
+    spikes = Spikes("skip", 2.0, 50, ALONE)
+    kept = [[n, 1.0 if n > 20 else 0.0] for n in range(1, 31)]
+    spikes.go_back(30, {"losses": kept, "in_a_row": 0})
+    assert spikes.may_update(1.5, 1.0, 31)
+    assert not spikes.may_update(3.0, 1.0, 32)
 
 
 def test_early_losses_are_no_measure() -> None:
