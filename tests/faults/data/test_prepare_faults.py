@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -28,6 +29,7 @@ from longseq.data.prepare.writing.output import Output
 from longseq.data.sources.inputs import expand
 from longseq.errors import EXIT_NO_ROOM, UserError
 from longseq.host.atomic_files import unfinished
+from tests.full_disk import room_for
 
 OLD, NEW = ">a\nACGTACGT\n", ">b\nGGGGCCCCTTTT\n>c\nACG\n"
 
@@ -199,6 +201,26 @@ def test_data_that_are_replaced_leave_nothing(tmp_path: Path) -> None:
     prepare(expand([f"{tmp_path}/x.fa"]), f"{folder}/out", Settings(), True, quiet)
     left = {path.name.removeprefix("out.") for path in folder.iterdir()}
     assert left == {"bin", "idx", "json", "records.tsv", "report.html"}
+
+
+@pytest.mark.parametrize("code", [EXIT_NO_ROOM, 130])
+def test_no_room_or_a_stop_at_the_very_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], code: int
+) -> None:
+    """Where all letters are read and some files are finished: the index is the largest of them."""
+    monkeypatch.chdir(tmp_path)
+    Path("x.fa").write_text(">\nA\n" * 2000)
+    words = ["prepare", "x.fa", "--output", "out"]
+    with monkeypatch.context() as patch, room_for(36_000):
+        if code == 130:
+            stopped = Mock(side_effect=KeyboardInterrupt)
+            patch.setattr("longseq.data.prepare.writing.finish._write_groups", stopped)
+        assert main(words) == code
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "(what is whole is kept in out.unfinished: the same command goes on from there)" in said
+    assert main(words) == 0
+    assert "1 file and 2,000 records" in capsys.readouterr().out
 
 
 def test_what_changed_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
