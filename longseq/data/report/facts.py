@@ -14,6 +14,7 @@ from longseq.data.datasets import Dataset, documents_of
 from longseq.data.held_out import document_records, in_no_part, split_datasets
 from longseq.data.indexed.format import Ints
 from longseq.data.indexed.record_table import ENDING, read_records
+from longseq.data.inspection import check_inside
 from longseq.data.samples.cuts import PARTS, Segments
 from longseq.data.samples.shares import parse_split
 from longseq.data.samples.split import Split
@@ -112,13 +113,13 @@ def _letters(dataset: Dataset) -> tuple[Ints, Ints, Ints]:
     counts = np.zeros(len(gc_of), np.int64)
     for start in range(0, dataset.tokens.num_tokens, BLOCK):
         piece = dataset.tokens.read(start, min(BLOCK, dataset.tokens.num_tokens - start))
-        counts += np.bincount(piece, minlength=len(counts))[: len(counts)]
-        first = int(np.searchsorted(offsets, start, side="right")) - 1
-        inside = offsets[(offsets > start) & (offsets < start + len(piece))] - start
-        starts = np.concatenate(([0], inside))
-        places = first + np.searchsorted(offsets[first + 1 :], starts + start, side="right")
-        np.add.at(gc, places, np.add.reduceat(gc_of[piece], starts))
-        np.add.at(acgt, places, np.add.reduceat(acgt_of[piece], starts))
+        check_inside(dataset, start, piece)
+        counts += np.bincount(piece, minlength=len(counts))
+        low, high = np.searchsorted(offsets, (start + 1, start + len(piece)))
+        starts = np.union1d([start], offsets[low:high])  # documents of no tokens start with others
+        places = np.searchsorted(offsets, starts, side="right") - 1
+        gc[places] += np.add.reduceat(gc_of[piece], starts - start)
+        acgt[places] += np.add.reduceat(acgt_of[piece], starts - start)
     return gc, acgt, counts
 
 

@@ -9,15 +9,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 from data_helpers import LAMBDA, make
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
 
 from longseq.config.arguments import Data
 from longseq.data.datasets import open_datasets
+from longseq.data.indexed.writer import IndexedWriter
 from longseq.data.inspection import inspect
+from longseq.data.prepare.job import prepare, quiet
+from longseq.data.prepare.recipe import Recipe
+from longseq.data.prepare.settings import Settings
 from longseq.data.report import facts as module
 from longseq.data.report.facts import Facts, facts_of
 from longseq.data.report.page import page, write_report
 from longseq.data.report.pictures import pictures
-from longseq.errors import FullDisk
+from longseq.data.sources.inputs import expand
+from longseq.errors import FullDisk, UserError
 from tests.full_disk import room_for
 
 
@@ -43,6 +51,52 @@ def test_gc_of_each_document(
     assert found.letters.tolist() == list(map(len, records))
     assert found.lengths.tolist() == list(map(len, records))
     assert found.gc_of_all == pytest.approx(np.average(expected, weights=found.letters))
+
+
+@pytest.mark.parametrize("block", [3, 1 << 22])
+def test_documents_of_no_tokens_have_no_letters(
+    tmp_path: Path, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Megatron's files may have, first, last and side by side; codes 0 and 3 are A and T."""
+    monkeypatch.setattr(module, "BLOCK", block)
+    documents = [[], [1, 1, 1, 15], [], [], [0, 0, 15], [2, 2, 15], []]
+    writer = IndexedWriter(str(tmp_path / "t"), np.uint16)
+    for tokens in documents:
+        writer.add(np.array(tokens))
+        writer.end_document()
+    writer.finish()
+    (dataset,) = open_datasets(str(tmp_path / "t"), "nucleotide")
+    found = facts_of(dataset, Data(data_path=str(tmp_path / "t"), split="1,0,0"))
+    assert found.letters.tolist() == [3, 2, 2]
+    assert found.gc.tolist() == [1, 0, 1]
+    assert found.gc_of_all == pytest.approx(5 / 7)
+    assert found.tokens.sum() == 10
+
+
+def test_a_token_outside_the_vocabulary_is_named(tmp_path: Path) -> None:
+    writer = IndexedWriter(str(tmp_path / "t"), np.uint16)
+    writer.add_documents(np.array([1, 15, 40, 15]), np.array([2, 2]))
+    writer.finish()
+    flags = Data(data_path=str(tmp_path / "t"), tokenizer_type="nucleotide", split="1,0,0")
+    with pytest.raises(UserError, match=r"t\.bin: token number 2 is outside the vocabulary of 16"):
+        write_report(flags)
+
+
+def test_a_name_is_no_formula(tmp_path: Path) -> None:
+    """Neither of a file nor of a token."""
+    name = r"x$\q$"
+    for place in range(2):
+        (tmp_path / f"{place}-{name}.txt").write_text(f"{name} a\n{name} b\n")
+    vocabulary = {token: number for number, token in enumerate(("<eod>", "[UNK]", name, "a", "b"))}
+    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = WhitespaceSplit()
+    tokenizer.save(str(tmp_path / "words.json"))
+    settings = Settings(Recipe(f"huggingface:{tmp_path}/words.json"))
+    files = [f"{tmp_path}/{place}-{name}.txt" for place in range(2)]
+    prepare(expand(files), f"{tmp_path}/out", settings, False, quiet)
+    drawn = dict(pictures(facts(f"{tmp_path}/out")))
+    assert f">{name}<" in drawn["Most frequent tokens"]
+    assert f">0-{name}.txt<" in drawn["Tokens by source"]
 
 
 def test_repeats_weights_and_other_letters(tmp_path: Path) -> None:
