@@ -128,11 +128,12 @@ def _n50(facts: Facts) -> int:
 def _split(facts: Facts) -> Rows:
     rows = []
     for part in facts.parts:
+        asked = ", held out by name" if part.asked is None else f" for {part.asked:.2%} asked"
         fair = "" if part.fair or not part.asked else ", far from its share"
         gc = "" if np.isnan(part.gc) else f", GC {part.gc:.2%}"
         rows.append((
             part.name,
-            f"{part.got:.2%} of the tokens for {part.asked:.2%} asked{fair}: {part.tokens:,} in"
+            f"{part.got:.2%} of the tokens{asked}{fair}: {part.tokens:,} in"
             f" {counted(part.groups, 'group')}, {_pieces(part.documents)}{gc}",
         ))  # fmt: skip
     tokens, documents = facts.in_no_part

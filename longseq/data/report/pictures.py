@@ -99,7 +99,8 @@ def _sources(axes: Axes, facts: Facts) -> None:
 
 def _split(axes: Axes, facts: Facts) -> None:
     places = np.arange(len(facts.parts))
-    asked, got = ([100 * getattr(p, name) for p in facts.parts] for name in ("asked", "got"))
+    asked = [100 * (part.asked or 0) for part in facts.parts]
+    got = [100 * part.got for part in facts.parts]
     axes.bar(
         places - 0.2, asked, 0.38, color=GREY, hatch="//", edgecolor="white", label="asked for"
     )

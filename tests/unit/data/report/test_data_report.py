@@ -157,6 +157,20 @@ def test_shares_of_a_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert Path(f"{prefix}.report.html").exists()
 
 
+def test_what_is_held_out_by_name_has_no_share(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As inspect has it; of the others each has what --split asks for."""
+    prefix, _ = make(tmp_path, f">big\n{'ACGT' * 60}\n>small\n{'ACCA' * 40}\n")
+    write_report(Data(data_path=prefix, split="949,50,1", valid_records="big"))
+    said = capsys.readouterr().out
+    assert f"  {'valid':<32}  59.95% of the tokens, held out by name: 241 in 1 group, 1 doc" in said
+    assert (
+        f"  {'train':<32}  40.05% of the tokens for 94.90% asked, far from its share: 161 in"
+        in said
+    )
+
+
 def test_tokens_in_no_part_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A gene across the cut between two genes, by marking each token that a part has."""
     genome = "\n".join(LAMBDA.read_text().split("\n")[:150])
