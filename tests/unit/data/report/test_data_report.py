@@ -22,7 +22,7 @@ from longseq.data.prepare.recipe import Recipe
 from longseq.data.prepare.settings import Settings
 from longseq.data.report import facts as module
 from longseq.data.report.facts import Facts, facts_of
-from longseq.data.report.page import page, write_report
+from longseq.data.report.page import _policies, page, write_report
 from longseq.data.report.pictures import pictures
 from longseq.data.sources.inputs import expand
 from longseq.errors import FullDisk, UserError
@@ -155,6 +155,25 @@ def test_shares_of_a_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     write_report(Data(data_path=prefix, split="70,20,10"))
     assert "70.00% of the tokens for 70.00% asked" in capsys.readouterr().out
     assert Path(f"{prefix}.report.html").exists()
+
+
+def test_what_became_of_letters_is_a_part_of_its_like(tmp_path: Path) -> None:
+    """Of letters on both strands, of tokens, of letters with gaps: each by hand."""
+    one, other = "ACGTTGCAGTCA" * 5, "TTACGGCATTAG" * 5
+    content = f">a\n{one}\n>b\n{one}\n>c\n{other}AC\n>d\n{other[1:]}NNN{'-' * 58}A\n"
+    (tmp_path / "x.fa").write_text(content)
+    recipe = Recipe("codon", ambiguous="split", reverse_complement=True)
+    settings = Settings(recipe, drop_duplicates="exact")
+    prepare(expand([f"{tmp_path}/x.fa"]), f"{tmp_path}/out", settings, False, quiet)
+    found = facts(f"{tmp_path}/out")
+    shown = dict(_policies(found))  # 60 + 60 + 62 + 63 letters
+    written = found.dataset.tokens.num_tokens - found.dataset.tokens.num_documents
+    assert shown == {
+        "alignment gaps, no base": "58 (19.142%)",
+        "not ACGT, split there": f"{2 * 6} ({12 / 490:.3%})",
+        "after a record's last whole token": f"{2 * 2} ({4 / 490:.3%})",
+        "tokens of dropped duplicates": f"40 ({40 / (40 + written):.3%})",
+    }
 
 
 def test_what_is_held_out_by_name_has_no_share(
