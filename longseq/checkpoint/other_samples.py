@@ -1,5 +1,6 @@
 """Whether the numbers of samples, with which a run goes on, mean what they did before.
 
+    now = of_all(numbering(…), ranks)                      # UserError where ranks have others
     found = compare(manifest.data, now, before, config)    # now: of data.numbering.numbering
     found.meaning, found.notes                             # a hash, and lines for the opening
     found.read(left_out)                                   # batches whose meaning that tells
@@ -18,6 +19,8 @@ from typing import Any
 from longseq.checkpoint.left_out import AllLeftOut
 from longseq.config.arguments import Config
 from longseq.data.numbering import CUTTING, FLAGS, PART
+from longseq.errors import UserError
+from longseq.parallel.agreement import Ranks
 from longseq.reports.format import counted
 from longseq.run.resumed import Before
 
@@ -38,6 +41,20 @@ class Compared:
     def read(self, left_out: AllLeftOut) -> AllLeftOut:
         """The batches, each with the hash of what its numbers mean, or UNKNOWN."""
         return left_out.meant(self.told_by, self.meaning)
+
+
+def of_all(now: dict[str, Any], ranks: Ranks) -> dict[str, Any]:
+    """What the numbers mean on this rank, where it is the same on all: each opens the data itself,
+    and they may be prepared again while the ranks start.
+    """
+    found = ranks.gather(now["sha256"])
+    if other := [rank for rank, one in enumerate(found) if one != found[0]]:
+        names = ", ".join(one["name"] for one in now["sets"])
+        raise UserError(
+            f"--data-path {names} (DATA_PATH): rank {other[0]} has opened other data than rank 0:"
+            " start again once nothing writes them, and with the same files on every host"
+        )
+    return now
 
 
 def compare(

@@ -27,7 +27,7 @@ from longseq.checkpoint.fit import check_fit, network
 from longseq.checkpoint.format.folder import find_latest
 from longseq.checkpoint.format.manifest import Damaged, Manifest
 from longseq.checkpoint.left_out import AllLeftOut, LeftOut, read_left_out
-from longseq.checkpoint.other_samples import compare, idle
+from longseq.checkpoint.other_samples import compare, idle, of_all
 from longseq.checkpoint.owner import Claim, claim_folder
 from longseq.checkpoint.saver import NoRoom, Saved, Saver
 from longseq.checkpoint.state.load import load
@@ -68,7 +68,7 @@ class RunCheckpoints:
         self.left_out = AllLeftOut()
         self.spikes: Mapping[str, Any] = {}
         seed = config.training.seed
-        self.contents = self._from_first(lambda: numbering(data.cuts, config.data, seed))
+        self.contents = of_all(numbering(data.cuts, config.data, seed), ranks)
         self.notes: list[str] = []  # what a resumed run does otherwise than the one before
         self.seconds = 0.0  # of the longest save
         self._saver: Saver | None = None

@@ -5,6 +5,7 @@ No torch here: the check before a launch must be quick.
 """
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -76,6 +77,19 @@ def open_datasets(
                 f" {other.tokenizer.specification}: prepare them alike"
             )
     return datasets
+
+
+def check_unchanged(datasets: Sequence[Dataset]) -> None:
+    """Once all files are open: refuse those of two preparations. Another takes the .idx away before
+    it replaces any, and puts its own there after all others.
+    """
+    for dataset in datasets:
+        there = os.path.exists(f"{dataset.prefix}.idx")
+        if not there or read_manifest(dataset.prefix) != dataset.manifest:
+            raise UserError(
+                f"{dataset.prefix} was prepared again while it was opened: start again once that"
+                " has ended"
+            )
 
 
 def contents(datasets: Sequence[Dataset]) -> dict[str, Any]:

@@ -127,7 +127,12 @@ def _prepare(source: Path, target: Path, tokenizer: str) -> None:
     aside = make_aside(target, REMEDY)
     try:
         settings = Settings(Recipe(tokenizer))
-        write_tokens(Inputs((str(source),)), str(aside / NAME), settings, quiet)
+        manifest = write_tokens(Inputs((str(source),)), str(aside / NAME), settings, quiet)
+        if f"-{manifest.sources[0]['sha256'][:16]}-" not in target.name:
+            raise UserError(
+                f"--data-path {source} (DATA_PATH) changed while it was read: start again once it"
+                " is whole"
+            )
         try:
             publish_folder(aside, target)
         except OSError:

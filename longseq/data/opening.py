@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from longseq.config.arguments import Data
-from longseq.data.datasets import Dataset, open_datasets
+from longseq.data.datasets import Dataset, check_unchanged, open_datasets
 from longseq.data.held_out import split_datasets
 from longseq.data.indexed.format import TokenFile
 from longseq.data.indexed.writer import WEIGHTS
@@ -56,6 +56,7 @@ def open_data(options: Data, seq_length: int, seed: int, with_weights: bool = Tr
         ]
         samples[name] = _blended(parts)
         notes += _warnings(name, parts)
+    check_unchanged(datasets)
     tokenizer = datasets[0].tokenizer
     return TrainingData(
         tokenizer, tokenizer.vocab_size, samples["train"], samples["valid"], tuple(notes), cuts

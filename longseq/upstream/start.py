@@ -19,8 +19,10 @@ from types import ModuleType
 from typing import Any
 
 from longseq.checkpoint.format.folder import THEIRS
+from longseq.checkpoint.other_samples import of_all
 from longseq.config.arguments import UPSTREAM, Config
 from longseq.data.held_out import refuse_empty, write_held_out
+from longseq.data.numbering import numbering
 from longseq.data.opening import TrainingData, open_data
 from longseq.engine.distributed import pick_device, start_distributed
 from longseq.engine.engine import start_deepspeed
@@ -62,6 +64,7 @@ def train(config: Config, watch: Watch) -> int:
     length, seed = config.network.seq_length, config.training.seed
     data = open_data(config.data, length, seed, with_weights=False)
     refuse_empty(data.cuts, config.data, validates=config.run.eval_iters > 0)
+    of_all(numbering(data.cuts, config.data, seed), ranks)
     ours = our_checkpoint(config, warn_early, ranks)
     at = _resumed_at(config, ours)
     screen = Screen(

@@ -68,12 +68,9 @@ class IndexedWriter:
     def add_documents(self, tokens: Tokens, lengths: Ints, weights: Tokens | None = None) -> Ints:
         """Go on with the open document and end as many as there are lengths, end tokens included.
 
-        What comes after them opens the next document. An end token alone makes no document. Returns
-        the whole length of each document that was ended.
+        What comes after them opens the next document. Returns the whole length of each document
+        that was ended.
         """
-        if len(lengths) and lengths[0] == 1 and not self.open_length:
-            tokens, lengths = tokens[1:], lengths[1:]
-            weights = None if weights is None else weights[1:]
         open_before, tail = self.open_length, len(tokens) - int(lengths.sum())
         self.add(tokens, weights)
         if not len(lengths):

@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from longseq.data.indexed.format import Flags, Ints, Tokens
-from longseq.data.prepare.encoded import Encoded, Runs, Stretch
+from longseq.data.prepare.encoded import Encoded, Runs, Stretch, of_documents
 from longseq.data.prepare.fasta import count_lower_case, marked, usual_fasta
 from longseq.data.prepare.recipe import Recipe
-from longseq.data.prepare.text import LONGEST, TextEncoder, Texts
+from longseq.data.prepare.text import TextEncoder, Texts
 from longseq.data.prepare.units import Units, feature_units, left_out, record_units
 from longseq.data.sources.annotation.features import kinds_of
 from longseq.data.sources.pieces import TEXTS, Chunk, Parsed
@@ -26,7 +26,6 @@ from longseq.data.tokenizers.base import SequenceTokenizer, Tokenizer
 from longseq.data.tokenizers.letters import count_gaps
 from longseq.data.tokenizers.registry import tokenizer_from
 from longseq.data.tokenizers.text import TextTokenizer
-from longseq.data.tokenizers.words import Words
 
 
 class Encoder:
@@ -56,13 +55,8 @@ class Encoder:
         if not isinstance(self.tokenizer, SequenceTokenizer):
             raise TypeError(self.recipe.tokenizer)
         if isinstance(task, Stretch):
-            found = self._encode_stretch(self.tokenizer, task)
-        else:
-            found = self._encode_chunk(self.tokenizer, task)
-        if isinstance(self.tokenizer, Words):
-            unknown = self.tokenizer.ambiguous(found.tokens)
-            found.counts["unknown_words"] += int(np.count_nonzero(unknown))
-        return found
+            return self._encode_stretch(self.tokenizer, task)
+        return self._encode_chunk(self.tokenizer, task)
 
     def codes(self, raw: bytes) -> bytes:
         """Letters → codes, without line ends, spaces and gaps."""
@@ -227,7 +221,7 @@ class Encoder:
         names: list[str] = []
         sizes: list[int] = []
         if isinstance(task, Stretch):
-            tokens = encoder.stretch(task.path, _text_of(task))
+            tokens = encoder.stretch(task.path, _read(task.spool, task).tobytes())
             none = np.zeros(min(1, len(tokens)), np.int64)
             runs = Runs(none, none, none.astype(bool))
             return Encoded(tokens, none[:0], runs, encoder.counts, unknown=encoder.unknown)
@@ -250,28 +244,11 @@ class Encoder:
         tokens, lengths = encoder.documents(task.path, named, texts)
         runs = Runs(owner, np.zeros_like(owner), np.zeros(len(owner), dtype=bool))
         counts.update(encoder.counts)
-        return Encoded(
+        found = Encoded(
             tokens, lengths, runs, counts, names, sizes, unknown=encoder.unknown, facts=facts
         )
-
-
-def _text_of(task: Stretch) -> bytes:
-    with open(task.spool, "rb") as file:
-        file.seek(task.start)
-        raw = file.read(task.stop - task.start + LONGEST - 1)
-    size = task.stop - task.start
-    first = _character(raw, 0) if task.start else 0
-    return raw[first : _character(raw, size)]
-
-
-def _character(raw: bytes, place: int) -> int:
-    """The next place where a character of UTF-8 starts, or would at the latest: in other bytes a
-    stretch begins where the one before ends, too.
-    """
-    latest = min(len(raw), place + LONGEST - 1)
-    while place < latest and raw[place] & 0xC0 == 0x80:
-        place += 1
-    return place
+        some = lengths > 1  # of blanks alone a library may make no token
+        return of_documents(found, some, below_a_token=int((~some).sum()))
 
 
 @contextmanager

@@ -46,6 +46,9 @@ class Runs:
     unit: Ints | None = None
 
 
+NO_RUNS = Runs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, dtype=bool))
+
+
 @dataclass(frozen=True)
 class Encoded:
     """tokens: any dtype [n], each document closed by its end token, except perhaps the last.
@@ -70,14 +73,12 @@ class Encoded:
 Result = Encoded | UserError | None  # what is wrong with a task; nothing of a note
 
 
-def without(result: Encoded, dropped: Flags) -> Encoded:
-    """A result of whole records without those that are dropped, bool [records]: they stay among the
-    records, with no document.
+def of_documents(result: Encoded, documents: Flags, **counts: int) -> Encoded:
+    """A result of whole records with these of its documents only, bool [documents], and what is
+    counted of it: all of its records stay.
     """
-    documents = ~dropped[result.runs.owner]
     kept = np.repeat(documents, result.lengths)
     runs = result.runs
-    left_out = int((result.lengths[~documents] - 1).sum())
     return replace(
         result,
         tokens=result.tokens[kept],
@@ -89,6 +90,31 @@ def without(result: Encoded, dropped: Flags) -> Encoded:
             None if runs.unit is None else runs.unit[documents],
         ),
         weights=None if result.weights is None else result.weights[kept],
-        counts=result.counts
-        + Counter(duplicate_records=int(dropped.sum()), duplicate_tokens=left_out),
+        counts=result.counts + Counter(counts),
     )
+
+
+def without(result: Encoded, dropped: Flags) -> Encoded:
+    """A result of whole records without the documents of those that are dropped, bool [records]."""
+    documents = ~dropped[result.runs.owner]
+    left_out = int((result.lengths[~documents] - 1).sum())
+    return of_documents(
+        result, documents, duplicate_records=int(dropped.sum()), duplicate_tokens=left_out
+    )
+
+
+def emptied(result: Encoded) -> Encoded:
+    """A stretch of a record that is dropped: its counts."""
+    left_out = len(result.tokens) - len(result.lengths)
+    counts = result.counts + Counter(duplicate_tokens=left_out)
+    return Encoded(result.tokens[:0], result.lengths[:0], NO_RUNS, counts, unknown=result.unknown)
+
+
+def begun(result: Encoded) -> Encoded:
+    """A result that comes where no document is open: an end alone, first in it, ends none, and has
+    no place among its runs.
+    """
+    if not len(result.lengths) or result.lengths[0] > 1:
+        return result
+    weights = None if result.weights is None else result.weights[1:]
+    return replace(result, tokens=result.tokens[1:], lengths=result.lengths[1:], weights=weights)

@@ -1,5 +1,6 @@
 """Files of sequences → PREFIX.bin, .idx and .json, in one pass and bounded memory."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
@@ -11,6 +12,7 @@ from longseq.data.prepare.encode import Encoder
 from longseq.data.prepare.settings import Settings
 from longseq.data.prepare.target import check_target
 from longseq.data.prepare.tasks import Reader
+from longseq.data.prepare.units import left_out
 from longseq.data.prepare.workers import encode_all
 from longseq.data.prepare.writing.finish import finish
 from longseq.data.prepare.writing.output import Output
@@ -56,16 +58,18 @@ def prepare(
     check_target(inputs, prefix, settings, overwrite)
     with unfinished(target, "--output") as folder:
         try:
+            annotation = annotation_of(settings)
             likeness, wish = None, wish_of(settings.drop_duplicates, settings.group_by)
             if wish.anything:
-                likeness = _first_pass(inputs, settings, folder, report, say).likeness(wish)
+                first = _first_pass(inputs, settings, folder, report, say, annotation)
+                likeness = first.likeness(wish)
             if settings.train_tokenizer:
-                first = _first_pass(inputs, settings, folder, report, say)
+                first = _first_pass(inputs, settings, folder, report, say, annotation)
                 path = first.tokenizer(settings.train_tokenizer)
                 recipe = replace(settings.recipe, tokenizer=f"huggingface:{path}")
                 settings = replace(settings, recipe=recipe)
             name = str(folder / target.name)
-            manifest = _write(inputs, name, settings, report, say, likeness)
+            manifest = _write(inputs, name, settings, report, say, likeness, annotation)
             publish(folder, target, _names(target.name, manifest))
             (folder / STATE).unlink(missing_ok=True)
         except OSError as error:
@@ -84,12 +88,14 @@ def prepare(
 
 
 def _first_pass(
-    inputs: Inputs, settings: Settings, folder: Path, report: Report, say: Say
-) -> "FirstPass":
+    inputs: Inputs, settings: Settings, folder: Path, report: Report, say: Say,
+    annotation: "Annotation | None",
+) -> "FirstPass":  # fmt: skip
     from longseq.data.survey.first_pass import FirstPass
 
     recipe = settings.recipe
-    facts = [fingerprint(settings, {}), *map(identity, inputs.paths)]
+    files = (*inputs.paths, *settings.annotation, *settings.regions)
+    facts = [fingerprint(settings, {}), *map(identity, files)]
     kept = folder / f"{SURVEY}{Sha256(repr(facts).encode()).hexdigest()[:16]}"
     table, columns, skip_bad = recipe.code_table(), settings.columns, settings.skip_bad
 
@@ -99,10 +105,15 @@ def _first_pass(
             "duplicates and likeness are of nucleotides: leave out --drop-duplicates and --group-by"
         )
 
-    def check(record: "RawRecord", codes: bytes) -> None:
+    def check(record: "RawRecord", codes: bytes) -> bool:
         recipe.check(record.path, record.name, codes, remedy=remedy)
+        if recipe.features:
+            beside = annotation is not None and annotation.has(record.name)
+            return not (record.annotated or beside)
+        return left_out(recipe, len(codes), codes, Counter())
 
-    return FirstPass(inputs, columns, skip_bad, table, check, kept, report, say)
+    kinds = kinds_of(recipe.features)
+    return FirstPass(inputs, columns, skip_bad, table, check, kinds, kept, report, say)
 
 
 def _kept(folder: Path) -> str:
@@ -111,23 +122,25 @@ def _kept(folder: Path) -> str:
     return f" (what is whole is kept in {folder}: the same command goes on from there)"
 
 
-def write_tokens(inputs: Inputs, prefix: str, settings: Settings, report: Report) -> None:
+def write_tokens(
+    inputs: Inputs, prefix: str, settings: Settings, report: Report
+) -> DatasetManifest:
     """Write PREFIX.bin, .idx, .json and what is beside them into a folder of their own."""
     manifest = _write(inputs, prefix, settings, report)
     folder, name = Path(prefix).parent, Path(prefix).name
     clear(folder, name, _names(name, manifest), final=True)
+    return manifest
 
 
 def _write(
     inputs: Inputs, prefix: str, settings: Settings, report: Report,
-    say: Say = quiet, likeness: "Likeness | None" = None,
+    say: Say = quiet, likeness: "Likeness | None" = None, annotation: "Annotation | None" = None,
 ) -> DatasetManifest:  # fmt: skip
     """The same, or go on with what is there, of which all stays, so that it can be done again. A
     failure leaves what is worth going on with, or nothing.
     """
     folder, name = Path(prefix).parent, Path(prefix).name
     encoder = Encoder(settings.recipe)
-    annotation = annotation_of(settings)
     known = {"likeness": likeness.text().encode()} if likeness else {}
     wanted = fingerprint(settings, {**encoder.tokenizer.files, **known})
     progress = None
@@ -168,8 +181,9 @@ def _results(
     """Each task that is left, with its result."""
     reader.bytes_read = Inputs(inputs.paths[: progress.files]).bytes
     tasks = reader.tasks(list(inputs.paths[progress.files :]), report, progress.pieces)
+    total = inputs.bytes  # a look at each of them, once
     return encode_all(
-        tasks, reader.encoder, settings.workers, lambda: _more(inputs.bytes, reader.bytes_read)
+        tasks, reader.encoder, settings.workers, lambda: _more(total, reader.bytes_read)
     )
 
 

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from longseq.data.prepare.encode import Encoder
+from longseq.data.prepare.encode import Encoder, mapped
 from longseq.data.prepare.encoded import Stretch
 from longseq.data.prepare.fasta import count_lower_case
 from longseq.data.prepare.recipe import BASES
 from longseq.data.prepare.settings import Settings
+from longseq.data.prepare.text import runs_of
 from longseq.data.prepare.units import left_out
 from longseq.data.sources.annotation.features import Feature
 from longseq.data.sources.chunks import pieces
@@ -101,12 +102,16 @@ class Reader:
         for place, path in enumerate(paths):
             done = 0 if place else already
             yield FileStart(shown(path), identity(path), goes_on=done > 0)
+            if self.annotation is not None:
+                self.annotation.mark()
             try:
                 yield from self._file(path, report, done)
             except UserError as error:
                 if not self.skip_bad:
                     raise
                 left_out = True
+                if self.annotation is not None:
+                    self.annotation.rollback()
                 yield FileEnd(shown(path), {}, str(error))
         if self.annotation is not None and not left_out:  # else it may be of what was left out
             self.annotation.check_met()
@@ -133,14 +138,17 @@ class Reader:
         yield FileEnd(source.path, facts)
 
     def _annotated(self, piece: Chunk | Parsed) -> Chunk | Parsed:
-        """A piece with the features that other files say its records have."""
+        """A piece with the features that other files say its records have. Letters are looked at
+        here, so that a bad file is known before another one may have the same records.
+        """
         if self.annotation is None:
             return piece
         found = []
         for record in records(piece):
-            length = len(self.encoder.codes(record.content))
+            codes = self.encoder.codes(record.content)
+            self.encoder.recipe.check(piece.path, record.name, codes, raw=record.content)
             gaps = count_gaps(record.content)
-            features = self._take(piece.path, record.name, length, gaps)
+            features = self._take(piece.path, record.name, len(codes), gaps)
             found.append(record._replace(features=features))
         return Parsed(piece.kind, piece.path, found)
 
@@ -220,6 +228,12 @@ class Reader:
         recipe, tokenizer = self.encoder.recipe, self.encoder.tokenizer
         if recipe.genes:
             yield Stretch(path, spool, 0, length, False, False, True, weights)  # needs it whole
+            return
+        if isinstance(tokenizer, TextTokenizer):
+            with mapped(spool) as text:
+                for start, stop in runs_of(text, length, self.chunk):
+                    ends = stop == length
+                    yield Stretch(path, spool, start, stop, False, ends, ends)
             return
         bases = tokenizer.bases if isinstance(tokenizer, SequenceTokenizer) else 1
         trailing = length % bases

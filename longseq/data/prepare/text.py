@@ -8,7 +8,9 @@ A token never spans two pieces: PIECE letters, cut at the last blank where there
 are counted from the start of a text, so that they are the same for any number of workers.
 """
 
+import mmap
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -137,6 +139,17 @@ def pieces_of(text: bytes) -> list[bytes]:
     if at < len(text):
         pieces.append(text[at:])
     return pieces
+
+
+def runs_of(text: bytes | mmap.mmap, length: int, size: int) -> Iterator[tuple[int, int]]:
+    """Where runs of whole pieces start and stop, each of about `size` bytes."""
+    start, size = 0, max(size, PIECE) + 1  # a byte more, so that one piece at least is whole
+    while start < length:
+        stop = length
+        if start + size < length:
+            stop = start + sum(map(len, pieces_of(text[start : start + size])[:-1]))
+        yield start, stop
+        start = stop
 
 
 def _between(text: bytes, place: int) -> int:

@@ -13,6 +13,8 @@ def identity(path: str) -> str:
     name = Sha256(path.encode("utf-8", "surrogateescape")).hexdigest()
     if is_url(path):
         return name
+    if path == "-":  # a file may be called so, too
+        return ""
     try:
         found = os.stat(path)
     except OSError:

@@ -47,7 +47,7 @@ class Inputs:
         """Their size as stored, 0 where it is not known before they are read."""
         if any(path == "-" or is_url(path) for path in self.paths):
             return 0
-        return sum(map(os.path.getsize, self.paths))
+        return sum(os.path.getsize(path) for path in self.paths if os.path.exists(path))
 
 
 def expand(names: list[str]) -> Inputs:

@@ -11,8 +11,8 @@ from longseq.data.sources.inputs import Inputs
 from longseq.data.sources.tables import Columns
 from longseq.data.survey.bpe import bpe_size, train_bpe
 from longseq.data.survey.likeness import Likeness, compare
-from longseq.data.survey.reading import RawRecord, read_all
-from longseq.data.survey.sample import sample_of
+from longseq.data.survey.reading import Check, RawRecord, read_all
+from longseq.data.survey.sample import Sample, sample_of
 from longseq.data.survey.sketches import sketches
 from longseq.data.survey.wish import LEAST_IDENTITY, Wish, wish_of
 from longseq.data.tokenizers.alphabet import INVALID, code_table
@@ -23,19 +23,21 @@ from longseq.reports.format import counted
 
 @dataclass(frozen=True)
 class FirstPass:
-    """table, check: of the recipe, as in `sketches`. kept: what the names of the files start with
-    that hold what was learnt. report: told the bytes read; say: what was found.
+    """table, check: of the recipe, as in `sketches`; features: which are documents. kept: what the
+    names of the files start with that hold what was learnt. report: told the bytes read; say: what
+    was found. digests: as in `read_all`.
     """
 
     inputs: Inputs
     columns: Columns
     skip_bad: bool
     table: bytes
-    check: Callable[[RawRecord, bytes], None]
+    check: Check
+    features: tuple[str, ...]
     kept: Path
     report: Callable[[int], None]
     say: Callable[[str], None]
-    bad: set[int] = field(default_factory=set)
+    digests: dict[int, str] = field(default_factory=dict)
 
     def likeness(self, wish: Wish) -> Likeness | None:
         """Duplicates and groups, where they are asked for."""
@@ -47,7 +49,7 @@ class FirstPass:
         alike = wish.near > 0 or wish.alike > 0
         check = self._noted if self.skip_bad else self.check
         found = sketches(self._records(), self.table, check, self.inputs.bytes, alike)
-        likeness = compare(found, len(self.inputs.paths), wish, self.bad)
+        likeness = compare(found, len(self.inputs.paths), wish, self.digests)
         replace_file(path, likeness.text())
         if wish.exact:
             self.say(f"dropped as duplicates of others: {counted(sum(likeness.dropped), 'record')}")
@@ -63,19 +65,20 @@ class FirstPass:
             )
         return likeness
 
-    def _noted(self, record: RawRecord, codes: bytes) -> None:
+    def _noted(self, record: RawRecord, codes: bytes) -> bool:
         """What is wrong with a record makes its file a bad one."""
         try:
-            self.check(record, codes)
+            return self.check(record, codes)
         except UserError:
-            self.bad.add(record.file)
+            self.digests[record.file] = ""
+            return True
 
     def tokenizer(self, wanted: str) -> Path:
         """The tokenizer.json that --train-tokenizer asks for."""
         size = bpe_size(wanted)
         path = self.kept.with_suffix(".json")
         if not path.exists():
-            sample = sample_of(self._records(), self.table)
+            sample = self._sample()
             replace_file(path, train_bpe(sample, size))
             used = sum(map(len, sample.words))
             self.say(
@@ -84,11 +87,24 @@ class FirstPass:
             )
         return path
 
+    def _sample(self) -> Sample:
+        """Drawn again where a file turned out to be bad: nothing is learnt from it."""
+        note = self._noted if self.skip_bad else None
+        while True:
+            before = self._bad_files()
+            sample = sample_of(self._records(), self.table, note)
+            if self._bad_files() == before:
+                return sample
+
+    def _bad_files(self) -> int:
+        return list(self.digests.values()).count("")
+
     def _records(self) -> Iterator[RawRecord]:
         scratch = str(self.kept.with_suffix(".copy"))
         return read_all(
-            self.inputs.paths, self.columns, scratch, self.skip_bad, self.report, self.bad
-        )
+            self.inputs.paths, self.columns, scratch, self.skip_bad, self.report, self.digests,
+            self.features,
+        )  # fmt: skip
 
 
 def list_duplicates(inputs: Inputs, near: float, columns: Columns) -> None:
@@ -104,21 +120,23 @@ def list_duplicates(inputs: Inputs, near: float, columns: Columns) -> None:
         )
     wish = wish_of("exact" if near == 1 else f"near:{near}", "record")
 
-    def check(record: RawRecord, codes: bytes) -> None:
+    def check(record: RawRecord, codes: bytes) -> bool:
         place = codes.find(INVALID)
         if place >= 0:
             raise UserError(
                 f"{record.path}: record {record.name}: letter {place + 1:,} is no nucleotide: mend"
                 " the record, or leave the file out"
             )
+        return False
 
     with (
         tempfile.TemporaryDirectory() as folder,
         progress_bar("looking", inputs.bytes) as report,
     ):
-        records = read_all(inputs.paths, columns, f"{folder}/copy", False, report, set())
+        digests: dict[int, str] = {}
+        records = read_all(inputs.paths, columns, f"{folder}/copy", False, report, digests)
         found = sketches(records, code_table(), check, inputs.bytes, wish.near > 0)
-        likeness = compare(found, len(inputs.paths), wish)
+        likeness = compare(found, len(inputs.paths), wish, digests)
     if likeness.duplicates:
         print(likeness.rows(), end="", flush=True)
     said = f"{len(likeness.duplicates):,} of {len(likeness.dropped):,} records are duplicates"

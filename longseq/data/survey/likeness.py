@@ -8,7 +8,7 @@ them.
 
 import json
 from collections import Counter
-from collections.abc import Container, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 
 from longseq.data.survey.sketches import FEWEST, K, Sketch
@@ -32,7 +32,7 @@ class Duplicate:
 class Likeness:
     """Of all records in their order, file by file. first: the place of each file's first record;
     dropped: which are left out; group: of each record, by number; short: records too short to be
-    compared by likeness.
+    compared by likeness. digests: of each file as it was read for this, "" of a bad one.
     """
 
     first: list[int]
@@ -40,6 +40,7 @@ class Likeness:
     group: list[int]
     duplicates: list[Duplicate] = field(default_factory=list)
     short: int = 0
+    digests: list[str] = field(default_factory=list)
 
     def text(self) -> str:
         return json.dumps(asdict(self))
@@ -61,21 +62,22 @@ class Likeness:
             values["group"],
             [Duplicate(**found) for found in values["duplicates"]],
             values["short"],
+            values["digests"],
         )
 
 
 def compare(
-    sketches: Iterable[Sketch], files: int, wish: Wish, bad: Container[int] = ()
+    sketches: Iterable[Sketch], files: int, wish: Wish, digests: Mapping[int, str]
 ) -> Likeness:
-    """Duplicates and groups of all records. bad: files, known once all are read, that are left out,
-    so that nothing is dropped in favour of what they hold.
+    """Duplicates and groups of all records. digests: of the files, known once all are read. Nothing
+    is dropped in favour of what a bad one holds, or of a record that makes no document.
     """
     found = list(sketches)
     first = [0] * files
     for place in range(len(found) - 1, -1, -1):
         first[found[place].file] = place - found[place].number
     same = _Same(found)
-    good = [place for place, one in enumerate(found) if one.file not in bad]
+    good = [place for place, one in enumerate(found) if digests[one.file] and not one.left_out]
     order = sorted(good, key=lambda place: -found[place].bases)
     kept = same.exact(order) if wish.exact else order
     if wish.near:
@@ -90,7 +92,8 @@ def compare(
     dropped = [False] * len(found)
     for place in same.kept_for:
         dropped[place] = True
-    return Likeness(first, dropped, groups.numbers(), same.duplicates(), short)
+    read = [digests[file] for file in range(files)]
+    return Likeness(first, dropped, groups.numbers(), same.duplicates(), short, read)
 
 
 class _Same:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from longseq.data.sources.pieces import TEXTS
-from longseq.data.survey.reading import RawRecord
+from longseq.data.survey.reading import Check, RawRecord
 from longseq.data.tokenizers.alphabet import GAPS, LAYOUT, UNKNOWN, letters
 
 WORD = 128  # letters; words of the vocabulary are searched within as many
@@ -53,9 +53,10 @@ class Sample:
             yield self.words[start : start + size]
 
 
-def sample_of(records: Iterable[RawRecord], table: bytes) -> Sample:
+def sample_of(records: Iterable[RawRecord], table: bytes, note: Check | None = None) -> Sample:
     """A sample of all of them, as a tokenizer of text will see them. table: letter → code
-    (alphabet.py); what is no nucleotide is passed over here, for the preparation refuses it.
+    (alphabet.py); what is no nucleotide is passed over here, for the preparation refuses it. note:
+    sees the codes of each part.
     """
     sample = Sample()
     for record in records:
@@ -65,6 +66,8 @@ def sample_of(records: Iterable[RawRecord], table: bytes) -> Sample:
                 sample.text = True
                 continue
             codes = raw.translate(table, LAYOUT + GAPS)
+            if note is not None:
+                note(record, codes)
             bases = np.minimum(np.frombuffer(codes, np.uint8), UNKNOWN)
             sample.add(letters(bases).encode())
     return sample

@@ -5,7 +5,7 @@ is below one part of its range. Two sketches share what the records share, whate
 """
 
 import importlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from longseq.data.sources.pieces import TEXTS
-from longseq.data.survey.reading import RawRecord
+from longseq.data.survey.reading import Check, RawRecord
 from longseq.data.tokenizers.alphabet import GAPS, LAYOUT, LETTERS, letters, reverse_complement
 from longseq.errors import UserError
 from longseq.host.atomic_files import Sha256
@@ -26,7 +26,7 @@ FEWEST = 10  # hashes of a record below which its likeness says nothing
 @dataclass(frozen=True)
 class Sketch:
     """file, number: as in RawRecord. digest: of either strand; hashes: uint64 [n], none without a
-    library's sketch.
+    library's sketch. left_out: whether it will make no document.
     """
 
     file: int
@@ -36,6 +36,7 @@ class Sketch:
     bases: int
     digest: bytes
     hashes: npt.NDArray[np.uint64]
+    left_out: bool = False
 
 
 def sketch_library() -> Any:
@@ -50,9 +51,8 @@ def sketch_library() -> Any:
 
 
 def sketches(
-    records: Iterable[RawRecord], table: bytes, check: Callable[[RawRecord, bytes], None],
-    total: int, alike: bool,
-) -> Iterator[Sketch]:  # fmt: skip
+    records: Iterable[RawRecord], table: bytes, check: Check, total: int, alike: bool
+) -> Iterator[Sketch]:
     """One for each record, which is held in memory for it.
 
     table: letter → code (alphabet.py); check: refuses what is no nucleotide. total: bytes of all
@@ -64,7 +64,7 @@ def sketches(
         if record.kind in TEXTS:
             raise UserError(f"{record.path}: duplicates are found in sequences, and this is text")
         codes = b"".join([part.translate(table, LAYOUT + GAPS) for part in record.parts])
-        check(record, codes)
+        left_out = check(record, codes)
         forward = np.minimum(np.frombuffer(codes, np.uint8), len(LETTERS) - 1)
         strand = min(forward.tobytes(), reverse_complement(forward).tobytes())
         hashes = np.zeros(0, np.uint64)
@@ -75,5 +75,6 @@ def sketches(
             hashes = np.fromiter(found.hashes, np.uint64, len(found))
         digest = Sha256(strand).digest()[:16]
         yield Sketch(
-            record.file, record.number, record.path, record.name, len(codes), digest, hashes
-        )
+            record.file, record.number, record.path, record.name, len(codes), digest, hashes,
+            left_out,
+        )  # fmt: skip

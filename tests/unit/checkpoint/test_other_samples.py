@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from longseq.checkpoint.left_out import AllLeftOut, LeftOut
-from longseq.checkpoint.other_samples import UNKNOWN, Compared, compare, idle
+from longseq.checkpoint.other_samples import UNKNOWN, Compared, compare, idle, of_all
 from longseq.config.checks import parse_config
 from longseq.data.numbering import numbering
 from longseq.data.opening import open_data
@@ -19,6 +19,8 @@ from longseq.data.prepare.job import prepare, quiet
 from longseq.data.prepare.recipe import Recipe
 from longseq.data.prepare.settings import Settings
 from longseq.data.sources.inputs import expand
+from longseq.errors import UserError
+from longseq.parallel.agreement import Ranks
 from longseq.run.resumed import Before
 
 LENGTH = 16
@@ -73,6 +75,14 @@ def test_the_hash_is_the_same_where_the_samples_are(prefix: str, words: str) -> 
     (first, tokens), (other, others) = found(prefix), found(prefix, *words.split())
     assert (first["sha256"] == other["sha256"]) == (tokens == others)
     assert first["files"] == other["files"]
+
+
+def test_ranks_that_opened_other_data_do_not_train(prefix: str) -> None:
+    """As where `prepare --overwrite` comes between two ranks that start."""
+    now, _ = found(prefix)
+    assert of_all(now, Ranks(1, 2, lambda mine: [mine, mine])) == now
+    with pytest.raises(UserError, match=f"{prefix} .*: rank 2 has opened other data than rank 0"):
+        of_all(now, Ranks(0, 3, lambda mine: [mine, mine, "other"]))
 
 
 def compared(prefix: str, words: str, then: dict[str, Any], before: str | None) -> Compared:

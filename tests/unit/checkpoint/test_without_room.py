@@ -47,7 +47,7 @@ class Disk:
 def kept(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A run of 12 iterations; .disk and .said."""
     monkeypatch.setattr(run_checkpoints, "engine_state", lambda *_: None)
-    monkeypatch.setattr(run_checkpoints, "numbering", lambda *_: {})
+    monkeypatch.setattr(run_checkpoints, "numbering", lambda *_: {"sha256": ""})
     config = parse_config("--num-layers 2 --train-iters 12".split(), 1)
     tokenizer = SimpleNamespace(specification="nucleotide")
     data: Any = SimpleNamespace(cuts=[], vocab_size=16, tokenizer=tokenizer)

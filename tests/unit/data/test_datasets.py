@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 from data_helpers import make, options
 
+from longseq.data import opening
 from longseq.data.datasets import check_data, contents, open_datasets
+from longseq.data.held_out import split_datasets
 from longseq.data.opening import open_data
 from longseq.errors import UserError
 
@@ -19,6 +22,28 @@ def test_part_without_weight_is_none(tmp_path: Path) -> None:
     assert data.valid is None
     assert data.train is not None
     assert data.vocab_size == 16
+
+
+@pytest.mark.parametrize("until", ["bin", "json", "idx"])
+def test_data_prepared_again_meanwhile_are_not_opened_in_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, until: str
+) -> None:
+    """The .idx is gone; the manifest is another; or all of it is."""
+    (tmp_path / "new").mkdir()
+    new, _ = make(tmp_path / "new", ">b\nCCCC\n>c\nCCCCC\n")
+    prefix, _ = make(tmp_path, ">a\nACGTACGTAC\n")
+
+    def replaced(*args: Any) -> Any:
+        Path(f"{prefix}.idx").unlink()
+        for ending in ("bin", "json", "idx"):
+            os.replace(f"{new}.{ending}", f"{prefix}.{ending}")
+            if ending == until:
+                break
+        return split_datasets(*args)
+
+    monkeypatch.setattr(opening, "split_datasets", replaced)
+    with pytest.raises(UserError, match="was prepared again while it was opened"):
+        open_data(options(prefix), 4, 0)
 
 
 def test_tokenizer_must_agree(tmp_path: Path) -> None:

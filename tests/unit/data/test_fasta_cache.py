@@ -9,11 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from data_helpers import LAMBDA
+from data_helpers import LAMBDA, texts
 
+from longseq.data import fasta_cache
 from longseq.data.fasta_cache import default_cache_folder, ensure_prepared, prefix_of
 from longseq.data.indexed.format import IndexedTokens
 from longseq.errors import UserError
+from longseq.host.atomic_files import digest
 
 CALL = (
     "import sys; from longseq.data.fasta_cache import *;"
@@ -43,6 +45,26 @@ def test_other_content_or_tokenizer_is_another_entry(tmp_path: Path) -> None:
         source.write_text(content)
         prefixes.add(ensure_prepared(str(source), tmp_path / "cache", tokenizer))
     assert len(prefixes) == 3
+
+
+def test_what_changes_while_it_is_read_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be the tokens of another content under the digest of the first."""
+    source = tmp_path / "live.fa"
+    source.write_text(">one\nAAAA\n")
+
+    def replaced(path: Path) -> str:
+        found = digest(path)
+        source.write_text(">two\nCCCC\n")
+        return found
+
+    monkeypatch.setattr(fasta_cache, "digest", replaced)
+    with pytest.raises(UserError, match=r"live\.fa \(DATA_PATH\) changed while it was read"):
+        ensure_prepared(str(source), tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+    monkeypatch.undo()
+    assert texts(ensure_prepared(str(source), tmp_path / "cache")) == ["CCCC"]
 
 
 def test_many_at_once(tmp_path: Path) -> None:

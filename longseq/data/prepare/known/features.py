@@ -1,7 +1,6 @@
 """What a preparation of features keeps of each document: what it is, and how far it reaches."""
 
 from array import array
-from typing import NamedTuple
 
 import numpy as np
 
@@ -13,13 +12,6 @@ from longseq.host.atomic_files import sync_open
 NOT_JOINED = (-1, -1)
 
 
-class FeatureMark(NamedTuple):
-    """How far the table was between two files."""
-
-    written: int
-    reaches: int
-
-
 class FeatureTable:
     """PREFIX.documents.tsv as it is written, and the reach of documents that are joined."""
 
@@ -27,7 +19,7 @@ class FeatureTable:
         self._file = open(f"{prefix}.{ENDING}", "w", encoding="utf-8")  # noqa: SIM115
         self._file.write(HEADER)
         self._reaches = array("q")  # by document, two: lowest base and one past the highest
-        self._any_joined = False
+        self.mark()
 
     def add(self, features: list[Feature], numbers: Ints) -> None:
         """The next documents, each the feature of its number."""
@@ -39,22 +31,22 @@ class FeatureTable:
             line = document_line(feature.kind, feature.location, feature.name, facts)
             self._file.write(line)
             joined = len(feature.parts) > 1
-            self._any_joined |= joined
             self._reaches.extend((feature.low, feature.high) if joined else NOT_JOINED)
 
-    def mark(self) -> FeatureMark:
-        return FeatureMark(self._file.tell(), len(self._reaches))
+    def mark(self) -> None:
+        self._marked = self._file.tell(), len(self._reaches)
 
-    def rollback(self, mark: FeatureMark) -> None:
-        self._file.seek(mark.written)
+    def rollback(self) -> None:
+        written, reaches = self._marked
+        self._file.seek(written)
         self._file.truncate()
-        del self._reaches[mark.reaches :]
+        del self._reaches[reaches:]
 
     def finish(self) -> Ints | None:
         """Flush the table to disk. Returns the reaches, int64 [documents, 2], if any is joined."""
         sync_open(self._file)
         reaches = np.frombuffer(self._reaches, dtype="<i8").reshape(-1, 2)
-        return reaches if self._any_joined else None
+        return reaches if (reaches >= 0).any() else None
 
     def close(self) -> None:
         self._file.close()

@@ -20,6 +20,17 @@ class Known:
         self.by = settings.fact
         self.groups = array("q")
         self._numbers: dict[str, int] = {}
+        self._marked = 0
+
+    def mark(self) -> None:
+        self._marked = len(self.groups)
+        if self.metadata is not None:
+            self.metadata.mark()
+
+    def rollback(self) -> None:
+        del self.groups[self._marked :]  # a number that no record has is left out at the end
+        if self.metadata is not None:
+            self.metadata.rollback()
 
     def facts(self, path: str, names: list[str], own: list[str]) -> list[str]:
         """JSON of what is known of each record; [] where nothing is."""

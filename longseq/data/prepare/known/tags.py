@@ -28,6 +28,16 @@ class Tags:
         self._most = 2**16 - 1 if small else 2**31 - 1
         self._said: set[str] = set()  # the names that some document said
         self._weight = recipe.weights.index(recipe.tag_weight)
+        self.mark()
+
+    def mark(self) -> None:
+        self._marked = len(self.numbers), set(self._said)
+
+    def rollback(self) -> None:
+        count, said = self._marked
+        self._said = set(said)
+        while len(self.numbers) > count:
+            self.numbers.popitem()
 
     @property
     def tokenizer(self) -> Tagged:
@@ -49,9 +59,6 @@ class Tags:
         document.
         """
         tokens, lengths, weights = result.tokens, result.lengths, result.weights
-        if len(lengths) and lengths[0] == 1 and not is_open:  # an end alone ends nothing
-            tokens, lengths = tokens[1:], lengths[1:]
-            weights = None if weights is None else weights[1:]
         goes_on = is_open and len(tokens) > 0 and tokens[0] != self.inner.end_of_document
         owner = result.runs.owner[1 if goes_on else 0 :]
         ends = np.cumsum(lengths)

@@ -18,8 +18,8 @@ from longseq.data.indexed.growing import GrowingFile, Place
 from longseq.data.indexed.record_table import ENDING, HEADERS, record_rows
 from longseq.data.indexed.writer import IndexedWriter
 from longseq.data.prepare.encode import Encoder
-from longseq.data.prepare.encoded import Encoded, Stretch, without
-from longseq.data.prepare.known.features import FeatureMark, FeatureTable
+from longseq.data.prepare.encoded import Encoded, Stretch, begun, emptied, without
+from longseq.data.prepare.known.features import FeatureTable
 from longseq.data.prepare.known.records import Known
 from longseq.data.prepare.known.tags import Tags
 from longseq.data.prepare.settings import Settings
@@ -33,6 +33,7 @@ from longseq.data.prepare.writing.progress import (
     write_progress,
 )
 from longseq.data.sources.names import printable
+from longseq.data.tokenizers.words import Words
 from longseq.errors import UserError
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class Output:
         self.known = Known(settings)
         self.tags = Tags(settings.recipe, self.tokenizer) if settings.recipe.tags else None
         self.features = FeatureTable(prefix) if settings.recipe.features else None
+        self.beside = [one for one in (self.known, self.tags, self.features) if one is not None]
         dtype = self.tokenizer.dtype if self.tags is None else self.tags.dtype
         weighted = len(settings.recipe.weights) > 1
         self.writer = IndexedWriter(prefix, dtype, weighted, sizes)
@@ -75,7 +77,6 @@ class Output:
         self._path = ""
         self._bad = ""  # why the file that is being read is left out
         self._before: dict[str, Place] = {}  # digests before it, if this process began it
-        self._features_before: FeatureMark | None = None
         self._saved = time.monotonic()
         self._identity = progress.identity
         self._long = LongStart("", 0, Counter())
@@ -115,7 +116,8 @@ class Output:
         if task.goes_on:
             return
         self._before = {ending: file.place() for ending, file in self.files.items()}
-        self._features_before = None if self.features is None else self.features.mark()
+        for one in self.beside:
+            one.mark()
         mark, identity = self._mark(), task.identity
         self.progress = replace(self.progress, start=mark, identity=identity, pieces=0, whole=mark)
 
@@ -125,20 +127,14 @@ class Output:
             self._long = replace(task, facts=facts)
             self._documents_before = self.writer.num_documents
             self.counts.update(task.counts)
-            self._dropping = task.kept and bool(self._dropped(1).any())
-            if self._dropping:
-                self._count_dropped(task)
+            self._dropping = bool(self._dropped(1).any())
+            self.counts.update(duplicate_records=int(self._dropping))
             if not task.kept:
                 self._add_records([task.name], [task.length], [0], [facts])
                 self._whole_piece()
-        elif isinstance(task, Stretch) and self._dropping:
-            if task.final:
-                long = self._long
-                self._add_records([long.name], [long.length], [0], [long.facts])
-                self._whole_piece()
         elif result is not None:
             if isinstance(task, Stretch):
-                self._add(result, [self._long.facts])
+                self._add(emptied(result) if self._dropping else result, [self._long.facts])
                 self._end_stretch(task)
             else:
                 if (dropped := self._dropped(len(result.names))).any():
@@ -154,7 +150,8 @@ class Output:
         if self.likeness is None:
             return NONE
         at = self._place()
-        return np.array(self.likeness.dropped[at : at + count], dtype=bool)
+        known = self.likeness.dropped[at : at + count]  # of a file that has changed, too few
+        return np.array(known + [False] * (count - len(known)))
 
     def _place(self) -> int:
         """Of the next record among all of the inputs."""
@@ -163,17 +160,32 @@ class Output:
         first = self.likeness.first[self.progress.files]
         return first + self.records - self.progress.start.records
 
-    def _count_dropped(self, task: LongStart) -> None:
-        if self.settings.recipe.features:  # counted with the stretches, which are not read
-            self.counts.update(duplicate_records=1)
-            return
-        strands = 2 if self.settings.recipe.reverse_complement else 1
-        bases = getattr(self.tokenizer, "bases", 1)
-        letters = strands * task.length - task.counts["trailing_bases"]
-        self.counts.update(duplicate_records=1, duplicate_tokens=letters // bases)
+    def _check_compared(self, task: FileEnd, reason: str) -> str:
+        """Why a file is left out, or "". Refuse what its records were compared for in vain: it has
+        changed, or is bad after all.
+        """
+        if self.likeness is None:
+            return reason
+        digest = self.likeness.digests[self.progress.files]
+        if not reason and not digest:
+            return f"{task.path} could not be compared: without --skip-bad it is said why"
+        if not reason and digest != task.facts["sha256"]:
+            self.progress = Progress(self.progress.fingerprint)  # nothing is gone on with
+            raise UserError(
+                f"{task.path} has changed since its records were compared: prepare again once it is"
+                " whole"
+            )
+        if reason and any(one.kept_file == task.path for one in self.likeness.duplicates):
+            raise UserError(
+                f"{reason}; records of other files were dropped as duplicates of its own: leave the"
+                " file out"
+            )
+        return reason
 
     def _add(self, result: Encoded, facts: list[str]) -> None:
         """Append tokens, and the places of the documents that they end."""
+        if self._open is None:
+            result = begun(result)
         if self.tags is not None:
             result = self.tags.put(result, facts, self._open is not None)
         runs = result.runs
@@ -190,6 +202,9 @@ class Output:
         if len(result.tokens) and may_grow:
             self.largest = max(self.largest, int(result.tokens.max()))
         self.counts.update(result.counts)
+        if isinstance(self.tokenizer, Words):
+            unknown = self.tokenizer.ambiguous(result.tokens)
+            self.counts.update(unknown_words=int(np.count_nonzero(unknown)))
         self.unknown = self.unknown or result.unknown
 
     @property
@@ -246,13 +261,12 @@ class Output:
     def _end_file(self, task: FileEnd) -> None:
         entry: dict[str, Any] = {"path": task.path, "identity": self._identity}
         start = self.progress.start
-        if reason := self._bad or task.reason:
+        if reason := self._check_compared(task, self._bad or task.reason):
             for ending, file in self.files.items():
                 file.cut(self._before.get(ending) or Place(start.sizes[ending]))
             self._load(start)
-            del self.known.groups[start.records :]
-            if self.features is not None and self._features_before is not None:
-                self.features.rollback(self._features_before)
+            for one in self.beside:
+                one.rollback()
             self._open, self.writer.open_length = None, 0
             entry["reason"] = reason
         else:

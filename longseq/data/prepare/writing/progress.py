@@ -20,7 +20,7 @@ from longseq.host.atomic_files import Sha256, replace_file
 
 STATE = "state.json"
 SOURCES = "sources.jsonl"  # a line for each file that was read to its end
-FORMAT = 2  # 1: files were cut into other pieces
+FORMAT = 3  # 1: files were cut into other pieces; 2: texts without tokens were documents
 SAVE_EVERY = 10.0  # seconds
 
 

@@ -36,6 +36,15 @@ class Annotation:
     sources: list[dict[str, Any]] = field(default_factory=list)
     other: tuple[str, str] | None = None
     counts: Counter[str] = field(default_factory=Counter)
+    _since: set[str] = field(default_factory=set)  # taken since the mark
+
+    def mark(self) -> None:
+        """What was taken so far was."""
+        self._since = set()
+
+    def rollback(self) -> None:
+        """What was taken since the mark may be taken again."""
+        self.taken -= self._since
 
     def take(self, path: str, name: str, length: int, gaps: int) -> tuple[Feature, ...]:
         """The features of a record, by the first word of its name, in the order of their places."""
@@ -46,10 +55,11 @@ class Annotation:
         if word in self.taken:
             raise UserError(f"{path}: {word} is annotated, and two records are called so")
         self.taken.add(word)
+        self._since.add(word)
         if gaps:
             raise gaps_among_places(path, word, gaps, self.files[word])
         placed = []
-        for feature in self.features.pop(word, []):
+        for feature in self.features.get(word, []):
             fits = on_circle(feature, length, word in self.circular)
             if fits is None:
                 raise UserError(
@@ -59,6 +69,10 @@ class Annotation:
                 )
             placed.append(fits)
         return tuple(sorted(placed, key=lambda feature: feature.low))
+
+    def has(self, name: str) -> bool:
+        """Whether a record of this name is annotated."""
+        return name.split(" ")[0] in self.files
 
     def check_met(self) -> None:
         """Every annotated record was among the sequences."""

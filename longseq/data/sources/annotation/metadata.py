@@ -33,7 +33,8 @@ class Metadata:
         if len(header) < 2:
             raise UserError(f"{shown}: its first line names no column beside the sequences' names")
         self._rows: dict[str, dict[str, str]] = {}
-        self._used: set[str] = set()
+        self._used: set[str] = set()  # since the mark
+        self._used_before: set[str] = set()
         for number, row in enumerate(rows, 2):
             if not row:
                 continue
@@ -49,7 +50,16 @@ class Metadata:
     @property
     def unused(self) -> int:
         """Rows that no record or file is called."""
-        return len(self._rows) - len(self._used)
+        return len(self._rows) - len(self._used | self._used_before)
+
+    def mark(self) -> None:
+        """What was used so far was."""
+        self._used_before |= self._used
+        self._used = set()
+
+    def rollback(self) -> None:
+        """What was used since the mark was not."""
+        self._used = set()
 
     def of(self, path: str, name: str) -> dict[str, str]:
         """What the table says of a record, of its name's first word, or of its file."""
