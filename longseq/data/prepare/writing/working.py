@@ -61,22 +61,13 @@ def clear(folder: Path, name: str, kept: Iterable[str], final: bool = False) -> 
 
 
 def publish(folder: Path, target: Path, names: list[str]) -> None:
-    """Give what is whole its place, and remove what data that were there had beside it. Where that
-    fails, what was moved goes back, for the same command to go on.
-    """
-    index = f"{target.name}.idx"
+    """Give what is whole its place, and remove what data that were there had beside it."""
+    index = target.with_name(f"{target.name}.idx")
     old = prepared(str(target))
-    try:
-        (target.parent / index).unlink(missing_ok=True)  # so that none opens half of them
-        for path in old - {str(target.with_name(name)) for name in names}:
-            os.unlink(path)
-        publish_files(folder, target.parent, names, index)
-    except BaseException:
-        for name in names:
-            if not (folder / name).exists():
-                with suppress(OSError):
-                    os.replace(target.with_name(name), folder / name)
-        raise
+    index.unlink(missing_ok=True)  # so that none opens half of them
+    for path in old - {str(target.with_name(name)) for name in names}:
+        os.unlink(path)
+    publish_files(folder, target.parent, names, index.name)
 
 
 def prepared(prefix: str) -> set[str]:
