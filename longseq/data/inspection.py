@@ -64,14 +64,22 @@ def read_all(dataset: Dataset) -> Contents:
     counts = np.zeros(size, dtype=np.int64)
     ends = Ends(tokens, dataset.tokenizer.end_of_document)
     for start, piece in blocks(tokens):
-        if int(piece.min()) < 0 or int(piece.max()) >= size:
-            place = start + int(np.argmax((piece < 0) | (piece >= size)))
-            raise UserError(
-                f"{tokens.bin_path}: token number {place} is outside the vocabulary of {size}"
-            )
+        check_inside(dataset, start, piece)
         counts += np.bincount(piece, minlength=size)
         ends.look(start, piece)
     return Contents(counts, ends)
+
+
+def check_inside(dataset: Dataset, start: int, piece: Tokens) -> None:
+    """UserError where one of these tokens, the first of which is number `start`, is outside the
+    vocabulary, as another program's may be.
+    """
+    size = dataset.tokenizer.vocab_size
+    if int(piece.min()) < 0 or int(piece.max()) >= size:
+        place = start + int(np.argmax((piece < 0) | (piece >= size)))
+        raise UserError(
+            f"{dataset.tokens.bin_path}: token number {place} is outside the vocabulary of {size}"
+        )
 
 
 def problems(dataset: Dataset, lengths: Ints, contents: Contents) -> list[str]:

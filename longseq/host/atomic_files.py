@@ -18,7 +18,8 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from typing import IO, Any
 
@@ -103,7 +104,7 @@ def make_aside(target: Path, remedy: str = "name a folder that can be written") 
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        for folder in target.parent.glob(_escape(target.name) + ASIDE + "*"):
+        for folder in target.parent.glob(escape(target.name) + ASIDE + "*"):
             if _abandoned(folder):
                 shutil.rmtree(folder, ignore_errors=True)
         name = f"{target.name}{ASIDE}{_host()}-{os.getpid()}-{os.urandom(3).hex()}"
@@ -146,10 +147,14 @@ def publish_files(aside: Path, target: Path, names: Iterable[str], last: str) ->
     """Move these files of `aside` beside each other into `target`, the one named `last` at the end.
 
     An older `last` goes first: what is opened through it stops opening before the others change.
+    Where one cannot be moved, those that were are moved back.
     """
     (target / last).unlink(missing_ok=True)
-    for name in [*sorted(set(names) - {last}), last]:
-        os.replace(aside / name, target / name)
+    with ExitStack() as back:
+        for name in [*sorted(set(names) - {last}), last]:
+            os.replace(aside / name, target / name)
+            back.callback(os.replace, target / name, aside / name)
+        back.pop_all()
     sync(target)
 
 
@@ -277,10 +282,6 @@ def no_name(error: OSError) -> UserError | None:
 
 def _host() -> str:
     return os.uname().nodename.replace("-", "_") or "host"
-
-
-def _escape(name: str) -> str:
-    return "".join(f"[{c}]" if c in "[]*?" else c for c in name)
 
 
 def _abandoned(folder: Path) -> bool:

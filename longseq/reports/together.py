@@ -54,6 +54,11 @@ def labels(runs: Sequence[RunRecord]) -> list[str]:
     return [shortened(name, ROOM) for name in names]
 
 
+def _drawn(name: str) -> str:
+    """A name as a picture shows it: what is between two dollars would be read as a formula."""
+    return name.replace("$", r"\$")
+
+
 def losses_together(runs: Sequence[RunRecord], near: bool) -> str:
     """Training losses of several runs on each other; near: only where they come near to the
     baselines, of which those are drawn that are the same for all runs.
@@ -65,7 +70,7 @@ def losses_together(runs: Sequence[RunRecord], near: bool) -> str:
             colour, line = COLOURS[number % len(COLOURS)], LINES[number % len(LINES)]
             x, y = thin(*run.column("lm_loss"))
             y = smooth(y)
-            axes.plot(x, y, line, color=colour, linewidth=1.5, label=name)
+            axes.plot(x, y, line, color=colour, linewidth=1.5, label=_drawn(name))
             shown += y
         if near:
             marks = common_marks(runs)[0]
@@ -92,8 +97,8 @@ def _together(runs: Sequence[RunRecord], key: str, what: str, **how: Any) -> str
         for number, (run, name) in enumerate(zip(runs, labels(runs), strict=True)):
             colour, line = COLOURS[number % len(COLOURS)], LINES[number % len(LINES)]
             curve = thin(*run.column(key))
-            size = SIZES[number % len(SIZES)]
-            axes.plot(*curve, line, color=colour, linewidth=1.2, label=name, markersize=size, **how)
+            text, size = _drawn(name), SIZES[number % len(SIZES)]
+            axes.plot(*curve, line, color=colour, linewidth=1.2, label=text, markersize=size, **how)
         if key == "tokens_per_sec":
             from_zero(axes, what)
         axes.set_ylabel(what)

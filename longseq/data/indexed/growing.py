@@ -60,7 +60,8 @@ class GrowingFile:
         return sha
 
     def sync(self) -> None:
-        sync_open(self._file)
+        if not self._file.closed:  # what is finished is on the disk
+            sync_open(self._file)
 
     def close(self) -> None:
         self._file.close()

@@ -17,7 +17,7 @@ from longseq.data.prepare.workers import encode_all
 from longseq.data.prepare.writing.finish import finish
 from longseq.data.prepare.writing.output import Output
 from longseq.data.prepare.writing.progress import STATE, Progress, find_progress, fingerprint
-from longseq.data.prepare.writing.working import SURVEY, clear, remove_working
+from longseq.data.prepare.writing.working import SURVEY, clear, publish, remove_working
 from longseq.data.sources.annotation.features import kinds_of
 from longseq.data.sources.identity import identity
 from longseq.data.sources.inputs import Inputs
@@ -27,7 +27,6 @@ from longseq.errors import UserError
 from longseq.host.atomic_files import (
     Sha256,
     lost,
-    publish_files,
     unfinished,
     unwritable,
 )
@@ -70,12 +69,12 @@ def prepare(
                 recipe = replace(settings.recipe, tokenizer=f"huggingface:{path}")
                 settings = replace(settings, recipe=recipe)
             name = str(folder / target.name)
-            manifest = write_tokens(inputs, name, settings, report, say, likeness, annotation)
-            publish_files(
-                folder, target.parent, _names(target.name, manifest), f"{target.name}.idx"
-            )
+            manifest = _write(inputs, name, settings, report, say, likeness, annotation)
+            publish(folder, target, _names(target.name, manifest))
+            (folder / STATE).unlink(missing_ok=True)
         except OSError as error:
-            problem = f"{error.filename or target.parent}: {lost(error, folder)}"
+            where = error.filename2 or error.filename or target.parent
+            problem = f"{where}: {lost(error, folder)}"
             raise unwritable(problem + _kept(folder), error) from None
         except UserError as error:
             raise type(error)(f"{error}{_kept(folder)}") from None
@@ -129,11 +128,21 @@ def _kept(folder: Path) -> str:
 
 
 def write_tokens(
+    inputs: Inputs, prefix: str, settings: Settings, report: Report
+) -> DatasetManifest:
+    """Write PREFIX.bin, .idx, .json and what is beside them into a folder of their own."""
+    manifest = _write(inputs, prefix, settings, report)
+    folder, name = Path(prefix).parent, Path(prefix).name
+    clear(folder, name, _names(name, manifest), final=True)
+    return manifest
+
+
+def _write(
     inputs: Inputs, prefix: str, settings: Settings, report: Report,
     say: Say = quiet, likeness: "Likeness | None" = None, annotation: "Annotation | None" = None,
 ) -> DatasetManifest:  # fmt: skip
-    """Write PREFIX.bin, .idx and .json into a folder that nobody looks into yet, or go on with what
-    is there. A failure leaves what is worth going on with, or nothing.
+    """The same, or go on with what is there, of which all stays, so that it can be done again. A
+    failure leaves what is worth going on with, or nothing.
     """
     folder, name = Path(prefix).parent, Path(prefix).name
     encoder = Encoder(settings.recipe)
@@ -163,7 +172,6 @@ def write_tokens(
         raise
     finally:
         output.abandon()
-    clear(folder, name, _names(name, manifest), final=True)
     return manifest
 
 

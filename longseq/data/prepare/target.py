@@ -3,9 +3,9 @@
 import os
 from pathlib import Path
 
-from longseq.data.indexed.manifest import ENDINGS, read_manifest
+from longseq.data.indexed.manifest import ENDINGS
 from longseq.data.prepare.settings import Settings
-from longseq.data.prepare.writing.working import check_working
+from longseq.data.prepare.writing.working import check_working, prepared
 from longseq.data.sources.inputs import Inputs
 from longseq.data.tokenizers.kinds import files_of
 from longseq.data.written import check_written
@@ -24,6 +24,9 @@ def check_target(inputs: Inputs, prefix: str, settings: Settings, overwrite: boo
     if os.path.exists(f"{prefix}.idx") and not overwrite:
         raise UserError(f"{prefix}.idx exists: choose another --output, or add --overwrite")
     written = [f"{prefix}.{ending}" for ending in ENDINGS]
+    for path in written:
+        if os.path.isdir(path) and not os.path.islink(path):
+            raise UserError(f"{given} would write {path}, which is a folder: name another")
     kept = {
         "is an input": inputs.files,
         "is a file of --tokenizer": [*filter(None, files_of(settings.recipe.tokenizer))],
@@ -38,7 +41,7 @@ def check_target(inputs: Inputs, prefix: str, settings: Settings, overwrite: boo
     check_working(given, folder, Path(prefix).name)
     if overwrite or os.path.exists(os.path.join(folder, LOCK)):  # a killed one was asked before
         return
-    ours = _prepared(prefix)
+    ours = prepared(prefix)
     for path in written:
         if os.path.lexists(path) and path not in ours:
             raise UserError(
@@ -52,14 +55,3 @@ def _check_outside(given: str, folder: str, files: list[str]) -> None:
     for path in files:
         if os.path.realpath(path).startswith(os.path.realpath(folder) + os.sep):
             raise UserError(f"{given} would remove {path}, which is read: name another")
-
-
-def _prepared(prefix: str) -> set[str]:
-    """The files of data that were prepared, without the .idx through which they opened."""
-    try:
-        manifest = read_manifest(prefix)
-    except UserError:  # of something else
-        return set()
-    if manifest is None:
-        return set()
-    return {f"{prefix}.{ending}" for ending in ("json", *manifest.files)}

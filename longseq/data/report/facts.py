@@ -15,7 +15,9 @@ from longseq.data.datasets import Dataset, documents_of
 from longseq.data.held_out import document_records, in_no_part, split_datasets
 from longseq.data.indexed.format import Ints
 from longseq.data.indexed.record_table import ENDING, read_records
-from longseq.data.samples.cuts import PARTS, Segments
+from longseq.data.inspection import check_inside
+from longseq.data.samples.cuts import PARTS
+from longseq.data.samples.held_names import asked_names
 from longseq.data.samples.split import Split
 from longseq.data.tokenizers.letters import LETTERS
 
@@ -26,10 +28,12 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Part:
-    """Of a split. asked, got: shares of all tokens; fair: between half and twice what was asked."""
+    """Of a split. asked, got: shares of all tokens, asked None where records were held out by name;
+    fair: between half and twice what was asked.
+    """
 
     name: str
-    asked: float
+    asked: float | None
     got: float
     tokens: int
     documents: int
@@ -38,7 +42,7 @@ class Part:
 
     @property
     def fair(self) -> bool:
-        return self.asked / 2 <= self.got <= self.asked * 2
+        return self.asked is None or self.asked / 2 <= self.got <= self.asked * 2
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,8 @@ class Facts:
 def facts_of(dataset: Dataset, flags: Data) -> Facts:
     """All of them."""
     (split,) = split_datasets([dataset], flags)
-    gc, acgt, tokens = _letters(dataset)
+    letters = _letters_of(dataset)
+    gc, acgt, tokens = _letters(dataset, *letters)
     lengths = np.diff(dataset.tokens.document_offsets)
     if dataset.manifest is not None and ENDING in dataset.manifest.files:
         lengths = np.array([record.bases for record in read_records(dataset.prefix)])
@@ -95,30 +100,29 @@ def facts_of(dataset: Dataset, flags: Data) -> Facts:
         tokens,
         _sources(dataset),
         split,
-        _parts(dataset, split, flags.split, gc, acgt),
+        _parts(dataset, split, flags, gc, acgt, letters),
         in_no_part(dataset, split),
         _weights(dataset),
         _duplicates(dataset),
     )
 
 
-def _letters(dataset: Dataset) -> tuple[Ints, Ints, Ints]:
+def _letters(dataset: Dataset, gc_of: Ints, acgt_of: Ints) -> tuple[Ints, Ints, Ints]:
     """Of each document its letters G and C, and its letters A, C, G and T; how often each token
-    occurs.
+    occurs. gc_of, acgt_of: the same letters of each token of the vocabulary.
     """
     offsets = dataset.tokens.document_offsets
-    gc_of, acgt_of = _letters_of(dataset)
     gc, acgt = np.zeros((2, dataset.tokens.num_documents), np.int64)
     counts = np.zeros(len(gc_of), np.int64)
     for start in range(0, dataset.tokens.num_tokens, BLOCK):
         piece = dataset.tokens.read(start, min(BLOCK, dataset.tokens.num_tokens - start))
-        counts += np.bincount(piece, minlength=len(counts))[: len(counts)]
-        first = int(np.searchsorted(offsets, start, side="right")) - 1
-        inside = offsets[(offsets > start) & (offsets < start + len(piece))] - start
-        starts = np.concatenate(([0], inside))
-        places = first + np.searchsorted(offsets[first + 1 :], starts + start, side="right")
-        np.add.at(gc, places, np.add.reduceat(gc_of[piece], starts))
-        np.add.at(acgt, places, np.add.reduceat(acgt_of[piece], starts))
+        check_inside(dataset, start, piece)
+        counts += np.bincount(piece, minlength=len(counts))
+        low, high = np.searchsorted(offsets, (start + 1, start + len(piece)))
+        starts = np.union1d([start], offsets[low:high])  # documents of no tokens start with others
+        places = np.searchsorted(offsets, starts, side="right") - 1
+        gc[places] += np.add.reduceat(gc_of[piece], starts - start)
+        acgt[places] += np.add.reduceat(acgt_of[piece], starts - start)
     return gc, acgt, counts
 
 
@@ -129,15 +133,16 @@ def _letters_of(dataset: Dataset) -> tuple[Ints, Ints]:
     return gc, np.array([sum(map(name.count, "ACGT")) for name in bases])
 
 
-def _letters_inside(dataset: Dataset, segments: Segments) -> tuple[int, int]:
-    """The same of the tokens of some segments, which may be parts of documents."""
-    gc_of, acgt_of = _letters_of(dataset)
-    counts = np.zeros(len(gc_of), np.int64)
-    for start, length in zip(segments.start.tolist(), segments.length.tolist(), strict=True):
+def _letters_inside(
+    dataset: Dataset, starts: Ints, lengths: Ints, gc_of: Ints, acgt_of: Ints
+) -> tuple[int, int]:
+    """The same of some stretches of tokens."""
+    gc = acgt = 0
+    for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
         for at in range(start, start + length, BLOCK):
             piece = dataset.tokens.read(at, min(BLOCK, start + length - at))
-            counts += np.bincount(piece, minlength=len(counts))[: len(counts)]
-    return int(counts @ gc_of), int(counts @ acgt_of)
+            gc, acgt = gc + int(gc_of[piece].sum()), acgt + int(acgt_of[piece].sum())
+    return gc, acgt
 
 
 def _sources(dataset: Dataset) -> dict[str, tuple[int, int, int]]:
@@ -156,27 +161,31 @@ def _sources(dataset: Dataset) -> dict[str, tuple[int, int, int]]:
     return {name: (documents[name], bases[name], count) for name, count in tokens.most_common()}
 
 
-def _parts(dataset: Dataset, split: Split, asked: str, gc: Ints, acgt: Ints) -> list[Part]:
+def _parts(
+    dataset: Dataset, split: Split, flags: Data, gc: Ints, acgt: Ints, letters: tuple[Ints, Ints]
+) -> list[Part]:
+    """gc, acgt: of each document; letters: the same of each token, for documents that were cut."""
     documents = documents_of(dataset)
-    owner = documents.owner
-    total = dataset.tokens.num_tokens
+    owner, lengths = documents.owner, np.diff(documents.offsets)
+    total, named = dataset.tokens.num_tokens, asked_names(flags)
     rows = []
-    for name, share in zip(PARTS, parse_split(asked), strict=True):
+    for name, share in zip(PARTS, parse_split(flags.split), strict=True):
         segments = split.parts[name]
         inside = np.searchsorted(documents.offsets, segments.start, side="right") - 1
-        groups = np.unique(owner[inside])
-        guanine_cytosine, letters = int(gc[inside].sum()), int(acgt[inside].sum())
-        if split.by == "position":
-            guanine_cytosine, letters = _letters_inside(dataset, segments)
+        whole = segments.length == lengths[inside]
+        starts, sizes = segments.start[~whole], segments.length[~whole]
+        gc_of_cut, acgt_of_cut = _letters_inside(dataset, starts, sizes, *letters)
+        gc_of_all = int(gc[inside[whole]].sum()) + gc_of_cut
+        count = int(acgt[inside[whole]].sum()) + acgt_of_cut
         rows.append(
             Part(
                 name,
-                float(share),
+                None if name in named else float(share),
                 segments.num_tokens / total if total else 0.0,
                 segments.num_tokens,
                 len(segments.start),
-                len(groups),
-                guanine_cytosine / letters if letters else float("nan"),
+                len(np.unique(owner[inside])),
+                gc_of_all / count if count else float("nan"),
             )
         )
     return rows

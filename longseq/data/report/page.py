@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from longseq.config.arguments import Data
-from longseq.data.datasets import open_datasets
+from longseq.data.datasets import documents_of, open_datasets
 from longseq.data.report.facts import SHOWN, Facts, facts_of, names_of_parts
 from longseq.data.report.pictures import pictures
 from longseq.host.atomic_files import reason, replace_file, unwritable
@@ -14,17 +14,17 @@ from longseq.reports.page import render
 
 Rows = list[tuple[str, str]]
 
-POLICIES = {  # count → what became of these letters
-    "gaps": "alignment gaps, no base",
-    "lower_case_bases": "lower case (soft-masked repeats)",
-    "ambiguous_left_out": "not ACGT, split there",
-    "dropped_bases": "in records dropped for such letters",
-    "short_bases": "in records that are too short",
-    "trailing_bases": "after a record's last whole token",
-    "bases_outside_genes": "outside genes",
-    "duplicate_tokens": "tokens of dropped duplicates",
-    "unknown_letters": "without a token",
-    "unknown_words": "words with a letter other than ACGT ([UNK])",
+POLICIES = {  # count → what became of these letters or tokens, and of which they are a part
+    "gaps": ("alignment gaps, no base", "letters and gaps"),
+    "lower_case_bases": ("lower case (soft-masked repeats)", "letters"),
+    "ambiguous_left_out": ("not ACGT, split there", "on strands"),
+    "dropped_bases": ("in records dropped for such letters", "in records"),
+    "short_bases": ("in records that are too short", "in records"),
+    "trailing_bases": ("after a record's last whole token", "on strands"),
+    "bases_outside_genes": ("outside genes", "letters"),
+    "duplicate_tokens": ("tokens of dropped duplicates", "tokens with duplicates"),
+    "unknown_letters": ("without a token", "as text"),
+    "unknown_words": ("words with a letter other than ACGT ([UNK])", "tokens"),
 }
 
 
@@ -128,11 +128,12 @@ def _n50(facts: Facts) -> int:
 def _split(facts: Facts) -> Rows:
     rows = []
     for part in facts.parts:
+        asked = ", held out by name" if part.asked is None else f" for {part.asked:.2%} asked"
         fair = "" if part.fair or not part.asked else ", far from its share"
         gc = "" if np.isnan(part.gc) else f", GC {part.gc:.2%}"
         rows.append((
             part.name,
-            f"{part.got:.2%} of the tokens for {part.asked:.2%} asked{fair}: {part.tokens:,} in"
+            f"{part.got:.2%} of the tokens{asked}{fair}: {part.tokens:,} in"
             f" {counted(part.groups, 'group')}, {_pieces(part.documents)}{gc}",
         ))  # fmt: skip
     tokens, documents = facts.in_no_part
@@ -149,15 +150,34 @@ def _pieces(count: int) -> str:
 
 
 def _policies(facts: Facts) -> Rows:
-    """Letters by what was done to them, as parts of what was read."""
-    counts = facts.counts
-    total = counts.get("bases") or counts.get("bytes") or 0
-    rows = [
-        (f"{counts[name]:,}" + (f" ({counts[name] / total:.3%})" if total else ""), what)
-        for name, what in POLICIES.items()
+    """What was done to letters and tokens, each as a part of its like."""
+    counts, wholes = facts.counts, _wholes(facts)
+    return [
+        (what, f"{counts[name]:,}" + (f" ({counts[name] / wholes[of]:.3%})" if wholes[of] else ""))
+        for name, (what, of) in POLICIES.items()
         if counts.get(name)
     ]
-    return [(what, number) for number, what in rows]
+
+
+def _wholes(facts: Facts) -> dict[str, int]:
+    """What POLICIES are parts of. In records: where documents are features, in these. On strands:
+    of both, where both are read. Tokens: without ends and tags.
+    """
+    counts, manifest = facts.counts, facts.dataset.manifest
+    options = manifest.options if manifest else {}
+    letters = counts.get("bases", 0) + counts.get("bytes", 0)
+    records = counts.get("feature_bases", letters)
+    tokens = facts.dataset.tokens.num_tokens
+    tokens -= facts.dataset.tokens.num_documents * (1 + documents_of(facts.dataset).lead)
+    return {
+        "letters": letters,
+        "letters and gaps": letters + counts.get("gaps", 0),
+        "in records": records,
+        "on strands": records * (2 if options.get("reverse_complement") else 1),
+        "as text": counts.get("letters", 0),
+        "tokens": tokens,
+        "tokens with duplicates": tokens + counts.get("duplicate_tokens", 0),
+    }
 
 
 def _weights(facts: Facts) -> Rows:

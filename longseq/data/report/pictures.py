@@ -91,7 +91,7 @@ def _sources(axes: Axes, facts: Facts) -> None:
     names = [name.rpartition("/")[2][-LONGEST_NAME:] for name, _ in rows][::-1]
     size, word = _unit(rows[0][1][2])
     axes.barh(range(len(rows)), [row[2] / size for _, row in rows][::-1], color=BLUE)
-    axes.set_yticks(range(len(rows)), names, fontsize=9)
+    axes.set_yticks(range(len(rows)), names, fontsize=9, parse_math=False)
     left = len(facts.sources) - len(rows)
     axes.set_xlabel(f"{word}tokens" + (f" ({left:,} more files)" if left else ""))
     axes.grid(axis="y", visible=False)
@@ -99,7 +99,8 @@ def _sources(axes: Axes, facts: Facts) -> None:
 
 def _split(axes: Axes, facts: Facts) -> None:
     places = np.arange(len(facts.parts))
-    asked, got = ([100 * getattr(p, name) for p in facts.parts] for name in ("asked", "got"))
+    asked = [100 * (part.asked or 0) for part in facts.parts]
+    got = [100 * part.got for part in facts.parts]
     axes.bar(
         places - 0.2, asked, 0.38, color=GREY, hatch="//", edgecolor="white", label="asked for"
     )
@@ -117,7 +118,7 @@ def _tokens(axes: Axes, facts: Facts) -> None:
     axes.bar(range(len(shown)), 100 * facts.tokens[shown] / facts.tokens.sum(), color=GREEN)
     told = [names[i] for i in shown]
     turned = 90 if sum(map(len, told)) + len(told) > LETTERS else 0
-    axes.set_xticks(range(len(shown)), told, rotation=turned, fontsize=9)
+    axes.set_xticks(range(len(shown)), told, rotation=turned, fontsize=9, parse_math=False)
     axes.set_xlabel("token")
     axes.set_ylabel("% of the tokens")
 

@@ -48,7 +48,7 @@ class FirstPass:
             return Likeness.of(path.read_text(encoding="utf-8"))
         alike = wish.near > 0 or wish.alike > 0
         check = self._noted if self.skip_bad else self.check
-        found = sketches(self._records(), self.table, check, self.inputs.bytes, alike)
+        found = sketches(self._records(), self.table, check, alike)
         likeness = compare(found, len(self.inputs.paths), wish, self.digests)
         replace_file(path, likeness.text())
         if wish.exact:
@@ -135,7 +135,7 @@ def list_duplicates(inputs: Inputs, near: float, columns: Columns) -> None:
     ):
         digests: dict[int, str] = {}
         records = read_all(inputs.paths, columns, f"{folder}/copy", False, report, digests)
-        found = sketches(records, code_table(), check, inputs.bytes, wish.near > 0)
+        found = sketches(records, code_table(), check, wish.near > 0)
         likeness = compare(found, len(inputs.paths), wish, digests)
     if likeness.duplicates:
         print(likeness.rows(), end="", flush=True)

@@ -5,8 +5,8 @@ is below one part of its range. Two sketches share what the records share, whate
 """
 
 import importlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -51,16 +51,16 @@ def sketch_library() -> Any:
         ) from None
 
 
-def sketches(
-    records: Iterable[RawRecord], table: bytes, check: Check, total: int, alike: bool
-) -> Iterator[Sketch]:
+def sketches(records: Iterable[RawRecord], table: bytes, check: Check, alike: bool) -> list[Sketch]:
     """One for each record, which is held in memory for it.
 
-    table: letter → code (letters.py); check: refuses what is no nucleotide. total: bytes of all
-    inputs, 0 where that is not known; alike: with hashes, as many of all words as make HASHES.
+    table: letter → code (letters.py); check: refuses what is no nucleotide. alike: with hashes, of
+    one in `scaled` words, so that they are HASHES of all letters; before the last is read more are
+    kept, at most three times as many.
     """
     library = sketch_library() if alike else None
-    scaled = -(-total // HASHES) if total else 1000
+    sketched: list[Sketch] = []
+    scaled, bases, kept = 1, 0, 0
     for record in records:
         if record.kind in TEXTS:
             raise UserError(f"{record.path}: duplicates are found in sequences, and this is text")
@@ -69,13 +69,28 @@ def sketches(
         forward = np.minimum(np.frombuffer(codes, np.uint8), len(LETTERS) - 1)
         strand = min(forward.tobytes(), reverse_complement(forward).tobytes())
         hashes = np.zeros(0, np.uint64)
+        bases += len(codes)
+        scaled = max(1, -(-bases // HASHES))
         if library is not None:
-            found = library.MinHash(n=0, ksize=K, scaled=max(1, scaled))
+            found = library.MinHash(n=0, ksize=K, scaled=scaled)
             if len(codes) >= K:
                 found.add_sequence(letters(forward), force=True)  # words with N do not count
             hashes = np.fromiter(found.hashes, np.uint64, len(found))
         digest = Sha256(strand).digest()[:16]
-        yield Sketch(
-            record.file, record.number, record.path, record.name, len(codes), digest, hashes,
-            left_out,
+        sketched.append(
+            Sketch(
+                record.file, record.number, record.path, record.name, len(codes), digest, hashes,
+                left_out,
+            )
         )  # fmt: skip
+        kept += len(hashes)
+        if kept > 2 * HASHES:
+            sketched = _thinned(sketched, scaled)
+            kept = sum(len(one.hashes) for one in sketched)
+    return _thinned(sketched, scaled)
+
+
+def _thinned(sketched: list[Sketch], scaled: int) -> list[Sketch]:
+    """The same with the hashes of one in `scaled` words."""
+    most = np.uint64((2**64 - 1) // scaled)
+    return [replace(one, hashes=one.hashes[one.hashes <= most]) for one in sketched]

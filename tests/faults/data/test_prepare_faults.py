@@ -4,6 +4,7 @@ clean.
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import resource
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -27,6 +29,7 @@ from longseq.data.prepare.writing.output import Output
 from longseq.data.sources.inputs import expand
 from longseq.errors import EXIT_NO_ROOM, UserError
 from longseq.host.atomic_files import unfinished
+from tests.full_disk import room_for
 
 OLD, NEW = ">a\nACGTACGT\n", ">b\nGGGGCCCCTTTT\n>c\nACG\n"
 
@@ -144,6 +147,80 @@ def test_a_stop_says_what_is_kept(
     )
     assert main(words) == 0
     assert ("goes on with what an earlier call left: " in capfd.readouterr().out) == late
+
+
+@pytest.mark.parametrize("moved", range(4))
+def test_what_cannot_be_moved_to_its_place_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moved: int
+) -> None:
+    """As in a shared folder where a file is another user's: no letter is read again."""
+    (tmp_path / "x.fa").write_text(NEW)
+    (tmp_path / "whole").mkdir()
+    inputs, real, left = expand([f"{tmp_path}/x.fa"]), os.replace, [moved]
+    prepare(inputs, f"{tmp_path}/whole/out", Settings(), False, quiet)
+    expected = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
+    assert len(expected) == 4
+
+    def replace(one: Path, other: Path) -> None:
+        if other.parent == tmp_path / "d":
+            if not left[0]:
+                raise PermissionError(errno.EPERM, "Operation not permitted", one, None, other)
+            left[0] -= 1
+        real(one, other)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", replace)
+        with pytest.raises(UserError, match=r"/d/out\..*not permitted.*command goes on"):
+            prepare(inputs, f"{tmp_path}/d/out", Settings(), False, quiet)
+    assert [path.name for path in (tmp_path / "d").iterdir()] == ["out.unfinished"]
+    said: list[str] = []
+    prepare(inputs, f"{tmp_path}/d/out", Settings(), False, quiet, said.append)
+    assert said == ["goes on with what an earlier call left: 1 file and 2 records"]
+    assert {path.name: path.read_bytes() for path in (tmp_path / "d").iterdir()} == expected
+
+
+def test_a_folder_in_the_place_of_a_file_is_refused_first(tmp_path: Path) -> None:
+    """The data that were there stay."""
+    (tmp_path / "x.fa").write_text(OLD)
+    inputs, prefix = expand([f"{tmp_path}/x.fa"]), f"{tmp_path}/out"
+    prepare(inputs, prefix, Settings(), False, quiet)
+    (tmp_path / "out.weights").mkdir()
+    with pytest.raises(UserError, match=r"out\.weights, which is a folder: name another"):
+        prepare(inputs, prefix, Settings(), True, quiet)
+    assert check_data(prefix) == 16
+
+
+def test_data_that_are_replaced_leave_nothing(tmp_path: Path) -> None:
+    """Weights beside data that have none would be somebody's error later."""
+    (tmp_path / "x.fa").write_text(OLD + "acgt\n>c\nAC\n>d\nAC\n")
+    folder = tmp_path / "d"
+    rich = Settings(Recipe(lower_case_weight=0.5), drop_duplicates="exact", group_by="file")
+    prepare(expand([f"{tmp_path}/x.fa"]), f"{folder}/out", rich, False, quiet)
+    (folder / "out.report.html").write_text("a user's")
+    assert len(list(folder.iterdir())) == 8
+    prepare(expand([f"{tmp_path}/x.fa"]), f"{folder}/out", Settings(), True, quiet)
+    left = {path.name.removeprefix("out.") for path in folder.iterdir()}
+    assert left == {"bin", "idx", "json", "records.tsv", "report.html"}
+
+
+@pytest.mark.parametrize("code", [EXIT_NO_ROOM, 130])
+def test_no_room_or_a_stop_at_the_very_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], code: int
+) -> None:
+    """Where all letters are read and some files are finished: the index is the largest of them."""
+    monkeypatch.chdir(tmp_path)
+    Path("x.fa").write_text(">\nA\n" * 2000)
+    words = ["prepare", "x.fa", "--output", "out"]
+    with monkeypatch.context() as patch, room_for(36_000):
+        if code == 130:
+            stopped = Mock(side_effect=KeyboardInterrupt)
+            patch.setattr("longseq.data.prepare.writing.finish._write_groups", stopped)
+        assert main(words) == code
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "(what is whole is kept in out.unfinished: the same command goes on from there)" in said
+    assert main(words) == 0
+    assert "1 file and 2,000 records" in capsys.readouterr().out
 
 
 def test_what_changed_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from longseq.reports.command import write_csv
 from longseq.reports.compare import write_together
 from longseq.reports.page import write_page
 from longseq.reports.runs import read_run
+from longseq.reports.together import losses_together, speeds_together
 from tests.full_disk import room_for
 from tests.unit.reports.test_report import Page, make_run
 
@@ -48,6 +49,12 @@ def test_what_is_lost_is_said_of_one_among_several(
     with page.with_suffix(".csv").open() as file:
         assert [row["lines lost"] for row in csv.DictReader(file)] == ["0", "2", "0", "0"]
     assert "lines lost" in Page(page.read_text()).words
+
+
+def test_a_runs_name_is_no_formula(tmp_path: Path) -> None:
+    runs = [read_run(make_run(tmp_path / name, 3)) for name in (r"x$\q$", "other")]
+    for svg in (losses_together(runs, near=False), speeds_together(runs)):
+        assert r">x$\q$<" in svg
 
 
 def test_a_run_of_another_version_is_shown(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""PREFIX.unfinished, where a preparation works: which files in it are a preparation's own.
+"""PREFIX.unfinished, where a preparation works: which files in it are a preparation's own, and how
+they come beside it in the end.
 
 A user may have a folder of that name. What is there is told by its names, and nothing else is ever
 removed, nor worked beside.
@@ -10,12 +11,12 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from longseq.data.indexed.manifest import ENDINGS
+from longseq.data.indexed.manifest import ENDINGS, read_manifest
 from longseq.data.indexed.writer import LENGTHS
 from longseq.data.prepare.writing.output import LABELS
 from longseq.data.prepare.writing.progress import SOURCES, STATE
 from longseq.errors import UserError
-from longseq.host.atomic_files import LOCK
+from longseq.host.atomic_files import LOCK, publish_files
 
 SURVEY = "survey-"  # what the names of files start with that hold what was learnt before
 _SURVEYED = re.escape(SURVEY) + r"[0-9a-f]{16}\.(likeness|json|copy)"
@@ -57,6 +58,26 @@ def clear(folder: Path, name: str, kept: Iterable[str], final: bool = False) -> 
         surveyed = path.name.startswith(SURVEY) and not final
         if _own_name(path.name, name) and not surveyed and path.name not in (*kept, LOCK):
             path.unlink()
+
+
+def publish(folder: Path, target: Path, names: list[str]) -> None:
+    """Give what is whole its place, and remove what data that were there had beside it."""
+    index = target.with_name(f"{target.name}.idx")
+    old = prepared(str(target))
+    index.unlink(missing_ok=True)  # so that none opens half of them
+    for path in old - {str(target.with_name(name)) for name in names}:
+        os.unlink(path)
+    publish_files(folder, target.parent, names, index.name)
+
+
+def prepared(prefix: str) -> set[str]:
+    """The files of data that were prepared, as far as they are there."""
+    try:
+        manifest = read_manifest(prefix)
+    except UserError:  # of something else
+        return set()
+    files = {"json", *manifest.files} & {*ENDINGS} if manifest else set()
+    return {path for ending in files if os.path.lexists(path := f"{prefix}.{ending}")}
 
 
 def remove_working(folder: Path, name: str) -> None:

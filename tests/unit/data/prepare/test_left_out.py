@@ -168,14 +168,14 @@ def test_a_file_that_changes_between_two_passes_is_refused(
 ) -> None:
     """With as many records, and with more, wherever they are read."""
     one, two = letters(1, 300), letters(2, 300)
-    path, real = tmp_path / "x.fa", job.write_tokens
+    path, real = tmp_path / "x.fa", job._write
     path.write_text(f">a\n{one}\n>same\n{one}\n>b\n{two}\n")
 
     def changed(*args: Any, **keywords: Any) -> DatasetManifest:
         path.write_text(f">new\n{letters(3, 300)}\n>a\n{one}\n>b\n{two}\n{more}")
         return real(*args, **keywords)
 
-    monkeypatch.setattr(job, "write_tokens", changed)
+    monkeypatch.setattr(job, "_write", changed)
     with pytest.raises(UserError, match=r"x\.fa has changed since its records were compared"):
         prepared(tmp_path, "x.fa", drop_duplicates="exact", chunk_bytes=16)
     assert [found.name for found in tmp_path.iterdir()] == ["x.fa"]

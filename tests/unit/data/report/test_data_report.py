@@ -9,15 +9,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 from data_helpers import LAMBDA, make
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
 
 from longseq.config.arguments import Data
 from longseq.data.datasets import open_datasets
+from longseq.data.indexed.writer import IndexedWriter
 from longseq.data.inspection import inspect
+from longseq.data.prepare.job import prepare, quiet
+from longseq.data.prepare.recipe import Recipe
+from longseq.data.prepare.settings import Settings
 from longseq.data.report import facts as module
 from longseq.data.report.facts import Facts, facts_of
-from longseq.data.report.page import page, write_report
+from longseq.data.report.page import _policies, page, write_report
 from longseq.data.report.pictures import pictures
-from longseq.errors import FullDisk
+from longseq.data.sources.inputs import expand
+from longseq.errors import FullDisk, UserError
 from tests.full_disk import room_for
 
 
@@ -43,6 +51,52 @@ def test_gc_of_each_document(
     assert found.letters.tolist() == list(map(len, records))
     assert found.lengths.tolist() == list(map(len, records))
     assert found.gc_of_all == pytest.approx(np.average(expected, weights=found.letters))
+
+
+@pytest.mark.parametrize("block", [3, 1 << 22])
+def test_documents_of_no_tokens_have_no_letters(
+    tmp_path: Path, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Megatron's files may have, first, last and side by side; codes 0 and 3 are A and T."""
+    monkeypatch.setattr(module, "BLOCK", block)
+    documents = [[], [1, 1, 1, 15], [], [], [0, 0, 15], [2, 2, 15], []]
+    writer = IndexedWriter(str(tmp_path / "t"), np.uint16)
+    for tokens in documents:
+        writer.add(np.array(tokens))
+        writer.end_document()
+    writer.finish()
+    (dataset,) = open_datasets(str(tmp_path / "t"), "nucleotide")
+    found = facts_of(dataset, Data(data_path=str(tmp_path / "t"), split="1,0,0"))
+    assert found.letters.tolist() == [3, 2, 2]
+    assert found.gc.tolist() == [1, 0, 1]
+    assert found.gc_of_all == pytest.approx(5 / 7)
+    assert found.tokens.sum() == 10
+
+
+def test_a_token_outside_the_vocabulary_is_named(tmp_path: Path) -> None:
+    writer = IndexedWriter(str(tmp_path / "t"), np.uint16)
+    writer.add_documents(np.array([1, 15, 40, 15]), np.array([2, 2]))
+    writer.finish()
+    flags = Data(data_path=str(tmp_path / "t"), tokenizer_type="nucleotide", split="1,0,0")
+    with pytest.raises(UserError, match=r"t\.bin: token number 2 is outside the vocabulary of 16"):
+        write_report(flags)
+
+
+def test_a_name_is_no_formula(tmp_path: Path) -> None:
+    """Neither of a file nor of a token."""
+    name = r"x$\q$"
+    for place in range(2):
+        (tmp_path / f"{place}-{name}.txt").write_text(f"{name} a\n{name} b\n")
+    vocabulary = {token: number for number, token in enumerate(("<eod>", "[UNK]", name, "a", "b"))}
+    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = WhitespaceSplit()
+    tokenizer.save(str(tmp_path / "words.json"))
+    settings = Settings(Recipe(f"huggingface:{tmp_path}/words.json"))
+    files = [f"{tmp_path}/{place}-{name}.txt" for place in range(2)]
+    prepare(expand(files), f"{tmp_path}/out", settings, False, quiet)
+    drawn = dict(pictures(facts(f"{tmp_path}/out")))
+    assert f">{name}<" in drawn["Most frequent tokens"]
+    assert f">0-{name}.txt<" in drawn["Tokens by source"]
 
 
 def test_repeats_weights_and_other_letters(tmp_path: Path) -> None:
@@ -101,6 +155,39 @@ def test_shares_of_a_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     write_report(Data(data_path=prefix, split="70,20,10"))
     assert "70.00% of the tokens for 70.00% asked" in capsys.readouterr().out
     assert Path(f"{prefix}.report.html").exists()
+
+
+def test_what_became_of_letters_is_a_part_of_its_like(tmp_path: Path) -> None:
+    """Of letters on both strands, of tokens, of letters with gaps: each by hand."""
+    one, other = "ACGTTGCAGTCA" * 5, "TTACGGCATTAG" * 5
+    content = f">a\n{one}\n>b\n{one}\n>c\n{other}AC\n>d\n{other[1:]}NNN{'-' * 58}A\n"
+    (tmp_path / "x.fa").write_text(content)
+    recipe = Recipe("codon", ambiguous="split", reverse_complement=True)
+    settings = Settings(recipe, drop_duplicates="exact")
+    prepare(expand([f"{tmp_path}/x.fa"]), f"{tmp_path}/out", settings, False, quiet)
+    found = facts(f"{tmp_path}/out")
+    shown = dict(_policies(found))  # 60 + 60 + 62 + 63 letters
+    written = found.dataset.tokens.num_tokens - found.dataset.tokens.num_documents
+    assert shown == {
+        "alignment gaps, no base": "58 (19.142%)",
+        "not ACGT, split there": f"{2 * 6} ({12 / 490:.3%})",
+        "after a record's last whole token": f"{2 * 2} ({4 / 490:.3%})",
+        "tokens of dropped duplicates": f"40 ({40 / (40 + written):.3%})",
+    }
+
+
+def test_what_is_held_out_by_name_has_no_share(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As inspect has it; of the others each has what --split asks for."""
+    prefix, _ = make(tmp_path, f">big\n{'ACGT' * 60}\n>small\n{'ACCA' * 40}\n")
+    write_report(Data(data_path=prefix, split="949,50,1", valid_records="big"))
+    said = capsys.readouterr().out
+    assert f"  {'valid':<32}  59.95% of the tokens, held out by name: 241 in 1 group, 1 doc" in said
+    assert (
+        f"  {'train':<32}  40.05% of the tokens for 94.90% asked, far from its share: 161 in"
+        in said
+    )
 
 
 def test_tokens_in_no_part_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import lzma
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +19,15 @@ from longseq.data.prepare.job import prepare, quiet
 from longseq.data.prepare.recipe import Recipe
 from longseq.data.prepare.settings import Settings
 from longseq.data.sources.inputs import expand
+from longseq.data.sources.tables import Columns
+from longseq.data.survey import sketches as module
+from longseq.data.survey.reading import read_all
+from longseq.data.survey.sketches import sketches
 from longseq.data.survey.wish import wish_of
+from longseq.data.tokenizers.letters import code_table
 from longseq.errors import UserError
 
-pytest.importorskip("sourmash")
+MinHash = pytest.importorskip("sourmash").MinHash
 
 FAMILIES, LENGTH = 4, 12_000
 OTHER = bytes.maketrans(b"ACGT", b"TGCA")
@@ -127,6 +134,28 @@ def test_nothing_is_dropped_for_a_bad_file(tmp_path: Path) -> None:
     manifest = prepare(expand([str(tmp_path)]), f"{tmp_path}/out", settings, False, quiet)
     assert texts(f"{tmp_path}/out") == ["GATTACA" * 9]
     assert len(manifest.skipped) == 1
+
+
+@pytest.mark.parametrize("compress", [bytes, lzma.compress])
+@pytest.mark.parametrize("most", [10_000, 30_000, 10**9])
+def test_as_many_hashes_however_the_letters_are_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int, compress: Callable[[bytes], bytes]
+) -> None:
+    """Those below one bound, of a record as of one alone: strains take little room as .xz."""
+    rng = np.random.default_rng(5)
+    text = rng.choice(np.frombuffer(b"ACGT", np.uint8), 10_000).tobytes()
+    strains = [mutated(rng, text, 0.01) for _ in range(20)]
+    path = tmp_path / "x.fa"
+    path.write_bytes(compress(b"".join(b">%d\n%s\n" % pair for pair in enumerate(strains))))
+    monkeypatch.setattr(module, "HASHES", most)
+    records = read_all((str(path),), Columns(), "", False, quiet, {})
+    found = sketches(records, code_table(), lambda record, codes: False, True)
+    assert len(found) == 20
+    scaled = -(-200_000 // min(most, 200_000))
+    for one, strain in zip(found, strains, strict=True):
+        alone = MinHash(n=0, ksize=21, scaled=scaled)
+        alone.add_sequence(strain.decode())
+        assert set(one.hashes.tolist()) == set(alone.hashes)
 
 
 @pytest.mark.parametrize(
