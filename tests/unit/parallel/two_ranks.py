@@ -51,6 +51,7 @@ def collectives_agree(group: Group) -> None:
     close(collectives.all_reduce(mine.clone(), group, maximum=True), torch.maximum(*both))
     close(collectives.all_gather(mine, group), torch.cat(both))
     close(collectives.reduce_scatter(mine, group), (both[0] + both[1]).chunk(2)[group.rank])
+    assert torch.equal(mine, both[group.rank])  # which others may still need
     close(collectives.shift(mine, group).wait(), both[1 - group.rank])
     pieces = [mine[:1], mine[1:]]  # row 0 for rank 0, the others for rank 1
     shapes = [(1, 3) if group.rank == 0 else (3, 3)] * 2
