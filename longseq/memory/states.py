@@ -122,9 +122,21 @@ def tables(job: Job) -> int:
     return own + tied + (job.zero == 2 and job.shards > 1)
 
 
+def _half_a_layer(job: Job) -> float:
+    """Numbers of a bucket, which is made for half a layer (engine/ds_config.py)."""
+    return min(LARGEST_BUCKET, job.layer_parameters / 2)
+
+
 def bucket(job: Job) -> float:
     """Gradients that travel together at ZeRO 1 to 3, numbers."""
-    return min(LARGEST_BUCKET, job.layer_parameters / 2) if job.shards > 1 and job.zero else 0.0
+    return _half_a_layer(job) if job.shards > 1 and job.zero else 0.0
+
+
+def standing_bucket(job: Job, system: System) -> float:
+    """Bytes of the bucket that DeepSpeed makes for stage 3 at the start and keeps, also for a rank
+    alone: in fp32, as gradients travel.
+    """
+    return 0.0 if system.room or job.zero < 3 else 4 * _half_a_layer(job)
 
 
 def summed(job: Job, system: System) -> float:
@@ -141,5 +153,10 @@ def gathered_weights(job: Job, system: System) -> float:
     """Weights that are whole at once at stage 3."""
     if job.shards == 1 or job.zero < 3:
         return 0.0
-    least = max(2 * job.layer_parameters, job.table_parameters)
-    return max(least, min(system.gathered, job.parameters)) * job.number
+    if system.room:
+        least = max(2 * job.layer_parameters, job.table_parameters)
+        return max(least, min(system.gathered, job.parameters)) * job.number
+    # What is fetched ahead may pass DeepSpeed's bound by a bucket. None is for what is at work: two
+    # layers, the one before in reach of its backward, and the head's table
+    most = max(system.gathered + _half_a_layer(job), 2 * job.layer_parameters + _table(job))
+    return min(job.parameters, most) * job.number

@@ -14,9 +14,13 @@ import pytest
 
 from longseq.__main__ import main
 from longseq.config.arguments import Network
+from longseq.config.checks import parse_config
 from longseq.data.tokenizers.registry import tokenizer_from
+from longseq.host.machine import Machine
 from longseq.memory.activations import kept_bytes
 from longseq.memory.job import Job
+from longseq.memory.need import needed
+from longseq.memory.recompute_policy import asked
 from longseq.memory.states import states
 from longseq.memory.system import OURS
 from longseq.planning.command import NUCLEOTIDES
@@ -30,6 +34,10 @@ LARGE = (
     " --bf16 --use-flash-attn-sdpa --seq-length 131072"
 ).split()
 TP32 = ["--tensor-model-parallel-size", "32", "--sequence-parallel", "--checkpoint-activations"]
+
+FLASH = "--use-rotary-position-embeddings --bf16 --use-flash-attn-sdpa"
+GPT6K = f"--num-layers 16 --hidden-size 6144 --num-attention-heads 64 {FLASH} --seq-length 32768"
+ULYSSES16 = "--ds-sequence-parallel-size 16"
 
 
 def network(**more: int | bool) -> Network:
@@ -82,6 +90,23 @@ def test_messages_are_those_of_the_papers() -> None:
         assert sent_bytes(job)["ring"] == pytest.approx(simulated, rel=1e-3)
     plain, *cut = (sent_bytes(Job(net, 50304, dp=8, zero=z))["replicas"] for z in (0, 1, 2, 3))
     assert cut == pytest.approx([plain, plain, 1.5 * plain], rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "flags", "vocabulary", "simulated"),
+    [
+        (16, f"{GPT6K} --zero-stage 3 {ULYSSES16} --recompute-granularity none", 50304, 18.453),
+        (16, f"{GPT6K} --zero-stage 3 {ULYSSES16} --recompute-granularity full", 50304, 13.255),
+    ],
+)
+def test_large_networks_are_planned_as_they_are_simulated(
+    ranks: int, flags: str, vocabulary: int, simulated: float
+) -> None:
+    """GiB of tensors, by `./longseq.sh simulate --gpus RANKS --vocab-size VOCABULARY -- FLAGS`."""
+    config = parse_config([*flags.split(), "--device", "cuda"], ranks, Machine())
+    plan = needed(config, vocabulary, asked(config, device="cuda"), "cuda")
+    tensors = plan.tensors - plan.by_kind["slack"]
+    assert tensors / GIB == pytest.approx(simulated, rel=0.02)
 
 
 def run(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
