@@ -24,9 +24,8 @@ def states(job: Job, system: System) -> tuple[dict[str, float], dict[str, float]
     weights, gradients, optimizer = system.weights, system.gradients, system.optimizer
     if job.dtype == "fp32":
         weights, gradients, optimizer = 4, 4, 12 if job.zero else 8
-    elif job.micro_batches > 1 and job.zero < 2 and system.sums:
-        # Sums over micro batches are in fp32 (stage0.py), but DeepSpeed's of fp16 (ds_config.py)
-        gradients = 4 if job.dtype == "bf16" or job.zero == 0 else 2
+    elif job.micro_batches > 1 and system.sums:
+        gradients = _sums(job)
     optimizer += moments(job) - ADAM
     gpu = {
         "weights": count * weights / (shards if job.zero >= 3 else 1),
@@ -49,6 +48,15 @@ def states(job: Job, system: System) -> tuple[dict[str, float], dict[str, float]
         host["weights"] = share if job.weights_at == "cpu" else share / job.layers
         gpu["weights"] = 0.0
     return gpu, host
+
+
+def _sums(job: Job) -> float:
+    """Bytes a parameter of sums over micro batches: in fp32 (stage0.py), but DeepSpeed's of fp16
+    (ds_config.py). Its bf16 optimizer of stage 1 keeps each micro batch's own beside them.
+    """
+    if job.dtype != "bf16" and job.zero:
+        return 2
+    return 6 if job.zero == 1 and job.optimizer_at == "gpu" else 4
 
 
 def moments(job: Job) -> float:

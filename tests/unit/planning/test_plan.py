@@ -37,7 +37,11 @@ TP32 = ["--tensor-model-parallel-size", "32", "--sequence-parallel", "--checkpoi
 
 FLASH = "--use-rotary-position-embeddings --bf16 --use-flash-attn-sdpa"
 GPT6K = f"--num-layers 16 --hidden-size 6144 --num-attention-heads 64 {FLASH} --seq-length 32768"
+FULL = f"{FLASH} --seq-length 4096 --recompute-granularity full"
+GPT2K = f"--num-layers 4 --hidden-size 2048 --num-attention-heads 16 {FULL}"
+GPT4K = f"--num-layers 2 --hidden-size 4096 --num-attention-heads 32 --swiglu {FULL}"
 ULYSSES16 = "--ds-sequence-parallel-size 16"
+ULYSSES2 = "--ds-sequence-parallel-size 2"
 
 
 def network(**more: int | bool) -> Network:
@@ -97,6 +101,9 @@ def test_messages_are_those_of_the_papers() -> None:
     [
         (16, f"{GPT6K} --zero-stage 3 {ULYSSES16} --recompute-granularity none", 50304, 18.453),
         (16, f"{GPT6K} --zero-stage 3 {ULYSSES16} --recompute-granularity full", 50304, 13.255),
+        (2, f"{GPT2K} --zero-stage 1 --global-batch-size 8", 50304, 5.340),
+        (2, f"{GPT2K} --zero-stage 2 --global-batch-size 8", 50304, 4.206),
+        (2, f"{GPT4K} --zero-stage 3 {ULYSSES2} --global-batch-size 4", 50304, 8.166),
     ],
 )
 def test_large_networks_are_planned_as_they_are_simulated(
