@@ -11,7 +11,9 @@ from longseq.memory.job import Job
 from longseq.memory.system import System
 
 ADAM = OPTIMIZERS["adam"].saved - 4  # bytes a parameter of its two moments, both fp32
-LARGEST_BUCKET = 500_000_000  # DeepSpeed's own size of a bucket, in numbers
+# DeepSpeed's own sizes, in numbers: of a bucket, and of what stage 3 updates at a time
+LARGEST_BUCKET = 500_000_000
+SUB_GROUP = 1_000_000_000
 
 
 def states(job: Job, system: System) -> tuple[dict[str, float], dict[str, float]]:
@@ -80,8 +82,14 @@ def _made(job: Job, share: float) -> float:
 
 def update_bytes(job: Job, system: System) -> dict[str, float]:
     """Beside masters and moments: gradients as one, and in fp32, and what a step makes."""
+    share = job.parameters / (job.shards if job.zero else 1)
+    if job.zero == 3 and job.optimizer_at == "gpu" and not system.room:
+        share = _sub_group(job, share)
+        # As one until they are in fp32, which sums of several micro batches are from the start
+        narrow = job.number == 2 and not (job.dtype == "bf16" and job.micro_batches > 1)
+        return {"update": max(share * (6 if narrow else 4), share * 4 + _made(job, share))}
     found = _gradients_bytes(job, system)
-    found["update"] += _made(job, job.parameters / (job.shards if job.zero else 1))
+    found["update"] += _made(job, share)
     return found
 
 
@@ -95,9 +103,24 @@ def _gradients_bytes(job: Job, system: System) -> dict[str, float]:
     if job.zero == 0:  # fp32 ones take the place of others, parameter by parameter
         half = job.number == 2
         return {"gradients": 0.0, "update": share * 4} if half else {"update": 0.0}
-    if job.zero < 3:  # its part of them, side by side, and in fp32
-        return {"gradients": share * job.number, "update": share * (6 if job.number == 2 else 4)}
-    return {"update": share * 4}
+    # Its part of them, side by side, and in fp32
+    return {"gradients": share * job.number, "update": share * (6 if job.number == 2 else 4)}
+
+
+def _sub_group(job: Job, share: float) -> float:
+    """Parameters of the largest of the groups that stage 3 updates one by one: a group is closed
+    when it has SUB_GROUP of them, and a table is in one group. A layer is in four parts here.
+    """
+    if share <= SUB_GROUP:
+        return share
+    tied = not job.network.untie_embeddings_and_output_weights
+    parts = [job.layer_parameters / 4] * round(4 * job.layers)
+    groups = [0.0]
+    for part in (_table(job), *parts, 0.0 if tied else _table(job)):
+        if groups[-1] >= SUB_GROUP:
+            groups.append(0.0)
+        groups[-1] += part / job.shards
+    return max(groups)
 
 
 def copied_bytes(job: Job) -> float:

@@ -40,6 +40,7 @@ GPT6K = f"--num-layers 16 --hidden-size 6144 --num-attention-heads 64 {FLASH} --
 FULL = f"{FLASH} --seq-length 4096 --recompute-granularity full"
 GPT2K = f"--num-layers 4 --hidden-size 2048 --num-attention-heads 16 {FULL}"
 GPT4K = f"--num-layers 2 --hidden-size 4096 --num-attention-heads 32 --swiglu {FULL}"
+WIDE = f"--hidden-size 4096 --num-attention-heads 32 --untie-embeddings-and-output-weights {FULL}"
 ULYSSES16 = "--ds-sequence-parallel-size 16"
 ULYSSES2 = "--ds-sequence-parallel-size 2"
 
@@ -104,6 +105,9 @@ def test_messages_are_those_of_the_papers() -> None:
         (2, f"{GPT2K} --zero-stage 1 --global-batch-size 8", 50304, 5.340),
         (2, f"{GPT2K} --zero-stage 2 --global-batch-size 8", 50304, 4.206),
         (2, f"{GPT4K} --zero-stage 3 {ULYSSES2} --global-batch-size 4", 50304, 8.166),
+        # DeepSpeed's stage 3 updates 1e9 numbers at a time, or some more to the end of a table
+        (1, f"{WIDE} --num-layers 2 --zero-stage 3", 128256, 30.154),
+        (1, f"{WIDE} --num-layers 4 --zero-stage 3", 128256, 33.970),
     ],
 )
 def test_large_networks_are_planned_as_they_are_simulated(
