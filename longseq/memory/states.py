@@ -36,14 +36,20 @@ def states(job: Job, system: System) -> tuple[dict[str, float], dict[str, float]
     }
     host: dict[str, float] = {}
     if job.optimizer_at != "gpu":
-        # Gradients go with it, in fp32 and at stage 3 as they come; of files what is at work is
-        size = gpu["optimizer"] + count * (4 + (job.number if job.zero == 3 else 0)) / shards
+        wide = _sums_in_fp32(job)
+        # Gradients go with it in fp32, at stage 3 as they come too, at stage 2 sums in half
+        # precision; of files what is at work is
+        more = job.number if job.zero == 3 or (job.zero == 2 and job.micro_batches > 1) else 0
+        if wide:
+            more = 4 if job.zero == 3 else 0
+        size = gpu["optimizer"] + count * (4 + more) / shards
         host["optimizer"] = size if job.optimizer_at == "cpu" else size / job.layers
-        # One gradient on its way there; at stage 3 a part of one in fp64, for the norm
-        passing = job.number if job.zero < 3 else 8 / shards
-        host["optimizer"] += passing * max(job.largest_matrix, _table(job))
-        gpu["optimizer"] = 0.0
-        if job.zero >= 2:
+        # One gradient on its way there, with a place on the GPU; at stage 3 a part of one in fp64,
+        # for the norm
+        passing, largest = job.number if job.zero < 3 else 8 / shards, _largest(job)
+        host["optimizer"] += passing * largest
+        gpu["optimizer"] = job.number * largest if job.zero < 3 else 0.0
+        if job.zero >= 2 and not (job.zero == 2 and wide):
             gpu["gradients"] = 0.0
     if job.weights_at != "gpu":
         share = gpu["weights"]
@@ -56,9 +62,19 @@ def _sums(job: Job) -> float:
     """Bytes a parameter of sums over micro batches: in fp32 (stage0.py), but DeepSpeed's of fp16
     (ds_config.py). Its bf16 optimizer of stage 1 keeps each micro batch's own beside them.
     """
-    if job.dtype != "bf16" and job.zero:
+    if job.zero and not _sums_in_fp32(job):
         return 2
     return 6 if job.zero == 1 and job.optimizer_at == "gpu" else 4
+
+
+def _sums_in_fp32(job: Job) -> bool:
+    """Whether DeepSpeed adds up several micro batches in fp32, and gradients are not."""
+    return job.dtype == "bf16" and job.micro_batches > 1
+
+
+def _largest(job: Job) -> float:
+    """Parameters of the largest one."""
+    return max(job.largest_matrix, _table(job))
 
 
 def moments(job: Job) -> float:
@@ -86,7 +102,7 @@ def update_bytes(job: Job, system: System) -> dict[str, float]:
     if job.zero == 3 and job.optimizer_at == "gpu" and not system.room:
         share = _sub_group(job, share)
         # As one until they are in fp32, which sums of several micro batches are from the start
-        narrow = job.number == 2 and not (job.dtype == "bf16" and job.micro_batches > 1)
+        narrow = job.number == 2 and not _sums_in_fp32(job)
         return {"update": max(share * (6 if narrow else 4), share * 4 + _made(job, share))}
     found = _gradients_bytes(job, system)
     found["update"] += _made(job, share)

@@ -108,6 +108,9 @@ def test_messages_are_those_of_the_papers() -> None:
         # DeepSpeed's stage 3 updates 1e9 numbers at a time, or some more to the end of a table
         (1, f"{WIDE} --num-layers 2 --zero-stage 3", 128256, 30.154),
         (1, f"{WIDE} --num-layers 4 --zero-stage 3", 128256, 33.970),
+        # With its optimizer on the host a GPU has a buffer of the largest parameter
+        (1, f"{GPT2K} --zero-stage 1 --cpu-optimizer", 50304, 2.128),
+        (2, f"{GPT2K} --zero-stage 2 --cpu-optimizer --global-batch-size 8", 50304, 2.696),
     ],
 )
 def test_large_networks_are_planned_as_they_are_simulated(
