@@ -181,8 +181,17 @@ def _moments(job: Job, system: System, gradients: float) -> dict[str, dict[str, 
         first_one = kept / job.layers
         if job.recompute in OUTSIDE:
             first_one = recomputed_bytes(job, 1)
-        held = {"activations": first_one, "layer": layer}
-        found["backward of the first layer"] = held | last | backward
+        # A layer that is made again gives its gradients at its end: by then those of the others
+        # have been summed at stage 1, and are still on their way at stage 2
+        again = job.recompute in OUTSIDE
+        mine = job.layer_parameters / job.parameters if again and job.zero < 2 else 0.0
+        found["backward of the first layer"] = {
+            "activations": first_one,
+            "layer": layer,
+            "gradients": gradients * (1 - mine),
+        } | (begun if job.zero == 1 else backward)
+        if again and job.zero == 2:
+            found["backward of the first layer"]["collectives"] = message / 2
         found["backward of the embedding"] = {
             "activations": 2 * passing_hidden,
             "gradients": gradients * (1 if job.zero >= 3 else 1 - table_part(job)),

@@ -160,13 +160,13 @@ def tables(job: Job) -> int:
     """Tables' worth of gradients that exist while the embedding makes its own: with one table for
     tokens and head also the head's, to which it is added; ZeRO 2 sends it from a copy. Where the
     sequence is split a rank makes that of all ranks' rows, and has room for what each other one
-    sends of its rows. Half precision is added up in fp32 on a CPU.
+    sends of its rows. Half precision is added up in fp32 on a CPU, which is gone before a copy.
     """
     parts = job.tp if job.sequence_parallel else 1
     wide = 2 if job.device == "cpu" and job.number == 2 else 0
     own = max(parts * (1 + wide), 2 * parts - 1)
     tied = not job.network.untie_embeddings_and_output_weights
-    return own + tied + (job.zero == 2 and job.shards > 1)
+    return own + tied + (job.zero == 2 and job.shards > 1 and not wide)
 
 
 def _half_a_layer(job: Job) -> float:

@@ -117,10 +117,26 @@ def test_large_networks_are_planned_as_they_are_simulated(
     ranks: int, flags: str, vocabulary: int, simulated: float
 ) -> None:
     """GiB of tensors, by `./longseq.sh simulate --gpus RANKS --vocab-size VOCABULARY -- FLAGS`."""
+    assert tensors(ranks, flags, vocabulary) / GIB == pytest.approx(simulated, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("flags", "simulated"),
+    [("--zero-stage 1", 2.754), ("--zero-stage 2", 2.754)],
+)
+def test_states_leave_room_for_activations(flags: str, simulated: float) -> None:
+    """Likewise: a layer that is made again has no gradients yet, and none of others on their way.
+    Planned higher, more would be made again than has to be.
+    """
+    found = tensors(2, f"{GPT2K} --seq-length 8192 {flags}", 8192) / GIB
+    assert simulated < found < 1.1 * simulated
+
+
+def tensors(ranks: int, flags: str, vocabulary: int) -> float:
+    """Bytes planned on a GPU, but for what is no tensor."""
     config = parse_config([*flags.split(), "--device", "cuda"], ranks, Machine())
     plan = needed(config, vocabulary, asked(config, device="cuda"), "cuda")
-    tensors = plan.tensors - plan.by_kind["slack"]
-    assert tensors / GIB == pytest.approx(simulated, rel=0.02)
+    return plan.tensors - plan.by_kind["slack"]
 
 
 def run(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
