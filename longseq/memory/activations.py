@@ -152,12 +152,16 @@ def layer_bytes(job: Job, system: System) -> float:
     own = max(system.inner - 1, 0) * job.queries + max(system.keys - 2, 0) * job.keys
     beside = (system.outer * job.hidden + own) * at_once
     rows = min(job.tile, job.tokens)
+    several, half = rows < job.tokens, job.number == 2
     if sent:
         tile = rows * (sent + (kept_whole(job) - job.mlp / 2) * job.number)
-        size = max(size, beside + tile)
-    elif system.tiles_mlp:  # with attention's output once more, as the projection takes it
-        tile = rows * (job.hidden + 2 * job.mlp) * job.number
-        size = max(size, beside + job.queries * at_once + tile + sums)
+    else:  # with attention's output once more, as the projection takes it
+        tile = rows * (job.hidden + 2 * job.mlp) * job.number + job.queries * at_once
+    if sent or system.tiles_mlp:
+        # A tile's gradients are there until they are sums: beside the tile, if others were before
+        given = 0.0 if system.room else 0.75 * job.layer_parameters * job.number
+        most = tile + given if several else max(tile, given if half else 0.0)
+        size = max(size, beside + sums + most)
     else:  # as it is written: the MLP's own, beside what attention keeps
         size = max(size, (kept_whole(job) + system.mlp * job.hidden) * at_once)
     return size + others + gathered

@@ -29,10 +29,10 @@ class Job:
     optimizer: a name of config/optimizers.py. optimizer_at, weights_at: gpu, cpu or nvme;
     inputs_at: gpu or cpu. recompute: none, selective, pointwise, outside-attention or full, in
     groups of `group` layers; or of the first `block` layers only, with `rest` of the others (none
-    or pointwise). tile: tokens outside attention at once, 0: all. chunk: tokens of queries and keys
-    that are on the GPU at once, 0: all. flash: scores are never all in memory, as with every kernel
-    of this trainer. copied: bytes a parameter that a checkpoint's copy in host memory takes, 0
-    where there is none.
+    or pointwise). tile: tokens of all samples outside attention at once, 0: all. chunk: tokens of
+    queries and keys that are on the GPU at once, 0: all. flash: scores are never all in memory, as
+    with every kernel of this trainer. copied: bytes a parameter that a checkpoint's copy in host
+    memory takes, 0 where there is none.
     """
 
     network: Network
@@ -189,7 +189,7 @@ def job_of(config: Config, vocabulary: int, policy: RecomputePolicy, device: str
         group=policy.layers if policy.method == "uniform" else 1,
         block=policy.layers if policy.method == "block" else 0,
         rest=policy.rest,
-        tile=policy.tile,
+        tile=policy.tile * train.micro_batch_size,
         chunk=memory.ds_sequence_parallel_fpdt_chunk_size
         if memory.ds_sequence_parallel_fpdt
         else 0,

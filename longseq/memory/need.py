@@ -33,6 +33,7 @@ from longseq.memory.states import (
     copied_bytes,
     gathered_weights,
     sent,
+    standing_bucket,
     states,
     summed,
     table_part,
@@ -147,8 +148,9 @@ def _moments(job: Job, system: System, gradients: float) -> dict[str, dict[str, 
     there = system.room or job.zero >= 3 or job.micro_batches > 1
     first = {"gradients": gradients if there else 0.0}
     last = {"gradients": gradients}
-    whole, message = gathered_weights(job, system), bucket(job) * sent(job, system)
-    forward = {"collectives": whole + exchanged_bytes(job, system)}
+    whole, stands = gathered_weights(job, system), standing_bucket(job, system)
+    message = max(stands, bucket(job) * sent(job, system))
+    forward = {"collectives": whole + exchanged_bytes(job, system) + stands}
     begun = {"collectives": whole + bucket(job) * job.number}
     backward = {"collectives": whole + message}
     head = kept + 2 * passing_hidden
@@ -160,7 +162,7 @@ def _moments(job: Job, system: System, gradients: float) -> dict[str, dict[str, 
         "backward of a layer": {"activations": kept, "layer": layer, "logits": waiting}
         | (last if job.zero == 2 and job.shards > 1 else first)  # room comes with the first bucket
         | (backward if system.room or job.zero >= 3 else begun),
-        "the update": last | update_bytes(job, system),
+        "the update": last | {"collectives": stands} | update_bytes(job, system),
     }
     if job.block:  # backward comes to the first ones when what the others kept is gone
         others = job.layers - job.block
@@ -179,8 +181,17 @@ def _moments(job: Job, system: System, gradients: float) -> dict[str, dict[str, 
         first_one = kept / job.layers
         if job.recompute in OUTSIDE:
             first_one = recomputed_bytes(job, 1)
-        held = {"activations": first_one, "layer": layer}
-        found["backward of the first layer"] = held | last | backward
+        # A layer that is made again gives its gradients at its end: by then those of the others
+        # have been summed at stage 1, and are still on their way at stage 2
+        again = job.recompute in OUTSIDE
+        mine = job.layer_parameters / job.parameters if again and job.zero < 2 else 0.0
+        found["backward of the first layer"] = {
+            "activations": first_one,
+            "layer": layer,
+            "gradients": gradients * (1 - mine),
+        } | (begun if job.zero == 1 else backward)
+        if again and job.zero == 2:
+            found["backward of the first layer"]["collectives"] = message / 2
         found["backward of the embedding"] = {
             "activations": 2 * passing_hidden,
             "gradients": gradients * (1 if job.zero >= 3 else 1 - table_part(job)),

@@ -30,7 +30,8 @@ class RecomputePolicy:
     method, layers: uniform, in groups of `layers` from the input of the group, and then each from
         its own; or block, the first `layers`.
     rest: none or pointwise, of the layers behind such a block.
-    tile: tokens that are recomputed at once, 0 for all. inputs_on_host: kept inputs wait there.
+    tile: tokens of each sample that are recomputed at once, 0 for all.
+    inputs_on_host: kept inputs wait there.
     why: why this was chosen, empty where a flag asked for it.
     """
 

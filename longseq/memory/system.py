@@ -13,7 +13,7 @@ class System:
     """Bytes are of the GPU, of a parameter in half precision where nothing else is said.
 
     weights, gradients, optimizer (Adam): between backward and update. update: what the update makes
-    beside them. gathered: ZeRO stage 3, parameters that are whole at once, beside the tables.
+    beside them. gathered: ZeRO stage 3, parameters that are whole at once.
     context: the driver's and the communication library's own, bytes. slack: what the allocator
     holds and does not use, as a part of all tensors that come and go.
     logit: bytes a logit of all tokens, 0 where logits are made in tiles. tiles_mlp: the MLP of a

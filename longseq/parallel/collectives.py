@@ -168,16 +168,23 @@ class ScatterSum:
             self._coming[source] = buffer, _receive(buffer, source, self._group)
 
     def result(self) -> Tensor:
-        """This rank's sum [n, …], added in rank order so that it does not depend on arrival."""
+        """This rank's sum [n, …], added in rank order so that it does not depend on arrival.
+
+        Into what has come, which nobody else has: the own piece may be part of what the caller
+        still needs.
+        """
         assert self._own is not None
         total: Tensor | None = None
         for rank in range(self._group.size):
             if rank == self._group.rank:
                 piece = self._own
             else:
-                piece, request = self._coming[rank]
+                piece, request = self._coming.pop(rank)
                 request.wait()
-            total = piece if total is None else total + piece
+            if total is None:
+                total = piece
+            else:
+                total = piece.add_(total) if total is self._own else total.add_(piece)
         for _, going in self._going:
             for request in going:
                 request.wait()

@@ -71,7 +71,9 @@ class _LinearScatter(torch.autograd.Function):
         """dy [s/tp, b, o] → gradients in the shapes of x and weight."""
         x, weight = ctx.saved_tensors
         n = dy.shape[0]
-        dx, dw = torch.empty_like(x), torch.zeros_like(weight)
+        # Written flat, whatever the strides of x: a ring's output has one sample behind the other
+        dx = torch.empty_like(x, memory_format=torch.contiguous_format)
+        dw = torch.zeros_like(weight)
         for rank, piece in Gather(dy, ctx.group).pieces():
             here = slice(rank * n, (rank + 1) * n)
             _linear_into(dx[here], piece, weight.t(), None)

@@ -183,9 +183,12 @@ class _Sums:
                 total.add_(gradient)
 
     def gradients(self) -> list[Tensor | None]:
-        """The sums, in the shapes and types of the parameters."""
-        pairs = zip(self._sums, self.parameters, strict=True)
-        return [None if total is None else total.to(p.dtype) for total, p in pairs]
+        """The sums, in the shapes and types of the parameters; each goes when it is turned."""
+        found: list[Tensor | None] = []
+        for number, parameter in enumerate(self.parameters):
+            total, self._sums[number] = self._sums[number], None
+            found.append(None if total is None else total.to(parameter.dtype))
+        return found
 
 
 def _finish_backward(

@@ -20,9 +20,11 @@ from longseq.engine.network.initialize import initialize
 from longseq.engine.network.recompute import apply_recompute_policy
 from longseq.memory.recompute_policy import RecomputePolicy
 from longseq.memory.recomputing.detached_attention import DetachedAttention
+from longseq.memory.recomputing.layer import _Sums
 from longseq.memory.recomputing.offload import HostStore, piece_sizes
 from longseq.model.context import Context
 from longseq.model.gpt import GPT
+from longseq.planning.simulate.trace import Trace
 
 NET = Network(
     num_layers=5,
@@ -82,6 +84,18 @@ def test_the_same_numbers(name: str) -> None:
         loss_and_gradients(WAYS[name]), loss_and_gradients(None), strict=True
     ):
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_a_sum_goes_when_it_is_turned_into_a_gradient() -> None:
+    """Of four parameters of as many bytes, sums of twice that, and one gradient."""
+    four = [torch.empty(8, dtype=torch.bfloat16, device="meta") for _ in range(4)]
+    with Trace(on_gpu=False) as trace:
+        sums = _Sums(four)
+        sums.add([torch.empty_like(x) for x in four])
+        trace.restart()
+        found = sums.gradients()
+    assert [x.dtype for x in found if x is not None] == [torch.bfloat16] * 4
+    assert trace.peak.total == (4 * 2 + 1) * four[0].nbytes
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,15 @@ from longseq.engine.distributed import pick_device
 from longseq.engine.network.initialize import initialize
 from longseq.engine.network.recompute import apply_recompute_policy
 from longseq.errors import UserError
+from longseq.memory.activations import layer_bytes
 from longseq.memory.choosing import USABLE, choose
+from longseq.memory.job import job_of
 from longseq.memory.need import needed
 from longseq.memory.recompute_policy import TILE, RecomputePolicy, asked
+from longseq.memory.system import OURS
 from longseq.model import head_tiles
 from longseq.model.gpt import GPT
+from longseq.planning.speed import launches
 from tests.unit.attention.watch import Watch
 
 GIB = 2**30
@@ -170,6 +174,18 @@ def test_a_tile_is_small_beside_what_a_rank_holds(
     assert asked(parse_config(flags, ranks), "full", device).tile == tile
     given = parse_config([*flags, "--tile-size", "100", "--checkpoint-activations"], ranks)
     assert asked(given, device=device).tile == 100
+
+
+def test_a_tile_is_of_all_samples() -> None:
+    """As many tokens in 1, 2 or 8 samples take as much, in as many tiles."""
+    found = set()
+    for samples in (1, 2, 8):
+        flags = [*LONG, "--seq-length", str(65536 // samples), "--micro-batch-size", str(samples)]
+        flags += ["--checkpoint-activations", "--tile-size", "32768", "--swiglu"]
+        config = parse_config(flags, 1)
+        job = job_of(config, 8, asked(config, device="cuda"), "cuda")
+        found.add((layer_bytes(job, OURS), launches(job)))
+    assert len(found) == 1
 
 
 @pytest.mark.parametrize("tp", [1, 2, 8, 32])

@@ -51,6 +51,7 @@ def collectives_agree(group: Group) -> None:
     close(collectives.all_reduce(mine.clone(), group, maximum=True), torch.maximum(*both))
     close(collectives.all_gather(mine, group), torch.cat(both))
     close(collectives.reduce_scatter(mine, group), (both[0] + both[1]).chunk(2)[group.rank])
+    assert torch.equal(mine, both[group.rank])  # which others may still need
     close(collectives.shift(mine, group).wait(), both[1 - group.rank])
     pieces = [mine[:1], mine[1:]]  # row 0 for rank 0, the others for rank 1
     shapes = [(1, 3) if group.rank == 0 else (3, 3)] * 2
@@ -74,7 +75,9 @@ def half_precision_travels(group: Group) -> None:
 
 
 def linears(group: Group, split: bool) -> None:
-    """Column then row parallel is the two linears; the gradients are the pieces of theirs."""
+    """Column then row parallel is the two linears; the gradients are the pieces of theirs. Between
+    them samples lie one behind the other, as what a ring's attention gives does.
+    """
     up, down = nn.Linear(H, 16).double(), nn.Linear(16, H).double()
     with torch.no_grad():
         for number, p in enumerate([*up.parameters(), *down.parameters()]):
@@ -84,7 +87,8 @@ def linears(group: Group, split: bool) -> None:
     order = slice(8 * group.rank, 8 * group.rank + 8)
     x = whole(S, B, H, seed=9).requires_grad_()
     mine = part(x, group) if split else x.detach().clone().requires_grad_()
-    y = second(F.gelu(first(mine)))
+    between = F.gelu(first(mine)).transpose(0, 1).contiguous().transpose(0, 1)
+    y = second(between)
     expected = down(F.gelu(up(x)))
     close(y, expected.chunk(2)[group.rank] if split else expected)
     gradient = whole(S, B, H, seed=5)

@@ -107,6 +107,14 @@ CASES: dict[str, tuple[int, str, bool]] = {
         True,
     ),
     "dropout": (1, NET + GPU + TILED + " --bf16 --hidden-dropout 0.1", True),
+    **{
+        f"the table of tokens, split, {device[-4:].strip()}": (
+            4,
+            NET + device + " --bf16 --seq-length 64 " + " ".join(TP4),
+            True,
+        )
+        for device in (CPU, GPU)
+    },
 }
 REAL = {  # ranks, flags, vocabulary: trained as well
     "kept": (1, network(2048, "--recompute-granularity", "none"), 8192),
@@ -115,7 +123,7 @@ REAL = {  # ranks, flags, vocabulary: trained as well
 
 def vocabulary(name: str) -> int:
     """A large one where the gradient of the table of tokens is what counts."""
-    return 4096 if name.startswith("optimizer on the host") else V
+    return 4096 if name.startswith(("optimizer on the host", "the table of tokens")) else V
 
 
 @pytest.fixture(scope="module")
@@ -236,6 +244,7 @@ def test_the_peak_is_within_a_tenth_of_a_real_run(found: dict[str, Any], name: s
         *("optimizer on the host, stage 2", "optimizer on the host, stage 3"),
         *("gathered", "gathered, kept", "chunks", "chunks on the host", "chunks, ulysses"),
         *("groups on the host", "a block on the host"),
+        *("the table of tokens, split, cpu", "the table of tokens, split, cuda"),
     ],
 )
 def test_a_plan_is_within_a_tenth_of_the_simulation(found: dict[str, Any], name: str) -> None:
