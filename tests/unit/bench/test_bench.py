@@ -97,7 +97,23 @@ OUT = "longseq: out of memory in iteration 1: estimated 1 GiB"
         (None, "", (TIMED_OUT, "not done after 9 s")),
         (2, f"x\n{OUT}\n", (OOM, OUT)),
         (134, "terminate called after throwing an instance of 'std::bad_alloc'", (OOM, None)),
+        (1, "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", (OOM, None)),
+        (1, "RuntimeError: CUDA error: out of memory", (OOM, None)),
+        (1, "Cuda failure 2 'out of memory'", (OOM, None)),
+        (1, "[enforce fail] DefaultCPUAllocator: can't allocate memory: 8 bytes", (OOM, None)),
+        (137, "the host ran out of memory: since the start its kernel has ended", (OOM, None)),
         (2, "longseq: --lr 3: lower it\n", (REFUSED, "--lr 3: lower it")),
+        # Advice is no end
+        (
+            2,
+            "longseq: --lr 3: lower it if out of memory",
+            (REFUSED, "--lr 3: lower it if out of memory"),
+        ),
+        (
+            1,
+            "warning: if out of memory lower MICRO_BATCH\nValueError: 3\n",
+            (FAILED, "ValueError: 3"),
+        ),
         (1, "Traceback\nValueError: 3\n", (FAILED, "ValueError: 3")),
         (1, "", (FAILED, "it printed nothing")),
     ],
