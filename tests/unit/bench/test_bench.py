@@ -124,6 +124,12 @@ def test_what_became_of_a_run(code: int | None, text: str, expected: tuple[str, 
     assert expected[1] in (None, why)
 
 
+def test_lengths_are_shown_as_they_are_given() -> None:
+    given = ("512", "2k", "1000k", "1m", "16m")
+    assert [tables.tokens(command.read_tokens(text)) for text in given] == list(given)
+    assert tables.tokens(1500) == "1,500"
+
+
 def test_results_outlive_a_kill_and_belong_to_one_request(tmp_path: Path) -> None:
     with Kept(tmp_path / "b", REQUEST) as kept:
         kept.add(result(case(512)))
