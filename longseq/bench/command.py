@@ -112,13 +112,15 @@ def bench(options: argparse.Namespace) -> int:
         signal.signal(number, signal.default_int_handler)
     with Kept(how.folder, request) as kept:
         again = {text.replace("-", " ") for text in options.again}
-        kept.found = {k: one for k, one in kept.found.items() if one.outcome not in again}
+        before = kept.found
+        kept.found = {k: one for k, one in before.items() if one.outcome not in again}
         try:
             work = _search if options.longest else sweep
             whole = work(cases, kept, run, clock, say)
             ended = False
         except KeyboardInterrupt:
             whole, ended = False, True
+        kept.found = before | kept.found  # what no time was left for stays as it was
         signal.signal(signal.SIGUSR1, lambda *_: None)  # what is left after a notice is theirs
         try:
             _show(options, kept, cases, None if ended else clock)

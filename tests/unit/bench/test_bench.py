@@ -399,6 +399,28 @@ def test_a_bench_that_is_stopped_has_its_pictures(
         assert said.out.count(f"{name}\n") == 1
 
 
+def test_what_is_to_be_run_again_stays_until_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bench that runs failed cases again is stopped after one of two."""
+    ran: list[str] = []
+
+    def run(one: Case, *_: object) -> Result | None:
+        ran.append(one.key)
+        return None if len(ran) == 5 else result(one, OK if len(ran) in (1, 4) else FAILED, 1.0)
+
+    monkeypatch.setattr(running, "run_case", run)
+    for name in read_table().ours:
+        monkeypatch.delenv(name, raising=False)
+    words = ["bench", "--lengths", "512", "1k", "2k", "--layouts", "dp", "--no-published"]
+    words += ["--output", str(tmp_path / "b")]
+    assert main(words) == EXIT_DONE
+    assert main([*words, "--again", "failed"]) == EXIT_STOPPED_EARLY
+    assert ran[3:] == ran[1:3]
+    with (tmp_path / "b/results.csv").open() as lines:
+        assert [row["outcome"] for row in csv.DictReader(lines)] == [OK, OK, FAILED]
+
+
 def test_slurms_notice_ends_the_cases_and_not_the_tables(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
