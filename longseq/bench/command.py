@@ -223,7 +223,7 @@ def refuse_swept(but: Collection[str] = ()) -> None:
 def common(how: Any) -> dict[str, Any]:
     """What all results of a folder have in common; raises UserError for what is swept."""
     from longseq.host.variables import read_table
-    from longseq.run.environment import cpu_model, gpus
+    from longseq.run.environment import cpu_model, git_state, gpus
 
     refuse_swept()
     table = read_table()
@@ -233,7 +233,9 @@ def common(how: Any) -> dict[str, Any]:
         for name in ours
         if table.is_secret(name, ours[name]) or table.ours[name].marks & {"aside", "once"}
     ]
+    commit = git_state()
     return {
+        "longseq": commit["id"][:12] if commit else None,
         "steps": how.steps,
         "memory_gib": how.memory_gib,
         "arguments": list(how.extra),

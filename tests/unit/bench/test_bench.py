@@ -164,7 +164,7 @@ def test_a_folder_of_other_files_is_refused(tmp_path: Path) -> None:
 
 def test_the_next_job_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On another node of the same kind, for another time; not on other GPUs, nor in another
-    precision.
+    precision, nor after `git pull`.
     """
     how = How(tmp_path, 3, 0.0, [])
     a100 = ["NVIDIA A100-SXM4-40GB, 40960 MiB, 550.54"] * 4
@@ -176,20 +176,27 @@ def test_the_next_job_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             patch.setattr(socket, "gethostname", lambda: host)
             patch.setattr(environment, "cpu_model", lambda: "AMD EPYC 7543P")
             patch.setattr(environment, "gpus", lambda: gpus)
+            patch.setattr(environment, "git_state", lambda: state)
             patch.setattr(os, "cpu_count", lambda: 64)
             for name, value in variables.items():
                 patch.setenv(name, value)
             return common(how)
 
+    state: dict[str, Any] | None = {"id": "c37aac5" * 6, "changed_files": 0}
     first = ask("x3001", a100, WALLTIME="30m", QUEUE="debug", DTYPE="bf16")
     assert first["machine"] == ["64 x AMD EPYC 7543P", "4 x NVIDIA A100-SXM4-40GB, 40960 MiB"]
     assert first["variables"] == {"DTYPE": "bf16"}
     driver = [line.replace("550.54", "560.35") for line in a100]
     others = {"WALLTIME": "1h", "MASTER_PORT": "1234", "WANDB_MODE": "offline", "PLAN": "0"}
     assert ask("x3002", driver, DTYPE="bf16", **others) == first
+    assert first["longseq"] == "c37aac5c37aa"
     assert ask("x3001", a100[:2], DTYPE="bf16") != first
     assert ask("x3001", a100, DTYPE="fp32") != first
     assert ask("x3001", a100, DTYPE="bf16", LAUNCH_ARGS="--bind-to none") != first
+    state = {"id": "951712" * 7, "changed_files": 0}
+    assert ask("x3001", a100, DTYPE="bf16") != first
+    state = None  # no repository
+    assert ask("x3001", a100, DTYPE="bf16") != first
 
 
 def run_sweep(
@@ -278,6 +285,7 @@ def test_the_published_forms(tmp_path: Path) -> None:
     assert [path.suffix for path in pictures] == [".svg", ".png"] * 2
     (tmp_path / "results.jsonl").write_text("")
     machine = {
+        "longseq": "c37aac5c37aa",
         "arguments": [],
         "variables": {"A": "1", "B": "x"},
         "machine": ["2 x EPYC", "1 x T4"],
@@ -287,7 +295,8 @@ def test_the_published_forms(tmp_path: Path) -> None:
     assert "<td>OOM</td>" in page
     assert page.count("data:image/svg+xml") == 2
     told = re.findall(r"<th scope=row>([^<]*)</th><td>([^<]*)</td></tr>\n*<", page)
-    assert dict(told[-5:]) == {  # no word of Python
+    assert dict(told[-6:]) == {  # no word of Python
+        "longseq": "c37aac5c37aa",
         "steps that count": "3, after one that does not",
         "memory of a rank": "what there is",
         "arguments behind --": "none",
@@ -306,7 +315,13 @@ def test_panels_stand_on_each_other_and_are_figures_of_the_page(tmp_path: Path) 
         False: {published.AS_THEN: {2048: 9.0, 262144: None}, published.BEST: {2048: 99.0}},
         True: {published.BEST: {32: 4000, 64: 8000, 128: 16000}},
     }
-    request = {"steps": 3, "memory_gib": 2.0, "arguments": ["--swiglu"], "variables": {}}
+    request = {
+        "steps": 3,
+        "memory_gib": 2.0,
+        "arguments": ["--swiglu"],
+        "variables": {},
+        "longseq": None,
+    }
     for longest in (False, True):
         measured = [result(case(1024)), result(case(2048), OOM)]
         panels = panels_of(measured, longest, curves[longest], 2.0)
