@@ -74,10 +74,7 @@ def simulate(
     with a_rank_of(few, on_gpu), trace:
         driver = Trainer(few, vocabulary, META, policy)
         trace.axes = axis_names(driver.mesh)
-        for group in getattr(driver.engine.optimizer, "round_robin_bit16_meta", []):
-            for shape in group:  # on the meta device in training too
-                trace.forget(shape)
-        _label_weights(driver.model, trace)
+        _label_states(driver, trace)
         standing_in = _prepare(driver.model, trace, policy, thin)
         count = _Count(progress, STEPS * passes * len(driver.model.layers))
         for layer in driver.model.layers:
@@ -129,10 +126,16 @@ def axis_names(mesh: Mesh) -> dict[str, str]:
     return {group.handle.group_name: group.name for group in groups if group.handle is not None}
 
 
-def _label_weights(model: GPT, trace: Trace) -> None:
-    for parameter in model.parameters():
+def _label_states(driver: Trainer, trace: Trace) -> None:
+    """What is there before the first step, where it is not the optimizer's own."""
+    for parameter in driver.model.parameters():
         trace.label(parameter.data, "weights")
         trace.label(getattr(parameter, "ds_tensor", None), "weights")
+    engine = driver.engine.optimizer
+    for group in getattr(engine, "round_robin_bit16_meta", []):
+        for shape in group:  # on the meta device in training too
+            trace.forget(shape)
+    trace.label(getattr(engine, "grad_partitions_flat_buffer", None), "gradients")  # stage 3's
 
 
 def _prepare(model: GPT, trace: Trace, policy: RecomputePolicy, thin: bool) -> int:

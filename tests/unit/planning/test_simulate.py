@@ -265,6 +265,8 @@ def test_fp16_has_the_states_of_bf16(found: dict[str, Any]) -> None:
     alone = found["fp16, stage 0"]["by_kind"]
     assert alone["weights"] * 2**30 == pytest.approx(2 * parameters, rel=0.02)
     assert alone["optimizer"] * 2**30 == pytest.approx(12 * parameters, rel=0.02)
+    assert of["optimizer"] * 2**30 == pytest.approx(6 * parameters, rel=0.02)
+    assert of["gradients"] * 2**30 >= parameters
 
 
 def test_chunks_on_the_host_are_not_here(found: dict[str, Any]) -> None:
