@@ -24,7 +24,7 @@ from longseq.parallel.mesh import Mesh
 from longseq.planning.simulate.layers import thin_layers, thin_tiles
 from longseq.planning.simulate.shapes import META
 from longseq.planning.simulate.trace import Count, Moment, Trace
-from longseq.planning.simulate.world import a_rank_of
+from longseq.planning.simulate.world import a_rank_of, host_apart
 from longseq.training.feed import MicroBatch
 from longseq.training.trainer import Trainer
 
@@ -71,7 +71,7 @@ def simulate(
     passes = min(config.accumulation, PASSES)
     few = replace(config, memory=_any_flash(config.memory), training=_with_passes(config, passes))
     trace = Trace(on_gpu)
-    with a_rank_of(few, on_gpu), trace:
+    with a_rank_of(few, on_gpu), trace, host_apart(trace.is_on_host):
         driver = Trainer(few, vocabulary, META, policy)
         trace.axes = axis_names(driver.mesh)
         _label_states(driver, trace)
