@@ -112,13 +112,15 @@ def bench(options: argparse.Namespace) -> int:
         signal.signal(number, signal.default_int_handler)
     with Kept(how.folder, request) as kept:
         again = {text.replace("-", " ") for text in options.again}
-        kept.found = {k: one for k, one in kept.found.items() if one.outcome not in again}
+        before = kept.found
+        kept.found = {k: one for k, one in before.items() if one.outcome not in again}
         try:
             work = _search if options.longest else sweep
             whole = work(cases, kept, run, clock, say)
             ended = False
         except KeyboardInterrupt:
             whole, ended = False, True
+        kept.found = before | kept.found  # what no time was left for stays as it was
         signal.signal(signal.SIGUSR1, lambda *_: None)  # what is left after a notice is theirs
         try:
             _show(options, kept, cases, None if ended else clock)
@@ -221,7 +223,7 @@ def refuse_swept(but: Collection[str] = ()) -> None:
 def common(how: Any) -> dict[str, Any]:
     """What all results of a folder have in common; raises UserError for what is swept."""
     from longseq.host.variables import read_table
-    from longseq.run.environment import cpu_model, gpus
+    from longseq.run.environment import cpu_model, git_state, gpus
 
     refuse_swept()
     table = read_table()
@@ -231,7 +233,9 @@ def common(how: Any) -> dict[str, Any]:
         for name in ours
         if table.is_secret(name, ours[name]) or table.ours[name].marks & {"aside", "once"}
     ]
+    commit = git_state()
     return {
+        "longseq": commit["id"][:12] if commit else None,
         "steps": how.steps,
         "memory_gib": how.memory_gib,
         "arguments": list(how.extra),

@@ -242,6 +242,7 @@ def _common(request: dict[str, Any]) -> list[tuple[str, str]]:
     gib = float(request["memory_gib"])
     variables = " ".join(f"{name}={value}" for name, value in request["variables"].items())
     return [
+        ("longseq", request["longseq"] or "not known"),
         ("steps that count", f"{request['steps']}, after one that does not"),
         ("memory of a rank", f"{gib:g} GiB" if gib else "what there is"),
         ("arguments behind --", " ".join(request["arguments"]) or "none"),

@@ -31,8 +31,10 @@ ROOT = Path(__file__).resolve().parents[2]
 WARM = 1  # steps that are not counted: they load, allocate and choose
 END_SECONDS = 60.0  # for a run that was told to end
 PR_SET_PDEATHSIG = 1  # of prctl(2)
+# What allocators say, a rank's end by the kernel, and our own line: others may give it as advice
 MEMORY = re.compile(
-    r"out of memory|can't allocate memory|Cannot allocate memory|bad_alloc|MemoryError"
+    r"(CUDA|HIP|XPU|[Ee]rror:|failed:|ran) out of memory|'out of memory'|can't allocate memory"
+    r"|Cannot allocate memory|bad_alloc|MemoryError|longseq: out of memory in iteration"
 )
 
 

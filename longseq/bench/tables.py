@@ -28,8 +28,11 @@ WORDS = {OOM: "OOM", REFUSED: "refused", FAILED: "failed", TIMED_OUT: "timed out
 
 
 def tokens(count: int) -> str:
-    """2048 is 2k, as lengths are given."""
-    return f"{count // 1024}k" if count % 1024 == 0 else f"{count:,}"
+    """2048 is 2k and 2097152 is 2m, as lengths are given."""
+    for unit, size in (("m", 1024**2), ("k", 1024)):
+        if count and count % size == 0:
+            return f"{count // size}{unit}"
+    return f"{count:,}"
 
 
 def curves(results: Iterable[Result]) -> dict[str, list[Result]]:

@@ -67,6 +67,6 @@ def tensors(args: Any, kwargs: Any) -> Iterator[Tensor]:
 
 def without_data(x: Tensor) -> Tensor:
     """x, or a tensor of its shape and strides on the meta device."""
-    if x.device.type == "meta":
+    if x.is_meta:
         return x
     return torch.empty_strided(x.size(), x.stride(), dtype=x.dtype, device=META)

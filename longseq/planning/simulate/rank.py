@@ -24,7 +24,7 @@ from longseq.parallel.mesh import Mesh
 from longseq.planning.simulate.layers import thin_layers, thin_tiles
 from longseq.planning.simulate.shapes import META
 from longseq.planning.simulate.trace import Count, Moment, Trace
-from longseq.planning.simulate.world import a_rank_of
+from longseq.planning.simulate.world import a_rank_of, host_apart
 from longseq.training.feed import MicroBatch
 from longseq.training.trainer import Trainer
 
@@ -71,13 +71,10 @@ def simulate(
     passes = min(config.accumulation, PASSES)
     few = replace(config, memory=_any_flash(config.memory), training=_with_passes(config, passes))
     trace = Trace(on_gpu)
-    with a_rank_of(few, on_gpu), trace:
+    with a_rank_of(few, on_gpu), trace, host_apart(trace.is_on_host):
         driver = Trainer(few, vocabulary, META, policy)
         trace.axes = axis_names(driver.mesh)
-        for group in getattr(driver.engine.optimizer, "round_robin_bit16_meta", []):
-            for shape in group:  # on the meta device in training too
-                trace.forget(shape)
-        _label_weights(driver.model, trace)
+        _label_states(driver, trace)
         standing_in = _prepare(driver.model, trace, policy, thin)
         count = _Count(progress, STEPS * passes * len(driver.model.layers))
         for layer in driver.model.layers:
@@ -129,10 +126,16 @@ def axis_names(mesh: Mesh) -> dict[str, str]:
     return {group.handle.group_name: group.name for group in groups if group.handle is not None}
 
 
-def _label_weights(model: GPT, trace: Trace) -> None:
-    for parameter in model.parameters():
+def _label_states(driver: Trainer, trace: Trace) -> None:
+    """What is there before the first step, where it is not the optimizer's own."""
+    for parameter in driver.model.parameters():
         trace.label(parameter.data, "weights")
         trace.label(getattr(parameter, "ds_tensor", None), "weights")
+    engine = driver.engine.optimizer
+    for group in getattr(engine, "round_robin_bit16_meta", []):
+        for shape in group:  # on the meta device in training too
+            trace.forget(shape)
+    trace.label(getattr(engine, "grad_partitions_flat_buffer", None), "gradients")  # stage 3's
 
 
 def _prepare(model: GPT, trace: Trace, policy: RecomputePolicy, thin: bool) -> int:

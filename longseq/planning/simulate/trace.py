@@ -128,7 +128,7 @@ class Trace(TorchDispatchMode):
         host = self._on_host(func, args, kwargs)
         if takes_device(func):
             kwargs["device"] = META
-        if any(x.device.type != "meta" for x in tensors(args, kwargs)):
+        if not all(x.is_meta for x in tensors(args, kwargs)):
             args, kwargs = tree_map_only(Tensor, without_data, (args, kwargs))
         same = func is ATEN.lift_fresh.default or added_in_place(func, args)
         result = args[0] if same else plain(func, args, kwargs)
@@ -147,9 +147,11 @@ class Trace(TorchDispatchMode):
         if asked is not None:
             return bool(asked.type == "cpu")
         first = next(tensors(args, {}), None)
-        if first is None:
-            return True
-        known = self._held.get(first.untyped_storage()._cdata)
+        return first is None or self.is_on_host(first)
+
+    def is_on_host(self, x: Tensor) -> bool:
+        """Whether x lies in the memory of a GPU's host."""
+        known = self._held.get(x.untyped_storage()._cdata)
         return known is not None and known.kind == HOST
 
     def _message(self, func: Any, args: Any) -> Any:

@@ -5,13 +5,14 @@ with a_rank_of(config, on_gpu): …      # within it Trainer(config, …, device
 Process groups are torch's `fake` backend's, of the run's own sizes: every message is done at once.
 Replaced is only what looks at values or at hardware: first values, what dropout draws, the check
 that ranks agree, Adam (its states are made, its arithmetic left out), the choice of torch's
-attention kernel and of its SGD, and on which device DeepSpeed's accelerator says it is.
+attention kernel and of its SGD, on which device DeepSpeed's accelerator says it is, and where a
+tensor of a GPU's host says that it is.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from longseq.config.arguments import Config, Training
 from longseq.engine import optimizer
@@ -26,7 +28,7 @@ from longseq.engine.network import initialize
 from longseq.model import dropout, head_tiles, loss, norm
 from longseq.training import trainer
 
-META = torch.device("meta")
+META, HOST = torch.device("meta"), torch.device("cpu")
 
 
 @contextmanager
@@ -56,11 +58,32 @@ def a_rank_of(config: Config, on_gpu: bool) -> Iterator[None]:
         dist.destroy_process_group()
 
 
+@contextmanager
+def host_apart(is_on_host: Callable[[Tensor], bool]) -> Iterator[None]:
+    """A tensor of the host says that it is there, and moving it to the GPU makes a copy: to torch
+    both are one device, meta. What follows from either is then where training has it.
+    """
+    device, to = Tensor.device, Tensor.to
+
+    def where(x: Tensor) -> torch.device:
+        by_a_kernel = _get_current_dispatch_mode() is None  # of torch, which takes one device
+        return device.__get__(x) if by_a_kernel or not is_on_host(x) else HOST
+
+    def moved(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        found = to(x, *args, **kwargs)
+        asked = [y for y in (*args, *kwargs.values()) if isinstance(y, (str, torch.device))]
+        copied = found is not x or META not in map(torch.device, asked) or not is_on_host(x)
+        return found if copied else torch.ops.aten._to_copy(x, device=META)
+
+    with replaced(Tensor, "device", property(where)), replaced(Tensor, "to", moved):
+        yield
+
+
 def _ours(on_gpu: bool) -> list[tuple[Any, str, Any]]:
     makers = optimizer.MAKERS | {"adam": _states, "sgd": partial(_sgd, on_gpu)}
     found = [
         (trainer, "start_distributed", lambda device: None),
-        (initialize, "first_value", _no_value),
+        (initialize, "first_value", lambda path, like, *_: torch.empty(like.shape)),
         (optimizer, "MAKERS", makers),
         (optimizer, "_adam", _states),
         (optimizer, "_host_adam", _host_states),
@@ -78,11 +101,6 @@ def _ours(on_gpu: bool) -> list[tuple[Any, str, Any]]:
     return found
 
 
-def _no_value(path: str, parameter: Tensor, *_: Any) -> Tensor:
-    """Where it will be used, as moving it there makes a copy in training and none here."""
-    return torch.empty(parameter.shape, device=META)
-
-
 def _of_cpu(sizes: dict[str, int]) -> dict[str, int]:
     return dict.fromkeys(sizes, sizes["cpu"])
 
@@ -90,28 +108,19 @@ def _of_cpu(sizes: dict[str, int]) -> dict[str, int]:
 def _deepspeeds() -> list[tuple[Any, str, Any]]:
     from deepspeed.accelerator import get_accelerator
     from deepspeed.runtime import engine
-    from deepspeed.runtime.zero import stage3, utils
+    from deepspeed.runtime.zero import utils
 
     accelerator = get_accelerator()
     on_meta = {name: lambda *_: "meta" for name in ("device_name", "current_device_name")}
     return [
         *((accelerator, name, value) for name, value in on_meta.items()),
-        (accelerator, "on_accelerator", lambda tensor: True),
+        (accelerator, "on_accelerator", lambda tensor: tensor.device == META),
         (accelerator, "is_fp16_supported", lambda: True),  # a CPU need not have it
         (accelerator, "pin_memory", lambda tensor, *_: tensor),
-        (stage3, "defragment", _side_by_side),
         (engine, "is_zero_supported_optimizer", lambda optimizer: True),  # else it warns on stdout
         (utils, "assert_lst_len_same_as_other_ranks", lambda numbers: None),
         (utils, "get_lst_from_rank0", lambda numbers: numbers),
     ]
-
-
-def _side_by_side(tensors: list[Tensor]) -> Tensor:
-    """Stage 3's partitions moved into one tensor where they are, and not by way of the host."""
-    whole = torch.cat(tensors)
-    for tensor, part in zip(tensors, whole.split([x.numel() for x in tensors]), strict=True):
-        tensor.data = part
-    return whole
 
 
 def _flash(

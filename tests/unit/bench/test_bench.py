@@ -97,7 +97,23 @@ OUT = "longseq: out of memory in iteration 1: estimated 1 GiB"
         (None, "", (TIMED_OUT, "not done after 9 s")),
         (2, f"x\n{OUT}\n", (OOM, OUT)),
         (134, "terminate called after throwing an instance of 'std::bad_alloc'", (OOM, None)),
+        (1, "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", (OOM, None)),
+        (1, "RuntimeError: CUDA error: out of memory", (OOM, None)),
+        (1, "Cuda failure 2 'out of memory'", (OOM, None)),
+        (1, "[enforce fail] DefaultCPUAllocator: can't allocate memory: 8 bytes", (OOM, None)),
+        (137, "the host ran out of memory: since the start its kernel has ended", (OOM, None)),
         (2, "longseq: --lr 3: lower it\n", (REFUSED, "--lr 3: lower it")),
+        # Advice is no end
+        (
+            2,
+            "longseq: --lr 3: lower it if out of memory",
+            (REFUSED, "--lr 3: lower it if out of memory"),
+        ),
+        (
+            1,
+            "warning: if out of memory lower MICRO_BATCH\nValueError: 3\n",
+            (FAILED, "ValueError: 3"),
+        ),
         (1, "Traceback\nValueError: 3\n", (FAILED, "ValueError: 3")),
         (1, "", (FAILED, "it printed nothing")),
     ],
@@ -106,6 +122,12 @@ def test_what_became_of_a_run(code: int | None, text: str, expected: tuple[str, 
     outcome, why = judge(code, text, 9)
     assert outcome == expected[0]
     assert expected[1] in (None, why)
+
+
+def test_lengths_are_shown_as_they_are_given() -> None:
+    given = ("512", "2k", "1000k", "1m", "16m")
+    assert [tables.tokens(command.read_tokens(text)) for text in given] == list(given)
+    assert tables.tokens(1500) == "1,500"
 
 
 def test_results_outlive_a_kill_and_belong_to_one_request(tmp_path: Path) -> None:
@@ -142,7 +164,7 @@ def test_a_folder_of_other_files_is_refused(tmp_path: Path) -> None:
 
 def test_the_next_job_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On another node of the same kind, for another time; not on other GPUs, nor in another
-    precision.
+    precision, nor after `git pull`.
     """
     how = How(tmp_path, 3, 0.0, [])
     a100 = ["NVIDIA A100-SXM4-40GB, 40960 MiB, 550.54"] * 4
@@ -154,20 +176,27 @@ def test_the_next_job_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             patch.setattr(socket, "gethostname", lambda: host)
             patch.setattr(environment, "cpu_model", lambda: "AMD EPYC 7543P")
             patch.setattr(environment, "gpus", lambda: gpus)
+            patch.setattr(environment, "git_state", lambda: state)
             patch.setattr(os, "cpu_count", lambda: 64)
             for name, value in variables.items():
                 patch.setenv(name, value)
             return common(how)
 
+    state: dict[str, Any] | None = {"id": "c37aac5" * 6, "changed_files": 0}
     first = ask("x3001", a100, WALLTIME="30m", QUEUE="debug", DTYPE="bf16")
     assert first["machine"] == ["64 x AMD EPYC 7543P", "4 x NVIDIA A100-SXM4-40GB, 40960 MiB"]
     assert first["variables"] == {"DTYPE": "bf16"}
     driver = [line.replace("550.54", "560.35") for line in a100]
     others = {"WALLTIME": "1h", "MASTER_PORT": "1234", "WANDB_MODE": "offline", "PLAN": "0"}
     assert ask("x3002", driver, DTYPE="bf16", **others) == first
+    assert first["longseq"] == "c37aac5c37aa"
     assert ask("x3001", a100[:2], DTYPE="bf16") != first
     assert ask("x3001", a100, DTYPE="fp32") != first
     assert ask("x3001", a100, DTYPE="bf16", LAUNCH_ARGS="--bind-to none") != first
+    state = {"id": "951712" * 7, "changed_files": 0}
+    assert ask("x3001", a100, DTYPE="bf16") != first
+    state = None  # no repository
+    assert ask("x3001", a100, DTYPE="bf16") != first
 
 
 def run_sweep(
@@ -256,6 +285,7 @@ def test_the_published_forms(tmp_path: Path) -> None:
     assert [path.suffix for path in pictures] == [".svg", ".png"] * 2
     (tmp_path / "results.jsonl").write_text("")
     machine = {
+        "longseq": "c37aac5c37aa",
         "arguments": [],
         "variables": {"A": "1", "B": "x"},
         "machine": ["2 x EPYC", "1 x T4"],
@@ -265,7 +295,8 @@ def test_the_published_forms(tmp_path: Path) -> None:
     assert "<td>OOM</td>" in page
     assert page.count("data:image/svg+xml") == 2
     told = re.findall(r"<th scope=row>([^<]*)</th><td>([^<]*)</td></tr>\n*<", page)
-    assert dict(told[-5:]) == {  # no word of Python
+    assert dict(told[-6:]) == {  # no word of Python
+        "longseq": "c37aac5c37aa",
         "steps that count": "3, after one that does not",
         "memory of a rank": "what there is",
         "arguments behind --": "none",
@@ -284,7 +315,13 @@ def test_panels_stand_on_each_other_and_are_figures_of_the_page(tmp_path: Path) 
         False: {published.AS_THEN: {2048: 9.0, 262144: None}, published.BEST: {2048: 99.0}},
         True: {published.BEST: {32: 4000, 64: 8000, 128: 16000}},
     }
-    request = {"steps": 3, "memory_gib": 2.0, "arguments": ["--swiglu"], "variables": {}}
+    request = {
+        "steps": 3,
+        "memory_gib": 2.0,
+        "arguments": ["--swiglu"],
+        "variables": {},
+        "longseq": None,
+    }
     for longest in (False, True):
         measured = [result(case(1024)), result(case(2048), OOM)]
         panels = panels_of(measured, longest, curves[longest], 2.0)
@@ -375,6 +412,28 @@ def test_a_bench_that_is_stopped_has_its_pictures(
     for name in ("tflops.svg", "tflops.png", "bench.html"):
         assert (tmp_path / "b" / name).is_file()
         assert said.out.count(f"{name}\n") == 1
+
+
+def test_what_is_to_be_run_again_stays_until_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bench that runs failed cases again is stopped after one of two."""
+    ran: list[str] = []
+
+    def run(one: Case, *_: object) -> Result | None:
+        ran.append(one.key)
+        return None if len(ran) == 5 else result(one, OK if len(ran) in (1, 4) else FAILED, 1.0)
+
+    monkeypatch.setattr(running, "run_case", run)
+    for name in read_table().ours:
+        monkeypatch.delenv(name, raising=False)
+    words = ["bench", "--lengths", "512", "1k", "2k", "--layouts", "dp", "--no-published"]
+    words += ["--output", str(tmp_path / "b")]
+    assert main(words) == EXIT_DONE
+    assert main([*words, "--again", "failed"]) == EXIT_STOPPED_EARLY
+    assert ran[3:] == ran[1:3]
+    with (tmp_path / "b/results.csv").open() as lines:
+        assert [row["outcome"] for row in csv.DictReader(lines)] == [OK, OK, FAILED]
 
 
 def test_slurms_notice_ends_the_cases_and_not_the_tables(
