@@ -37,16 +37,16 @@ def states(job: Job, system: System) -> tuple[dict[str, float], dict[str, float]
     host: dict[str, float] = {}
     if job.optimizer_at != "gpu":
         wide = _sums_in_fp32(job)
-        # Gradients go with it in fp32, at stage 3 as they come too, at stage 2 sums in half
-        # precision; of files what is at work is
-        more = job.number if job.zero == 3 or (job.zero == 2 and job.micro_batches > 1) else 0
-        if wide:
-            more = 4 if job.zero == 3 else 0
+        # Gradients go with it in fp32, at stage 3 as they come too; at stages 1 and 2 weights to
+        # be sent, at stage 2 also sums in half precision; of files what is at work is
+        more = job.number if job.zero == 2 and job.micro_batches > 1 and not wide else 0
+        more += 4 if job.zero == 3 and wide else job.number
         size = gpu["optimizer"] + count * (4 + more) / shards
         host["optimizer"] = size if job.optimizer_at == "cpu" else size / job.layers
         # One gradient on its way there, with a place on the GPU; at stage 3 a part of one in fp64,
-        # for the norm
-        passing, largest = job.number if job.zero < 3 else 8 / shards, _largest(job)
+        # for the norm, which a GPU takes where the gradient comes from
+        fp64 = 8 / shards if job.device == "cpu" else 0.0
+        passing, largest = job.number if job.zero < 3 else fp64, _largest(job)
         host["optimizer"] += passing * largest
         gpu["optimizer"] = job.number * largest if job.zero < 3 else 0.0
         if job.zero >= 2 and not (job.zero == 2 and wide):
