@@ -91,7 +91,7 @@ def test_a_rank_hears_what_its_launcher_cannot(
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_asks_for_a_stop(watch: Watch, number: int) -> None:
+def test_a_signal_asks_for_a_stop(watch: Watch, number: signal.Signals) -> None:
     os.kill(os.getpid(), number)
     assert soon(lambda: watch.stopper.requested == SIGNALS[number])
 
