@@ -6,12 +6,14 @@ iteration 8, has a loss a hundred times too large, or none.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
 import sys
 import warnings
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -128,12 +130,16 @@ def resumed(folder: Path, before: Path, flags: str) -> dict[int, float | None]:
 
 
 def skipped(folder: Path, flags: str) -> list[Any]:
-    """A whole run that leaves updates out, and another from its twelfth iteration on."""
+    """A whole run that leaves updates out, and another from its twelfth iteration on; and what the
+    first has said.
+    """
     flags += " --on-spike skip --spike-factor 1.01 --lr 2e-2 --train-iters 24"
-    run(folder / "whole", flags)
+    with redirect_stdout(io.StringIO()) as said:
+        run(folder / "whole", flags)
     run(folder / "rest", f"{flags} --load {folder}/whole/kept/step-12")
     names = ("whole", "rest")
-    return [{"losses": losses(folder / n), "events": events(folder / n)} for n in names]
+    found = [{"losses": losses(folder / n), "events": events(folder / n)} for n in names]
+    return [*found, said.getvalue()]
 
 
 def endless(folder: Path) -> str:

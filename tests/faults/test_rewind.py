@@ -66,10 +66,19 @@ def test_the_end_tells_the_loss_of_the_whole_training(found: Any) -> None:
 
 def test_a_run_that_goes_on_leaves_out_as_the_whole_one(found: Any) -> None:
     """What losses are compared with is in the checkpoint: its first batches are judged by it."""
-    whole, resumed = found["skipped"]
+    whole, resumed, _ = found["skipped"]
     assert resumed["losses"] == {i: whole["losses"][i] for i in map(str, range(13, 25))}
     assert resumed["events"] == {i: e for i, e in whole["events"].items() if int(i) > 12}
     assert set(whole["events"]) & {"13", "14", "15", "16"}  # else nothing was tried
+
+
+def test_what_is_left_out_is_written_down_and_said(found: Any) -> None:
+    whole, _, told = found["skipped"]
+    number, said = next(iter(whole["events"].items()))
+    last = 4 * int(number) - 1
+    batch = f"in iteration {number}, samples {last - 3} to {last};"
+    assert f"{batch} its update was left out" in said
+    assert f"warning: {said}" in told
 
 
 def test_it_is_written_down(found: Any) -> None:

@@ -419,13 +419,8 @@ def test_what_would_undo_how_a_run_goes_on_is_refused(
 @pytest.mark.parametrize(
     "hostile",
     [
-        "a b",
-        "it's",
-        'a"b',
-        "$(touch PWN)",
-        "`touch PWN`",
+        "a b'c\"d$(touch PWN)`touch PWN`;touch PWN\\",
         "a\nb",
-        "a;touch PWN",
         "*",
         "~",
         "-n",

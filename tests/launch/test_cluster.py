@@ -329,18 +329,3 @@ def test_a_killed_rank_is_named_under_srun(tree: Tree, slurm: Slurm) -> None:
     said = wait_for_job(job, 1)
     says_who_was_killed(said, NIDS[1])
     assert "job ends with exit code 137" in said
-
-
-def test_a_killed_rank_is_named_under_pals(tree: Tree, polaris: Cluster) -> None:
-    tree.trainer(KILLED)
-    env = {"PBS_NODEFILE": str(polaris.folder / "nodes"), "PBS_JOBID": "7"}
-    env |= {"PATH": f"{polaris.folder}/bin:{Path(sys.executable).parent}:/usr/bin:/bin"}
-    env |= {"HYDRA": MPIEXEC, "SSH": polaris.ssh, "NGPU_PER_HOST": "1", "MACHINE": "polaris"}
-    command, full = tree.command(
-        DS_ACCELERATOR="cpu", PREFLIGHT="0", **conda(tree.root.parent), **env
-    )
-    done = subprocess.run(
-        [*polaris.enter(X3[0]), *command], env=full, cwd=tree.root, capture_output=True, text=True
-    )
-    assert done.returncode == 137, done.stderr
-    says_who_was_killed(done.stderr, X3[1])

@@ -407,13 +407,11 @@ def test_ranks_that_do_not_find_each_other_fail_the_check(machine: Machine) -> N
     assert "check: imports, two ranks" in result.stderr
 
 
-@pytest.mark.parametrize("name", ["KILL", "TERM", "INT"])
-def test_a_killed_installation_leaves_nothing_in_the_way(machine: Machine, name: str) -> None:
-    # Of KILL nobody can tell pip, which holds the lock: the next installation waits for its end
-    env = machine.env(SLOW="megatron-core", SLOW_SECONDS="3" if name == "KILL" else "30")
+def test_a_killed_installation_leaves_nothing_in_the_way(machine: Machine) -> None:
+    # Nobody can tell pip, which holds the lock: the next installation waits for its end
     process = subprocess.Popen(
         [str(machine.tree.root / "install.sh")],
-        env=env,
+        env=machine.env(SLOW="megatron-core", SLOW_SECONDS="3"),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -421,7 +419,7 @@ def test_a_killed_installation_leaves_nothing_in_the_way(machine: Machine, name:
     end = time.monotonic() + 30
     while "megatron-core" not in "".join(machine.asked()) and time.monotonic() < end:
         time.sleep(0.05)
-    os.killpg(process.pid, getattr(signal, f"SIG{name}"))
+    os.killpg(process.pid, signal.SIGKILL)
     assert process.wait(30) != 0
     assert not (machine.venv / "installed-base.txt").exists()
     assert machine.install().returncode == 0
@@ -443,6 +441,7 @@ def test_an_installation_that_is_told_to_end_leaves_no_pip(machine: Machine, nam
     assert process.wait(30) == -getattr(signal, f"SIG{name}")
     # Each of pip's is told, and on a busy machine takes a moment to go
     wait_until(lambda: not processes_with(str(machine.venv)), "something is left", 5)
+    assert not (machine.venv / "installed-base.txt").exists()
     assert machine.install().returncode == 0
 
 
@@ -509,7 +508,7 @@ def test_wrong_words_about_wheels(machine: Machine, words: list[str], said: str)
 # ---------------------------------------------------------------- odd surroundings
 
 
-@pytest.mark.parametrize("name", ["a b", "it's", '"', "$HOME", "a;b"])
+@pytest.mark.parametrize("name", ["a b'c\"d$HOME;e"])
 def test_a_folder_with_an_odd_name(tmp_path: Path, name: str) -> None:
     machine = Machine(tmp_path, name)
     result = machine.install()

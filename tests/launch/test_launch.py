@@ -270,9 +270,7 @@ def test_a_dry_run_prints_the_deepspeed_config(tree: Tree) -> None:
     assert config["zero_optimization"]["stage"] == 1
 
 
-@pytest.mark.parametrize(
-    "name", ["plain", "a b", "it's", '"', "$(touch PWN)", "a\nb", "ü;&|<>*?~#"]
-)
+@pytest.mark.parametrize("name", ["plain", "a b'c\"d$(touch PWN)ü;&|<>*?~#", "a\nb", "~"])
 def test_the_printed_command_can_be_pasted(ready: Tree, name: str) -> None:
     """It runs in another shell and folder with the arguments that the launcher would give."""
     data = ready.root / name
@@ -630,10 +628,13 @@ def test_told_before_it_listens_a_rank_stops_early(
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
-    [("TERM", "SIGTERM"), ("INT", "SIGINT"), ("HUP", "SIGTERM"), ("USR1", "SIGUSR1")],
+    ("name", "told", "whole_group"),
+    [
+        *(("TERM", "SIGTERM", False), ("TERM", "SIGTERM", True)),
+        *(("INT", "SIGINT", False), ("INT", "SIGINT", True)),
+        *(("HUP", "SIGTERM", True), ("USR1", "SIGUSR1", False)),
+    ],
 )
-@pytest.mark.parametrize("whole_group", [False, True])
 def test_a_signal_reaches_every_rank_once(
     tree: Tree, name: str, told: str, whole_group: bool
 ) -> None:
@@ -734,6 +735,7 @@ def test_two_runs_at_once_meet_in_no_file(ready: Tree) -> None:
         _, said = process.communicate(timeout=60)
         assert process.returncode == 0, said
     assert len(list((ready.root / "outputs").glob("*/ds_config.json"))) == 2
+    assert not list(ready.root.glob("*.json"))
 
 
 @pytest.mark.parametrize("name", ["TERM", "INT", "USR1"])

@@ -111,15 +111,6 @@ def test_offload_is_off_and_names_no_machines_disk(tmp_path: Path) -> None:
     assert "cpu" in json.dumps(config(tmp_path, ZERO_STAGE="1", OFFLOAD_DEVICE="cpu"))
 
 
-def test_two_runs_have_two_configs(ready: Tree) -> None:
-    """One ds_config-gpt.json in the tree: two jobs overwrote each other's."""
-    for batch in ("1", "2"):
-        assert ready.launch(WANDB_NOTES=str(ready.home), MICRO_BATCH=batch).returncode == 0
-    found = [json.loads(p.read_text()) for p in (ready.root / "outputs").glob("*/ds_config.json")]
-    assert sorted(c["train_micro_batch_size_per_gpu"] for c in found) == [1, 2]
-    assert not list(ready.root.glob("*.json"))
-
-
 def test_the_learning_rate_does_not_depend_on_the_zero_stage(
     arguments: Arguments, tmp_path: Path
 ) -> None:
@@ -184,16 +175,6 @@ def test_the_script_waits_and_hands_on_the_exit_code(ready: Tree) -> None:
     assert result.returncode == 7
     assert time.monotonic() - began >= 1
     assert len(list(ready.home.glob("ran.*"))) == 2
-
-
-def test_an_editor_with_our_name_blocks_nothing(ready: Tree) -> None:
-    """`ps | grep pretrain_gpt.py` was the lock."""
-    named = subprocess.Popen(["/bin/sh", "-c", "exec sleep 60", "vi pretrain_gpt.py"])
-    try:
-        assert ready.launch(WANDB_NOTES=str(ready.home)).returncode == 0
-    finally:
-        named.kill()
-        named.wait()
 
 
 def test_modules_are_loaded_once(tree: Tree, tmp_path: Path) -> None:

@@ -566,11 +566,11 @@ def test_a_chain_stops_at_once_on_what_would_repeat(
     site: Site, plan: str, starts: int, reason: str
 ) -> None:
     site.plan.write_text(plan)
-    job = site.job("-t", "10m", "--chain", "4")
-    said = wait_for_job(job, 4)
+    job = site.job("-t", "10m", "--chain", str(starts + 1))
+    said = wait_for_job(job, starts + 1)
     assert reason in (job / "stopped.txt").read_text()
     assert len(seen(site.plan)) == starts
-    assert said.count("nothing to do") == 4 - starts
+    assert said.count("nothing to do") == 1
 
 
 AT_ONCE = 'sleep() { [[ $1 == 60 ]] || command sleep "$1"; }\n'
@@ -904,7 +904,7 @@ def test_editing_the_tree_or_the_shell_changes_nothing(site: Site) -> None:
     assert "GPT_SMALL (the default on a CPU; MODEL_SIZE_KEY chooses another)" in said
 
 
-@pytest.mark.parametrize("name", ["a b", "it's", '"', "$(touch PWN)", "a\nb", "ü;&|<>*?~#"])
+@pytest.mark.parametrize("name", ["a b'c\"d$(touch PWN)ü;&|<>*?~#", "a\nb"])
 def test_a_job_in_a_folder_of_any_name(site: Site, name: str) -> None:
     site.plan.write_text("0")
     data = site.folder / f"{name}.fa"

@@ -58,31 +58,43 @@ def metrics(
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_deepspeeds_launcher_starts_ours(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return upstream_checkout(tmp_path_factory.mktemp("checkout"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("ours")
+
+
+@pytest.fixture(scope="module")
+def ours(folder: Path) -> list[dict[str, float]]:
+    """Ten iterations on one rank, and a checkpoint kept/step-3."""
+    return metrics(folder / "run", 1, "--save", str(folder / "kept"), "--save-interval", "3")
+
+
+def test_deepspeeds_launcher_starts_ours(tmp_path: Path, ours: list[dict[str, float]]) -> None:
     """As in its examples: it puts --local_rank=N behind the program."""
     runner = [sys.executable, "-m", "deepspeed.launcher.runner", "--num_gpus", "2"]
     runner += ["--master_port", free_port()]
-    words = ["--train-iters", "2", "--lr-warmup-iters", "1"]
-    alone, both = (
-        [step["lm_loss"] for step in metrics(tmp_path / name, ranks, *words, start=start)]
-        for name, ranks, start in (("alone", 1, ()), ("both", 2, runner))
-    )
-    assert len(both) == 2
-    assert both == pytest.approx(alone, abs=1e-5)
+    words = ["--train-iters", "4"]
+    both = [step["lm_loss"] for step in metrics(tmp_path / "both", 2, *words, start=runner)]
+    assert both == pytest.approx([step["lm_loss"] for step in ours[:4]], abs=1e-5)
 
 
-def test_from_ours_to_theirs_and_back(tmp_path: Path) -> None:
+def test_from_ours_to_theirs_and_back(
+    tmp_path: Path, folder: Path, ours: list[dict[str, float]], checkout: Path
+) -> None:
     """Three iterations of ours, four of its on two ranks that split the sequence, three of ours:
     each as if ours had gone on.
     """
-    checkout = upstream_checkout(tmp_path)
-    ours = metrics(tmp_path / "ours", 1, "--save", str(tmp_path / "kept"), "--save-interval", "3")
     theirs = metrics(
         tmp_path / "theirs",
         2,
         *SPLIT,
         *("--trainer", "megatron-deepspeed", "--megatron-deepspeed-dir", str(checkout)),
-        *("--load", str(tmp_path / "kept/step-3"), "--train-iters", "7"),
+        *("--load", str(folder / "kept/step-3"), "--train-iters", "7"),
         *("--save", str(tmp_path / "theirs/checkpoints")),
     )
     saved = tmp_path / "theirs/checkpoints/global_step7/mp_rank_00_model_states.pt"
@@ -97,9 +109,8 @@ def test_from_ours_to_theirs_and_back(tmp_path: Path) -> None:
     assert back[-1]["validation_loss"] == pytest.approx(ours[-1]["validation_loss"], abs=1e-5)
 
 
-def test_without_biases_its_losses_are_ours(tmp_path: Path) -> None:
+def test_without_biases_its_losses_are_ours(tmp_path: Path, checkout: Path) -> None:
     """GELU as well: as shipped it takes another one where it has no bias to fuse it with."""
-    checkout = upstream_checkout(tmp_path)
     words = (
         "--disable-bias-linear --init-method-std 0.2 --train-iters 3 --lr-warmup-iters 1".split()
     )
@@ -138,17 +149,16 @@ def loss_with_its_faults(checkpoint: Path, consumed: int) -> float:
 
 
 def test_as_shipped_its_faults_make_the_difference(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    folder: Path,
+    ours: list[dict[str, float]],
+    checkout: Path,
 ) -> None:
     """From the same weights, on one rank: what is wrong there is all that sets it apart."""
-    checkout = upstream_checkout(tmp_path)
-    ours = metrics(
-        *(tmp_path / "ours", 1, "--save", str(tmp_path / "kept"), "--train-iters", "4"),
-        *("--save-interval", "3"),
-    )
     shipped = metrics(
         *(tmp_path / "shipped", 1, "--trainer", "megatron-deepspeed", "--as-shipped"),
-        *("--megatron-deepspeed-dir", str(checkout), "--load", str(tmp_path / "kept/step-3")),
+        *("--megatron-deepspeed-dir", str(checkout), "--load", str(folder / "kept/step-3")),
         *("--train-iters", "4"),
     )
 
@@ -158,6 +168,6 @@ def test_as_shipped_its_faults_make_the_difference(
         return angles.cos().float(), angles.sin().float()
 
     monkeypatch.setattr(gpt, "rotary_table", shipped_table)
-    wanted = loss_with_its_faults(tmp_path / "kept/step-3", 12)
+    wanted = loss_with_its_faults(folder / "kept/step-3", 12)
     assert shipped[0]["lm_loss"] == pytest.approx(wanted, abs=1e-5)
     assert abs(shipped[0]["lm_loss"] - ours[3]["lm_loss"]) > 0.1

@@ -17,7 +17,7 @@ from longseq.reports.page import write_page
 from longseq.reports.runs import read_run
 from longseq.reports.together import losses_together, speeds_together
 from tests.full_disk import room_for
-from tests.unit.reports.test_report import Page, make_run
+from tests.unit.reports.test_report import Page, make_run, undrawn
 
 
 def test_damaged_lines_are_left_out_and_counted(tmp_path: Path) -> None:
@@ -32,8 +32,9 @@ def test_damaged_lines_are_left_out_and_counted(tmp_path: Path) -> None:
 
 
 def test_what_is_lost_is_said_of_one_among_several(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    undrawn(monkeypatch)
     runs = [make_run(tmp_path / name, 60) for name in "abcd"]
     lines = (runs[1] / "metrics.jsonl").read_text().splitlines()
     lines[10:12] = ["{", "\0"]
@@ -71,9 +72,10 @@ def test_a_run_of_another_version_is_shown(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_leaves_what_was_there(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Exit code 73, and the page of before is whole."""
+    undrawn(monkeypatch)
     folder = make_run(tmp_path / "run", 60)
     run = read_run(folder)
     assert main(["report", str(folder)]) == 0

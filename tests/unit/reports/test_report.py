@@ -47,6 +47,12 @@ def make_run(folder: Path, count: int = 60, **summary: Any) -> Path:
     return folder
 
 
+def undrawn(patch: pytest.MonkeyPatch) -> None:
+    """Pages without pictures, which take most of a page's time."""
+    for name in ("plots", "together"):
+        patch.setattr(f"longseq.reports.{name}.as_svg", lambda *_: "<svg></svg>")
+
+
 class Page(HTMLParser):
     """Text, table rows and pictures of a page; any address outside it."""
 
@@ -240,7 +246,10 @@ def test_typical_speed_leaves_the_warm_up_out(tmp_path: Path) -> None:
     assert run.column("grad_norm") == ([1, 2, 3, 4], [1.0] * 4)
 
 
-def test_verb_shows_a_line_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verb_shows_a_line_a_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undrawn(monkeypatch)
     runs = [make_run(tmp_path / "a[red]", 60, status="done"), make_run(tmp_path / "b", 20)]
     assert main(["report", *map(str, runs)]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -297,9 +306,10 @@ def test_runs_together_say_what_differs(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_a_run_that_is_not_there_is_left_out_with_an_exit_code(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of the others all is written; a folder that is no run is none of it."""
+    undrawn(monkeypatch)
     run, page = make_run(tmp_path / "a", 20), tmp_path / "all.html"
     assert main(["report", str(run), str(tmp_path / "b"), "--together", str(page)]) == 1
     said = capsys.readouterr()
@@ -312,9 +322,10 @@ def test_a_run_that_is_not_there_is_left_out_with_an_exit_code(
 
 
 def test_runs_together_take_the_place_of_no_other_file(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run's own page or table, by whatever name, or a .csv that nobody named."""
+    undrawn(monkeypatch)
     run = make_run(tmp_path / "a", 3)
     (tmp_path / "link").symlink_to(run)
     for name, text in (("mine.csv", "name,run\n"), ("empty.csv", "")):

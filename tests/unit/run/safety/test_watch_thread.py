@@ -4,6 +4,7 @@ import errno
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -16,7 +17,8 @@ import pytest
 
 from longseq.parallel.agreement import Ranks
 from longseq.run.safety.heartbeat import Heart, read_beat
-from longseq.run.safety.stopping import HUP, ORPHAN, TERM, Stopper
+from longseq.run.safety.starters import starters
+from longseq.run.safety.stopping import GO_ON, HUP, ORPHAN, STOP_FILE, TERM, Stopper
 from longseq.run.safety.watch import SIGNALS, Watch
 from tests.launch.shell import ROOT
 
@@ -88,6 +90,27 @@ def test_a_rank_hears_what_its_launcher_cannot(
     assert soon(lambda: watch.stopper.requested == TERM)
 
 
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_asks_for_a_stop(watch: Watch, number: signal.Signals) -> None:
+    os.kill(os.getpid(), number)
+    assert soon(lambda: watch.stopper.requested == SIGNALS[number])
+
+
+def test_a_file_in_the_runs_folder_asks_for_a_stop(watch: Watch, tmp_path: Path) -> None:
+    (tmp_path / "STOP").touch()
+    assert soon(lambda: watch.stopper.requested == STOP_FILE)
+
+
+def test_whoever_started_it_is_gone(watch: Watch) -> None:
+    """The script: it is not the ranks' parent."""
+    with subprocess.Popen(["sleep", "60"]) as script:
+        watch._starters = starters({"LONGSEQ_SCRIPT": f"{socket.gethostname()}:{script.pid}"})
+        time.sleep(0.05)
+        assert watch.stopper.requested == GO_ON
+        script.kill()
+    assert soon(lambda: watch.stopper.requested == ORPHAN)
+
+
 def test_a_terminal_that_is_closed_stops_a_run_with_a_checkpoint(watch: Watch) -> None:
     assert signal.getsignal(signal.SIGHUP) == watch._on_signal
     os.kill(os.getpid(), signal.SIGHUP)
@@ -133,6 +156,7 @@ def test_the_reason_is_what_the_script_was_sent(
 BUSY = """
 import os, shutil, signal, sys
 from pathlib import Path
+from longseq.run.safety.starters import starters
 from longseq.run.safety.watch import Watch
 from longseq.parallel.agreement import Ranks
 from longseq.run.safety.stopping import Stopper
