@@ -99,13 +99,8 @@ def test_in_the_middle_of_a_curriculum(made: Made) -> None:
     lengths = metrics(made.folder / "run", "sequence_length")
     assert lengths[1] == 32
     assert lengths[5] == 64
-<<<<<<< HEAD
     assert lengths[8] == 128
-    consumed = metrics(tmp_path / "run", "consumed_tokens")
-=======
-    assert lengths[9] == 128
     consumed = metrics(made.folder / "run", "consumed_tokens")
->>>>>>> 901997eb78025b9cd796d242a47e368b79cadcc9
     assert consumed[12] == 4 * sum(lengths.values())
     checkpoint = made.folder / "run" / "checkpoints" / "step-5"
     vocabulary = json.loads((checkpoint / "vocabulary.json").read_text())
