@@ -74,11 +74,19 @@ longseq_not_kept() { # longseq_not_kept WHAT: of what the job will read
     return "$LONGSEQ_EXIT_NO_ROOM"
 }
 
+longseq_commit() { # prints the commit of this tree, and how many files differ from it; nothing where that is unknown
+    local top commit
+    top=$(git -C "$LONGSEQ_ROOT" rev-parse --show-toplevel 2>/dev/null) && [[ $top == "$LONGSEQ_ROOT" ]] || return 0
+    commit=$(git -C "$LONGSEQ_ROOT" rev-parse HEAD 2>/dev/null) || return 0
+    printf '%s %d\n' "$commit" "$(git -C "$LONGSEQ_ROOT" status --porcelain --untracked-files=no 2>/dev/null | wc -l)"
+}
+
 longseq_fill_job() { # longseq_fill_job [EXTRA...]: puts all that the job will read into its folder
     local part settings given='' why=''
     for part in ALCF longseq longseq.sh install.sh pretrain_gpt.py constraints.txt pyproject.toml; do
         cp -R -- "$LONGSEQ_ROOT/$part" "$LONGSEQ_JOB/tree/" 2>/dev/null || longseq_not_kept "$part" || return
     done
+    { longseq_commit >"$LONGSEQ_JOB/tree/commit.txt"; } 2>/dev/null || longseq_not_kept commit.txt || return
     ln -s -- "$(readlink -f -- "$LONGSEQ_ROOT/venvs")" "$LONGSEQ_JOB/tree/venvs" 2>/dev/null ||
         longseq_not_kept venvs || return
     if [[ -n ${DS_CONFIG-} ]]; then

@@ -65,5 +65,5 @@ longseq_plan() { # longseq_plan show|check [EXTRA...]: prints what PLAN asks for
     PYTHONPATH=$LONGSEQ_ROOT${PYTHONPATH:+:$PYTHONPATH} PYTHONDONTWRITEBYTECODE=1 PYTHONSAFEPATH=1 \
         "$python" -m longseq plan ${options[@]+"${options[@]}"} --gpus "$LONGSEQ_RANKS" -- ${LONGSEQ_TO_PLAN[@]+"${LONGSEQ_TO_PLAN[@]}"} || return
     [[ $plan != [sl]* || $# == 1 ]] ||
-        printf '\nBehind the -- of that line goes what this call has there as well, but for flags of layout and memory.\n'
+        printf '\nBehind -- of that line goes what this call has there, but for flags of layout, memory and kernel.\n'
 }

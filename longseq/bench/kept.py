@@ -108,6 +108,8 @@ class Kept:
         except ValueError:
             before = {}
         differing = [name for name in self.request if before.get(name) != self.request[name]]
+        if not (before.get("longseq") and self.request.get("longseq")):
+            differing = [name for name in differing if name != "longseq"]  # not known of one
         if differing:
             name = differing[0]
             raise UserError(

@@ -55,13 +55,10 @@ NEEDS: dict[str, Needs] = {
             "on samples of several documents only: drop --no-cross-document",
         ),
     ),
-    **dict.fromkeys(
-        ("split", "split_seed"),
-        (
-            lambda values: not (values["valid_records"] and values["test_records"]),
-            "where --valid-records and --test-records do not name all that is held out: drop one"
-            " of these",
-        ),
+    "split": (
+        lambda values: not (values["valid_records"] and values["test_records"]),
+        "where --valid-records and --test-records do not name all that is held out: drop one of"
+        " these",
     ),
 }
 OF_A_RUN: dict[str, Needs] = {

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 SECONDS = 20  # a login node's scheduler may not answer at all
-# What PBS says of a job that is in the queue no more, with an error's status
-ENDED = re.compile(r"finished|Unknown Job Id", re.IGNORECASE)
+# What schedulers say of a job that is in the queue no more, with an error's status
+ENDED = re.compile(r"finished|Unknown Job Id|Invalid job id", re.IGNORECASE)
 SLURM = {"PENDING": "waits", "RUNNING": "running", "COMPLETING": "ends", "SUSPENDED": "suspended"}
 PBS = {"Q": "waits", "H": "held", "R": "running", "E": "ends", "W": "waits", "S": "suspended"}
 
@@ -38,9 +38,10 @@ def ask(jobs: Iterable[str]) -> Asked:
     """Ask for all of `jobs`, the scheduler's numbers, at once."""
     wanted = list(jobs)
     asked = Asked(trouble="no scheduler here (squeue, qstat)")
-    if shutil.which("squeue"):
-        words = ["squeue", "-h", "-u", getpass.getuser(), "-o", "%i|%T|%r|%S"]
-        asked = _answer(words, _slurm)
+    numbers = [job for job in wanted if job.isdecimal()]
+    if shutil.which("squeue") and (numbers or not wanted):
+        whose = ["-j", ",".join(numbers)] if numbers else ["-u", getpass.getuser()]
+        asked = _answer(["squeue", "-h", *whose, "-o", "%i|%T|%r|%S"], _slurm)
     # Slurm's programs may be where no Slurm is
     if asked.trouble and shutil.which("qstat"):
         return _answer(["qstat", "-f", *wanted], _pbs) if wanted else Asked()

@@ -5,6 +5,7 @@
 Standard library only, and nothing is imported for its version: it takes milliseconds.
 """
 
+import contextlib
 import json
 import os
 import platform
@@ -72,8 +73,13 @@ def package_versions(names: Iterable[str] = PACKAGES) -> dict[str, str]:
 
 def git_state(tree: Path = ROOT) -> dict[str, Any] | None:
     """Commit of the source tree and whether tracked files differ from it; None where that is
-    unknown.
+    unknown. A job's tree has it in a file (ALCF/freeze.sh).
     """
+    frozen: list[str] = []
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        frozen = (tree / "commit.txt").read_text(encoding="utf-8").split()
+    if len(frozen) == 2 and frozen[1].isdecimal():
+        return {"id": frozen[0], "changed_files": int(frozen[1])}
     top = _output("git", "-C", str(tree), "rev-parse", "--show-toplevel")
     commit = _output("git", "-C", str(tree), "rev-parse", "HEAD")
     if commit is None or top != str(tree):  # installed inside somebody else's repository

@@ -72,7 +72,9 @@ def test_the_suggested_line_is_whole(tmp_path: Path, words: str, key: str) -> No
     assert shlex.split(line)[:7] == typed
     assert sum("SPSIZE=" in word for word in shlex.split(line)) == 1
     assert "secret" not in done.stdout
-    assert done.stdout.splitlines()[-1].startswith("Behind the -- of that line goes what this call")
+    assert done.stdout.splitlines()[-1].startswith(
+        "Behind -- of that line goes what this call has there"
+    )
 
 
 def test_the_suggested_line_goes_with_the_run_whose_network_was_planned(

@@ -67,7 +67,7 @@ def outputs(tmp_path: Path) -> Path:
 
 
 SQUEUE = """#!/bin/sh
-[ "$1 $2 $4" = "-h -u -o" ] || exit 1
+[ "$1 $2 $4" = "-h -j -o" ] || exit 1
 echo '72|RUNNING|None|2026-11-26T04:00:00'
 echo '73|PENDING|Dependency|N/A'
 echo '99|PENDING|Priority|2026-11-27T04:00:00'

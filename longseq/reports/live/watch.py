@@ -21,7 +21,7 @@ from typing import Any
 
 from longseq.config.flags import Parser
 from longseq.errors import EXIT_DONE, UserError
-from longseq.host.scheduler import Asked, ask
+from longseq.host.scheduler import ask
 from longseq.reports.format import duration, no_number, number, short
 from longseq.reports.live.jobs import SETTINGS, read_job
 from longseq.reports.plots import thin
@@ -177,10 +177,12 @@ def _course(path: Path) -> list[float]:
 
 
 def _queue(jobs: Sequence[str]) -> list[str]:
-    """What the scheduler says of each job, a line each; nothing where there is none to ask of."""
-    asked = ask(jobs) if jobs else Asked()
+    """What the scheduler says of each job, a line each; nothing where there is none to ask."""
+    if not jobs or not any(map(shutil.which, ("squeue", "qstat"))):
+        return []
+    asked = ask(jobs)
     known = [f"{job}  {said}" for job in jobs if (said := asked.of(job))]
-    return known or ([asked.trouble or "in the queue no more"] if jobs else [])
+    return known or [asked.trouble or "in the queue no more"]
 
 
 def frame(seen: Seen, width: int) -> list[str]:

@@ -199,6 +199,17 @@ def test_the_next_job_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert ask("x3001", a100, DTYPE="bf16") != first
 
 
+def test_a_folder_is_for_one_commit_where_it_is_known(tmp_path: Path) -> None:
+    """Of a folder of before it is not."""
+    for commit in (None, "a" * 12, None):
+        with Kept(tmp_path / "unknown", REQUEST | {"longseq": commit}):
+            pass
+    with Kept(tmp_path / "known", REQUEST | {"longseq": "a" * 12}):
+        pass
+    with pytest.raises(UserError, match=r"longseq 'a{12}', and this one has 'b{12}'"):
+        Kept(tmp_path / "known", REQUEST | {"longseq": "b" * 12}).__enter__()
+
+
 def run_sweep(
     folder: Path, cases: Iterable[Case], limit: int, within: float = 0
 ) -> tuple[list[int], Kept, bool]:

@@ -162,7 +162,6 @@ REFUSED = [
         1,
         "--split 9,1,1 acts where --valid-records and --test-records do not name all",
     ),
-    ("--valid-records a --test-records b --split-seed 7", 1, "--split-seed 7 acts where"),
     ("--save x --keep-every 5", 1, "--keep-every 5: without --keep-last nothing is removed"),
 ]
 

@@ -38,3 +38,5 @@ def test_commit_is_of_our_own_tree_only(tmp_path: Path) -> None:
     (tmp_path / "f").write_text("2")
     assert (git_state(tmp_path) or {})["changed_files"] == 1
     assert git_state(tmp_path / "site-packages") is None
+    (tmp_path / "site-packages" / "commit.txt").write_text(f"{state['id']} 2\n")  # a job's tree
+    assert git_state(tmp_path / "site-packages") == {"id": state["id"], "changed_files": 2}

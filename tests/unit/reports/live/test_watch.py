@@ -246,7 +246,13 @@ def test_a_job_shows_its_newest_run_and_the_queue(
     (job / "jobs.txt").write_text("71\n72\n")
     squeue = tmp_path / "bin" / "squeue"
     squeue.parent.mkdir()
-    squeue.write_text("#!/bin/sh\necho '72|PENDING|Dependency|N/A'\n")
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert frame(look(job), 80) == ["j", "has not begun: no iteration yet"]
+    monkeypatch.undo()
+    # Also of a colleague's jobs
+    squeue.write_text(
+        "#!/bin/sh\ncase $* in *'-j 71,72 '*) echo '72|PENDING|Dependency|N/A' ;; esac\n"
+    )
     squeue.chmod(0o755)
     monkeypatch.setenv("PATH", f"{squeue.parent}:{os.environ['PATH']}")
     waiting = ["j", "queue     72  waits: Dependency", "has not begun: no iteration yet"]
