@@ -21,7 +21,7 @@ from longseq.data.request import check_wanted
 from longseq.data.samples.blend import read_blend
 from longseq.data.samples.cuts import Documents
 from longseq.data.tokenizers.base import Tokenizer
-from longseq.data.tokenizers.kinds import TAGGED, TYPE_FLAG
+from longseq.data.tokenizers.kinds import TAGGED, TYPE_FLAG, files_of
 from longseq.data.tokenizers.registry import tokenizer_beside, tokenizer_from
 from longseq.data.tokenizers.tagged import Tagged
 from longseq.errors import UserError
@@ -219,9 +219,11 @@ def _tokenizer(prefix: str, manifest: DatasetManifest | None, wanted: str) -> To
         raise UserError(
             f"{prefix}.json contradicts its tokenizer {manifest.tokenizer}: prepare the data again"
         )
-    if ":" in wanted and wanted != manifest.tokenizer:  # by a file, which must say the same
+    files = files_of(wanted.removeprefix(TAGGED))
+    if files and all(map(os.path.exists, files)):  # else the data's own copies say what it was
         own = tokenizer.inner if isinstance(tokenizer, Tagged) else tokenizer
-        if tokenizer_from(wanted.removeprefix(TAGGED), TYPE_FLAG).names() != own.names():
+        given = tokenizer_from(wanted.removeprefix(TAGGED), TYPE_FLAG)
+        if (given.names(), given.end_of_document) != (own.names(), own.end_of_document):
             raise UserError(
                 f"{TYPE_FLAG} {wanted}: {prefix} was prepared with another: leave the flag out"
             )

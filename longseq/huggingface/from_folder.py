@@ -24,11 +24,11 @@ from longseq.checkpoint.state.load import TABLES
 from longseq.checkpoint.state.share import file_name
 from longseq.config.arguments import Network
 from longseq.data.tokenizers.base import Tokenizer
-from longseq.data.tokenizers.kinds import TAGGED
+from longseq.data.tokenizers.kinds import CONFIG, FILE, TAGGED
 from longseq.data.tokenizers.registry import tokenizer_from, write_tokenizer
 from longseq.data.tokenizers.tagged import FILE as TAGS
 from longseq.data.tokenizers.tagged import Tagged, read_tags
-from longseq.data.tokenizers.text import CONFIG, FILE, end_named, huggingface
+from longseq.data.tokenizers.text import end_named, huggingface
 from longseq.errors import UserError
 from longseq.huggingface.families.choosing import family_of
 from longseq.huggingface.families.moves import Move

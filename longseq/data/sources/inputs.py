@@ -75,7 +75,10 @@ def expand(names: list[str]) -> Inputs:
                 wanted = kind is not None and kind not in NOT_IN_FOLDERS
                 (paths if wanted else skipped).append(path)
         elif is_url(name):
-            paths += map(local, matches(name))
+            for path in map(local, matches(name)):
+                inner = Inputs((path,), (), ()) if is_url(path) else expand([path])
+                paths += inner.paths
+                skipped += inner.skipped
         elif name == "-" or os.path.exists(name):
             paths.append(name)
         else:

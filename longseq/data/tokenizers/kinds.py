@@ -7,6 +7,8 @@
 Standard library only, without making the tokenizer: a login node asks, too.
 """
 
+import os
+
 from longseq.config.flags import whole
 from longseq.errors import UserError
 
@@ -22,6 +24,7 @@ KNOWN = ", ".join(WRITTEN.values())
 OF_TEXT = ("byte", "huggingface", "gpt2")  # text.TextTokenizer; the others are of sequences
 LONGEST_KMER = 12  # 4^12 = 16.8 million tokens
 TAGGED = "tagged:"  # before one whose documents begin with tags (tagged.py)
+FILE, CONFIG = "tokenizer.json", "tokenizer_config.json"  # its words; its end, if that is there
 FLAG, TYPE_FLAG = "--tokenizer", "--tokenizer-type"  # of prepare; of training
 
 
@@ -39,10 +42,12 @@ def is_of_text(specification: str) -> bool:
 
 
 def files_of(specification: str) -> list[str]:
-    """The files that it names, or the empty name of one that it lacks."""
+    """The files that it names, or the empty name of one that it lacks; its end's beside them."""
     kind, _, argument = specification.partition(":")
     if kind == "gpt2":
         return argument.split(",", 1)
+    if argument.endswith(FILE) and os.path.exists(argument.removesuffix(FILE) + CONFIG):
+        return [argument, argument.removesuffix(FILE) + CONFIG]
     return [argument] if kind in OF_TEXT else []
 
 

@@ -16,13 +16,13 @@ import numpy as np
 from longseq.data.indexed.format import Ints, Tokens
 from longseq.data.tokenizers.base import PRINTED, Tokenizer
 from longseq.data.tokenizers.completing import complete_decoder, never_failing
+from longseq.data.tokenizers.kinds import CONFIG, FILE
 from longseq.data.tokenizers.letters import LETTERS
 from longseq.errors import UserError
 
 BASES = "ACGT"
 BLANK = "\u0120"  # a blank in the names of ByteLevel tokens
 PLAIN = LETTERS.encode()
-FILE, CONFIG = "tokenizer.json", "tokenizer_config.json"
 # Of a tokenizer that does not say which token ends a document, the first of these that it has
 END_NAMES = ("<|endoftext|>", "</s>", "<eos>", "[EOS]", "<eod>", "[SEP]")
 

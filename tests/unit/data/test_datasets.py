@@ -66,6 +66,8 @@ def test_tokenizer_of_a_file_must_say_what_the_datas_own_does(tmp_path: Path) ->
     assert check_data(prefix, f"huggingface:{files[0]}") == 5
     with pytest.raises(UserError, match="prepared with another: leave the flag out"):
         check_data(prefix, f"huggingface:{files[1]}")
+    files[0].unlink()  # the data have their own
+    assert check_data(prefix, f"huggingface:{files[0]}") == 5
 
 
 def test_data_of_other_programs(tmp_path: Path) -> None:

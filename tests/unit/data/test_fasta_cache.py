@@ -66,6 +66,10 @@ def test_a_tokenizer_is_its_content_wherever_it_lies(tmp_path: Path) -> None:
         assert tokens == [order.index(letter) for letter in "ACGT"]
     shutil.move(file, tmp_path / "moved.json")
     assert prefix == ensure_prepared(str(source), cache, f"huggingface:{tmp_path}/moved.json")
+    moved = shutil.move(tmp_path / "moved.json", tmp_path / "tokenizer.json")
+    assert prefix == ensure_prepared(str(source), cache, f"huggingface:{moved}")
+    (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "G"}')  # another end
+    assert prefix != ensure_prepared(str(source), cache, f"huggingface:{moved}")
 
 
 def test_a_name_of_letters_of_several_bytes(tmp_path: Path) -> None:

@@ -43,6 +43,9 @@ def gff3_attributes(text: str) -> Attributes:
     found: Attributes = {}
     for part in text.split(";"):
         key, _, values = part.partition("=")
-        some = [unquote(value) for value in values.strip().split(",") if value]
+        values = values.strip()
+        quoted = len(values) > 1 and values[0] == values[-1] == '"'  # not the format's, but met
+        parts = [values[1:-1]] if quoted else values.split(",")
+        some = [unquote(value) for value in parts if value]
         found.setdefault(unquote(key.strip()), []).extend(some)
     return found

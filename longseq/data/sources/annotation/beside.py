@@ -73,7 +73,7 @@ class Annotation:
 
     def has(self, name: str) -> bool:
         """Whether a record of this name is annotated."""
-        return name.split(" ")[0] in self.files
+        return first_word(name) in self.files
 
     def check_met(self) -> None:
         """Every annotated record was among the sequences."""

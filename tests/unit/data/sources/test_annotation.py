@@ -162,7 +162,7 @@ def test_no_line_of_gff3_says_how_others_are_read(tmp_path: Path, first: str) ->
     """Here one with a blank behind its semicolons, and one without."""
     rows = [
         f"gene\t1\t18\t.\t+\t.\t{first}",
-        "CDS\t1\t9\t.\t+\t0\tName=a%2Cb=c; Parent=t1",
+        'CDS\t1\t9\t.\t+\t0\tName="a,b=c"; Parent=t1',
         "CDS\t13\t18\t.\t+\t0\tName=a%2Cb=c;Parent=t2,t1 ;",
     ]
     (tmp_path / "x.gff").write_text("".join(f"c1\tx\t{row}\n" for row in rows))

@@ -267,6 +267,9 @@ def test_a_file_of_this_machine_is_one_whatever_it_is_called(tmp_path: Path) -> 
     for url in (f"file://{path}", f"local://{path}"):
         with pytest.raises(UserError, match=r"e\.fa is named twice: name it once"):
             expand([url, path])
+    assert expand([f"file://{tmp_path}"]).files == [path]
+    with pytest.raises(UserError, match=r"/gone\.fa: no such file or folder"):
+        expand([f"file://{tmp_path}/gone.fa"])
 
 
 @pytest.mark.parametrize("name", ["pipe.fa", "-"])
