@@ -48,7 +48,9 @@ SQUEEZED = {  # how a compressed file starts → what xopen calls it
     b"\x28\xb5\x2f\xfd": "zst",
     **{bytes((0x50 + n, 0x2A, 0x4D, 0x18)): "zst" for n in range(16)},  # as pzstd, a frame to skip
 }
+BGZIP_BLOCK = re.compile(rb"\x1f\x8b\x08\x04.{8}BC\x02\0(..)", re.DOTALL)  # its bytes, less one
 BGZIP_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
+BGZIP_MOST = 1 << 16  # bytes of a block
 BLOCK = 1 << 20
 
 
@@ -122,31 +124,45 @@ def decompressed(lower: Any, squeezed: str) -> Any:
     else:
         import xopen
 
-        head = lower.peek()
-        if head[:4] == BGZIP_END[:4] and head[12:16] == BGZIP_END[12:16]:
-            lower = io.BufferedReader(_Blocks(lower))
+        if squeezed == "gz":
+            lower = io.BufferedReader(_Gzip(lower))
         upper = xopen.xopen(lower, "rb", threads=0, format=squeezed)
     return io.BufferedReader(upper, buffer_size=BLOCK)
 
 
-class _Blocks(io.RawIOBase):
-    """What bgzip wrote, each block a stream by itself: only its last one, which is empty, says that
-    none is missing.
+class _Gzip(io.RawIOBase):
+    """A gzip file, whose streams may be blocks of bgzip: where its last one is, only that of bgzip
+    that is empty says that none is missing. Zeros behind it are padding.
     """
 
     def __init__(self, lower: Any) -> None:
         self._lower = lower
-        self._end = b""
+        self._tail = b""  # up to its last byte that is not 0
+        self._zeros = 0  # behind that
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         count = int(self._lower.readinto(buffer))
-        self._end = (self._end + bytes(buffer[:count][-len(BGZIP_END) :]))[-len(BGZIP_END) :]
-        if not count and self._end != BGZIP_END:
+        if data := bytes(buffer[:count]).rstrip(b"\0"):
+            between = bytes(min(self._zeros, BGZIP_MOST))
+            self._tail = (self._tail + between + data)[-BGZIP_MOST:]
+            self._zeros = 0
+        self._zeros += count - len(data)
+        if not count and self._lacks_end():
             raise EOFError("bgzip's end mark is missing; unpacked, it is read as it is")
         return count
+
+    def _lacks_end(self) -> bool:
+        """Whether it ends with a block of bgzip that is another: a block knows its length, and may
+        end with zeros itself.
+        """
+        for block in BGZIP_BLOCK.finditer(self._tail):
+            missing = block.start() + int.from_bytes(block[1], "little") + 1 - len(self._tail)
+            if 0 <= missing <= self._zeros:
+                return self._tail[block.start() :] != BGZIP_END.rstrip(b"\0")
+        return False
 
 
 class _Streams(io.RawIOBase):

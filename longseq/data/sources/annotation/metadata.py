@@ -4,17 +4,20 @@ import csv
 import io
 import json
 import os
+from collections.abc import Iterator
 
 from longseq.data.sources.inputs import open_source
 from longseq.data.sources.names import first_word, printable
 from longseq.errors import UserError
+
+TAB = "\t"
 
 
 class Metadata:
     """The rows of a table by the record or the file that their first column names.
 
     Separated by TABs, or by commas where the first line has no TAB; the first line has the names.
-    What stands in quotes may hold them, and ends in its line.
+    What stands in quotes may hold them, and line breaks between commas.
     """
 
     def __init__(self, path: str) -> None:
@@ -23,16 +26,14 @@ class Metadata:
             self.source = source.facts()
         shown = self.source["path"]
         text = raw.decode("utf-8-sig", "replace")
-        separator = "\t" if "\t" in text.partition("\n")[0] else ","
-        header, *rows = [
-            _row(shown, number, line, separator) for number, line in enumerate(io.StringIO(text), 1)
-        ]
+        separator = TAB if TAB in text.partition("\n")[0] else ","
+        (_, header), *rows = _rows(shown, text, separator)
         if len(header) < 2:
             raise UserError(f"{shown}: its first line names no column beside the sequences' names")
         self._rows: dict[str, dict[str, str]] = {}
         self._used: set[str] = set()  # since the mark
         self._used_before: set[str] = set()
-        for number, row in enumerate(rows, 2):
+        for number, row in rows:
             if not row:
                 continue
             if len(row) != len(header):
@@ -76,12 +77,28 @@ class Metadata:
         return json.dumps({**(json.loads(own) if own else {}), **more}, ensure_ascii=False)
 
 
-def _row(path: str, number: int, line: str, separator: str) -> list[str]:
-    """The columns of a line by itself: else a quote that is not closed swallows those behind it."""
+def _rows(path: str, text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """Each row and the line where it begins. A quote that is not closed swallows those behind it,
+    to the end or to the next quote: between TABs, where a value has no line break, it is told.
+    """
+    lines = [*io.StringIO(text), ""]  # the last one is in a row only if a quote is open there
+    reader = csv.reader(lines, delimiter=separator)
+    begin = 1
     try:
-        return next(csv.reader([line], delimiter=separator, strict=True), [])
+        for row in reader:
+            end = reader.line_num
+            if end > begin and (separator == TAB or end == len(lines)):
+                where = (
+                    " there (no value has a line break between TABs)" if separator == TAB else ""
+                )
+                raise UserError(
+                    f"{path}: line {begin:,} opens a quote that is not closed{where}: close it, or"
+                    " take it away"
+                )
+            yield begin, row
+            begin = end + 1
     except csv.Error as error:
         raise UserError(
-            f"{path}: line {number:,} is none of a table: {printable(str(error))}"
-            " (a value in quotes ends in its line)"
+            f"{path}: line {begin:,} is none of a table: {printable(str(error))}"
+            " (is a quote in it not closed?)"
         ) from None

@@ -14,6 +14,7 @@ from longseq.data.datasets import check_data, documents_of, open_datasets
 from longseq.data.held_out import split_datasets
 from longseq.data.indexed.record_table import read_records
 from longseq.data.opening import open_data
+from longseq.data.sources.annotation.metadata import Metadata
 from longseq.errors import UserError
 from tests.file_formats import parquet
 
@@ -146,6 +147,26 @@ def test_training_takes_no_loss_on_tags(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "text", "values"),
+    [
+        (
+            "m.tsv",
+            'r1\t"Brassica" napus\nr2\t5" a\nr3\t"a ""b"""',
+            ["Brassica napus", '5" a', 'a "b"'],
+        ),
+        ("m.csv", 'r1,"two\r\nlines"\r\nr2,"a, b"\r\nr3,c\r\n\r\n', ["two??lines", "a, b", "c"]),
+    ],
+)
+def test_a_table_is_read_as_spreadsheets_write_it(
+    tmp_path: Path, name: str, text: str, values: list[str]
+) -> None:
+    separator = text[2]
+    (tmp_path / name).write_text(f"name{separator}genome\n{text}", newline="")
+    table = Metadata(str(tmp_path / name))
+    assert [table.of("", f"r{n}") for n in (1, 2, 3)] == [{"genome": v} for v in values]
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--group-by", "genome"], "record r0 more does not say its 'genome'.*--metadata"),
@@ -160,11 +181,9 @@ def test_training_takes_no_loss_on_tags(tmp_path: Path) -> None:
         (["--metadata", "{0}/x.fa"], "names no column"),
         (["--metadata", "{0}/mark.tsv"], r"mark\.tsv is empty"),
         (["--metadata", "{0}/long.tsv"], r"long\.tsv: line 2 .*field larger than"),
-        (
-            ["--metadata", "{0}/open.tsv"],
-            r"open\.tsv: line 2 .*unexpected end .* in quotes ends in",
-        ),
-        (["--metadata", "{0}/behind.tsv"], r"behind\.tsv: line 3 is none of a table: . . expected"),
+        (["--metadata", "{0}/open.tsv"], r"open\.tsv: line 3 opens a quote .* not closed there \("),
+        (["--metadata", "{0}/last.tsv"], r"last\.tsv: line 3 opens a quote .* not closed there \("),
+        (["--metadata", "{0}/open.csv"], r"open\.csv: line 4 opens a quote that is not closed: "),
     ],
 )
 def test_what_is_refused(tmp_path: Path, words: list[str], message: str) -> None:
@@ -173,7 +192,8 @@ def test_what_is_refused(tmp_path: Path, words: list[str], message: str) -> None
     (tmp_path / "short.tsv").write_text("name\tgenome\nr1\n")
     (tmp_path / "mark.tsv").write_text("\ufeff", encoding="utf-8")
     (tmp_path / "long.tsv").write_text("name\tgenome\nr1\t" + "x" * 200_000)
-    (tmp_path / "open.tsv").write_text('name\tgenome\nr1\t"a\nr2\tb"\nr3\tc\n')
-    (tmp_path / "behind.tsv").write_text('name\tgenome\nr1\t"a ""b"" 5"\nr2\t"a"b\n')
+    (tmp_path / "open.tsv").write_text('name\tgenome\nr0\tx\nr1\t"a\nr2\tb\nr3\t"c"\n')
+    (tmp_path / "last.tsv").write_text('name\tgenome\nr0\tx\nr1\t"a')
+    (tmp_path / "open.csv").write_text('name,genome\nr1,"two\nlines"\nr2,"b\nr3,c\n')
     with pytest.raises(UserError, match=message):
         run(tmp_path, source, *[word.format(tmp_path) for word in words])

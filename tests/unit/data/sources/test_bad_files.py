@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from longseq.__main__ import run_verb
+from longseq.data.sources.inputs import open_source
 from longseq.errors import UserError
 from tests.file_formats import arrow_file, arrow_stream, flat_file, parquet, twobit, zstandard
 
@@ -71,21 +72,37 @@ def test_whole_it_is_good_and_else_refused_in_one_line(tmp_path: Path, name: str
         assert len(line) < 400, (what, line)
 
 
-def test_bgzip_is_whole_with_its_end_mark(tmp_path: Path) -> None:
-    """Its blocks are streams, of which a gzip file may have any number."""
+def bgzip(folder: Path) -> tuple[bytes, int, int]:
+    """FASTA as bgzip's blocks, and where the second begins, and its end mark."""
     from Bio.bgzf import BgzfWriter
 
-    path = tmp_path / "x.fa.gz"
-    with BgzfWriter(str(path)) as file:
+    with BgzfWriter(str(folder / "blocks")) as file:
         for start in range(0, len(FASTA), 1000):
             file.write(FASTA[start : start + 1000])
             file.flush()
-    content = path.read_bytes()
-    assert prepare(tmp_path, path.name, content) == 0
-    second = content.index(content[:4], 4)
-    for cut in (second, content.rindex(content[:4])):
-        with pytest.raises(UserError, match=r"x\.fa\.gz is damaged or cut off \(bgzip's end mark"):
-            prepare(tmp_path, path.name, content[:cut])
+    content = (folder / "blocks").read_bytes()
+    return content, content.index(content[:4], 4), content.rindex(content[:4])
+
+
+def test_bgzip_is_whole_with_its_end_mark(tmp_path: Path) -> None:
+    """Its blocks are streams, of which a gzip file may have any number."""
+    content, second, mark = bgzip(tmp_path)
+    plain = gzip.compress(b">r4\n" + b"ACGT" * 100 + b"\n")
+    for cut in (content[:second], content[:mark], plain + content[:mark]):
+        for padding in (0, 3, 9, 1 << 17):
+            with pytest.raises(UserError, match=r"x\.gz is damaged or cut off \(bgzip's end mark"):
+                prepare(tmp_path, "x.gz", cut + bytes(padding))
+
+
+def test_bgzip_is_read_as_gzip_reads_it(tmp_path: Path) -> None:
+    """Other streams and zeros may follow it."""
+    content, _, mark = bgzip(tmp_path)
+    plain = gzip.compress(b">r4\n" + b"ACGT" * 100 + b"\n")
+    for whole in (content, content + plain, plain + content, content[:mark] + plain, content * 2):
+        for padding in (0, 1, 512, 1 << 17):
+            (tmp_path / "x.gz").write_bytes(whole + bytes(padding))
+            with open_source(str(tmp_path / "x.gz")) as source:
+                assert source.read(1 << 20) == gzip.decompress(whole)
 
 
 @pytest.mark.parametrize(
