@@ -21,6 +21,7 @@ from longseq.host.atomic_files import Sha256
 
 K = 21  # letters; identity I leaves I^K of the words as they were
 HASHES = 4_000_000  # of all records; an index of them takes about 100 bytes for each
+PIECE = 2000  # letters that are sketched at a time
 FEWEST = 10  # hashes of a record below which its likeness says nothing
 
 
@@ -72,10 +73,7 @@ def sketches(records: Iterable[RawRecord], table: bytes, check: Check, alike: bo
         bases += len(codes)
         scaled = max(1, -(-bases // HASHES))
         if library is not None:
-            found = library.MinHash(n=0, ksize=K, scaled=scaled)
-            if len(codes) >= K:
-                found.add_sequence(letters(forward), force=True)  # words with N do not count
-            hashes = np.fromiter(found.hashes, np.uint64, len(found))
+            hashes = _hashes(library, letters(forward), scaled)
         digest = Sha256(strand).digest()[:16]
         sketched.append(
             Sketch(
@@ -88,6 +86,19 @@ def sketches(records: Iterable[RawRecord], table: bytes, check: Check, alike: bo
             sketched = _thinned(sketched, scaled)
             kept = sum(len(one.hashes) for one in sketched)
     return _thinned(sketched, scaled)
+
+
+def _hashes(library: Any, text: str, scaled: int) -> npt.NDArray[np.uint64]:
+    """Of a record, in order. A sketch puts each hash in its place among all it has, so it is of a
+    few letters at a time.
+    """
+    found = [np.zeros(0, np.uint64)]
+    for first in range(0, len(text) - K + 1, PIECE):
+        sketch = library.MinHash(n=0, ksize=K, scaled=scaled)
+        sketch.add_sequence(text[first : first + PIECE + K - 1], force=True)  # without words with N
+        found.append(np.fromiter(sketch.hashes, np.uint64, len(sketch)))
+    hashes = np.sort(np.concatenate(found))
+    return hashes[np.append(True, hashes[1:] != hashes[:-1])[: len(hashes)]]
 
 
 def _thinned(sketched: list[Sketch], scaled: int) -> list[Sketch]:
