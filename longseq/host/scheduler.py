@@ -34,6 +34,11 @@ class Asked:
         return self.jobs.get(job) or short.get(job.split(".")[0], "")
 
 
+def is_here() -> bool:
+    """Whether there is a scheduler's program to ask."""
+    return any(map(shutil.which, ("squeue", "qstat")))
+
+
 def ask(jobs: Iterable[str]) -> Asked:
     """Ask for all of `jobs`, the scheduler's numbers, at once."""
     wanted = list(jobs)

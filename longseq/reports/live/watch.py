@@ -21,7 +21,7 @@ from typing import Any
 
 from longseq.config.flags import Parser
 from longseq.errors import EXIT_DONE, UserError
-from longseq.host.scheduler import ask
+from longseq.host.scheduler import ask, is_here
 from longseq.reports.format import duration, no_number, number, short
 from longseq.reports.live.jobs import SETTINGS, read_job
 from longseq.reports.plots import thin
@@ -178,7 +178,7 @@ def _course(path: Path) -> list[float]:
 
 def _queue(jobs: Sequence[str]) -> list[str]:
     """What the scheduler says of each job, a line each; nothing where there is none to ask."""
-    if not jobs or not any(map(shutil.which, ("squeue", "qstat"))):
+    if not jobs or not is_here():
         return []
     asked = ask(jobs)
     known = [f"{job}  {said}" for job in jobs if (said := asked.of(job))]
